@@ -1,0 +1,64 @@
+# Every target sets itself up: .venv is made from requirements.lock with the pip of a stock Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := graflow graflow_celery tests examples benchmarks
+EXTRAS := --extra embedded --extra flower --extra otel --extra dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit format coverage faults bench lock clean
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: $(READY)  ## Install everything into .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## Run the example on two Celery workers with a private Redis
+	@$(BIN)/python examples/stdlib_report.py
+
+test: $(READY)  ## Run the tests, with a short selection of the faults
+	$(BIN)/python -m pytest -m "not fault or short"
+
+check: $(READY)  ## Format, lint, types, floors, unit tests: about a minute
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q tests/unit/test_redis_utils.py --cov=graflow.utils.redis_utils --cov-report=term --cov-fail-under=90
+
+unit: $(READY)  ## Run the tests that need no server
+	$(BIN)/python -m pytest -q tests/unit tests/core
+
+format: $(READY)  ## Format the code and apply the safe fixes
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+coverage: $(READY)  ## Show which lines no test reaches
+	$(BIN)/python -m pytest -q -m "not fault" --cov --cov-report=term
+
+faults: $(READY)  ## Kill, cut and starve real processes, and print what was lost
+	$(BIN)/python -m pytest -q -s -m fault tests/faults
+
+bench: $(READY)  ## Measure against raw Celery, networkx and bare loops
+	$(BIN)/python -m benchmarks.bench_import
+	$(BIN)/python -m benchmarks.bench_engine
+	$(BIN)/python -m benchmarks.bench_celery
+
+lock: $(READY)  ## Write requirements.lock again from pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(EXTRAS) \
+		--output-file requirements.lock pyproject.toml
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
