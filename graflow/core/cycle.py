@@ -1,0 +1,43 @@
+"""How often each task has run, and how often it may."""
+
+from __future__ import annotations
+
+from graflow.exceptions import CycleLimitExceededError
+
+
+class CycleController:
+    """Counts executions by task id; `cycle_counts` is a plain dict and may be written to."""
+
+    def __init__(self, default_max_cycles: int = 100) -> None:
+        self.default_max_cycles = default_max_cycles
+        self.cycle_counts: dict[str, int] = {}
+        self.node_max_cycles: dict[str, int] = {}
+
+    def set_node_max_cycles(self, task_id: str, max_cycles: int) -> None:
+        """Limit one task; this beats the default."""
+        self.node_max_cycles[task_id] = max_cycles
+
+    def get_max_cycles_for_node(self, task_id: str) -> int:
+        return self.node_max_cycles.get(task_id, self.default_max_cycles)
+
+    def get_cycle_count(self, task_id: str) -> int:
+        return self.cycle_counts.get(task_id, 0)
+
+    def increment(self, task_id: str) -> int:
+        """Count one more execution and return the new count; limits are not looked at."""
+        counts = self.cycle_counts
+        count = counts[task_id] = counts.get(task_id, 0) + 1
+        return count
+
+    def accept_next_cycle(self, task_id: str) -> bool:
+        return self.get_cycle_count(task_id) < self.get_max_cycles_for_node(task_id)
+
+    def check_cycle_limit(self, task_id: str) -> None:
+        """Refuse one more cycle of a task that has used up its limit.
+
+        Raises:
+            CycleLimitExceededError: the count has reached the limit.
+        """
+        count, limit = self.get_cycle_count(task_id), self.get_max_cycles_for_node(task_id)
+        if count >= limit:
+            raise CycleLimitExceededError(task_id, count, limit)

@@ -1,0 +1,36 @@
+"""How one task is run: the interface that custom handlers implement."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """What became of one member of a group.
+
+    `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch.
+    """
+
+    task_id: str
+    success: bool
+    error: BaseException | None = None
+    error_message: str | None = None
+    duration: float = 0.0
+    timestamp: float = 0.0
+
+
+class TaskHandler(ABC):
+    """Runs one task; `engine.register_handler(name, handler)` makes it available as `@task(handler=name)`."""
+
+    @abstractmethod
+    def execute_task(self, task: Any, context: Any) -> Any:
+        """Run the task and return its value.
+
+        A handler stores the value, or the exception that it raises, with `context.set_result(task.task_id, …)`.
+        """
+
+    def get_name(self) -> str:
+        return type(self).__name__

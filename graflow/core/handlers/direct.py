@@ -1,0 +1,24 @@
+"""The default handler: the task runs here and now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graflow.core.handler import TaskHandler
+
+
+class DirectTaskHandler(TaskHandler):
+    """Calls the task in the current thread."""
+
+    def execute_task(self, task: Any, context: Any) -> Any:
+        """Run the task once and store its value, or the exception that it raises, as its result."""
+        try:
+            value = task.run()
+        except Exception as error:
+            context.set_result(task.task_id, error)
+            raise
+        context.set_result(task.task_id, value)
+        return value
+
+    def get_name(self) -> str:
+        return "direct"

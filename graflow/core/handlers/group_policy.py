@@ -1,0 +1,271 @@
+"""Rules that decide, from the results of its members, whether a parallel group succeeded."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from graflow.core.handler import TaskResult
+from graflow.exceptions import ParallelGroupError, TaskError
+
+logger = logging.getLogger(__name__)
+
+_CUSTOM = "__custom__"
+_LISTED = 5
+
+
+class _Member(Protocol):
+    @property
+    def task_id(self) -> str: ...
+
+
+class GroupExecutionPolicy(ABC):
+    """Accepts a finished group by returning from `on_group_finished`, refuses it by raising."""
+
+    @abstractmethod
+    def on_group_finished(
+        self, group_id: str, tasks: Sequence[_Member], results: Mapping[str, TaskResult], context: Any
+    ) -> None:
+        """Judge a group whose members have all ended; `results` maps member ids to their results."""
+
+    def get_name(self) -> str:
+        return type(self).__name__
+
+    def validate(self, member_ids: Sequence[str]) -> None:  # noqa: B027 - optional to override
+        """Raise `ValueError` when the policy cannot apply to this group; asked before any member starts."""
+
+    @staticmethod
+    def check_results(group_id: str, tasks: Sequence[_Member], results: Mapping[str, TaskResult]) -> None:
+        """Make sure that there is one result for each member and no other.
+
+        Raises:
+            ParallelGroupError: "result mismatch", naming the missing and the unexpected ids.
+        """
+        member_ids = [task.task_id for task in tasks]
+        known = set(member_ids)
+        missing = [task_id for task_id in member_ids if task_id not in results]
+        unexpected = [task_id for task_id in results if task_id not in known]
+        if missing or unexpected:
+            raise _failure(
+                f"Parallel group '{group_id}' result mismatch: missing {missing}, unexpected {unexpected}",
+                group_id,
+                tasks,
+                results,
+            )
+
+
+def _failed(tasks: Sequence[_Member], results: Mapping[str, TaskResult]) -> list[TaskResult]:
+    """The failed results in member order."""
+    return [result for task in tasks if (result := results.get(task.task_id)) is not None and not result.success]
+
+
+def _reason(result: TaskResult) -> str:
+    if result.error_message:
+        return result.error_message
+    if result.error is None:
+        return "Unknown error"
+    return str(result.error) or repr(result.error)
+
+
+def _listing(failed: Sequence[TaskResult]) -> str:
+    shown = "; ".join(f"'{result.task_id}': {_reason(result)}" for result in failed[:_LISTED])
+    return shown if len(failed) <= _LISTED else f"{shown}; and {len(failed) - _LISTED} more"
+
+
+def _failure(
+    message: str,
+    group_id: str,
+    tasks: Sequence[_Member],
+    results: Mapping[str, TaskResult],
+    blamed: Sequence[TaskResult] | None = None,
+) -> ParallelGroupError:
+    """The error of a refused group; its cause is the exception of the first member to blame."""
+    failed = _failed(tasks, results)
+    succeeded = [task.task_id for task in tasks if (r := results.get(task.task_id)) is not None and r.success]
+    error = ParallelGroupError(
+        message,
+        group_id,
+        [(result.task_id, _reason(result)) for result in failed],
+        succeeded,
+        errors={result.task_id: result.error or TaskError(result.task_id, _reason(result)) for result in failed},
+    )
+    error.__cause__ = next((result.error for result in blamed or failed if result.error is not None), None)
+    return error
+
+
+class _BuiltInPolicy(GroupExecutionPolicy):
+    """Compares results with members, then asks for the reason to refuse the group, if there is one."""
+
+    def on_group_finished(
+        self,
+        group_id: str,
+        tasks: Sequence[_Member],
+        results: Mapping[str, TaskResult],
+        context: Any,  # noqa: ARG002
+    ) -> None:
+        self.check_results(group_id, tasks, results)
+        self.validate([task.task_id for task in tasks])
+        failed = _failed(tasks, results)
+        if refusal := self._refusal(failed, len(tasks)):
+            reason, blamed = refusal
+            message = f"Parallel group '{group_id}': {reason}: {_listing(blamed)}"
+            raise _failure(message, group_id, tasks, results, blamed=blamed)
+        if failed:
+            logger.warning(
+                "Parallel group '%s': policy %s accepts %d failed tasks: %s",
+                group_id,
+                self.get_name(),
+                len(failed),
+                _listing(failed),
+            )
+
+    @abstractmethod
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
+        """Why a group of this size is refused and the failures to blame, or `None` to accept it."""
+
+
+class StrictGroupPolicy(_BuiltInPolicy):
+    """Every member must succeed."""
+
+    def get_name(self) -> str:
+        return "strict"
+
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
+        return (f"{len(failed)} of {size} tasks failed", failed) if failed else None
+
+
+class BestEffortGroupPolicy(_BuiltInPolicy):
+    """Failures are logged and accepted."""
+
+    def get_name(self) -> str:
+        return "best_effort"
+
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> None:
+        """Nothing is refused."""
+
+
+class CriticalGroupPolicy(_BuiltInPolicy):
+    """The named members must succeed; failures of the others are logged and accepted."""
+
+    def __init__(self, critical_task_ids: Iterable[str]) -> None:
+        if isinstance(critical_task_ids, str):
+            raise TypeError(f"critical_task_ids must be a collection of ids, got the string {critical_task_ids!r}")
+        self.critical_task_ids = sorted(set(critical_task_ids))
+        if not self.critical_task_ids:
+            raise ValueError("critical_task_ids must name at least one task")
+
+    def get_name(self) -> str:
+        return "critical"
+
+    def validate(self, member_ids: Sequence[str]) -> None:
+        """Refuse a group that lacks one of the critical tasks."""
+        if unknown := sorted(set(self.critical_task_ids).difference(member_ids)):
+            raise ValueError(f"Critical task ids {unknown} are not in the group; its members are {list(member_ids)}")
+
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002
+        critical = [result for result in failed if result.task_id in self.critical_task_ids]
+        return ("critical tasks failed", critical) if critical else None
+
+
+class AtLeastNGroupPolicy(_BuiltInPolicy):
+    """A minimum number of members must succeed; further failures are logged and accepted."""
+
+    def __init__(self, min_success: int) -> None:
+        if isinstance(min_success, bool) or not isinstance(min_success, int):
+            raise TypeError(f"min_success must be an int, got {min_success!r}")
+        if min_success < 0:
+            raise ValueError(f"min_success must not be negative, got {min_success}")
+        self.min_success = min_success
+
+    def get_name(self) -> str:
+        return f"at_least_{self.min_success}"
+
+    def validate(self, member_ids: Sequence[str]) -> None:
+        """Refuse a group that is smaller than the required number of successes."""
+        if self.min_success > len(member_ids):
+            raise ValueError(f"min_success={self.min_success} is larger than the group of {len(member_ids)} tasks")
+
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
+        succeeded = size - len(failed)
+        if succeeded >= self.min_success:
+            return None
+        return f"only {succeeded}/{self.min_success} required tasks succeeded", failed
+
+
+POLICY_REGISTRY: dict[str, type[GroupExecutionPolicy]] = {
+    "strict": StrictGroupPolicy,
+    "best_effort": BestEffortGroupPolicy,
+    "critical": CriticalGroupPolicy,
+    "at_least_n": AtLeastNGroupPolicy,
+}
+
+
+def canonicalize_group_policy(policy: Any) -> str | dict[str, Any]:
+    """The plain form of a policy, which `resolve_group_policy` turns back into an instance.
+
+    Raises:
+        TypeError: neither a name, nor a policy, nor a mapping of a known form.
+    """
+    if isinstance(policy, str):
+        return policy
+    if isinstance(policy, GroupExecutionPolicy):
+        return _canonical_instance(policy)
+    if isinstance(policy, Mapping):
+        try:
+            _from_mapping(policy)
+        except ValueError as error:
+            raise TypeError(f"Not a group policy: {error}") from error
+        return dict(policy)
+    raise TypeError(f"A group policy is a name, a mapping or a GroupExecutionPolicy, not {type(policy).__name__}")
+
+
+def _canonical_instance(policy: GroupExecutionPolicy) -> str | dict[str, Any]:
+    if type(policy) in {StrictGroupPolicy, BestEffortGroupPolicy}:
+        return policy.get_name()
+    if type(policy) is CriticalGroupPolicy:
+        return {"type": "critical", "critical_task_ids": list(policy.critical_task_ids)}
+    if type(policy) is AtLeastNGroupPolicy:
+        return {"type": "at_least_n", "min_success": policy.min_success}
+    return {"type": _CUSTOM, "policy": policy}
+
+
+def resolve_group_policy(policy: Any) -> GroupExecutionPolicy:
+    """The policy for a name, a canonical form or an instance; names are case-insensitive.
+
+    Raises:
+        ValueError: an unknown name or type, or a malformed mapping.
+        TypeError: any other Python type.
+    """
+    if isinstance(policy, GroupExecutionPolicy):
+        return policy
+    if isinstance(policy, str):
+        return _build(policy, {})
+    if isinstance(policy, Mapping):
+        return _from_mapping(policy)
+    raise TypeError(f"A group policy is a name, a mapping or a GroupExecutionPolicy, not {type(policy).__name__}")
+
+
+def _from_mapping(form: Mapping[str, Any]) -> GroupExecutionPolicy:
+    fields = dict(form)
+    name = fields.pop("type", None)
+    if not isinstance(name, str):
+        raise ValueError(f"A group policy mapping needs a 'type', got {form!r}")  # noqa: TRY004 - malformed, not mistyped
+    if name.lower() != _CUSTOM:
+        return _build(name, fields)
+    instance = fields.get("policy")
+    if not isinstance(instance, GroupExecutionPolicy):
+        raise ValueError(f"A '{_CUSTOM}' group policy needs a GroupExecutionPolicy in 'policy', got {instance!r}")  # noqa: TRY004
+    return instance
+
+
+def _build(name: str, fields: Mapping[str, Any]) -> GroupExecutionPolicy:
+    try:
+        kind = POLICY_REGISTRY[name.lower()]
+    except KeyError:
+        raise ValueError(f"Unknown group policy '{name}'; known: {', '.join(sorted(POLICY_REGISTRY))}") from None
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"Group policy '{name}' cannot be made from {dict(fields)!r}: {error}") from error

@@ -1,0 +1,104 @@
+"""Several listeners to one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import networkx as nx
+
+from graflow.trace.base import Tracer
+from graflow.trace.noop import NoopTracer
+
+
+class CompositeTracer(Tracer):
+    """Passes every call to each of its listeners in order.
+
+    A listener that raises does not silence the ones after it; its error is raised when all have been called (an
+    `ExceptionGroup` when there are several).
+    """
+
+    def __init__(self, tracers: Iterable[Tracer]) -> None:
+        self.tracers: tuple[Tracer, ...] = tuple(tracers)
+
+    def _tell(self, call: Callable[[Tracer], None]) -> None:
+        errors: list[Exception] = []
+        for tracer in self.tracers:
+            try:
+                call(tracer)
+            except Exception as error:  # noqa: BLE001 - listeners are user code
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise ExceptionGroup("Several listeners failed", errors)
+
+    def on_workflow_start(self, name: str, context: Any) -> None:
+        self._tell(lambda tracer: tracer.on_workflow_start(name, context))
+
+    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+        self._tell(lambda tracer: tracer.on_workflow_end(name, context, result=result, error=error))
+
+    def on_task_queued(self, task: Any, context: Any) -> None:
+        self._tell(lambda tracer: tracer.on_task_queued(task, context))
+
+    def on_task_start(self, task: Any, context: Any) -> None:
+        self._tell(lambda tracer: tracer.on_task_start(task, context))
+
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+        self._tell(lambda tracer: tracer.on_task_end(task, context, result=result, error=error))
+
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+        self._tell(lambda tracer: tracer.on_parallel_group_start(group_id, member_ids, context))
+
+    def on_parallel_group_end(
+        self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None
+    ) -> None:
+        self._tell(lambda tracer: tracer.on_parallel_group_end(group_id, member_ids, context, results=results))
+
+    def on_dynamic_task_added(
+        self,
+        task_id: str,
+        parent_task_id: str | None = None,
+        is_iteration: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._tell(
+            lambda tracer: tracer.on_dynamic_task_added(
+                task_id, parent_task_id=parent_task_id, is_iteration=is_iteration, metadata=metadata
+            )
+        )
+
+    def clone(self, trace_id: str) -> Self:
+        return type(self)(tracer.clone(trace_id) for tracer in self.tracers)
+
+    def flush(self) -> None:
+        self._tell(lambda tracer: tracer.flush())
+
+    def shutdown(self) -> None:
+        self._tell(lambda tracer: tracer.shutdown())
+
+    def get_runtime_graph(self) -> nx.DiGraph[str] | None:
+        """The graph of the first listener that recorded one."""
+        graphs = (tracer.get_runtime_graph() for tracer in self.tracers)
+        return next((graph for graph in graphs if graph is not None), None)
+
+    def get_execution_order(self) -> list[str]:
+        """The order of the first listener that recorded one."""
+        return next((order for tracer in self.tracers if (order := tracer.get_execution_order())), [])
+
+
+def combine(tracer: Tracer | Sequence[Tracer] | None) -> Tracer:
+    """One tracer out of none (the default one), one (itself) or several."""
+    if tracer is None:
+        return NoopTracer()
+    if not isinstance(tracer, Sequence):
+        return tracer
+    flat = [
+        inner
+        for listener in tracer
+        for inner in (listener.tracers if type(listener) is CompositeTracer else [listener])
+    ]
+    if not flat:
+        return NoopTracer()
+    return flat[0] if len(flat) == 1 else CompositeTracer(flat)

@@ -1,0 +1,176 @@
+"""A listener that shows a progress bar while a long run lasts."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graflow.trace.base import Tracer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_REDRAW_AFTER = 0.1
+
+
+class _Run:
+    """What is shown of one run: the distinct tasks that have ended, and the one that began last."""
+
+    __slots__ = ("bar", "current", "drawn_at", "ended", "failed", "graph", "name")
+
+    def __init__(self, name: str, graph: Any) -> None:
+        self.name = name
+        self.graph = graph
+        self.ended: set[str] = set()
+        self.failed: set[str] = set()
+        self.current = ""
+        self.drawn_at = 0.0
+        self.bar: TaskID | None = None
+
+    def note_end(self, task_id: str, *, failed: bool) -> None:
+        self.ended.add(task_id)
+        if failed:
+            self.failed.add(task_id)
+        else:
+            self.failed.discard(task_id)
+
+    def fields(self) -> dict[str, Any]:
+        ended = len(self.ended)
+        note = f"{len(self.failed)} failed " if self.failed else ""
+        return {"completed": ended, "total": max(len(self.graph.nodes), ended), "note": note + self.current}
+
+
+class ProgressTracer(Tracer):
+    """Draws one bar for each run on standard error; nothing at all where that is not a terminal.
+
+    Runs shorter than `delay` seconds (default 1.0) show no bar. With a `console`, the bar goes there.
+    """
+
+    def __init__(self, *, console: Console | None = None, delay: float = 1.0) -> None:
+        self.delay = delay
+        self._console = console
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._runs: dict[str, _Run] = {}
+        self._progress: Progress | None = None
+        self._timer: threading.Timer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"delay": self.delay}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.delay = state["delay"]
+        self._console = None
+        self._reset()
+
+    def on_workflow_start(self, name: str, context: Any) -> None:
+        if not self._is_visible():
+            return
+        with self._lock:
+            self._runs[context.trace_id] = _Run(name, context.graph)
+            if self._progress is not None or self.delay <= 0:
+                self._show()
+            elif self._timer is None:
+                self._timer = threading.Timer(self.delay, self._show)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+        with self._lock:
+            run = self._runs.pop(context.trace_id, None)
+            if run is None:
+                return
+            run.current = "" if error is None else type(error).__name__
+            self._draw(run, always=True)
+            if not self._runs:
+                self.shutdown()
+
+    def on_task_start(self, task: Any, context: Any) -> None:
+        run = self._runs.get(context.trace_id)
+        if run is not None:
+            run.current = task.task_id
+            self._draw(run)
+
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+        run = self._runs.get(context.trace_id)
+        if run is not None:
+            run.note_end(task.task_id, failed=error is not None)
+            self._draw(run)
+
+    def on_parallel_group_end(
+        self,
+        group_id: str,  # noqa: ARG002
+        member_ids: Sequence[str],  # noqa: ARG002
+        context: Any,
+        results: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Count the members that ran in other processes."""
+        run = self._runs.get(context.trace_id)
+        if run is not None:
+            for member_id, result in (results or {}).items():
+                run.note_end(member_id, failed=not result.success)
+            self._draw(run)
+
+    def shutdown(self) -> None:
+        """Take the bar down."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+            progress, self._progress = self._progress, None
+        if timer is not None:
+            timer.cancel()
+        if progress is not None:
+            progress.stop()
+
+    def _is_visible(self) -> bool:
+        if self._console is not None:
+            return self._console.is_terminal
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def _show(self) -> None:
+        with self._lock:
+            self._timer = None
+            if not self._runs:
+                return
+            if self._progress is None:
+                self._progress = _make_progress(self._console)
+                self._progress.start()
+            for run in list(self._runs.values()):
+                self._draw(run, always=True)
+
+    def _draw(self, run: _Run, *, always: bool = False) -> None:
+        progress = self._progress
+        now = time.monotonic()
+        if progress is None or not (always or now - run.drawn_at >= _REDRAW_AFTER):
+            return
+        with self._lock:
+            run.drawn_at = now
+            if run.bar is None:
+                run.bar = progress.add_task(run.name, note="")
+            progress.update(run.bar, **run.fields())
+
+
+def _make_progress(console: Console | None) -> Progress:
+    # rich costs a tenth of a second: it is loaded when the first bar is shown.
+    from rich.console import Console as RichConsole  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console or RichConsole(stderr=True),
+    )
