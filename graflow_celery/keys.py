@@ -1,0 +1,47 @@
+"""Every Redis key of the group record, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUN_KEYS = ("header", "manifest", "shared", "outcomes", "order", "claims", "due", "blocked", "events", "children")
+"""Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
+
+GLOBAL_KEYS = ("open", "workers", "workers:info", "epoch", "clock")
+"""Keys of a whole deployment, which never expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of the keys under one prefix.
+
+    | key | type | holds |
+    |---|---|---|
+    | `<run>:header` | hash | specification, state, counts, limits, deadline, epoch |
+    | `<run>:manifest` | hash | index -> envelope; index n is the continuation |
+    | `<run>:shared` | hash | content hash -> payload that several envelopes name |
+    | `<run>:outcomes` | hash | index -> outcome; the first write wins |
+    | `<run>:order` | list | indices in the order in which they were recorded |
+    | `<run>:claims` | hash | index -> attempt, losses, retries, waits, owner |
+    | `<run>:due` | sorted set | index -> deadline: queue wait before the claim, lease after it |
+    | `<run>:blocked` | sorted set | indices that met `max_in_flight` and wait for a slot |
+    | `<run>:events` | stream, capped | transitions: a hint that wakes readers |
+    | `<run>:children` | set | run ids of groups that its members opened |
+    | `open` | sorted set | run id -> when a sweeper has to look at it |
+    | `workers`, `workers:info` | sorted set, hash | last beat and description of each worker process |
+    | `epoch` | string | identity of this data set: another one means that the server was wiped |
+    | `clock` | hash | last look of any sweeper: a hole in it means that the server stood still |
+    """
+
+    prefix: str
+
+    def run(self, run_id: str, name: str) -> str:
+        return f"{self.prefix}:{run_id}:{name}"
+
+    def of_run(self, run_id: str) -> list[str]:
+        """Every key of one run, in the order of `RUN_KEYS`."""
+        return [self.run(run_id, name) for name in RUN_KEYS]
+
+    def shared(self, name: str) -> str:
+        """A key of the whole deployment, one of `GLOBAL_KEYS`."""
+        return f"{self.prefix}:{name}"

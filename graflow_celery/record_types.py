@@ -1,0 +1,344 @@
+"""What goes into the group record and what comes out of it, as plain frozen data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from graflow.exceptions import GraflowRuntimeError
+
+FORMAT_VERSION = 1
+
+
+class MemberState(StrEnum):
+    """How a member ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+
+
+class GroupState(StrEnum):
+    """Where a group stands; every state but OPENING and RUNNING is final."""
+
+    OPENING = "OPENING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in {GroupState.OPENING, GroupState.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """What is fixed when a group is opened; times are in seconds.
+
+    Attributes:
+        n: number of members, without the continuation.
+        digest: of the manifest; the same run id with another digest is a conflict.
+        min_success: fewer succeeded members than this make the group FAILED (n for a strict policy, 0 for best effort).
+        critical: indices whose failure makes the group FAILED.
+        lease: seconds without a beat after which a claimed member counts as lost.
+        queue_wait: seconds before a member that nobody claimed is published again; doubled each time.
+        max_attempts: losses after which a member is LOST; with 1 a claim never grants more than one member at a time.
+        max_in_flight: members claimed at once over all workers; None is no limit.
+        result_ttl: seconds that the record stays after the end.
+        timeout: seconds for the whole group; open members are TIMED_OUT after it.
+        continuation: the manifest has one entry more, at index n, claimable once all members are recorded.
+        parent_run: run of the member that opened this group; cancelling it cancels this one.
+        policy, options, meta: the caller's own data; must be representable in JSON.
+    """
+
+    run_id: str
+    group_id: str
+    n: int
+    digest: str
+    policy: Any = "strict"
+    min_success: int = 0
+    critical: tuple[int, ...] = ()
+    lease: float = 30.0
+    queue_wait: float = 60.0
+    max_attempts: int = 4
+    max_in_flight: int | None = None
+    result_ttl: float = 86400.0
+    timeout: float | None = None
+    queue: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    continuation: bool = False
+    parent_run: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> GroupSpec:
+        """Read a specification back.
+
+        Raises:
+            GraflowRuntimeError: when it was written by an unknown version.
+        """
+        data = json.loads(text)
+        version = data.pop("version", None)
+        if version != FORMAT_VERSION:
+            raise GraflowRuntimeError(f"group record of version {version!r}, this program reads {FORMAT_VERSION}")
+        data["critical"] = tuple(data["critical"])
+        return cls(**data)
+
+
+def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> str:
+    """SHA-256 over the envelopes in order and the shared payloads by name, each framed by its length."""
+    digest = hashlib.sha256()
+    for part in (*manifest, *(piece for name in sorted(shared) for piece in (name.encode(), shared[name]))):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """Members counted by where they are; `failed` includes `timed_out`; the continuation is not counted."""
+
+    total: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    lost: int
+    state: GroupState
+    timed_out: int = 0
+    executions: int = 0
+    losses: int = 0
+    retries: int = 0
+    late: int = 0
+    refused: int = 0
+
+    @property
+    def recorded(self) -> int:
+        return self.succeeded + self.failed + self.cancelled + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHeader:
+    """A group as it stands in the record; times are Redis time in seconds since the epoch of Unix.
+
+    Attributes:
+        epoch: identity of the data set in which the group was opened.
+        published: the submitter has sent every member once.
+        closed: final, and the continuation (if any) is recorded as well.
+        manifest_bytes: size of all envelopes and shared payloads.
+        outcome_bytes: size of all recorded payloads.
+        now: Redis time at which this was read.
+    """
+
+    spec: GroupSpec
+    state: GroupState
+    status: GroupStatus
+    epoch: str
+    opened_at: float
+    deadline: float | None
+    finished_at: float | None
+    published: bool
+    closed: bool
+    reason: str
+    manifest_bytes: int
+    outcome_bytes: int
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Answer of `open`: `created` is False when the same run was there already."""
+
+    created: bool
+    state: GroupState
+    epoch: str
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One granted member: the right to run it until the lease ends.
+
+    `(run_id, index, attempt)` is unique per execution; `owner` is unique per delivery of a message.
+    """
+
+    run_id: str
+    index: int
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedMember:
+    """`envelope` is empty when the claim asked for none; `losses` executions were lost before this one, `retries` failed and were retried."""
+
+    index: int
+    attempt: int
+    losses: int
+    retries: int
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim got.
+
+    Attributes:
+        granted: run these, in this order, and complete, retry or release each.
+        left: still claimable, but not now: claim them (with the same owner) after the granted ones are completed.
+        refused: indices that are recorded, claimed by another, waiting for their retry, or out of range.
+        blocked: indices that met `max_in_flight`; they come back in `Completion.ready` of whoever frees a slot.
+        state: None when the record is gone; then `spec` is None and nothing is granted.
+        remaining: seconds until the deadline of the group.
+    """
+
+    spec: GroupSpec | None
+    state: GroupState | None
+    granted: list[GrantedMember]
+    left: list[int]
+    refused: list[int]
+    blocked: list[int]
+    remaining: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberResult:
+    """What a worker reports for one member that it claimed."""
+
+    index: int
+    attempt: int
+    state: MemberState
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """The one recorded outcome of a member.
+
+    `payload` is what the worker reported, empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST).
+    `attempts` counts executions; `owner` is empty when nobody ever claimed the member.
+    """
+
+    index: int
+    state: MemberState
+    attempts: int
+    owner: str
+    finished_at: float
+    late: bool
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of reported results.
+
+    Attributes:
+        recorded: indices recorded by this call, or by an earlier call with the same lease whose answer got lost.
+        late: those among them whose lease had already been lost.
+        refused: indices that another outcome had already; these results are dropped.
+        state: of the group after it; None when the record is gone.
+        done: all members are recorded.
+        continuation: the continuation is claimable now: publish it (publishing twice is harmless).
+        ready: indices that may be published (or claimed) now because slots of `max_in_flight` got free.
+    """
+
+    recorded: list[int]
+    late: list[int]
+    refused: list[int]
+    state: GroupState | None
+    done: bool
+    continuation: bool
+    ready: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Members handed back: `released` ones were mine; `ready` may be published now because slots got free."""
+
+    released: list[int]
+    ready: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """What a beat told: leases that are lost (do not report them as mine), runs that are final or gone (stop their members)."""
+
+    lost: list[Lease]
+    ended: dict[str, GroupState | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Republish:
+    """Members to publish (again).
+
+    Attributes:
+        lost: their worker was lost: publish each in a message of its own, so that a member that kills workers takes no other along.
+        waiting: nobody claimed them, their retry is due, or a slot got free: any batches will do.
+        continuation: publish the continuation (index n).
+        ended: the sweep brought the group to its end.
+    """
+
+    run_id: str
+    spec: GroupSpec
+    lost: list[int]
+    waiting: list[int]
+    continuation: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a reader stands: position in the order of recording, and the data set in which it started."""
+
+    position: int = 0
+    epoch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One read: outcomes in the order of recording (the continuation has index n), the next cursor, the counts.
+
+    `more` tells that outcomes are waiting already; `closed` that none will ever come.
+    """
+
+    outcomes: list[StoredOutcome]
+    cursor: Cursor
+    status: GroupStatus
+    more: bool
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process that beats; `seen_at` in Redis time, `age` in seconds since its last beat."""
+
+    worker_id: str
+    seen_at: float
+    age: float
+    info: Mapping[str, Any]
+
+
+class RecordFullError(GraflowRuntimeError):
+    """The Redis of record is out of memory; nothing of the group was kept."""
+
+    def __init__(self, run_id: str, needed: int) -> None:
+        self.run_id = run_id
+        self.needed = needed
+        super().__init__(
+            f"group run {run_id!r} was refused: the Redis of record is out of memory (the group needs about "
+            f"{needed} bytes); raise maxmemory, wait for older results to expire, or send less per member"
+        )
+
+    def __reduce__(self) -> tuple[type[RecordFullError], tuple[str, int]]:
+        return type(self), (self.run_id, self.needed)
