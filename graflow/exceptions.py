@@ -1,0 +1,403 @@
+"""The error tree.
+
+::
+
+    GraflowError
+    ├── ConfigError                  (also a ValueError)
+    ├── GraphCompilationError
+    │   └── DuplicateTaskError
+    ├── PayloadError                 (also a ValueError)
+    ├── SignatureError
+    ├── TaskResolutionError
+    └── GraflowRuntimeError
+        ├── CycleLimitExceededError
+        ├── GraflowWorkflowCanceledError
+        ├── GroupConflictError
+        ├── GroupLostError
+        ├── GroupNotFoundError       (also a LookupError)
+        ├── GroupTimeoutError        (also a TimeoutError)
+        ├── MaxStepsExceededError
+        ├── NoWorkerError
+        ├── ParallelGroupError
+        ├── RemoteTaskError
+        ├── RetryLimitExceededError
+        └── TaskError
+            ├── MemberCancelledError
+            ├── MemberLostError
+            └── TaskTimeoutError     (also a TimeoutError)
+
+Each error keeps what its message is built from as attributes, and survives `pickle` and `copy` with type, text and
+attributes; an attribute that cannot be pickled arrives as a description of itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+
+__all__ = [
+    "ConfigError",
+    "CycleLimitExceededError",
+    "DuplicateTaskError",
+    "GraflowError",
+    "GraflowRuntimeError",
+    "GraflowWorkflowCanceledError",
+    "GraphCompilationError",
+    "GroupConflictError",
+    "GroupLostError",
+    "GroupNotFoundError",
+    "GroupTimeoutError",
+    "MaxStepsExceededError",
+    "MemberCancelledError",
+    "MemberLostError",
+    "NoWorkerError",
+    "ParallelGroupError",
+    "PayloadError",
+    "RemoteTaskError",
+    "RetryLimitExceededError",
+    "SignatureError",
+    "TaskError",
+    "TaskResolutionError",
+    "TaskTimeoutError",
+    "as_runtime_error",
+]
+
+
+class ErrorDescription(Protocol):
+    """An error as plain data, as it comes back from another process; it may also have a `traceback` text."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+class GraflowError(Exception):
+    """Everything that graflow itself raises.
+
+    Attributes:
+        message: What happened.
+        cause: The error behind it, also the `__cause__`.
+    """
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.cause = cause
+        if isinstance(cause, BaseException):
+            self.__cause__ = cause
+
+    def _text(self) -> str:
+        return self.message
+
+    def __str__(self) -> str:
+        return self._text() if self.cause is None else f"{self._text()} (caused by {self.cause})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        once: dict[int, Any] = {}  # a value in two fields, such as cause and last_error, is one value on the other side
+        for value in self.__dict__.values():
+            if id(value) not in once:
+                once[id(value)] = _packed(value)
+        fields = {name: once[id(value)] for name, value in self.__dict__.items()}
+        return _unpickled_error, (type(self), _packed(self.args), fields)
+
+    def __copy__(self) -> Self:
+        return _restored(type(self), self.args, dict(self.__dict__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        fields = {name: _deep_copy(value, memo) for name, value in self.__dict__.items()}
+        return _restored(type(self), self.args, fields)
+
+
+class GraflowRuntimeError(GraflowError):
+    """Something went wrong while a workflow ran."""
+
+
+class CycleLimitExceededError(GraflowRuntimeError):
+    """A task was iterated more often than its limit allows."""
+
+    def __init__(self, task_id: str, cycle_count: int, max_cycles: int) -> None:
+        super().__init__(
+            f"Cycle limit exceeded for task '{task_id}': {cycle_count} of {max_cycles} cycles; raise its max_cycles"
+        )
+        self.task_id = task_id
+        self.cycle_count = cycle_count
+        self.max_cycles = max_cycles
+
+
+class RetryLimitExceededError(GraflowRuntimeError):
+    """A task still failed after its last retry."""
+
+    def __init__(
+        self, task_id: str, retry_count: int, max_retries: int, last_error: BaseException | None = None
+    ) -> None:
+        super().__init__(
+            f"Retry limit exceeded for task '{task_id}': {retry_count} failed attempts, max_retries {max_retries}",
+            last_error,
+        )
+        self.task_id = task_id
+        self.retry_count = retry_count
+        self.max_retries = max_retries
+        self.last_error = last_error
+
+
+class MaxStepsExceededError(GraflowRuntimeError):
+    """A run reached its limit of steps with work still pending."""
+
+    def __init__(self, max_steps: int, pending: Sequence[str] | int) -> None:
+        super().__init__(
+            f"Stopped after max_steps={max_steps} with work pending: {_listed(pending)}; raise max_steps to go on"
+        )
+        self.max_steps = max_steps
+        self.pending = pending
+
+
+class TaskError(GraflowRuntimeError):
+    """A task failed."""
+
+    def __init__(self, task_id: str, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message, cause)
+        self.task_id = task_id
+
+    def _text(self) -> str:
+        return f"Error in task '{self.task_id}': {self.message}"
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A task ran longer than its `timeout`, in seconds."""
+
+    def __init__(self, task_id: str, timeout: float) -> None:
+        super().__init__(task_id, f"not finished within its timeout of {timeout:g} s")
+        self.timeout = timeout
+
+
+class MemberLostError(TaskError):
+    """The worker of a group's member was lost as often as `max_attempts` allows."""
+
+    def __init__(self, task_id: str, attempts: int) -> None:
+        super().__init__(
+            task_id,
+            f"given up after {attempts} attempts that each lost their worker; the task may kill it, or lease is too short",
+        )
+        self.attempts = attempts
+
+
+class MemberCancelledError(TaskError):
+    """A member of a group was cancelled before it finished."""
+
+    def __init__(self, task_id: str, message: str = "cancelled") -> None:
+        super().__init__(task_id, message)
+
+
+class ParallelGroupError(GraflowRuntimeError):
+    """A group's results were not accepted by its policy.
+
+    Attributes:
+        failed_tasks: `(task id, message)` of each failed member, in member order.
+        successful_tasks: Ids of the members that succeeded, in member order.
+        errors: The exceptions of the failed members by task id.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        group_id: str,
+        failed_tasks: Sequence[tuple[str, str]],
+        successful_tasks: Sequence[str],
+        errors: Mapping[str, BaseException] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.group_id = group_id
+        self.failed_tasks = list(failed_tasks)
+        self.successful_tasks = list(successful_tasks)
+        self.errors = dict(errors or {})
+
+
+class GraflowWorkflowCanceledError(GraflowRuntimeError):
+    """A task cancelled the workflow."""
+
+    def __init__(self, message: str, task_id: str | None = None) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+    def _text(self) -> str:
+        by = "" if self.task_id is None else f" by task '{self.task_id}'"
+        return f"Workflow canceled{by}: {self.message}"
+
+
+class GroupTimeoutError(GraflowRuntimeError, TimeoutError):
+    """A group was not finished within the time that was given to it or to the wait for it."""
+
+    def __init__(self, message: str, group_id: str, done: int, total: int) -> None:
+        super().__init__(message)
+        self.group_id = group_id
+        self.done = done
+        self.total = total
+
+
+class GroupNotFoundError(GraflowRuntimeError, LookupError):
+    """There is no record of a group run with that id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"No group run '{run_id}' on this Redis: wrong key_prefix, or its record has expired")
+        self.run_id = run_id
+
+
+class GroupConflictError(GraflowRuntimeError):
+    """The same run id was submitted with other content."""
+
+    def __init__(self, run_id: str, message: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class GroupLostError(GraflowRuntimeError):
+    """The record of a running group is gone."""
+
+    def __init__(self, run_id: str, message: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class NoWorkerError(GraflowRuntimeError):
+    """No worker consumes the queue of a group."""
+
+    def __init__(self, message: str, queue: str, length: int) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.length = length
+
+
+class RemoteTaskError(GraflowRuntimeError):
+    """An error of another process, shown with the traceback that it had there.
+
+    Attributes:
+        error: Type, message, traceback and cause as plain data.
+        task_id: The task that raised it, where known.
+    """
+
+    def __init__(self, error: ErrorDescription, task_id: str | None = None) -> None:
+        super().__init__(f"{error.type}: {error.message}")
+        self.error = error
+        self.task_id = task_id
+
+    def _text(self) -> str:
+        trace = getattr(self.error, "traceback", "")
+        return f"{self.message}\n\n{trace.rstrip()}" if trace else self.message
+
+
+class GraphCompilationError(GraflowError):
+    """A graph cannot be run as it is."""
+
+
+class DuplicateTaskError(GraphCompilationError):
+    """A second node with the same id."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Duplicate task ID: {task_id}")
+        self.task_id = task_id
+
+
+class ConfigError(GraflowError, ValueError):
+    """A setting is missing, unknown or malformed."""
+
+
+class PayloadError(GraflowError, ValueError):
+    """Something that cannot be sent or kept, or that arrived in a form that cannot be read."""
+
+
+class SignatureError(GraflowError):
+    """A signature is missing, malformed, made with an unknown key, or does not hold."""
+
+
+class TaskResolutionError(GraflowError):
+    """A task cannot be put into an envelope, or an envelope stands for no task known here."""
+
+
+def as_runtime_error(error: BaseException) -> GraflowRuntimeError:
+    """The error itself when it is a `GraflowRuntimeError`, else one that wraps it."""
+    if isinstance(error, GraflowRuntimeError):
+        return error
+    return GraflowRuntimeError(f"An error occurred: {str(error) or repr(error)}", error)
+
+
+def _listed(pending: Sequence[str] | int) -> str:
+    if isinstance(pending, int):
+        return f"{pending} tasks"
+    shown = 10
+    more = "" if len(pending) <= shown else f" and {len(pending) - shown} more"
+    return ", ".join(map(str, pending[:shown])) + more
+
+
+# -- pickling ----------------------------------------------------------------------------------------------------------
+
+_E = TypeVar("_E", bound=GraflowError)
+
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class _Packed(NamedTuple):
+    """A value pickled on its own, beside the text that replaces it where it cannot be loaded."""
+
+    content: bytes | None
+    text: str
+    is_error: bool
+
+    def value(self) -> Any:
+        if self.content is not None:
+            with suppress(Exception):  # its class may be missing here, or refuse its own state
+                return pickle.loads(self.content)
+        return GraflowError(self.text) if self.is_error else self.text
+
+
+def _packed(value: Any) -> Any:
+    """The value if it is plain, else its pickle, made once at each level: a chain of errors stays linear in size."""
+    if type(value) in _PLAIN:
+        return value
+    content = None
+    try:
+        content = pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
+        if type(value) is dict:
+            return {key if type(key) in _PLAIN else repr(key): _packed(item) for key, item in value.items()}
+        if type(value) in (list, tuple):
+            return [_packed(item) for item in value]
+    try:
+        is_error = isinstance(value, BaseException)
+        text = f"{type(value).__qualname__}: {value}" if is_error else repr(value)
+    except Exception:  # noqa: BLE001 - so may its own repr
+        text = f"<{type(value).__qualname__} object>"
+    return _Packed(content, text[:1000], is_error)
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, _Packed):
+        return value.value()
+    if isinstance(value, dict):
+        return {key: _unpacked(item) for key, item in value.items()}
+    return [_unpacked(item) for item in value] if isinstance(value, list) else value
+
+
+def _unpickled_error(kind: type[_E], args: Any, fields: dict[str, Any]) -> _E:
+    once = {id(value): _unpacked(value) for value in fields.values()}
+    return _restored(kind, tuple(_unpacked(args)), {name: once[id(value)] for name, value in fields.items()})
+
+
+def _restored(kind: type[_E], args: tuple[Any, ...], fields: dict[str, Any]) -> _E:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    if isinstance(error.cause, BaseException):
+        error.__cause__ = error.cause
+    return error
+
+
+def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001 - what cannot be copied is shared
+        return value
