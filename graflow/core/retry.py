@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
-from graflow.exceptions import RetryLimitExceededError
+from graflow.exceptions import GraflowError, RetryLimitExceededError
 
 
 @dataclass
@@ -94,3 +95,12 @@ class RetryController:
         """Give the task its full budget again."""
         self.retry_counts.pop(task_id, None)
         self.last_errors.pop(task_id, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As the cause of an error of ours, an error of a user survives pickling, if need be as a description.
+        kept = {task_id: GraflowError("", error) for task_id, error in self.last_errors.items()}
+        return self.__dict__ | {"last_errors": kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.last_errors = {task_id: kept.cause for task_id, kept in state["last_errors"].items()}

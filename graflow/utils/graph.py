@@ -130,6 +130,7 @@ def _draw_with_matplotlib(numbered: nx.DiGraph[int], labels: Mapping[int, str], 
     figure = Figure(figsize=(max(4.0, 2.0 * widest), max(3.0, 1.2 * len(rows))))
     axes = figure.add_subplot()
     axes.set_axis_off()
+    axes.margins(0.2)
     nx.draw_networkx(
         numbered, positions, ax=axes, labels=dict(labels), node_color="#dde8f4", node_size=1800, font_size=9
     )

@@ -111,3 +111,18 @@ def test_a_controller_survives_pickling_with_limits_policies_and_counts():
     controller.increment("t")
     again = pickle.loads(pickle.dumps(controller))
     assert vars(again) == vars(controller)
+
+
+class TwoPartError(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def test_the_last_error_survives_pickling_at_least_as_a_description():
+    controller = RetryController()
+    controller.increment("plain", ValueError("boom"))
+    controller.increment("picky", TwoPartError("this", "that"))
+    again = pickle.loads(pickle.dumps(controller))
+    assert isinstance(again.get_last_error("plain"), ValueError)
+    assert "this and that" in str(again.get_last_error("picky"))
+    assert isinstance(controller.get_last_error("picky"), TwoPartError)
