@@ -179,10 +179,7 @@ class MemberLostError(TaskError):
     """The worker of a group's member was lost as often as `max_attempts` allows."""
 
     def __init__(self, task_id: str, attempts: int) -> None:
-        super().__init__(
-            task_id,
-            f"given up after {attempts} attempts that each lost their worker; the task may kill it, or lease is too short",
-        )
+        super().__init__(task_id, f"given up after {attempts} attempts that each lost their worker; see max_attempts")
         self.attempts = attempts
 
 
@@ -212,7 +209,7 @@ class ParallelGroupError(GraflowRuntimeError):
     ) -> None:
         super().__init__(message)
         self.group_id = group_id
-        self.failed_tasks = list(failed_tasks)
+        self.failed_tasks = [(task_id, text) for task_id, text in failed_tasks]
         self.successful_tasks = list(successful_tasks)
         self.errors = dict(errors or {})
 

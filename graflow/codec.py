@@ -1,0 +1,185 @@
+"""Values and task envelopes as JSON text.
+
+How kinds that JSON does not know are written is in `graflow.typed_json`, errors are in `graflow.errors_as_data`; both
+are importable here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from graflow.errors_as_data import RemoteError, describe_error, rebuild_error, register_error
+from graflow.exceptions import PayloadError, TaskResolutionError
+from graflow.typed_json import MAX_DEPTH, SCALARS, from_jsonable, is_plain, to_jsonable
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_TEXT",
+    "RemoteError",
+    "SerializedTask",
+    "decode",
+    "describe_error",
+    "encode",
+    "from_jsonable",
+    "parse_json",
+    "rebuild_error",
+    "register_error",
+    "to_jsonable",
+]
+
+MAX_TEXT: Final = 128 * 1024 * 1024  # characters of one text
+_LEVELS_PER_VALUE: Final = 3  # a dictionary with other keys is an object, a list of pairs, and a pair
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise PayloadError(f"{name} is not JSON")
+
+
+_to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode(value: Any, *, where: str = "value") -> str:
+    """The value as JSON text, read by `decode`.
+
+    Args:
+        value: What to write.
+        where: What the value is called in error messages.
+
+    Raises:
+        TypeError: When a part of it cannot be kept; the text names its place and type.
+        PayloadError: When the text is longer than 128 Mi characters.
+    """
+    if type(value) not in SCALARS and not is_plain(value):
+        value = to_jsonable(value, where=where)
+    try:
+        text = _to_text(value)
+    except ValueError:  # a non-finite float, or an integer beyond the interpreter's limit of digits
+        text = _to_text(to_jsonable(value, where=where))
+    if len(text) > MAX_TEXT:
+        raise PayloadError(f"{where} is {len(text)} characters long as JSON, more than {MAX_TEXT}; pass a reference")
+    return text
+
+
+def decode(text: str | bytes) -> Any:
+    """The value that `encode` wrote.
+
+    Raises:
+        PayloadError: When the text is no JSON, too deep, too long, or holds an unknown kind.
+    """
+    tagged = (b'"$t"' if isinstance(text, bytes) else '"$t"') in text  # type: ignore[operator]
+    data = parse_json(text, max_depth=MAX_DEPTH * _LEVELS_PER_VALUE if tagged else MAX_DEPTH)
+    return from_jsonable(data) if tagged else data
+
+
+def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Plain JSON from text, its length and depth looked at before the parser starts to recurse.
+
+    Raises:
+        PayloadError: When it is no JSON, too deep or too long.
+    """
+    if len(text) > MAX_TEXT:
+        raise PayloadError(f"A text of {len(text)} characters is longer than {MAX_TEXT}")
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise PayloadError("Not readable as JSON: not UTF-8") from None
+    if text.count("[") + text.count("{") > max_depth and _deeper_than(text, max_depth):
+        raise PayloadError(f"JSON nested deeper than {max_depth} levels is refused")
+    try:
+        return _from_text(text)
+    except PayloadError:
+        raise
+    except json.JSONDecodeError as error:
+        # Not chained: that error carries the whole text, which may hold what must not be logged.
+        raise PayloadError(f"Not readable as JSON: {error.msg} at character {error.pos}") from None
+    except ValueError as error:
+        raise PayloadError(f"Not readable as JSON: {error}") from None
+
+
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"')
+_KEPT: Final = b'"[]{}'
+_OTHERS: Final = bytes(code for code in range(256) if code not in _KEPT)
+_AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    """Whether brackets outside strings nest deeper; each pass takes the innermost pairs away, at the speed of C."""
+    content = text.encode("utf-8", "surrogatepass")
+    if b"\\" in content:
+        content = _ESCAPE.sub(b"", content)
+    brackets = _STRING.sub(b"", content.translate(_AS_LISTS, _OTHERS))
+    for _ in range(limit):
+        shorter = brackets.replace(b"[]", b"")
+        if len(shorter) == len(brackets):
+            break
+        brackets = shorter
+    return brackets.count(b"[") > limit or b"[]" in brackets
+
+
+@dataclass(frozen=True)
+class SerializedTask:
+    """A task in a form that can be stored and sent; what the payload holds is up to the strategy.
+
+    Attributes:
+        strategy: How the payload stands for a task, such as "reference" or "pickle".
+        payload: JSON data.
+        resolver_id: Which resolver of a registry made it, and must read it.
+        version: Version of this form; 1 is the only one.
+    """
+
+    strategy: str
+    payload: Mapping[str, Any] = field(repr=False)
+    resolver_id: str = "default"
+    version: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, read by `from_dict`."""
+        return {
+            "version": self.version,
+            "strategy": self.strategy,
+            "resolver_id": self.resolver_id,
+            "payload": dict(self.payload),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> SerializedTask:
+        """The envelope that `to_dict` wrote.
+
+        Raises:
+            TaskResolutionError: When its version is unknown or a part is missing or of another type.
+        """
+        if not isinstance(data, Mapping):
+            raise TaskResolutionError("A task envelope must be a JSON object")
+        version = data.get("version")
+        if type(version) is not int or version != 1:
+            raise TaskResolutionError(f"Unknown version {str(version)[:40]!r} of a task envelope; this is version 1")
+        strategy, payload, resolver_id = data.get("strategy"), data.get("payload"), data.get("resolver_id", "default")
+        if not isinstance(strategy, str) or not strategy or not isinstance(resolver_id, str):
+            raise TaskResolutionError("A task envelope must hold 'strategy' and 'resolver_id' as text")
+        if not isinstance(payload, Mapping) or not all(isinstance(key, str) for key in payload):
+            raise TaskResolutionError("A task envelope must hold 'payload' as a JSON object")
+        return cls(strategy, dict(payload), resolver_id, version)
+
+    def to_json(self) -> str:
+        """JSON text, read by `from_json`."""
+        return _to_text(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> SerializedTask:
+        """The envelope that `to_json` wrote.
+
+        Raises:
+            TaskResolutionError: When the text is no JSON, too deep or no envelope of this version.
+        """
+        try:
+            data = parse_json(text, max_depth=MAX_DEPTH * _LEVELS_PER_VALUE)
+        except PayloadError as error:
+            raise TaskResolutionError(f"A task envelope cannot be read: {error}", error) from error
+        return cls.from_dict(data)

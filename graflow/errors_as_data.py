@@ -1,0 +1,249 @@
+"""Errors as plain data, so that type, message, traceback and causes of an error survive the way between processes."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from graflow import exceptions
+from graflow.exceptions import PayloadError, RemoteTaskError
+
+MAX_CAUSES: Final = 16
+MAX_MESSAGE: Final = 16 * 1024
+MAX_TRACEBACK: Final = 64 * 1024
+_MAX_FIELD_DEPTH: Final = 8
+
+_ErrorType = TypeVar("_ErrorType", bound=type[Exception])
+
+
+@dataclass(frozen=True)
+class RemoteError:
+    """An error of another process.
+
+    Attributes:
+        type: Qualified name of its class; builtin classes without a module.
+        message: Its text.
+        traceback: What Python printed for it there, causes included.
+        cause: The error it was raised from, or during.
+        state: What its class is made from again, as JSON data; None when only text is known.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    cause: RemoteError | None = None
+    state: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, read by `from_dict`."""
+        data: dict[str, Any] = {"type": self.type, "message": self.message, "traceback": self.traceback}
+        data["cause"] = None if self.cause is None else self.cause.to_dict()
+        if self.state is not None:
+            data["state"] = dict(self.state)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RemoteError:
+        """The error that `to_dict` wrote.
+
+        Raises:
+            PayloadError: When the data has another shape.
+        """
+        return _from_dict(data, 4 * MAX_CAUSES)
+
+    def chain(self) -> Iterator[RemoteError]:
+        """This error, then its cause, and so on."""
+        link: RemoteError | None = self
+        while link is not None:
+            yield link
+            link = link.cause
+
+
+def _from_dict(data: Any, depth: int) -> RemoteError:
+    if not isinstance(data, dict) or depth == 0:
+        raise PayloadError("An error must be an object with 'type', 'message', 'traceback' and 'cause', nested little")
+    kind, message, trace = data.get("type"), data.get("message", ""), data.get("traceback", "")
+    state, cause = data.get("state"), data.get("cause")
+    if not (isinstance(kind, str) and kind and isinstance(message, str) and isinstance(trace, str)):
+        raise PayloadError("An error's 'type', 'message' and 'traceback' must be text")
+    if state is not None and not isinstance(state, dict):
+        raise PayloadError("An error's 'state' must be an object")
+    return RemoteError(kind, message, trace, None if cause is None else _from_dict(cause, depth - 1), state)
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def describe_error(error: BaseException) -> RemoteError:
+    """The error as data; one that already came from another process keeps the type and text it had there."""
+    if isinstance(error, RemoteTaskError) and isinstance(error.error, RemoteError):
+        return error.error
+    trace = _clipped_front("".join(traceback.format_exception(error)).rstrip(), MAX_TRACEBACK)
+    return RemoteError(qualified_name(type(error)), message_of(error), trace, _cause_of(error), _state_of(error, 0))
+
+
+def qualified_name(kind: type) -> str:
+    """`ValueError` for builtin classes, else `module.Class`."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an error, also of one that cannot print itself."""
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001 - a user's __str__ may raise anything
+        text = f"<no text: {type(failure).__name__} while printing it>"
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
+
+
+def _clipped_front(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"… ({len(text) - limit} characters left out)\n{text[-limit:]}"
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
+
+
+def _cause_of(error: BaseException) -> RemoteError | None:
+    links: list[BaseException] = []
+    seen = {id(error)}
+    link = _behind(error)
+    while link is not None and id(link) not in seen and len(links) < MAX_CAUSES:
+        seen.add(id(link))
+        links.append(link)
+        link = _behind(link)
+    cause: RemoteError | None = None
+    for link in reversed(links):
+        if isinstance(link, RemoteTaskError) and isinstance(link.error, RemoteError):
+            cause = link.error
+            continue
+        trace = _clipped_front("".join(traceback.format_exception(link, chain=False)).rstrip(), MAX_TRACEBACK // 4)
+        cause = RemoteError(qualified_name(type(link)), message_of(link), trace, cause, _state_of(link, 0))
+    return cause
+
+
+def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
+    """The arguments that make the error again, where its class is one that comes back as itself."""
+    kind = type(error)
+    if _known_errors.get(qualified_name(kind)) is not kind:
+        return None
+    names = _parameters.get(kind)
+    try:
+        if names is not None and all(hasattr(error, name) for name in names):
+            return {"fields": {name: _field(getattr(error, name), depth) for name in names}}
+        return {"args": [_field(argument, depth) for argument in error.args]}
+    except TypeError:
+        return None
+
+
+def _field(value: Any, depth: int) -> Any:
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if depth > _MAX_FIELD_DEPTH:
+        raise TypeError("nested too deeply")
+    if isinstance(value, BaseException):
+        inner = RemoteError(qualified_name(type(value)), message_of(value), "", None, _state_of(value, depth + 1))
+        return {"error": inner.to_dict()}
+    if isinstance(value, RemoteError):
+        return {"remote": value.to_dict()}
+    if type(value) in (list, tuple):
+        return [_field(item, depth + 1) for item in value]
+    if type(value) is dict:
+        return {"items": [[_field(key, depth + 1), _field(item, depth + 1)] for key, item in value.items()]}
+    raise TypeError(f"a {type(value).__qualname__} is not kept in an error")
+
+
+# -- back --------------------------------------------------------------------------------------------------------------
+
+
+def rebuild_error(remote: RemoteError, task_id: str | None = None) -> BaseException:
+    """An error that can be raised here.
+
+    Builtin errors, those of `graflow.exceptions` and those of `register_error` come back as their own class, anything
+    else as a `RemoteTaskError`. What comes back has the data as `.remote`, and prints the traceback it had there.
+    """
+    telling = RemoteTaskError(remote, task_id)
+    error = _rebuilt(remote, 0)
+    if error is None:
+        error = telling
+    else:
+        error.__cause__ = telling
+    error.remote = remote  # type: ignore[attr-defined]
+    return error
+
+
+def register_error(kind: _ErrorType) -> _ErrorType:
+    """Let errors of this class come back as themselves; usable as a decorator.
+
+    Its constructor is called again with the attributes named like its parameters, or else with its `args`.
+
+    Raises:
+        TypeError: When it is no subclass of `Exception`.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        raise TypeError(f"Only subclasses of Exception can be registered, not {kind!r}")
+    _known_errors[qualified_name(kind)] = kind
+    names = _constructor_names(kind)
+    if names is not None:
+        _parameters[kind] = names
+    return kind
+
+
+def _rebuilt(remote: RemoteError, depth: int) -> BaseException | None:
+    kind = _known_errors.get(remote.type)
+    if kind is None:
+        return None
+    state = remote.state or {}
+    fields, args = state.get("fields"), state.get("args")
+    try:
+        if isinstance(fields, dict):
+            names = _parameters.get(kind, ())
+            return kind(**{name: _value(fields.get(name), depth) for name in names})
+        if isinstance(args, list):
+            error = kind(*[_value(argument, depth) for argument in args])
+        else:
+            error = kind(remote.message)
+        return error if message_of(error) == remote.message else None
+    except Exception:  # noqa: BLE001 - a constructor, registered ones included, may refuse any argument
+        return None
+
+
+def _value(data: Any, depth: int) -> Any:
+    if depth > 2 * _MAX_FIELD_DEPTH:
+        raise TypeError("nested too deeply")
+    if isinstance(data, list):
+        return [_value(item, depth + 1) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if "error" in data:
+        remote = RemoteError.from_dict(data["error"])
+        return _rebuilt(remote, depth + 1) or RemoteTaskError(remote)
+    if "remote" in data:
+        return RemoteError.from_dict(data["remote"])
+    return {_value(key, depth + 1): _value(item, depth + 1) for key, item in data["items"]}
+
+
+def _constructor_names(kind: type[BaseException]) -> tuple[str, ...] | None:
+    """Parameters of a constructor written in Python; None for those whose `args` are all there is."""
+    if not inspect.isfunction(kind.__init__):
+        return None
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
+        return None
+    return tuple(parameter.name for parameter in parameters)
+
+
+_known_errors: dict[str, type[Exception]] = {
+    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+}
+_parameters: dict[type[BaseException], tuple[str, ...]] = {}
+for _name in exceptions.__all__:
+    _kind = getattr(exceptions, _name)
+    if isinstance(_kind, type):
+        register_error(_kind)
