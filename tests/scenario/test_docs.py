@@ -1,0 +1,137 @@
+"""Every code block of the README and of the docs does what its page says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from graflow.signing import generate_key
+from graflow_celery import LocalCluster
+from tests.scenario.markdown import PAGES, ROOT, Block, anchors_of, blocks_of, links_of, promised_output, script_of
+from tests.support import wait_until
+
+LANGUAGES = {"python", "bash", "text"}
+SERVICES = {"worker": "ready.", "flower": "Visit me at"}  # what each prints once it serves
+DRY = {"make"}  # commands that take minutes: only that they would run is looked at; other tests run their parts
+PAGES_WITH_CODE = [page for page in PAGES if any(block.language in {"python", "bash"} for block in blocks_of(page))]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+        "PYTHONUNBUFFERED": "1",
+        "XDG_STATE_HOME": str(folder / "state-home"),
+    }
+
+
+def service_of(command: str) -> str | None:
+    words = shlex.split(command, comments=True)
+    return words[3] if words[:3] == ["celery", "-A", "graflow_celery"] and words[3] in SERVICES else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: str, folder: Path, env: dict[str, str]) -> Iterator[None]:
+    """The service that the command starts, from the moment that it serves."""
+    log = folder / f"{service_of(command)}.log"
+    words = shlex.split(command.replace("5555", str(free_port())), comments=True)
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(words, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
+    try:
+        sign = SERVICES[service_of(command) or ""]
+        wait_until(lambda: sign in log.read_text(encoding="utf-8") or process.poll() is not None, timeout=60)
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+
+
+def run_commands(block: Block, folder: Path, env: dict[str, str], services: ExitStack) -> None:
+    rest = []
+    for line in block.text.splitlines():
+        if service_of(line):
+            services.enter_context(running(line, folder, env))
+        elif line.split(" ")[0] in DRY:
+            subprocess.run(
+                ["make", "--dry-run", *shlex.split(line, comments=True)[1:]], cwd=ROOT, check=True, timeout=60
+            )
+        else:
+            rest.append(line)
+    subprocess.run(["bash", "-euc", "\n".join(rest)], cwd=folder, env=env, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_in_a_language_that_is_run_or_is_plain_text(page: Path) -> None:
+    assert {block.language for block in blocks_of(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_readme_shows_a_complete_example_before_the_twentieth_line_ends_it() -> None:
+    first = next(block for block in blocks_of(ROOT / "README.md") if block.language == "python")
+    assert first.line < 20
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[2]) < 160
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+def test_the_blocks_of_a_page_run_in_order_and_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    blocks = blocks_of(page)
+    env = environment(tmp_path)
+    for block in blocks:
+        if block.title:
+            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
+    with ExitStack() as services:
+        if any(service_of(line) for block in blocks if block.language == "bash" for line in block.text.splitlines()):
+            cluster = services.enter_context(LocalCluster(workers=0))
+            env |= {"GRAFLOW_REDIS_URL": cluster.redis_url.reveal(), "GRAFLOW_SIGNING_KEY": generate_key()}
+        for block in blocks:
+            if block.language == "bash":
+                run_commands(block, tmp_path, env, services)
+        script = script_of([block for block in blocks if block.language == "python" and not block.title])
+        program = tmp_path / f"{page.stem.lower()}_page.py"
+        program.write_text(script, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, program.name],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 0, f"{name_of(page)}:\n{done.stderr}"
+    shown = iter(done.stdout.splitlines())
+    for promise in promised_output(script):
+        assert promise in shown, f"{name_of(page)} promises {promise!r}; it printed:\n{done.stdout}"
