@@ -1,0 +1,49 @@
+"""What the benchmarks share: interleaved medians and one table shape."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that one call takes, without the collector's pauses."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        action()
+        return time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+def medians(rounds: int, **actions: Callable[[], float]) -> dict[str, float]:
+    """The median of what each action returns; the actions alternate, so that a busy machine is busy for all of them."""
+    seen: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            seen[name].append(action())
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def in_process(code: str, *arguments: object) -> str:
+    """What a fresh interpreter prints for the code."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def heading(title: str) -> None:
+    print(f"\n{title}")
+    print(f"  {'what':<52}{'median':>16}{'ratio':>9}  aim")
+
+
+def row(what: str, value: str, ratio: float | None = None, aim: str = "") -> None:
+    print(f"  {what:<52}{value:>16}{'' if ratio is None else f'{ratio:.2f} x':>9}  {aim}")
