@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 RUN_KEYS = ("header", "manifest", "shared", "outcomes", "order", "claims", "due", "blocked", "events", "children")
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
@@ -40,8 +41,13 @@ class Keys:
 
     def of_run(self, run_id: str) -> list[str]:
         """Every key of one run, in the order of `RUN_KEYS`."""
-        return [self.run(run_id, name) for name in RUN_KEYS]
+        return _of_run(self.prefix, run_id)
 
     def shared(self, name: str) -> str:
         """A key of the whole deployment, one of `GLOBAL_KEYS`."""
         return f"{self.prefix}:{name}"
+
+
+@lru_cache(maxsize=256)
+def _of_run(prefix: str, run_id: str) -> list[str]:
+    return [f"{prefix}:{run_id}:{name}" for name in RUN_KEYS]

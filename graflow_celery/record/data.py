@@ -12,6 +12,7 @@ from typing import Any
 from graflow.exceptions import GraflowRuntimeError
 
 FORMAT_VERSION = 1
+MAX_MEMBERS = 100_000
 
 
 class MemberState(StrEnum):
@@ -136,6 +137,8 @@ class GroupHeader:
         epoch: identity of the data set in which the group was opened.
         published: the submitter has sent every member once.
         closed: final, and the continuation (if any) is recorded as well.
+        reason: why it was cancelled or ran out of time.
+        max_attempts: losses after which a member is LOST, with what `raise_budget` added.
         manifest_bytes: size of all envelopes and shared payloads.
         outcome_bytes: size of all recorded payloads.
         now: Redis time at which this was read.
@@ -151,6 +154,7 @@ class GroupHeader:
     published: bool
     closed: bool
     reason: str
+    max_attempts: int
     manifest_bytes: int
     outcome_bytes: int
     now: float
@@ -181,7 +185,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class GrantedMember:
-    """`envelope` is empty when the claim asked for none; `losses` executions were lost before this one, `retries` failed and were retried."""
+    """A member to run: `losses` executions were lost before this one, `retries` failed and were retried.
+
+    `envelope` is empty when the claim asked for none.
+    """
 
     index: int
     attempt: int
@@ -272,7 +279,12 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """What a beat told: leases that are lost (do not report them as mine), runs that are final or gone (stop their members)."""
+    """What a beat told.
+
+    Attributes:
+        lost: leases that are not mine any more; their results may still be reported and count as late.
+        ended: runs that are final (or gone: None), whose members should stop.
+    """
 
     lost: list[Lease]
     ended: dict[str, GroupState | None]
@@ -283,7 +295,7 @@ class Republish:
     """Members to publish (again).
 
     Attributes:
-        lost: their worker was lost: publish each in a message of its own, so that a member that kills workers takes no other along.
+        lost: their worker was lost: publish each in its own message, so that one that kills workers harms no other.
         waiting: nobody claimed them, their retry is due, or a slot got free: any batches will do.
         continuation: publish the continuation (index n).
         ended: the sweep brought the group to its end.
@@ -333,12 +345,9 @@ class RecordFullError(GraflowRuntimeError):
     """The Redis of record is out of memory; nothing of the group was kept."""
 
     def __init__(self, run_id: str, needed: int) -> None:
+        super().__init__(
+            f"Group run '{run_id}' was refused: the Redis of record is out of memory (the group needs {needed} bytes "
+            "and more); raise maxmemory, wait for older results to expire, or send less per member"
+        )
         self.run_id = run_id
         self.needed = needed
-        super().__init__(
-            f"group run {run_id!r} was refused: the Redis of record is out of memory (the group needs about "
-            f"{needed} bytes); raise maxmemory, wait for older results to expire, or send less per member"
-        )
-
-    def __reduce__(self) -> tuple[type[RecordFullError], tuple[str, int]]:
-        return type(self), (self.run_id, self.needed)

@@ -1,0 +1,11 @@
+-- End a run as CANCELLED. Touches: header outcomes order claims due blocked events open; manifest shared children expire.
+-- ARGV: reason. Answers 1 when this call ended something, and the children.
+local header = load()
+if not header then return {false} end
+if header.closed == 1 then return {0, redis.call('SMEMBERS', CHILDREN)} end
+if header.state == 'OPENING' then
+  redis.call('HSET', HEADER, 'cut', 1)
+  return {1, {}}
+end
+cut(header, now(), 'CANCELLED', 'CANCELLED', ARGV[1])
+return {1, redis.call('SMEMBERS', CHILDREN)}

@@ -1,0 +1,51 @@
+-- Record results: the first outcome of a member wins, the last one ends the group.
+-- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
+-- ARGV: owner, then index, attempt, state, payload of each result.
+local owner = ARGV[1]
+local header = load()
+if not header then return {false} end
+local time = now()
+local indices = {}
+for i = 2, #ARGV, 4 do indices[#indices + 1] = ARGV[i] end
+local outcomes = fetch('HMGET', OUTCOMES, indices)
+local claims = fetch('HMGET', CLAIMS, indices)
+
+local rows, recorded, late, refused, seen = {}, {}, {}, {}, {}
+for i, index in ipairs(indices) do
+  local attempt, state, payload = tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]
+  local claim = parse_claim(claims[i])
+  if outcomes[i] or seen[index] then
+    local of_attempt, was_late, by = string.match(outcomes[i] or '', '^[%u_]+ (%d+) %d+ (%d) ([^\n]*)\n')
+    if tonumber(of_attempt) == attempt and by == owner then
+      recorded[#recorded + 1] = index
+      if was_late == '1' then late[#late + 1] = index end
+    else
+      refused[#refused + 1] = index
+      header.refused = header.refused + 1
+    end
+  elseif attempt < 1 or attempt > claim.attempt then
+    refused[#refused + 1] = index
+    header.refused = header.refused + 1
+  else
+    local is_late = claim.attempt ~= attempt or claim.owner ~= owner
+    rows[#rows + 1] = {
+      index = tonumber(index), state = state, claim = claim, attempt = attempt, owner = owner, late = is_late,
+      payload = payload,
+    }
+    recorded[#recorded + 1] = index
+    if is_late then late[#late + 1] = index end
+    seen[index] = true
+  end
+end
+
+record(header, rows, time)
+if #rows > 0 and header.recorded < header.n then event('record', 'recorded', header.recorded) end
+local has_ended = settle(header, time)
+if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed == 0 then
+  event('continuation')
+  close(header)
+end
+save(header)
+local is_final = header.state ~= 'RUNNING'
+local continues = is_final and header.closed == 0 and redis.call('HEXISTS', CLAIMS, header.n) == 0
+return {header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header)}

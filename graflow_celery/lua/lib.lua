@@ -1,0 +1,188 @@
+-- Shared by every script of a run: the loader puts time.lua and this in front.
+-- KEYS 1 to 11, always: header manifest shared outcomes order claims due blocked events children (of the run), open.
+-- Times are milliseconds of the server's clock. In each script the first write is one that an out-of-memory server
+-- refuses, so that such a script changes nothing at all.
+local HEADER, MANIFEST, SHARED, OUTCOMES, ORDER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, OPEN = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+
+local EVENTS_KEPT = 1000
+local MAX_DOUBLINGS = 6
+local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
+
+local TEXTS = {'state', 'run', 'epoch', 'reason', 'digest', 'critical', 'parent', 'opener'}
+local NUMBERS = {
+  'n', 'size', 'closed', 'cut', 'continuation', 'published', 'opened', 'touched', 'deadline', 'finished', 'timeout',
+  'lease', 'queue_wait', 'max_attempts', 'max_in_flight', 'result_ttl', 'min_success',
+  'recorded', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'critical_failed',
+  'executions', 'losses', 'retries', 'late', 'refused', 'outcome_bytes',
+}
+
+-- The header as a table (numbers are 0 when absent), or nil when the run is gone. `save` writes what changed.
+local function load()
+  local values = redis.call('HMGET', HEADER, unpack(TEXTS))
+  if not values[1] then return nil end
+  local header = {}
+  for i, name in ipairs(TEXTS) do header[name] = values[i] or '' end
+  values = redis.call('HMGET', HEADER, unpack(NUMBERS))
+  for i, name in ipairs(NUMBERS) do header[name] = tonumber(values[i] or 0) end
+  local was = {}
+  for name, value in pairs(header) do was[name] = value end
+  header.was = was
+  return header
+end
+
+local function save(header)
+  local changed = {}
+  for name, value in pairs(header.was) do
+    if header[name] ~= value then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = header[name]
+      header.was[name] = header[name]
+    end
+  end
+  if #changed > 0 then redis.call('HSET', HEADER, unpack(changed)) end
+end
+
+-- One variadic command in slices.
+local function each(command, key, arguments)
+  for first = 1, #arguments, SLICE do
+    redis.call(command, key, unpack(arguments, first, math.min(first + SLICE - 1, #arguments)))
+  end
+end
+
+-- Values of one variadic reading command in slices, false where there is none.
+local function fetch(command, key, members)
+  local values = {}
+  for first = 1, #members, SLICE do
+    local part = redis.call(command, key, unpack(members, first, math.min(first + SLICE - 1, #members)))
+    for i = 1, #part do values[first + i - 1] = part[i] end
+  end
+  return values
+end
+
+local function event(kind, ...)
+  redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
+end
+
+-- A claim as text is "attempt losses retries waits owner"; the owner is `@` until a retry is due, and begins with `-` for
+-- nobody (who released it may follow).
+local function parse_claim(text)
+  if not text then return {attempt = 0, losses = 0, retries = 0, waits = 0, owner = '-'} end
+  local attempt, losses, retries, waits, owner = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+  return {
+    attempt = tonumber(attempt), losses = tonumber(losses), retries = tonumber(retries), waits = tonumber(waits),
+    owner = owner,
+  }
+end
+
+local function claim_text(claim)
+  return string.format('%d %d %d %d %s', claim.attempt, claim.losses, claim.retries, claim.waits, claim.owner)
+end
+
+local function is_free(claim)
+  return string.sub(claim.owner, 1, 1) == '-'
+end
+
+local function is_owned(claim)
+  return claim.owner ~= '@' and not is_free(claim)
+end
+
+-- Look at this run no later than `due`.
+local function look_by(header, due)
+  redis.call('ZADD', OPEN, 'LT', due, header.run)
+end
+
+-- Nothing more will happen to the run: from here its keys expire.
+local function close(header)
+  header.closed = 1
+  redis.call('ZREM', OPEN, header.run)
+  redis.call('UNLINK', CLAIMS, DUE, BLOCKED)
+  for _, key in ipairs({HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN}) do
+    redis.call('PEXPIRE', key, header.result_ttl)
+  end
+end
+
+-- Record outcomes of members that have none. Each row: index, state, claim, late, payload.
+local function record(header, rows, time)
+  local values, indices = {}, {}
+  for _, row in ipairs(rows) do
+    local owner = row.owner or (is_owned(row.claim) and row.claim.owner or '')
+    values[#values + 1] = row.index
+    values[#values + 1] = string.format(
+      '%s %d %d %d %s\n', row.state, row.attempt or row.claim.attempt, time, row.late and 1 or 0, owner) .. row.payload
+    indices[#indices + 1] = row.index
+  end
+  if #indices == 0 then return end
+  each('HSET', OUTCOMES, values)
+  each('RPUSH', ORDER, indices)
+  each('HDEL', CLAIMS, indices)
+  each('ZREM', DUE, indices)
+  if header.max_in_flight > 0 then each('ZREM', BLOCKED, indices) end
+  for _, row in ipairs(rows) do
+    header.outcome_bytes = header.outcome_bytes + #row.payload
+    if row.late then header.late = header.late + 1 end
+    if row.index < header.n then
+      header.recorded = header.recorded + 1
+      header[row.state] = header[row.state] + 1
+      if is_owned(row.claim) then header.running = header.running - 1 end
+      if row.state ~= 'SUCCEEDED' and string.find(header.critical, ',' .. row.index .. ',', 1, true) then
+        header.critical_failed = 1
+      end
+    end
+  end
+end
+
+-- The last outcome ends the group, once.
+local function settle(header, time)
+  if header.state ~= 'RUNNING' or header.recorded < header.n then return false end
+  local accepted = header.SUCCEEDED >= header.min_success and header.critical_failed == 0
+  header.state = accepted and 'DONE' or 'FAILED'
+  header.finished = time
+  event('end', 'state', header.state)
+  if header.continuation == 1 then
+    redis.call('ZADD', DUE, time + header.queue_wait, header.n)
+    look_by(header, time + header.queue_wait)
+  else
+    close(header)
+  end
+  return true
+end
+
+-- End every open member, and the continuation, with `state`; the group becomes `group_state` unless it is final already.
+local function cut(header, time, state, group_state, reason)
+  local claims = {}
+  local flat = redis.call('HGETALL', CLAIMS)
+  for i = 1, #flat, 2 do claims[flat[i]] = flat[i + 1] end
+  local rows = {}
+  for _, index in ipairs(redis.call('ZRANGE', DUE, 0, -1)) do
+    rows[#rows + 1] = {index = tonumber(index), state = state, claim = parse_claim(claims[index]), payload = ''}
+  end
+  if header.state == 'RUNNING' and header.continuation == 1 and group_state == 'CANCELLED' then
+    rows[#rows + 1] = {index = header.n, state = state, claim = parse_claim(nil), payload = ''}
+  end
+  table.sort(rows, function(a, b) return a.index < b.index end)
+  record(header, rows, time)
+  header.cut = 1
+  header.reason = reason
+  if header.state ~= 'RUNNING' then
+    close(header)
+  elseif group_state == 'CANCELLED' then
+    header.state = group_state
+    header.finished = time
+    event('end', 'state', group_state)
+    close(header)
+  else
+    header.min_success = header.n + 1 -- a group that ran out of time has failed whatever its policy
+    settle(header, time)
+  end
+  save(header)
+end
+
+-- Indices that wait for a slot of `max_in_flight`, as many as are free.
+local function ready(header)
+  local free = header.max_in_flight - header.running
+  if header.max_in_flight == 0 or free <= 0 or header.state ~= 'RUNNING' then return {} end
+  local indices = redis.call('ZRANGE', BLOCKED, 0, free - 1)
+  if #indices > 0 then each('ZREM', BLOCKED, indices) end
+  return indices
+end

@@ -1,0 +1,69 @@
+-- Open a group, chunk by chunk of its manifest; it becomes RUNNING with the last one.
+-- Touches: header manifest shared due events open; epoch (KEYS 12), header and children of the parent (KEYS 13 and 14);
+-- outcomes order claims blocked children when it ends at once.
+-- ARGV: digest, opener, fresh epoch, first index, number of header arguments, number of shared arguments, then the
+-- header as names and values, the shared payloads as names and values, the envelopes.
+local EPOCH, PARENT, SIBLINGS = KEYS[12], KEYS[13], KEYS[14]
+local OPENING_WAIT = 600000
+local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])
+local time = now()
+
+local header = load()
+if header then
+  if header.digest ~= digest then return {'CONFLICT', header.state, header.epoch, header.published} end
+  if header.state ~= 'OPENING' then
+    return {header.opener == opener and 'CREATED' or 'ATTACHED', header.state, header.epoch, header.published}
+  end
+else
+  if first > 0 then return {'GONE', '', '', 0} end
+  redis.call('SET', EPOCH, ARGV[3], 'NX')
+  redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH),
+    unpack(ARGV, 7, 6 + fields))
+  header = load()
+end
+redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
+
+local values, scores = {}, {}
+for i = 7 + fields, 6 + fields + payloads do values[#values + 1] = ARGV[i] end
+each('HSET', SHARED, values)
+values = {}
+for i = 7 + fields + payloads, #ARGV do
+  local index = first + i - 7 - fields - payloads
+  values[#values + 1] = index
+  values[#values + 1] = ARGV[i]
+  if index < header.n then
+    scores[#scores + 1] = time + header.queue_wait
+    scores[#scores + 1] = index
+  end
+end
+each('HSET', MANIFEST, values)
+each('ZADD', DUE, scores)
+if redis.call('HLEN', MANIFEST) < header.size then return {'OPENING', 'OPENING', header.epoch, 0} end
+
+header.state = 'RUNNING'
+header.opener = opener
+header.opened = time
+local look = time + header.queue_wait
+if header.timeout > 0 then
+  header.deadline = time + header.timeout
+  look = math.min(look, header.deadline)
+end
+redis.call('ZADD', OPEN, look, header.run)
+event('open', 'n', header.n)
+if PARENT then
+  local parent = redis.call('HMGET', PARENT, 'state', 'cut')
+  if parent[1] then
+    redis.call('SADD', SIBLINGS, header.run)
+    local expiry = redis.call('PTTL', PARENT)
+    if expiry > 0 then redis.call('PEXPIRE', SIBLINGS, expiry) end
+  end
+  if parent[2] == '1' then header.cut = 1 end
+end
+if header.cut == 1 then
+  cut(header, time, 'CANCELLED', 'CANCELLED', 'cancelled before it was opened')
+else
+  settle(header, time)
+end
+save(header)
+return {'CREATED', header.state, header.epoch, header.published}

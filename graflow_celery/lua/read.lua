@@ -1,0 +1,24 @@
+-- Outcomes in the order of recording, from a position. Touches nothing; reads header order outcomes events.
+-- ARGV: position, count, bytes after which an answer ends.
+local COUNTS = {
+  'n', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'executions', 'losses', 'retries', 'late',
+  'refused',
+}
+local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local header = load()
+if not header then return {false} end
+local counts = {}
+for i, name in ipairs(COUNTS) do counts[i] = header[name] end
+local outcomes, bytes = {}, 0
+for _, index in ipairs(redis.call('LRANGE', ORDER, position, position + count - 1)) do
+  local outcome = redis.call('HGET', OUTCOMES, index)
+  outcomes[#outcomes + 1] = index
+  outcomes[#outcomes + 1] = outcome
+  bytes = bytes + #outcome
+  if bytes >= budget then break end
+end
+local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
+return {
+  header.state, header.closed, header.epoch, counts, last[1] and last[1][1] or '0-0', outcomes,
+  redis.call('LLEN', ORDER),
+}

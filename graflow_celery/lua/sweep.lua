@@ -1,0 +1,100 @@
+-- Find overdue members of one run. Touches: header outcomes order claims due blocked events open; clock (KEYS 12);
+-- reads the header of the parent (named by the header); manifest shared children expire at the end.
+-- ARGV: limit. Answers the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now,
+-- and the children to cancel.
+local OPENING_WAIT = 600000
+local limit = tonumber(ARGV[1])
+local header = load()
+if not header then
+  redis.call('ZREM', OPEN, ARGV[2])
+  return {false}
+end
+local time = now()
+local spec = redis.call('HGET', HEADER, 'spec')
+if header.state == 'OPENING' then
+  if tonumber(redis.call('ZSCORE', OPEN, header.run) or 0) <= time then
+    redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN)
+    redis.call('ZREM', OPEN, header.run)
+  end
+  return {false}
+end
+if header.closed == 1 then
+  redis.call('ZREM', OPEN, header.run)
+  return {false}
+end
+if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
+  cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
+  return {spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN)}
+end
+if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
+  cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
+  return {spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN)}
+end
+
+-- While the server stood still nobody could beat: leases live on for half their length after that.
+local resumed = tonumber(redis.call('HGET', KEYS[12], 'resumed') or 0)
+local grace = resumed + math.floor(header.lease / 2)
+local overdue = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
+local claims = fetch('HMGET', CLAIMS, overdue)
+local lost, waiting, rows, written, scores = {}, {}, {}, {}, {}
+local continues = 0
+
+local function keep(index, claim, due)
+  written[#written + 1] = index
+  written[#written + 1] = claim_text(claim)
+  scores[#scores + 1] = due
+  scores[#scores + 1] = index
+end
+
+local function publish(list, index)
+  if tonumber(index) == header.n then continues = 1 else list[#list + 1] = index end
+end
+
+for i, index in ipairs(overdue) do
+  local claim = parse_claim(claims[i])
+  if is_owned(claim) and time < grace then
+    keep(index, claim, grace)
+  elseif is_owned(claim) then
+    claim.losses = claim.losses + 1
+    header.losses = header.losses + 1
+    if claim.losses >= header.max_attempts then
+      rows[#rows + 1] = {index = tonumber(index), state = 'LOST', claim = claim, payload = ''}
+    else
+      claim.owner, claim.waits = '-', 0
+      if tonumber(index) < header.n then header.running = header.running - 1 end
+      keep(index, claim, time + header.queue_wait)
+      publish(lost, index)
+    end
+  elseif claim.owner == '@' then
+    claim.owner, claim.waits = '-', 0
+    keep(index, claim, time + header.queue_wait)
+    publish(waiting, index)
+  else
+    claim.waits = math.min(claim.waits + 1, MAX_DOUBLINGS)
+    keep(index, claim, time + header.queue_wait * 2 ^ claim.waits)
+    local is_full = header.max_in_flight > 0 and header.running >= header.max_in_flight
+    if not (is_full and redis.call('ZSCORE', BLOCKED, index)) then publish(waiting, index) end
+  end
+end
+
+each('HSET', CLAIMS, written)
+record(header, rows, time)
+each('ZADD', DUE, scores)
+if #lost + #rows > 0 then event('lost', 'count', #lost + #rows) end
+local has_ended = settle(header, time)
+if has_ended and header.closed == 0 then continues = 1 end
+if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed == 0 then
+  event('continuation')
+  close(header)
+end
+if #rows > 0 then
+  for _, index in ipairs(ready(header)) do waiting[#waiting + 1] = index end
+end
+save(header)
+if header.closed == 0 then
+  local first = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+  local look = tonumber(first[2] or time + header.queue_wait)
+  if header.state == 'RUNNING' and header.deadline > 0 then look = math.min(look, header.deadline) end
+  redis.call('ZADD', OPEN, look, header.run)
+end
+return {spec, lost, waiting, continues, has_ended and 1 or 0, {}}

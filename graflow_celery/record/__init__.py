@@ -1,0 +1,63 @@
+"""The group record: the one place that decides whether a member of a group is done.
+
+A message of the broker is a hint; this record is the truth. Each member is executed at least once (at most once with
+`max_attempts=1`), its outcome is recorded exactly once, and every opened group ends DONE, FAILED or CANCELLED within a
+bound. Each method of `GroupRecord` is one script (`graflow_celery/lua`) that runs on the time of Redis and may be
+repeated after a lost answer.
+"""
+
+from __future__ import annotations
+
+from graflow_celery.record.data import (
+    MAX_MEMBERS,
+    Batch,
+    BeatAnswer,
+    Claim,
+    Completion,
+    Cursor,
+    GrantedMember,
+    GroupHeader,
+    GroupSpec,
+    GroupState,
+    GroupStatus,
+    Lease,
+    MemberResult,
+    MemberState,
+    Opened,
+    RecordFullError,
+    Released,
+    Republish,
+    StoredOutcome,
+    WorkerInfo,
+    manifest_digest,
+)
+from graflow_celery.record.group_record import GroupRecord
+from graflow_celery.record.keys import Keys
+from graflow_celery.record.server import check_server
+
+__all__ = [
+    "MAX_MEMBERS",
+    "Batch",
+    "BeatAnswer",
+    "Claim",
+    "Completion",
+    "Cursor",
+    "GrantedMember",
+    "GroupHeader",
+    "GroupRecord",
+    "GroupSpec",
+    "GroupState",
+    "GroupStatus",
+    "Keys",
+    "Lease",
+    "MemberResult",
+    "MemberState",
+    "Opened",
+    "RecordFullError",
+    "Released",
+    "Republish",
+    "StoredOutcome",
+    "WorkerInfo",
+    "check_server",
+    "manifest_digest",
+]

@@ -1,0 +1,27 @@
+"""What every part of the group record stands on: a client, the keys, the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from graflow.exceptions import ConfigError
+from graflow_celery.record.keys import Keys
+from graflow_celery.record.scripts import Scripts
+
+
+class RecordBase:
+    """A client that answers in bytes, and the scripts on it."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "graflow") -> None:
+        if client.get_encoder().decode_responses:
+            raise ConfigError("The group record needs a Redis client that answers in bytes (decode_responses=False)")
+        self.client = client
+        self.keys = Keys(prefix)
+        self._scripts = Scripts(client)
+
+    def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
+        """Run a script on one run; scripts find its keys and `open` in front of their own."""
+        return self._scripts.run(name, [*self.keys.of_run(run_id), self.keys.shared("open"), *more_keys], args)

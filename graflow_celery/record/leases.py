@@ -1,0 +1,114 @@
+"""The worker's side of a group: claim members, keep them, report them or hand them back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from graflow_celery.record.base import RecordBase
+from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberResult, Released
+from graflow_celery.record.replies import granted_of, integers, spec_of
+
+
+class MemberLeases(RecordBase):
+    def claim(
+        self, run_id: str, indices: Sequence[int], owner: str, *, limit: int | None = None, envelopes: bool = True
+    ) -> Claim:
+        """Take members to run; `owner` is unique per delivery of a message: a repeated call grants the same again.
+
+        A member that was lost before is granted alone, and so is every one with `max_attempts=1`: the others are in
+        `Claim.left`. A run that is gone grants nothing: everything is refused and `state` is None.
+
+        Raises:
+            ValueError: the owner is empty, begins with `-` or `@`, or has a line break.
+        """
+        if not owner or owner[0] in "-@" or "\n" in owner:
+            raise ValueError(f"not a name of an owner: {owner!r}")
+        reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
+        if reply[0] is None:
+            return Claim(None, None, [], [], list(indices), [], None)
+        state, spec, remaining, granted, left, refused, blocked = reply
+        return Claim(
+            spec=spec_of(spec),
+            state=GroupState(state.decode()),
+            granted=granted_of(granted),
+            left=[int(index) for index in left],
+            refused=integers(refused),
+            blocked=integers(blocked),
+            remaining=None if remaining < 0 else remaining / 1000,
+        )
+
+    def claim_continuation(self, run_id: str, owner: str) -> Claim:
+        """Take the continuation, which has index n, once all members are recorded; report it like a member."""
+        size: Any = self.client.hget(self.keys.run(run_id, "header"), "n")
+        return self.claim(run_id, [int(size or 0)], owner)
+
+    def envelopes(self, run_id: str, indices: Sequence[int]) -> list[bytes | None]:
+        """Envelopes of the manifest, None where there is none."""
+        found: Any = self.client.hmget(self.keys.run(run_id, "manifest"), [str(index) for index in indices])
+        return list(found)
+
+    def shared(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Shared payloads by content hash; those that are not there are absent."""
+        if not names:
+            return {}
+        found: Any = self.client.hmget(self.keys.run(run_id, "shared"), list(names))
+        return {name: payload for name, payload in zip(names, found, strict=True) if payload is not None}
+
+    def beat(self, leases: Iterable[Lease]) -> BeatAnswer:
+        """Extend the leases of members that run in this process: one script per run."""
+        by_run: defaultdict[str, list[Lease]] = defaultdict(list)
+        for lease in leases:
+            by_run[lease.run_id].append(lease)
+        answer = BeatAnswer(lost=[], ended={})
+        for run_id, held in by_run.items():
+            reply = self._run("beat", run_id, [part for x in held for part in (x.index, x.attempt, x.owner)])
+            if reply[0] is None:
+                answer.ended[run_id] = None
+                answer.lost.extend(held)
+                continue
+            state, has_ended, lost = reply
+            answer.lost.extend(held[position] for position in lost)
+            if has_ended:
+                answer.ended[run_id] = GroupState(state.decode())
+        return answer
+
+    def complete(self, run_id: str, owner: str, results: Sequence[MemberResult]) -> Completion:
+        """Report results; the first outcome of a member wins, the last one of a group ends it.
+
+        Repeat it after a lost answer.
+
+        Raises:
+            redis.exceptions.OutOfMemoryError: nothing of this call is recorded: keep the results and repeat.
+        """
+        parts = [part for x in results for part in (x.index, x.attempt, x.state.value, x.payload)]
+        reply = self._run("complete", run_id, [owner, *parts])
+        if reply[0] is None:
+            return Completion([], [], [x.index for x in results], None, False, False, [])
+        state, recorded, late, refused, done, continuation, ready = reply
+        return Completion(
+            recorded=integers(recorded),
+            late=integers(late),
+            refused=integers(refused),
+            state=GroupState(state.decode()),
+            done=done == 1,
+            continuation=continuation == 1,
+            ready=integers(ready),
+        )
+
+    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float) -> Released:
+        """Hand back a member that failed, to run again after `delay` seconds: the sweeper publishes it then.
+
+        Retries are counted apart from losses. `released` is empty when the lease was lost.
+        """
+        reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000))])
+        return Released(integers(reply[0]), integers(reply[1]))
+
+    def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:
+        """Hand back members that were claimed and not started; the caller publishes those that were `released`.
+
+        Their attempt is not counted.
+        """
+        reply = self._run("release", run_id, [owner, *indices])
+        return Released(integers(reply[0]), integers(reply[1]))

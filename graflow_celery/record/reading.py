@@ -1,0 +1,99 @@
+"""Reading a group: outcomes as they come, counts, events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graflow.exceptions import GroupLostError, GroupNotFoundError
+from graflow_celery.record.base import RecordBase
+from graflow_celery.record.data import Batch, Cursor, GroupHeader, GroupStatus, StoredOutcome
+from graflow_celery.record.replies import COUNTS, header_of, outcome_of, outcomes_of, status_of
+
+READ_BYTES = 8 * 1024 * 1024
+"""An answer of `read` ends after the outcome that reaches this size."""
+SLICE = 1000
+
+
+class RecordReader(RecordBase):
+    def read(self, run_id: str, cursor: Cursor | None = None, *, block: float = 0.0, count: int = SLICE) -> Batch:
+        """The outcomes recorded after the cursor; waits up to `block` seconds when there are none and the run is open.
+
+        Answers when anything is there, when the group is closed, when an event woke it, or when the time is up.
+
+        Raises:
+            GroupNotFoundError: no such run.
+            GroupLostError: the run was there when the cursor began, and is not any more.
+        """
+        batch, last_event = self._read(run_id, cursor or Cursor(), count)
+        if batch.outcomes or batch.closed or block <= 0:
+            return batch
+        # An event wakes, nothing more: what counts is read again from the record.
+        self.client.xread({self.keys.run(run_id, "events"): last_event}, count=1, block=max(1, round(block * 1000)))
+        return self._read(run_id, batch.cursor, count)[0]
+
+    def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[Batch, bytes]:
+        reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])
+        if reply[0] is None:
+            if cursor.epoch:
+                raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped, or its record expired")
+            raise GroupNotFoundError(run_id)
+        state, closed, epoch, counts, last_event, pairs, recorded = reply
+        if cursor.epoch not in {"", epoch.decode()}:
+            raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
+        outcomes = outcomes_of(pairs)
+        position = cursor.position + len(outcomes)
+        batch = Batch(
+            outcomes=outcomes,
+            cursor=Cursor(position, epoch.decode()),
+            status=status_of(state, counts),
+            more=position < recorded,
+            closed=closed == 1 and position >= recorded,
+        )
+        return batch, last_event
+
+    def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[StoredOutcome]:
+        """The recorded outcomes of `count` members from `start`, by index; open ones are absent, n is the continuation.
+
+        Raises:
+            GroupNotFoundError: no such run.
+        """
+        size: Any = self.client.hget(self.keys.run(run_id, "header"), "size")
+        if size is None:
+            raise GroupNotFoundError(run_id)
+        stop = int(size) if count is None else min(int(size), start + count)
+        found: list[StoredOutcome] = []
+        for first in range(start, stop, SLICE):
+            indices = [str(index) for index in range(first, min(first + SLICE, stop))]
+            texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
+            found += [outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None]
+        return found
+
+    def header(self, run_id: str) -> GroupHeader:
+        """Specification, state and counts.
+
+        Raises:
+            GroupNotFoundError: no such run.
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hgetall(self.keys.run(run_id, "header"))
+        pipeline.time()
+        fields, (whole, micros) = pipeline.execute()
+        if b"state" not in fields:
+            raise GroupNotFoundError(run_id)
+        return header_of(fields, whole + micros / 1e6)
+
+    def status(self, run_id: str) -> GroupStatus:
+        """The counts alone.
+
+        Raises:
+            GroupNotFoundError: no such run.
+        """
+        fields: Any = self.client.hmget(self.keys.run(run_id, "header"), ["state", *COUNTS])
+        if fields[0] is None:
+            raise GroupNotFoundError(run_id)
+        return status_of(fields[0], fields[1:])
+
+    def events(self, run_id: str, after: str = "", *, count: int = SLICE) -> list[tuple[str, dict[str, bytes]]]:
+        """The events after a stream id: `kind` is open, record, retry, lost, progress, end or continuation."""
+        found: Any = self.client.xrange(self.keys.run(run_id, "events"), f"({after}" if after else "-", count=count)
+        return [(event.decode(), {name.decode(): value for name, value in data.items()}) for event, data in found]

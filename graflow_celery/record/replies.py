@@ -1,0 +1,116 @@
+"""Turns what Redis answers into the data of the group record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from graflow_celery.record.data import (
+    GrantedMember,
+    GroupHeader,
+    GroupSpec,
+    GroupState,
+    GroupStatus,
+    MemberState,
+    StoredOutcome,
+)
+
+COUNTS = (
+    "n",
+    "running",
+    "SUCCEEDED",
+    "FAILED",
+    "TIMED_OUT",
+    "CANCELLED",
+    "LOST",
+    "executions",
+    "losses",
+    "retries",
+    "late",
+    "refused",
+)
+"""Fields of the header that make a status; `read.lua` answers them in this order."""
+
+
+@lru_cache(maxsize=64)
+def spec_of(text: bytes) -> GroupSpec:
+    """The specification; one group is read many times, so it is parsed once."""
+    return GroupSpec.from_json(text)
+
+
+def seconds(milliseconds: bytes | int | None) -> float | None:
+    """A time of the record; 0 stands for none."""
+    return int(milliseconds) / 1000 if milliseconds and int(milliseconds) else None
+
+
+def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus:
+    n, running, succeeded, failed, timed_out, cancelled, lost, executions, losses, retries, late, refused = (
+        int(count or 0) for count in counts
+    )
+    return GroupStatus(
+        total=n,
+        pending=n - running - succeeded - failed - timed_out - cancelled - lost,
+        running=running,
+        succeeded=succeeded,
+        failed=failed + timed_out,
+        cancelled=cancelled,
+        lost=lost,
+        state=GroupState(state.decode()),
+        timed_out=timed_out,
+        executions=executions,
+        losses=losses,
+        retries=retries,
+        late=late,
+        refused=refused,
+    )
+
+
+def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
+    return GroupHeader(
+        spec=spec_of(fields[b"spec"]),
+        state=GroupState(fields[b"state"].decode()),
+        status=status_of(fields[b"state"], [fields.get(name.encode()) for name in COUNTS]),
+        epoch=fields[b"epoch"].decode(),
+        opened_at=seconds(fields.get(b"opened")) or 0.0,
+        deadline=seconds(fields.get(b"deadline")),
+        finished_at=seconds(fields.get(b"finished")),
+        published=fields.get(b"published") == b"1",
+        closed=fields.get(b"closed") == b"1",
+        reason=fields.get(b"reason", b"").decode(),
+        max_attempts=int(fields[b"max_attempts"]),
+        manifest_bytes=int(fields[b"manifest_bytes"]),
+        outcome_bytes=int(fields.get(b"outcome_bytes", 0)),
+        now=now,
+    )
+
+
+def outcome_of(index: int, text: bytes) -> StoredOutcome:
+    """An outcome is stored as one line "state attempt time late owner" and the payload as it came."""
+    line, _, payload = text.partition(b"\n")
+    state, attempts, finished, late, owner = line.decode().split(" ", 4)
+    return StoredOutcome(
+        index=index,
+        state=MemberState(state),
+        attempts=int(attempts),
+        owner=owner,
+        finished_at=int(finished) / 1000,
+        late=late == "1",
+        payload=payload,
+    )
+
+
+def outcomes_of(pairs: Sequence[bytes]) -> list[StoredOutcome]:
+    """Outcomes of a flat list: index, text, index, text."""
+    return [outcome_of(int(pairs[i]), pairs[i + 1]) for i in range(0, len(pairs), 2)]
+
+
+def granted_of(members: Sequence[Sequence[Any]]) -> list[GrantedMember]:
+    return [
+        GrantedMember(index=int(index), attempt=attempt, losses=losses, retries=retries, envelope=envelope)
+        for index, attempt, losses, retries, envelope in members
+    ]
+
+
+def integers(values: Sequence[bytes]) -> list[int]:
+    return sorted(int(value) for value in values)

@@ -1,0 +1,54 @@
+"""Loads the Lua scripts of the group record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+
+LUA = Path(__file__).parent.parent / "lua"
+FREE_STANDING = frozenset({"look", "workers"})
+"""Scripts that touch no run and need nothing of lib.lua."""
+
+
+@cache
+def source(name: str) -> str:
+    """Text of one script with the shared parts in front."""
+    parts = ["time", name] if name in FREE_STANDING else ["time", "lib", name]
+    return "\n".join(_text(part) for part in parts)
+
+
+@cache
+def _text(name: str) -> str:
+    return (LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+
+class Scripts:
+    """The scripts on one client, sent by digest and loaded at the first use on each server."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._scripts: dict[str, Script] = {}
+
+    def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script.
+
+        Raises:
+            redis.exceptions.OutOfMemoryError: the server refused the write; nothing was changed.
+        """
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self._client.register_script(source(name))
+        try:
+            return script(keys=keys, args=args)
+        except redis.exceptions.OutOfMemoryError:
+            raise
+        except redis.exceptions.ResponseError as error:
+            # Redis 6.2 wraps the error of a command inside a script, and the type of it is lost.
+            if "OOM command not allowed" in str(error):
+                raise redis.exceptions.OutOfMemoryError(str(error)) from error
+            raise

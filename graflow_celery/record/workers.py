@@ -1,0 +1,41 @@
+"""The table of worker processes that beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from graflow_celery.record.data import WorkerInfo
+from graflow_celery.record.keys import Keys
+from graflow_celery.record.scripts import Scripts
+
+
+class LiveWorkers:
+    """Which worker processes are there, with their slots, queues and modules; all times on the clock of Redis."""
+
+    def __init__(self, scripts: Scripts, keys: Keys) -> None:
+        self._scripts = scripts
+        self._keys = [keys.shared("workers"), keys.shared("workers:info")]
+
+    def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> None:
+        """Enter or refresh one worker, and drop all that have been silent for `ttl` seconds."""
+        text = json.dumps(dict(info), separators=(",", ":"), default=str)
+        self._scripts.run("workers", self._keys, ["beat", worker_id, text, round(ttl * 1000)])
+
+    def forget(self, worker_id: str) -> None:
+        self._scripts.run("workers", self._keys, ["forget", worker_id])
+
+    def seen(self, within: float = 30.0) -> list[WorkerInfo]:
+        """Workers whose last beat is at most `within` seconds old, the most silent first."""
+        return [
+            WorkerInfo(
+                worker_id=worker_id.decode(),
+                seen_at=float(seen_at) / 1000,
+                age=(time - float(seen_at)) / 1000,
+                info=json.loads(info),
+            )
+            for worker_id, seen_at, time, info in self._scripts.run(
+                "workers", self._keys, ["list", round(within * 1000)]
+            )
+        ]
