@@ -1,0 +1,1 @@
+"""Channels: named key-value stores through which tasks share results, lists, counters and locks."""

@@ -1,0 +1,123 @@
+"""What a channel is: the operations that every implementation offers, and behaves alike in."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+NOT_A_LIST = "not a list"
+NOT_A_NUMBER = "expected int or float"
+
+
+class Channel(ABC):
+    """A named store of values by key.
+
+    Every single operation is atomic. A read and a later write are not one operation: hold `lock` around them, or use
+    `append`, `prepend` and `atomic_add`.
+
+    Time to live (`ttl`) is in seconds. A key whose time is over is absent in every respect; a `ttl` of zero or less
+    makes it absent at once.
+
+    Attributes:
+        name: Tells this channel's keys from those of others in the same storage.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+        """Store a value; without `ttl` the key lives until it is deleted, whatever its time to live was before."""
+
+    @abstractmethod
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or `default` when the key is absent; a list that `append` made comes as a list of its own."""
+
+    @abstractmethod
+    def delete(self, key: str) -> bool:
+        """Remove a key; whether it was there."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool: ...
+
+    @abstractmethod
+    def keys(self) -> list[str]: ...
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove every key of this channel."""
+
+    @abstractmethod
+    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+        """Add to the end of a list, which is made when the key is absent.
+
+        Args:
+            key: Where the list is.
+            value: The element.
+            ttl: Time to live of the whole list from now; without it the list keeps the one that it has.
+
+        Returns:
+            The length of the list afterwards.
+
+        Raises:
+            TypeError: The key holds something that is not a list.
+        """
+
+    @abstractmethod
+    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+        """Add to the front of a list; otherwise as `append`."""
+
+    @abstractmethod
+    def atomic_add(self, key: str, amount: float = 1) -> int | float:
+        """Add to a number, which starts at 0 when the key is absent; a time to live stays as it is.
+
+        Returns:
+            The sum: an int when both are.
+
+        Raises:
+            TypeError: The key or the amount is not a number; a `bool` is none.
+        """
+
+    def lock(self, key: str, timeout: float = 10.0) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses
+        """Exclude other holders of the same key's lock for the length of a `with` block.
+
+        Advisory: operations on the key itself never wait for it. This version excludes nobody.
+
+        Args:
+            key: What to lock; different keys are independent.
+            timeout: Seconds to wait for it.
+
+        Raises:
+            TimeoutError: Somebody else held it for all that time.
+        """
+        return nullcontext()
+
+    def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
+        """Store several values, each as by `set`."""
+        for key, value in values.items():
+            self.set(key, value, ttl)
+
+
+def require_number(value: Any, described: str) -> int | float:
+    """The value as a plain int or float.
+
+    Raises:
+        TypeError: It is neither, or a `bool`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{described} is {type(value).__name__}: {NOT_A_NUMBER}")
+    return value
+
+
+def checked_ttl(ttl: float) -> float:
+    """The time to live as it was given.
+
+    Raises:
+        ValueError: It is not a finite number of seconds.
+    """
+    if not math.isfinite(ttl):
+        raise ValueError(f"ttl is {ttl}: expected a finite number of seconds, or None for no limit")
+    return ttl

@@ -1,0 +1,165 @@
+"""The channel that one member of a group sees."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from graflow.channels.base import Channel, checked_ttl
+
+_DELETED: Any = object()
+
+
+@dataclass(frozen=True)
+class ChannelWrite:
+    """What a branch did to one key, all told.
+
+    Attributes:
+        key: The key.
+        value: What it holds; `None` when it was deleted.
+        ttl: Seconds that it has left to live; `None` when there is no limit.
+        deleted: Whether it is gone.
+    """
+
+    key: str
+    value: Any
+    ttl: float | None = None
+    deleted: bool = False
+
+
+class _Pending(NamedTuple):
+    value: Any
+    deadline: float | None
+
+    @property
+    def alive(self) -> bool:
+        return self.value is not _DELETED and (self.deadline is None or time.monotonic() < self.deadline)
+
+
+class BranchChannel(Channel):
+    """A view of a parent channel in which `set` and `delete` stay private until somebody applies `writes()`.
+
+    Everything else acts on the parent at once: reads of keys that were not written here, `append`, `prepend`,
+    `atomic_add` and `lock`. Such an operation first publishes the private value of its key, if there is one, so that
+    it works on what this branch sees. What is written to a key under its `lock` is published before the lock is let
+    go, so that the next holder sees it.
+    """
+
+    def __init__(self, parent: Channel) -> None:
+        super().__init__(parent.name)
+        self._parent = parent
+        self._pending: dict[str, _Pending] = {}
+        self._lock = threading.RLock()
+
+    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+        deadline = None if ttl is None else time.monotonic() + checked_ttl(ttl)
+        with self._lock:
+            self._pending[key] = _Pending(value, deadline)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        pending = self._pending.get(key)
+        if pending is None:
+            return self._parent.get(key, default)
+        return pending.value if pending.alive else default
+
+    def delete(self, key: str) -> bool:
+        with self._lock:
+            present = self.exists(key)
+            if present:
+                self._pending[key] = _Pending(_DELETED, None)
+            return present
+
+    def exists(self, key: str) -> bool:
+        pending = self._pending.get(key)
+        return self._parent.exists(key) if pending is None else pending.alive
+
+    def keys(self) -> list[str]:
+        with self._lock:
+            present = dict.fromkeys(self._parent.keys())
+            for key, pending in self._pending.items():
+                if pending.alive:
+                    present[key] = None
+                else:
+                    present.pop(key, None)
+            return list(present)
+
+    def clear(self) -> None:
+        """Remove every key that this branch sees; for others they stay until the writes are applied."""
+        with self._lock:
+            for key in self.keys():
+                self._pending[key] = _Pending(_DELETED, None)
+
+    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+        self._publish(key)
+        return self._parent.append(key, value, ttl)
+
+    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+        self._publish(key)
+        return self._parent.prepend(key, value, ttl)
+
+    def atomic_add(self, key: str, amount: float = 1) -> int | float:
+        self._publish(key)
+        return self._parent.atomic_add(key, amount)
+
+    @contextmanager
+    def lock(self, key: str, timeout: float = 10.0) -> Iterator[None]:
+        with self._parent.lock(key, timeout):
+            self._publish(key)
+            try:
+                yield
+            finally:
+                self._publish(key)
+
+    def writes(self) -> list[ChannelWrite]:
+        """What is still private, in the order in which the keys were first written."""
+        with self._lock:
+            return [_as_write(key, pending) for key, pending in self._pending.items()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            moment = time.time()
+            expiries = {write.key: moment + write.ttl for write in self.writes() if write.ttl is not None}
+            return {"name": self.name, "parent": self._parent, "writes": self.writes(), "expires": expiries}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.name = state["name"]
+        self._parent = state["parent"]
+        self._lock = threading.RLock()
+        self._pending = {}
+        left = time.time() - time.monotonic()
+        for write in state["writes"]:
+            deadline = state["expires"][write.key] - left if write.ttl is not None else None
+            self._pending[write.key] = _Pending(_DELETED if write.deleted else write.value, deadline)
+
+    def __repr__(self) -> str:
+        return f"BranchChannel({self._parent!r}, {len(self._pending)} private)"
+
+    def _publish(self, key: str) -> None:
+        """Give the parent this branch's value of a key, so that both see the same."""
+        if key not in self._pending:
+            return
+        with self._lock:
+            pending = self._pending.get(key)
+            if pending is not None:
+                apply_writes(self._parent, (_as_write(key, pending),))
+                del self._pending[key]
+
+
+def apply_writes(channel: Channel, writes: Iterable[ChannelWrite]) -> None:
+    """Take over what a branch wrote, in its order."""
+    for write in writes:
+        if write.deleted:
+            channel.delete(write.key)
+        else:
+            channel.set(write.key, write.value, write.ttl)
+
+
+def _as_write(key: str, pending: _Pending) -> ChannelWrite:
+    if not pending.alive:
+        return ChannelWrite(key, None, deleted=True)
+    left = None if pending.deadline is None else pending.deadline - time.monotonic()
+    return ChannelWrite(key, pending.value, left)
