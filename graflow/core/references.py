@@ -1,0 +1,284 @@
+"""References: where a task can be found by name, the table that names are looked up in, and what travels with them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from types import ModuleType
+from typing import Any, Final
+
+from graflow.codec import from_jsonable, to_jsonable
+from graflow.core.retry import RetryPolicy
+from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
+
+Reference = tuple[str, str, Any]  # module, attribute path in it, the task found there
+
+REMEDIES: Final = (
+    "Either move it to the top level of a module that workers import (`--graflow-import <module>`), or set "
+    "GRAFLOW_SIGNING_KEY on both sides to send it by value (`graflow keygen` makes a key)"
+)
+
+# Options that an envelope carries: name -> (value when not given, types that a message may bring).
+_TRAVELLING: Final[dict[str, tuple[Any, tuple[type, ...]]]] = {
+    "handler_type": ("direct", (str,)),
+    "resolve_keyword_args": (True, (bool,)),
+    "max_cycles": (None, (int, type(None))),
+    "max_retries": (None, (int, type(None))),
+    "timeout": (None, (int, float, type(None))),
+    "options": (None, (dict, type(None))),
+}
+_POLICY_FIELDS: Final = frozenset(field.name for field in fields(RetryPolicy))
+
+
+def is_executable(value: Any) -> bool:
+    """Whether a value is a task; asked of its type, so that module attributes with a will of their own stay asleep."""
+    kind = type(value)
+    return not isinstance(value, type) and all(hasattr(kind, name) for name in ("task_id", "run", "__call__"))
+
+
+def executables_of(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Every task that is an attribute of a module, or of a class that the module defines, with its attribute path."""
+    open_classes: list[tuple[str, Any]] = [("", module)]
+    seen: set[int] = set()
+    while open_classes:
+        prefix, owner = open_classes.pop(0)
+        if id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        for name, value in list(vars(owner).items()):
+            found = value.__func__ if isinstance(value, staticmethod) else value
+            if is_executable(found):
+                yield prefix + name, found
+            elif isinstance(found, type) and found.__module__ == module.__name__:
+                open_classes.append((f"{prefix}{name}.", found))
+
+
+def reference_of(task: Any) -> Reference:
+    """Where this task, or the one whose bound instance it is, can be found by importing.
+
+    Raises:
+        TaskResolutionError: When it cannot; the text says why and what to do.
+    """
+    module_name = getattr(task, "__module__", None)
+    qualname = getattr(task, "__qualname__", None) or getattr(task, "__name__", None)
+    if module_name == "__main__":
+        raise _not_importable(task, "it is defined in __main__, which on a worker is another program")
+    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    if module is None:
+        raise _not_importable(task, f"its module {module_name!r} is not an imported one")
+    if isinstance(qualname, str) and "<" not in qualname:
+        found = _at(module, qualname)
+        if _stands_for(found, task):
+            return str(module_name), qualname, found
+    for path, found in executables_of(module):
+        if _stands_for(found, task):
+            return str(module_name), path, found
+    what = "a lambda" if "<lambda>" in str(qualname) else "defined inside a function" if "<" in str(qualname) else None
+    raise _not_importable(task, f"it is {what}" if what else f"no attribute '{qualname}' of {module_name} is this task")
+
+
+def _at(module: ModuleType, path: str) -> Any:
+    found: Any = module
+    for part in path.split("."):
+        found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
+    return found.__func__ if isinstance(found, staticmethod) else found
+
+
+def _stands_for(found: Any, task: Any) -> bool:
+    if found is task:
+        return True
+    func = getattr(task, "func", None)
+    return (
+        func is not None
+        and is_executable(found)
+        and getattr(found, "func", None) is func
+        and not getattr(found, "_bound_kwargs", None)
+    )
+
+
+def _not_importable(task: Any, why: str) -> TaskResolutionError:
+    return TaskResolutionError(f"Task '{task.task_id}' cannot be sent by reference: {why}. {REMEDIES}")
+
+
+class ReferenceTable:
+    """Tasks by module and attribute path; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[tuple[str, str], Any] = {}
+        self._own: dict[int, tuple[str, str]] = {}
+        self._modules: set[str] = set()
+        self._lock = threading.Lock()
+
+    def put(self, module: str, path: str, task: Any) -> None:
+        if self._tasks.get((module, path)) is not task:
+            with self._lock:
+                self._tasks[module, path] = task
+
+    def add(self, task: Any) -> None:
+        """Table a task where it can be imported, else under the module and name that it says of itself."""
+        try:
+            module, path, found = reference_of(task)
+        except TaskResolutionError:
+            path = getattr(task, "__qualname__", None) or task.task_id
+            module, found = str(getattr(task, "__module__", "")), task
+            with self._lock:
+                self._own[_identity(task)] = (module, path)
+        self.put(module, path, found)
+
+    def add_module(self, name: str, found: Mapping[str, Any]) -> None:
+        """Table the tasks of a module; one that it imported from elsewhere also counts under its home."""
+        with self._lock:
+            self._modules.add(name)
+        for path, task in found.items():
+            self.put(name, path, task)
+            home = getattr(task, "__module__", None)
+            if home != name:
+                self._add_home(task)
+
+    def _add_home(self, task: Any) -> None:
+        try:
+            module, path, found = reference_of(task)
+        except TaskResolutionError:
+            return
+        if found is task:
+            self.put(module, path, task)
+
+    def key_of(self, task: Any) -> Reference | None:
+        """Where a task (or the base of this instance) stands that was tabled without being importable."""
+        key = self._own.get(_identity(task))
+        found = None if key is None else self._tasks.get(key)
+        return (*key, found) if key is not None and found is not None and _stands_for(found, task) else None
+
+    def look_up(self, payload: Mapping[str, Any]) -> Any:
+        """The task that a payload names.
+
+        Raises:
+            TaskResolutionError: When the table does not hold it.
+        """
+        module, path = payload.get("module"), payload.get("qualname", payload.get("name"))
+        if not isinstance(module, str) or not isinstance(path, str):
+            raise TaskResolutionError("A reference must name 'module' and 'qualname' as text")
+        task = self._tasks.get((module, path))
+        if task is None:
+            known = ", ".join(self.modules()) or "none"
+            raise TaskResolutionError(
+                f"No task '{_shown(module)}:{_shown(path)}' is registered in this process (registered are: {known}). "
+                "A worker knows the modules that it was started with (`--graflow-import <module>`)"
+            )
+        return task
+
+    def modules(self) -> list[str]:
+        with self._lock:
+            return sorted(self._modules)
+
+    def references(self) -> list[str]:
+        with self._lock:
+            return sorted(f"{module}:{path}" for module, path in self._tasks)
+
+
+def _identity(task: Any) -> int:
+    """The same number for a task and its bound instances; tabled tasks stay alive, so it is not given away again."""
+    return id(getattr(task, "func", task))
+
+
+def _shown(text: str) -> str:
+    """Foreign text for a message, short and on one line."""
+    return ascii(text[:200])[1:-1]
+
+
+def travelling_fields(task: Any, base: Any) -> dict[str, Any]:
+    """What a reference to `base` needs besides the name to become `task` again, as JSON data.
+
+    Raises:
+        PayloadError: When a bound argument or an option cannot be kept, naming task and parameter.
+    """
+    kept: dict[str, Any] = {}
+    if task is not base:
+        kept["task_id"] = task.task_id
+        bound = getattr(task, "_bound_kwargs", None) or {}
+        if bound:
+            kept["bound"] = {name: _kept(task, f"argument '{name}'", value) for name, value in bound.items()}
+    options = _travelling_options(task, base)
+    if options:
+        kept["options"] = options
+    return kept
+
+
+def _travelling_options(task: Any, base: Any) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, (default, _types) in _TRAVELLING.items():
+        value = getattr(task, name, default)
+        if value != default or (task is not base and value != getattr(base, name, default)):
+            kept[name] = _kept(task, f"option '{name}'", value)
+    policy = getattr(task, "retry_policy", None)
+    if type(policy) is RetryPolicy:
+        kept["retry_policy"] = asdict(policy)
+    elif policy is not getattr(base, "retry_policy", None):
+        raise PayloadError(
+            f"Task '{task.task_id}': a retry policy of type {type(policy).__name__} cannot be sent with a reference; "
+            "set it where the task is defined"
+        )
+    return kept
+
+
+def _kept(task: Any, what: str, value: Any) -> Any:
+    where = f"{what} of task '{task.task_id}'"
+    try:
+        return to_jsonable(value, where=where)
+    except (TypeError, PayloadError) as error:
+        text = str(error)
+        raise PayloadError(text if where in text else f"{where}: {text}", error) from error
+
+
+def restore_instance(base: Any, payload: Mapping[str, Any]) -> Any:
+    """The registered task itself, or an instance of it with the id, arguments and options of the payload.
+
+    Raises:
+        TaskResolutionError: When the payload does not fit the task.
+    """
+    task_id, bound, options = payload.get("task_id"), payload.get("bound", {}), payload.get("options", {})
+    if not (task_id is None or isinstance(task_id, str)) or not isinstance(bound, Mapping):
+        raise TaskResolutionError("A reference may carry 'task_id' as text and 'bound' as an object")
+    try:
+        arguments = {name: from_jsonable(value) for name, value in bound.items()}
+        wanted = _checked_options(options)
+    except (GraflowError, ValueError, TypeError) as error:
+        raise TaskResolutionError(f"Task '{base.task_id}' cannot be restored: {error}", error) from error
+    changed = {name: value for name, value in wanted.items() if getattr(base, name, None) != value}
+    if task_id is None and not arguments and not changed:
+        return base
+    if not hasattr(type(base), "instance"):
+        raise TaskResolutionError(f"Task '{base.task_id}' takes no bound arguments, another id or options")
+    task = base.instance(base.task_id if task_id is None else task_id, arguments)
+    for name, value in changed.items():
+        setattr(task, name, value)
+    return task
+
+
+def _checked_options(options: Any) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise TypeError("'options' must be an object")
+    wanted: dict[str, Any] = {}
+    for name, data in options.items():
+        if name == "retry_policy":
+            wanted[name] = _checked_policy(data)
+            continue
+        if name not in _TRAVELLING:
+            raise ValueError(f"unknown option {_shown(str(name))!r}")
+        value = from_jsonable(data)
+        if not isinstance(value, _TRAVELLING[name][1]):
+            raise TypeError(f"option '{name}' cannot be a {type(value).__name__}")
+        wanted[name] = value
+    return wanted
+
+
+def _checked_policy(data: Any) -> RetryPolicy:
+    if (
+        not isinstance(data, Mapping)
+        or not set(data) <= _POLICY_FIELDS
+        or not all(isinstance(value, int | float) for value in data.values())
+    ):
+        raise ValueError("'retry_policy' must be an object of numbers")
+    return RetryPolicy(**data)
