@@ -1,0 +1,144 @@
+"""Each example runs as its readers run it: as a program, from the folder above."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.stdlib_tasks import list_shards
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+PRINTED = {
+    "01_basics.py": """
+        alone: hello, world
+        the function itself: hello, function
+        with arguments: hello, argument
+        first: hello, Ada
+        last: hello, Grace
+        in a workflow: HELLO, WORLD! (task shout, pass 1)
+        attempts: 3
+    """,
+    "02_workflows.py": """
+        nodes: ['fetch', 'largest', 'measures', 'smallest', 'spread']
+        the join runs once
+        spread: 2
+        order: ['fetch', 'smallest', 'largest', 'measures', 'spread']
+        the join runs once
+        again: 2
+        from 'largest': 20
+        error: An error occurred: no data today (caused by no data today) - cause: ValueError
+    """,
+    "03_data_flow.py": """
+        label: 5 kg
+        report: ['produced', 'reported 5 kg', '1 of 2', 'runs: 1']
+        literal: pieces
+    """,
+    "04_dynamic_tasks.py": """
+        terminated - nothing left to do
+        cities: seen Oslo and seen Rome
+        halved to: 10.0
+        canceled: Workflow canceled by task 'big': too big
+    """,
+    "05_groups_and_policies.py": """
+        strict: failed [('broken', 'unreachable')]
+        best_effort: 2 answers
+        at_least_2: 2 answers
+        critical: failed [('broken', 'unreachable')]
+        threading: total 30
+        direct: total 30
+    """,
+    "06_checkpoints.py": """
+        load runs
+        train runs
+        publish runs
+        crashed: An error occurred: the shop is closed (caused by the shop is closed)
+        files: ['trained.meta.json', 'trained.pkl', 'trained.sig', 'trained.state.json']
+        resumed at step 2, stage 'trained'
+        publish runs
+        value: published 6
+    """,
+    "08_distributed.py": """
+        amounts: [90, 105]
+        taxes: [18, 21]
+        scale[0] of 3: 0, attempt 1
+        scale[1] of 3: 10, attempt 1
+        scale[2] of 3: 20, attempt 1
+    """,
+}
+
+
+def run_example(name: str, *arguments: str, home: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", str(EXAMPLES / name), *arguments],
+        cwd=cwd,
+        env={**environment, "XDG_STATE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def needing_a_server(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.redis] if name.startswith("08") else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needing_a_server(name)) for name in sorted(PRINTED)])
+def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
+    done = run_example(name, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == lines_of(PRINTED[name])
+
+
+def test_the_pictures_show_every_task(tmp_path: Path) -> None:
+    done = run_example("07_visualisation.py", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    defined, ran, edges, mermaid = re.split(r"\n\n(?=ran:|edges|Mermaid)", done.stdout)
+    for picture in (defined, ran, mermaid):
+        assert all(name in picture for name in ("fetch", "work", "store"))
+    assert "['fetch', 'work', 'clean', 'check', 'store']" in ran
+    assert "('work', 'clean')" in edges
+
+
+def test_every_numbered_example_is_run_and_short() -> None:
+    numbered = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
+    assert numbered == sorted([*PRINTED, "07_visualisation.py"])
+    assert {name: length for name in numbered if (length := len((EXAMPLES / name).read_text().splitlines())) > 60} == {}
+
+
+def test_examples_run_from_any_folder_and_leave_nothing_there(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name in ("01_basics.py", "06_checkpoints.py"):
+        assert run_example(name, home=tmp_path, cwd=folder).returncode == 0
+    assert list(folder.iterdir()) == []
+
+
+REPORT = ("The most complex functions", "The slowest members", "Both give the same numbers.")
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct", pytest.param("redis", marks=pytest.mark.redis)])
+def test_the_report_on_the_standard_library_is_the_same_on_every_backend(backend: str, tmp_path: Path) -> None:
+    done = run_example("stdlib_report.py", "--backend", backend, "--limit", "6", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(part in done.stdout for part in REPORT)
+    assert "in 6 shards" in done.stdout
+    assert not done.stderr
+
+
+def test_the_report_fans_out_over_at_least_a_hundred_members() -> None:
+    shards = list_shards()
+    assert len(shards) >= 100
+    assert len({shard["name"] for shard in shards}) == len(shards)
