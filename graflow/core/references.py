@@ -68,13 +68,13 @@ def reference_of(task: Any) -> Reference:
     module = sys.modules.get(module_name) if isinstance(module_name, str) else None
     if module is None:
         raise _not_importable(task, f"its module {module_name!r} is not an imported one")
-    if isinstance(qualname, str) and "<" not in qualname:
-        found = _at(module, qualname)
+    named = _at(module, qualname) if isinstance(qualname, str) and "<" not in qualname else None
+    if named is task:
+        return str(module_name), str(qualname), task
+    alike = [(name, found) for name, found in list(vars(module).items()) if type(found) is type(task)]
+    for name, found in [*((name, found) for name, found in alike if found is task), (str(qualname), named), *alike]:
         if _stands_for(found, task):
-            return str(module_name), qualname, found
-    for path, found in executables_of(module):
-        if _stands_for(found, task):
-            return str(module_name), path, found
+            return str(module_name), name, found
     what = "a lambda" if "<lambda>" in str(qualname) else "defined inside a function" if "<" in str(qualname) else None
     raise _not_importable(task, f"it is {what}" if what else f"no attribute '{qualname}' of {module_name} is this task")
 
@@ -94,6 +94,7 @@ def _stands_for(found: Any, task: Any) -> bool:
         func is not None
         and is_executable(found)
         and getattr(found, "func", None) is func
+        and getattr(found, "inject_context", None) == getattr(task, "inject_context", None)
         and not getattr(found, "_bound_kwargs", None)
     )
 
@@ -107,7 +108,7 @@ class ReferenceTable:
 
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], Any] = {}
-        self._own: dict[int, tuple[str, str]] = {}
+        self._known: dict[int, tuple[str, str]] = {}
         self._modules: set[str] = set()
         self._lock = threading.Lock()
 
@@ -124,7 +125,7 @@ class ReferenceTable:
             path = getattr(task, "__qualname__", None) or task.task_id
             module, found = str(getattr(task, "__module__", "")), task
             with self._lock:
-                self._own[_identity(task)] = (module, path)
+                self._known[_identity(task)] = (module, path)
         self.put(module, path, found)
 
     def add_module(self, name: str, found: Mapping[str, Any]) -> None:
@@ -145,11 +146,22 @@ class ReferenceTable:
         if found is task:
             self.put(module, path, task)
 
-    def key_of(self, task: Any) -> Reference | None:
-        """Where a task (or the base of this instance) stands that was tabled without being importable."""
-        key = self._own.get(_identity(task))
+    def find_or_add(self, task: Any) -> Reference:
+        """Where the task (or the base of this instance) stands; entered when it is importable.
+
+        Raises:
+            TaskResolutionError: When it is neither tabled nor importable.
+        """
+        key = self._known.get(_identity(task))
         found = None if key is None else self._tasks.get(key)
-        return (*key, found) if key is not None and found is not None and _stands_for(found, task) else None
+        # Another task without bound values may be a task of its own around the same function.
+        if key is not None and (found is task or (getattr(task, "_bound_kwargs", None) and _stands_for(found, task))):
+            return *key, found
+        module, path, found = reference_of(task)
+        self.put(module, path, found)
+        with self._lock:
+            self._known[_identity(found)] = (module, path)
+        return module, path, found
 
     def look_up(self, payload: Mapping[str, Any]) -> Any:
         """The task that a payload names.

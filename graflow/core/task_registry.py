@@ -22,7 +22,6 @@ from graflow.core.references import (
     REMEDIES,
     ReferenceTable,
     executables_of,
-    reference_of,
     restore_instance,
     travelling_fields,
 )
@@ -208,8 +207,7 @@ class TaskResolver:
         return _signed(keys, strategy, text.encode(), bound_to)
 
     def _refer(self, task: Any) -> dict[str, Any]:
-        module, path, base = self._table.key_of(task) or reference_of(task)
-        self._table.put(module, path, base)
+        module, path, base = self._table.find_or_add(task)
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
         return {**payload, **travelling_fields(task, base)}
 

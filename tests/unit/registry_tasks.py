@@ -28,6 +28,8 @@ def _plain(number: int) -> int:
 
 
 plus_one = task("plus")(_plain)
+plus_one_patiently = task("patient", max_retries=4)(_plain)
+plus_one_informed = task("informed", inject_context=True)(_plain)
 marker = Task("marker", register_to_context=False)
 
 

@@ -99,6 +99,8 @@ def test_every_executable_of_a_module_is_tabled_and_nothing_else() -> None:
         "with_options",
         "with_policy",
         "plus_one",
+        "plus_one_patiently",
+        "plus_one_informed",
         "marker",
         "custom",
         "Steps.inner",
@@ -115,6 +117,8 @@ def test_a_module_object_is_registered_like_its_name() -> None:
     ("found", "path"),
     [
         (importable.plus_one, "plus_one"),
+        (importable.plus_one_patiently, "plus_one_patiently"),
+        (importable.plus_one_informed, "plus_one_informed"),
         (importable.custom, "custom"),
         (importable.Steps.inner, "Steps.inner"),
     ],
@@ -125,6 +129,14 @@ def test_a_task_is_found_under_its_attribute_whatever_its_function_is_called(
     envelope = TaskResolver().serialize(found)
     assert envelope.payload["qualname"] == path
     assert worker.resolve(across(envelope)) is found
+
+
+def test_tasks_around_one_function_are_not_mistaken_for_each_other() -> None:
+    resolver = TaskResolver()
+    for found in (importable.plus_one, importable.plus_one_patiently, importable.plus_one_informed):
+        assert resolver.resolve(across(resolver.serialize(found))) is found
+        bound = resolver.resolve(across(resolver.serialize(found(task_id="bound", number=1))))
+        assert (bound.inject_context, bound.max_retries) == (found.inject_context, found.max_retries)
 
 
 def test_a_task_imported_from_elsewhere_counts_under_both_modules(monkeypatch: pytest.MonkeyPatch) -> None:
