@@ -1,0 +1,39 @@
+"""Workflows in plain Python: tasks, operators, and an engine that runs them in one process."""
+
+from __future__ import annotations
+
+from graflow import exceptions
+from graflow.core.checkpoint import CheckpointManager
+from graflow.core.context import ExecutionContext, TaskExecutionContext
+from graflow.core.data_nodes import register_data_nodes
+from graflow.core.decorators import task
+from graflow.core.engine import WorkflowEngine
+from graflow.core.graph import TaskGraph
+from graflow.core.retry import RetryPolicy
+from graflow.core.task import chain, parallel
+from graflow.core.task_registry import default_registry
+from graflow.core.workflow import anonymous_scope, workflow
+from graflow.protocols import upward
+from graflow.utils.graph import draw_ascii
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RetryPolicy",
+    "TaskExecutionContext",
+    "__version__",
+    "chain",
+    "exceptions",
+    "parallel",
+    "task",
+    "workflow",
+]
+
+upward.context = lambda: ExecutionContext(TaskGraph())
+upward.engine = WorkflowEngine
+upward.scope = anonymous_scope
+upward.checkpoint = CheckpointManager.create_checkpoint
+upward.draw = draw_ascii
+upward.registry = default_registry
+
+register_data_nodes()

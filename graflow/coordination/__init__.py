@@ -1,0 +1,1 @@
+"""Run a number of units somewhere and wait for all of them."""

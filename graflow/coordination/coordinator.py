@@ -1,0 +1,29 @@
+"""What a coordinator is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+
+class CoordinationBackend(Enum):
+    """Where the members of a group run: Celery workers, threads, or the calling thread one after another."""
+
+    REDIS = "redis"
+    THREADING = "threading"
+    DIRECT = "direct"
+
+
+class TaskCoordinator(ABC):
+    """Runs the members of a group and waits for all of them."""
+
+    @abstractmethod
+    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        """Run every member once, merge what they did into the context, and apply the policy.
+
+        Raises:
+            ParallelGroupError: When the policy refuses the results.
+            GraflowWorkflowCanceledError: When a member cancelled the workflow.
+        """

@@ -1,0 +1,38 @@
+"""Members one after another in the calling thread, in member order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from graflow.coordination.coordinator import TaskCoordinator
+from graflow.exceptions import GroupTimeoutError
+
+
+class DirectCoordinator(TaskCoordinator):
+    """Runs members in order.
+
+    Args:
+        timeout: Seconds for the whole group, looked at between members; None for no limit.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self._timeout = timeout
+
+    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        run = execution_context.open_group(group_id, tasks)
+        end = None if self._timeout is None else time.monotonic() + self._timeout
+        for index in run.pending():
+            if run.canceled:
+                break
+            run.run(index)
+            if end is not None and time.monotonic() > end:
+                raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
+        run.close(policy)
+
+
+def group_timeout(group_id: str, timeout: float | None, done: int, total: int) -> GroupTimeoutError:
+    return GroupTimeoutError(
+        f"Group '{group_id}' was not finished after {timeout} s: {done} of {total} members had ended", group_id, done, total
+    )

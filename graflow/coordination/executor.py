@@ -1,0 +1,78 @@
+"""`GroupExecutor`: from a backend name to a coordinator that runs the group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
+from graflow.coordination.direct_coordinator import DirectCoordinator
+from graflow.coordination.threading_coordinator import ThreadingCoordinator
+from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.exceptions import ConfigError
+from graflow.utils.redis_utils import normalize_redis_config
+
+_PLUG_INS = "graflow.coordinators"
+
+_factories: dict[CoordinationBackend, Callable[[dict[str, Any]], TaskCoordinator]] = {
+    CoordinationBackend.THREADING: lambda config: ThreadingCoordinator(
+        config.get("thread_count"), config.get("timeout")
+    ),
+    CoordinationBackend.DIRECT: lambda config: DirectCoordinator(config.get("timeout")),
+}
+
+
+class GroupExecutor:
+    """Runs groups; holds no state of its own."""
+
+    @staticmethod
+    def execute_parallel_group(
+        group_id: str,
+        tasks: Sequence[Any],
+        exec_context: Any,
+        *,
+        backend: Any = None,
+        backend_config: Mapping[str, Any] | None = None,
+        policy: Any = "strict",
+    ) -> None:
+        """Run the members on a backend and apply the policy.
+
+        Args:
+            group_id: The id of the group.
+            tasks: The members, in order.
+            exec_context: The context that the group runs in.
+            backend: A `CoordinationBackend` or its name; threading when None.
+            backend_config: Laid over the context's own `config`.
+            policy: A policy in any of its forms.
+        """
+        resolved = resolve_group_policy(policy)
+        resolved.validate([task.task_id for task in tasks])
+        config = {**exec_context.config, **normalize_redis_config(dict(backend_config or {}))}
+        coordinator = GroupExecutor._create_coordinator(GroupExecutor._resolve_backend(backend), config)
+        coordinator.execute_group(group_id, tasks, exec_context, resolved)
+
+    @staticmethod
+    def _resolve_backend(backend: Any) -> CoordinationBackend:
+        if backend is None:
+            return CoordinationBackend.THREADING
+        if isinstance(backend, CoordinationBackend):
+            return backend
+        try:
+            return CoordinationBackend(str(backend).lower())
+        except ValueError:
+            known = ", ".join(known.value for known in CoordinationBackend)
+            raise ValueError(f"Unknown coordination backend {backend!r}; known are {known}") from None
+
+    @staticmethod
+    def _create_coordinator(backend: CoordinationBackend, config: dict[str, Any]) -> TaskCoordinator:
+        factory = _factories.get(backend)
+        if factory is None:
+            plug_ins = entry_points(group=_PLUG_INS, name=backend.value)
+            if not plug_ins:
+                raise ConfigError(
+                    f"The coordination backend '{backend.value}' comes with graflow-celery; "
+                    "install it with: pip install graflow-celery"
+                )
+            factory = _factories[backend] = next(iter(plug_ins)).load()
+        return factory(config)

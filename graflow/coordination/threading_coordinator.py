@@ -1,0 +1,89 @@
+"""Members on threads of this process."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from graflow.coordination.coordinator import TaskCoordinator
+from graflow.coordination.direct_coordinator import group_timeout
+from graflow.exceptions import ConfigError
+from graflow.protocols import GroupRunLike
+
+
+class ThreadingCoordinator(TaskCoordinator):
+    """Runs members on threads of their own per group, so that nested groups never wait for each other's threads.
+
+    Args:
+        thread_count: How many members run at once; the number of CPUs when not given.
+        timeout: Seconds for the whole group; members still running then are abandoned, since a thread cannot be
+            stopped. None for no limit.
+    """
+
+    def __init__(self, thread_count: int | None = None, timeout: float | None = None) -> None:
+        if thread_count is not None and thread_count < 1:
+            raise ConfigError(f"thread_count must be at least 1, not {thread_count}")
+        self.thread_count = thread_count or os.cpu_count() or 1
+        self._timeout = timeout
+
+    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        run = execution_context.open_group(group_id, tasks)
+        pending = run.pending()
+        crew = _Crew(run, pending, min(self.thread_count, len(pending)))
+        if not crew.finish(self._timeout):
+            raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
+        run.close(policy)
+
+
+class _Crew:
+    """Threads that take the next member until none is left, one is cancelled, or the crew is told to stop."""
+
+    def __init__(self, run: GroupRunLike, pending: list[int], size: int) -> None:
+        self._run = run
+        self._indices = iter(pending)
+        self._taking = threading.Lock()
+        self._stopped = False
+        self._left = size
+        self._all_home = threading.Event()
+        self._raised: BaseException | None = None
+        if not size:
+            self._all_home.set()
+        for number in range(size):
+            # Each thread needs a copy of its own: a Context can be entered by one thread at a time.
+            context = contextvars.copy_context()
+            threading.Thread(
+                target=context.run, args=(self._work,), name=f"graflow-{run.group_id}-{number}", daemon=True
+            ).start()
+
+    def _work(self) -> None:
+        try:
+            while not (self._stopped or self._run.canceled):
+                with self._taking:
+                    index = next(self._indices, None)
+                if index is None:
+                    return
+                contextvars.copy_context().run(self._run.run, index)
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            self._raised = error
+            self._stopped = True
+        finally:
+            with self._taking:
+                self._left -= 1
+                if not self._left:
+                    self._all_home.set()
+
+    def finish(self, timeout: float | None) -> bool:
+        """Wait for all threads; False when the time is over first."""
+        try:
+            home = self._all_home.wait(timeout)
+        except BaseException:
+            self._stopped = True
+            raise
+        if not home:
+            self._stopped = True
+        elif self._raised is not None:
+            raise self._raised
+        return home

@@ -1,0 +1,1 @@
+"""The graph, its tasks, and the engine that runs them in one process."""

@@ -1,0 +1,396 @@
+"""Members of a group: what each one drags along, what came of it, and how the parent takes that over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graflow.channels.branch import ChannelWrite, apply_writes
+from graflow.core.arguments import RESULT_SUFFIX
+from graflow.core.executable import Executable, Task
+from graflow.core.graph import TaskGraph, is_group
+from graflow.core.handler import TaskResult
+from graflow.core.joins import Joins
+from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError
+from graflow.protocols import upward
+from graflow.trace.notify import tell
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class BranchOutcome:
+    """What the branch of one member did, as plain data.
+
+    Attributes:
+        task_id: The member.
+        success: Whether the member and everything in its branch succeeded.
+        value: The member's own value.
+        error: Why the branch failed.
+        duration: Seconds.
+        timestamp: When the branch ended, in seconds since the epoch.
+        results: Value or exception of every task of the branch, in order of completion.
+        completed: Ids of the tasks that completed, in order.
+        steps: How many tasks completed.
+        cycle_counts: Executions of each task of the branch.
+        retry_counts: Retries of each task of the branch.
+        writes: What the branch wrote to the channel, results aside; taken over when it succeeded.
+        nodes: Nodes that the branch added, each with the task that asked for it.
+        exits: Edges that the branch followed to nodes that are not its own.
+        jumps: Nodes outside the branch that a task of it jumped to.
+        terminated: The message of a task that ended the workflow normally.
+        canceled: Whether a task of the branch cancelled the workflow.
+        cancel_message: The message of that task.
+        cancel_task_id: The id of that task.
+        checkpoint: Metadata and path of a checkpoint that the branch asked for and could not write itself.
+    """
+
+    task_id: str
+    success: bool
+    value: Any = None
+    error: BaseException | None = None
+    duration: float = 0.0
+    timestamp: float = 0.0
+    results: list[tuple[str, Any]] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
+    steps: int = 0
+    cycle_counts: dict[str, int] = field(default_factory=dict)
+    retry_counts: dict[str, int] = field(default_factory=dict)
+    writes: list[ChannelWrite] = field(default_factory=list)
+    nodes: list[tuple[str, list[str]]] = field(default_factory=list)
+    exits: list[tuple[str, str]] = field(default_factory=list)
+    jumps: list[str] = field(default_factory=list)
+    terminated: str | None = None
+    canceled: bool = False
+    cancel_message: str | None = None
+    cancel_task_id: str | None = None
+    checkpoint: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a member drags along.
+
+    Attributes:
+        member: The member itself.
+        index: Its place in the group.
+        tasks: All nodes that belong to its branch by id, the member first.
+        edges: Edges that start in the branch, those that leave it included.
+        cycle_counts: Executions so far of the tasks in the branch.
+    """
+
+    member: Executable
+    index: int
+    tasks: dict[str, Executable]
+    edges: list[tuple[str, str]]
+    cycle_counts: dict[str, int]
+
+
+class BranchScope:
+    """The nodes of a branch in a graph that it shares: its own, and those added since it began."""
+
+    __slots__ = ("_birth_mark", "_ids")
+
+    def __init__(self, ids: set[str], graph: TaskGraph) -> None:
+        self._ids = ids
+        self._birth_mark = graph.birth_mark()
+
+    def holds(self, task_id: str, graph: TaskGraph) -> bool:
+        return task_id in self._ids or graph.born_since(task_id, self._birth_mark)
+
+
+class LocalMember:
+    """What a member in this process may ask about itself."""
+
+    __slots__ = ("_run", "attempt", "index", "run_id")
+
+    def __init__(self, run: GroupRun, index: int) -> None:
+        self._run = run
+        self.run_id = run.run_key
+        self.index = index
+        self.attempt = 1
+
+    def is_cancelled(self) -> bool:
+        return self._run.canceled
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        _log.info("Member %s of %s: %s of %s %s", self.index, self.run_id, done, total, message or "")
+
+
+class GroupRun:
+    """One execution of a group.
+
+    Args:
+        context: The context that the group runs in.
+        group_id: The id of the group's node.
+        run_key: `<session>:<group>:<visit>`, the same again when the run is resumed.
+        members: The members, in order.
+        finished: Outcomes by index of members that have ended; the context keeps it for checkpoints.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        group_id: str,
+        run_key: str,
+        members: list[Executable],
+        finished: dict[int, BranchOutcome],
+    ) -> None:
+        self.context = context
+        self.group_id = group_id
+        self.run_key = run_key
+        self.members = members
+        self._finished = finished
+        self._lock = threading.Lock()
+        self._own_nodes = branch_nodes(context.graph, group_id, members)
+        self._canceled = any(outcome.canceled for outcome in finished.values())
+        self._enclosing: frozenset[str] = context.joins.enclosing | {group_id}
+        tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
+
+    @property
+    def member_ids(self) -> list[str]:
+        return [member.task_id for member in self.members]
+
+    @property
+    def canceled(self) -> bool:
+        """Whether a member cancelled the workflow, so that no other is started."""
+        return self._canceled
+
+    def pending(self) -> list[int]:
+        """Indices of the members that have not ended."""
+        return [index for index in range(len(self.members)) if index not in self._finished]
+
+    def finished_count(self) -> int:
+        return len(self._finished)
+
+    def branch(self, index: int) -> Branch:
+        """What this member drags along."""
+        graph: TaskGraph = self.context.graph
+        member = self.members[index]
+        tasks = {member.task_id: member}
+        edges: list[tuple[str, str]] = []
+        for task_id in self._own_nodes[index] or (member.task_id,):
+            if task_id != member.task_id:
+                tasks[task_id] = graph.get_node(task_id)
+            inside = set(graph.get_parallel_group_members(task_id))
+            edges += [(task_id, target) for target in graph.successors(task_id) if target not in inside]
+        counts = self.context.cycle_controller.cycle_counts
+        return Branch(member, index, tasks, edges, {task_id: counts[task_id] for task_id in tasks if task_id in counts})
+
+    def run(self, index: int) -> BranchOutcome:
+        """Run a member and its branch here and record the outcome; the member's own failure is part of it."""
+        member = self.members[index]
+        parent = self.context
+        branch = parent.create_branch_context(member.task_id)
+        own = self._own_nodes[index]
+        branch.enter_branch(BranchScope(own or {member.task_id}, parent.graph), Joins(self._enclosing))
+        branch.member = LocalMember(self, index)
+        counts = parent.cycle_controller.cycle_counts
+        if counts:
+            seed = {task_id: counts[task_id] for task_id in own or (member.task_id,) if task_id in counts}
+            branch.cycle_controller.cycle_counts.update(seed)
+        branch.add_to_queue(member)
+        outcome = execute_branch(branch, member)
+        self.record(index, outcome)
+        if outcome.checkpoint is not None:
+            with self._lock:
+                parent.write_checkpoint(**outcome.checkpoint, resuming_task_id=parent.root.current_task_id)
+            outcome.checkpoint = None
+        return outcome
+
+    def record(self, index: int, outcome: BranchOutcome) -> None:
+        """Keep the outcome of a member, wherever it ran; the first one stays."""
+        with self._lock:
+            self._finished.setdefault(index, outcome)
+        if outcome.canceled:
+            self._canceled = True
+
+    def close(self, policy: Any) -> None:
+        """Take over what the members did, in member order, apply the policy, then what they asked of the workflow.
+
+        Raises:
+            GraflowWorkflowCanceledError: When a member cancelled the workflow.
+            ParallelGroupError: When the policy refuses the results.
+        """
+        context = self.context
+        outcomes = [self._finished[index] for index in sorted(self._finished)]
+        for outcome in outcomes:
+            merge_outcome(context, outcome)
+        results = {outcome.task_id: _as_result(outcome) for outcome in outcomes}
+        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
+        context.group_closed(self)
+        for outcome in outcomes:
+            if outcome.canceled:
+                raise GraflowWorkflowCanceledError(
+                    outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id
+                )
+        policy.on_group_finished(self.group_id, self.members, results, context)
+        context.follow_outcomes(outcomes)
+
+
+def execute_branch(branch: Any, member: Executable) -> BranchOutcome:
+    """Run a branch context to its end and describe what it did."""
+    engine = branch.engine
+    own_engine = engine is None
+    if own_engine:
+        engine = branch.engine = upward.engine()
+    branch.results_log = {}
+    outcome = BranchOutcome(member.task_id, success=True)
+    begun = time.perf_counter()
+    try:
+        engine.run_branch(branch)
+    except GraflowWorkflowCanceledError as error:
+        outcome.success, outcome.error, outcome.canceled = False, error, True
+        outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id
+    except Exception as error:  # noqa: BLE001 - a member's failure belongs to its outcome
+        outcome.success, outcome.error = False, _original(error)
+    finally:
+        if own_engine:
+            engine.close()
+    outcome.duration = time.perf_counter() - begun
+    outcome.timestamp = time.time()
+    _describe(branch, outcome)
+    return outcome
+
+
+def _describe(branch: Any, outcome: BranchOutcome) -> None:
+    log: dict[str, Any] = branch.results_log
+    if outcome.error is not None and outcome.task_id not in log:
+        log[outcome.task_id] = outcome.error
+    outcome.value = log.get(outcome.task_id) if outcome.success else None
+    outcome.results = list(log.items())
+    outcome.completed = branch.completed_tasks
+    outcome.steps = branch.steps
+    outcome.cycle_counts = branch.cycle_controller.cycle_counts
+    outcome.retry_counts = branch.retry_controller.retry_counts
+    outcome.writes = [
+        write
+        for write in branch.channel.writes()
+        if not (write.key.endswith(RESULT_SUFFIX) and write.key[: -len(RESULT_SUFFIX)] in log)
+    ]
+    outcome.nodes = branch.dynamic_nodes
+    outcome.exits = branch.exits
+    outcome.jumps = branch.jumps_out
+    if branch.stop_reason == "terminated":
+        outcome.terminated = branch.ctrl_message or ""
+    if branch.checkpoint_requested:
+        outcome.checkpoint = {
+            "metadata": branch.checkpoint_request_metadata,
+            "path": branch.checkpoint_request_path,
+        }
+
+
+def merge_outcome(context: Any, outcome: BranchOutcome) -> None:
+    """Take over one outcome: results and counts always, channel writes when the branch succeeded."""
+    for task_id, value in outcome.results:
+        context.set_result(task_id, value)
+    if outcome.success and outcome.writes:
+        apply_writes(context.channel, outcome.writes)
+    for task_id in outcome.completed:
+        context.mark_task_completed(task_id)
+    context.steps += outcome.steps
+    context.cycle_controller.cycle_counts.update(outcome.cycle_counts)
+    context.retry_controller.retry_counts.update(outcome.retry_counts)
+    for task_id, parents in outcome.nodes:
+        # Nodes that a worker added are known here by their id alone; they have run already.
+        if not context.graph.has_node(task_id):
+            context.graph.add_node(Task(task_id, register_to_context=False))
+            context.graph.mark_dynamic(task_id)
+        context.dynamic_nodes.append((task_id, parents))
+
+
+def _as_result(outcome: BranchOutcome) -> TaskResult:
+    error = outcome.error
+    return TaskResult(
+        outcome.task_id,
+        outcome.success,
+        error=error,
+        error_message=None if error is None else str(error),
+        duration=outcome.duration,
+        timestamp=outcome.timestamp,
+    )
+
+
+def _original(error: Exception) -> BaseException:
+    """The task's own exception, without the wrapper that the engine put around it."""
+    if type(error) is GraflowRuntimeError and error.cause is not None:
+        return error.cause
+    return error
+
+
+def branch_nodes(graph: TaskGraph, group_id: str, members: list[Executable]) -> Mapping[int, set[str]]:
+    """Which nodes belong to each member's branch: those that can be reached through that member alone.
+
+    Returns:
+        Node ids by member index; a member that drags nothing along has no entry of its own.
+    """
+    successors = graph._graph._succ
+    if not any(successors.get(member.task_id) or is_group(member) for member in members):
+        return _NothingAttached()
+    owners = _Owners(graph, group_id, [member.task_id for member in members])
+    return owners.by_member()
+
+
+class _NothingAttached(dict[int, set[str]]):
+    """Members without branches of their own."""
+
+    def __missing__(self, index: int) -> set[str]:
+        return set()
+
+
+class _Owners:
+    """Spreads each member's mark along the edges; a node with two marks, or one reached from elsewhere, is shared."""
+
+    _SHARED = -1
+
+    def __init__(self, graph: TaskGraph, group_id: str, member_ids: list[str]) -> None:
+        self._graph = graph
+        self._group_id = group_id
+        self._members = {task_id: index for index, task_id in enumerate(member_ids)}
+        self._owner: dict[str, int] = {}
+        for successor in graph.successors(group_id):
+            if successor not in self._members:
+                self._spread(successor, self._SHARED)
+        for task_id, index in self._members.items():
+            for following in self._following(task_id):
+                self._spread(following, index)
+        for task_id in list(self._owner):
+            if self._is_reached_from_elsewhere(task_id):
+                self._spread(task_id, self._SHARED)
+
+    def _following(self, task_id: str) -> list[str]:
+        return [*self._graph.successors(task_id), *self._graph.get_parallel_group_members(task_id)]
+
+    def _spread(self, start: str, mark: int) -> None:
+        stack = [(start, mark)]
+        while stack:
+            task_id, mark = stack.pop()
+            if task_id == self._group_id or task_id in self._members:
+                continue
+            owner = self._owner.get(task_id)
+            if owner in (mark, self._SHARED):
+                continue
+            self._owner[task_id] = mark if owner is None else self._SHARED
+            passed_on = self._owner[task_id]
+            stack.extend((following, passed_on) for following in self._following(task_id))
+            if passed_on == self._SHARED:
+                # A group runs where all of its members run.
+                stack.extend((group, passed_on) for group in self._graph.groups_of(task_id) if group in self._owner)
+
+    def _is_reached_from_elsewhere(self, task_id: str) -> bool:
+        before = [*self._graph.predecessors(task_id), *self._graph.groups_of(task_id)]
+        return any(
+            source not in self._owner and source not in self._members and source != self._group_id for source in before
+        )
+
+    def by_member(self) -> dict[int, set[str]]:
+        nodes: dict[int, set[str]] = {index: {task_id} for task_id, index in self._members.items()}
+        for task_id in self._graph._graph._node:
+            owner = self._owner.get(task_id, self._SHARED)
+            if owner != self._SHARED:
+                nodes[owner].add(task_id)
+        return nodes

@@ -1,0 +1,82 @@
+"""`@task`: functions become nodes of a workflow."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from graflow.core.retry import RetryPolicy
+from graflow.core.wrapper import TaskWrapper
+
+
+@overload
+def task(id_or_func: Callable[..., Any], /) -> TaskWrapper: ...
+@overload
+def task(
+    id_or_func: str | None = None,
+    *,
+    id: str | None = None,
+    inject_context: bool = False,
+    handler: str | None = None,
+    resolve_keyword_args: bool = True,
+    max_cycles: int | None = None,
+    max_retries: int | None = None,
+    retry_policy: RetryPolicy | None = None,
+    timeout: float | None = None,
+    cache: Any = None,
+    ttl: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], TaskWrapper]: ...
+def task(
+    id_or_func: Callable[..., Any] | str | None = None,
+    *,
+    id: str | None = None,  # noqa: A002 - public name
+    inject_context: bool = False,
+    handler: str | None = None,
+    resolve_keyword_args: bool = True,
+    max_cycles: int | None = None,
+    max_retries: int | None = None,
+    retry_policy: RetryPolicy | None = None,
+    timeout: float | None = None,
+    cache: Any = None,
+    ttl: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> TaskWrapper | Callable[[Callable[..., Any]], TaskWrapper]:
+    """Make a task of a function: `@task`, `@task("id")`, `@task(max_retries=3)`.
+
+    Args:
+        id_or_func: The function, or the id of the task.
+        id: The id of the task; the function's name by default.
+        inject_context: Pass the `TaskExecutionContext` as the first argument.
+        handler: Type of the handler that runs the task.
+        resolve_keyword_args: Fill parameters from results and channel keys of the same name.
+        max_cycles: Executions by iteration.
+        max_retries: Attempts after the first.
+        retry_policy: Attempts after the first, with the waits between them.
+        timeout: Seconds for one execution. A sync task over time is reported and abandoned, not stopped.
+        cache: How durable flows reuse values of this task.
+        ttl: Seconds that a reused value stays good.
+        options: For members on workers: `queue`, `priority`, `time_limit`, `soft_time_limit`, `max_attempts`.
+    """
+
+    def wrap(func: Callable[..., Any]) -> TaskWrapper:
+        named = id if id is not None else (id_or_func if isinstance(id_or_func, str) else None)
+        if named is None:
+            named = getattr(func, "__name__", None) or f"task_{uuid.uuid4().hex[:8]}"
+        return TaskWrapper(
+            named,
+            func,
+            inject_context,
+            handler_type=handler,
+            resolve_keyword_args=resolve_keyword_args,
+            max_cycles=max_cycles,
+            max_retries=max_retries,
+            retry_policy=retry_policy,
+            timeout=timeout,
+            cache=cache,
+            ttl=ttl,
+            options=options,
+        )
+
+    return wrap(id_or_func) if callable(id_or_func) else wrap

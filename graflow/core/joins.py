@@ -1,0 +1,192 @@
+"""Which successors are queued, and when: a node with several predecessors runs once per visit.
+
+A finished task makes each successor a candidate. A candidate is queued as soon as none of its unfinished predecessors
+is active (queued, running, a candidate) or reachable from an active node by a path that does not go through the
+candidate itself. So back edges never block, and a branch that was skipped neither blocks a join nor makes it run early.
+
+Edges from a group to its members schedule nothing; an edge into a member counts as an edge into its group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from graflow.core.graph import TaskGraph, is_group
+
+
+class JoinContext(Protocol):
+    """What joins ask of the run: whether a node belongs to it, whether it waits to run, and to queue it."""
+
+    def in_scope(self, task_id: str) -> bool: ...
+
+    def is_active(self, task_id: str) -> bool: ...
+
+    def queue_node(self, task_id: str) -> None: ...
+
+
+class Joins:
+    """The candidates of one run, each with the predecessors that have not finished since its last visit.
+
+    Args:
+        enclosing: Ids of the groups whose member this run is a branch of.
+    """
+
+    def __init__(self, enclosing: frozenset[str] = frozenset()) -> None:
+        self.waiting: dict[str, dict[str, None]] = {}
+        self._witness: dict[str, str] = {}
+        self.enclosing = enclosing
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def finished(self, task_id: str, graph: TaskGraph, context: JoinContext) -> list[tuple[str, str]]:
+        """Make the successors of a finished task candidates and queue those that are ready.
+
+        Returns:
+            Edges to nodes that belong to an outer run, which has to follow them when this one has ended.
+        """
+        successors = graph._graph._succ.get(task_id)
+        if not successors:
+            return []
+        if graph._groups_of or len(successors) > 1:
+            edges = [(task_id, target) for target in self.targets(task_id, graph)]
+            return self.follow(edges, graph, context)
+        (target,) = successors
+        if not context.in_scope(target):
+            return [(task_id, target)]
+        if len(graph._graph._pred[target]) == 1:
+            context.queue_node(target)
+        else:
+            self._arrive(target, task_id, graph)
+            self._release(target, graph, context)
+        return []
+
+    def follow(
+        self, edges: Iterable[tuple[str, str]], graph: TaskGraph, context: JoinContext
+    ) -> list[tuple[str, str]]:
+        """Make the ends of these edges candidates, all of them before the first is looked at."""
+        candidates: list[str] = []
+        exits: list[tuple[str, str]] = []
+        for source, end in edges:
+            for target in self._entries(end, graph) if graph._groups_of else (end,):
+                if context.in_scope(target):
+                    self._arrive(target, source, graph)
+                    candidates.append(target)
+                else:
+                    exits.append((source, end))
+        for candidate in candidates:
+            if candidate in self.waiting:
+                self._release(candidate, graph, context)
+        return exits
+
+    def reconsider(self, graph: TaskGraph, context: JoinContext) -> None:
+        """Look at every candidate again, after a task was left without its successors being followed."""
+        self._witness.clear()
+        for candidate in list(self.waiting):
+            if candidate in self.waiting:
+                self._release(candidate, graph, context)
+
+    def release_oldest(self, context: JoinContext) -> bool:
+        """Queue the oldest candidate, when candidates only wait for each other; False without any."""
+        for candidate in self.waiting:
+            self._queue(candidate, context)
+            return True
+        return False
+
+    def forget(self, task_id: str) -> None:
+        """Drop the marks of a node that was queued in another way."""
+        self.waiting.pop(task_id, None)
+        self._witness.pop(task_id, None)
+
+    # -- the rule --------------------------------------------------------------------------------------------------
+
+    def targets(self, task_id: str, graph: TaskGraph) -> list[str]:
+        """Successors in edge order, without a group's own members."""
+        successors = list(graph._graph._succ.get(task_id, ()))
+        if task_id not in graph._group_nodes:
+            return successors
+        members = set(graph.get_parallel_group_members(task_id))
+        return [successor for successor in successors if successor not in members]
+
+    def _entries(self, task_id: str, graph: TaskGraph) -> list[str]:
+        """Where an edge into this node enters: the node, or the outermost groups that hold it in this run."""
+        groups = [group for group in graph._groups_of.get(task_id, ()) if group not in self.enclosing]
+        if not groups:
+            return [task_id]
+        return list(dict.fromkeys(entry for group in groups for entry in self._entries(group, graph)))
+
+    def _arrive(self, candidate: str, source: str, graph: TaskGraph) -> None:
+        unfinished = self.waiting.get(candidate)
+        if unfinished is None:
+            unfinished = self.waiting[candidate] = dict.fromkeys(self._predecessors(candidate, graph))
+        unfinished.pop(source, None)
+
+    def _predecessors(self, task_id: str, graph: TaskGraph) -> Iterable[str]:
+        predecessors = graph._graph._pred
+        if task_id not in graph._groups_of and task_id not in graph._group_nodes:
+            return predecessors[task_id]
+        inside = _members_within(task_id, graph)
+        ends = [task_id, *inside]
+        return [
+            source
+            for end in ends
+            for source in predecessors.get(end, ())
+            if source not in inside and source != task_id and source not in graph._groups_of.get(end, ())
+        ]
+
+    def _release(self, candidate: str, graph: TaskGraph, context: JoinContext) -> None:
+        if not self._is_blocked(candidate, self.waiting[candidate], graph, context):
+            self._queue(candidate, context)
+
+    def _queue(self, candidate: str, context: JoinContext) -> None:
+        del self.waiting[candidate]
+        self._witness.pop(candidate, None)
+        context.queue_node(candidate)
+
+    def _is_blocked(
+        self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext
+    ) -> bool:
+        # While tasks finish normally an active path stays active until its end finishes, so one witness is enough.
+        if self._witness.get(candidate) in unfinished:
+            return True
+        for source in reversed(unfinished):
+            if source != candidate and (source in self.waiting or context.is_active(source)):
+                self._witness[candidate] = source
+                return True
+        return bool(unfinished) and self._is_reachable(candidate, unfinished, graph, context)
+
+    def _is_reachable(
+        self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext
+    ) -> bool:
+        """Whether an active node leads to an unfinished predecessor; walks backwards from each of them."""
+        predecessors = graph._graph._pred
+        closed = {candidate, *_members_within(candidate, graph)}
+        for source in unfinished:
+            stack = [source]
+            while stack:
+                node = stack.pop()
+                if node in closed or not context.in_scope(node):
+                    continue
+                closed.add(node)
+                if node in self.waiting or context.is_active(node):
+                    self._witness[candidate] = source
+                    return True
+                stack.extend(predecessors.get(node, ()))
+                stack.extend(graph._groups_of.get(node, ()))
+        return False
+
+
+def _members_within(task_id: str, graph: TaskGraph) -> set[str]:
+    """Ids of everything that a group holds, at any depth; empty for other nodes."""
+    inside: set[str] = set()
+    data: Any = graph._graph._node.get(task_id, {})
+    open_groups = [data.get("task")]
+    while open_groups:
+        group = open_groups.pop()
+        if not is_group(group):
+            continue
+        for member in group.tasks:
+            if member.task_id not in inside:
+                inside.add(member.task_id)
+                open_groups.append(member)
+    return inside

@@ -1,0 +1,95 @@
+"""Run the branch of one member away from its workflow, from plain parts: what a worker calls."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from graflow.channels.base import Channel
+from graflow.channels.branch import BranchChannel
+from graflow.core.branch import BranchOutcome, execute_branch
+from graflow.core.context import ExecutionContext
+from graflow.core.engine import WorkflowEngine
+from graflow.core.executable import Executable
+from graflow.core.graph import GraphScope, TaskGraph, recording_into
+from graflow.core.joins import Joins
+from graflow.protocols import MemberInfo
+
+
+class OutsideScope:
+    """The nodes of a branch in a graph of its own: all but those that are known to belong to the workflow."""
+
+    __slots__ = ("_outside",)
+
+    def __init__(self, outside: Collection[str]) -> None:
+        self._outside = frozenset(outside)
+
+    def holds(self, task_id: str, graph: TaskGraph) -> bool:  # noqa: ARG002 - the shape of a scope
+        return task_id not in self._outside
+
+
+def run_branch(
+    member: Executable,
+    tasks: Mapping[str, Executable],
+    edges: Iterable[tuple[str, str]],
+    *,
+    channel: Channel,
+    session_id: str,
+    trace_id: str,
+    group_id: str,
+    outside: Collection[str] = (),
+    cycle_counts: Mapping[str, int] | None = None,
+    max_steps: int = 10000,
+    default_max_cycles: int = 10,
+    default_max_retries: int = 0,
+    config: Mapping[str, Any] | None = None,
+    info: MemberInfo | None = None,
+    engine: WorkflowEngine | None = None,
+) -> BranchOutcome:
+    """Run a member and its branch to the end.
+
+    Args:
+        member: The member itself; it need not be in `tasks`.
+        tasks: The nodes of the branch by id, as in `Branch.tasks`.
+        edges: As in `Branch.edges`; edges to nodes that are not in `tasks` come back as `exits`.
+        channel: What the members of the group share; the branch's own writes stay private and come back.
+        session_id: The session of the group's context.
+        trace_id: The trace of the run.
+        group_id: The group that the member belongs to.
+        outside: Ids of the workflow's nodes that are not in the branch, so that a jump to one is told from a task
+            that is new. Ends of edges that are not in `tasks` count as outside, too.
+        cycle_counts: Executions so far of the tasks in the branch.
+        max_steps: Tasks that may complete in the branch.
+        default_max_cycles: As in `ExecutionContext`.
+        default_max_retries: As in `ExecutionContext`.
+        config: Settings for nested groups and channels.
+        info: What the tasks may ask about their member.
+        engine: Runs the branch; one with handlers of the worker's own, or a plain one.
+    """
+    graph = TaskGraph()
+    nodes = {member.task_id: member, **tasks}
+    for task_id, task in nodes.items():
+        graph.add_node(task, task_id, skip_if_exists=True)
+    leaving = set(outside) | {group_id}
+    for source, target in edges:
+        graph.add_edge(source, target)
+        if target not in nodes:
+            leaving.add(target)
+    context = ExecutionContext(
+        graph,
+        None,
+        max_steps,
+        default_max_cycles,
+        default_max_retries,
+        config=config,
+        session_id=f"{session_id}_{member.task_id}",
+        trace_id=trace_id,
+    )
+    context.channel = BranchChannel(channel)
+    context.cycle_controller.cycle_counts.update(cycle_counts or {})
+    context.enter_branch(OutsideScope(leaving), Joins(frozenset({group_id})))
+    context.member = info
+    context.engine = engine
+    context.add_to_queue(member)
+    with recording_into(GraphScope(graph, registers_on_creation=False)):
+        return execute_branch(context, member)

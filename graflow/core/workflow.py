@@ -1,0 +1,174 @@
+"""`with workflow(...)`: the definition of a workflow, and the current one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self
+
+from graflow.core.context import ExecutionContext
+from graflow.core.engine import WorkflowEngine
+from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
+from graflow.exceptions import GraflowRuntimeError, GraphCompilationError
+from graflow.trace.base import Tracer
+from graflow.trace.composite import combine
+from graflow.utils.graph import draw_ascii
+
+_current: ContextVar[WorkflowContext | None] = ContextVar("graflow_workflow", default=None)
+
+
+class WorkflowContext:
+    """A named graph that tasks and operators are recorded into while it is current.
+
+    Args:
+        name: The name of the workflow.
+        tracer: A listener, or several.
+    """
+
+    def __init__(self, name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> None:
+        self.name = name
+        self.tracer = combine(tracer)
+        self.graph = TaskGraph()
+        self._previous: list[tuple[WorkflowContext | None, GraphScope | None]] = []
+
+    def __enter__(self) -> Self:
+        self._previous.append((_current.get(), current_scope()))
+        _make_current(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        workflow_before, scope_before = self._previous.pop()
+        _current.set(workflow_before)
+        set_scope(scope_before)
+
+    def add_node(self, name: str, task: Any, skip_if_exists: bool = False) -> None:
+        self.graph.add_node(task, name, skip_if_exists)
+
+    def add_edge(self, from_id: str, to_id: str) -> None:
+        self.graph.add_edge(from_id, to_id)
+
+    def rename_node(self, old: str, new: str) -> None:
+        self.graph.rename_node(old, new)
+
+    def get_next_group_name(self) -> str:
+        return self.graph.next_group_name()
+
+    def clear(self) -> None:
+        """Forget all nodes and edges."""
+        self.graph.clear()
+
+    def show_info(self) -> None:
+        """Print name, nodes and edges."""
+        print(f"Workflow: {self.name}")  # noqa: T201 - what it is asked for
+        print(f"Nodes ({len(self.graph.nodes)}): {list(self.graph.nodes)}")  # noqa: T201
+        print(f"Edges ({len(self.graph.edges)}): {self.graph.get_edges()}")  # noqa: T201
+
+    def visualize_dependencies(self) -> None:
+        """Print a drawing of the graph."""
+        print(draw_ascii(self.graph.nx_graph()))  # noqa: T201 - what it is asked for
+
+    def execute(
+        self,
+        start_node: str | None = None,
+        max_steps: int = 10000,
+        ret_context: bool = False,
+        initial_channel: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the workflow on a copy of its graph.
+
+        Args:
+            start_node: Id of the first task; the only node without predecessors when not given.
+            max_steps: Tasks that may complete.
+            ret_context: Return `(value, context)`.
+            initial_channel: Written to the channel before the first task.
+
+        Returns:
+            The value of the last task that ran.
+
+        Raises:
+            GraphCompilationError: When no start node is given and there is none, or several.
+            ValueError: For an unknown start node.
+        """
+        graph = self.graph.copy()
+        if start_node is None:
+            start_node = _only_start_node(self.name, graph)
+        context = ExecutionContext.create(graph, start_node, max_steps, tracer=self.tracer)
+        context.workflow_name = self.name
+        for key, value in (initial_channel or {}).items():
+            context.channel.set(key, value)
+        value = WorkflowEngine().execute(context)
+        return (value, context) if ret_context else value
+
+    def __repr__(self) -> str:
+        return f"WorkflowContext({self.name!r}, {len(self.graph.nodes)} nodes)"
+
+
+def _only_start_node(name: str, graph: TaskGraph) -> str:
+    candidates = graph.get_start_nodes()
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise GraphCompilationError(
+            f"Workflow '{name}' has no start node: every node has a predecessor; nodes are {list(graph.nodes)}. "
+            "Name one with execute(start_node=...)"
+        )
+    raise GraphCompilationError(
+        f"Workflow '{name}' has several start nodes: {candidates}. Name one with execute(start_node=...), "
+        "or connect them"
+    )
+
+
+def workflow(name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> WorkflowContext:
+    """A new workflow; `with workflow("name") as wf:` makes it the current one for the block."""
+    return WorkflowContext(name, tracer)
+
+
+def current_workflow_context() -> WorkflowContext:
+    """The current workflow; an anonymous one becomes current when there is none."""
+    return _current.get() or _anonymous()
+
+
+def get_current_workflow_context(create_if_not_exist: bool = False) -> WorkflowContext | None:
+    return current_workflow_context() if create_if_not_exist else _current.get()
+
+
+def require_workflow_context() -> WorkflowContext:
+    """The current workflow.
+
+    Raises:
+        GraflowRuntimeError: When there is none.
+    """
+    current = _current.get()
+    if current is None:
+        raise GraflowRuntimeError("No workflow is current; use `with workflow(name):`")
+    return current
+
+
+def set_current_workflow_context(context: WorkflowContext) -> None:
+    _make_current(context)
+
+
+def clear_workflow_context() -> None:
+    """Forget the current workflow."""
+    _current.set(None)
+    set_scope(None)
+
+
+def _make_current(context: WorkflowContext) -> None:
+    _current.set(context)
+    set_scope(GraphScope(context.graph, registers_on_creation=True))
+
+
+def _anonymous() -> WorkflowContext:
+    made = WorkflowContext(secrets.token_hex(4))
+    _make_current(made)
+    return made
+
+
+def anonymous_scope() -> GraphScope:
+    """The graph scope of a new anonymous workflow, which becomes the current one."""
+    return GraphScope(_anonymous().graph, registers_on_creation=True)

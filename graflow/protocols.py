@@ -1,0 +1,84 @@
+"""The shapes that lower floors need of higher ones, and the one table through which they look upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@runtime_checkable
+class Unit(Protocol):
+    """Something with an id that can be run: all that coordination and queues know of a task."""
+
+    @property
+    def task_id(self) -> str: ...
+
+
+class MemberInfo(Protocol):
+    """What a member of a group may ask about its own execution."""
+
+    run_id: str
+    index: int
+    attempt: int
+
+    def is_cancelled(self) -> bool: ...
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None: ...
+
+
+class GroupPolicy(Protocol):
+    """Decides, when a group has finished, whether its results are accepted."""
+
+    def on_group_finished(self, group_id: str, tasks: Sequence[Any], results: Mapping[str, Any], context: Any) -> None: ...
+
+
+class GroupRunLike(Protocol):
+    """One execution of a group, as coordinators see it."""
+
+    group_id: str
+    members: list[Any]
+
+    @property
+    def canceled(self) -> bool: ...
+
+    def pending(self) -> list[int]: ...
+
+    def run(self, index: int) -> Any: ...
+
+    def finished_count(self) -> int: ...
+
+    def close(self, policy: Any) -> None: ...
+
+
+class GroupContext(Protocol):
+    """The part of an execution context that coordination uses."""
+
+    config: dict[str, Any]
+
+    def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike: ...
+
+
+class Upward:
+    """Constructors that a few methods call upwards by contract; filled when `graflow` is imported.
+
+    Attributes:
+        context: Makes a temporary in-memory execution context (a task that runs on its own).
+        engine: Makes a workflow engine (`ExecutionContext.execute`).
+        scope: Makes an anonymous workflow and returns its graph scope (operators outside any workflow).
+        checkpoint: Writes a checkpoint of a context.
+        draw: Draws a `DiGraph` as text (`str(graph)`).
+        registry: The process-wide resolver registry (`TaskSpec.serialized`).
+    """
+
+    context: Callable[[], Any]
+    engine: Callable[[], Any]
+    scope: Callable[[], Any]
+    checkpoint: Callable[..., Any]
+    draw: Callable[[nx.DiGraph[str]], str]
+    registry: Callable[[], Any]
+
+
+upward = Upward()

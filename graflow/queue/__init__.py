@@ -1,0 +1,1 @@
+"""Queues of tasks that wait to run."""

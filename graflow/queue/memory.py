@@ -1,0 +1,101 @@
+"""The queue of one run, in memory, first in first out."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
+
+
+class InMemoryTaskQueue(TaskQueue):
+    """A FIFO of entries; the start entry holds the graph's own task.
+
+    Raises:
+        ValueError: When the start node is not in the graph.
+    """
+
+    def __init__(self, execution_context: Any, start_node: str | None = None) -> None:
+        super().__init__(execution_context)
+        self._entries: deque[TaskSpec] = deque()
+        self._waiting: dict[str, int] = {}
+        if start_node is not None:
+            self.enqueue(TaskSpec(start_task(execution_context.graph, start_node), execution_context))
+
+    def enqueue(self, spec: TaskSpec) -> bool:
+        self._entries.append(spec)
+        self._note(spec)
+        return True
+
+    def enqueue_first(self, spec: TaskSpec) -> None:
+        """Put an entry before all others."""
+        self._entries.appendleft(spec)
+        self._note(spec)
+
+    def _note(self, spec: TaskSpec) -> None:
+        task_id = spec.executable.task_id
+        waiting = self._waiting
+        waiting[task_id] = waiting.get(task_id, 0) + 1
+        if self._enable_metrics:
+            self.count("enqueued")
+
+    def dequeue(self) -> TaskSpec | None:
+        if not self._entries:
+            return None
+        spec = self._entries.popleft()
+        spec.status = TaskStatus.RUNNING
+        self._forget(spec.executable.task_id)
+        if self._enable_metrics:
+            self.count("dequeued")
+        return spec
+
+    def _forget(self, task_id: str) -> None:
+        left = self._waiting.get(task_id, 0) - 1
+        if left > 0:
+            self._waiting[task_id] = left
+        else:
+            self._waiting.pop(task_id, None)
+
+    def discard(self, spec: TaskSpec) -> None:
+        """Take one entry out again, wherever it stands; nothing happens when it is gone."""
+        for position, held in enumerate(self._entries):
+            if held is spec:
+                del self._entries[position]
+                self._forget(spec.executable.task_id)
+                return
+
+    def holds(self, task_id: str) -> bool:
+        return task_id in self._waiting
+
+    def is_empty(self) -> bool:
+        return not self._entries
+
+    def cleanup(self) -> None:
+        self._entries.clear()
+        self._waiting.clear()
+
+    def size(self) -> int:
+        return len(self._entries)
+
+    def peek_next_node(self) -> str | None:
+        return self._entries[0].task_id if self._entries else None
+
+    def to_list(self) -> list[str]:
+        return [spec.task_id for spec in self._entries]
+
+    def get_pending_task_specs(self) -> list[TaskSpec]:
+        return list(self._entries)
+
+    def get_task_spec(self, task_id: str) -> TaskSpec | None:
+        return next((spec for spec in self._entries if spec.task_id == task_id), None)
+
+
+def start_task(graph: Any, start_node: str) -> Any:
+    """The graph's own task under the start id.
+
+    Raises:
+        ValueError: Listing the available nodes, when there is no such node.
+    """
+    if not graph.has_node(start_node):
+        raise ValueError(f"Start node '{start_node}' not found in graph. Available nodes: {list(graph.nodes)}")
+    return graph.get_node(start_node)

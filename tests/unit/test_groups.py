@@ -1,0 +1,261 @@
+"""Groups on the backends of one process: branches, one channel, cancellation, policies, nesting."""
+
+import contextvars
+import threading
+
+import pytest
+
+from graflow import chain, exceptions, parallel, task, workflow
+from graflow.core.handler import TaskHandler
+from graflow.core.engine import WorkflowEngine
+from graflow.core.context import ExecutionContext
+from graflow.core.task import ParallelGroup, Task, TaskWrapper
+
+BACKENDS = ["threading", "direct"]
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def channel_task(name, body):
+    return TaskWrapper(name, lambda ctx: body(ctx.get_channel()), True)
+
+
+@each_backend
+def test_members_results_and_branches_reach_the_parent(backend):
+    with workflow("branches") as wf:
+        a, b, c = (TaskWrapper(n, lambda n=n: n.upper()) for n in "abc")
+        group = (a >> TaskWrapper("a2", lambda a: a + "2")) | b
+        group.with_execution(backend) >> c
+        _, context = wf.execute(ret_context=True)
+    assert context.completed_tasks == ["a", "a2", "b", "ParallelGroup_1", "c"]
+    assert [context.get_result(n) for n in ("a", "a2", "b", "ParallelGroup_1")] == ["A", "A2", "B", None]
+    assert context.steps == 5
+
+
+@each_backend
+def test_only_written_keys_are_merged_in_member_order(backend):
+    with workflow("merge") as wf:
+        members = [channel_task(f"m{i}", lambda ch, i=i: (ch.set("last", i), ch.set(f"own{i}", i))) for i in range(4)]
+        deleting = channel_task("m4", lambda ch: ch.delete("gone"))
+        parallel(*members, deleting).with_execution(backend)
+        _, context = wf.execute(ret_context=True, initial_channel={"gone": 1, "kept": 2})
+    channel = context.channel
+    assert channel.get("last") == 3
+    assert [channel.get(f"own{i}") for i in range(4)] == [0, 1, 2, 3]
+    assert not channel.exists("gone")
+    assert channel.get("kept") == 2
+
+
+@each_backend
+def test_atomic_operations_are_shared_at_once(backend):
+    with workflow("atomic") as wf:
+        members = [
+            channel_task(f"m{i}", lambda ch, i=i: [ch.atomic_add("sum", i) and ch.append("list", i) for _ in range(20)])
+            for i in range(1, 6)
+        ]
+        parallel(*members).with_execution(backend, {"thread_count": 5})
+        _, context = wf.execute(ret_context=True)
+    assert context.channel.get("sum") == 300
+    assert sorted(context.channel.get("list")) == sorted(i for i in range(1, 6) for _ in range(20))
+
+
+@each_backend
+def test_a_failed_member_keeps_its_writes_and_reports_its_exception(backend):
+    def fail(ctx):
+        ctx.get_channel().set("half", 1)
+        raise KeyError("broken")
+
+    with workflow("fail") as wf:
+        group = TaskWrapper("bad", fail, True) | TaskWrapper("good", lambda: 1)
+        group.with_execution(backend) >> Task("after")
+        with pytest.raises(exceptions.ParallelGroupError) as caught:
+            wf.execute()
+    error = caught.value
+    assert [task_id for task_id, _ in error.failed_tasks] == ["bad"]
+    assert "broken" in error.failed_tasks[0][1]
+    assert error.successful_tasks == ["good"]
+    assert isinstance(error.errors["bad"], KeyError)
+    with workflow("tolerant") as wf:
+        group = TaskWrapper("bad", fail, True) | TaskWrapper("good", lambda: 1)
+        group.with_execution(backend, policy="best_effort") >> Task("after")
+        _, context = wf.execute(ret_context=True)
+    assert not context.channel.exists("half")
+    assert isinstance(context.get_result("bad"), KeyError)
+    assert "bad" not in context.completed_tasks
+    assert context.completed_tasks[-1] == "after"
+
+
+@each_backend
+def test_cancel_in_a_member_ends_the_run_and_starts_no_other(backend):
+    started = []
+    with workflow("cancel") as wf:
+        members = [
+            TaskWrapper(f"m{i}", lambda ctx, i=i: (started.append(i), ctx.cancel_workflow("stop") if i == 1 else None), True)
+            for i in range(10)
+        ]
+        parallel(*members).with_execution(backend, {"thread_count": 1}) >> Task("after")
+        with pytest.raises(exceptions.GraflowWorkflowCanceledError, match="stop") as caught:
+            wf.execute()
+    assert caught.value.task_id == "m1"
+    assert started == [0, 1]
+
+
+@each_backend
+def test_terminate_in_a_member_lets_the_others_finish(backend):
+    with workflow("terminate") as wf:
+        members = [
+            TaskWrapper(f"m{i}", lambda ctx, i=i: ctx.terminate_workflow("enough") if i == 0 else i, True) for i in range(4)
+        ]
+        parallel(*members).with_execution(backend) >> Task("after")
+        _, context = wf.execute(ret_context=True)
+    assert context.completed_tasks == ["m0", "m1", "m2", "m3", "ParallelGroup_1"]
+    assert context.stop_reason == "terminated"
+
+
+@each_backend
+def test_a_jump_out_of_a_branch_is_followed_by_the_parent(backend):
+    with workflow("jump") as wf:
+        cleanup = Task("cleanup")
+        a = TaskWrapper("a", lambda ctx: ctx.next_task(cleanup), True)
+        a >> Task("skipped")
+        (a | Task("b")).with_execution(backend) >> Task("after")
+        _, context = wf.execute(start_node="ParallelGroup_1", ret_context=True)
+    assert context.completed_tasks == ["a", "b", "ParallelGroup_1", "cleanup", "after"]
+
+
+@each_backend
+def test_dynamic_tasks_of_members_come_back(backend):
+    def spawn(ctx):
+        ctx.next_task(TaskWrapper(f"child_of_{ctx.task_id}", lambda: ctx.task_id))
+
+    with workflow("dynamic") as wf:
+        parallel(*(TaskWrapper(n, spawn, True) for n in "abc")).with_execution(backend) >> Task("after")
+        _, context = wf.execute(ret_context=True)
+    assert context.completed_tasks == [
+        "a", "child_of_a", "b", "child_of_b", "c", "child_of_c", "ParallelGroup_1", "after",
+    ]  # fmt: skip
+    assert context.get_result("child_of_b") == "b"
+    assert "child_of_a" in context.graph.nodes
+
+
+def test_nested_groups_do_not_deadlock_on_one_thread():
+    with workflow("nested") as wf:
+        value = TaskWrapper("x0", lambda: 0)
+        for depth in range(1, 6):
+            value = ParallelGroup([value, TaskWrapper(f"x{depth}", lambda d=depth: d)]).with_execution(
+                "threading", {"thread_count": 1}
+            )
+        _, context = wf.execute(start_node=value.task_id, ret_context=True)
+    assert [context.get_result(f"x{i}") for i in range(6)] == list(range(6))
+
+
+def test_members_see_the_context_variables_of_the_starting_thread():
+    tenant = contextvars.ContextVar("tenant", default="none")
+    tenant.set("acme")
+    with workflow("vars") as wf:
+        parallel(*(TaskWrapper(n, lambda: tenant.get()) for n in "ab"))
+        _, context = wf.execute(ret_context=True)
+    assert (context.get_result("a"), context.get_result("b")) == ("acme", "acme")
+
+
+@each_backend
+def test_handlers_apply_inside_branches_at_any_depth(backend):
+    class Loud(TaskHandler):
+        def execute_task(self, task, context):
+            value = f"loud {task.task_id}"
+            context.set_result(task.task_id, value)
+            return value
+
+    engine = WorkflowEngine()
+    engine.register_handler("loud", Loud())
+    with workflow("handlers") as wf:
+        inner = ParallelGroup([TaskWrapper(n, lambda: n, handler_type="loud") for n in "ab"], name="inner")
+        outer = ParallelGroup([inner, Task("c")], name="outer")
+        for group in (inner, outer):
+            group.with_execution(backend)
+    context = ExecutionContext.create(wf.graph, "outer")
+    engine.execute(context)
+    assert context.get_result("a") == "loud a"
+
+
+@each_backend
+def test_a_group_in_a_loop_runs_anew_each_time(backend):
+    with workflow("loop") as wf:
+        group = parallel(*(TaskWrapper(n, lambda ctx: ctx.cycle_count, True) for n in "ab")).with_execution(backend)
+
+        @task(inject_context=True)
+        def again(ctx):
+            if ctx.cycle_count < 3:
+                ctx.next_task(group)
+
+        group >> again
+        _, context = wf.execute(start_node="ParallelGroup_1", ret_context=True)
+    assert context.get_result("a") == 3
+    assert context.cycle_controller.cycle_counts["a"] == 3
+
+
+def test_two_threads_run_one_workflow_without_seeing_each_other():
+    barrier = threading.Barrier(2)
+    with workflow("twice") as wf:
+
+        @task(inject_context=True)
+        def first(ctx, who):
+            barrier.wait(5)
+            ctx.get_channel().set("mine", who)
+            barrier.wait(5)
+            return ctx.get_channel().get("mine")
+
+        first >> TaskWrapper("second", lambda first, who: (first, who))
+    results = {}
+
+    def go(who):
+        results[who] = wf.execute(initial_channel={"who": who})
+
+    threads = [threading.Thread(target=go, args=(who,)) for who in "xy"]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert results == {"x": ("x", "x"), "y": ("y", "y")}
+
+
+def test_a_group_over_its_time_limit_says_so():
+    release = threading.Event()
+    with workflow("slow") as wf:
+        group = TaskWrapper("quick", lambda: 1) | TaskWrapper("stuck", lambda: release.wait(30))
+        group.with_execution("threading", {"timeout": 0.2, "thread_count": 2})
+        with pytest.raises(exceptions.GroupTimeoutError, match="ParallelGroup_1.*1 of 2"):
+            wf.execute()
+    release.set()
+
+
+def test_mapped_values_come_in_item_order():
+    @task
+    def square(x):
+        if x == 2:
+            raise ValueError("two")
+        return x * x
+
+    with workflow("map") as wf:
+        squares = square.map(range(4), name="squares").with_execution(policy="best_effort")
+        squares >> TaskWrapper("total", lambda squares: squares)
+        assert wf.execute() == [0, 1, None, 9]
+        assert "square" not in wf.graph.nodes
+
+
+def test_an_empty_fan_out_gives_an_empty_list():
+    @task
+    def square(x):
+        return x * x
+
+    with workflow("empty") as wf:
+        square.map([], name="squares") >> TaskWrapper("total", lambda squares: squares)
+        assert wf.execute() == []
+
+
+def test_chains_of_groups_run_in_order():
+    with workflow("chains") as wf:
+        names = iter(range(100))
+        make = lambda: Task(f"t{next(names)}")
+        chain(make(), make() | make(), make() | make() | make(), make())
+        _, context = wf.execute(ret_context=True)
+    assert context.completed_tasks[0] == "t0"
+    assert context.completed_tasks[-1] == "t6"
+    assert context.steps == 9
