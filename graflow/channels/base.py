@@ -102,14 +102,16 @@ class Channel(ABC):
 
 
 def require_number(value: Any, described: str) -> int | float:
-    """The value as a plain int or float.
+    """The value as a plain int or float, also when it is of a subclass.
 
     Raises:
         TypeError: It is neither, or a `bool`.
     """
+    if type(value) is int or type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{described} is {type(value).__name__}: {NOT_A_NUMBER}")
-    return value
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def checked_ttl(ttl: float) -> float:

@@ -89,7 +89,7 @@ class MemoryChannel(Channel):
             return len(items)
 
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
-        require_number(amount, "the amount")
+        amount = require_number(amount, "the amount")
         with self._lock:
             if key in self._deadlines:
                 self._expired(key)

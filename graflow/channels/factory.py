@@ -1,0 +1,50 @@
+"""Channels by the name of their storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from graflow.channels.base import Channel
+from graflow.channels.memory_channel import MemoryChannel
+from graflow.channels.redis_channel import RedisChannel
+from graflow.exceptions import ConfigError
+
+
+class ChannelFactory:
+    """The kinds of storage that this process knows: `memory`, `redis`, and what was registered."""
+
+    _backends: ClassVar[dict[str, Callable[..., Channel]]] = {"memory": MemoryChannel, "redis": RedisChannel}
+
+    @classmethod
+    def create_channel(cls, backend: str, name: str, **config: Any) -> Channel:
+        """A channel of that kind.
+
+        Args:
+            backend: The kind of storage.
+            name: Of the channel.
+            config: What its class takes besides the name.
+
+        Raises:
+            ConfigError: The kind is unknown.
+        """
+        make = cls._backends.get(backend)
+        if make is None:
+            raise ConfigError(f"Unknown channel backend {backend!r}; known are: {', '.join(cls._backends)}")
+        return make(name, **config)
+
+    @classmethod
+    def register_backend(cls, backend: str, make: Callable[..., Channel]) -> None:
+        """Add a kind of storage, or replace the one of that name; `make` is called with the channel's name."""
+        cls._backends[backend] = make
+
+    @classmethod
+    def get_available_backends(cls) -> list[str]:
+        """The kinds that can be used here: `redis` only where redis-py is installed."""
+        return [backend for backend in cls._backends if cls.is_backend_available(backend)]
+
+    @classmethod
+    def is_backend_available(cls, backend: str) -> bool:
+        make = cls._backends.get(backend)
+        return make is not None and (make is not RedisChannel or find_spec("redis") is not None)

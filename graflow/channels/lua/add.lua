@@ -1,0 +1,34 @@
+-- KEYS[1]  a key of a channel: the JSON text of a number, 0 when it is absent; keeps its time to live
+-- ARGV[1]  the JSON text of the amount
+-- Replies the text of the sum. Where Lua cannot add as exactly as the caller (integers beyond 64 bits, sums that are not
+-- finite, whatever is no number), replies a list of the text (empty when absent), or 0 for another kind of data.
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'string' and kind ~= 'none' then
+  return 0
+end
+local text = redis.call('GET', KEYS[1])
+local present, amount = text or '0', ARGV[1]
+local integer, number = '^-?%d+$', '^-?%d+%.?%d*[eE]?[+-]?%d*$'
+
+if present:match(integer) and amount:match(integer) then
+  local reply = redis.pcall('INCRBY', KEYS[1], amount)
+  if type(reply) == 'number' then
+    -- Not the reply itself: Lua's numbers are doubles and lose digits beyond 53 bits.
+    return redis.call('GET', KEYS[1])
+  end
+elseif present:match(number) and amount:match(number) then
+  local sum = tonumber(present) + tonumber(amount)
+  if sum == sum and sum ~= math.huge and sum ~= -math.huge then
+    local shown = string.format('%.17g', sum)
+    if not shown:find('[.e]') then
+      shown = shown .. '.0'
+    end
+    if text then
+      redis.call('SET', KEYS[1], shown, 'KEEPTTL')
+    else
+      redis.call('SET', KEYS[1], shown)
+    end
+    return shown
+  end
+end
+return { text or nil }

@@ -1,0 +1,296 @@
+"""A channel in Redis, shared by every process that knows its name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
+from itertools import count
+from typing import Any, ClassVar
+
+from graflow.channels.base import NOT_A_LIST, Channel, checked_ttl, require_number
+from graflow.channels.keylocks import KeyLocks, lock_timeout
+from graflow.channels.leases import lease_keeper
+from graflow.channels.scripts import Script
+from graflow.codec import decode, encode, parse_json
+from graflow.exceptions import PayloadError
+from graflow.utils.redis_utils import describe_server, normalize_redis_config, shared_client
+
+_log = logging.getLogger(__name__)
+
+_get = Script("get")
+_push = Script("push")
+_convert = Script("convert")
+_add = Script("add")
+_swap = Script("swap")
+_limit = Script("limit")
+_acquire_lock = Script("acquire_lock")
+_extend_lock = Script("extend_lock")
+_release_lock = Script("release_lock")
+
+_BATCH = 500
+_GLOB = re.compile(r"[*?\[\]\\^]")
+_NAMES_SERVER = frozenset(("url", "host", "unix_socket_path", "redis_client"))
+_CONCERNS_SERVER = frozenset(("port", "db", "username", "password", "ssl"))
+_Command = tuple[str | int, ...]
+_SHORTEST_NAP, _LONGEST_NAP = 0.001, 0.025  # seconds between two attempts at a lock that another process holds
+
+
+class RedisChannel(Channel):
+    """Keeps values as JSON text under `graflow:channel:<name>:<key>`, for any process that reaches the server.
+
+    What JSON does not know (tuples, dates, exceptions, …) is kept by tags and comes back as the same type; what cannot
+    be kept is refused before anything is written. A lock lives as long as its holder's process renews it.
+
+    A name that continues another one after a colon (`a` and `a:b`) lies inside it: `keys` and `clear` of `a` reach it.
+
+    Pickling keeps name and connection parameters, never a client or a password.
+
+    Args:
+        name: Of the channel.
+        redis_client: A live client to use in this process; its parameters are read for others.
+        host: Of the server; `localhost` when no parameter names a server.
+        port: Of the server; 6379 by default.
+        db: Number of the database; 0 by default.
+        connection: Further parameters (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …).
+    """
+
+    lock_lease: ClassVar[float] = 30.0
+    """Seconds after which a lock is free when its holder's process has died."""
+
+    _client: Any
+    _process: int
+
+    def __init__(
+        self,
+        name: str,
+        redis_client: Any = None,
+        host: str | None = None,
+        port: int | None = None,
+        db: int | None = None,
+        **connection: Any,
+    ) -> None:
+        super().__init__(name)
+        named = {"host": host, "port": port, "db": db, "redis_client": redis_client}
+        given = {**connection, **{parameter: value for parameter, value in named.items() if value is not None}}
+        if not given.keys() & _NAMES_SERVER and given.keys() & _CONCERNS_SERVER:
+            given["host"] = "localhost"
+        self._config: dict[str, Any] = normalize_redis_config(given)
+        self._attach(_usable(redis_client))
+
+    @property
+    def redis_client(self) -> Any:
+        """The client of this process, opened when it is first needed."""
+        if self._client is None or self._process != os.getpid():
+            self._client = shared_client(self._config, decode_responses=False)
+            self._process = os.getpid()
+        return self._client
+
+    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+        self.redis_client.execute_command(*self._set_command(key, value, ttl))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        reply = _get.run(self.redis_client, (self._at(key),))
+        if reply is None:
+            return default
+        return [self._decoded(key, text) for text in reply] if type(reply) is list else self._decoded(key, reply)
+
+    def delete(self, key: str) -> bool:
+        return bool(self.redis_client.delete(self._at(key)))
+
+    def exists(self, key: str) -> bool:
+        return bool(self.redis_client.exists(self._at(key)))
+
+    def keys(self) -> list[str]:
+        start = len(self._at("").encode())
+        return sorted({found[start:].decode() for batch in self._scan() for found in batch})
+
+    def clear(self) -> None:
+        for batch in self._scan():
+            self.redis_client.unlink(*batch)
+
+    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+        return self._add_element("RPUSH", key, value, ttl)
+
+    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+        return self._add_element("LPUSH", key, value, ttl)
+
+    def atomic_add(self, key: str, amount: float = 1) -> int | float:
+        amount = require_number(amount, "the amount")
+        at, amount_text, described = self._at(key), encode(amount), self._described(key)
+        while True:
+            reply = _add.run(self.redis_client, (at,), amount_text)
+            if type(reply) is not list:
+                return require_number(self._decoded(key, reply), described)
+            present = self._decoded(key, reply[0]) if reply else 0
+            total = require_number(present, described) + amount
+            if _swap.run(self.redis_client, (at,), encode(total), *reply):
+                return total
+
+    @contextmanager
+    def lock(self, key: str, timeout: float = 10.0) -> Iterator[None]:
+        deadline = time.monotonic() + timeout
+        with self._key_locks.hold(key, timeout, owner=self.name) as depth:
+            if depth > 1:
+                yield
+                return
+            lock = f"graflow:lock:{self.name}:{key}"
+            token = secrets.token_hex(16)
+            for attempt in count():
+                if _acquire_lock.run(self.redis_client, (lock,), token, _milliseconds(self.lock_lease)):
+                    break
+                self._nap(key, deadline, timeout, attempt)
+            try:
+                with lease_keeper.keep(self.lock_lease / 3, lambda: self._extend(lock, token)):
+                    yield
+            finally:
+                self._release(lock, token)
+
+    def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
+        """Store several values in few round trips; when one of them cannot be kept, none is written."""
+        commands = [self._set_command(key, value, ttl) for key, value in values.items()]
+        for batch in _batches(commands):
+            pipeline = self.redis_client.pipeline(transaction=False)
+            for command in batch:
+                pipeline.execute_command(*command)
+            pipeline.execute()
+
+    def expire(self, ttl_seconds: float) -> int:
+        """Give every key of this channel a time to live, from now; a key that has less left keeps it.
+
+        Returns:
+            How many keys were given one.
+        """
+        limit = _milliseconds(ttl_seconds)
+        return sum(_limit.run(self.redis_client, batch, limit) for batch in self._scan())
+
+    def ping(self) -> bool:
+        """Whether the server answers; a connection that fails raises redis-py's own error."""
+        return bool(self.redis_client.ping())
+
+    def close(self) -> None:
+        """Let go of the client, whose connections belong to others too; the next operation opens one again."""
+        self._client = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "config": self._config}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.name = state["name"]
+        self._config = state["config"]
+        self._attach(None)
+
+    def __repr__(self) -> str:
+        return f"RedisChannel({self.name!r}, {describe_server(self._config)})"
+
+    def _attach(self, client: Any) -> None:
+        self._client = client
+        self._process = os.getpid()
+        self._key_locks = KeyLocks()
+        self._prefix = f"graflow:channel:{self.name}:"
+
+    def _at(self, key: str) -> str:
+        if not isinstance(key, str):
+            raise TypeError(f"A key of channel {self.name!r} must be str, not {type(key).__name__}")
+        return self._prefix + key
+
+    def _described(self, key: str) -> str:
+        return f"key {key!r} of channel {self.name!r}"
+
+    def _set_command(self, key: str, value: Any, ttl: float | None) -> _Command:
+        at, text = self._at(key), encode(value, where=self._described(key))
+        if ttl is None:
+            return "SET", at, text
+        milliseconds = _milliseconds(ttl)
+        return ("SET", at, text, "PX", milliseconds) if milliseconds else ("DEL", at)
+
+    def _decoded(self, key: str, reply: bytes | int) -> Any:
+        if isinstance(reply, int):
+            raise PayloadError(f"{self._described(key)} holds neither text nor a list: something else wrote it")
+        try:
+            return decode(reply)
+        except PayloadError as error:
+            raise PayloadError(f"{self._described(key)} cannot be read", error) from error
+
+    def _add_element(self, command: str, key: str, value: Any, ttl: float | None) -> int:
+        at, element = self._at(key), encode(value, where=self._described(key))
+        limit = "" if ttl is None else _milliseconds(ttl)
+        while True:
+            reply = _push.run(self.redis_client, (at,), command, element, limit)
+            if isinstance(reply, int) and reply:
+                return reply
+            present = 0 if isinstance(reply, int) else self._decoded(key, reply)
+            if not isinstance(present, list):
+                raise TypeError(f"{self._described(key)} is something else: {NOT_A_LIST}")
+            # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
+            texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
+            texts.insert(len(texts) if command == "RPUSH" else 0, element)
+            if _convert.run(self.redis_client, (at,), reply, limit, *texts):
+                return len(texts)
+
+    def _scan(self) -> Iterator[list[bytes]]:
+        """The keys of this channel in Redis, in batches; a key may come twice."""
+        pattern = _GLOB.sub(r"\\\g<0>", self._prefix) + "*"
+        cursor = 0
+        while True:
+            cursor, found = self.redis_client.execute_command(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, NEVER_DECODE=True
+            )
+            if found:
+                yield found
+            if not cursor:
+                return
+
+    def _extend(self, lock: str, token: str) -> bool:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - redis-py is needed only where it is used
+
+        try:
+            held = _extend_lock.run(self.redis_client, (lock,), token, _milliseconds(self.lock_lease))
+        except RedisError as error:
+            _log.warning("The lock %s could not be extended and is tried again: %s", lock, error)
+            return True
+        if not held:
+            _log.warning("The lock %s was lost while it was held: it expired or was removed", lock)
+        return bool(held)
+
+    def _release(self, lock: str, token: str) -> None:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
+        try:
+            held = _release_lock.run(self.redis_client, (lock,), token)
+        except RedisError as error:
+            # What it protected is done; the lock ends by itself.
+            _log.warning("The lock %s could not be released and ends within %s s: %s", lock, self.lock_lease, error)
+            return
+        if not held:
+            _log.warning("The lock %s was no longer held when it was released", lock)
+
+    def _nap(self, key: str, deadline: float, timeout: float, attempt: int) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise lock_timeout(self.name, key, timeout)
+        longest = min(_SHORTEST_NAP * 2 ** min(attempt, 10), _LONGEST_NAP)
+        # Uneven, so that those who wait do not come in step.
+        time.sleep(min(left, longest * random.uniform(0.5, 1)))  # noqa: S311 - nothing secret
+
+
+def _milliseconds(ttl: float) -> int:
+    """Whole milliseconds; 0 only for a time that is over."""
+    return 0 if checked_ttl(ttl) <= 0 else max(1, round(ttl * 1000))
+
+
+def _batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
+    for start in range(0, len(commands), _BATCH):
+        yield commands[start : start + _BATCH]
+
+
+def _usable(client: Any) -> Any:
+    """The client itself, unless it is one for asyncio, of which only the parameters are of use here."""
+    return None if iscoroutinefunction(getattr(client, "execute_command", None)) else client
