@@ -1,5 +1,6 @@
 -- Take members to run. Touches: header claims due blocked open; reads manifest.
 -- ARGV: owner, limit (0: none), 1 to answer with envelopes, indices. Only an open member has an entry in `due`.
+-- Granted members come back flat, "index attempt losses retries" and envelope: clients parse few items fast.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load()
 if not header then return {false} end
@@ -15,7 +16,7 @@ end
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 local granted, left, refused, blocked, written, leases = {}, {}, {}, {}, {}, {}
-local alone, seen, freed = false, {}, {}
+local alone, seen, taken = false, {}, {}
 for i, index in ipairs(indices) do
   local claim = parse_claim(claims[i])
   local is_mine = claim.owner == owner
@@ -23,7 +24,7 @@ for i, index in ipairs(indices) do
   local is_suspect = claim.losses > 0 or header.max_attempts == 1
   if seen[index] or not scores[i] or is_early or (is_owned(claim) and not is_mine) then
     refused[#refused + 1] = index
-  elseif alone or (is_suspect and #granted > 0) or (limit > 0 and #granted >= limit) then
+  elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then
     left[#left + 1] = index
   elseif not is_mine and header.max_in_flight > 0 and tonumber(index) < header.n
       and header.running >= header.max_in_flight then
@@ -35,11 +36,12 @@ for i, index in ipairs(indices) do
       if tonumber(index) < header.n then header.running = header.running + 1 end
       written[#written + 1] = index
       written[#written + 1] = claim_text(claim)
-      freed[#freed + 1] = index
     end
     leases[#leases + 1] = time + header.lease
     leases[#leases + 1] = index
-    granted[#granted + 1] = {index, claim.attempt, claim.losses, claim.retries, ''}
+    taken[#taken + 1] = index
+    granted[#granted + 1] = string.format('%s %d %d %d', index, claim.attempt, claim.losses, claim.retries)
+    granted[#granted + 1] = ''
     alone = is_suspect
   end
   seen[index] = true
@@ -48,15 +50,13 @@ end
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, leases)
 if header.max_in_flight > 0 then
-  each('ZREM', BLOCKED, freed)
+  each('ZREM', BLOCKED, taken)
   for _, index in ipairs(blocked) do redis.call('ZADD', BLOCKED, index, index) end
 end
-if #granted > 0 then
+if #taken > 0 then
   look_by(header, time + header.lease)
   if with_envelopes then
-    local wanted = {}
-    for i, member in ipairs(granted) do wanted[i] = member[1] end
-    for i, envelope in ipairs(fetch('HMGET', MANIFEST, wanted)) do granted[i][5] = envelope or '' end
+    for i, envelope in ipairs(fetch('HMGET', MANIFEST, taken)) do granted[2 * i] = envelope or '' end
   end
 end
 save(header)

@@ -15,7 +15,7 @@ for i, index in ipairs(indices) do
   local attempt, state, payload = tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]
   local claim = parse_claim(claims[i])
   if outcomes[i] or seen[index] then
-    local of_attempt, was_late, by = string.match(outcomes[i] or '', '^[%u_]+ (%d+) %d+ (%d) ([^\n]*)\n')
+    local of_attempt, was_late, by = string.match(outcomes[i] or '', '^[%u_]+ (%d+) %d+ ([01]) ([^\n]*)\n')
     if tonumber(of_attempt) == attempt and by == owner then
       recorded[#recorded + 1] = index
       if was_late == '1' then late[#late + 1] = index end

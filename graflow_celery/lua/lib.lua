@@ -102,14 +102,16 @@ local function close(header)
   end
 end
 
--- Record outcomes of members that have none. Each row: index, state, claim, late, payload.
+-- Record outcomes of members that have none. Each row: index, state, claim, payload; late, attempt and owner when a worker
+-- reported it. An outcome is the line "state attempt time late owner" and the payload; late is `-` when nobody reported it.
 local function record(header, rows, time)
   local values, indices = {}, {}
   for _, row in ipairs(rows) do
     local owner = row.owner or (is_owned(row.claim) and row.claim.owner or '')
+    local late = row.owner and (row.late and '1' or '0') or '-'
     values[#values + 1] = row.index
     values[#values + 1] = string.format(
-      '%s %d %d %d %s\n', row.state, row.attempt or row.claim.attempt, time, row.late and 1 or 0, owner) .. row.payload
+      '%s %d %d %s %s\n', row.state, row.attempt or row.claim.attempt, time, late, owner) .. row.payload
     indices[#indices + 1] = row.index
   end
   if #indices == 0 then return end

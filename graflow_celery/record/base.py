@@ -15,12 +15,12 @@ from graflow_celery.record.scripts import Scripts
 class RecordBase:
     """A client that answers in bytes, and the scripts on it."""
 
-    def __init__(self, client: redis.Redis, prefix: str = "graflow") -> None:
+    def __init__(self, client: redis.Redis, prefix: str = "graflow", *, scripts: Scripts | None = None) -> None:
         if client.get_encoder().decode_responses:
             raise ConfigError("The group record needs a Redis client that answers in bytes (decode_responses=False)")
         self.client = client
         self.keys = Keys(prefix)
-        self._scripts = Scripts(client)
+        self._scripts = scripts or Scripts(client)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
         """Run a script on one run; scripts find its keys and `open` in front of their own."""

@@ -23,6 +23,7 @@ from graflow_celery.record.data import (
 from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.reading import RecordReader
 from graflow_celery.record.replies import integers, spec_of
+from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
 
 CHUNK_MEMBERS = 2_000
@@ -41,8 +42,8 @@ class GroupRecord(MemberLeases, RecordReader):
         ConfigError: the client decodes its answers.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str = "graflow") -> None:
-        super().__init__(client, prefix)
+    def __init__(self, client: redis.Redis, prefix: str = "graflow", *, scripts: Scripts | None = None) -> None:
+        super().__init__(client, prefix, scripts=scripts)
         self._workers = LiveWorkers(self._scripts, self.keys)
 
     def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:

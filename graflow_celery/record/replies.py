@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from graflow_celery.record.data import (
     GrantedMember,
@@ -105,11 +104,13 @@ def outcomes_of(pairs: Sequence[bytes]) -> list[StoredOutcome]:
     return [outcome_of(int(pairs[i]), pairs[i + 1]) for i in range(0, len(pairs), 2)]
 
 
-def granted_of(members: Sequence[Sequence[Any]]) -> list[GrantedMember]:
-    return [
-        GrantedMember(index=int(index), attempt=attempt, losses=losses, retries=retries, envelope=envelope)
-        for index, attempt, losses, retries, envelope in members
-    ]
+def granted_of(pairs: Sequence[bytes]) -> list[GrantedMember]:
+    """Granted members of a flat list: "index attempt losses retries" and envelope."""
+    members = []
+    for i in range(0, len(pairs), 2):
+        index, attempt, losses, retries = map(int, pairs[i].split())
+        members.append(GrantedMember(index, attempt, losses, retries, pairs[i + 1]))
+    return members
 
 
 def integers(values: Sequence[bytes]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,14 @@ def _text(name: str) -> str:
 
 
 class Scripts:
-    """The scripts on one client, sent by digest and loaded at the first use on each server."""
+    """The scripts on one client, sent by digest and loaded at the first use on each server.
 
-    def __init__(self, client: redis.Redis) -> None:
+    `load` gives the text of a script by name.
+    """
+
+    def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
         self._client = client
+        self._load = load
         self._scripts: dict[str, Script] = {}
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -42,7 +46,7 @@ class Scripts:
         """
         script = self._scripts.get(name)
         if script is None:
-            script = self._scripts[name] = self._client.register_script(source(name))
+            script = self._scripts[name] = self._client.register_script(self._load(name))
         try:
             return script(keys=keys, args=args)
         except redis.exceptions.OutOfMemoryError:
