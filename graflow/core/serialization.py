@@ -12,6 +12,8 @@ from typing import IO, Any
 
 import cloudpickle
 
+from graflow.debug.find_locks import find_thread_locks
+
 _log = logging.getLogger(__name__)
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
 
@@ -20,11 +22,14 @@ def dumps(obj: Any) -> bytes:
     """Pickle an object.
 
     Raises:
-        TypeError: When something in it cannot be pickled.
+        TypeError: When something in it cannot be pickled; where locks are the reason, the log says in which places.
     """
     token = _dumping.set(True)
     try:
         data: bytes = cloudpickle.dumps(obj)
+    except TypeError as error:
+        _log_locks(obj, error)
+        raise
     finally:
         _dumping.reset(token)
     return data
@@ -36,6 +41,7 @@ def loads(data: bytes) -> Any:
 
 
 def dump(obj: Any, file: IO[bytes]) -> None:
+    """Pickle into a binary file; nothing is written when the object cannot be pickled."""
     file.write(dumps(obj))
 
 
@@ -47,3 +53,10 @@ def load(file: IO[bytes]) -> Any:
 def pickles_by_value(module_name: str) -> bool:
     """Whether functions of this module travel as code: those of a script or notebook, inside `dumps`."""
     return module_name == "__main__" and _dumping.get()
+
+
+def _log_locks(obj: Any, error: TypeError) -> None:
+    kind = type(obj).__qualname__
+    _log.error("A %s cannot be pickled: %s", kind, error)
+    for path, lock in find_thread_locks(obj):
+        _log.error("In that %s, a %s is at %s", kind, type(lock).__qualname__, path)

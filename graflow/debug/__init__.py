@@ -1,0 +1,1 @@
+"""Tools to find out why something does not work."""

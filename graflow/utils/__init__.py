@@ -1,0 +1,1 @@
+"""Tools around the core: Redis settings and drawings."""

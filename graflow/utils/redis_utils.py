@@ -1,0 +1,283 @@
+"""Redis settings in and out: what goes into a task, graph or context is data, never a live client.
+
+A configuration names its server by `url`, by `host` (with `port`, `db`, `username`, `password`, `ssl`) or by
+`unix_socket_path`; what a URL names wins over the other keys. Only one without any of these keys means the default:
+`GRAFLOW_REDIS_URL`, else localhost:6379/0.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+from graflow.exceptions import ConfigError
+from graflow.secret import Secret, provide_secret
+from graflow.utils.redis_clients import OPTION_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
+from graflow.utils.redis_urls import has_credentials, parse_redis_url
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = [
+    "CONNECTION_KEYS",
+    "DEFAULT_URL",
+    "URL_VARIABLE",
+    "Secret",
+    "connection_of",
+    "create_redis_client",
+    "describe_server",
+    "extract_redis_config",
+    "normalize_redis_config",
+    "provide_secret",
+    "redis_url",
+    "shared_client",
+]
+
+URL_VARIABLE: Final = "GRAFLOW_REDIS_URL"
+DEFAULT_URL: Final = "redis://localhost:6379/0"
+
+CONNECTION_KEYS: Final = frozenset((*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS))
+
+_SECRET_NAMES: Final = {
+    "password": "GRAFLOW_REDIS_PASSWORD",
+    "ssl_password": "GRAFLOW_REDIS_SSL_PASSWORD",
+    "signing_key": "GRAFLOW_SIGNING_KEY",
+}
+_SECRET_URLS: Final = {"url": URL_VARIABLE, "broker_url": "GRAFLOW_BROKER_URL"}
+_FAILED: Final = "Failed to extract Redis connection parameters from redis_client"
+
+
+def extract_redis_config(redis_client: Any) -> dict[str, Any]:
+    """The parameters with which a client reaches its server, read from its pool.
+
+    Takes clients of redis-py and of compatible packages (Valkey), and their asyncio twins.
+
+    Returns:
+        `host` and `port` or `unix_socket_path`, `db`, `decode_responses`, and what differs from redis-py's defaults:
+        `username`, `password` (a `Secret`), `ssl` and `ssl_*`, timeouts, `protocol`, `client_name`.
+
+    Raises:
+        AttributeError: When the object has no connection pool.
+        ConfigError: When parameters cannot stand for it: Sentinel, a credential provider, or no server named.
+    """
+    return _with_secrets(parameters_of(redis_client))
+
+
+# -- normal form -------------------------------------------------------------------------------------------------------
+
+
+def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The configuration as data: a live client replaced by its parameters, secrets marked; the input is not changed.
+
+    Raises:
+        ValueError: When `redis_client` is no client or one whose parameters cannot stand for it.
+    """
+    normal = dict(config or {})
+    client = normal.pop("redis_client", None)
+    if client is None:
+        return _with_secrets(normal)
+    try:
+        extracted = extract_redis_config(client)
+    except Exception as error:
+        raise ValueError(f"{_FAILED}: {error}") from error
+    for name in SERVER_KEYS:
+        normal.pop(name, None)
+    _warn_of_client(extracted)
+    return _with_secrets({**normal, **extracted})
+
+
+def _warn_of_client(extracted: Mapping[str, Any]) -> None:
+    level = 2
+    while (name := _module_at(level)) is not None and name.partition(".")[0] in {"graflow", "graflow_celery"}:
+        level += 1
+    warnings.warn(
+        f"A live redis_client in a configuration is deprecated; write its parameters instead: {dict(extracted)!r}",
+        DeprecationWarning,
+        stacklevel=level,
+    )
+
+
+def _module_at(level: int) -> str | None:
+    """Name of the module that called, `level` frames above the caller of this function, as warnings count them."""
+    try:
+        return str(sys._getframe(level).f_globals.get("__name__", ""))
+    except ValueError:
+        return None
+
+
+def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
+    for key, name in _SECRET_NAMES.items():
+        value = config.get(key)
+        if value and isinstance(value, str | bytes) and not isinstance(value, Secret):
+            config[key] = Secret(value.decode() if isinstance(value, bytes) else value, name)
+    for key, name in _SECRET_URLS.items():
+        value = config.get(key)
+        if isinstance(value, str) and not isinstance(value, Secret) and has_credentials(value):
+            config[key] = Secret(value, name)
+    return config
+
+
+def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The connection part of a configuration, a URL taken apart.
+
+    Returns:
+        `host` and `port` or `unix_socket_path`, `db`, and the other connection keys that are given.
+
+    Raises:
+        ConfigError: When connection keys are given and none of them names a server, or the URL is malformed.
+    """
+    config = normalize_redis_config(config)
+    given: dict[str, Any] = {key: config[key] for key in (*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS) if key in config}
+    if not any(given.get(key) is not None or key == "host" for key in SERVER_KEYS if key in given):
+        given["url"] = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    url = given.pop("url", None)
+    parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
+    if url:
+        named = parse_redis_url(Secret(url).reveal())
+        if "host" in named or "unix_socket_path" in named:
+            for key in ("host", "port", "unix_socket_path", "ssl"):
+                parts.pop(key, None)
+        parts.update(named)
+    if parts.get("unix_socket_path"):
+        parts.pop("host", None)
+        parts.pop("port", None)
+    elif not parts.get("host"):
+        raise ConfigError(
+            "The Redis settings name no server: give url, host or unix_socket_path, or no connection key at all for "
+            f"{URL_VARIABLE} or {DEFAULT_URL}"
+        )
+    else:
+        parts["port"] = int(parts.get("port") or 6379)
+    parts["db"] = int(parts.get("db") or 0)
+    password = parts.get("password")
+    if isinstance(password, Secret) and not password.is_known():
+        parts["password"] = _password_of_url_variable(parts) or password
+    return _with_secrets(parts)
+
+
+def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:
+    """The password in the environment's URL, if that URL names the same server."""
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        return None
+    known = parse_redis_url(url)
+    same = all(known.get(key) == parts.get(key) for key in ("host", "port", "unix_socket_path"))
+    return known.get("password") if same else None
+
+
+# -- clients -----------------------------------------------------------------------------------------------------------
+
+
+def create_redis_client(config: Mapping[str, Any] | None = None) -> redis.Redis:
+    """A client for a configuration; `redis_client` itself when there is one.
+
+    Raises:
+        ConfigError: When the server is not named or a secret is not known here; nothing is connected before.
+        ImportError: When redis-py is absent.
+    """
+    client = (config or {}).get("redis_client")
+    if client is not None:
+        return client  # type: ignore[no-any-return]
+    return _client(connection_of(config))
+
+
+def _client(parts: Mapping[str, Any]) -> redis.Redis:
+    module = load_redis()
+    accepted = inspect.signature(module.Redis).parameters
+    return module.Redis(**{key: _revealed(value) for key, value in parts.items() if key in accepted})  # type: ignore[no-any-return]
+
+
+def _revealed(value: Any) -> Any:
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+class _SharedClients:
+    """One client, hence one pool, per process and connection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[Any, redis.Redis] = {}
+
+    def get(self, parts: Mapping[str, Any]) -> redis.Redis:
+        key = tuple(sorted((name, repr(_revealed(value))) for name, value in parts.items()))
+        with self._lock:
+            client = self._clients.get(key)
+            if client is None:
+                client = self._clients[key] = _client(parts)
+            return client
+
+    def close(self) -> None:
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+    def after_fork(self) -> None:
+        """A child must neither use its parent's sockets nor inherit a lock that a thread of the parent held."""
+        self._lock = threading.Lock()
+        self._clients = {}
+
+
+_shared: Final = _SharedClients()
+os.register_at_fork(after_in_child=_shared.after_fork)
+atexit.register(_shared.close)
+
+
+def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:
+    """This process's client for a configuration; opened again after a fork, closed at exit.
+
+    Args:
+        config: As for `create_redis_client`.
+        decode_responses: Overrides the configuration's own.
+    """
+    client = (config or {}).get("redis_client")
+    if client is not None:
+        return client  # type: ignore[no-any-return]
+    parts = connection_of(config)
+    if decode_responses is not None:
+        parts["decode_responses"] = decode_responses
+    return _shared.get(parts)
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> Secret:
+    """A configuration as one URL.
+
+    Args:
+        config: As for `create_redis_client`.
+        for_celery: Write a Unix socket as kombu understands it, and always say how certificates are checked.
+    """
+    parts = connection_of(config)
+    user, password = (quote(_revealed(parts.get(name)) or "", safe="") for name in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    query = {key: value for key, value in parts.items() if key in TLS_KEYS and isinstance(value, str | bool | int)}
+    path = parts.get("unix_socket_path")
+    if path is not None:
+        scheme, database = ("redis+socket", "virtual_host") if for_celery else ("unix", "db")
+        return Secret(f"{scheme}://{login}{quote(path)}?{database}={parts['db']}", URL_VARIABLE)
+    tls = bool(parts.get("ssl"))
+    if tls and for_celery:
+        query.setdefault("ssl_cert_reqs", "required")
+    host = f"[{parts['host']}]" if ":" in parts["host"] else parts["host"]
+    options = "?" + urlencode({key: _revealed(value) for key, value in query.items()}) if tls and query else ""
+    return Secret(
+        f"{'rediss' if tls else 'redis'}://{login}{host}:{parts['port']}/{parts['db']}{options}", URL_VARIABLE
+    )
+
+
+def describe_server(config: Mapping[str, Any] | None) -> str:
+    """Where a configuration points to, without secrets: `host:port/db`, or the path of a socket."""
+    parts = connection_of(config)
+    path = parts.get("unix_socket_path")
+    if path is None:
+        return f"{parts['host']}:{parts['port']}/{parts['db']}"
+    return f"{path} db {parts['db']}" if parts["db"] else str(path)
