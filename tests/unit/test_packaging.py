@@ -1,0 +1,68 @@
+"""What a fresh clone relies on: the lock file, the metadata, and what an import pulls in."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graflow
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+HEAVY = {"redis", "celery", "kombu", "asyncio", "rich", "matplotlib", "pygraphviz"}
+
+
+def metadata() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]).lower()
+
+
+def test_the_lock_names_no_host_and_no_folder() -> None:
+    assert not re.search(r"https?:|file:|^--|find-links|@ ", LOCK, flags=re.MULTILINE)
+
+
+def test_every_locked_requirement_has_a_version_and_hashes() -> None:
+    entries = re.split(r"\n(?=\w)", re.sub(r"^#.*\n", "", LOCK, flags=re.MULTILINE).strip())
+    assert len(entries) > 30
+    for entry in entries:
+        assert re.match(r"[\w.-]+==[\w.]+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = metadata()
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in ("embedded", "flower", "otel", "dev") for name in extras[extra]),
+    ]
+    locked = {canonical(line) for line in LOCK.splitlines() if "==" in line}
+    assert {canonical(requirement) for requirement in wanted} <= locked
+
+
+def test_the_package_knows_the_version_that_its_metadata_states() -> None:
+    assert graflow.__version__ == metadata()["version"]
+
+
+def test_importing_graflow_imports_nothing_heavy() -> None:
+    code = "import json, sys, graflow; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not HEAVY & set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("name", ["graflow", "graflow_celery"])
+def test_all_names_what_a_package_exports(name: str) -> None:
+    package = importlib.import_module(name)
+    assert len(set(package.__all__)) == len(package.__all__)
+    assert all(hasattr(package, exported) for exported in package.__all__)
