@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import subprocess
 import sys
@@ -35,9 +36,10 @@ def medians(rounds: int, **actions: Callable[[], float]) -> dict[str, float]:
 
 
 def in_process(code: str, *arguments: object) -> str:
-    """What a fresh interpreter prints for the code."""
+    """What a fresh interpreter prints for the code; as after an installation, it may keep compiled modules."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def heading(title: str) -> None:

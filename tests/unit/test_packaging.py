@@ -29,7 +29,7 @@ def canonical(requirement: str) -> str:
 
 
 def test_the_lock_names_no_host_and_no_folder() -> None:
-    assert not re.search(r"https?:|file:|^--|find-links|@ ", LOCK, flags=re.MULTILINE)
+    assert not re.search(r"https?:|file:/|^--|find-links|@ ", LOCK, flags=re.MULTILINE)
 
 
 def test_every_locked_requirement_has_a_version_and_hashes() -> None:
