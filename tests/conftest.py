@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.support import PrivateRedis, private_redis, server_binary
+pytest.register_assert_rewrite("tests.channel_contract")
+
+from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
 
 
 @pytest.fixture(scope="session")
