@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := graflow graflow_celery tests examples benchmarks
+REDIS_SETTINGS := graflow.utils.redis_utils graflow.utils.redis_clients graflow.utils.redis_urls graflow.secret
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
@@ -33,7 +34,7 @@ check: $(READY)  ## Format, lint, types, floors, unit tests: about a minute
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit
-	$(BIN)/python -m pytest -q tests/unit/test_redis_utils.py --cov=graflow.utils.redis_utils --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -q tests/unit/test_redis_utils.py $(REDIS_SETTINGS:%=--cov=%) --cov-report=term --cov-fail-under=90
 
 unit: $(READY)  ## Run the tests that need no server
 	$(BIN)/python -m pytest -q tests/unit tests/core
