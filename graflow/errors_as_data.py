@@ -16,6 +16,8 @@ MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
 MAX_TRACEBACK: Final = 64 * 1024
 _MAX_FIELD_DEPTH: Final = 8
+_DIRECT: Final = "The above exception was the direct cause of the following exception:"
+_DURING: Final = "During handling of the above exception, another exception occurred:"
 
 _ErrorType = TypeVar("_ErrorType", bound=type[Exception])
 
@@ -82,8 +84,36 @@ def describe_error(error: BaseException) -> RemoteError:
     """The error as data; one that already came from another process keeps the type and text it had there."""
     if isinstance(error, RemoteTaskError) and isinstance(error.error, RemoteError):
         return error.error
-    trace = _clipped_front("".join(traceback.format_exception(error)).rstrip(), MAX_TRACEBACK)
-    return RemoteError(qualified_name(type(error)), message_of(error), trace, _cause_of(error), _state_of(error, 0))
+    cause: RemoteError | None = None
+    trace = ""
+    for link, joint in reversed([*_links(error)]):
+        own = "".join(traceback.format_exception(link, chain=False)).rstrip()
+        trace = f"{trace}\n\n{joint}\n\n{own}" if trace else own
+        if link is error:
+            break
+        if isinstance(link, RemoteTaskError) and isinstance(link.error, RemoteError):
+            cause = link.error
+        else:
+            cause = _described(link, _clipped_front(own, MAX_TRACEBACK // 4), cause)
+    return _described(error, _clipped_front(trace, MAX_TRACEBACK), cause)
+
+
+def _described(error: BaseException, trace: str, cause: RemoteError | None) -> RemoteError:
+    return RemoteError(qualified_name(type(error)), message_of(error), trace, cause, _state_of(error, 0))
+
+
+def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """The error and those behind it, each with the sentence that Python prints between it and the one behind it."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen and len(seen) <= MAX_CAUSES:
+        seen.add(id(link))
+        if link.__cause__ is not None or link.__suppress_context__:
+            behind, joint = link.__cause__, _DIRECT
+        else:
+            behind, joint = link.__context__, _DURING
+        yield link, joint
+        link = behind
 
 
 def qualified_name(kind: type) -> str:
@@ -102,30 +132,6 @@ def message_of(error: BaseException) -> str:
 
 def _clipped_front(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"… ({len(text) - limit} characters left out)\n{text[-limit:]}"
-
-
-def _behind(error: BaseException) -> BaseException | None:
-    if error.__cause__ is not None or error.__suppress_context__:
-        return error.__cause__
-    return error.__context__
-
-
-def _cause_of(error: BaseException) -> RemoteError | None:
-    links: list[BaseException] = []
-    seen = {id(error)}
-    link = _behind(error)
-    while link is not None and id(link) not in seen and len(links) < MAX_CAUSES:
-        seen.add(id(link))
-        links.append(link)
-        link = _behind(link)
-    cause: RemoteError | None = None
-    for link in reversed(links):
-        if isinstance(link, RemoteTaskError) and isinstance(link.error, RemoteError):
-            cause = link.error
-            continue
-        trace = _clipped_front("".join(traceback.format_exception(link, chain=False)).rstrip(), MAX_TRACEBACK // 4)
-        cause = RemoteError(qualified_name(type(link)), message_of(link), trace, cause, _state_of(link, 0))
-    return cause
 
 
 def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
