@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from graflow.channels.base import Channel, checked_ttl
 
 _DELETED: Any = object()
+_Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,6 @@ class ChannelWrite:
     value: Any
     ttl: float | None = None
     deleted: bool = False
-
-
-class _Pending(NamedTuple):
-    value: Any
-    deadline: float | None
-
-    @property
-    def alive(self) -> bool:
-        return self.value is not _DELETED and (self.deadline is None or time.monotonic() < self.deadline)
 
 
 class BranchChannel(Channel):
@@ -58,30 +50,30 @@ class BranchChannel(Channel):
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
         deadline = None if ttl is None else time.monotonic() + checked_ttl(ttl)
         with self._lock:
-            self._pending[key] = _Pending(value, deadline)
+            self._pending[key] = value, deadline
 
     def get(self, key: str, default: Any = None) -> Any:
         pending = self._pending.get(key)
         if pending is None:
             return self._parent.get(key, default)
-        return pending.value if pending.alive else default
+        return pending[0] if _alive(pending) else default
 
     def delete(self, key: str) -> bool:
         with self._lock:
             present = self.exists(key)
             if present:
-                self._pending[key] = _Pending(_DELETED, None)
+                self._pending[key] = _DELETED, None
             return present
 
     def exists(self, key: str) -> bool:
         pending = self._pending.get(key)
-        return self._parent.exists(key) if pending is None else pending.alive
+        return self._parent.exists(key) if pending is None else _alive(pending)
 
     def keys(self) -> list[str]:
         with self._lock:
             present = dict.fromkeys(self._parent.keys())
             for key, pending in self._pending.items():
-                if pending.alive:
+                if _alive(pending):
                     present[key] = None
                 else:
                     present.pop(key, None)
@@ -91,7 +83,7 @@ class BranchChannel(Channel):
         """Remove every key that this branch sees; for others they stay until the writes are applied."""
         with self._lock:
             for key in self.keys():
-                self._pending[key] = _Pending(_DELETED, None)
+                self._pending[key] = _DELETED, None
 
     def append(self, key: str, value: Any, ttl: float | None = None) -> int:
         self._publish(key)
@@ -133,7 +125,7 @@ class BranchChannel(Channel):
         left = time.time() - time.monotonic()
         for write in state["writes"]:
             deadline = state["expires"][write.key] - left if write.ttl is not None else None
-            self._pending[write.key] = _Pending(_DELETED if write.deleted else write.value, deadline)
+            self._pending[write.key] = _DELETED if write.deleted else write.value, deadline
 
     def __repr__(self) -> str:
         return f"BranchChannel({self._parent!r}, {len(self._pending)} private)"
@@ -158,8 +150,13 @@ def apply_writes(channel: Channel, writes: Iterable[ChannelWrite]) -> None:
             channel.set(write.key, write.value, write.ttl)
 
 
+def _alive(pending: _Pending) -> bool:
+    value, deadline = pending
+    return value is not _DELETED and (deadline is None or time.monotonic() < deadline)
+
+
 def _as_write(key: str, pending: _Pending) -> ChannelWrite:
-    if not pending.alive:
+    value, deadline = pending
+    if not _alive(pending):
         return ChannelWrite(key, None, deleted=True)
-    left = None if pending.deadline is None else pending.deadline - time.monotonic()
-    return ChannelWrite(key, pending.value, left)
+    return ChannelWrite(key, value, None if deadline is None else deadline - time.monotonic())

@@ -15,7 +15,7 @@ from inspect import iscoroutinefunction
 from itertools import count
 from typing import Any, ClassVar
 
-from graflow.channels.base import NOT_A_LIST, Channel, checked_ttl, require_number
+from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
 from graflow.channels.keylocks import KeyLocks, lock_timeout
 from graflow.channels.leases import lease_keeper
 from graflow.channels.scripts import Script
@@ -127,6 +127,8 @@ class RedisChannel(Channel):
         at, amount_text, described = self._at(key), encode(amount), self._described(key)
         while True:
             reply = _add.run(self.redis_client, (at,), amount_text)
+            if reply == 0:
+                raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
                 return require_number(self._decoded(key, reply), described)
             present = self._decoded(key, reply[0]) if reply else 0
