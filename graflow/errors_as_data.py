@@ -143,7 +143,9 @@ def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
     try:
         if names is not None and all(hasattr(error, name) for name in names):
             return {"fields": {name: _field(getattr(error, name), depth) for name in names}}
-        return {"args": [_field(argument, depth) for argument in error.args]}
+        # What an OSError is made of besides `args`, its file name, only its reduction tells.
+        args = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+        return {"args": [_field(argument, depth) for argument in args]}
     except TypeError:
         return None
 

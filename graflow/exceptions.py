@@ -98,10 +98,9 @@ class GraflowError(Exception):
         return self._text() if self.cause is None else f"{self._text()} (caused by {self.cause})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        once: dict[int, Any] = {}  # a value in two fields, such as cause and last_error, is one value on the other side
-        for value in self.__dict__.values():
-            if id(value) not in once:
-                once[id(value)] = _packed(value)
+        # A value in two fields, such as cause and last_error, is one value on the other side.
+        different = {id(value): value for value in self.__dict__.values()}
+        once = {key: _packed(value) for key, value in different.items()}
         fields = {name: once[id(value)] for name, value in self.__dict__.items()}
         return _unpickled_error, (type(self), _packed(self.args), fields)
 
@@ -380,7 +379,8 @@ def _unpacked(value: Any) -> Any:
 
 
 def _unpickled_error(kind: type[_E], args: Any, fields: dict[str, Any]) -> _E:
-    once = {id(value): _unpacked(value) for value in fields.values()}
+    different = {id(value): value for value in fields.values()}
+    once = {key: _unpacked(value) for key, value in different.items()}
     return _restored(kind, tuple(_unpacked(args)), {name: once[id(value)] for name, value in fields.items()})
 
 

@@ -208,6 +208,9 @@ _SEQUENCE_KINDS: Final[dict[type, str | None]] = {
 _MAPPING_KINDS: Final[dict[type, str]] = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}
 
 
+_CONTAINER_TAGS: Final = frozenset(tag for tag in (*_SEQUENCE_KINDS.values(), *_MAPPING_KINDS.values()) if tag)
+
+
 # -- back --------------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +223,7 @@ def from_jsonable(data: Any, *, max_depth: int = MAX_DEPTH) -> Any:
     kind = type(data)
     if kind in SCALARS:
         return data
-    if max_depth <= 0:
+    if max_depth <= 0 and not _is_leaf(data):
         raise PayloadError(f"A value nested deeper than {MAX_DEPTH} levels is refused")
     below = max_depth - 1
     if kind is list:
@@ -241,6 +244,12 @@ def from_jsonable(data: Any, *, max_depth: int = MAX_DEPTH) -> Any:
         raise
     except (ValueError, TypeError, ArithmeticError, KeyError) as error:
         raise PayloadError(f"A value of kind '{tag}' is malformed: {type(error).__name__}") from error
+
+
+def _is_leaf(data: Any) -> bool:
+    """Whether data stands for a value that has no values inside."""
+    tag = data.get(TAG) if type(data) is dict else None
+    return isinstance(tag, str) and tag not in _CONTAINER_TAGS
 
 
 def _list_of(data: Any, below: int) -> list[Any]:

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import threading
+
+import cloudpickle
+import pytest
+
+from graflow import exceptions
+from graflow.codec import RemoteError
+from graflow.exceptions import (
+    ConfigError,
+    CycleLimitExceededError,
+    DuplicateTaskError,
+    GraflowError,
+    GraflowRuntimeError,
+    GraflowWorkflowCanceledError,
+    GroupNotFoundError,
+    GroupTimeoutError,
+    MaxStepsExceededError,
+    ParallelGroupError,
+    PayloadError,
+    RemoteTaskError,
+    RetryLimitExceededError,
+    TaskError,
+    TaskTimeoutError,
+    as_runtime_error,
+)
+
+_REMOTE = RemoteError("shop.OutOfStock", "no apples", "Traceback: in the shop")
+
+SAMPLES = {
+    "ConfigError": {"message": "bad", "cause": ValueError("why")},
+    "CycleLimitExceededError": {"task_id": "t", "cycle_count": 3, "max_cycles": 2},
+    "DuplicateTaskError": {"task_id": "t"},
+    "GraflowError": {"message": "bad", "cause": ValueError("why")},
+    "GraflowRuntimeError": {"message": "bad", "cause": None},
+    "GraflowWorkflowCanceledError": {"message": "stop", "task_id": "t"},
+    "GraphCompilationError": {"message": "bad", "cause": None},
+    "GroupConflictError": {"run_id": "r", "message": "other content"},
+    "GroupLostError": {"run_id": "r", "message": "gone"},
+    "GroupNotFoundError": {"run_id": "r"},
+    "GroupTimeoutError": {"message": "late", "group_id": "g", "done": 1, "total": 2},
+    "MaxStepsExceededError": {"max_steps": 5, "pending": ["a", "b"]},
+    "MemberCancelledError": {"task_id": "t", "message": "cancelled"},
+    "MemberLostError": {"task_id": "t", "attempts": 4},
+    "NoWorkerError": {"message": "nobody", "queue": "q", "length": 7},
+    "ParallelGroupError": {
+        "message": "failed",
+        "group_id": "g",
+        "failed_tasks": [("a", "boom")],
+        "successful_tasks": ["b"],
+        "errors": {"a": ValueError("boom")},
+    },
+    "PayloadError": {"message": "bad", "cause": None},
+    "RemoteTaskError": {"error": _REMOTE, "task_id": "t"},
+    "RetryLimitExceededError": {"task_id": "t", "retry_count": 3, "max_retries": 2, "last_error": KeyError("k")},
+    "SignatureError": {"message": "bad", "cause": None},
+    "TaskError": {"task_id": "t", "message": "boom", "cause": ValueError("why")},
+    "TaskResolutionError": {"message": "bad", "cause": None},
+    "TaskTimeoutError": {"task_id": "t", "timeout": 2.5},
+}
+
+
+def _whole_tree():
+    def below(kind):
+        for sub in kind.__subclasses__():
+            if sub.__module__ == "graflow.exceptions":
+                yield sub
+                yield from below(sub)
+
+    return sorted({GraflowError, *below(GraflowError)}, key=lambda kind: kind.__name__)
+
+
+def _same(one, other):
+    if isinstance(one, BaseException):
+        return type(one) is type(other) and str(one) == str(other) and _same(one.args, other.args)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(_same, one, other))
+    return one == other
+
+
+_WAYS = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "cloudpickle": lambda error: pickle.loads(cloudpickle.dumps(error)),
+    **{
+        f"pickle{protocol}": lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+@pytest.mark.parametrize("way", list(_WAYS))
+@pytest.mark.parametrize("kind", _whole_tree(), ids=lambda kind: kind.__name__)
+def test_every_error_keeps_type_text_and_fields(kind, way):
+    error = kind(**SAMPLES[kind.__name__])
+    back = _WAYS[way](error)
+    assert type(back) is kind
+    assert str(back) == str(error)
+    assert _same(back.args, error.args)
+    assert _same(back.__dict__, error.__dict__)
+
+
+@pytest.mark.parametrize("kind", _whole_tree(), ids=lambda kind: kind.__name__)
+def test_every_error_stores_what_it_was_made_from(kind):
+    given = SAMPLES[kind.__name__]
+    error = kind(**given)
+    assert list(inspect.signature(kind).parameters) == list(given)
+    for name, value in given.items():
+        assert getattr(error, name) == value
+
+
+@pytest.mark.parametrize("kind", _whole_tree(), ids=lambda kind: kind.__name__)
+def test_every_error_survives_a_field_that_cannot_be_pickled(kind):
+    error = kind(**SAMPLES[kind.__name__])
+    error.extra = threading.Lock()
+    error.listed = [1, {"lock": threading.Lock(), ("x",): lambda: None}]
+    back = pickle.loads(pickle.dumps(error))
+    assert str(back) == str(error)
+    assert "lock" in back.extra
+    assert back.listed[0] == 1
+    assert "lock" in back.listed[1]["lock"]
+    assert copy.deepcopy(error).extra is error.extra
+
+
+def test_the_docstring_draws_the_whole_tree_and_all_lists_it():
+    names = {kind.__name__ for kind in _whole_tree()}
+    assert set(SAMPLES) == names
+    assert names | {"as_runtime_error"} == set(exceptions.__all__)
+    assert all(name in (exceptions.__doc__ or "") for name in names)
+
+
+def test_a_cause_of_a_local_class_becomes_an_error_that_describes_it():
+    class LocalError(Exception):
+        pass
+
+    back = pickle.loads(pickle.dumps(RetryLimitExceededError("t", 2, 1, LocalError("secret place"))))
+    assert isinstance(back.last_error, GraflowError)
+    assert "LocalError: secret place" in str(back.last_error)
+    assert back.cause is back.last_error
+
+
+def test_a_cause_whose_class_is_missing_on_the_other_side_becomes_a_description(monkeypatch):
+    class GoneError(Exception):
+        pass
+
+    GoneError.__qualname__ = "GoneError"
+    monkeypatch.setitem(globals(), "GoneError", GoneError)
+    data = pickle.dumps(TaskError("t", "failed", GoneError("away")))
+    monkeypatch.delitem(globals(), "GoneError")
+    assert str(pickle.loads(data)) == "Error in task 't': failed (caused by GoneError: away)"
+
+
+def test_an_error_that_cannot_even_print_itself_is_described():
+    class Mute:
+        def __reduce__(self):
+            raise RuntimeError("no")
+
+        def __repr__(self):
+            raise RuntimeError("no")
+
+    error = GraflowError("x")
+    error.mute = Mute()
+    assert "Mute" in pickle.loads(pickle.dumps(error)).mute
+
+
+def test_a_long_chain_of_errors_stays_linear_in_size():
+    error = GraflowError("first")
+    for index in range(40):
+        error = RetryLimitExceededError(f"t{index}", 1, 1, error)
+    data = pickle.dumps(error)
+    assert len(data) < 100_000
+    assert str(pickle.loads(data)) == str(error)
+
+
+def test_an_error_that_is_its_own_cause_can_be_pickled():
+    error = GraflowError("loop")
+    error.other = error
+    assert pickle.loads(pickle.dumps(error)).message == "loop"
+
+
+def test_a_subclass_of_a_user_survives_with_its_fields():
+    back = pickle.loads(pickle.dumps(_ShopError("apples", 3)))
+    assert (type(back), back.what, back.left, str(back)) == (_ShopError, "apples", 3, "3 apples left")
+
+
+class _ShopError(GraflowRuntimeError):
+    def __init__(self, what: str, left: int) -> None:
+        super().__init__(f"{left} {what} left")
+        self.what = what
+        self.left = left
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (GraflowError("msg"), "msg"),
+        (GraflowError("msg", ValueError("why")), "msg (caused by why)"),
+        (TaskError("a", "boom"), "Error in task 'a': boom"),
+        (GraflowWorkflowCanceledError("enough", "a"), "Workflow canceled by task 'a': enough"),
+        (GraflowWorkflowCanceledError("enough"), "Workflow canceled: enough"),
+        (DuplicateTaskError("a"), "Duplicate task ID: a"),
+        (ParallelGroupError("two failed", "g", [("a", "x")], []), "two failed"),
+        (
+            MaxStepsExceededError(5, 12),
+            "Stopped after max_steps=5 with work pending: 12 tasks; raise max_steps to go on",
+        ),
+        (RemoteTaskError(_REMOTE), "shop.OutOfStock: no apples\n\nTraceback: in the shop"),
+        (RemoteTaskError(RemoteError("shop.OutOfStock", "no apples")), "shop.OutOfStock: no apples"),
+    ],
+)
+def test_texts(error, text):
+    assert str(error) == text
+
+
+def test_limits_name_all_that_they_are_made_of():
+    assert all(part in str(CycleLimitExceededError("loop", 7, 5)) for part in ("loop", "7", "5"))
+    retry = str(RetryLimitExceededError("flaky", 4, 3, ValueError("last")))
+    assert all(part in retry for part in ("flaky", "4", "3", "last"))
+    many = str(MaxStepsExceededError(9, [f"t{index}" for index in range(30)]))
+    assert all(part in many for part in ("9", "t0", "t9", "20 more"))
+    assert "t10" not in many
+
+
+def test_some_errors_are_builtin_ones_too():
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(PayloadError, ValueError)
+    assert issubclass(TaskTimeoutError, TimeoutError)
+    assert issubclass(GroupTimeoutError, TimeoutError)
+    assert issubclass(GroupNotFoundError, LookupError)
+
+
+def test_the_cause_is_chained():
+    why = ValueError("why")
+    assert GraflowError("msg", why).__cause__ is why
+    assert pickle.loads(pickle.dumps(GraflowError("msg", why))).__cause__.args == ("why",)
+
+
+def test_a_runtime_error_passes_unchanged_and_others_are_wrapped():
+    already = TaskError("a", "boom")
+    assert as_runtime_error(already) is already
+    plain = KeyError("k")
+    wrapped = as_runtime_error(plain)
+    assert type(wrapped) is GraflowRuntimeError
+    assert wrapped.cause is plain
+    assert str(wrapped).startswith("An error occurred: 'k'")
+    assert "ValueError" in str(as_runtime_error(ValueError()))
