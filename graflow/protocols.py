@@ -32,7 +32,9 @@ class MemberInfo(Protocol):
 class GroupPolicy(Protocol):
     """Decides, when a group has finished, whether its results are accepted."""
 
-    def on_group_finished(self, group_id: str, tasks: Sequence[Any], results: Mapping[str, Any], context: Any) -> None: ...
+    def on_group_finished(
+        self, group_id: str, tasks: Sequence[Any], results: Mapping[str, Any], context: Any
+    ) -> None: ...
 
 
 class GroupRunLike(Protocol):

@@ -33,6 +33,5 @@ class DirectCoordinator(TaskCoordinator):
 
 
 def group_timeout(group_id: str, timeout: float | None, done: int, total: int) -> GroupTimeoutError:
-    return GroupTimeoutError(
-        f"Group '{group_id}' was not finished after {timeout} s: {done} of {total} members had ended", group_id, done, total
-    )
+    message = f"Group '{group_id}' was not finished after {timeout} s: {done} of {total} members had ended"
+    return GroupTimeoutError(message, group_id, done, total)

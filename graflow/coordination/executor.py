@@ -15,7 +15,9 @@ from graflow.utils.redis_utils import normalize_redis_config
 
 _PLUG_INS = "graflow.coordinators"
 
-_factories: dict[CoordinationBackend, Callable[[dict[str, Any]], TaskCoordinator]] = {
+_Factory = Callable[[dict[str, Any]], TaskCoordinator]
+
+_factories: dict[CoordinationBackend, _Factory] = {
     CoordinationBackend.THREADING: lambda config: ThreadingCoordinator(
         config.get("thread_count"), config.get("timeout")
     ),
@@ -43,13 +45,19 @@ class GroupExecutor:
             tasks: The members, in order.
             exec_context: The context that the group runs in.
             backend: A `CoordinationBackend` or its name; threading when None.
-            backend_config: Laid over the context's own `config`.
+            backend_config: Laid over the context's own `config`, which may hold anything; unknown keys in this one
+                are refused where the backend says which it knows.
             policy: A policy in any of its forms.
         """
         resolved = resolve_group_policy(policy)
         resolved.validate([task.task_id for task in tasks])
-        config = {**exec_context.config, **normalize_redis_config(dict(backend_config or {}))}
-        coordinator = GroupExecutor._create_coordinator(GroupExecutor._resolve_backend(backend), config)
+        where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(dict(backend_config or {}))
+        inherited = getattr(exec_context, "config", None)
+        config = {**inherited, **given} if isinstance(inherited, Mapping) else given
+        coordinator = GroupExecutor._create_coordinator(where, config)
+        check_keys = getattr(_factories.get(where), "check_keys", None)
+        if check_keys is not None:
+            check_keys(given)
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
 
     @staticmethod
@@ -66,13 +74,18 @@ class GroupExecutor:
 
     @staticmethod
     def _create_coordinator(backend: CoordinationBackend, config: dict[str, Any]) -> TaskCoordinator:
-        factory = _factories.get(backend)
-        if factory is None:
-            plug_ins = entry_points(group=_PLUG_INS, name=backend.value)
-            if not plug_ins:
-                raise ConfigError(
-                    f"The coordination backend '{backend.value}' comes with graflow-celery; "
-                    "install it with: pip install graflow-celery"
-                )
-            factory = _factories[backend] = next(iter(plug_ins)).load()
-        return factory(config)
+        return _factory(backend)(config)
+
+
+def _factory(backend: CoordinationBackend) -> _Factory:
+    """What makes the coordinators of a backend; an attribute `check_keys` of it refuses unknown settings."""
+    factory = _factories.get(backend)
+    if factory is None:
+        plug_ins = entry_points(group=_PLUG_INS, name=backend.value)
+        if not plug_ins:
+            raise ConfigError(
+                f"The coordination backend '{backend.value}' comes with graflow-celery; "
+                "install it with: pip install graflow-celery"
+            )
+        factory = _factories[backend] = next(iter(plug_ins)).load()
+    return factory

@@ -10,27 +10,24 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 _ABSENT = object()
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 RESULT_SUFFIX = ".__result__"
 
 
-def keyword_parameters(func: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the parameters that can be passed by keyword, positional ones first; never `*args` or `**kwargs`."""
-    if isinstance(func, types.FunctionType) and not hasattr(func, "__wrapped__"):
-        code = func.__code__
-        return code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+def keyword_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[str, ...]:
+    """Names that can be passed by keyword when the first `positional` arguments are not; never `*args`, `**kwargs`."""
+    if isinstance(func, types.FunctionType) and not func.__dict__:
+        code, names = func.__code__, func.__code__.co_varnames
+        by_position = names[max(positional, code.co_posonlyargcount) : code.co_argcount]
+        return by_position + names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     try:
         parameters = inspect.signature(func).parameters.values()
     except (TypeError, ValueError):
         return ()
-    return tuple(parameter.name for parameter in parameters if parameter.kind in _BY_KEYWORD)
-
-
-def positional_parameters(func: Callable[..., Any]) -> list[str]:
-    """Names of the parameters that take positional arguments, in order."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in inspect.signature(func).parameters.values() if p.kind in kinds]
+    taken = [parameter for parameter in parameters if parameter.kind in _BY_POSITION][:positional]
+    return tuple(p.name for p in parameters if p.kind in _BY_KEYWORD and p not in taken)
 
 
 def from_channel(
@@ -57,5 +54,4 @@ def from_channel(
 
 def free_parameters(func: Callable[..., Any], *, inject_context: bool, bound: Mapping[str, Any]) -> list[str]:
     """Parameters that items of a fan-out go to: neither the injected context nor bound already."""
-    names = positional_parameters(func)
-    return [name for name in (names[1:] if inject_context else names) if name not in bound]
+    return [name for name in keyword_parameters(func, 1 if inject_context else 0) if name not in bound]

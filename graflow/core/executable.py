@@ -110,7 +110,7 @@ class Task(Executable):
     def task_id(self) -> str:
         return self._task_id
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
         return None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -68,10 +68,10 @@ class TaskGraph:
     """
 
     def __init__(self) -> None:
-        self._graph: nx.DiGraph[str] = nx.DiGraph()
+        self._graph: Any = nx.DiGraph()  # Any: hot paths read its private tables
         self._lock = threading.RLock()
         self._group_count = 0
-        self._group_nodes: dict[str, None] = {}
+        self._group_nodes: dict[str, int] = {}  # how many members are noted in `_groups_of`
         self._groups_of: dict[str, list[str]] = {}
         self._births: dict[str, int] | None = None
         self._dynamic: dict[str, None] = {}
@@ -94,9 +94,8 @@ class TaskGraph:
             if self._births is not None:
                 self._births[node_id] = len(self._births)
             if is_group(task):
-                self._group_nodes[node_id] = None
-                for member in task.tasks:
-                    self.note_member(node_id, member.task_id)
+                self._group_nodes[node_id] = 0
+                self._note_members(node_id, task)
 
     def add_edge(self, from_id: str, to_id: str) -> None:
         successors, predecessors = self._graph._succ, self._graph._pred
@@ -135,9 +134,8 @@ class TaskGraph:
                 return
             if new in self._graph._node:
                 raise ValueError(f"Cannot rename '{old}': the id '{new}' is already taken")
-            for adjacency in (self._graph._succ, self._graph._pred):
-                other = self._graph._pred if adjacency is self._graph._succ else self._graph._succ
-                for neighbour in list(other[old]):
+            for adjacency, opposite in ((self._graph._succ, self._graph._pred), (self._graph._pred, self._graph._succ)):
+                for neighbour in list(opposite[old]):
                     _rename_key(adjacency[neighbour], old, new)
             for table in (self._graph._node, self._graph._succ, self._graph._pred):
                 _rename_key(table, old, new)
@@ -146,6 +144,9 @@ class TaskGraph:
             for index in (self._groups_of, self._group_nodes, self._births, self._dynamic):
                 if index is not None and old in index:
                     _rename_key(index, old, new)
+            task = self._graph._node[new].get("task")
+            if getattr(task, "_task_id", None) == old:
+                task._task_id = new  # what runs under one id and is looked up under another loses its successors
 
     def get_node(self, task_id: str) -> Any:
         """The task with that id, a member of a group included.
@@ -156,29 +157,14 @@ class TaskGraph:
         attributes = self._graph._node.get(task_id)
         if attributes is not None and "task" in attributes:
             return attributes["task"]
-        member = self._find_member(task_id)
-        if member is None:
-            raise KeyError(f"Node '{task_id}' not found in graph")
-        return member
-
-    def has_node(self, task_id: str) -> bool:
-        return task_id in self._graph._node or task_id in self._groups_of or self._find_member(task_id) is not None
-
-    def _find_member(self, task_id: str) -> Any | None:
-        """A member that was never registered as a node of its own, at any depth of the groups."""
-        open_groups = [self._graph._node[group]["task"] for group in list(self._group_nodes)]
-        seen: set[int] = set()
-        while open_groups:
-            group = open_groups.pop()
-            if id(group) in seen:
-                continue
-            seen.add(id(group))
-            for member in group.tasks:
+        for group_id in self._holders().get(task_id, ()):
+            for member in self.get_node(group_id).tasks:
                 if member.task_id == task_id:
                     return member
-                if is_group(member):
-                    open_groups.append(member)
-        return None
+        raise KeyError(f"Node '{task_id}' not found in graph")
+
+    def has_node(self, task_id: str) -> bool:
+        return task_id in self._graph._node or task_id in self._holders()
 
     @property
     def nodes(self) -> Any:
@@ -202,7 +188,8 @@ class TaskGraph:
             return [list(cycle) for cycle in nx.simple_cycles(self._graph)]
 
     def nx_graph(self) -> nx.DiGraph[str]:
-        return self._graph
+        graph: nx.DiGraph[str] = self._graph
+        return graph
 
     def clear(self) -> None:
         with self._lock:
@@ -216,17 +203,41 @@ class TaskGraph:
     # -- groups ----------------------------------------------------------------------------------------------------
 
     def next_group_name(self) -> str:
-        """`ParallelGroup_<n>`, n counting from 1 in this graph."""
+        """`ParallelGroup_<n>`, n counting from 1 in this graph; numbers whose name is taken are skipped."""
         with self._lock:
-            self._group_count += 1
-            return f"ParallelGroup_{self._group_count}"
+            while True:
+                self._group_count += 1
+                name = f"ParallelGroup_{self._group_count}"
+                if name not in self._graph._node:
+                    return name
 
-    def note_member(self, group_id: str, member_id: str) -> None:
-        """Remember that a group holds a member."""
+    def note_member(self, group_id: str, member_id: str) -> bool:
+        """Remember that a group holds a member; False when that was known."""
         with self._lock:
             groups = self._groups_of.setdefault(member_id, [])
-            if group_id not in groups:
-                groups.append(group_id)
+            if group_id in groups:
+                return False
+            groups.append(group_id)
+            if group_id in self._group_nodes:
+                self._group_nodes[group_id] += 1
+            return True
+
+    def _note_members(self, group_id: str, group: Any) -> None:
+        """Remember the members of a group and, where these are groups without a node, of those too."""
+        for member in group.tasks:
+            is_known = not self.note_member(group_id, member.task_id)
+            if not is_known and is_group(member) and member.task_id not in self._graph._node:
+                self._note_members(member.task_id, member)
+
+    def _holders(self) -> dict[str, list[str]]:
+        """Groups by member, after a look for members that joined a group without the graph being told."""
+        with self._lock:
+            for group_id, noted in self._group_nodes.items():
+                group = self._graph._node[group_id]["task"]
+                if len(group.tasks) != noted:
+                    self._note_members(group_id, group)
+                    self._group_nodes[group_id] = len(group.tasks)
+        return self._groups_of
 
     def groups_of(self, task_id: str) -> list[str]:
         """Ids of the groups that hold this task directly."""
@@ -234,20 +245,18 @@ class TaskGraph:
 
     def get_parallel_group_members(self, task_id: str) -> list[str]:
         attributes = self._graph._node.get(task_id)
-        task = attributes.get("task") if attributes is not None else None
+        task: Any = attributes.get("task") if attributes is not None else None
         return [member.task_id for member in task.tasks] if is_group(task) else []
 
     def get_start_nodes(self) -> list[str]:
         """Ids without predecessors that are no member of any group and were not added by a running task."""
-        members = {
-            member.task_id for group in list(self._group_nodes) for member in self._graph._node[group]["task"].tasks
-        }
-        predecessors = self._graph._pred
-        return [
-            node
-            for node in list(self._graph._node)
-            if not predecessors[node] and node not in members and node not in self._dynamic
-        ]
+        with self._lock:
+            members, predecessors = self._holders(), self._graph._pred
+            return [
+                node
+                for node in self._graph._node
+                if not predecessors[node] and node not in members and node not in self._dynamic
+            ]
 
     # -- what a run adds -------------------------------------------------------------------------------------------
 
@@ -287,13 +296,12 @@ class TaskGraph:
         try:
             return upward.draw(self._graph)
         except Exception:  # noqa: BLE001 - whatever a node holds, looking at a graph never fails
-            return f"TaskGraph({', '.join(map(str, self._graph))})"
+            return f"TaskGraph({', '.join(map(str, list(self._graph._node)))})"
 
     def __getstate__(self) -> dict[str, Any]:
+        # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
-            state = self.__dict__.copy()
-            # A shallow copy of the structure: another thread may add nodes while the pickler walks.
-            state["_graph"] = self._graph.copy()
+            state = self.copy().__dict__ | {"_births": None if self._births is None else self._births.copy()}
         del state["_lock"]
         return state
 

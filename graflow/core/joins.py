@@ -122,7 +122,7 @@ class Joins:
         unfinished.pop(source, None)
 
     def _predecessors(self, task_id: str, graph: TaskGraph) -> Iterable[str]:
-        predecessors = graph._graph._pred
+        predecessors: dict[str, Iterable[str]] = graph._graph._pred
         if task_id not in graph._groups_of and task_id not in graph._group_nodes:
             return predecessors[task_id]
         inside = _members_within(task_id, graph)

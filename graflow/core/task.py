@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -36,11 +37,11 @@ class ParallelGroup(Executable):
     _grows: ClassVar[bool] = True  # whether `|` adds members to this group instead of making one around it
 
     def __init__(self, tasks: Iterable[Executable], name: str | None = None) -> None:
-        self.tasks: list[Executable] = []
-        self._member_ids: set[str] = set()
+        members: dict[str, Executable] = {}
+        for task in map(leftmost_of, tasks):
+            members.setdefault(task.task_id, task)
+        self.tasks = list(members.values())
         self._execution_config: dict[str, Any] = _fresh_execution_config()
-        for task in tasks:
-            self._hold(leftmost_of(task))
         graph = ensure_scope().graph
         generated = graph.next_group_name()
         self._task_id = name or generated
@@ -57,19 +58,15 @@ class ParallelGroup(Executable):
 
     # -- members ---------------------------------------------------------------------------------------------------
 
-    def _hold(self, task: Executable, *, first: bool = False) -> None:
-        if task.task_id in self._member_ids:
-            return
-        self._member_ids.add(task.task_id)
-        self.tasks.insert(0 if first else len(self.tasks), task)
-
     def _adopt(self, task: Executable, *, first: bool = False) -> Self:
         """Take in one more member and make it a node of the current graph."""
+        if task is self:
+            return self
         graph = ensure_scope().graph
-        self._hold(task, first=first)
         self.register_in(graph)
         task.register_in(graph)
-        graph.note_member(self._task_id, task.task_id)
+        if graph.note_member(self._task_id, task.task_id):
+            self.tasks.insert(0 if first else len(self.tasks), task)
         return self
 
     def register_in(self, graph: TaskGraph) -> None:
@@ -87,7 +84,7 @@ class ParallelGroup(Executable):
             ValueError: When the name is taken.
         """
         graph = ensure_scope().graph
-        if self._task_id in graph.nodes:
+        if graph.nodes.get(self._task_id, {}).get("task") is self:
             graph.rename_node(self._task_id, name)
         elif graph.has_node(name):
             raise ValueError(f"Cannot rename group '{self._task_id}': the id '{name}' is already taken")
@@ -98,7 +95,8 @@ class ParallelGroup(Executable):
         scope = current_scope()
         if scope is None:
             return False
-        return any(successor not in self._member_ids for successor in scope.graph.successors(self._task_id))
+        members = {task.task_id for task in self.tasks}
+        return any(successor not in members for successor in scope.graph.successors(self._task_id))
 
     @classmethod
     def joined(cls, left: Executable, right: Executable) -> ParallelGroup:
@@ -152,7 +150,7 @@ class ParallelGroup(Executable):
             self._execution_config["backend_config"] = merged
         return self
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
         """Run all members and apply the policy; the results live under the members' ids."""
         self._run_members()
 
@@ -180,10 +178,8 @@ class MappedGroup(ParallelGroup):
 
     def __init__(self, tasks: list[Executable], name: str) -> None:
         self.tasks = tasks
-        self._member_ids = {task.task_id for task in tasks}
-        if len(self._member_ids) != len(tasks):
-            seen: set[str] = set()
-            twice = next(task.task_id for task in tasks if task.task_id in seen or seen.add(task.task_id))
+        if len({task.task_id for task in tasks}) != len(tasks):
+            ((twice, _),) = Counter(task.task_id for task in tasks).most_common(1)
             raise ValueError(f"Two items of the fan-out '{name}' have the same member id '{twice}'; use another key=")
         self._execution_config = _fresh_execution_config()
         self._task_id = name
@@ -197,7 +193,7 @@ class MappedGroup(ParallelGroup):
             )
         super().register_in(graph)
 
-    def run(self, *args: Any, **kwargs: Any) -> list[Any]:
+    def run(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
         if not self.tasks:
             return []

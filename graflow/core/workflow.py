@@ -17,6 +17,10 @@ from graflow.trace.composite import combine
 from graflow.utils.graph import draw_ascii
 
 _current: ContextVar[WorkflowContext | None] = ContextVar("graflow_workflow", default=None)
+# What each open `with` block restores, innermost last; blocks of other threads are not seen.
+_entered: ContextVar[tuple[tuple[WorkflowContext | None, GraphScope | None], ...]] = ContextVar(
+    "graflow_entered", default=()
+)
 
 
 class WorkflowContext:
@@ -31,17 +35,17 @@ class WorkflowContext:
         self.name = name
         self.tracer = combine(tracer)
         self.graph = TaskGraph()
-        self._previous: list[tuple[WorkflowContext | None, GraphScope | None]] = []
 
     def __enter__(self) -> Self:
-        self._previous.append((_current.get(), current_scope()))
+        _entered.set((*_entered.get(), (_current.get(), current_scope())))
         _make_current(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        workflow_before, scope_before = self._previous.pop()
+        *outer, (workflow_before, scope_before) = _entered.get() or ((None, None),)
+        _entered.set(tuple(outer))
         _current.set(workflow_before)
         set_scope(scope_before)
 
@@ -123,7 +127,7 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
 
 
 def workflow(name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> WorkflowContext:
-    """A new workflow; `with workflow("name") as wf:` makes it the current one for the block."""
+    """A new workflow, which is the current one inside its `with` block."""
     return WorkflowContext(name, tracer)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from graflow.core.task import ParallelGroup
 
 OPTION_NAMES = ("queue", "priority", "time_limit", "soft_time_limit", "max_attempts")
+_TAKEN_FROM_FUNCTION = ("_wanted", "__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
 
 class TaskWrapper(Executable):
@@ -63,12 +64,7 @@ class TaskWrapper(Executable):
         self.ttl = ttl
         self.options = None if options is None else _checked_options(task_id, options)
         self._bound_kwargs = {}
-        self._parameters: tuple[str, ...] | None = None
-        self.__module__ = getattr(func, "__module__", None) or type(self).__module__
-        self.__name__ = getattr(func, "__name__", task_id)
-        self.__qualname__ = getattr(func, "__qualname__", self.__name__)
-        self.__doc__ = func.__doc__
-        self.__annotations__ = getattr(func, "__annotations__", {})
+        self._take_after_function()
         if register_to_context:
             self._register_on_creation()
 
@@ -79,9 +75,18 @@ class TaskWrapper(Executable):
     def __repr__(self) -> str:
         return f"TaskWrapper({self._task_id})"
 
+    def _take_after_function(self) -> None:
+        func = self.func
+        self._wanted: dict[int, tuple[str, ...]] = {}  # parameters to fill, by number of positional arguments
+        self.__module__ = getattr(func, "__module__", None) or type(self).__module__
+        self.__name__ = getattr(func, "__name__", self._task_id)
+        self.__qualname__ = getattr(func, "__qualname__", self.__name__)
+        self.__doc__ = func.__doc__
+        self.__annotations__ = getattr(func, "__annotations__", {})
+
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._context_or_none() is not None:
             return self.run(*args, **kwargs)
         if args:
@@ -93,7 +98,7 @@ class TaskWrapper(Executable):
             return self.run()
         return self._bind(**kwargs)
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
         """Execute the function; arguments that the caller leaves out come from bound values and the channel."""
         frame = running_frame.get()
         if frame is not None and frame.task is self:
@@ -113,13 +118,16 @@ class TaskWrapper(Executable):
 
     def invoke(self, context: Any, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function; `frame` is the task context that is injected where the task asks for one."""
-        parameters = self._parameters
-        if parameters is None:
-            parameters = self._parameters = keyword_parameters(self.func)
+        bound = self._bound_kwargs
+        if bound and args:
+            bound = self._without_positional(bound, len(args))
         if self.inject_context:
             args = (frame, *args)
-        if parameters and len(args) < len(parameters):
-            kwargs = self._filled(parameters, len(args), kwargs, context)
+        wanted = self._wanted.get(len(args))
+        if wanted is None:
+            wanted = self._wanted[len(args)] = keyword_parameters(self.func, len(args))
+        if wanted or bound:
+            kwargs = self._filled(wanted, {**bound, **kwargs} if bound else kwargs, context)
         if self.timeout is not None:
             return run_with_timeout(self._task_id, self.timeout, self.func, args, kwargs, context)
         value = self.func(*args, **kwargs)
@@ -127,24 +135,24 @@ class TaskWrapper(Executable):
             return run_coroutine(value, context)
         return value
 
-    def _filled(
-        self, parameters: tuple[str, ...], positional: int, kwargs: dict[str, Any], context: Any
-    ) -> dict[str, Any]:
-        wanted = parameters[positional:] if positional else parameters
-        bound = self._bound_kwargs
-        if positional and bound:
-            by_position = parameters[:positional]
-            bound = {name: value for name, value in bound.items() if name not in by_position}
-        given = {**bound, **kwargs} if bound else kwargs
-        if not self.resolve_keyword_args or all(name in given for name in wanted):
+    def _without_positional(self, bound: Mapping[str, Any], positional: int) -> Mapping[str, Any]:
+        """Bound arguments whose parameters the caller did not fill by position."""
+        first = 1 if self.inject_context else 0
+        left = keyword_parameters(self.func, first + positional)
+        by_position = set(keyword_parameters(self.func, first)).difference(left)
+        return {name: value for name, value in bound.items() if name not in by_position}
+
+    def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Any) -> dict[str, Any]:
+        """The given arguments, and what the channel holds for the others that are wanted."""
+        if not self.resolve_keyword_args:
             return given
         found = from_channel(self._task_id, wanted, given, context.channel, context.has_completed)
         return {**found, **given} if found else given
 
     def resolve_arguments(self, context: Any) -> dict[str, Any]:
         """The keyword arguments that a run in this context would find, without calling the function."""
-        parameters = keyword_parameters(self.func)
-        return self._filled(parameters[1:] if self.inject_context else parameters, 0, {}, context)
+        wanted = keyword_parameters(self.func, 1 if self.inject_context else 0)
+        return self._filled(wanted, dict(self._bound_kwargs), context)
 
     # -- instances and fan-out -------------------------------------------------------------------------------------
 
@@ -158,7 +166,7 @@ class TaskWrapper(Executable):
         made._pending_registration = True
         return made
 
-    def _bind(self, *, task_id: str | None = None, **bound: Any) -> TaskWrapper:
+    def _bind(self, /, *, task_id: str | None = None, **bound: Any) -> TaskWrapper:
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
         scope = current_scope()
@@ -237,7 +245,8 @@ class TaskWrapper(Executable):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state["_parameters"] = None
+        for name in _TAKEN_FROM_FUNCTION:
+            state.pop(name, None)
         state["_bound_kwargs"] = dict(self._bound_kwargs)
         state["_pending_registration"] = False
         reference = _reference_to(self.func)
@@ -251,6 +260,7 @@ class TaskWrapper(Executable):
         self.__dict__.update(state)
         if reference is not None:
             self.func = _function_at(*reference)
+        self._take_after_function()
 
 
 def _checked_options(task_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,15 +277,15 @@ def _reference_to(func: Callable[..., Any]) -> tuple[str, str] | None:
 
     A decorated function cannot be pickled by its own name, since the module attribute is the wrapper.
     """
-    module_name, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    module_name, qualname = str(getattr(func, "__module__", None)), getattr(func, "__qualname__", None)
+    module = sys.modules.get(module_name)
     if module is None or qualname is None or "<" in qualname or pickles_by_value(module_name):
         return None
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    if found is func or getattr(found, "func", None) is func:
-        return str(module_name), qualname
+    if found is func or (isinstance(found, TaskWrapper) and found.func is func):
+        return module_name, qualname
     return None
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from enum import Enum
+from functools import total_ordering
 from typing import Any, Self
 
 from graflow.codec import SerializedTask
 from graflow.protocols import upward
+
+_METRICS = ("enqueued", "dequeued", "failures", "retries")
 
 
 class TaskStatus(Enum):
@@ -18,6 +21,7 @@ class TaskStatus(Enum):
     ERROR = "error"
 
 
+@total_ordering
 class TaskSpec:
     """One entry of a queue: an executable in this process, or the envelope of one that travels.
 
@@ -124,7 +128,14 @@ class TaskSpec:
         envelope: SerializedTask = resolver.serialize(self.executable, self.strategy)
         return envelope
 
-    def get_task(self) -> Any:
+    def get_task(self, registry: Any = None) -> Any:
+        """The task; that of an envelope is resolved.
+
+        Args:
+            registry: A `TaskResolverRegistry`; the process-wide one when not given.
+        """
+        if self.executable is None:
+            return (registry or upward.registry()).get(self.resolver_id).resolve(self.serialized_task)
         return self.executable
 
     def can_retry(self) -> bool:
@@ -134,8 +145,8 @@ class TaskSpec:
         self.retry_count += 1
         self.last_error = error_message
 
-    def __lt__(self, other: TaskSpec) -> bool:
-        return self.created_at < other.created_at
+    def __lt__(self, other: object) -> bool:
+        return self.created_at < other.created_at if isinstance(other, TaskSpec) else NotImplemented
 
     def __repr__(self) -> str:
         return f"TaskSpec({self.task_id!r}, {self.status.value})"
@@ -148,7 +159,7 @@ class TaskQueue(ABC):
         self.execution_context = execution_context
         self._enable_retry = False
         self._enable_metrics = False
-        self._metrics: dict[str, int] = {}
+        self._metrics = dict.fromkeys(_METRICS, 0)
 
     @abstractmethod
     def enqueue(self, spec: TaskSpec) -> bool: ...
@@ -180,13 +191,13 @@ class TaskQueue(ABC):
     def count(self, metric: str) -> None:
         """Add one to a metric, when metrics are on."""
         if self._enable_metrics:
-            self._metrics[metric] = self._metrics.get(metric, 0) + 1
+            self._metrics[metric] += 1
 
     def get_metrics(self) -> dict[str, int]:
         return dict(self._metrics)
 
     def reset_metrics(self) -> None:
-        self._metrics.clear()
+        self._metrics = dict.fromkeys(_METRICS, 0)
 
     def handle_task_failure(self, spec: TaskSpec, error_message: str) -> bool:
         """Queue the entry again while it may be retried; True when it was queued."""

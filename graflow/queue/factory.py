@@ -30,7 +30,7 @@ class TaskQueueFactory:
             made: TaskQueue = next(iter(found)).load()(**config)
             return made
         if name == "redis":
-            raise ConfigError("The 'redis' queue comes with graflow-celery; install it with: pip install graflow-celery")
+            raise ConfigError("The 'redis' queue comes with graflow-celery: pip install graflow-celery")
         known = ["in_memory", *sorted(entry_points(group=_PLUG_INS).names)]
         raise ConfigError(f"Unknown queue backend {backend!r}; known are {', '.join(known)}")
 

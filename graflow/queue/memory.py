@@ -33,7 +33,7 @@ class InMemoryTaskQueue(TaskQueue):
         self._note(spec)
 
     def _note(self, spec: TaskSpec) -> None:
-        task_id = spec.executable.task_id
+        task_id = _id_of(spec)
         waiting = self._waiting
         waiting[task_id] = waiting.get(task_id, 0) + 1
         if self._enable_metrics:
@@ -44,7 +44,7 @@ class InMemoryTaskQueue(TaskQueue):
             return None
         spec = self._entries.popleft()
         spec.status = TaskStatus.RUNNING
-        self._forget(spec.executable.task_id)
+        self._forget(_id_of(spec))
         if self._enable_metrics:
             self.count("dequeued")
         return spec
@@ -61,7 +61,7 @@ class InMemoryTaskQueue(TaskQueue):
         for position, held in enumerate(self._entries):
             if held is spec:
                 del self._entries[position]
-                self._forget(spec.executable.task_id)
+                self._forget(_id_of(spec))
                 return
 
     def holds(self, task_id: str) -> bool:
@@ -88,6 +88,11 @@ class InMemoryTaskQueue(TaskQueue):
 
     def get_task_spec(self, task_id: str) -> TaskSpec | None:
         return next((spec for spec in self._entries if spec.task_id == task_id), None)
+
+
+def _id_of(spec: TaskSpec) -> str:
+    executable = spec.executable
+    return spec.task_id if executable is None else executable.task_id
 
 
 def start_task(graph: Any, start_node: str) -> Any:
