@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import random
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
-from itertools import count
 from typing import Any, ClassVar
 
 from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
 from graflow.channels.keylocks import KeyLocks, lock_timeout
-from graflow.channels.leases import lease_keeper
+from graflow.channels.redis_lock import RedisLock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.exceptions import PayloadError
 from graflow.utils.redis_utils import describe_server, normalize_redis_config, shared_client
-
-_log = logging.getLogger(__name__)
 
 _get = Script("get")
 _push = Script("push")
@@ -31,16 +25,12 @@ _convert = Script("convert")
 _add = Script("add")
 _swap = Script("swap")
 _limit = Script("limit")
-_acquire_lock = Script("acquire_lock")
-_extend_lock = Script("extend_lock")
-_release_lock = Script("release_lock")
 
 _BATCH = 500
 _GLOB = re.compile(r"[*?\[\]\\^]")
 _NAMES_SERVER = frozenset(("url", "host", "unix_socket_path", "redis_client"))
 _CONCERNS_SERVER = frozenset(("port", "db", "username", "password", "ssl"))
 _Command = tuple[str | int, ...]
-_SHORTEST_NAP, _LONGEST_NAP = 0.001, 0.025  # seconds between two attempts at a lock that another process holds
 
 
 class RedisChannel(Channel):
@@ -143,17 +133,11 @@ class RedisChannel(Channel):
             if depth > 1:
                 yield
                 return
-            lock = f"graflow:lock:{self.name}:{key}"
-            token = secrets.token_hex(16)
-            for attempt in count():
-                if _acquire_lock.run(self.redis_client, (lock,), token, _milliseconds(self.lock_lease)):
-                    break
-                self._nap(key, deadline, timeout, attempt)
-            try:
-                with lease_keeper.keep(self.lock_lease / 3, lambda: self._extend(lock, token)):
-                    yield
-            finally:
-                self._release(lock, token)
+            lock = RedisLock(lambda: self.redis_client, f"graflow:lock:{self.name}:{key}", self.lock_lease)
+            with lock.held(deadline) as free:
+                if not free:
+                    raise lock_timeout(self.name, key, timeout)
+                yield
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store several values in few round trips; when one of them cannot be kept, none is written."""
@@ -249,38 +233,6 @@ class RedisChannel(Channel):
                 yield found
             if not cursor:
                 return
-
-    def _extend(self, lock: str, token: str) -> bool:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - redis-py is needed only where it is used
-
-        try:
-            held = _extend_lock.run(self.redis_client, (lock,), token, _milliseconds(self.lock_lease))
-        except RedisError as error:
-            _log.warning("The lock %s could not be extended and is tried again: %s", lock, error)
-            return True
-        if not held:
-            _log.warning("The lock %s was lost while it was held: it expired or was removed", lock)
-        return bool(held)
-
-    def _release(self, lock: str, token: str) -> None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
-
-        try:
-            held = _release_lock.run(self.redis_client, (lock,), token)
-        except RedisError as error:
-            # What it protected is done; the lock ends by itself.
-            _log.warning("The lock %s could not be released and ends within %s s: %s", lock, self.lock_lease, error)
-            return
-        if not held:
-            _log.warning("The lock %s was no longer held when it was released", lock)
-
-    def _nap(self, key: str, deadline: float, timeout: float, attempt: int) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise lock_timeout(self.name, key, timeout)
-        longest = min(_SHORTEST_NAP * 2 ** min(attempt, 10), _LONGEST_NAP)
-        # Uneven, so that those who wait do not come in step.
-        time.sleep(min(left, longest * random.uniform(0.5, 1)))  # noqa: S311 - nothing secret
 
 
 def _milliseconds(ttl: float) -> int:
