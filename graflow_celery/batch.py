@@ -1,0 +1,348 @@
+"""A batch of members on a worker: claim, run, report, hand back what others could start sooner."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol, TypeVar
+
+import redis
+
+from graflow.exceptions import GraflowRuntimeError
+from graflow_celery.deployment import Deployment
+from graflow_celery.execution import MemberRunner
+from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+SLICE: Final = 0.2  # seconds after which outcomes are reported and unstarted members are handed back
+_BEATS_PER_LEASE: Final = 3
+_LONGEST_PAUSE: Final = 2.0
+_CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
+_UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+_TRY_AGAIN: Final = (*_UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+
+
+# One byte that a worker's main process shares with the children that it forks later.
+_stopping: Final = mmap.mmap(-1, 1)
+
+
+def is_stopping() -> bool:
+    """Whether this worker shuts down, so that it starts no more members."""
+    return _stopping[0] == 1
+
+
+def set_stopping(value: bool) -> None:
+    _stopping[0] = int(value)
+
+
+class MemberListener(Protocol):
+    """Is told about each member of a batch, for monitors."""
+
+    def started(self, index: int) -> None: ...
+
+    def finished(self, result: MemberResult, seconds: float) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def persistently(call: Callable[[], _T], *, patience: float | None = None) -> _T:
+    """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
+
+    Args:
+        call: An idempotent call.
+        patience: Seconds after which the error is raised; None for no end.
+    """
+    pause, end = 0.05, None if patience is None else time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except _TRY_AGAIN as error:
+            if end is not None and time.monotonic() + pause > end:
+                raise
+            _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class Batch:
+    """The members that one delivery of a message was granted."""
+
+    def __init__(
+        self, deployment: Deployment, spec: GroupSpec, owner: str, worker: str, listener: MemberListener | None
+    ) -> None:
+        self.spec = spec
+        self.owner = owner
+        self.began = time.monotonic()
+        self.ended = False
+        self._deployment = deployment
+        self._listener = listener
+        self._runner = MemberRunner(deployment, spec, worker)
+        self._todo: deque[GrantedMember] = deque()
+        self._current: GrantedMember | None = None
+        self._results: list[MemberResult] = []
+        self._lock = threading.Lock()
+        self._reporting = threading.Lock()
+        self._beaten = time.monotonic()
+
+    # -- the thread that runs members ------------------------------------------------------------------------------
+
+    def run(self, granted: Sequence[GrantedMember]) -> None:
+        """Run the granted members in order and report them."""
+        with self._lock:
+            self._todo.extend(granted)
+        try:
+            while (member := self._next()) is not None:
+                self._run_one(member)
+        finally:
+            self.report(patiently=True)
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def _next(self) -> GrantedMember | None:
+        with self._lock:
+            if self.ended:
+                self._todo.clear()
+            self._current = self._todo.popleft() if self._todo else None
+            return self._current
+
+    def _run_one(self, member: GrantedMember) -> None:
+        listener = self._listener
+        begun = time.monotonic()
+        if listener is not None:
+            listener.started(member.index)
+        result = self._execute(member)
+        if listener is not None:
+            listener.finished(result, time.monotonic() - begun)
+        with self._lock:
+            self._results.append(result)
+            self._current = None
+
+    def _execute(self, member: GrantedMember) -> MemberResult:
+        return self._runner.run(member, self.owner, self._cancellation(member))
+
+    def _cancellation(self, member: GrantedMember) -> Callable[[], bool]:
+        """Whether this member is cancelled; the record is asked at most every slice."""
+        lease = Lease(self.spec.run_id, member.index, member.attempt, self.owner)
+        asked = 0.0
+        cancelled = False
+
+        def is_cancelled() -> bool:
+            nonlocal asked, cancelled
+            if self.ended or cancelled:
+                return True
+            if time.monotonic() - asked >= SLICE:
+                asked = time.monotonic()
+                try:
+                    cancelled = bool(self._deployment.record.beat([lease]).lost)
+                except _UNREACHABLE:
+                    _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
+            return cancelled
+
+        return is_cancelled
+
+    # -- reporting, from either thread -----------------------------------------------------------------------------
+
+    def report(self, *, patiently: bool = False) -> None:
+        """Record what has been run since the last report.
+
+        Args:
+            patiently: Whether to wait for a record that cannot be reached; otherwise the outcomes are kept.
+        """
+        with self._reporting:
+            with self._lock:
+                results, self._results = self._results, []
+            if results:
+                try:
+                    self._complete(results, patiently=patiently)
+                except _TRY_AGAIN as error:
+                    _log.warning(
+                        "%s outcomes of run %s are kept: %s", len(results), self.spec.run_id, type(error).__name__
+                    )
+                    with self._lock:
+                        self._results = [*results, *self._results]
+            if self._listener is not None:
+                self._listener.flush()
+
+    def _complete(self, results: list[MemberResult], *, patiently: bool) -> None:
+        record, spec = self._deployment.record, self.spec
+
+        def call() -> Completion:
+            return record.complete(spec.run_id, self.owner, results)
+
+        done = persistently(call) if patiently else call()
+        if done.refused:
+            _log.info("Members %s of run %s were recorded by another execution", done.refused, spec.run_id)
+        if done.state is None:
+            _log.warning("The record of run %s is gone: %s outcomes are dropped", spec.run_id, len(results))
+        self._follow(done.ready, continuation=done.continuation)
+
+    def _follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
+        """Publish what has become possible; when the broker is away the sweeper does it later."""
+        try:
+            if ready:
+                self._deployment.queue.publish(self.spec, sorted(ready), slots=self._deployment.slots())
+            if continuation:
+                self._deployment.queue.publish_continuation(self.spec)
+        except GraflowRuntimeError as error:
+            _log.warning("Left to the sweeper: %s", error)
+
+    # -- the pacing thread -----------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Report, beat and hand back, as far as each is due."""
+        self.report()
+        if now - self._beaten >= self.spec.lease / _BEATS_PER_LEASE:
+            self._beaten = now
+            self._beat()
+        if self._todo and (is_stopping() or now - self.began >= SLICE):
+            self._hand_back()
+
+    def _held(self) -> list[Lease]:
+        with self._lock:
+            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._results]
+            return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
+
+    def _beat(self) -> None:
+        held = self._held()
+        if held:
+            answer = self._deployment.record.beat(held)
+            if self.spec.run_id in answer.ended:
+                self.ended = True
+            if answer.lost:
+                gone = {lease.index for lease in answer.lost}
+                with self._lock:
+                    self._todo = deque(member for member in self._todo if member.index not in gone)
+
+    def _hand_back(self) -> None:
+        """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
+        record, spec = self._deployment.record, self.spec
+        if not is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
+            return
+        with self._lock:
+            unstarted, self._todo = list(self._todo), deque()
+        if not unstarted:
+            return
+        try:
+            released = record.release(spec.run_id, self.owner, [member.index for member in unstarted])
+        except redis.exceptions.RedisError:
+            with self._lock:
+                self._todo.extend(unstarted)
+            raise
+        self._follow(sorted({*released.released, *released.ready}))
+
+
+class _Pacer:
+    """The one thread of a process that looks after its running batches."""
+
+    def __init__(self) -> None:
+        self._batches: set[Batch] = set()
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._pace, name="graflow-pacer", daemon=True).start()
+
+    def add(self, batch: Batch) -> None:
+        with self._lock:
+            self._batches.add(batch)
+        self._wanted.set()
+
+    def remove(self, batch: Batch) -> None:
+        with self._lock:
+            self._batches.discard(batch)
+
+    def _pace(self) -> None:
+        while True:
+            self._wanted.wait()
+            time.sleep(SLICE)
+            with self._lock:
+                batches = list(self._batches)
+                if not batches:
+                    self._wanted.clear()
+            for batch in batches:
+                try:
+                    batch.tick(time.monotonic())
+                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
+                    _log.warning("Run %s: %s: %s", batch.spec.run_id, type(error).__name__, error)
+
+
+_pacer: _Pacer | None = None
+_starting = threading.Lock()
+
+
+def _the_pacer() -> _Pacer:
+    """The pacer of this process; threads do not survive a fork, so a child starts its own."""
+    global _pacer  # noqa: PLW0603 - one per process
+    with _starting:
+        if _pacer is None:
+            _pacer = _Pacer()
+        return _pacer
+
+
+def _after_fork() -> None:
+    global _pacer, _starting  # noqa: PLW0603 - one per process
+    _pacer, _starting = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def pacing(batch: Batch) -> Iterator[None]:
+    """Look after a batch while it runs."""
+    _the_pacer().add(batch)
+    try:
+        yield
+    finally:
+        _the_pacer().remove(batch)
+        batch.close()
+
+
+def claiming(call: Callable[[], Claim]) -> Claim:
+    """A claim, repeated for half a minute when the record cannot be reached."""
+    return persistently(call, patience=_CLAIM_PATIENCE)
+
+
+def run_members(
+    deployment: Deployment,
+    run_id: str,
+    indices: Sequence[int],
+    *,
+    owner: str,
+    worker: str,
+    limit: int | None = None,
+    listener: Callable[[GroupSpec], MemberListener | None] | None = None,
+) -> int:
+    """Claim members, run those that are granted, in order, and report them; returns how many were granted.
+
+    Args:
+        deployment: Where the record is.
+        run_id: Their run.
+        indices: The members that a message named.
+        owner: Unique per delivery of the message.
+        worker: The name of this worker.
+        limit: Members to claim at most.
+        listener: Makes what is told about each member.
+    """
+    record = deployment.record
+    claim = claiming(lambda: record.claim(run_id, indices, owner, limit=limit))
+    if claim.spec is None or not claim.granted:
+        return 0
+    batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
+    count = 0
+    with pacing(batch):
+        while claim.granted:
+            count += len(claim.granted)
+            batch.run(claim.granted)
+            left = claim.left
+            if not left or limit is not None:
+                break
+            claim = claiming(lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
+    return count

@@ -1,0 +1,161 @@
+"""The one place that builds Celery applications.
+
+`app` serves `celery -A graflow_celery …`. Everything else asks `app_for(settings)`, so that a process may talk to several
+deployments. Building an application connects to nothing, and its configuration is read at first use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from celery import Celery
+
+from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.exceptions import ConfigError
+from graflow.utils.redis_utils import Secret, redis_url
+from graflow_celery.settings import Settings, celeryconfig
+
+RUN_TASK: Final = "graflow.run"
+FINISH_TASK: Final = "graflow.finish"
+ENTRY_TASK: Final = "graflow.entry"
+
+# What every application of ours is configured with; `celeryconfig.py` may override any of it.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    # Nothing but JSON is ever decoded, whoever can write to the broker.
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "event_serializer": "json",
+    # Outcomes are written to the group record, once; Celery keeps none.
+    "task_ignore_result": True,
+    # A message is acknowledged when it starts: the record, not the broker, recovers what is lost.
+    "task_acks_late": False,
+    "task_reject_on_worker_lost": False,
+    # One message in hand per slot: what a busy worker holds, an idle one cannot take.
+    "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_connection_retry_on_startup": True,
+    # Events of a task reach monitors under the name of the member's own task.
+    "task_send_sent_event": False,
+    "worker_hijack_root_logger": True,
+    # Members are many and small: one line of log for each is noise at INFO.
+    "worker_redirect_stdouts": False,
+    "enable_utc": True,
+    "task_create_missing_queues": True,
+}
+_REFUSED_SCHEMES: Final = ("redis+cluster", "rediscluster")
+
+
+def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]:
+    """The Celery configuration that follows from settings.
+
+    Args:
+        settings: Where broker and record are, and under which names.
+        results: Whether to name the Redis of record as result backend, which chords need.
+    """
+    record = redis_url(settings.connection, for_celery=True).reveal()
+    broker = Secret(settings.broker_url).reveal() if settings.broker_url else record
+    scheme = urlsplit(broker).scheme
+    if scheme in _REFUSED_SCHEMES:
+        raise ConfigError("A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ")
+    made: dict[str, Any] = {
+        **DEFAULTS,
+        "broker_url": broker,
+        "task_default_queue": settings.queue_name,
+        "result_backend": record if results else "disabled://",
+        "result_backend_transport_options": {"global_keyprefix": f"{settings.key_prefix}:celery:"},
+        "result_expires": settings.result_ttl,
+        "event_queue_prefix": f"{settings.key_prefix}.events",
+        "event_exchange": f"{settings.key_prefix}.events",
+        "control_exchange": f"{settings.key_prefix}.control",
+    }
+    if scheme in {"redis", "rediss", "redis+socket", "sentinel"}:
+        # Two prefixes on one server also have their queues and remote control apart.
+        options: dict[str, Any] = {"global_keyprefix": f"{settings.key_prefix}:broker:"}
+        if scheme == "redis":
+            made["broker_transport"] = "graflow_celery.transport:Transport"
+        made["broker_transport_options"] = options
+    elif scheme.startswith("amqp"):
+        made["task_default_queue_type"] = "quorum"
+        made["worker_detect_quorum_queues"] = True
+    return made
+
+
+class GraflowCelery(Celery):  # type: ignore[misc]
+    """A Celery application of one deployment.
+
+    Attributes:
+        given_settings: The settings it was built for; None for those of the environment.
+        registry: Where its workers look tasks up.
+    """
+
+    given_settings: Settings | None = None
+    registry: TaskResolverRegistry = default_registry()
+
+    @property
+    def graflow_settings(self) -> Settings:
+        """Where the record and the broker of this application are."""
+        return self.given_settings or Settings.load()
+
+
+def build_app(settings: Settings | None = None, *, results: bool = True) -> GraflowCelery:
+    """A Celery application for settings; those of `celeryconfig.py` and the environment when None."""
+    made = GraflowCelery("graflow", set_as_current=False)
+    made.given_settings = settings
+    if settings is None:
+        made.add_defaults(lambda: configuration(Settings.load()))
+    else:
+        made.add_defaults(lambda: configuration(settings, results=results))
+    module = celeryconfig()
+    if module is not None:
+        overrides = _without_ours(module) if settings is not None else module
+        made.config_from_object(overrides)
+    return made
+
+
+def _without_ours(module: ModuleType) -> dict[str, Any]:
+    """The Celery settings of `celeryconfig.py` that given settings do not decide."""
+    decided = {"broker_url", "broker_transport", "broker_transport_options", "result_backend", "task_default_queue"}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.islower()
+        and not name.startswith(("_", "graflow_"))
+        and name not in decided
+        and not isinstance(value, ModuleType)
+    }
+
+
+_apps: dict[tuple[str, bool], GraflowCelery] = {}
+_building = threading.Lock()
+
+
+def app_for(settings: Settings, *, results: bool = False) -> GraflowCelery:
+    """The application of this process for settings, made at first use.
+
+    A sending application has no result backend unless asked (`results`), because Celery would otherwise subscribe to
+    every message of a group that it sends.
+    """
+    key = (settings.identity(), results)
+    with _building:
+        found = _apps.get(key)
+        if found is None:
+            found = _apps[key] = build_app(settings, results=results)
+        return found
+
+
+def _forget() -> None:
+    global _building  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
+    _building = threading.Lock()
+    _apps.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+app = build_app()

@@ -1,0 +1,166 @@
+"""`RedisCoordinator`: the members of a workflow's group run on Celery workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from graflow.coordination.coordinator import TaskCoordinator
+from graflow.core.branch import Branch
+from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.exceptions import GraflowError, GroupConflictError
+from graflow.utils.redis_utils import CONNECTION_KEYS
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.envelope import Shared, pack_outcome
+from graflow_celery.execution import running_member, state_of
+from graflow_celery.group_channel import GroupChannel, as_shared_fields, reaches_context
+from graflow_celery.outcomes import branch_outcome, group_timeout, timed_out
+from graflow_celery.record import GroupState, MemberState, StoredOutcome
+from graflow_celery.settings import check_keys
+from graflow_celery.submission import Submission, open_and_publish, prepare
+from graflow_celery.waiting import Waiter, preset
+
+_log = logging.getLogger(__name__)
+_TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
+
+
+def create_coordinator(config: Mapping[str, Any]) -> RedisCoordinator:
+    """The factory behind the entry point `redis` of `graflow.coordinators`; unknown keys of `config` are ignored."""
+    return RedisCoordinator(config, strict=False)
+
+
+create_coordinator.check_config = check_keys  # type: ignore[attr-defined]
+
+
+class RedisCoordinator(TaskCoordinator):
+    """Runs the members of a group on Celery workers and brings back what they did.
+
+    Args:
+        backend_config: Settings; those of the environment and `celeryconfig.py` where it says nothing.
+        strict: Whether unknown settings are refused.
+    """
+
+    def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
+        self._deployment = deployment_of(_on_a_worker(dict(backend_config or {})), strict=strict)
+
+    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        run = execution_context.open_group(group_id, tasks)
+        if run.pending():
+            _RemoteGroup(self._deployment, run, policy).finish()
+        run.close(policy)
+
+
+def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Inside a member the worker's own servers are meant, unless the group names others."""
+    around = running_member.get()
+    if around is None:
+        return config
+    settings = around.deployment.settings
+    own = settings.model_dump(exclude_unset=True, exclude={"connection", "timeout", "max_in_flight", "batch_size"})
+    if not config.keys() & CONNECTION_KEYS:
+        own.update(settings.connection)
+    return {**own, **config}
+
+
+class _RemoteGroup:
+    """One execution of one group on workers."""
+
+    def __init__(self, deployment: Deployment, run: Any, policy: GroupExecutionPolicy) -> None:
+        self._deployment = deployment
+        self._run = run
+        self._policy = policy
+        self._branches: list[Branch] = [run.branch(index) for index in range(len(run.members))]
+        self._channel = GroupChannel(deployment, run.context, run.run_key, self._branches)
+        self._channel.plan_gaps()
+
+    def finish(self) -> None:
+        """Have every pending member run, and hand its outcome to the run as it comes.
+
+        Raises:
+            GroupTimeoutError: When the time of the group is over; open members are cancelled.
+        """
+        submission = self._open()
+        run_id = submission.spec.run_id
+        helping = running_member.get() is not None
+        waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping)
+        try:
+            for stored in waiter.until(None):
+                self._hand_over(stored, submission)
+                if self._run.canceled:
+                    self._deployment.record.cancel(run_id, "a member cancelled the workflow")
+                    break
+        except KeyboardInterrupt:
+            self._deployment.record.cancel(run_id, "interrupted")
+            raise
+        self._channel.take_back()
+        if timed_out(waiter.seen):
+            raise group_timeout(self._run.group_id, submission.spec.timeout, waiter.seen, submission.spec.n)
+
+    def _hand_over(self, outcomes: Sequence[StoredOutcome], submission: Submission) -> None:
+        members, limit = self._run.members, submission.spec.timeout
+        for stored in outcomes:
+            if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
+                self._run.record(stored.index, branch_outcome(stored, members[stored.index].task_id, limit))
+
+    def _open(self) -> Submission:
+        """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor."""
+        record = self._deployment.record
+        for number in range(_TRIES):
+            run_id = self._run.run_key if number == 0 else f"{self._run.run_key}~{number}"
+            submission = self._prepare(run_id)
+            pending = self._run.pending()
+            try:
+                opened = open_and_publish(self._deployment, submission, pending, before_publishing=self._channel.fill)
+            except GroupConflictError:
+                # The key is this group's alone: its envelopes came out differently in another process.
+                opened = None
+            if opened is not None and opened.created:
+                preset(self._deployment, run_id, self._finished())
+                return submission
+            state = record.status(run_id).state if opened is None else opened.state
+            if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
+                return submission
+            self._keep_successes(run_id, submission)
+        raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
+
+    def _keep_successes(self, run_id: str, submission: Submission) -> None:
+        """What succeeded in a try that failed does not run again in the next one."""
+        good = [
+            outcome for outcome in self._deployment.record.outcomes(run_id) if outcome.state == MemberState.SUCCEEDED
+        ]
+        self._hand_over(good, submission)
+
+    def _finished(self) -> list[StoredOutcome]:
+        """Members that had ended before this process took the group up."""
+        finished = self._run._finished
+        return [
+            StoredOutcome(index, state_of(outcome), 1, "", time.time(), late=False, payload=pack_outcome(outcome))
+            for index, outcome in sorted(finished.items())
+        ]
+
+    def _prepare(self, run_id: str) -> Submission:
+        run, context = self._run, self._run.context
+        inside = {task_id for branch in self._branches for task_id in branch.tasks}
+        may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
+        outside = tuple(node for node in context.graph.nodes if node not in inside) if may_jump else ()
+        shared = Shared(
+            group_id=run.group_id,
+            graph=context.workflow_name or "",
+            session_id=context.session_id,
+            trace_id=context.trace_id,
+            outside=outside,
+            max_steps=max(context.max_steps - context.steps, 0),
+            max_cycles=context.cycle_controller.default_max_cycles,
+            max_retries=context.retry_controller.default_max_retries,
+            **as_shared_fields(self._channel),
+        )
+        return prepare(
+            self._deployment,
+            run_id=run_id,
+            group_id=run.group_id,
+            branches=self._branches,
+            shared=shared,
+            policy=self._policy,
+        )

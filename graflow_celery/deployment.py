@@ -1,0 +1,156 @@
+"""One deployment as this process sees it: its settings, its record, its queue, its keys, its tasks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
+from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.signing import SigningKeys
+from graflow.utils.redis_utils import connection_of, shared_client
+from graflow_celery.queue import RedisTaskQueue
+from graflow_celery.record import GroupRecord, WorkerInfo, check_server
+from graflow_celery.settings import Settings
+
+_CONNECT_SECONDS: Final = 1.5
+_WORKERS_KNOWN_FOR: Final = 0.5
+WORKER_TTL: Final = 15.0  # seconds without a beat after which a worker process is not counted any more
+
+
+class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
+    """The Redis of record does not answer, or refuses us."""
+
+
+class Deployment:
+    """What is needed to open, run and read groups.
+
+    Args:
+        settings: Where and under which names.
+        registry: Where tasks become envelopes and back.
+    """
+
+    def __init__(self, settings: Settings, registry: TaskResolverRegistry | None = None) -> None:
+        self.settings = settings
+        self.registry = registry or default_registry()
+        self.keys: SigningKeys | None = settings.keys
+        connection = dict(settings.connection)
+        connection.setdefault("socket_connect_timeout", _CONNECT_SECONDS)
+        self._connection = connection
+        self.client: redis.Redis = shared_client(connection, decode_responses=False)
+        self.record = GroupRecord(self.client, settings.key_prefix)
+        self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
+        self._is_checked = False
+        self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])
+
+    def resolver(self, resolver_id: str = "default") -> TaskResolver:
+        """The resolver with that id, signing and verifying with the keys of this deployment."""
+        found = self.registry.get(resolver_id)
+        return found if self.keys is None else found.with_keys(self.keys)
+
+    def holds(self, config: Mapping[str, Any]) -> bool:
+        """Whether a configuration names the Redis of record."""
+        return connection_of(config) == connection_of(self.settings.connection)
+
+    def check(self) -> None:
+        """Make sure, once, that the Redis of record answers and can hold the record.
+
+        Raises:
+            RecordUnreachableError: When it does not answer within about 1.5 s, or refuses us.
+            ConfigError: When it cannot hold the record.
+        """
+        if self._is_checked:
+            return
+        connection = self.client.connection_pool.make_connection()
+        # The pool's own retries would take several seconds to find out that nobody is there.
+        connection.retry = Retry(NoBackoff(), 0)
+        with self.errors():
+            try:
+                connection.connect()
+            finally:
+                connection.disconnect()
+            check_server(self.client)
+        self._is_checked = True
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors of the Redis client as ours, with the server's name and without secrets."""
+        try:
+            yield
+        except redis.exceptions.AuthenticationError as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} refuses the username or password"
+            ) from _without_text(error)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} does not answer ({type(error).__name__}); "
+                "is the server running, and is backend_config['url'] or GRAFLOW_REDIS_URL right?"
+            ) from _without_text(error)
+        except redis.exceptions.NoPermissionError as error:
+            raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
+
+    def workers(self) -> list[WorkerInfo]:
+        """Live worker processes that consume the queue of the members, looked up at most twice a second."""
+        looked, found = self._seen_workers
+        if time.monotonic() - looked > _WORKERS_KNOWN_FOR:
+            found = [
+                worker
+                for worker in self.record.live_workers(WORKER_TTL)
+                if self.settings.queue_name in worker.info.get("queues", ())
+            ]
+            self._seen_workers = (time.monotonic(), found)
+        return found
+
+    def slots(self) -> int:
+        """Members that the live workers can run at once; a guess when none is known yet."""
+        return sum(int(worker.info.get("slots", 1)) for worker in self.workers()) or (os.cpu_count() or 1)
+
+
+def _without_text(error: BaseException) -> BaseException:
+    """The same kind of error without its text, which may repeat a URL with a password."""
+    try:
+        return type(error)()
+    except TypeError:
+        return ConnectionError()
+
+
+_deployments: dict[str, Deployment] = {}
+_lock = threading.Lock()
+
+
+def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
+    """The deployment that a `backend_config` names; one per process and set of settings.
+
+    Raises:
+        ConfigError: For unknown keys and values that do not fit.
+    """
+    settings = Settings.load(config, strict=strict)
+    key = f"{settings.identity()}|{settings.keys!r}"
+    with _lock:
+        found = _deployments.get(key)
+        if found is None:
+            found = _deployments[key] = Deployment(settings)
+    if found.settings != settings:
+        # Another timeout or batch size over the same servers: share what is connected.
+        twin = object.__new__(Deployment)
+        twin.__dict__.update(found.__dict__)
+        twin.settings = settings
+        return twin
+    return found
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
+    _lock = threading.Lock()
+    _deployments.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,272 @@
+"""One member on a worker: from its packed envelope to its packed outcome."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from graflow.channels.base import Channel
+from graflow.channels.branch import BranchChannel
+from graflow.channels.memory_channel import MemoryChannel
+from graflow.channels.redis_channel import RedisChannel
+from graflow.codec import from_jsonable
+from graflow.core.arguments import RESULT_SUFFIX, free_parameters
+from graflow.core.branch import BranchOutcome
+from graflow.core.engine import WorkflowEngine
+from graflow.core.remote import run_branch
+from graflow.exceptions import GraflowError, PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
+from graflow_celery.deployment import Deployment
+from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
+from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+
+_log = logging.getLogger(__name__)
+_SHARED_KEPT: Final = 256 * 1024 * 1024  # bytes of shared payloads that a process keeps
+
+
+class WorkerMember:
+    """What a member on a worker may ask about its own execution.
+
+    Attributes:
+        run_id: The run of its group.
+        index: Its place in the group.
+        attempt: 1 for the first execution.
+    """
+
+    def __init__(self, deployment: Deployment, lease: Lease, is_cancelled: Callable[[], bool]) -> None:
+        self.run_id = lease.run_id
+        self.index = lease.index
+        self.attempt = lease.attempt
+        self._deployment = deployment
+        self._lease = lease
+        self._is_cancelled = is_cancelled
+
+    def is_cancelled(self) -> bool:
+        return self._is_cancelled()
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell whoever waits how far this member is."""
+        told = json.dumps({"done": done, "total": total, "message": message})
+        self._deployment.record.progress(self._lease, told.encode())
+
+
+class ChannelWithGaps(RedisChannel):
+    """The channel that the members of a group share, some of whose values could not be sent."""
+
+    def __init__(self, name: str, gaps: Mapping[str, str], client: Any) -> None:
+        super().__init__(name, client)
+        self._gaps = dict(gaps)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self._gaps and not super().exists(key):
+            raise PayloadError(f"Channel key '{key}' could not be sent to the worker: {self._gaps[key]}")
+        return super().get(key, default)
+
+    def exists(self, key: str) -> bool:
+        return key in self._gaps or super().exists(key)
+
+
+class SharedPayloads:
+    """What members have in common, kept by content hash so that a process reads it once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[Shared, int]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, deployment: Deployment, run_id: str, name: str) -> Shared:
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name][0]
+        content = deployment.record.shared(run_id, [name]).get(name)
+        if content is None:
+            raise PayloadError("What the members of the group share is not in its record")
+        shared = Shared.unpack(name, content)
+        with self._lock:
+            self._kept[name] = (shared, len(content))
+            self._size += len(content)
+            while self._size > _SHARED_KEPT and len(self._kept) > 1:
+                _, (_, size) = self._kept.popitem(last=False)
+                self._size -= size
+        return shared
+
+
+_shared_payloads = SharedPayloads()
+
+
+@dataclass(frozen=True)
+class RunningMember:
+    """The member that the current thread runs on a worker."""
+
+    run_id: str
+    index: int
+    deployment: Deployment
+
+
+running_member: ContextVar[RunningMember | None] = ContextVar("graflow_running_member", default=None)
+
+
+class MemberRunner:
+    """Runs members of one group run, one at a time.
+
+    Args:
+        deployment: Where record and keys are.
+        spec: The group.
+        worker: The name of this worker, for messages.
+    """
+
+    def __init__(self, deployment: Deployment, spec: GroupSpec, worker: str) -> None:
+        self._deployment = deployment
+        self._spec = spec
+        self._worker = worker
+        self._engine = WorkflowEngine()
+        self._channels: dict[str, Channel] = {}
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult:
+        """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
+        lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
+        try:
+            outcome = self._outcome(granted, lease, is_cancelled)
+            state = state_of(outcome)
+            payload = pack_outcome(outcome)
+        except (GraflowError, SoftTimeLimitExceeded) as error:
+            if isinstance(error, SoftTimeLimitExceeded):
+                state, error = MemberState.TIMED_OUT, TaskTimeoutError(f"{granted.index}", 0.0)
+            else:
+                state = MemberState.FAILED
+            _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
+            payload = pack_failure(error, time.time())
+        finally:
+            running_member.reset(around)
+        return MemberResult(granted.index, granted.attempt, state, payload)
+
+    def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
+        spec, deployment = self._spec, self._deployment
+        envelope = Envelope.unpack(
+            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
+        )
+        shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
+        tasks = self._tasks(envelope)
+        limit = (spec.options.get("own", {}).get(str(granted.index)) or spec.options.get("common", {})).get(
+            "soft_time_limit"
+        )
+        outcome = run_branch(
+            tasks[envelope.task_id],
+            tasks,
+            [(source, target) for source, target in envelope.edges],
+            channel=self._channel(envelope.shared, shared),
+            session_id=shared.session_id or spec.run_id,
+            trace_id=shared.trace_id or spec.run_id,
+            group_id=spec.group_id,
+            outside=shared.outside,
+            cycle_counts=envelope.cycle_counts,
+            max_steps=shared.max_steps,
+            default_max_cycles=shared.max_cycles,
+            default_max_retries=shared.max_retries,
+            config={},
+            info=WorkerMember(deployment, lease, is_cancelled),
+            engine=self._engine,
+        )
+        if isinstance(outcome.error, SoftTimeLimitExceeded):
+            outcome.error = TaskTimeoutError(envelope.task_id, float(limit or 0.0))
+            outcome.results = [
+                (name, outcome.error if isinstance(value, SoftTimeLimitExceeded) else value)
+                for name, value in outcome.results
+            ]
+        return outcome
+
+    def _tasks(self, envelope: Envelope) -> dict[str, Any]:
+        """The tasks of the branch, resolved; failures name the worker."""
+        found: dict[str, Any] = {}
+        try:
+            for data in envelope.tasks:
+                resolver = self._deployment.resolver(str(data.get("resolver_id", "default")))
+                task = resolver.resolve(data, bound_to=envelope.binding)
+                found[task.task_id] = task
+        except (TaskResolutionError, SignatureError) as error:
+            raise TaskResolutionError(
+                f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}", error
+            ) from error
+        if envelope.task_id not in found:
+            raise TaskResolutionError(f"The envelope of '{envelope.task_id}' does not hold that task")
+        return found
+
+    def _channel(self, name: str, shared: Shared) -> Channel:
+        """What the members see as their parent's channel."""
+        channel = self._channels.get(name)
+        if channel is None:
+            if shared.channel:
+                channel = self._with_overlay(
+                    ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.client), shared.overlay
+                )
+            else:
+                channel = MemoryChannel(shared.session_id or self._spec.run_id)
+                for key, value in shared.seeds.items():
+                    channel.set(key, from_jsonable(value))
+            self._channels[name] = channel
+        return channel
+
+    @staticmethod
+    def _with_overlay(channel: Channel, overlay: Mapping[str, Any]) -> Channel:
+        """The channel as the member sees it whose group this is: with what it wrote and has not published."""
+        if not overlay:
+            return channel
+        view = BranchChannel(channel)
+        for key, kept in overlay.items():
+            if kept is None:
+                view.delete(key)
+            else:
+                view.set(key, from_jsonable(kept[0]), ttl=kept[1])
+        return view
+
+    def run_continuation(self, granted: GrantedMember, values: list[Any]) -> MemberResult:
+        """Run the continuation with the list of the members' values."""
+        spec, deployment = self._spec, self._deployment
+        try:
+            envelope = Envelope.unpack(
+                granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
+            )
+            task = self._tasks(envelope)[envelope.task_id]
+            shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
+            channel = MemoryChannel(spec.run_id)
+            channel.set(spec.group_id + RESULT_SUFFIX, values)
+            lease = Lease(spec.run_id, granted.index, granted.attempt, "")
+            free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
+            taken = {free[0]: values} if free else {}
+            bound = task.instance(task.task_id, {**task._bound_kwargs, **taken})
+            outcome = run_branch(
+                bound,
+                {},
+                [],
+                channel=channel,
+                session_id=shared.session_id or spec.run_id,
+                trace_id=shared.trace_id or spec.run_id,
+                group_id=spec.group_id,
+                info=WorkerMember(deployment, lease, lambda: False),
+                engine=self._engine,
+            )
+            return MemberResult(granted.index, granted.attempt, state_of(outcome), pack_outcome(outcome))
+        except GraflowError as error:
+            payload = pack_failure(error, time.time())
+            return MemberResult(granted.index, granted.attempt, MemberState.FAILED, payload)
+
+
+def state_of(outcome: BranchOutcome) -> MemberState:
+    if outcome.canceled:
+        return MemberState.FAILED
+    if outcome.success:
+        return MemberState.SUCCEEDED
+    return MemberState.TIMED_OUT if isinstance(outcome.error, TaskTimeoutError) else MemberState.FAILED

@@ -1,0 +1,201 @@
+"""The channel of a group whose members run elsewhere.
+
+Members that cannot reach the channel get the values that their parameters take from it. Where a member can, all of them
+share a Redis channel: the parent's own when it is one, else one of this run, filled from the parent's channel and taken
+back into it when the group has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from graflow.channels.base import Channel
+from graflow.channels.branch import BranchChannel
+from graflow.channels.redis_channel import RedisChannel
+from graflow.codec import to_jsonable
+from graflow.core.arguments import RESULT_SUFFIX, keyword_parameters
+from graflow.core.branch import Branch
+from graflow.core.executable import Task
+from graflow.core.graph import is_group
+from graflow.core.wrapper import TaskWrapper
+from graflow.exceptions import PayloadError
+from graflow_celery.deployment import Deployment
+
+_ABSENT: Final = object()
+
+
+def reaches_context(task: Any) -> bool:
+    """Whether a task can do more with its run than take arguments and return a value."""
+    if is_group(task):
+        return any(reaches_context(member) for member in task.tasks)
+    if isinstance(task, TaskWrapper):
+        return task.inject_context or task.handler_type != "direct"
+    return type(task) is not Task
+
+
+class GroupChannel:
+    """How the members of one group see the channel of the context that the group runs in.
+
+    Args:
+        deployment: Where run-scoped channels live.
+        context: The context of the group.
+        run_key: Names a run-scoped channel.
+        branches: What the members drag along.
+    """
+
+    def __init__(self, deployment: Deployment, context: Any, run_key: str, branches: Iterable[Branch]) -> None:
+        self._deployment = deployment
+        self._context = context
+        self._parent: Channel = context.channel
+        self._own: RedisChannel | None = None
+        self._filled: dict[str, Any] = {}
+        self.name = ""
+        self.overlay: dict[str, Any] = {}
+        self.unsendable: dict[str, str] = {}
+        self.seeds: dict[str, Any] = {}
+        tasks = [task for branch in branches for task in branch.tasks.values()]
+        if any(reaches_context(task) for task in tasks):
+            self._share(run_key)
+        else:
+            self.seeds = self._values_for(tasks)
+
+    # -- members that only take arguments --------------------------------------------------------------------------
+
+    def _values_for(self, tasks: Iterable[Any]) -> dict[str, Any]:
+        """What the channel holds under the names of the parameters, in typed JSON."""
+        wanted: dict[str, Any] = {}
+        for task in _wrappers_in(tasks):
+            for name in keyword_parameters(task.func):
+                if name not in task._bound_kwargs:
+                    wanted.setdefault(name, task)
+        found: dict[str, Any] = {}
+        for name, task in wanted.items():
+            for key in (name + RESULT_SUFFIX, name):
+                value = self._parent.get(key, _ABSENT)
+                if value is _ABSENT or (isinstance(value, BaseException) and not self._context.has_completed(name)):
+                    continue
+                try:
+                    found[key] = to_jsonable(value, where=f"the value of channel key '{key}'")
+                except TypeError as error:
+                    raise PayloadError(
+                        f"Task '{task.task_id}' takes argument '{name}' from the channel: {error}", error
+                    ) from error
+                break
+        return found
+
+    # -- members that share a channel ------------------------------------------------------------------------------
+
+    def _share(self, run_key: str) -> None:
+        layers, root = [], self._parent
+        while isinstance(root, BranchChannel):
+            layers.append(root)
+            root = root._parent
+        if isinstance(root, RedisChannel) and self._is_ours(root):
+            self.name = root.name
+            self.unsendable = dict(getattr(root, "_gaps", {}))
+            for layer in reversed(layers):
+                self._lay_over(layer)
+        else:
+            self.name = run_key
+            self._own = RedisChannel(run_key, self._deployment.client)
+
+    def _is_ours(self, channel: RedisChannel) -> bool:
+        """Whether a Redis channel lives where the workers of this deployment look."""
+        if getattr(channel, "_gaps", None) is not None:
+            return True
+        return self._deployment.holds(self._context.config)
+
+    def _lay_over(self, layer: BranchChannel) -> None:
+        for write in layer.writes():
+            if write.deleted:
+                self.overlay[write.key] = None
+                continue
+            try:
+                self.overlay[write.key] = [to_jsonable(write.value, where=f"channel key '{write.key}'"), write.ttl]
+            except TypeError as error:
+                self.unsendable[write.key] = str(error)
+
+    def fill(self) -> None:
+        """Write the parent's values to the channel of this run, once, before any member can run."""
+        if self._own is None:
+            return
+        for key in self._parent.keys():
+            value = self._parent.get(key, _ABSENT)
+            if value is _ABSENT:
+                continue
+            try:
+                self._own.set(key, value)
+                self._filled[key] = value
+            except TypeError as error:
+                self.unsendable[key] = str(error)
+        self._own.expire(self._deployment.settings.result_ttl)
+
+    def plan_gaps(self) -> None:
+        """Find out what cannot be sent before the members' envelopes say so."""
+        if self._own is None:
+            return
+        for key in self._parent.keys():
+            try:
+                to_jsonable(self._parent.get(key), where=f"channel key '{key}'")
+            except TypeError as error:
+                self.unsendable[key] = str(error)
+
+    def take_back(self) -> None:
+        """Do to the parent's channel what the members did to the shared one, then drop the shared one."""
+        if self._own is None:
+            return
+        present = set(self._own.keys())
+        for key in present:
+            _apply_change(self._parent, key, self._filled.get(key, _ABSENT), self._own.get(key))
+        self._own.clear()
+
+    def discard(self) -> None:
+        """Let the channel of this run expire soon; others may still write to it."""
+        if self._own is not None:
+            self._own.expire(self._deployment.settings.result_ttl)
+
+
+def _apply_change(parent: Channel, key: str, before: Any, after: Any) -> None:
+    """Repeat a change as the operation it was, so that what others did to the parent meanwhile is kept."""
+    if before is not _ABSENT and type(before) is type(after) and before == after:
+        return
+    old = [] if before is _ABSENT else before
+    if isinstance(after, list) and isinstance(old, list) and len(after) >= len(old):
+        grown = len(after) - len(old)
+        if after[: len(old)] == old:
+            for value in after[len(old) :]:
+                parent.append(key, value)
+            return
+        if after[grown:] == old:
+            for value in reversed(after[:grown]):
+                parent.prepend(key, value)
+            return
+    number = 0 if before is _ABSENT else before
+    if _is_number(after) and _is_number(number):
+        parent.atomic_add(key, after - number)
+        return
+    parent.set(key, after)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrappers_in(tasks: Iterable[Any]) -> Iterable[TaskWrapper]:
+    """Every task with parameters, members of groups included."""
+    for task in tasks:
+        if is_group(task):
+            yield from _wrappers_in(task.tasks)
+        elif isinstance(task, TaskWrapper) and task.resolve_keyword_args:
+            yield task
+
+
+def as_shared_fields(channel: GroupChannel) -> Mapping[str, Any]:
+    """The part of what members share that is about the channel."""
+    return {
+        "channel": channel.name,
+        "unsendable": channel.unsendable,
+        "overlay": channel.overlay,
+        "seeds": channel.seeds,
+    }

@@ -1,0 +1,307 @@
+"""`submit`, `attach` and what they return: a handle on a group that runs on Celery workers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from graflow.core.branch import Branch, BranchOutcome
+from graflow.core.executable import Executable, leftmost_of
+from graflow.core.graph import is_group
+from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy, resolve_group_policy
+from graflow.exceptions import GroupNotFoundError, GroupTimeoutError, PayloadError
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.envelope import Shared, task_id_in
+from graflow_celery.execution import running_member
+from graflow_celery.outcomes import MemberOutcome, branch_outcome, group_timeout, judge, member_outcome, timed_out
+from graflow_celery.record import GroupHeader, GroupSpec, GroupStatus, MemberState, StoredOutcome
+from graflow_celery.submission import Submission, open_and_publish, prepare
+from graflow_celery.waiting import Waiter
+
+
+class GroupHandle:
+    """A group that was submitted, from this process or another one.
+
+    Attributes:
+        run_id: What `attach` takes; any process may.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        spec: GroupSpec,
+        *,
+        policy: GroupExecutionPolicy | None = None,
+        task_ids: Sequence[str] | None = None,
+        submission: Submission | None = None,
+    ) -> None:
+        self.run_id = spec.run_id
+        self.group_id = spec.group_id
+        self._deployment = deployment
+        self._spec = spec
+        self._n = spec.n
+        self._policy = policy or _policy_of(spec)
+        self._task_ids = list(task_ids) if task_ids is not None else None
+        self._lock = threading.Lock()
+        self._waiter = Waiter(deployment, self.run_id, self._n, submission, helping=running_member.get() is not None)
+
+    @cached_property
+    def _header(self) -> GroupHeader:
+        return self._deployment.record.header(self.run_id)
+
+    def __repr__(self) -> str:
+        return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._n} members)"
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """Values in member order, None at failed places of a tolerant policy.
+
+        Args:
+            timeout: Seconds to wait; the group goes on after it.
+
+        Raises:
+            ParallelGroupError: When the policy refuses the results.
+            GroupTimeoutError: (a `TimeoutError`) when the wait, or the time of the group itself, is over.
+        """
+        stored = self._wait(timeout)
+        outcomes = self._branch_outcomes(stored)
+        if timed_out(stored):
+            raise group_timeout(self.group_id, self._spec.timeout, stored, self._n)
+        judge(self.group_id, self._ids(), outcomes, self._policy)
+        return [outcomes[index].value for index in range(self._n)]
+
+    def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
+        """Every member's outcome in member order; raises for no member's failure."""
+        stored, ids = self._wait(timeout), self._ids()
+        return [member_outcome(stored[index], ids[index], self._header) for index in range(self._n)]
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
+        """Outcomes as they are recorded, those that are there already first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ids = self._ids()
+        with self._lock:
+            known = [outcome for index, outcome in self._waiter.seen.items() if index < self._n]
+        for outcome in known:
+            yield member_outcome(outcome, ids[outcome.index], self._header)
+        told = {outcome.index for outcome in known}
+        while len(told) < self._n:
+            with self._lock:
+                self._advance(deadline)
+                fresh = [
+                    outcome for index, outcome in self._waiter.seen.items() if index < self._n and index not in told
+                ]
+            for outcome in fresh:
+                told.add(outcome.index)
+                yield member_outcome(outcome, ids[outcome.index], self._header)
+
+    def _advance(self, deadline: float | None) -> None:
+        """Read at least one more outcome, unless another reader of this handle was faster."""
+        if next(self._waiter.until(deadline), None) is None and not self._waiter.is_complete:
+            self._give_up()
+
+    def _wait(self, timeout: float | None) -> Mapping[int, StoredOutcome]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            for _ in self._waiter.until(deadline):
+                pass
+            if not self._waiter.is_complete:
+                self._give_up()
+            return {index: outcome for index, outcome in self._waiter.seen.items() if index < self._n}
+
+    def _give_up(self) -> None:
+        done = len(self._waiter.seen)
+        raise GroupTimeoutError(
+            f"Group '{self.group_id}' has not ended yet: {done} of {self._n} members have. It goes on running; "
+            f"graflow_celery.attach('{self.run_id}') continues waiting for it",
+            self.group_id,
+            done,
+            self._n,
+        )
+
+    def _branch_outcomes(self, stored: Mapping[int, StoredOutcome]) -> dict[int, BranchOutcome]:
+        ids, limit = self._ids(), self._spec.timeout
+        return {index: branch_outcome(stored[index], ids[index], limit) for index in range(self._n)}
+
+    def _ids(self) -> list[str]:
+        """The members' ids, looked up in the record where they do not follow from the group's."""
+        if self._task_ids is None:
+            if self._spec.meta.get("regular"):
+                self._task_ids = [f"{self.group_id}[{index}]" for index in range(self._n)]
+            else:
+                found = self._deployment.record.envelopes(self.run_id, range(self._n))
+                self._task_ids = [
+                    f"{self.group_id}[{index}]" if envelope is None else task_id_in(envelope)
+                    for index, envelope in enumerate(found)
+                ]
+        return self._task_ids
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return asyncio.to_thread(self.results).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
+        outcomes = self.as_completed()
+        while True:
+            outcome = await asyncio.to_thread(next, outcomes, None)
+            if outcome is None:
+                return
+            yield outcome
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def status(self) -> GroupStatus:
+        """Members counted by where they are."""
+        with self._deployment.errors():
+            return self._deployment.record.status(self.run_id)
+
+    def cancel(self, reason: str = "cancelled by its handle") -> bool:
+        """Record every open member as CANCELLED, here and in groups that members opened; False when all had ended."""
+        with self._deployment.errors():
+            return bool(self._deployment.record.cancel(self.run_id, reason))
+
+    def continuation(self) -> ContinuationHandle:
+        """A handle of one, for the task that was given as `then`.
+
+        Raises:
+            ValueError: When the group was submitted without one.
+        """
+        if not self._spec.continuation:
+            raise ValueError(f"Group '{self.group_id}' was submitted without then=")
+        return ContinuationHandle(self._deployment, self._spec)
+
+
+class ContinuationHandle:
+    """The continuation of a group, as a handle of one member."""
+
+    def __init__(self, deployment: Deployment, spec: GroupSpec) -> None:
+        self.run_id = spec.run_id
+        self.group_id = spec.group_id
+        self._index = spec.n
+        self._task_id = str(spec.meta.get("then_id", "continuation"))
+        self._waiter = Waiter(deployment, self.run_id, self._index)
+        self._deployment = deployment
+        self._lock = threading.Lock()
+
+    def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
+        """Its outcome, in a list of one."""
+        stored = self._stored(timeout)
+        return [member_outcome(stored, self._task_id, self._deployment.record.header(self.run_id))]
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """Its value, in a list of one.
+
+        Raises:
+            ParallelGroupError: When it failed, or did not run because the group failed.
+            GroupTimeoutError: When the wait is over.
+        """
+        outcome = branch_outcome(self._stored(timeout), self._task_id, None)
+        judge(self.group_id, [self._task_id], {0: outcome}, StrictGroupPolicy())
+        return [outcome.value]
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
+        yield from self.outcomes(timeout)
+
+    def status(self) -> GroupStatus:
+        """The counts of its group."""
+        return self._deployment.record.status(self.run_id)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return asyncio.to_thread(self.results).__await__()
+
+    def _stored(self, timeout: float | None) -> StoredOutcome:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            for _ in self._waiter.until(deadline, wanted=self._index):
+                pass
+            found = self._waiter.seen.get(self._index)
+        if found is None:
+            raise GroupTimeoutError(
+                f"The continuation '{self._task_id}' of run '{self.run_id}' has not ended yet", self.group_id, 0, 1
+            )
+        return found
+
+
+def submit(
+    group: Executable | Sequence[Executable],
+    backend_config: Mapping[str, Any] | None = None,
+    policy: Any = None,
+    run_id: str | None = None,
+    then: Any = None,
+) -> GroupHandle:
+    """Send a group to Celery workers and return at once.
+
+    Args:
+        group: A `ParallelGroup`, or a sequence of tasks; needs no workflow.
+        backend_config: Laid over what `with_execution` said.
+        policy: A policy in any of its forms; what `with_execution` said, else strict.
+        run_id: An id of your own; the same id with the same members attaches to that run.
+        then: A task that receives the list of values on a worker.
+
+    Raises:
+        ConfigError: For unknown settings, naming the nearest known one.
+        TaskResolutionError: When a task cannot be sent.
+        PayloadError: When an argument cannot be sent.
+        RecordUnreachableError: When the Redis of record does not answer or refuses us.
+    """
+    members, execution, group_id = _members_of(group)
+    deployment = deployment_of({**execution.get("backend_config", {}), **(backend_config or {})})
+    chosen = resolve_group_policy(policy if policy is not None else execution.get("policy", "strict"))
+    task_ids = [member.task_id for member in members]
+    chosen.validate(task_ids)
+    run = run_id or uuid.uuid4().hex
+    submission = prepare(
+        deployment,
+        run_id=run,
+        group_id=group_id,
+        branches=[Branch(member, index, {member.task_id: member}, [], {}) for index, member in enumerate(members)],
+        shared=Shared(group_id=group_id, session_id=run, trace_id=run),
+        policy=chosen,
+        then=then,
+    )
+    open_and_publish(deployment, submission)
+    return GroupHandle(deployment, submission.spec, policy=chosen, task_ids=task_ids, submission=submission)
+
+
+def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> GroupHandle:
+    """A handle on a run that was submitted before, by any process.
+
+    Raises:
+        GroupNotFoundError: When there is no such run, or its record has expired.
+    """
+    deployment = deployment_of(backend_config)
+    deployment.check()
+    header = deployment.record.header(run_id)
+    if not (header.published or header.state.is_final):
+        # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
+        deployment.record.hurry(run_id)
+    return GroupHandle(deployment, header.spec)
+
+
+def _members_of(group: Any) -> tuple[list[Any], dict[str, Any], str]:
+    """Members, execution settings and id of what was given to `submit`."""
+    if is_group(group):
+        return list(group.tasks), dict(group._execution_config), group.task_id
+    if isinstance(group, Executable):
+        return [leftmost_of(group)], {}, group.task_id
+    members = [leftmost_of(task) for task in group]
+    ids = [member.task_id for member in members]
+    if len(set(ids)) != len(ids):
+        twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
+        raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
+    return members, {}, "submitted"
+
+
+def _policy_of(spec: GroupSpec) -> GroupExecutionPolicy:
+    """The policy that the record names; one of the submitter's own making stayed there, so strict stands in."""
+    policy = spec.policy
+    if isinstance(policy, Mapping) and policy.get("type") == "__custom__":
+        return StrictGroupPolicy()
+    return resolve_group_policy(policy)
+
+
+__all__ = ["ContinuationHandle", "GroupHandle", "GroupNotFoundError", "MemberState", "attach", "submit"]

@@ -1,0 +1,80 @@
+"""What Flower and `celery events` see of members that share a message: one task each, under its own name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.signatures import shadow_of
+
+_log = logging.getLogger(__name__)
+_SHOWN: Final = 200  # characters of an error
+
+
+class MemberEvents:
+    """Sends Celery's task events for each member of a batch, in bundles.
+
+    Args:
+        app: The worker's application.
+        spec: The group.
+        request: The Celery request of the batch.
+    """
+
+    def __init__(self, app: Celery, spec: GroupSpec, request: Any) -> None:
+        self._app = app
+        self._spec = spec
+        self._request = request
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+
+    def _id(self, index: int) -> str:
+        return f"{self._request.id}-{index}"
+
+    def started(self, index: int) -> None:
+        now = time.time()
+        self._add(
+            "task-received",
+            index,
+            timestamp=now,
+            name=shadow_of(self._spec, index),
+            args=f"(run_id={self._spec.run_id!r}, index={index})",
+            kwargs="{}",
+            retries=0,
+            eta=None,
+            expires=None,
+            root_id=self._request.root_id,
+            parent_id=self._request.id,
+        )
+        self._add("task-started", index, timestamp=now)
+
+    def finished(self, result: MemberResult, seconds: float) -> None:
+        if result.state is MemberState.SUCCEEDED:
+            self._add("task-succeeded", result.index, timestamp=time.time(), result="", runtime=seconds)
+        else:
+            text = result.state.value
+            self._add("task-failed", result.index, timestamp=time.time(), exception=text[:_SHOWN], traceback="")
+
+    def _add(self, kind: str, index: int, **fields: Any) -> None:
+        self._waiting.append((kind, {"uuid": self._id(index), **fields}))
+
+    def flush(self) -> None:
+        """Send what has been collected; a monitor is never worth a member, so failures are only logged."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            with (
+                self._app.connection_for_write() as connection,
+                self._app.events.Dispatcher(connection, hostname=self._request.hostname) as dispatcher,
+            ):
+                dispatcher.buffer_group = frozenset({"task"})
+                dispatcher.buffer_limit = len(waiting) + 1
+                for kind, fields in waiting:
+                    dispatcher.send(kind, **fields)
+                dispatcher.flush(errors=False)
+        except (KombuError, OperationalError, OSError) as error:
+            _log.debug("Events of %s members were not sent: %s", len(waiting), error)

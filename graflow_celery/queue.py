@@ -1,0 +1,323 @@
+"""`RedisTaskQueue`: the one place that publishes messages and takes them back, with Celery and kombu.
+
+A group's members go out as hints (which run, which indices); their envelopes lie in the group record. A task on its own
+goes out with its envelope in the message. No execution context is needed on either side.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from queue import Empty
+from typing import Any
+
+from celery import chord, group
+from kombu.exceptions import ContentDisallowed, DecodeError, KombuError, OperationalError
+from kombu.message import Message
+from kombu.simple import SimpleQueue
+
+from graflow.codec import SerializedTask
+from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
+from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
+from graflow.utils.redis_utils import normalize_redis_config
+from graflow_celery.celery_app import ENTRY_TASK, GraflowCelery, app_for
+from graflow_celery.envelope import VERSION
+from graflow_celery.record import GroupSpec
+from graflow_celery.settings import Settings
+from graflow_celery.signatures import batches, finish_signature, run_signature, travels_alone
+
+
+class RedisTaskQueue(TaskQueue):
+    """Work for Celery workers.
+
+    Args:
+        redis_client: A live client, turned into parameters and not kept.
+        key_prefix: Namespace of queues.
+        backend_config: Settings, of which `queue`, `broker_url` and the connection count here.
+        resolver_registry: Where tasks become envelopes and back; the process-wide one when None.
+        default_resolver_id: The resolver of specs that name none.
+    """
+
+    def __init__(
+        self,
+        redis_client: Any = None,
+        key_prefix: str = "graflow",
+        *,
+        backend_config: Mapping[str, Any] | Settings | None = None,
+        resolver_registry: TaskResolverRegistry | None = None,
+        default_resolver_id: str = "default",
+    ) -> None:
+        super().__init__()
+        if not isinstance(backend_config, Settings):
+            given = dict(backend_config or {})
+            if redis_client is not None:
+                given.update(normalize_redis_config({"redis_client": redis_client}))
+            given.setdefault("key_prefix", key_prefix)
+            backend_config = Settings.load(given)
+        self.settings: Settings = backend_config
+        self.registry = resolver_registry or default_registry()
+        self.default_resolver_id = default_resolver_id
+        self._simple: Any = None
+        self._connection: Any = None
+
+    @property
+    def key_prefix(self) -> str:
+        return self.settings.key_prefix
+
+    @property
+    def app(self) -> GraflowCelery:
+        return app_for(self.settings)
+
+    # -- members of groups -----------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        spec: GroupSpec,
+        indices: Sequence[int],
+        *,
+        slots: int = 1,
+        weights: Sequence[int] | None = None,
+        singly: bool = False,
+        then: bool = False,
+    ) -> int:
+        """Send members of an opened group as one Celery group of batches; returns the number of messages.
+
+        Args:
+            spec: The group as its record holds it.
+            indices: The members to send, ascending.
+            slots: Members that the workers can run at once.
+            weights: Bytes of each member's envelope by index.
+            singly: Whether each member gets a message of its own.
+            then: Whether to send a Celery chord whose body runs the group's continuation.
+
+        Raises:
+            GraflowRuntimeError: When the broker cannot be reached.
+        """
+        if not indices:
+            return 0
+        alone = list(indices) if singly else [index for index in indices if travels_alone(spec, index)]
+        if len(alone) == len(indices):
+            parts = [[index] for index in alone]
+        else:
+            apart = set(alone)
+            together = [index for index in indices if index not in apart]
+            size = spec.options.get("batch_size", "auto")
+            parts = [*batches(together, slots=slots, size=size, weights=weights), *([index] for index in alone)]
+            parts.sort(key=lambda part: part[0])
+        app = app_for(self.settings, results=True) if then else self.app
+        signatures = [run_signature(app, spec, part) for part in parts]
+        with self._broker_errors(), app.producer_or_acquire() as producer:
+            if then:
+                chord(signatures, finish_signature(app, spec), app=app).apply_async(producer=producer)
+            else:
+                group(signatures, app=app).apply_async(producer=producer, add_to_parent=False)
+        return len(parts)
+
+    def publish_continuation(self, spec: GroupSpec) -> None:
+        """Send the continuation of a group whose members are all recorded; twice is harmless."""
+        with self._broker_errors(), self.app.producer_or_acquire() as producer:
+            finish_signature(self.app, spec).apply_async(producer=producer)
+
+    # -- tasks on their own ----------------------------------------------------------------------------------------
+
+    def enqueue(self, spec: TaskSpec) -> bool:
+        """Send one task with its envelope.
+
+        Raises:
+            TaskResolutionError: When the task can be sent neither by reference nor by value.
+            GraflowRuntimeError: When the broker cannot be reached.
+        """
+        return self.enqueue_many([spec]) == 1
+
+    def enqueue_many(self, specs: Iterable[TaskSpec]) -> int:
+        """Send several tasks; nothing is sent unless all of them can be."""
+        bodies = [self.body_of(spec) for spec in specs]
+        with self._broker_errors(), self.app.producer_or_acquire() as producer:
+            for body in bodies:
+                self.app.send_task(
+                    ENTRY_TASK,
+                    kwargs=body,
+                    queue=self.settings.queue_name,
+                    producer=producer,
+                    ignore_result=True,
+                    shadow=body["task_id"].partition("[")[0],
+                    argsrepr=f"(task_id={body['task_id']!r}, run_id={body['run_id']!r}, index={body['index']})",
+                    kwargsrepr="{}",
+                )
+                self.count("enqueued")
+        return len(bodies)
+
+    def body_of(self, spec: TaskSpec, *, run_id: str | None = None, index: int = 0) -> dict[str, Any]:
+        """The message body of a task on its own, as plain JSON data."""
+        resolver_id = spec.resolver_id or self.default_resolver_id
+        run = run_id or uuid.uuid4().hex
+        envelope = spec.serialized_task
+        if envelope is None:
+            resolver = self._resolver(resolver_id)
+            bound_to = (run, str(index))
+            if spec.strategy == "reference":
+                envelope = resolver.serialize_best(spec.executable, bound_to=bound_to)
+            else:
+                envelope = resolver.serialize(spec.executable, spec.strategy, bound_to=bound_to)
+        return {
+            "version": VERSION,
+            "run_id": run,
+            "index": index,
+            "task_id": spec.task_id,
+            "status": spec.status.value,
+            "created_at": spec.created_at,
+            "strategy": envelope.strategy,
+            "resolver_id": envelope.resolver_id,
+            "serialized_task": {"strategy": envelope.strategy, "payload": dict(envelope.payload)},
+            "group_id": spec.group_id,
+            "trace_id": spec.trace_id,
+        }
+
+    def spec_of(self, body: Mapping[str, Any]) -> TaskSpec:
+        """The entry that a message body stands for, its task resolved.
+
+        Raises:
+            TaskResolutionError: For an unknown version, a malformed body, an unknown reference, a signature that does
+                not hold.
+        """
+        if body.get("version") != VERSION:
+            raise TaskResolutionError(
+                f"Message version {body.get('version')!r} is unknown; this process reads version {VERSION}"
+            )
+        inner, run_id, index = body.get("serialized_task"), body.get("run_id"), body.get("index")
+        if not isinstance(inner, Mapping) or not isinstance(run_id, str) or not isinstance(index, int):
+            raise TaskResolutionError("A message must hold 'run_id', 'index' and 'serialized_task'")
+        envelope = SerializedTask.from_dict({"version": 1, "resolver_id": body.get("resolver_id", "default"), **inner})
+        task = self._resolver(envelope.resolver_id).resolve(envelope, bound_to=(run_id, str(index)))
+        return TaskSpec(
+            task,
+            status=TaskStatus.RUNNING,
+            created_at=float(body.get("created_at") or 0.0),
+            group_id=body.get("group_id"),
+            trace_id=body.get("trace_id"),
+            resolver_id=envelope.resolver_id,
+            strategy=envelope.strategy,
+        )
+
+    def _resolver(self, resolver_id: str) -> Any:
+        resolver = self.registry.get(resolver_id)
+        keys = self.settings.keys
+        return resolver if keys is None else resolver.with_keys(keys)
+
+    def dequeue(self, timeout: float | None = 0.0) -> TaskSpec | None:
+        """Take one task back: verified, resolved, and acknowledged when that succeeded.
+
+        Messages for members of groups are left for workers.
+
+        Args:
+            timeout: Seconds to wait for one; None waits without end.
+
+        Raises:
+            TaskResolutionError: For a message that cannot be used; it is taken off the queue.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left: list[Message] = []
+        with self._broker_errors():
+            try:
+                message = self._next_entry(deadline, left)
+                return None if message is None else self._accepted(message)
+            finally:
+                for hint in left:
+                    hint.requeue()
+
+    def _next_entry(self, deadline: float | None, left: list[Message]) -> Message | None:
+        """The next message that is a task on its own; others are put into `left`."""
+        source = self._source()
+        while True:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            try:
+                if remaining is not None and remaining <= 0:
+                    message = source.get(block=False)
+                else:
+                    message = source.get(block=True, timeout=remaining)
+            except Empty:
+                return None
+            if message.headers.get("task") == ENTRY_TASK:
+                return message
+            left.append(message)
+
+    def _accepted(self, message: Message) -> TaskSpec:
+        try:
+            spec = self.spec_of(_body_in(message))
+        except (TaskResolutionError, PayloadError) as error:
+            message.reject()
+            self.count("refused")
+            raise TaskResolutionError(f"A message of queue '{self.settings.queue_name}' is refused: {error}") from error
+        message.ack()
+        self.count("dequeued")
+        return spec
+
+    def _source(self) -> SimpleQueue:
+        if self._simple is None:
+            self._connection = self.app.connection_for_read()
+            queue = self.app.amqp.queues[self.settings.queue_name]
+            self._simple = SimpleQueue(self._connection, queue, accept=["json"])
+            self._simple.consumer.qos(prefetch_count=0)
+        return self._simple
+
+    def size(self) -> int:
+        """Messages that wait in the queue, those for members of groups included."""
+        return queue_length(self.app, self.settings.queue_name)
+
+    def is_empty(self) -> bool:
+        return self.size() == 0
+
+    def cleanup(self) -> None:
+        """Take every waiting message off the queue and close the connection that `dequeue` holds."""
+        with self._broker_errors(), self.app.connection_for_write() as connection:
+            bound = self.app.amqp.queues[self.settings.queue_name](connection.default_channel)
+            bound.declare()
+            bound.purge()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection that `dequeue` holds."""
+        if self._simple is not None:
+            self._simple.close()
+            self._connection.release()
+            self._simple = self._connection = None
+
+    @contextmanager
+    def _broker_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (KombuError, OperationalError, OSError) as error:
+            where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
+            raise GraflowRuntimeError(
+                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {type(error).__name__}"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_simple": None, "_connection": None}
+
+
+def queue_length(app: GraflowCelery, name: str) -> int:
+    """Messages that wait in a queue; one that does not exist is empty."""
+    with app.connection_for_write() as connection, closing(connection.channel()) as channel:
+        try:
+            return int(app.amqp.queues[name](channel).queue_declare(passive=True).message_count)
+        except connection.channel_errors:
+            return 0
+
+
+def _body_in(message: Message) -> Mapping[str, Any]:
+    """The keyword arguments of a Celery message.
+
+    Raises:
+        PayloadError: When the message is no JSON or not in Celery's form.
+    """
+    try:
+        _args, kwargs, _embed = message.decode()
+    except (ContentDisallowed, DecodeError, ValueError, TypeError) as error:
+        raise PayloadError(f"not a Celery message in JSON: {type(error).__name__}") from error
+    if not isinstance(kwargs, Mapping):
+        raise PayloadError("its arguments are no JSON object")
+    return kwargs

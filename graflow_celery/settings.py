@@ -1,0 +1,200 @@
+"""Every setting of fan-out over Celery: its name, its default, and the places it may come from.
+
+A setting is looked for in `backend_config`, then in the environment (`GRAFLOW_<NAME>`), then in `celeryconfig.py`
+(`graflow_<name>`), then the default holds. The connection is taken as a whole from the first place that names one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graflow.exceptions import ConfigError
+from graflow.signing import SigningKeys
+from graflow.utils.redis_utils import (
+    CONNECTION_KEYS,
+    Secret,
+    connection_of,
+    describe_server,
+    normalize_redis_config,
+    redis_url,
+)
+
+MEMBER_LIMIT: Final = 100_000
+_CELERYCONFIG: Final = "celeryconfig"
+
+
+class Settings(BaseModel):
+    """The `backend_config` of a group, a queue, a worker or a handle, checked and completed.
+
+    Attributes:
+        connection: The Redis of record, as the connection keys that were given.
+        broker_url: Any Celery broker; the Redis of record when None.
+        key_prefix: Namespace of keys and queues.
+        queue: Celery queue of the members; the key prefix when None.
+        timeout: Seconds for a whole group; None for no limit.
+        batch_size: Members per message.
+        max_attempts: Executions of a member whose worker was lost; 1 means at most once.
+        lease: Seconds without a heartbeat after which a worker counts as lost.
+        max_in_flight: Members of one group running at once; None for no limit.
+        worker_wait: Seconds without any worker after which the waiter warns.
+        on_no_worker: Whether the waiter goes on waiting then, or ends with an error.
+        result_ttl: Seconds that outcomes are kept after the end.
+        thread_count: Threads of the threading backend.
+        sweep_interval: Seconds between looks for lost members.
+        signing_key: `key id:base64` pairs; the first signs, all verify.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    connection: dict[str, Any] = Field(default_factory=dict, repr=False)
+    broker_url: Any = Field(default=None, repr=False)
+    key_prefix: str = Field(default="graflow", min_length=1, pattern=r"^[^\s{}*?\[\]\\]+$")
+    queue: str | None = Field(default=None, min_length=1)
+    timeout: float | None = Field(default=None, gt=0)
+    batch_size: int | Literal["auto"] = "auto"
+    max_attempts: int = Field(default=4, ge=1)
+    lease: float = Field(default=30.0, gt=0)
+    max_in_flight: int | None = Field(default=None, ge=1)
+    worker_wait: float = Field(default=10.0, ge=0)
+    on_no_worker: Literal["warn", "error"] = "warn"
+    result_ttl: float = Field(default=86400.0, gt=0)
+    thread_count: int | None = Field(default=None, ge=1)
+    sweep_interval: float = Field(default=1.0, gt=0)
+    signing_key: Any = Field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any] | Settings | None = None, *, strict: bool = True) -> Self | Settings:
+        """Settings from a `backend_config` laid over the environment and `celeryconfig.py`.
+
+        Args:
+            config: The given settings; a `Settings` is returned as it is.
+            strict: Whether unknown keys are refused; a context's `config` may hold anything.
+
+        Raises:
+            ConfigError: For an unknown key (naming the nearest known one) or a value that does not fit.
+        """
+        if isinstance(config, Settings):
+            return config
+        given = normalize_redis_config(dict(config or {}))
+        if strict:
+            check_keys(given)
+        merged: dict[str, Any] = {}
+        for found in (_from_celeryconfig(), _from_environment(), given):
+            source = normalize_redis_config(found)
+            own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
+            connection = {name: source[name] for name in CONNECTION_KEYS if source.get(name) is not None}
+            if connection.keys() & _SERVER_KEYS:
+                merged["connection"] = connection
+            elif connection:
+                merged["connection"] = {**merged.get("connection", {}), **connection}
+            merged.update(own)
+        if merged.get("signing_key") is not None:
+            merged["signing_key"] = Secret(merged["signing_key"], "GRAFLOW_SIGNING_KEY")
+        try:
+            return cls(**merged)
+        except ValidationError as error:
+            raise ConfigError(_explain(error), error) from None
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue or self.key_prefix
+
+    @property
+    def redis_url(self) -> Secret:
+        """URL of the Redis of record, with its secrets."""
+        return redis_url(self.connection)
+
+    @property
+    def server(self) -> str:
+        """The Redis of record in words, without secrets."""
+        return describe_server(self.connection)
+
+    @property
+    def keys(self) -> SigningKeys | None:
+        """The signing keys: those given, else those of the environment."""
+        if self.signing_key is not None:
+            return SigningKeys.parse(_plain(self.signing_key))
+        return SigningKeys.from_environment()
+
+    def identity(self) -> str:
+        """What tells two brokers or records apart, as a key for caches within this process."""
+        parts = {name: str(_plain(value)) for name, value in connection_of(self.connection).items()}
+        return json.dumps([parts, str(_plain(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+
+
+OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
+_SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path"})
+_KNOWN: Final = frozenset({*OWN_KEYS, *CONNECTION_KEYS, "redis_client"})
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """Refuse keys that mean nothing.
+
+    Raises:
+        ConfigError: Naming the unknown key and the nearest known one.
+    """
+    for key in config:
+        if key not in _KNOWN:
+            near = difflib.get_close_matches(str(key), sorted(_KNOWN), n=1, cutoff=0.0)
+            raise ConfigError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
+
+
+def _plain(value: Any) -> Any:
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"backend_config[{'.'.join(map(str, first['loc']))!r}]: {first['msg']}"
+
+
+def _from_environment() -> dict[str, Any]:
+    """`GRAFLOW_<NAME>` of every own setting, and `GRAFLOW_REDIS_URL`."""
+    found: dict[str, Any] = {}
+    for name in OWN_KEYS - {"signing_key"}:
+        text = os.environ.get(f"GRAFLOW_{name.upper()}")
+        if text:
+            found[name] = text if name != "batch_size" or not text.isdigit() else int(text)
+    url = os.environ.get("GRAFLOW_REDIS_URL")
+    if url:
+        found["url"] = url
+    return found
+
+
+def _from_celeryconfig() -> dict[str, Any]:
+    """`graflow_<name>` of every setting and connection key in `celeryconfig.py`, where there is one."""
+    module = celeryconfig()
+    if module is None:
+        return {}
+    names = (*OWN_KEYS, *CONNECTION_KEYS)
+    found = {name: getattr(module, f"graflow_{name}", None) for name in names}
+    found["url"] = found.get("url") or getattr(module, "graflow_redis_url", None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@lru_cache(maxsize=1)
+def celeryconfig() -> ModuleType | None:
+    """The module `celeryconfig`, when there is one on the path or in the working directory."""
+    here = str(Path.cwd())
+    added = here not in sys.path and (Path(here) / f"{_CELERYCONFIG}.py").is_file()
+    if added:
+        sys.path.insert(0, here)
+    try:
+        if importlib.util.find_spec(_CELERYCONFIG) is None:
+            return None
+        return importlib.import_module(_CELERYCONFIG)
+    finally:
+        if added:
+            sys.path.remove(here)

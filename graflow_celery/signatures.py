@@ -1,0 +1,115 @@
+"""From members to Celery signatures: which members share a message, and what the message says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from celery import Celery, Signature
+
+from graflow_celery.celery_app import FINISH_TASK, RUN_TASK
+from graflow_celery.envelope import INLINE_LIMIT, VERSION
+from graflow_celery.record import GroupSpec
+
+BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
+LARGEST: Final = 1000  # members per message
+OWN_MESSAGE: Final = frozenset({"queue", "priority", "time_limit", "soft_time_limit"})
+
+
+def batches(
+    indices: Sequence[int], *, slots: int, size: int | str = "auto", weights: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Members that travel together, in member order.
+
+    Args:
+        indices: The members to send.
+        slots: Members that the workers can run at once.
+        size: Members per message; `"auto"` keeps every slot busy several times over, and sends each member alone when
+            there are no more members than slots.
+        weights: Bytes of each member's envelope by index; a message stands for about 1 MiB of them at most.
+    """
+    slots = max(slots, 1)
+    if size == "auto":
+        wanted = 1 if len(indices) <= slots else -(-len(indices) // (slots * BUSY))
+        most = min(wanted, LARGEST)
+    else:
+        most = int(size)
+    if weights is None:
+        return [list(indices[start : start + most]) for start in range(0, len(indices), most)]
+    made: list[list[int]] = []
+    room = 0
+    for index in indices:
+        if not made or len(made[-1]) >= most or room < weights[index]:
+            made.append([])
+            room = INLINE_LIMIT
+        made[-1].append(index)
+        room -= weights[index]
+    return made
+
+
+def ranges_of(indices: Iterable[int]) -> list[list[int]]:
+    """Ascending indices as inclusive ranges: `0, 1, 2, 5` is `[[0, 2], [5, 5]]`."""
+    made: list[list[int]] = []
+    for index in indices:
+        if made and index == made[-1][1] + 1:
+            made[-1][1] = index
+        else:
+            made.append([index, index])
+    return made
+
+
+def indices_of(ranges: Iterable[Sequence[int]]) -> list[int]:
+    return [index for first, last in ranges for index in range(first, last + 1)]
+
+
+def member_options(spec: GroupSpec, index: int) -> Mapping[str, Any]:
+    """The Celery options of one member: its own over those of all."""
+    own: Mapping[str, Any] = spec.options.get("own", {}).get(str(index), {})
+    return {**spec.options.get("common", {}), **own}
+
+
+def travels_alone(spec: GroupSpec, index: int) -> bool:
+    return bool(OWN_MESSAGE & member_options(spec, index).keys())
+
+
+def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signature:
+    """The message that asks a worker to claim and run these members: a hint, which the record has to confirm."""
+    hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
+    options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
+    name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
+    shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
+    return app.signature(
+        RUN_TASK,
+        kwargs=hint,
+        app=app,
+        queue=options.get("queue") or spec.queue,
+        priority=options.get("priority"),
+        time_limit=options.get("time_limit"),
+        soft_time_limit=options.get("soft_time_limit"),
+        ignore_result=True,
+        shadow=name if len(indices) == 1 else f"{name} (batch)",
+        argsrepr=f"(run_id={spec.run_id!r}, {shown})",
+        kwargsrepr="{}",
+    )
+
+
+def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
+    """The message that asks a worker to run the continuation of a group."""
+    return app.signature(
+        FINISH_TASK,
+        kwargs={"version": VERSION, "run_id": spec.run_id},
+        app=app,
+        immutable=True,
+        queue=spec.queue,
+        ignore_result=True,
+        shadow=str(spec.meta.get("then", FINISH_TASK)),
+        argsrepr=f"(run_id={spec.run_id!r}, continuation)",
+        kwargsrepr="{}",
+    )
+
+
+def shadow_of(spec: GroupSpec, index: int | None = None) -> str:
+    """The name under which monitors show a member: workflow and task, without ids, since it becomes a metric's label."""
+    names: Mapping[str, str] = spec.meta.get("names", {})
+    name = names.get(str(index)) if index is not None else None
+    return name or str(spec.meta.get("name") or spec.group_id)

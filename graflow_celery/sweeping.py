@@ -1,0 +1,35 @@
+"""Looking for what was lost: any process may do it, and the record sees to it that only one finds each member."""
+
+from __future__ import annotations
+
+import logging
+
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import Republish
+
+_log = logging.getLogger(__name__)
+
+
+def sweep(deployment: Deployment) -> int:
+    """Look once and publish what is due; returns how many groups had something due.
+
+    Raises:
+        redis.exceptions.RedisError: When the record cannot be reached.
+        GraflowRuntimeError: When the broker cannot be reached; the members come up again at a later look.
+    """
+    found = deployment.record.sweep(interval=deployment.settings.sweep_interval)
+    for again in found:
+        publish_again(deployment, again)
+    return len(found)
+
+
+def publish_again(deployment: Deployment, again: Republish) -> None:
+    """Publish what a sweep found: lost members one by one, so that one that kills workers takes no other along."""
+    queue, slots = deployment.queue, deployment.slots()
+    if again.lost:
+        _log.warning("Run %s: the workers of members %s were lost; they run again", again.run_id, again.lost)
+        queue.publish(again.spec, sorted(again.lost), slots=slots, singly=True)
+    if again.waiting:
+        queue.publish(again.spec, sorted(again.waiting), slots=slots)
+    if again.continuation:
+        queue.publish_continuation(again.spec)

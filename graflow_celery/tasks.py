@@ -1,0 +1,163 @@
+"""The Celery tasks: run members of a group, run a continuation, run a task on its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import Task
+from celery.worker.request import Request
+
+from graflow.exceptions import GraflowRuntimeError, TaskTimeoutError
+from graflow_celery.batch import persistently, run_members
+from graflow_celery.celery_app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
+from graflow_celery.continuation import run_continuation
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.envelope import VERSION, pack_failure
+from graflow_celery.monitoring import MemberEvents
+from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.signatures import indices_of, member_options
+from graflow_celery.sweeping import publish_again
+
+_log = logging.getLogger(__name__)
+
+
+def deployment_for(of: GraflowCelery) -> Deployment:
+    """The deployment of an application's workers, with their own registry."""
+    pid, found = getattr(of, "_deployment", (0, None))
+    if found is None or pid != os.getpid():
+        found = deployment_of(of.graflow_settings)
+        if found.registry is not of.registry:
+            found = Deployment(found.settings, of.registry)
+        of._deployment = (os.getpid(), found)
+    deployment: Deployment = found
+    return deployment
+
+
+class MemberRequest(Request):  # type: ignore[misc]
+    """A message with members in the worker's main process, which outlives the child that runs them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Each delivery is an owner of its own, so that a doubled message is never granted what the first one runs.
+        self.graflow_owner = f"{self.hostname or socket.gethostname()}:{uuid.uuid4().hex[:12]}"
+        eventer = self._eventer
+        self._request_dict["graflow_owner"] = self.graflow_owner
+        self._request_dict["graflow_events"] = bool(eventer and eventer.enabled)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = getattr(exc_info, "exception", None)
+        error = getattr(error, "exc", error)
+        if isinstance(error, WorkerLostError):
+            self._give_up(lost=True)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._give_up(lost=False, limit=timeout)
+
+    def _give_up(self, *, lost: bool, limit: float = 0.0) -> None:
+        """The child is gone: have its members run again, or record that the time of one is over."""
+        if self.name != RUN_TASK:
+            return
+        try:
+            deployment = deployment_for(self.app)
+            hint = self.kwargs
+            if lost:
+                deployment.record.lose(hint["run_id"], self.graflow_owner, indices_of(hint["ranges"]))
+                for again in deployment.record.sweep():
+                    publish_again(deployment, again)
+            else:
+                _record_timeout(deployment, hint["run_id"], indices_of(hint["ranges"]), self.graflow_owner, limit)
+        except Exception:
+            # Whatever goes wrong here is repaired by the lease; the worker's main loop must live on.
+            _log.exception("The members of a lost child are left to their lease")
+
+
+def _record_timeout(deployment: Deployment, run_id: str, indices: list[int], owner: str, limit: float) -> None:
+    """The first member that the child had not reported ran out of time; the others go to other slots."""
+    record = deployment.record
+    held = record.claim(run_id, indices, owner, envelopes=False)
+    if held.spec is None or not held.granted:
+        return
+    first, *others = held.granted
+    error = TaskTimeoutError(f"{held.spec.group_id}[{first.index}]", limit)
+    # Redis time stands in the record; the time in the payload is only shown.
+    result = MemberResult(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, 0.0))
+    done = persistently(lambda: record.complete(run_id, owner, [result]), patience=10.0)
+    again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
+    if again:
+        deployment.queue.publish(held.spec, again, slots=deployment.slots())
+    if done.continuation:
+        deployment.queue.publish_continuation(held.spec)
+
+
+class MemberTask(Task):  # type: ignore[misc]
+    abstract = True
+    Request = "graflow_celery.tasks:MemberRequest"
+    ignore_result = True
+    acks_late = False
+    typing = False
+
+
+def _check(version: Any) -> None:
+    if version != VERSION:
+        raise GraflowRuntimeError(f"Message version {version!r} is unknown; this worker reads version {VERSION}")
+
+
+def _run(self: Any, **hint: Any) -> None:
+    """Claim the members that a message names and run those that are granted."""
+    _check(hint.get("version"))
+    deployment = deployment_for(self.app)
+    request = self.request
+    worker = str(request.hostname or socket.gethostname())
+    owner = getattr(request, "graflow_owner", None) or f"{worker}:{uuid.uuid4().hex[:12]}"
+
+    def listener(spec: GroupSpec) -> MemberEvents | None:
+        if not getattr(request, "graflow_events", False):
+            return None
+        return MemberEvents(self.app, spec, request)
+
+    run_members(
+        deployment,
+        str(hint["run_id"]),
+        indices_of(hint["ranges"]),
+        owner=owner,
+        worker=worker,
+        listener=listener if _is_batch(hint) else None,
+    )
+
+
+def _is_batch(hint: dict[str, Any]) -> bool:
+    ranges = hint["ranges"]
+    return len(ranges) > 1 or ranges[0][0] != ranges[0][1]
+
+
+def _finish(self: Any, *_results: Any, **hint: Any) -> None:
+    """Run the continuation of a group, once."""
+    _check(hint.get("version"))
+    worker = str(self.request.hostname or socket.gethostname())
+    run_continuation(deployment_for(self.app), str(hint["run_id"]), worker)
+
+
+def _entry(self: Any, **body: Any) -> Any:
+    """Run a task that was queued on its own."""
+    deployment = deployment_for(self.app)
+    spec = deployment.queue.spec_of(body)
+    return repr(spec.executable.run())
+
+
+def install(into: GraflowCelery) -> None:
+    """Register the tasks with an application."""
+    into.task(name=RUN_TASK, bind=True, base=MemberTask)(_run)
+    into.task(name=FINISH_TASK, bind=True, base=MemberTask)(_finish)
+    into.task(name=ENTRY_TASK, bind=True, base=MemberTask)(_entry)
+
+
+install(app)
+__all__ = ["MemberRequest", "MemberTask", "TimeLimitExceeded", "deployment_for", "install", "member_options"]

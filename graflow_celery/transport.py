@@ -1,0 +1,31 @@
+"""kombu's Redis transport with one client per channel.
+
+The stock channel builds a new client object for every operation, which costs more than the operation itself on a fast
+network. The client is only a handle on the channel's connection pool, so one is enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+
+
+class KeptClientChannel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel that keeps its pooled client; clients of the event loop stay as they are."""
+
+    _kept: Any = None
+    _kept_pool: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        pool = self.pool
+        if self._kept is None or self._kept_pool is not pool:
+            self._kept = super()._create_client()
+            self._kept_pool = pool
+        return self._kept
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    Channel = KeptClientChannel

@@ -1,0 +1,205 @@
+"""Waiting for a group: outcomes as they are recorded, whatever happens to servers and workers meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import redis
+from kombu.exceptions import KombuError
+
+from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError, NoWorkerError
+from graflow_celery.batch import claiming, run_members
+from graflow_celery.deployment import Deployment, RecordUnreachableError
+from graflow_celery.queue import queue_length
+from graflow_celery.record import Batch, Cursor, MemberResult, StoredOutcome
+from graflow_celery.submission import Submission, open_and_publish
+from graflow_celery.sweeping import sweep
+
+_log = logging.getLogger(__name__)
+
+LONGEST_SLICE: Final = 2.0  # seconds of one blocking read, after which the record is looked at again in any case
+_PATIENCE: Final = 300.0  # seconds without an answer of the record after which waiting ends
+_HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
+_UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
+
+
+class Waiter:
+    """Reads the outcomes of one run.
+
+    Args:
+        deployment: Where the record is.
+        run_id: The run.
+        n: Members of the group; the continuation, when there is one, has this index.
+        submission: What was submitted, so that a record that is lost can be written again; None in other processes.
+        helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        run_id: str,
+        n: int,
+        submission: Submission | None = None,
+        *,
+        helping: bool = False,
+    ) -> None:
+        self.deployment = deployment
+        self.run_id = run_id
+        self.seen: dict[int, StoredOutcome] = {}
+        self._n = n
+        self._submission = submission
+        self._helping = helping
+        self._cursor = Cursor()
+        self._unclaimed: list[int] | None = None
+        now = time.monotonic()
+        self._answered = self._swept = self._worker_seen = now
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every member's outcome has been read."""
+        return len(self.seen) - (self._n in self.seen) >= self._n
+
+    def until(self, deadline: float | None, *, wanted: int | None = None) -> Iterator[list[StoredOutcome]]:
+        """Outcomes as they come, until all members' are there, or that of `wanted`, or the deadline is over.
+
+        Raises:
+            GroupNotFoundError: When there is no such run.
+            GroupLostError: When its record is gone and cannot be written again from here.
+            NoWorkerError: When no worker consumes the queue and the settings ask to end then.
+            RecordUnreachableError: When the record has not answered for five minutes.
+        """
+        while not (self.is_complete if wanted is None else wanted in self.seen):
+            block = self._slice(deadline)
+            if block is None:
+                return
+            batch = self._read(0.0 if self._may_help() else block)
+            if batch is None:
+                continue
+            fresh = [outcome for outcome in batch.outcomes if outcome.index not in self.seen]
+            self.seen.update((outcome.index, outcome) for outcome in fresh)
+            if fresh:
+                yield fresh
+                continue
+            if batch.closed and not batch.more:
+                return
+            if self._may_help() and self._help():
+                continue
+            self._unclaimed = []
+            self._look_around()
+
+    def _slice(self, deadline: float | None) -> float | None:
+        """Seconds to block next; None when the time is over."""
+        settings = self.deployment.settings
+        block = min(LONGEST_SLICE, settings.sweep_interval, max(settings.worker_wait, 0.1))
+        if deadline is None:
+            return block
+        left = deadline - time.monotonic()
+        return None if left <= 0 else min(block, left)
+
+    def _read(self, block: float) -> Batch | None:
+        try:
+            batch = self.deployment.record.read(self.run_id, self._cursor, block=block)
+        except _UNREACHABLE as error:
+            self._bear(error)
+            return None
+        except (GroupLostError, GroupNotFoundError) as error:
+            self._write_again(error)
+            return None
+        self._answered = time.monotonic()
+        self._cursor = batch.cursor
+        return batch
+
+    def _bear(self, error: BaseException) -> None:
+        """Wait a little for a record that does not answer, within bounds."""
+        silent = time.monotonic() - self._answered
+        server = self.deployment.settings.server
+        if silent > _PATIENCE:
+            raise RecordUnreachableError(
+                f"The Redis of record at {server} has not answered for {silent:.0f} s; the run '{self.run_id}' may go on: "
+                f"attach('{self.run_id}') continues waiting for it"
+            ) from None
+        _log.warning("The Redis of record at %s does not answer (%s); waiting", server, type(error).__name__)
+        time.sleep(0.2)
+
+    def _write_again(self, error: GraflowRuntimeError) -> None:
+        """Submit the group once more when its record was wiped out, with the outcomes that were read before it."""
+        if self._submission is None:
+            raise error
+        _log.warning("The record of run %s is gone; submitting it again", self.run_id)
+        missing = [index for index in range(self._n) if index not in self.seen]
+        try:
+            open_and_publish(self.deployment, self._submission, missing)
+            preset(self.deployment, self.run_id, list(self.seen.values()))
+        except _UNREACHABLE as unreachable:
+            self._bear(unreachable)
+        self._cursor = Cursor()
+
+    # -- while nothing comes ---------------------------------------------------------------------------------------
+
+    def _may_help(self) -> bool:
+        return self._helping and self._unclaimed != []
+
+    def _help(self) -> bool:
+        """Run the next unclaimed member here, so that this slot is not held for nothing; False when there is none."""
+        if self._unclaimed is None:
+            self._unclaimed = [index for index in range(self._n) if index not in self.seen]
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        while self._unclaimed:
+            offered = self._unclaimed[:_HELPED_AT_ONCE]
+            owner = f"{worker}:{uuid.uuid4().hex[:12]}"
+            ran = run_members(self.deployment, self.run_id, offered, owner=owner, worker=worker, limit=1)
+            if ran:
+                return True
+            del self._unclaimed[: len(offered)]
+        return False
+
+    def _look_around(self) -> None:
+        """Sweep, and see whether anybody works for this queue."""
+        now = time.monotonic()
+        settings = self.deployment.settings
+        try:
+            if now - self._swept >= settings.sweep_interval:
+                self._swept = now
+                sweep(self.deployment)
+                if self._helping and self.deployment.record.status(self.run_id).pending:
+                    self._unclaimed = None
+            if self._helping or self.deployment.workers():
+                self._worker_seen = now
+            elif now - self._worker_seen >= settings.worker_wait:
+                self._worker_seen = now
+                self._tell_no_worker()
+        except (*_UNREACHABLE, redis.exceptions.RedisError, KombuError) as error:
+            _log.warning("Run %s: %s", self.run_id, type(error).__name__)
+
+    def _tell_no_worker(self) -> None:
+        settings = self.deployment.settings
+        length = queue_length(self.deployment.queue.app, settings.queue_name)
+        message = (
+            f"No worker consumes queue '{settings.queue_name}' at {settings.server}, where {length} messages wait (run "
+            f"'{self.run_id}'). Start one: celery -A graflow_celery worker --graflow-import <your modules>"
+        )
+        if settings.queue_name != "graflow":
+            message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
+        if settings.on_no_worker == "error":
+            raise NoWorkerError(message, settings.queue_name, length)
+        _log.warning("%s", message)
+
+
+def preset(deployment: Deployment, run_id: str, outcomes: Sequence[StoredOutcome]) -> None:
+    """Enter outcomes that are known from elsewhere into an open record, so that their members do not run again."""
+    if not outcomes:
+        return
+    owner = f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
+    known = {outcome.index: outcome for outcome in outcomes}
+    claim = claiming(lambda: deployment.record.claim(run_id, sorted(known), owner, envelopes=False))
+    results = [
+        MemberResult(member.index, member.attempt, known[member.index].state, known[member.index].payload)
+        for member in claim.granted
+    ]
+    deployment.record.complete(run_id, owner, results)

@@ -1,0 +1,350 @@
+"""Workers: what `celery -A graflow_celery worker` does beyond Celery, and `TaskWorker`, which starts one from code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import redis
+from celery import bootsteps, signals
+from celery.worker import state
+from click import Option
+
+from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
+from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.utils.redis_utils import Secret, redis_url
+from graflow_celery.batch import set_stopping
+from graflow_celery.celery_app import GraflowCelery, app, build_app
+from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
+from graflow_celery.queue import RedisTaskQueue
+from graflow_celery.settings import Settings
+from graflow_celery.sweeping import sweep
+from graflow_celery.tasks import deployment_for, install
+
+_log = logging.getLogger(__name__)
+
+POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
+BEAT: Final = 2.0  # seconds between a worker's signs of life
+_PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
+_KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
+_START_SECONDS: Final = 30.0
+
+
+def parse_import(text: str) -> tuple[str, str]:
+    """`[resolver id=]module` as resolver id and module."""
+    resolver_id, separator, module = text.rpartition("=")
+    return (resolver_id if separator else "default", module)
+
+
+def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, str]]) -> None:
+    """Import modules and table their tasks.
+
+    Raises:
+        TaskResolutionError: When a module cannot be imported.
+    """
+    for resolver_id, module in imports:
+        if resolver_id not in registry.ids():
+            registry.register(resolver_id, TaskResolver())
+        registry.get(resolver_id).register_module(module)
+
+
+class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Tables tasks when the worker starts, then beats, sweeps and looks after the pool."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(
+        self, parent: Any, graflow_import: Sequence[str] = (), graflow_key_file: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(parent, **options)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        if graflow_key_file:
+            os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
+        of: GraflowCelery = parent.app
+        named = [*(of.conf.imports or ()), *(of.conf.include or ())]
+        imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
+        fill_registry(
+            of.registry, [(name, module) for name, module in imports if not module.startswith("graflow_celery")]
+        )
+
+    def start(self, parent: Any) -> None:
+        set_stopping(False)
+        deployment = deployment_for(parent.app)
+        self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
+        self._spawn("graflow-sweep", lambda: sweep(deployment), deployment.settings.sweep_interval)
+
+    def stop(self, parent: Any) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+        with suppress(redis.exceptions.RedisError, OSError):
+            deployment_for(parent.app).record.forget_worker(parent.hostname)
+
+    terminate = stop
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        maintain = getattr(parent.pool, "maintain_pool", None)
+        if maintain is not None:
+            # The death of a child is otherwise seen only after seconds.
+            hub.call_repeatedly(POOL_LOOK, maintain)
+
+    def _spawn(self, name: str, call: Callable[[], object], interval: float) -> None:
+        def repeat() -> None:
+            while True:
+                try:
+                    call()
+                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
+                    _log.warning("%s: %s: %s", name, type(error).__name__, error)
+                if self._stop.wait(interval):
+                    return
+
+        thread = threading.Thread(target=repeat, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _beat(self, parent: Any, deployment: Deployment) -> None:
+        _stop_with_parent()
+        registry = parent.app.registry
+        resolvers = [registry.get(name) for name in registry.ids()]
+        info = {
+            "slots": int(getattr(parent, "concurrency", 1) or 1),
+            "queues": sorted(parent.app.amqp.queues.consume_from),
+            "modules": sorted({module for resolver in resolvers for module in resolver.modules}),
+            "digest": "-".join(resolver.digest() for resolver in resolvers),
+            "pid": os.getpid(),
+        }
+        deployment.record.register_worker(parent.hostname, info, ttl=WORKER_TTL)
+
+
+def _stop_with_parent() -> None:
+    """A worker that was started from code does not outlive the process that started it."""
+    parent = os.environ.get(_PARENT_VARIABLE)
+    if parent and os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _on_shutdown(**_: Any) -> None:
+    set_stopping(True)
+
+
+def equip(worker_app: GraflowCelery) -> None:
+    """Give an application what its workers need."""
+    worker_app.user_options["worker"].add(
+        Option(("--graflow-import",), multiple=True, metavar="[ID=]MODULE", help="Module whose tasks may run here.")
+    )
+    worker_app.user_options["worker"].add(
+        Option(("--graflow-key-file",), metavar="FILE", help="Signing keys, one `key id:base64` per line.")
+    )
+    worker_app.steps["worker"].add(MembersStep)
+
+
+equip(app)
+
+
+class TaskWorker:
+    """A Celery worker for the members of groups, started from code.
+
+    Runs in a subprocess; with a `resolver_registry` in a thread of this process, because a registry cannot travel.
+
+    Args:
+        backend_config: Settings, or a `RedisTaskQueue` whose settings and registry are taken over.
+        queue: A queue name to consume, or a `RedisTaskQueue`.
+        imports: Modules whose tasks may run, or `{resolver id: [modules]}`.
+        resolver_registry: Where tasks are looked up.
+        resolver_id: The resolver that `imports` are tabled in.
+        concurrency: Members that run at once.
+    """
+
+    def __init__(
+        self,
+        backend_config: Mapping[str, Any] | RedisTaskQueue | None = None,
+        *,
+        queue: str | RedisTaskQueue | None = None,
+        imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
+        resolver_registry: TaskResolverRegistry | None = None,
+        resolver_id: str = "default",
+        concurrency: int = 1,
+    ) -> None:
+        source = queue if isinstance(queue, RedisTaskQueue) else backend_config
+        if isinstance(source, RedisTaskQueue):
+            settings = source.settings
+        elif source is None or isinstance(source, Mapping):
+            settings = Settings.load(source)
+        else:
+            raise ConfigError(f"TaskWorker takes settings or a RedisTaskQueue, not a {type(source).__name__}")
+        if isinstance(queue, str):
+            settings = settings.model_copy(update={"queue": queue})
+        if concurrency < 1:
+            raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+        self.settings = settings
+        self.concurrency = concurrency
+        self.name = f"graflow-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+        self._imports = _named_imports(imports, resolver_id)
+        self._registry = resolver_registry
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: _WorkerThread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's main process; this process for one that runs in a thread, None when it does not run."""
+        if self._process is not None:
+            return self._process.pid
+        return None if self._thread is None else os.getpid()
+
+    def is_alive(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start the worker.
+
+        Args:
+            wait: Whether to return only when it takes work.
+
+        Raises:
+            RecordUnreachableError: When the Redis of record does not answer.
+            GraflowRuntimeError: When the worker ends, or does not take work within 30 s.
+        """
+        deployment = deployment_of(self.settings)
+        deployment.check()
+        if self._registry is not None:
+            fill_registry(self._registry, self._imports)
+            self._thread = _WorkerThread(self.settings, self._registry, self.name, self.concurrency)
+            self._thread.start()
+        else:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
+                self._command(), env=self._environment(), start_new_session=True, stdin=subprocess.DEVNULL
+            )
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self, timeout: float = _START_SECONDS) -> None:
+        """Return when the worker takes work.
+
+        Raises:
+            GraflowRuntimeError: When it has ended, or the time is over.
+        """
+        record = deployment_of(self.settings).record
+        end = time.monotonic() + timeout
+        while not any(worker.worker_id == self.name for worker in record.live_workers(WORKER_TTL)):
+            if not self.is_alive():
+                raise GraflowRuntimeError(f"Worker '{self.name}' ended before it took work; its log says why")
+            if time.monotonic() > end:
+                self.stop(timeout=1.0)
+                raise GraflowRuntimeError(f"Worker '{self.name}' took no work within {timeout:g} s")
+            time.sleep(0.02)
+
+    def _command(self) -> list[str]:
+        given = [f"--graflow-import={resolver_id}={module}" for resolver_id, module in self._imports]
+        return [
+            *(sys.executable, "-m", "celery", "-A", "graflow_celery", "worker"),
+            *("--hostname", self.name, "--concurrency", str(self.concurrency), "--queues", self.settings.queue_name),
+            *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *given,
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        """The settings as environment variables, since arguments can be read by every user of the machine."""
+        settings = self.settings
+        found = {
+            **os.environ,
+            _PARENT_VARIABLE: str(os.getpid()),
+            "GRAFLOW_REDIS_URL": redis_url(settings.connection).reveal(),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        }
+        for name, value in settings.model_dump(exclude={"connection"}, exclude_none=True).items():
+            found[f"GRAFLOW_{name.upper()}"] = value.reveal() if isinstance(value, Secret) else str(value)
+        return found
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Send a signal to the worker's main process.
+
+        Raises:
+            GraflowRuntimeError: When it runs in a thread of this process, or not at all.
+        """
+        if self._process is None:
+            raise GraflowRuntimeError("Only a worker in a process of its own can be sent a signal")
+        self._process.send_signal(signum)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
+        if self._thread is not None:
+            self._thread.stop(timeout)
+            self._thread = None
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout)
+        # Also when the main process has ended: children of a killed one would live on.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _WorkerThread(threading.Thread):
+    """A Celery worker in a thread of this process."""
+
+    def __init__(self, settings: Settings, registry: TaskResolverRegistry, name: str, concurrency: int) -> None:
+        super().__init__(name=name, daemon=True)
+        self._app = build_app(settings)
+        self._app.registry = registry
+        install(self._app)
+        equip(self._app)
+        self._hostname = name
+        self._concurrency = concurrency
+        self._worker: Any = None
+
+    def run(self) -> None:
+        self._worker = self._app.WorkController(
+            app=self._app,
+            hostname=self._hostname,
+            pool="solo" if self._concurrency == 1 else "threads",
+            concurrency=self._concurrency,
+            queues=[self._app.graflow_settings.queue_name],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        with suppress(SystemExit):
+            self._worker.start()
+
+    def stop(self, timeout: float) -> None:
+        state.should_stop = 0
+        try:
+            self.join(timeout)
+        finally:
+            state.should_stop = None
+
+
+def _named_imports(imports: Sequence[str] | Mapping[str, Sequence[str]], resolver_id: str) -> list[tuple[str, str]]:
+    if isinstance(imports, Mapping):
+        return [(name, module) for name, modules in imports.items() for module in modules]
+    return [(resolver_id, module) for module in imports if module != "__main__"]
