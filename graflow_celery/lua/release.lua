@@ -1,4 +1,4 @@
--- Hand back members that were claimed and not started. Touches: header claims due blocked.
+-- Hand back members that were claimed and not started. Touches: header claims due blocked open.
 -- ARGV: owner, indices.
 local owner = ARGV[1]
 local header = load()
@@ -25,5 +25,6 @@ for i, index in ipairs(indices) do
 end
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
+if #scores > 0 then look_by(header, due) end
 save(header)
 return {released, ready(header)}

@@ -1,0 +1,308 @@
+"""What the group record must answer, written a second time in plain Python.
+
+`Watched` passes every call on to the real record and compares each answer, seen or lost on its way, with this model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from graflow_celery.record import (
+    BeatAnswer,
+    Claim,
+    Completion,
+    GroupRecord,
+    GroupSpec,
+    Lease,
+    MemberResult,
+    MemberState,
+    Released,
+    Republish,
+)
+
+MAX_DOUBLINGS = 6
+STANDSTILL = 2.5
+
+
+class InvariantError(AssertionError):
+    """The record broke a promise."""
+
+
+def require(holds: bool, *what: object) -> None:
+    if not holds:
+        raise InvariantError(" ".join(map(str, what)))
+
+
+@dataclass
+class Member:
+    """One member as the model sees it; times in milliseconds."""
+
+    due: int
+    attempt: int = 0
+    losses: int = 0
+    retries: int = 0
+    waits: int = 0
+    owner: str | None = None
+    is_retrying: bool = False
+    outcome: tuple[MemberState, int, str, bytes] | None = None
+    reported: bool = False
+
+
+@dataclass
+class Totals:
+    executions: int = 0
+    losses: int = 0
+    retries: int = 0
+    late: int = 0
+    refused: int = 0
+
+
+@dataclass
+class Watched:
+    """The record with a witness."""
+
+    record: GroupRecord
+    spec: GroupSpec
+    clock: Callable[[], int]
+    interval: float
+    members: dict[int, Member] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+    opened_at: int | None = None
+    cancelled: bool = False
+    timed_out: bool = False
+    looked: int | None = None
+    resumed: int = 0
+
+    # what the model knows
+
+    @property
+    def n(self) -> int:
+        return self.spec.n
+
+    @property
+    def recorded(self) -> int:
+        return sum(self.members[index].outcome is not None for index in range(self.n)) if self.members else 0
+
+    @property
+    def running(self) -> int:
+        return sum(self.members[index].owner is not None for index in range(self.n))
+
+    @property
+    def is_final(self) -> bool:
+        return self.opened_at is not None and self.recorded == self.n
+
+    @property
+    def is_closed(self) -> bool:
+        return self.is_final and (not self.spec.continuation or self.members[self.n].outcome is not None)
+
+    def ms(self, seconds: float) -> int:
+        return round(seconds * 1000)
+
+    # the submitter
+
+    def open(self, manifest: Sequence[bytes]) -> bool:
+        opened = self.record.open(self.spec, manifest)
+        require(opened.created == (self.opened_at is None), "opened twice or never")
+        if self.opened_at is None:
+            self.opened_at = self.clock()
+            due = self.opened_at + self.ms(self.spec.queue_wait)
+            self.members = {index: Member(due) for index in range(len(manifest))}
+        return opened.published
+
+    def hurry(self) -> None:
+        self.record.hurry(self.spec.run_id)
+        for index in range(self.n):
+            member = self.members[index]
+            is_waiting = member.outcome is None and member.owner is None and not member.is_retrying
+            if is_waiting and self.spec.max_in_flight is None:
+                member.due = min(member.due, self.clock())
+
+    def cancel(self) -> None:
+        changed = self.record.cancel(self.spec.run_id)
+        require(bool(changed) == (not self.is_closed), "cancel answered", changed)
+        if not self.is_final:
+            self.cancelled = True
+        self._end_open(MemberState.CANCELLED, range(len(self.members)))
+
+    def _end_open(self, state: MemberState, indices: Sequence[int]) -> None:
+        for index in indices:
+            member = self.members[index]
+            if member.outcome is None:
+                member.outcome = (state, member.attempt, member.owner or "", b"")
+                member.owner, member.is_retrying = None, False
+
+    # the worker
+
+    def claim(self, indices: Sequence[int], owner: str, limit: int | None) -> Claim:
+        claim = self.record.claim(self.spec.run_id, indices, owner, limit=limit, envelopes=False)
+        now = self.clock()
+        is_over = self._is_over_time()
+        for granted in claim.granted:
+            member = self.members[granted.index]
+            require(member.outcome is None, "granted a recorded member", granted)
+            require(not is_over, "granted after the deadline", granted)
+            require(granted.index < self.n or self.is_final, "the continuation was granted too early")
+            require(granted.losses == member.losses, "wrong losses", granted)
+            require(granted.retries == member.retries, "wrong retries", granted)
+            is_suspect = member.losses > 0 or self.spec.max_attempts == 1
+            require(not is_suspect or len(claim.granted) == 1, "a suspect was granted in company", claim)
+            if member.owner == owner:
+                require(granted.attempt == member.attempt, "the same claim got another attempt", granted)
+            else:
+                require(member.owner is None, "granted a member that is", member.owner)
+                require(not member.is_retrying or now >= member.due, "granted before its retry is due")
+                require(granted.attempt == member.attempt + 1, "attempt", granted.attempt, "after", member.attempt)
+                member.attempt, member.owner, member.waits, member.is_retrying = granted.attempt, owner, 0, False
+                self.totals.executions += 1
+            member.due = now + self.ms(self.spec.lease)
+        limit_in_flight = self.spec.max_in_flight
+        require(limit_in_flight is None or self.running <= limit_in_flight, "more in flight than allowed")
+        require(not claim.blocked or self.running == limit_in_flight, "blocked without need")
+        for index in claim.refused:
+            require(is_over or self._is_refusable(index, owner), "refused without need", index, self.members[index])
+        return claim
+
+    def _is_over_time(self) -> bool:
+        if self.spec.timeout is None or self.opened_at is None or self.is_final:
+            return False
+        return self.clock() >= self.opened_at + self.ms(self.spec.timeout)
+
+    def _is_refusable(self, index: int, owner: str) -> bool:
+        member = self.members[index]
+        return (
+            member.outcome is not None
+            or member.owner not in {None, owner}
+            or (member.is_retrying and self.clock() < member.due)
+            or (index == self.n and not self.is_final)
+        )
+
+    def _holds(self, index: int, attempt: int, owner: str) -> bool:
+        member = self.members[index]
+        return member.outcome is None and member.owner == owner and member.attempt == attempt
+
+    def beat(self, leases: Sequence[Lease]) -> BeatAnswer:
+        answer = self.record.beat(leases)
+        for lease in leases:
+            is_held = self._holds(lease.index, lease.attempt, lease.owner)
+            require((lease in answer.lost) == (not is_held), "beat answered", answer, "for", lease)
+            if is_held:
+                self.members[lease.index].due = self.clock() + self.ms(self.spec.lease)
+        return answer
+
+    def complete(self, owner: str, results: Sequence[MemberResult]) -> Completion:
+        completion = self.record.complete(self.spec.run_id, owner, results)
+        recorded: list[int] = []
+        late: list[int] = []
+        refused: list[int] = []
+        for result in results:
+            member = self.members[result.index]
+            if member.outcome is not None:
+                is_mine = member.reported and member.outcome[1:3] == (result.attempt, owner)
+                (recorded if is_mine else refused).append(result.index)
+                self.totals.refused += not is_mine
+            elif not 1 <= result.attempt <= member.attempt:
+                refused.append(result.index)
+                self.totals.refused += 1
+            else:
+                if not self._holds(result.index, result.attempt, owner):
+                    self.totals.late += 1
+                    late.append(result.index)
+                member.outcome = (result.state, result.attempt, owner, result.payload)
+                member.reported, member.owner, member.is_retrying = True, None, False
+                recorded.append(result.index)
+                if self.is_final and result.index < self.n and self.spec.continuation:
+                    self.members[self.n].due = self.clock() + self.ms(self.spec.queue_wait)
+        require(completion.recorded == sorted(recorded), "recorded", completion, "instead of", recorded)
+        require(completion.refused == sorted(refused), "refused", completion, "instead of", refused)
+        require(set(late) <= set(completion.late), "not told late", completion, late)
+        require(completion.done == self.is_final, "done is", completion.done, "with", self.recorded, "of", self.n)
+        return completion
+
+    def retry(self, owner: str, index: int, attempt: int, delay: float) -> Released:
+        answer = self.record.retry(self.spec.run_id, owner, index, attempt, delay)
+        member = self.members[index]
+        if self._holds(index, attempt, owner):
+            require(answer.released == [index], "a retry was refused")
+            member.owner, member.is_retrying = None, True
+            member.retries += 1
+            member.due = self.clock() + self.ms(delay)
+            self.totals.retries += 1
+        else:
+            is_repeat = member.outcome is None and member.is_retrying and member.attempt == attempt
+            require(answer.released == ([index] if is_repeat else []), "a retry of a lost lease was taken", answer)
+        return answer
+
+    def release(self, owner: str, indices: Sequence[int]) -> Released:
+        answer = self.record.release(self.spec.run_id, owner, indices)
+        for index in indices:
+            member = self.members[index]
+            if member.outcome is None and member.owner == owner:
+                require(index in answer.released, "a release was refused")
+                member.owner = None
+                member.attempt -= 1
+                member.due = self.clock() + self.ms(self.spec.queue_wait)
+                self.totals.executions -= 1
+            else:
+                require(index not in answer.released or member.owner is None, "released what is not mine", index)
+        return answer
+
+    # the sweeper
+
+    def sweep(self) -> list[Republish]:
+        now = self.clock()
+        if self.looked is not None and now - self.looked > self.ms(self.interval * STANDSTILL):
+            self.resumed = now
+        self.looked = now
+        found = self.record.sweep(interval=self.interval)
+        if self.is_closed or self.opened_at is None:
+            require(found == [], "something to sweep after the end")
+            return found
+        if self._is_over_time():
+            self.timed_out = True
+            self._end_open(MemberState.TIMED_OUT, range(self.n))
+            if self.spec.continuation:
+                self.members[self.n].due = now + self.ms(self.spec.queue_wait)
+            return found
+        lost, waiting = self._overdue(now)
+        told = found[0] if found else None
+        told_lost = set(told.lost) if told else set()
+        told_waiting = set(told.waiting) if told else set()
+        require(told_lost == {index for index in lost if index < self.n}, "lost", told, "instead of", lost)
+        wanted = {index for index in waiting if index < self.n}
+        if self.spec.max_in_flight is None:
+            require(told_waiting == wanted, "waiting", told, "instead of", wanted)
+        if self.n in {*lost, *waiting}:
+            require(told is not None and told.continuation, "the continuation was not published again")
+        return found
+
+    def _overdue(self, now: int) -> tuple[list[int], list[int]]:
+        """Move every overdue member on; says which of them are to be published as lost, which as waiting."""
+        grace = self.resumed + self.ms(self.spec.lease) // 2
+        queue_wait = self.ms(self.spec.queue_wait)
+        lost, waiting = [], []
+        was_final = self.is_final
+        for index, member in self.members.items():
+            if member.outcome is not None or member.due > now or (index == self.n and not was_final):
+                continue
+            if member.owner is not None and now < grace:
+                member.due = grace
+            elif member.owner is not None:
+                member.losses += 1
+                self.totals.losses += 1
+                if member.losses >= self.spec.max_attempts:
+                    member.outcome = (MemberState.LOST, member.attempt, member.owner, b"")
+                    member.owner = None
+                else:
+                    member.owner, member.waits, member.due = None, 0, now + queue_wait
+                    lost.append(index)
+            elif member.is_retrying:
+                member.is_retrying, member.waits, member.due = False, 0, now + queue_wait
+                waiting.append(index)
+            else:
+                member.waits = min(member.waits + 1, MAX_DOUBLINGS)
+                member.due = now + queue_wait * 2**member.waits
+                waiting.append(index)
+        if self.is_final and not was_final and self.spec.continuation:
+            self.members[self.n].due = now + queue_wait
+        return lost, waiting

@@ -1,0 +1,154 @@
+"""Scripts with one mistake each, which the simulation has to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from graflow_celery.record.scripts import source
+from tests.simulation.simulate import virtual
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` becomes `new` in one script (or in all, when it is in lib.lua)."""
+
+    name: str
+    script: str
+    old: str
+    new: str
+
+    def load(self) -> Callable[[str], str]:
+        if self.old not in source(self.script):
+            raise AssertionError(f"mutant {self.name!r} does not fit to {self.script}.lua any more")
+
+        def mutated(name: str) -> str:
+            return virtual(name).replace(self.old, self.new)
+
+        return mutated
+
+
+MUTANTS = [
+    Mutant("the last outcome wins", "complete", "if outcomes[i] or seen[index] then", "if seen[index] then"),
+    Mutant(
+        "an unclaimed member is charged an attempt",
+        "sweep",
+        "claim.waits = math.min(claim.waits + 1, MAX_DOUBLINGS)",
+        "claim.waits = math.min(claim.waits + 1, MAX_DOUBLINGS) claim.attempt = claim.attempt + 1",
+    ),
+    Mutant(
+        "the wait of an unclaimed member is not doubled",
+        "sweep",
+        "time + header.queue_wait * 2 ^ claim.waits",
+        "time + header.queue_wait",
+    ),
+    Mutant(
+        "a report is not compared with its lease",
+        "complete",
+        "local is_late = claim.attempt ~= attempt or claim.owner ~= owner",
+        "local is_late = false",
+    ),
+    Mutant(
+        "a report of an attempt that never was is taken",
+        "complete",
+        "elseif attempt < 1 or attempt > claim.attempt then",
+        "elseif attempt < 1 then",
+    ),
+    Mutant(
+        "a repeated report is refused",
+        "complete",
+        "if tonumber(of_attempt) == attempt and by == owner then",
+        "if false then",
+    ),
+    Mutant("nothing expires at the end", "complete", "redis.call('PEXPIRE', key, header.result_ttl)", ""),
+    Mutant(
+        "DONE is told twice",
+        "complete",
+        "if header.state ~= 'RUNNING' or header.recorded < header.n then return false end",
+        "if header.recorded < header.n then return false end",
+    ),
+    Mutant(
+        "DONE comes one member too early",
+        "complete",
+        "if header.state ~= 'RUNNING' or header.recorded < header.n then return false end",
+        "if header.state ~= 'RUNNING' or header.recorded < header.n - 1 then return false end",
+    ),
+    Mutant("a member stays due after its outcome", "complete", "each('ZREM', DUE, indices)", ""),
+    Mutant("a claim is not taken from its owner at the end", "complete", "each('HDEL', CLAIMS, indices)", ""),
+    Mutant(
+        "a slot is not given back",
+        "complete",
+        "if is_owned(row.claim) then header.running = header.running - 1 end",
+        "",
+    ),
+    Mutant(
+        "a slot is given back that nobody had",
+        "complete",
+        "if is_owned(row.claim) then header.running = header.running - 1 end",
+        "header.running = header.running - 1",
+    ),
+    Mutant("a member of another is granted", "claim", "(is_owned(claim) and not is_mine) then", "false then"),
+    Mutant("a recorded member is granted", "claim", "not scores[i] or", ""),
+    Mutant("a retry is granted before it is due", "claim", "or is_early or", "or"),
+    Mutant("a repeated claim gets another attempt", "claim", "    if not is_mine then\n", "    if true then\n"),
+    Mutant(
+        "a suspect runs in company",
+        "claim",
+        "elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then",
+        "elseif limit > 0 and #taken >= limit then",
+    ),
+    Mutant("more in flight than allowed", "claim", "and header.running >= header.max_in_flight then", "and false then"),
+    Mutant("a claim has no lease", "claim", "leases[#leases + 1] = time + header.lease", "leases[#leases + 1] = time"),
+    Mutant("a claim does not wake the sweeper", "claim", "look_by(header, time + header.lease)", ""),
+    Mutant("the deadline does not stop claims", "claim", "(header.state == 'RUNNING' and remaining == 0)", "false"),
+    Mutant("a beat extends nothing", "beat", "local due = now() + header.lease", "local due = now()"),
+    Mutant(
+        "a beat of anybody extends",
+        "beat",
+        "if claim.attempt == tonumber(ARGV[3 * i - 1]) and claim.owner == ARGV[3 * i]",
+        "if is_owned(claim)",
+    ),
+    Mutant("a lost member is never LOST", "sweep", "if claim.losses >= header.max_attempts then", "if false then"),
+    Mutant(
+        "a lost member is LOST one attempt too early",
+        "sweep",
+        "if claim.losses >= header.max_attempts then",
+        "if claim.losses >= header.max_attempts - 1 then",
+    ),
+    Mutant("a lost member is not published", "sweep", "      publish(lost, index)\n", ""),
+    Mutant("a lost member keeps its owner", "sweep", "claim.owner, claim.waits = '-', 0\n      if", "if"),
+    Mutant("a loss is not charged", "sweep", "claim.losses = claim.losses + 1", ""),
+    Mutant("nobody is spared after a standstill", "sweep", "if is_owned(claim) and time < grace then", "if false then"),
+    Mutant(
+        "the sweeper forgets the run",
+        "sweep",
+        "redis.call('ZADD', OPEN, look, header.run)",
+        "redis.call('ZREM', OPEN, header.run)",
+    ),
+    Mutant("the sweeper ignores the deadline", "sweep", "and time >= header.deadline then", "and false then"),
+    Mutant("a retry of a lost lease is taken", "retry", "if claim.owner ~= owner then return {{}, {}} end", ""),
+    Mutant(
+        "a repeated retry is counted again",
+        "retry",
+        "if claim.owner == '@' then return {{index}, {}} end",
+        "owner = claim.owner",
+    ),
+    Mutant("a retry is not counted", "retry", "claim.retries + 1", "claim.retries"),
+    Mutant(
+        "members of others are released", "release", "elseif claim.owner == owner then", "elseif is_owned(claim) then"
+    ),
+    Mutant("a release does not wake the sweeper", "release", "if #scores > 0 then look_by(header, due) end", ""),
+    Mutant("a retry does not wake the sweeper", "retry", "\nlook_by(header, due)\n", "\n"),
+    Mutant("a released member keeps its attempt", "release", "claim.attempt - 1", "claim.attempt"),
+    Mutant("a run is looked after for ever", "complete", "redis.call('ZREM', OPEN, header.run)", ""),
+    Mutant("another manifest attaches", "open", "if header.digest ~= digest then", "if false then"),
+    Mutant("opening again starts afresh", "open", "if header.state ~= 'OPENING' then", "if false then"),
+    Mutant("unclaimed members are never due", "open", "each('ZADD', DUE, scores)", ""),
+    Mutant("a cancel leaves members open", "cancel", "record(header, rows, time)\n  header.cut = 1", "header.cut = 1"),
+    Mutant("a cancelled group is done", "cancel", "    header.state = group_state\n", "    header.state = 'DONE'\n"),
+    Mutant(
+        "the continuation is not offered", "complete", "redis.call('ZADD', DUE, time + header.queue_wait, header.n)", ""
+    ),
+    Mutant("a reader skips what came", "read", "LRANGE', ORDER, position,", "LRANGE', ORDER, position + 1,"),
+    Mutant("the order forgets", "complete", "each('RPUSH', ORDER, indices)", ""),
+]
