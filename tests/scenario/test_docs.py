@@ -55,6 +55,7 @@ def running(command: str, folder: Path, env: dict[str, str]) -> Iterator[None]:
     """The service that the command starts, from the moment that it serves."""
     log = folder / f"{service_of(command)}.log"
     words = shlex.split(command.replace("5555", str(free_port())), comments=True)
+    words += ["--loglevel=INFO"] if service_of(command) == "worker" else []  # where it says that it is ready
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(words, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
