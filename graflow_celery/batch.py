@@ -287,7 +287,7 @@ def _the_pacer() -> _Pacer:
 
 
 def _after_fork() -> None:
-    global _pacer, _starting  # noqa: PLW0603 - one per process
+    global _pacer, _starting
     _pacer, _starting = None, threading.Lock()
 
 

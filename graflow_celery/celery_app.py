@@ -1,7 +1,7 @@
 """The one place that builds Celery applications.
 
-`app` serves `celery -A graflow_celery …`. Everything else asks `app_for(settings)`, so that a process may talk to several
-deployments. Building an application connects to nothing, and its configuration is read at first use.
+`app` serves `celery -A graflow_celery …`. Everything else asks `app_for(settings)`, so that a process may talk to
+several deployments. Building an application connects to nothing, and its configuration is read at first use.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Deployment:
         """
         if self._is_checked:
             return
-        connection = self.client.connection_pool.make_connection()
+        connection: Any = self.client.connection_pool.make_connection()
         # The pool's own retries would take several seconds to find out that nobody is there.
         connection.retry = Retry(NoBackoff(), 0)
         with self.errors():

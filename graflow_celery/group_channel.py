@@ -120,7 +120,7 @@ class GroupChannel:
         """Write the parent's values to the channel of this run, once, before any member can run."""
         if self._own is None:
             return
-        for key in self._parent.keys():
+        for key in self._parent.keys():  # noqa: SIM118 - a channel is no mapping
             value = self._parent.get(key, _ABSENT)
             if value is _ABSENT:
                 continue
@@ -135,7 +135,7 @@ class GroupChannel:
         """Find out what cannot be sent before the members' envelopes say so."""
         if self._own is None:
             return
-        for key in self._parent.keys():
+        for key in self._parent.keys():  # noqa: SIM118 - a channel is no mapping
             try:
                 to_jsonable(self._parent.get(key), where=f"channel key '{key}'")
             except TypeError as error:

@@ -15,7 +15,6 @@ from typing import Any
 
 from celery import chord, group
 from kombu.exceptions import ContentDisallowed, DecodeError, KombuError, OperationalError
-from kombu.message import Message
 from kombu.simple import SimpleQueue
 
 from graflow.codec import SerializedTask
@@ -219,7 +218,7 @@ class RedisTaskQueue(TaskQueue):
             TaskResolutionError: For a message that cannot be used; it is taken off the queue.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        left: list[Message] = []
+        left: list[Any] = []
         with self._broker_errors():
             try:
                 message = self._next_entry(deadline, left)
@@ -228,7 +227,7 @@ class RedisTaskQueue(TaskQueue):
                 for hint in left:
                     hint.requeue()
 
-    def _next_entry(self, deadline: float | None, left: list[Message]) -> Message | None:
+    def _next_entry(self, deadline: float | None, left: list[Any]) -> Any | None:
         """The next message that is a task on its own; others are put into `left`."""
         source = self._source()
         while True:
@@ -244,7 +243,7 @@ class RedisTaskQueue(TaskQueue):
                 return message
             left.append(message)
 
-    def _accepted(self, message: Message) -> TaskSpec:
+    def _accepted(self, message: Any) -> TaskSpec:
         try:
             spec = self.spec_of(_body_in(message))
         except (TaskResolutionError, PayloadError) as error:
@@ -255,11 +254,12 @@ class RedisTaskQueue(TaskQueue):
         self.count("dequeued")
         return spec
 
-    def _source(self) -> SimpleQueue:
+    def _source(self) -> Any:
         if self._simple is None:
             self._connection = self.app.connection_for_read()
             queue = self.app.amqp.queues[self.settings.queue_name]
-            self._simple = SimpleQueue(self._connection, queue, accept=["json"])
+            simple: Any = SimpleQueue
+            self._simple = simple(self._connection, queue, accept=["json"])
             self._simple.consumer.qos(prefetch_count=0)
         return self._simple
 
@@ -308,7 +308,7 @@ def queue_length(app: GraflowCelery, name: str) -> int:
             return 0
 
 
-def _body_in(message: Message) -> Mapping[str, Any]:
+def _body_in(message: Any) -> Mapping[str, Any]:
     """The keyword arguments of a Celery message.
 
     Raises:

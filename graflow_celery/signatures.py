@@ -109,7 +109,7 @@ def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
 
 
 def shadow_of(spec: GroupSpec, index: int | None = None) -> str:
-    """The name under which monitors show a member: workflow and task, without ids, since it becomes a metric's label."""
+    """The name under which monitors show a member: workflow and task, without ids, since it labels metrics."""
     names: Mapping[str, str] = spec.meta.get("names", {})
     name = names.get(str(index)) if index is not None else None
     return name or str(spec.meta.get("name") or spec.group_id)

@@ -185,7 +185,7 @@ def _options_of(member: Any) -> dict[str, Any]:
 
 def _attempts(members: Sequence[Any], given: int) -> int:
     """`max_attempts` of the group: that of its members when all of them say so, never more than any of them says."""
-    own = [_options_of(member).get("max_attempts") for member in members]
+    own: list[int | None] = [_options_of(member).get("max_attempts") for member in members]
     said = [attempts for attempts in own if attempts is not None]
     if not said:
         return given

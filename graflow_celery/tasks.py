@@ -74,7 +74,7 @@ class MemberRequest(Request):  # type: ignore[misc]
                     publish_again(deployment, again)
             else:
                 _record_timeout(deployment, hint["run_id"], indices_of(hint["ranges"]), self.graflow_owner, limit)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see below
             # Whatever goes wrong here is repaired by the lease; the worker's main loop must live on.
             _log.exception("The members of a lost child are left to their lease")
 

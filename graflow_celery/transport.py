@@ -11,7 +11,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 
 
-class KeptClientChannel(kombu_redis.Channel):  # type: ignore[misc]
+class KeptClientChannel(kombu_redis.Channel):
     """A channel that keeps its pooled client; clients of the event loop stay as they are."""
 
     _kept: Any = None
@@ -19,13 +19,13 @@ class KeptClientChannel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
-            return super()._create_client(asynchronous=True)
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
         pool = self.pool
         if self._kept is None or self._kept_pool is not pool:
-            self._kept = super()._create_client()
+            self._kept = super()._create_client()  # type: ignore[no-untyped-call]
             self._kept_pool = pool
         return self._kept
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
+class Transport(kombu_redis.Transport):
     Channel = KeptClientChannel

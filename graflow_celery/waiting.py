@@ -121,7 +121,7 @@ class Waiter:
         server = self.deployment.settings.server
         if silent > _PATIENCE:
             raise RecordUnreachableError(
-                f"The Redis of record at {server} has not answered for {silent:.0f} s; the run '{self.run_id}' may go on: "
+                f"The Redis of record at {server} has not answered for {silent:.0f} s; the run may go on: "
                 f"attach('{self.run_id}') continues waiting for it"
             ) from None
         _log.warning("The Redis of record at %s does not answer (%s); waiting", server, type(error).__name__)

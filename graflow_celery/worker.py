@@ -253,7 +253,9 @@ class TaskWorker:
     def _command(self) -> list[str]:
         given = [f"--graflow-import={resolver_id}={module}" for resolver_id, module in self._imports]
         return [
-            *(sys.executable, "-m", "celery", "-A", "graflow_celery", "worker"),
+            # Its banner would end up between the lines that the program prints, as would the advice not to be root.
+            *(sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet"),
+            *("-A", "graflow_celery", "worker"),
             *("--hostname", self.name, "--concurrency", str(self.concurrency), "--queues", self.settings.queue_name),
             *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
             *given,
