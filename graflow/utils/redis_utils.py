@@ -8,7 +8,6 @@ A configuration names its server by `url`, by `host` (with `port`, `db`, `userna
 from __future__ import annotations
 
 import atexit
-import inspect
 import os
 import sys
 import threading
@@ -189,9 +188,8 @@ def create_redis_client(config: Mapping[str, Any] | None = None) -> redis.Redis:
 
 
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
-    module = load_redis()
-    accepted = inspect.signature(module.Redis).parameters
-    return module.Redis(**{key: _revealed(value) for key, value in parts.items() if key in accepted})  # type: ignore[no-any-return]
+    revealed = {key: _revealed(value) for key, value in parts.items()}
+    return load_redis().Redis(**revealed)  # type: ignore[no-any-return]
 
 
 def _revealed(value: Any) -> Any:
