@@ -42,7 +42,7 @@ def main() -> None:
         handle = graflow_celery.submit(transform_data.map(rows), backend_config=cluster.backend_config)
         print("taxes:", [sum(row["tax"] for row in taxed) for taxed in handle.results(timeout=30)])
 
-        handle = graflow_celery.submit(scale.map(range(3)), backend_config=cluster.backend_config)
+        handle = graflow_celery.submit(scale.map(range(3), name="scaled"), backend_config=cluster.backend_config)
         for outcome in handle.outcomes(timeout=30):
             print(f"{outcome.task_id} of {handle.status().total}: {outcome.value}, attempt {outcome.attempts}")
 
