@@ -228,7 +228,11 @@ class TaskWorker:
             self._thread.start()
         else:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
-                self._command(), env=self._environment(), start_new_session=True, stdin=subprocess.DEVNULL
+                self._command(),
+                env=self._environment(),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # banner and farewell would mix with the caller's lines; logs go to stderr
             )
         if wait:
             self.wait_until_ready()
@@ -253,9 +257,8 @@ class TaskWorker:
     def _command(self) -> list[str]:
         given = [f"--graflow-import={resolver_id}={module}" for resolver_id, module in self._imports]
         return [
-            # Its banner would end up between the lines that the program prints, as would the advice not to be root.
-            *(sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet"),
-            *("-A", "graflow_celery", "worker"),
+            *(sys.executable, "-W", "ignore:You're running the worker"),  # a root knows that it is one
+            *("-m", "celery", "-A", "graflow_celery", "worker"),
             *("--hostname", self.name, "--concurrency", str(self.concurrency), "--queues", self.settings.queue_name),
             *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
             *given,
