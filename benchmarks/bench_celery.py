@@ -48,7 +48,10 @@ def raw_workers(url: str) -> Iterator[Any]:
         "error",
     ]
     names = [f"raw{number}@%h" for number in range(WORKERS)]
-    workers = [subprocess.Popen([*command, "-n", name], cwd=ROOT, env=os.environ) for name in names]
+    workers = [
+        subprocess.Popen([*command, "-n", name], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for name in names
+    ]
     try:
         while len(raw_celery.app.control.ping(timeout=1.0)) < WORKERS:
             if any(worker.poll() is not None for worker in workers):
@@ -172,10 +175,11 @@ def commands(config: dict[str, Any], raw: Any, members: int) -> None:
         row("  with those inside scripts", f"{served / members:.2f}")
 
 
-def nested(depth: int) -> Executable:
+def nested(depth: int, config: dict[str, Any]) -> Executable:
     if depth == 0:
         return noop(number=1)
-    return ParallelGroup([nested(depth - 1), nested(depth - 1)])
+    group = ParallelGroup([nested(depth - 1, config), nested(depth - 1, config)])
+    return group.with_execution(CoordinationBackend.REDIS, backend_config=config)
 
 
 def nesting(imports: list[str]) -> None:
@@ -184,8 +188,7 @@ def nesting(imports: list[str]) -> None:
 
         def run() -> None:
             with workflow("nested") as wf:
-                outer = nested(DEPTH)
-                outer.with_execution(CoordinationBackend.REDIS, backend_config=cluster.backend_config)  # type: ignore[attr-defined]
+                nested(DEPTH, cluster.backend_config)
                 wf.execute()
 
         found = medians(3, graflow=lambda: timed(run))
