@@ -12,11 +12,12 @@ import base64
 import math
 import zoneinfo
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -42,34 +43,36 @@ def to_jsonable(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH)
     Raises:
         TypeError: When a part of it cannot be kept; the text names its place and type.
     """
-    if is_plain(value, max_depth) and _is_finite(value):
+    if is_plain(value, max_depth, check_numbers=True):
         return value
     return _Writer(where, max_depth).write(value, where, 0)
 
 
-def is_plain(value: Any, max_depth: int = MAX_DEPTH) -> bool:
-    """Whether JSON keeps the value as it is, looked at level by level with one step in Python per container."""
-    kind = type(value)
-    if kind in SCALARS:
-        return True
-    if kind is not list and kind is not dict:
-        return False
-    level = [value]
+def is_plain(value: Any, max_depth: int = MAX_DEPTH, *, check_numbers: bool = False) -> bool:
+    """Whether JSON keeps the value as it is, looked at level by level with few steps in Python per container.
+
+    Args:
+        value: Anything.
+        max_depth: How many levels of containers there may be.
+        check_numbers: Whether numbers that JSON cannot hold count as well.
+    """
+    level: list[Any] = [[value]]
     count = 0
-    for _ in range(max_depth):
+    for _ in range(max_depth + 1):
         below: list[Any] = []
         for container in level:
+            values = container
             if type(container) is dict:
                 if container and (not _STR_ONLY.issuperset(map(type, container)) or TAG in container):
                     return False
-                values: Any = container.values()
-            else:
-                values = container
+                values = container.values()
             kinds = set(map(type, values))
             if not kinds <= SCALARS:
                 if not kinds <= _PLAIN:
                     return False
                 below.extend(item for item in values if type(item) is list or type(item) is dict)
+            if check_numbers and not kinds <= _STR_ONLY and not _all_fit(values):
+                return False
         if not below:
             return True
         count += len(below)
@@ -79,15 +82,13 @@ def is_plain(value: Any, max_depth: int = MAX_DEPTH) -> bool:
     return False
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether a plain value holds no NaN, infinity or integer too long for JSON."""
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is int:
-        return value.bit_length() <= _MAX_INT_BITS
-    if type(value) is dict:
-        return all(map(_is_finite, value.values()))
-    return all(map(_is_finite, value)) if type(value) is list else True
+def _all_fit(values: Iterable[Any]) -> bool:
+    """Whether JSON can hold all numbers among the values: none is infinite, not a number, or too long."""
+    for value in values:
+        kind = type(value)
+        if (kind is float and not isfinite(value)) or (kind is int and value.bit_length() > _MAX_INT_BITS):
+            return False
+    return True
 
 
 _MAX_INT_BITS: Final = 14_000  # below 4,300 digits, the limit of the interpreter's own conversion
@@ -109,7 +110,7 @@ class _Writer:
         if kind is int:
             return value if value.bit_length() <= _MAX_INT_BITS else {TAG: "int", "v": hex(value)}
         if kind is float:
-            return value if math.isfinite(value) else {TAG: "float", "v": repr(value)}
+            return value if isfinite(value) else {TAG: "float", "v": repr(value)}
         scalar = _SCALAR_KINDS.get(kind)
         if scalar is not None:
             return {TAG: scalar[0], "v": scalar[1](value, where)}
