@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 
 from graflow.signing import generate_key
 from graflow_celery import LocalCluster
+from graflow_celery.settings import OWN_KEYS, Settings
 from tests.scenario.markdown import PAGES, ROOT, Block, anchors_of, blocks_of, links_of, promised_output, script_of
 from tests.support import wait_until
 
@@ -98,6 +100,20 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_table_of_settings_has_every_setting_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \|", (ROOT / "docs/distributed.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    documented = {key: default.strip().strip('`"') for key, default in rows}
+    assert set(documented) >= OWN_KEYS
+    for key in OWN_KEYS:
+        default = Settings.model_fields[key].default
+        assert default is None or documented[key] in {
+            str(default),
+            f"{default:g}" if isinstance(default, float) else "",
+        }, key
 
 
 def test_the_readme_shows_a_complete_example_before_its_twentieth_line() -> None:
