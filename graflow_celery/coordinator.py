@@ -11,6 +11,7 @@ from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.exceptions import GraflowError, GroupConflictError
+from graflow.trace.notify import tell
 from graflow.utils.redis_utils import CONNECTION_KEYS
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, pack_outcome
@@ -102,7 +103,10 @@ class _RemoteGroup:
         members, limit = self._run.members, submission.spec.timeout
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
-                self._run.record(stored.index, branch_outcome(stored, members[stored.index].task_id, limit))
+                outcome = branch_outcome(stored, members[stored.index].task_id, limit)
+                self._run.record(stored.index, outcome)
+                context = self._run.context
+                tell(context.tracer.on_member_end, self._run.group_id, outcome.task_id, context, error=outcome.error)
 
     def _open(self) -> Submission:
         """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor."""

@@ -34,6 +34,9 @@ class Tracer:
     def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
         """The members of a group are about to start."""
 
+    def on_member_end(self, group_id: str, member_id: str, context: Any, error: BaseException | None = None) -> None:
+        """The outcome of a member that runs in another process has arrived."""
+
     def on_parallel_group_end(
         self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None
     ) -> None:

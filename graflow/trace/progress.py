@@ -103,6 +103,18 @@ class ProgressTracer(Tracer):
             run.note_end(task.task_id, failed=error is not None)
             self._draw(run)
 
+    def on_member_end(
+        self,
+        group_id: str,  # noqa: ARG002
+        member_id: str,
+        context: Any,
+        error: BaseException | None = None,
+    ) -> None:
+        run = self._runs.get(context.trace_id)
+        if run is not None:
+            run.note_end(member_id, failed=error is not None)
+            self._draw(run)
+
     def on_parallel_group_end(
         self,
         group_id: str,  # noqa: ARG002
@@ -110,7 +122,7 @@ class ProgressTracer(Tracer):
         context: Any,
         results: Mapping[str, Any] | None = None,
     ) -> None:
-        """Count the members that ran in other processes."""
+        """Count the members whose end was not told one by one."""
         run = self._runs.get(context.trace_id)
         if run is not None:
             for member_id, result in (results or {}).items():

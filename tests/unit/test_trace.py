@@ -88,6 +88,9 @@ class Recorder(Tracer):
     def on_parallel_group_start(self, group_id, member_ids, context):
         self.calls.append(("group_start", group_id, member_ids))
 
+    def on_member_end(self, group_id, member_id, context, error=None):
+        self.calls.append(("member_end", group_id, member_id, error))
+
     def on_parallel_group_end(self, group_id, member_ids, context, results=None):
         self.calls.append(("group_end", group_id, member_ids, results))
 
@@ -110,6 +113,7 @@ def call_every_hook(tracer, run):
     tracer.on_workflow_start("wf", run)
     play(tracer, run, "a")
     tracer.on_parallel_group_start("g", ["m"], run)
+    tracer.on_member_end("g", "m", run)
     tracer.on_parallel_group_end("g", ["m"], run, results={"m": TaskResult("m", True)})
     tracer.on_dynamic_task_added("d", parent_task_id="a", is_iteration=True, metadata={"n": 1})
     tracer.on_workflow_end("wf", run, result=5)
@@ -239,7 +243,7 @@ def test_every_listener_hears_every_hook_with_all_arguments():
     call_every_hook(alone, Run())
     call_every_hook(CompositeTracer([one, two]), Run())
     assert one.calls == two.calls == alone.calls
-    assert len(alone.calls) == 10
+    assert len(alone.calls) == 11
 
 
 def test_a_failing_listener_does_not_silence_the_others():
@@ -333,6 +337,16 @@ def test_a_member_that_ran_elsewhere_counts_and_a_retry_mends_a_failure():
     *_, last_drawing = console.file.getvalue().split("wf ")
     assert "2/2" in last_drawing
     assert "failed" not in last_drawing
+
+
+def test_members_that_run_elsewhere_move_the_bar_one_by_one():
+    console, run = terminal(), chain_of("g", "m", "n")
+    tracer = ProgressTracer(console=console, delay=0)
+    tracer.on_workflow_start("wf", run)
+    tracer.on_member_end("g", "m", run)
+    tracer.on_member_end("g", "n", run, error=ValueError())
+    tracer.shutdown()
+    assert tracer._runs[run.trace_id].fields() == {"completed": 2, "total": 3, "note": "1 failed "}
 
 
 def test_a_short_run_shows_no_bar():
