@@ -63,7 +63,7 @@ class MemberRequest(Request):  # type: ignore[misc]
 
     def _give_up(self, *, lost: bool, limit: float = 0.0) -> None:
         """The child is gone: have its members run again, or record that the time of one is over."""
-        if self.name != RUN_TASK:
+        if self.task.name != RUN_TASK:
             return
         try:
             deployment = deployment_for(self.app)

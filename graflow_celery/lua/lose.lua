@@ -1,17 +1,25 @@
--- End the leases of an owner whose process is gone, so that the next sweep finds them lost. Touches: due open; reads
--- header claims.
--- ARGV: owner, indices. Answers how many leases ended.
+-- The process that ran these members is known to be dead: their leases end now. Touches: claims due open; reads header.
+-- ARGV: owner, indices. An owned claim with waits 1 is not spared when the server stood still.
+local owner = ARGV[1]
 local header = load()
-if not header or header.closed == 1 then return 0 end
+if not header then return {} end
 local time = now()
-local indices, scores = {}, {}
+local indices = {}
 for i = 2, #ARGV do indices[#indices + 1] = ARGV[i] end
-for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
-  if parse_claim(text).owner == ARGV[1] then
+local claims = fetch('HMGET', CLAIMS, indices)
+local lost, written, scores = {}, {}, {}
+for i, index in ipairs(indices) do
+  local claim = parse_claim(claims[i])
+  if claim.owner == owner then
+    claim.waits = 1
+    written[#written + 1] = index
+    written[#written + 1] = claim_text(claim)
     scores[#scores + 1] = time
-    scores[#scores + 1] = indices[i]
+    scores[#scores + 1] = index
+    lost[#lost + 1] = index
   end
 end
+each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, time) end
-return #scores / 2
+return lost

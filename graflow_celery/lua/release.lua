@@ -13,7 +13,7 @@ for i, index in ipairs(indices) do
   if claim.owner == '-' .. owner then
     released[#released + 1] = index
   elseif claim.owner == owner then
-    claim.owner, claim.attempt = '-' .. owner, claim.attempt - 1
+    claim.owner, claim.attempt, claim.waits = '-' .. owner, claim.attempt - 1, 0
     written[#written + 1] = index
     written[#written + 1] = claim_text(claim)
     scores[#scores + 1] = due

@@ -8,7 +8,7 @@ if claim.attempt ~= attempt then return {{}, {}} end
 if claim.owner == '@' then return {{index}, {}} end
 if claim.owner ~= owner then return {{}, {}} end
 local due = now() + delay
-claim.owner, claim.retries = '@', claim.retries + 1
+claim.owner, claim.retries, claim.waits = '@', claim.retries + 1, 0
 redis.call('HSET', CLAIMS, index, claim_text(claim))
 redis.call('ZADD', DUE, due, index)
 look_by(header, due)

@@ -52,7 +52,7 @@ end
 
 for i, index in ipairs(overdue) do
   local claim = parse_claim(claims[i])
-  if is_owned(claim) and time < grace then
+  if is_owned(claim) and claim.waits == 0 and time < grace then
     keep(index, claim, grace)
   elseif is_owned(claim) then
     claim.losses = claim.losses + 1

@@ -105,13 +105,6 @@ class MemberLeases(RecordBase):
         reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000))])
         return Released(integers(reply[0]), integers(reply[1]))
 
-    def lose(self, run_id: str, owner: str, indices: Sequence[int]) -> int:
-        """End the leases of an owner whose process is known to be gone; the next sweep takes its members as lost.
-
-        Returns how many of them it still held.
-        """
-        return int(self._run("lose", run_id, [owner, *indices]))
-
     def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:
         """Hand back members that were claimed and not started; the caller publishes those that were `released`.
 
@@ -119,3 +112,10 @@ class MemberLeases(RecordBase):
         """
         reply = self._run("release", run_id, [owner, *indices])
         return Released(integers(reply[0]), integers(reply[1]))
+
+    def lose(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+        """The process that ran members for `owner` is known to be dead: the next sweep takes them back at once.
+
+        Returns those that it still held.
+        """
+        return integers(self._run("lose", run_id, [owner, *indices]))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
-from graflow import task
+from graflow import RetryPolicy, task
+from graflow.core.task import ParallelGroup
 
 
 @task
@@ -18,6 +24,11 @@ def double(x: int) -> int:
 
 
 @task
+def add_one(x: int) -> int:
+    return x + 1
+
+
+@task
 def listing() -> list[int]:
     return [1, 2, 3]
 
@@ -28,10 +39,160 @@ def total(shards: list[int]) -> int:
 
 
 @task
+def scaled(x: int, factor: int) -> int:
+    return x * factor
+
+
+@task
 def fail(x: int) -> int:
     raise ValueError(f"no {x}")
 
 
 @task
+def fail_odd(x: int) -> int:
+    if x % 2:
+        raise ValueError(f"{x} is odd")
+    return x
+
+
+@task
 def unserialisable(x: int) -> Any:
-    return object()
+    return threading.Lock() if x else x
+
+
+@task
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@task
+def pid(x: int) -> int:
+    return os.getpid()
+
+
+@task
+def suicide(x: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+@task
+def die_once(mark: str) -> str:
+    """Kills its process the first time it runs for this mark."""
+    path = Path(mark)
+    if not path.exists():
+        path.write_text("died", encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@task(options={"time_limit": 1})
+def endless(x: int) -> int:
+    while True:
+        time.sleep(0.05)
+
+
+@task(options={"soft_time_limit": 1})
+def softly_endless(x: int) -> int:
+    while True:
+        time.sleep(0.05)
+
+
+@task(options={"max_attempts": 2})
+def poison(x: int) -> int:
+    if x == 0:
+        os._exit(3)
+    return x
+
+
+@task(options={"queue": "elsewhere"})
+def on_another_queue(x: int) -> int:
+    return x
+
+
+@task(retry_policy=RetryPolicy(max_retries=2, initial_interval=0.01))
+def fail_twice(mark: str) -> int:
+    path = Path(mark)
+    tries = int(path.read_text(encoding="utf-8")) if path.exists() else 0
+    path.write_text(str(tries + 1), encoding="utf-8")
+    if tries < 2:
+        raise ValueError("not yet")
+    return tries
+
+
+@task(inject_context=True)
+def who(context: Any, x: int) -> tuple[str, int, int]:
+    return context.run_id, context.index, context.attempt
+
+
+@task(inject_context=True)
+def patient(context: Any, x: int) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if context.is_cancelled():
+            return "cancelled"
+        time.sleep(0.02)
+    return "never asked to stop"
+
+
+@task(inject_context=True)
+def reports(context: Any, x: int) -> int:
+    context.progress(1, total=2, message="half")
+    return x
+
+
+@task(inject_context=True)
+def use_channel(context: Any, x: int) -> Any:
+    channel = context.get_channel()
+    channel.atomic_add("sum", x)
+    channel.append("seen", x)
+    channel.set("last", x)
+    return channel.get("given"), context.get_result("listing")
+
+
+@task(inject_context=True)
+def read_key(context: Any, x: int) -> Any:
+    return context.get_channel().get("lock")
+
+
+@task(inject_context=True)
+def cancel_all(context: Any, x: int) -> int:
+    if x == 0:
+        context.cancel_workflow("enough")
+    return x
+
+
+@task(inject_context=True)
+def stop_all(context: Any, x: int) -> int:
+    if x == 0:
+        context.terminate_workflow("good enough")
+    return x
+
+
+@task(inject_context=True)
+def iterate(context: Any, x: int | None = None) -> int:
+    if context.cycle_count < 3:
+        context.next_iteration(context.cycle_count)
+    return context.cycle_count
+
+
+@task(inject_context=True)
+def grows(context: Any, x: int) -> int:
+    context.next_task(double(task_id=f"grown_{x}", x=x))
+    return x
+
+
+@task
+def inner(x: int) -> int:
+    return x * 10
+
+
+def nested(depth: int, leaves: int, config: dict[str, Any]) -> ParallelGroup:
+    """Groups in groups, each on workers, with `leaves` no-ops at the bottom."""
+    name = f"level{depth}"
+    if depth == 0:
+        members: list[Any] = [noop(task_id=f"leaf{index}", x=index) for index in range(leaves)]
+    else:
+        members = [nested(depth - 1, leaves, config)]
+    return ParallelGroup(members, name=name).with_execution("redis", backend_config=config)

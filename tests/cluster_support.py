@@ -1,0 +1,37 @@
+"""Clusters that the integration tests share, since starting one takes about a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from graflow_celery import LocalCluster
+
+MEMBERS = "tests.integration.members"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    """Two workers of concurrency 1."""
+    with LocalCluster(workers=2, imports=[MEMBERS]) as running:
+        yield running
+
+
+@pytest.fixture
+def config(cluster: LocalCluster) -> dict[str, Any]:
+    return cluster.backend_config
+
+
+@pytest.fixture(scope="session")
+def one_slot() -> Iterator[LocalCluster]:
+    """One worker of concurrency 1."""
+    with LocalCluster(workers=1, imports=[MEMBERS]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def no_workers() -> Iterator[LocalCluster]:
+    with LocalCluster(workers=0) as running:
+        yield running

@@ -1,0 +1,261 @@
+"""`submit`, `attach` and their handles against real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graflow import task, workflow
+from graflow.exceptions import (
+    GroupConflictError,
+    GroupNotFoundError,
+    GroupTimeoutError,
+    MemberLostError,
+    ParallelGroupError,
+    RemoteTaskError,
+    TaskTimeoutError,
+)
+from graflow_celery import LocalCluster, attach, submit
+from tests.integration import members
+from tests.support import wait_until
+
+pytestmark = pytest.mark.redis
+
+
+def test_results_come_back_in_member_order(config: dict[str, Any]) -> None:
+    assert submit(members.noop.map(range(1000)), backend_config=config).results(timeout=30) == list(range(1000))
+
+
+def test_the_same_group_is_submitted_twice_inside_a_workflow_and_outside(config: dict[str, Any]) -> None:
+    with workflow("w"):
+        for _ in range(2):
+            assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=20) == [2, 4]
+    assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=20) == [2, 4]
+
+
+def test_an_empty_group_is_done_at_once(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([]), backend_config=config)
+    assert handle.results(timeout=5) == []
+    assert handle.outcomes(timeout=5) == []
+    assert handle.status().state == "DONE"
+
+
+def test_a_sequence_of_tasks_is_a_group(config: dict[str, Any]) -> None:
+    tasks = [members.double(task_id="a", x=4), members.noop(task_id="b", x=5)]
+    handle = submit(tasks, backend_config=config)
+    assert handle.results(timeout=20) == [8, 5]
+    assert [outcome.task_id for outcome in handle.outcomes()] == ["a", "b"]
+
+
+def test_a_lambda_and_a_closure_go_by_value_with_the_clusters_key(config: dict[str, Any]) -> None:
+    offset = 100
+    shifted = task(id="shifted")(lambda x: x + offset)
+    assert submit(shifted.map([1, 2]), backend_config=config).results(timeout=20) == [101, 102]
+
+
+def test_typed_values_come_back_as_the_same_type(config: dict[str, Any]) -> None:
+    values = [(1, 2), {3}, b"\x00\xff", {1: "a"}, frozenset({"x"}), None, float("inf")]
+    assert submit(members.noop.map(values), backend_config=config).results(timeout=20) == values
+
+
+def test_an_outcome_says_who_when_and_how_often(config: dict[str, Any]) -> None:
+    outcome = submit(members.noop.map([7], key=lambda item: f"k{item}"), backend_config=config).outcomes(timeout=20)[0]
+    assert (outcome.index, outcome.task_id, outcome.state, outcome.value) == (0, "noop[k7]", "SUCCEEDED", 7)
+    assert outcome.attempts == 1
+    assert outcome.worker is not None
+    assert "@" in outcome.worker
+    assert outcome.queued_at is not None
+    assert outcome.queued_at.tzinfo is UTC
+    assert outcome.started_at is not None
+    assert outcome.finished_at is not None
+    assert outcome.queued_at <= outcome.started_at <= outcome.finished_at
+
+
+def test_a_failure_is_an_error_with_the_remote_traceback(config: dict[str, Any]) -> None:
+    handle = submit(members.fail_odd.map(range(3)), backend_config=config)
+    with pytest.raises(ParallelGroupError) as caught:
+        handle.results(timeout=20)
+    assert caught.value.group_id == "fail_odd"
+    assert caught.value.failed_tasks == [("fail_odd[1]", "1 is odd")]
+    assert caught.value.successful_tasks == ["fail_odd[0]", "fail_odd[2]"]
+    assert isinstance(caught.value.errors["fail_odd[1]"], ValueError)
+    assert isinstance(caught.value.__cause__, RemoteTaskError)
+    assert "members.py" in str(caught.value.__cause__)
+    failed = handle.outcomes()[1]
+    assert failed.state == "FAILED"
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("ValueError", "1 is odd")
+    assert "Traceback" in failed.error.traceback
+
+
+def test_a_tolerant_policy_leaves_none_at_failed_places(config: dict[str, Any]) -> None:
+    group = members.fail_odd.map(range(4))
+    assert submit(group, backend_config=config, policy="best_effort").results(timeout=20) == [0, None, 2, None]
+
+
+def test_as_completed_tells_every_member_once(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([0.3, 0.0, 0.0]), backend_config=config)
+    assert sorted(outcome.index for outcome in handle.as_completed(timeout=20)) == [0, 1, 2]
+    assert len(list(handle.as_completed(timeout=1))) == 3
+
+
+def test_handles_work_in_an_event_loop(config: dict[str, Any]) -> None:
+    async def both() -> tuple[list[int], list[int]]:
+        handle = submit(members.double.map([1, 2]), backend_config=config)
+        values = await handle
+        return values, sorted([outcome.value async for outcome in handle])
+
+    assert asyncio.run(both()) == ([2, 4], [2, 4])
+
+
+def test_a_wait_that_is_over_leaves_the_group_running(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([1.0]), backend_config=config)
+    with pytest.raises(TimeoutError, match=f"attach\\('{handle.run_id}'\\)"):
+        handle.results(timeout=0.2)
+    assert handle.results(timeout=20) == [1.0]
+
+
+def test_any_process_attaches_by_the_run_id(cluster: LocalCluster) -> None:
+    handle = submit(members.double.map([1, 2, 3]), backend_config=cluster.backend_config)
+    code = (
+        "import graflow_celery, os, sys\n"
+        "handle = graflow_celery.attach(sys.argv[1], backend_config={'url': os.environ['URL']})\n"
+        "print(handle.results(timeout=20), [o.task_id for o in handle.outcomes()])\n"
+    )
+    environment = {"URL": cluster.redis_url.reveal(), "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", code, handle.run_id], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[2, 4, 6] ['double[0]', 'double[1]', 'double[2]']"
+
+
+def test_attaching_to_nothing_is_an_error(config: dict[str, Any]) -> None:
+    with pytest.raises(GroupNotFoundError, match="no-such-run"):
+        attach("no-such-run", backend_config=config)
+
+
+def test_the_same_run_id_attaches_to_the_same_members_and_conflicts_with_others(config: dict[str, Any]) -> None:
+    first = submit(members.pid.map([1]), backend_config=config, run_id="mine")
+    again = submit(members.pid.map([1]), backend_config=config, run_id="mine")
+    assert first.results(timeout=20) == again.results(timeout=20)
+    assert again.status().executions == 1
+    with pytest.raises(GroupConflictError, match="mine"):
+        submit(members.pid.map([2]), backend_config=config, run_id="mine")
+
+
+def test_cancel_ends_the_wait_at_once_and_stops_what_has_not_started(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([2.0] * 12), backend_config=config)
+    wait_until(lambda: handle.status().running)
+    begun = time.monotonic()
+    assert handle.cancel() is True
+    outcomes = handle.outcomes(timeout=5)
+    assert time.monotonic() - begun < 1.0
+    assert {outcome.state for outcome in outcomes} == {"CANCELLED"}
+    assert handle.cancel() is False
+    with pytest.raises(ParallelGroupError, match="cancelled"):
+        handle.results()
+
+
+def test_a_member_can_ask_whether_it_is_cancelled(config: dict[str, Any]) -> None:
+    handle = submit(members.patient.map([0, 1]), backend_config=config)
+    wait_until(lambda: handle.status().running == 2)
+    handle.cancel()
+    begun = time.monotonic()
+    assert submit(members.noop.map([0, 1]), backend_config=config).results(timeout=10) == [0, 1]
+    assert time.monotonic() - begun < 5
+
+
+def test_a_member_knows_its_run_its_place_and_its_attempt(config: dict[str, Any]) -> None:
+    handle = submit(members.who.map([5, 6]), backend_config=config)
+    assert handle.results(timeout=20) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
+
+
+def test_progress_reaches_the_record(config: dict[str, Any]) -> None:
+    handle = submit(members.reports.map([1]), backend_config=config)
+    assert handle.results(timeout=20) == [1]
+
+
+def test_a_continuation_receives_the_values_on_a_worker(config: dict[str, Any]) -> None:
+    handle = submit(members.double.map([1, 2, 3]), backend_config=config, then=members.total)
+    following = handle.continuation()
+    assert following.results(timeout=20) == [12]
+    assert following.outcomes()[0].task_id == "total"
+    assert handle.results(timeout=5) == [2, 4, 6]
+
+
+def test_the_continuation_of_a_failed_group_fails_and_says_why(config: dict[str, Any]) -> None:
+    following = submit(members.fail.map([1]), backend_config=config, then=members.total).continuation()
+    with pytest.raises(ParallelGroupError, match="no 1"):
+        following.results(timeout=20)
+
+
+def test_without_then_there_is_no_continuation(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="then="):
+        submit(members.noop.map([1]), backend_config=config).continuation()
+
+
+def test_the_time_of_a_whole_group_ends_it(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([5.0, 5.0]), backend_config={**config, "timeout": 0.5})
+    with pytest.raises(GroupTimeoutError, match=r"'nap' was not finished after 0\.5 s: 0 of 2"):
+        handle.results(timeout=10)
+    assert {outcome.state for outcome in handle.outcomes()} == {"TIMED_OUT"}
+    assert submit(members.noop.map([1]), backend_config=config).results(timeout=30) == [1]
+
+
+@pytest.mark.parametrize("group", [members.endless, members.softly_endless], ids=["hard", "soft"])
+def test_a_time_limit_ends_a_member_and_not_its_siblings(group: Any, config: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    handle = submit([group(task_id="slow", x=1), members.noop(task_id="quick", x=2)], backend_config=config)
+    slow, quick = handle.outcomes(timeout=20)
+    assert time.monotonic() - begun < 3.0
+    assert (slow.state, quick.state) == ("TIMED_OUT", "SUCCEEDED")
+    with pytest.raises(ParallelGroupError) as caught:
+        handle.results()
+    assert isinstance(caught.value.errors["slow"], TaskTimeoutError)
+
+
+def test_a_member_whose_pool_child_is_killed_runs_again_at_once(config: dict[str, Any], tmp_path: Path) -> None:
+    begun = time.monotonic()
+    handle = submit(members.die_once.map([str(tmp_path / "mark")]), backend_config=config)
+    assert handle.results(timeout=20) == ["survived"]
+    assert time.monotonic() - begun < 3.0
+    assert handle.outcomes()[0].attempts == 2
+
+
+def test_a_member_that_kills_its_worker_is_lost_and_the_others_are_unharmed(config: dict[str, Any]) -> None:
+    handle = submit(members.poison.map(range(4)), backend_config=config)
+    states = [str(outcome.state) for outcome in handle.outcomes(timeout=30)]
+    assert states == ["LOST", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
+    with pytest.raises(ParallelGroupError) as caught:
+        handle.results()
+    assert isinstance(caught.value.errors["poison[0]"], MemberLostError)
+
+
+def test_retries_of_a_member_follow_its_policy(config: dict[str, Any], tmp_path: Path) -> None:
+    assert submit(members.fail_twice.map([str(tmp_path / "tries")]), backend_config=config).results(timeout=20) == [2]
+
+
+def test_max_in_flight_limits_how_many_run_at_once(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([0.1] * 6), backend_config={**config, "max_in_flight": 1, "batch_size": 1})
+    most = 0
+    while not handle.status().state.is_final:
+        most = max(most, handle.status().running)
+    assert handle.results(timeout=5) == [0.1] * 6
+    assert most == 1
+
+
+def test_a_slow_member_does_not_hold_its_batch_mates(config: dict[str, Any]) -> None:
+    handle = submit(members.nap.map([2.0, *[0.0] * 9]), backend_config={**config, "batch_size": 10})
+    begun = time.monotonic()
+    quick = [outcome.index for outcome in handle.as_completed(timeout=10) if outcome.index]
+    assert len(quick) == 9
+    first = [outcome.finished_at for outcome in handle.outcomes()]
+    assert min(first) != first[0]
+    assert time.monotonic() - begun < 4
