@@ -188,8 +188,11 @@ def create_redis_client(config: Mapping[str, Any] | None = None) -> redis.Redis:
 
 
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
+    module = load_redis()
     revealed = {key: _revealed(value) for key, value in parts.items()}
-    return load_redis().Redis(**revealed)  # type: ignore[no-any-return]
+    # The package's own default tries for several seconds, also when the password is wrong.
+    retry = module.retry.Retry(module.backoff.ExponentialBackoff(cap=0.4, base=0.05), retries=3)
+    return module.Redis(**revealed, retry=retry)  # type: ignore[no-any-return]
 
 
 def _revealed(value: Any) -> Any:
