@@ -44,7 +44,7 @@ class Deployment:
         self.keys: SigningKeys | None = settings.keys
         connection = dict(settings.connection)
         connection.setdefault("socket_connect_timeout", _CONNECT_SECONDS)
-        self._connection = connection
+        self.connection = connection
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
         self.record = GroupRecord(self.client, settings.key_prefix)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)

@@ -61,8 +61,8 @@ class WorkerMember:
 class ChannelWithGaps(RedisChannel):
     """The channel that the members of a group share, some of whose values could not be sent."""
 
-    def __init__(self, name: str, gaps: Mapping[str, str], client: Any) -> None:
-        super().__init__(name, client)
+    def __init__(self, name: str, gaps: Mapping[str, str], connection: Mapping[str, Any]) -> None:
+        super().__init__(name, **connection)
         self._gaps = dict(gaps)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -210,7 +210,7 @@ class MemberRunner:
         if channel is None:
             if shared.channel:
                 channel = self._with_overlay(
-                    ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.client), shared.overlay
+                    ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection), shared.overlay
                 )
             else:
                 channel = MemoryChannel(shared.session_id or self._spec.run_id)

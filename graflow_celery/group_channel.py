@@ -98,7 +98,7 @@ class GroupChannel:
                 self._lay_over(layer)
         else:
             self.name = run_key
-            self._own = RedisChannel(run_key, self._deployment.client)
+            self._own = RedisChannel(run_key, **self._deployment.connection)
 
     def _is_ours(self, channel: RedisChannel) -> bool:
         """Whether a Redis channel lives where the workers of this deployment look."""

@@ -22,7 +22,9 @@ for i, index in ipairs(indices) do
   local is_mine = claim.owner == owner
   local is_early = claim.owner == '@' and tonumber(scores[i] or 0) > time
   local is_suspect = claim.losses > 0 or header.max_attempts == 1
-  if seen[index] or not scores[i] or is_early or (is_owned(claim) and not is_mine) then
+  if seen[index] then
+    is_mine = false -- named twice: the first one has been answered
+  elseif not scores[i] or is_early or (is_owned(claim) and not is_mine) then
     refused[#refused + 1] = index
   elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then
     left[#left + 1] = index

@@ -114,4 +114,5 @@ def granted_of(pairs: Sequence[bytes]) -> list[GrantedMember]:
 
 
 def integers(values: Sequence[bytes]) -> list[int]:
-    return sorted(int(value) for value in values)
+    """Indices, each once and in order."""
+    return sorted({int(value) for value in values})

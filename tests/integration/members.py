@@ -196,3 +196,14 @@ def nested(depth: int, leaves: int, config: dict[str, Any]) -> ParallelGroup:
     else:
         members = [nested(depth - 1, leaves, config)]
     return ParallelGroup(members, name=name).with_execution("redis", backend_config=config)
+
+
+@task
+def count_run(x: tuple[str, str, int]) -> int:
+    """Notes that it ran; the last one fails while a file is there."""
+    marks, blocked, index = x
+    with Path(marks).open("a", encoding="utf-8") as file:
+        file.write(f"{index}\n")
+    if index == 3 and Path(blocked).exists():
+        raise ValueError("blocked")
+    return index
