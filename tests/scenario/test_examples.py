@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples.stdlib_tasks import list_shards
+from tests.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -137,6 +139,46 @@ def test_the_report_on_the_standard_library_is_the_same_on_every_backend(backend
     assert "in 6 shards" in done.stdout
     assert "Traceback" not in done.stderr
     assert "%" not in done.stderr, "a progress bar was drawn although nobody looks"
+
+
+def children_of(pid: int) -> set[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, timeout=10, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    return {child for child, parent in pairs if parent == pid}
+
+
+def is_alive(pid: int) -> bool:
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, timeout=10, check=False
+    )
+    return bool(listed.stdout.strip()) and not listed.stdout.startswith("Z")
+
+
+@pytest.mark.redis
+def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
+    report = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "stdlib_report.py")],
+        cwd=ROOT,
+        env={**environment, "TMPDIR": str(folder), "XDG_STATE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: len(children_of(report.pid)) >= 3, timeout=30)  # the Redis and two workers
+        started = children_of(report.pid)
+        report.send_signal(signal.SIGINT)
+        printed, _ = report.communicate(timeout=30)
+    finally:
+        report.kill()
+    assert report.returncode == 1
+    assert printed.strip().endswith("Interrupted; nothing is left behind.")
+    wait_until(lambda: not any(map(is_alive, started)))
+    assert list(folder.iterdir()) == []
 
 
 def test_the_report_fans_out_over_at_least_a_hundred_members() -> None:
