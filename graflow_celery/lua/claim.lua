@@ -6,8 +6,11 @@ local header = load()
 if not header then return {false} end
 local spec = redis.call('HGET', HEADER, 'spec')
 local time = now()
-local indices = {}
-for i = 4, #ARGV do indices[#indices + 1] = ARGV[i] end
+local indices, seen = {}, {}
+for i = 4, #ARGV do
+  if not seen[ARGV[i]] then indices[#indices + 1] = ARGV[i] end
+  seen[ARGV[i]] = true
+end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
 if header.state == 'OPENING' or (header.state == 'RUNNING' and remaining == 0) then
   return {header.state, spec, remaining, {}, {}, indices, {}}
@@ -16,15 +19,13 @@ end
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 local granted, left, refused, blocked, written, leases = {}, {}, {}, {}, {}, {}
-local alone, seen, taken = false, {}, {}
+local alone, taken = false, {}
 for i, index in ipairs(indices) do
   local claim = parse_claim(claims[i])
   local is_mine = claim.owner == owner
   local is_early = claim.owner == '@' and tonumber(scores[i] or 0) > time
   local is_suspect = claim.losses > 0 or header.max_attempts == 1
-  if seen[index] then
-    is_mine = false -- named twice: the first one has been answered
-  elseif not scores[i] or is_early or (is_owned(claim) and not is_mine) then
+  if not scores[i] or is_early or (is_owned(claim) and not is_mine) then
     refused[#refused + 1] = index
   elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then
     left[#left + 1] = index
@@ -46,7 +47,6 @@ for i, index in ipairs(indices) do
     granted[#granted + 1] = ''
     alone = is_suspect
   end
-  seen[index] = true
 end
 
 each('HSET', CLAIMS, written)

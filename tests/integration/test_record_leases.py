@@ -225,3 +225,25 @@ def test_claims_wake_the_sweeper_in_time_when_queues_are_slow(record: GroupRecor
     record.claim("run", [0], "a")
     advance(record, clock, 6)
     assert record.sweep()[0].lost == [0]
+
+
+def test_members_of_a_dead_process_come_back_with_the_next_sweep(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, lease=1000)
+    record.claim("run", [0, 1], "dead")
+    record.claim("run", [2], "alive")
+
+    assert record.lose("run", "dead", [0, 1, 2]) == [0, 1]
+
+    assert record.sweep()[0].lost == [0, 1]
+    assert record.lose("run", "dead", [0, 1, 2]) == []
+    assert record.status("run").running == 1
+    assert record.lose("nowhere", "dead", [0]) == []
+
+
+def test_a_standstill_spares_no_dead_process(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, n=1, lease=30)
+    record.claim("run", [0], "dead")
+    record.sweep()
+    clock.advance(10)
+    record.lose("run", "dead", [0])
+    assert record.sweep()[0].lost == [0]

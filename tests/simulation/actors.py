@@ -113,17 +113,27 @@ def haunt(world: World) -> Actor:
         if not world.grants:
             continue
         lease = world.rng.choice(world.grants)
-        match world.rng.randrange(4):
+        match world.rng.randrange(5):
             case 0:
                 world.group.beat([lease])
             case 1:
                 world.group.release(lease.owner, [lease.index])
             case 2:
                 world.group.retry(lease.owner, lease.index, lease.attempt, 5.0)
+            case 3:
+                world.group.lose(lease.owner, [lease.index])
             case _:
                 world.group.complete(
                     lease.owner, [MemberResult(lease.index, lease.attempt, MemberState.SUCCEEDED, b"ghost")]
                 )
+
+
+def give_up(world: World, leases: Sequence[Lease]) -> Actor:
+    """What the main process of a worker does when it finds its child dead."""
+    yield 0.2
+    for lease in leases:
+        world.group.lose(lease.owner, [lease.index])
+        yield 0.01
 
 
 # the sweeper
@@ -232,4 +242,16 @@ def _drop(worker: Worker, owner: str, indices: list[int]) -> None:
     worker.leases = [lease for lease in worker.leases if lease.owner != owner or lease.index not in indices]
 
 
-__all__ = ["InvariantError", "Worker", "World", "beat", "cancel", "conflict", "haunt", "submit", "sweep", "work"]
+__all__ = [
+    "InvariantError",
+    "Worker",
+    "World",
+    "beat",
+    "cancel",
+    "conflict",
+    "give_up",
+    "haunt",
+    "submit",
+    "sweep",
+    "work",
+]

@@ -45,6 +45,7 @@ class Member:
     waits: int = 0
     owner: str | None = None
     is_retrying: bool = False
+    is_given_up: bool = False
     outcome: tuple[MemberState, int, str, bytes] | None = None
     reported: bool = False
 
@@ -154,6 +155,7 @@ class Watched:
                 require(not member.is_retrying or now >= member.due, "granted before its retry is due")
                 require(granted.attempt == member.attempt + 1, "attempt", granted.attempt, "after", member.attempt)
                 member.attempt, member.owner, member.waits, member.is_retrying = granted.attempt, owner, 0, False
+                member.is_given_up = False
                 self.totals.executions += 1
             member.due = now + self.ms(self.spec.lease)
         limit_in_flight = self.spec.max_in_flight
@@ -224,7 +226,7 @@ class Watched:
         member = self.members[index]
         if self._holds(index, attempt, owner):
             require(answer.released == [index], "a retry was refused")
-            member.owner, member.is_retrying = None, True
+            member.owner, member.is_retrying, member.is_given_up = None, True, False
             member.retries += 1
             member.due = self.clock() + self.ms(delay)
             self.totals.retries += 1
@@ -239,13 +241,22 @@ class Watched:
             member = self.members[index]
             if member.outcome is None and member.owner == owner:
                 require(index in answer.released, "a release was refused")
-                member.owner = None
+                member.owner, member.is_given_up = None, False
                 member.attempt -= 1
                 member.due = self.clock() + self.ms(self.spec.queue_wait)
                 self.totals.executions -= 1
             else:
                 require(index not in answer.released or member.owner is None, "released what is not mine", index)
         return answer
+
+    def lose(self, owner: str, indices: Sequence[int]) -> None:
+        lost = self.record.lose(self.spec.run_id, owner, indices)
+        for index in indices:
+            member = self.members[index]
+            is_held = member.outcome is None and member.owner == owner
+            require((index in lost) == is_held, "given up", lost, "but", index, "belongs to", member.owner)
+            if is_held:
+                member.is_given_up, member.due = True, self.clock()
 
     # the sweeper
 
@@ -285,7 +296,7 @@ class Watched:
         for index, member in self.members.items():
             if member.outcome is not None or member.due > now or (index == self.n and not was_final):
                 continue
-            if member.owner is not None and now < grace:
+            if member.owner is not None and now < grace and not member.is_given_up:
                 member.due = grace
             elif member.owner is not None:
                 member.losses += 1

@@ -118,7 +118,12 @@ MUTANTS = [
     Mutant("a lost member is not published", "sweep", "      publish(lost, index)\n", ""),
     Mutant("a lost member keeps its owner", "sweep", "claim.owner, claim.waits = '-', 0\n      if", "if"),
     Mutant("a loss is not charged", "sweep", "claim.losses = claim.losses + 1", ""),
-    Mutant("nobody is spared after a standstill", "sweep", "if is_owned(claim) and time < grace then", "if false then"),
+    Mutant(
+        "nobody is spared after a standstill",
+        "sweep",
+        "if is_owned(claim) and claim.waits == 0 and time < grace then",
+        "if false then",
+    ),
     Mutant(
         "the sweeper forgets the run",
         "sweep",
@@ -126,6 +131,9 @@ MUTANTS = [
         "redis.call('ZREM', OPEN, header.run)",
     ),
     Mutant("the sweeper ignores the deadline", "sweep", "and time >= header.deadline then", "and false then"),
+    Mutant("members of others are given up", "lose", "if claim.owner == owner then", "if is_owned(claim) then"),
+    Mutant("a member of a dead process is spared", "lose", "claim.waits = 1", "claim.waits = 0"),
+    Mutant("a dead process does not wake the sweeper", "lose", "then look_by(header, time) end", "then end"),
     Mutant("a retry of a lost lease is taken", "retry", "if claim.owner ~= owner then return {{}, {}} end", ""),
     Mutant(
         "a repeated retry is counted again",

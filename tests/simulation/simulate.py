@@ -14,7 +14,7 @@ from graflow.exceptions import GroupConflictError
 from graflow_celery.record import GroupRecord, GroupSpec, GroupState, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS
 from graflow_celery.record.scripts import Scripts, source
-from tests.simulation.actors import Worker, World, beat, cancel, conflict, haunt, submit, sweep, work
+from tests.simulation.actors import Worker, World, beat, cancel, conflict, give_up, haunt, submit, sweep, work
 from tests.simulation.broker import Broker
 from tests.simulation.loop import Loop, Process
 from tests.simulation.model import InvariantError, Watched, require
@@ -23,7 +23,7 @@ REAL_TIME = "  local time = redis.call('TIME')\n  return time[1] * 1000 + math.f
 START = 1_000_000_000_000
 CHAOS_SECONDS = 240.0
 """Messages get lost, processes crash for so long; after that the group has to come to its end."""
-BOUND_SECONDS = 6000.0
+BOUND_SECONDS = 2500.0
 SWEEP_INTERVAL = 5.0
 
 
@@ -79,7 +79,7 @@ class Simulation:
             digest="digest",
             min_success=rng.choice((0, n)),
             lease=30.0,
-            queue_wait=rng.choice((20.0, 60.0)),
+            queue_wait=rng.choice((10.0, 20.0, 60.0)),
             max_attempts=rng.choice((1, 2, 4, 40, 40, 40)),
             max_in_flight=rng.choice((None, None, None, 1, 3)),
             timeout=150.0 if rng.random() < 0.1 else None,
@@ -164,6 +164,9 @@ class Simulation:
         if died.name == "submitter":
             self._start_submitter(attach=self.group.opened_at is not None, delay=delay)
         elif died.name.startswith("worker"):
+            if self.rng.random() < 0.3:
+                orphans = [lease for lease in self.world.grants if lease.owner.startswith(f"{died.name}/")]
+                self.loop.start(Process("parent"), give_up(self.world, orphans))
             self._start_worker(delay)
 
     def _look_at_what_is_left(self) -> None:
