@@ -14,10 +14,10 @@ import redis
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError, NoWorkerError
-from graflow_celery.batch import claiming, run_members
+from graflow_celery.batch import run_members
 from graflow_celery.deployment import Deployment, RecordUnreachableError
 from graflow_celery.queue import queue_length
-from graflow_celery.record import Batch, Cursor, MemberResult, StoredOutcome
+from graflow_celery.record import Batch, Cursor, StoredOutcome
 from graflow_celery.submission import Submission, open_and_publish
 from graflow_celery.sweeping import sweep
 
@@ -193,13 +193,5 @@ class Waiter:
 
 def preset(deployment: Deployment, run_id: str, outcomes: Sequence[StoredOutcome]) -> None:
     """Enter outcomes that are known from elsewhere into an open record, so that their members do not run again."""
-    if not outcomes:
-        return
-    owner = f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
-    known = {outcome.index: outcome for outcome in outcomes}
-    claim = claiming(lambda: deployment.record.claim(run_id, sorted(known), owner, envelopes=False))
-    results = [
-        MemberResult(member.index, member.attempt, known[member.index].state, known[member.index].payload)
-        for member in claim.granted
-    ]
-    deployment.record.complete(run_id, owner, results)
+    if outcomes:
+        deployment.record.restore(run_id, outcomes)

@@ -18,6 +18,7 @@ from graflow_celery.record.data import (
     Opened,
     RecordFullError,
     Republish,
+    StoredOutcome,
     WorkerInfo,
 )
 from graflow_celery.record.leases import MemberLeases
@@ -95,6 +96,15 @@ class GroupRecord(MemberLeases, RecordReader):
             if reply[0] != b"OPENING":
                 break
         return reply
+
+    def restore(self, run_id: str, outcomes: Sequence[StoredOutcome]) -> list[int]:
+        """Record outcomes that are known from elsewhere, so that their members do not run (again).
+
+        Returns those that had none yet. When the last of a group with a continuation is among them, the sweeper
+        publishes the continuation.
+        """
+        parts = [part for x in outcomes for part in (x.index, x.attempts, x.state.value, x.owner, x.payload)]
+        return integers(self._run("restore", run_id, parts))
 
     def mark_published(self, run_id: str) -> None:
         """Note that the submitter has sent every member once."""

@@ -295,3 +295,37 @@ def test_cancel_takes_the_continuation_along(record: GroupRecord) -> None:
     assert record.cancel("late") == ["late"]
     assert record.status("late").state is GroupState.DONE
     assert record.read("late").closed
+
+
+def test_outcomes_known_from_elsewhere_are_entered_without_an_execution(record: GroupRecord) -> None:
+    # Given a group that allows one member at a time, at most once
+    spec = open_group(record, "old", n=4)
+    for index in (3, 0):
+        finish(record, index, run_id="old")
+    known = record.read("old").outcomes
+    open_group(record, n=4, max_attempts=1, max_in_flight=1)
+    record.claim("run", [1], "w")
+
+    # When the outcomes of an earlier record are entered
+    assert record.restore("run", known) == [0, 3]
+
+    # Then those members never run
+    assert record.restore("run", known) == []
+    assert record.claim("run", range(spec.n), "v").refused == [0, 1, 3]
+    assert [(o.index, o.payload) for o in record.outcomes("run")] == [(0, b"payload 0"), (3, b"payload 3")]
+    status = record.status("run")
+    assert (status.executions, status.running, status.succeeded) == (1, 1, 2)
+    record.complete("run", "w", [MemberResult(1, 1, MemberState.SUCCEEDED, b"")])
+    assert finish(record, 2, owner="v").state is GroupState.DONE
+    assert record.restore("run", known) == []
+    assert record.restore("nowhere", known) == []
+
+
+def test_a_group_can_be_ended_by_outcomes_from_elsewhere(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, "old", n=1)
+    finish(record, 0, run_id="old")
+    open_group(record, n=1, continuation=True)
+    record.restore("run", record.outcomes("old"))
+    assert record.status("run").state is GroupState.DONE
+    clock.advance(61)
+    assert record.sweep()[0].continuation

@@ -1,0 +1,26 @@
+-- Record outcomes that are known from elsewhere, of members that have none; no execution is counted.
+-- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
+-- ARGV: index, attempt, state, owner, payload of each. Answers the indices that were recorded.
+local header = load()
+if not header or header.state ~= 'RUNNING' then return {} end
+local time = now()
+local indices = {}
+for i = 1, #ARGV, 5 do indices[#indices + 1] = ARGV[i] end
+local scores = fetch('ZMSCORE', DUE, indices)
+local claims = fetch('HMGET', CLAIMS, indices)
+local rows, recorded, seen = {}, {}, {}
+for i, index in ipairs(indices) do
+  if scores[i] and not seen[index] then
+    rows[#rows + 1] = {
+      index = tonumber(index), state = ARGV[5 * i - 2], claim = parse_claim(claims[i]), attempt = tonumber(ARGV[5 * i - 3]),
+      owner = ARGV[5 * i - 1], late = false, payload = ARGV[5 * i],
+    }
+    recorded[#recorded + 1] = index
+    seen[index] = true
+  end
+end
+record(header, rows, time)
+if #rows > 0 and header.recorded < header.n then event('record', 'recorded', header.recorded) end
+settle(header, time)
+save(header)
+return recorded
