@@ -32,7 +32,7 @@ def create_coordinator(config: Mapping[str, Any]) -> RedisCoordinator:
     return RedisCoordinator(config, strict=False)
 
 
-create_coordinator.check_config = check_keys  # type: ignore[attr-defined]
+create_coordinator.check_keys = check_keys  # type: ignore[attr-defined]
 
 
 class RedisCoordinator(TaskCoordinator):
