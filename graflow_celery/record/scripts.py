@@ -14,6 +14,12 @@ LUA = Path(__file__).parent.parent / "lua"
 FREE_STANDING = frozenset({"look", "workers"})
 """Scripts that touch no run and need nothing of lib.lua."""
 
+WRAPPED: dict[str, type[redis.exceptions.ResponseError]] = {
+    "OOM command not allowed": redis.exceptions.OutOfMemoryError,
+    "READONLY You can't write": redis.exceptions.ReadOnlyError,
+}
+"""Errors of a command whose kind is lost when it runs inside a script of Redis 6.2, by what their text keeps."""
+
 
 @cache
 def source(name: str) -> str:
@@ -42,17 +48,18 @@ class Scripts:
         """Run a script.
 
         Raises:
-            redis.exceptions.OutOfMemoryError: the server refused the write; nothing was changed.
+            redis.exceptions.OutOfMemoryError: The server refused the write; nothing was changed.
+            redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
         """
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._client.register_script(self._load(name))
         try:
             return script(keys=keys, args=args)
-        except redis.exceptions.OutOfMemoryError:
+        except tuple(WRAPPED.values()):
             raise
         except redis.exceptions.ResponseError as error:
-            # Redis 6.2 wraps the error of a command inside a script, and the type of it is lost.
-            if "OOM command not allowed" in str(error):
-                raise redis.exceptions.OutOfMemoryError(str(error)) from error
+            for text, kind in WRAPPED.items():
+                if text in str(error):
+                    raise kind(str(error)) from error
             raise

@@ -261,6 +261,21 @@ def test_an_out_of_memory_server_records_nothing_of_a_report(record: GroupRecord
     assert record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")]).recorded == [0]
 
 
+def test_a_replica_takes_nothing_and_the_report_can_be_repeated(
+    record: GroupRecord, record_server: redis.Redis
+) -> None:
+    open_group(record)
+    record.claim("run", [0], "w")
+    result = MemberResult(0, 1, MemberState.SUCCEEDED, b"")
+    record_server.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(redis.exceptions.ReadOnlyError):
+            record.complete("run", "w", [result])
+    finally:
+        record_server.replicaof("NO", "ONE")
+    assert record.complete("run", "w", [result]).recorded == [0]
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
 def test_a_server_that_evicts_any_key_is_refused(record_server: redis.Redis, policy: str) -> None:
     record_server.config_set("maxmemory-policy", policy)
