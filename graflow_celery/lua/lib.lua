@@ -9,9 +9,11 @@ local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
 local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
 
-local TEXTS = {'state', 'run', 'epoch', 'reason', 'digest', 'critical', 'parent', 'opener'}
-local NUMBERS = {
-  'n', 'size', 'closed', 'cut', 'continuation', 'published', 'opened', 'touched', 'deadline', 'finished', 'timeout',
+-- Fields that scripts use: eight texts, then numbers.
+local TEXTS = 8
+local FIELDS = {
+  'state', 'run', 'epoch', 'reason', 'digest', 'critical', 'parent', 'opener',
+  'n', 'size', 'closed', 'cut', 'continuation', 'published', 'opened', 'deadline', 'finished', 'timeout',
   'lease', 'queue_wait', 'max_attempts', 'max_in_flight', 'result_ttl', 'min_success',
   'recorded', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'critical_failed',
   'executions', 'losses', 'retries', 'late', 'refused', 'outcome_bytes',
@@ -19,25 +21,26 @@ local NUMBERS = {
 
 -- The header as a table (numbers are 0 when absent), or nil when the run is gone. `save` writes what changed.
 local function load()
-  local values = redis.call('HMGET', HEADER, unpack(TEXTS))
+  local values = redis.call('HMGET', HEADER, unpack(FIELDS))
   if not values[1] then return nil end
   local header = {}
-  for i, name in ipairs(TEXTS) do header[name] = values[i] or '' end
-  values = redis.call('HMGET', HEADER, unpack(NUMBERS))
-  for i, name in ipairs(NUMBERS) do header[name] = tonumber(values[i] or 0) end
-  local was = {}
-  for name, value in pairs(header) do was[name] = value end
-  header.was = was
+  for i = 1, #FIELDS do
+    local value = values[i]
+    if i <= TEXTS then values[i] = value or '' else values[i] = value and tonumber(value) or 0 end
+    header[FIELDS[i]] = values[i]
+  end
+  header.was = values
   return header
 end
 
 local function save(header)
-  local changed = {}
-  for name, value in pairs(header.was) do
-    if header[name] ~= value then
-      changed[#changed + 1] = name
-      changed[#changed + 1] = header[name]
-      header.was[name] = header[name]
+  local changed, was = {}, header.was
+  for i = 1, #FIELDS do
+    local value = header[FIELDS[i]]
+    if value ~= was[i] then
+      changed[#changed + 1] = FIELDS[i]
+      changed[#changed + 1] = value
+      was[i] = value
     end
   end
   if #changed > 0 then redis.call('HSET', HEADER, unpack(changed)) end
