@@ -247,8 +247,6 @@ def _raise_exit(signum: int, _frame: FrameType | None) -> None:
 def _stop_all(workers: Sequence[TaskWorker]) -> None:
     """Ask all to stop at once, then wait for each."""
     for worker in workers:
-        if worker.is_alive():
-            with suppress(ProcessLookupError, GraflowRuntimeError):
-                worker.kill(signal.SIGTERM)
+        worker.ask_to_stop()
     for worker in workers:
         worker.stop()

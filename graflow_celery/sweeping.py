@@ -20,6 +20,9 @@ def sweep(deployment: Deployment) -> int:
     found = deployment.record.sweep(interval=deployment.settings.sweep_interval)
     for again in found:
         publish_again(deployment, again)
+        if again.lost and not again.ended:
+            # A worker that died also held messages that it had not started; they look as if they still waited.
+            deployment.record.hurry(again.run_id)
     return len(found)
 
 

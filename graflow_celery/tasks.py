@@ -154,9 +154,9 @@ def _entry(self: Any, **body: Any) -> Any:
 
 def install(into: GraflowCelery) -> None:
     """Register the tasks with an application."""
-    into.task(name=RUN_TASK, bind=True, base=MemberTask)(_run)
-    into.task(name=FINISH_TASK, bind=True, base=MemberTask)(_finish)
-    into.task(name=ENTRY_TASK, bind=True, base=MemberTask)(_entry)
+    into.task(name=RUN_TASK, bind=True, base=MemberTask, shared=False)(_run)
+    into.task(name=FINISH_TASK, bind=True, base=MemberTask, shared=False)(_finish)
+    into.task(name=ENTRY_TASK, bind=True, base=MemberTask, shared=False)(_entry)
 
 
 install(app)

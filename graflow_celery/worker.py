@@ -40,6 +40,7 @@ BEAT: Final = 2.0  # seconds between a worker's signs of life
 _PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
+_NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
 
 def parse_import(text: str) -> tuple[str, str]:
@@ -77,7 +78,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         named = [*(of.conf.imports or ()), *(of.conf.include or ())]
         imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
         fill_registry(
-            of.registry, [(name, module) for name, module in imports if not module.startswith("graflow_celery")]
+            of.registry, [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
         )
 
     def start(self, parent: Any) -> None:
@@ -197,6 +198,7 @@ class TaskWorker:
         self._registry = resolver_registry
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: _WorkerThread | None = None
+        self._is_asked = False
 
     @property
     def pid(self) -> int | None:
@@ -227,6 +229,7 @@ class TaskWorker:
             self._thread = _WorkerThread(self.settings, self._registry, self.name, self.concurrency)
             self._thread.start()
         else:
+            self._is_asked = False
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own arguments
                 self._command(),
                 env=self._environment(),
@@ -287,8 +290,16 @@ class TaskWorker:
             raise GraflowRuntimeError("Only a worker in a process of its own can be sent a signal")
         self._process.send_signal(signum)
 
+    def ask_to_stop(self) -> None:
+        """Let running members finish, then stop; `stop` waits for that."""
+        if self._process is not None and self._process.poll() is None and not self._is_asked:
+            # Once only: a second SIGTERM would mean not to wait for running members.
+            self._is_asked = True
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self, timeout: float = 10.0) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.stop(timeout)
             self._thread = None
@@ -296,7 +307,6 @@ class TaskWorker:
         if process is None:
             return
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout)
         # Also when the main process has ended: children of a killed one would live on.
@@ -328,6 +338,7 @@ class _WorkerThread(threading.Thread):
         self._worker: Any = None
 
     def run(self) -> None:
+        self._app.set_current()  # in this thread: Celery looks a message's task up in the current application
         self._worker = self._app.WorkController(
             app=self._app,
             hostname=self._hostname,

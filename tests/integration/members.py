@@ -207,3 +207,9 @@ def count_run(x: tuple[str, str, int]) -> int:
     if index == 3 and Path(blocked).exists():
         raise ValueError("blocked")
     return index
+
+
+@task
+def pid_slowly(x: int) -> int:
+    time.sleep(0.3)
+    return os.getpid()

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from graflow import task, workflow
+from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.coordination.coordinator import CoordinationBackend
 from graflow.exceptions import GraflowRuntimeError, GroupTimeoutError, ParallelGroupError
 from graflow_celery import LocalCluster
 from graflow_celery.deployment import deployment_of
@@ -110,7 +110,14 @@ def test_no_key_of_a_group_stays_without_an_end(config: dict[str, Any]) -> None:
         group.with_execution("redis", backend_config=config)
         wf.execute(group.task_id)
     client = deployment_of(config).client
-    lasting = ("graflow:open", "graflow:workers", "graflow:epoch", "graflow:clock", "graflow:broker", "graflow:channel-seq")
+    lasting = (
+        "graflow:open",
+        "graflow:workers",
+        "graflow:epoch",
+        "graflow:clock",
+        "graflow:broker",
+        "graflow:channel-seq",
+    )
     endless = [key.decode() for key in client.scan_iter("graflow:*") if client.ttl(key) == -1]
     assert [key for key in endless if not key.startswith(lasting)] == []
 
