@@ -127,7 +127,11 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
             "digest": "-".join(resolver.digest() for resolver in resolvers),
             "pid": os.getpid(),
         }
-        deployment.record.register_worker(parent.hostname, info, ttl=WORKER_TTL)
+        record = deployment.record
+        if record.register_worker(parent.hostname, info, ttl=WORKER_TTL):
+            # What a dead worker took off the queue and never claimed looks as if it still waited.
+            for run_id in record.open_groups():
+                record.hurry(run_id)
 
 
 def _stop_with_parent() -> None:

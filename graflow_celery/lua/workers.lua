@@ -1,5 +1,5 @@
 -- Beat, leave and list of worker processes. KEYS: workers, workers:info.
--- ARGV: `beat`, id, info, milliseconds of silence after which anybody is dropped; `forget`, id; `list`, milliseconds.
+-- ARGV: `beat`, id, info, milliseconds of silence after which anybody is dropped (answers whom); `forget`, id; `list`, milliseconds.
 local WORKERS, INFO = KEYS[1], KEYS[2]
 local what = ARGV[1]
 if what == 'forget' then
@@ -20,8 +20,9 @@ end
 
 redis.call('HSET', INFO, ARGV[2], ARGV[3])
 redis.call('ZADD', WORKERS, time, ARGV[2])
-for _, silent in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', time - ARGV[4], 'LIMIT', 0, 100)) do
+local dropped = redis.call('ZRANGEBYSCORE', WORKERS, '-inf', time - ARGV[4], 'LIMIT', 0, 100)
+for _, silent in ipairs(dropped) do
   redis.call('ZREM', WORKERS, silent)
   redis.call('HDEL', INFO, silent)
 end
-return 1
+return dropped

@@ -189,12 +189,12 @@ class GroupRecord(MemberLeases, RecordReader):
         """Remove every key of a run, whatever its state; False when there was none."""
         return bool(self._run("delete", run_id, [run_id, ""]))
 
-    def register_worker(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> None:
+    def register_worker(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> list[str]:
         """Beat of a worker process; `info` (slots, queues, modules, digest, …) is kept as JSON.
 
-        Workers that were silent for `ttl` seconds are dropped.
+        Returns the workers that were silent for `ttl` seconds; they are dropped, and one beat alone is told of each.
         """
-        self._workers.beat(worker_id, info, ttl=ttl)
+        return self._workers.beat(worker_id, info, ttl=ttl)
 
     def forget_worker(self, worker_id: str) -> None:
         self._workers.forget(worker_id)

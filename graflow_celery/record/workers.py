@@ -18,10 +18,11 @@ class LiveWorkers:
         self._scripts = scripts
         self._keys = [keys.shared("workers"), keys.shared("workers:info")]
 
-    def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> None:
-        """Enter or refresh one worker, and drop all that have been silent for `ttl` seconds."""
+    def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> list[str]:
+        """Enter or refresh one worker, and drop all that have been silent for `ttl` seconds; returns those."""
         text = json.dumps(dict(info), separators=(",", ":"), default=str)
-        self._scripts.run("workers", self._keys, ["beat", worker_id, text, round(ttl * 1000)])
+        dropped: list[bytes] = self._scripts.run("workers", self._keys, ["beat", worker_id, text, round(ttl * 1000)])
+        return [silent.decode() for silent in dropped]
 
     def forget(self, worker_id: str) -> None:
         self._scripts.run("workers", self._keys, ["forget", worker_id])
