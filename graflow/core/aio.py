@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Self
 
 from graflow.exceptions import TaskTimeoutError
 
 if TYPE_CHECKING:
     import asyncio
 
+_log = logging.getLogger(__name__)
+_GRACE = 5.0  # seconds that what async tasks left running has to end
+
 
 class EventLoopThread:
-    """One event loop in a daemon thread, started by the first coroutine; shared by all async tasks of an engine."""
+    """One event loop in a daemon thread, shared by all async tasks of an engine.
+
+    It is started by the first coroutine and ends with the last block that uses it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            is_used = self._users > 0
+        if not is_used:
+            self.close()
+
+    def close(self) -> None:
+        """End the loop, if one was started; the next coroutine starts another."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            _stop(loop, thread)
+
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run the coroutine on the loop with the caller's context variables and wait for its value."""
+        """Run the coroutine on the loop with the caller's context variables and wait for its value.
+
+        A coroutine that calls an async task gets that task's coroutine, to be awaited.
+        """
         import asyncio  # noqa: PLC0415 - workflows without async tasks do not pay for it
 
+        if threading.current_thread() is self._thread:
+            return coroutine
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -38,14 +73,24 @@ class EventLoopThread:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is None or thread is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Cancel what the tasks left running on the loop, and end it."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    async def finish() -> None:
+        left = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await loop.shutdown_asyncgens()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(finish(), loop)
+    thread.join(_GRACE)
+    if thread.is_alive():
+        _log.warning("An async task blocks its event loop; it is left behind")
+    else:
         loop.close()
 
 
@@ -54,17 +99,20 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any], context: Any) -> Any:
     engine = getattr(context, "engine", None)
     if engine is not None:
         return engine.event_loop.run(coroutine)
-    alone = EventLoopThread()
-    try:
+    with EventLoopThread() as alone:
         return alone.run(coroutine)
-    finally:
-        alone.close()
 
 
 def run_with_timeout(
-    task_id: str, timeout: float, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+    task_id: str,
+    timeout: float,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: Any,
+    frame: Any = None,
 ) -> Any:
-    """Call `func` and wait at most `timeout` seconds.
+    """Call `func` and wait at most `timeout` seconds; `frame` is the task context of the execution.
 
     A coroutine over time is cancelled. A thread cannot be stopped: a sync function over time is abandoned, its value
     is thrown away.
@@ -73,7 +121,8 @@ def run_with_timeout(
         TaskTimeoutError: When the time is over.
     """
     if _is_coroutine_function(func):
-        return run_coroutine(_limited(task_id, timeout, func(*args, **kwargs)), context)
+        return run_coroutine(_limited(func(*args, **kwargs), timeout, TaskTimeoutError(task_id, timeout)), context)
+    end = time.monotonic() + timeout
     outcome: list[tuple[bool, Any]] = []
 
     def call() -> None:
@@ -88,24 +137,29 @@ def run_with_timeout(
     thread.start()
     thread.join(timeout)
     if not outcome:
+        if frame is not None:
+            frame.is_abandoned = True
         raise TaskTimeoutError(task_id, timeout)
     succeeded, value = outcome[0]
-    if succeeded:
-        return value
-    raise value
+    if not succeeded:
+        raise value
+    if type(value) is CoroutineType:  # of a function that wraps an async one
+        left = end - time.monotonic()
+        return run_coroutine(_limited(value, left, TaskTimeoutError(task_id, timeout)), context)
+    return value
 
 
-async def _limited(task_id: str, timeout: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _limited(coroutine: Coroutine[Any, Any, Any], seconds: float, over: TaskTimeoutError) -> Any:
     import asyncio  # noqa: PLC0415 - as above
 
-    limit = asyncio.timeout(timeout)
+    limit = asyncio.timeout(seconds)
     try:
         async with limit:
             return await coroutine
     except TimeoutError:
         if not limit.expired():
             raise  # the task's own
-        raise TaskTimeoutError(task_id, timeout) from None
+        raise over from None
 
 
 def _is_coroutine_function(func: Callable[..., Any]) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite, apply_writes
 from graflow.core.arguments import RESULT_SUFFIX
 from graflow.core.executable import Executable, Task
-from graflow.core.graph import TaskGraph, is_group
+from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskResult
 from graflow.core.joins import Joins
-from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError
+from graflow.core.ownership import branch_nodes
+from graflow.core.scope import BranchScope
+from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
 
@@ -90,19 +91,6 @@ class Branch:
     cycle_counts: dict[str, int]
 
 
-class BranchScope:
-    """The nodes of a branch in a graph that it shares: its own, and those added since it began."""
-
-    __slots__ = ("_birth_mark", "_ids")
-
-    def __init__(self, ids: set[str], graph: TaskGraph) -> None:
-        self._ids = ids
-        self._birth_mark = graph.birth_mark()
-
-    def holds(self, task_id: str, graph: TaskGraph) -> bool:
-        return task_id in self._ids or graph.born_since(task_id, self._birth_mark)
-
-
 class LocalMember:
     """What a member in this process may ask about itself."""
 
@@ -115,7 +103,8 @@ class LocalMember:
         self.attempt = 1
 
     def is_cancelled(self) -> bool:
-        return self._run.canceled
+        outer = self._run.context.member
+        return self._run.canceled or (outer is not None and outer.is_cancelled())
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         _log.info("Member %s of %s: %s of %s %s", self.index, self.run_id, done, total, message or "")
@@ -129,7 +118,8 @@ class GroupRun:
         group_id: The id of the group's node.
         run_key: `<session>:<group>:<visit>`, the same again when the run is resumed.
         members: The members, in order.
-        finished: Outcomes by index of members that have ended; the context keeps it for checkpoints.
+        finished: Outcomes by index of members that have succeeded already; the context keeps it for checkpoints.
+        interrupted: Branches by index of members that a resumed run goes on with.
     """
 
     def __init__(
@@ -139,15 +129,18 @@ class GroupRun:
         run_key: str,
         members: list[Executable],
         finished: dict[int, BranchOutcome],
+        interrupted: dict[int, Any],
     ) -> None:
         self.context = context
         self.group_id = group_id
         self.run_key = run_key
         self.members = members
         self._finished = finished
+        self._branches = interrupted
         self._lock = threading.Lock()
         self._own_nodes = branch_nodes(context.graph, group_id, members)
-        self._canceled = any(outcome.canceled for outcome in finished.values())
+        self._canceled = self._abandoned = False
+        self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.joins.enclosing | {group_id}
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
 
@@ -157,8 +150,14 @@ class GroupRun:
 
     @property
     def canceled(self) -> bool:
-        """Whether a member cancelled the workflow, so that no other is started."""
+        """Whether a member cancelled the workflow, or nobody waits any more, so that no other is started."""
         return self._canceled
+
+    @property
+    def finished(self) -> dict[int, BranchOutcome]:
+        """Outcomes by index of the members that have ended."""
+        with self._lock:
+            return self._finished.copy()
 
     def pending(self) -> list[int]:
         """Indices of the members that have not ended."""
@@ -166,6 +165,11 @@ class GroupRun:
 
     def finished_count(self) -> int:
         return len(self._finished)
+
+    def open_branches(self) -> dict[int, Any]:
+        """Contexts by index of the members that have begun here and not succeeded."""
+        with self._lock:
+            return self._branches.copy()
 
     def branch(self, index: int) -> Branch:
         """What this member drags along."""
@@ -183,37 +187,59 @@ class GroupRun:
 
     def run(self, index: int) -> BranchOutcome:
         """Run a member and its branch here and record the outcome; the member's own failure is part of it."""
-        member = self.members[index]
-        parent = self.context
-        branch = parent.create_branch_context(member.task_id)
-        own = self._own_nodes[index]
-        branch.enter_branch(BranchScope(own or {member.task_id}, parent.graph), Joins(self._enclosing))
+        branch = self._branches.get(index)
+        if branch is None:
+            branch = self._begin(index)
+        else:
+            branch.join_parent(self.context)
         branch.member = LocalMember(self, index)
+        outcome = execute_branch(branch, self.members[index])
+        self.record(index, outcome)
+        return outcome
+
+    def _begin(self, index: int) -> Any:
+        """The context of a member that starts from its beginning."""
+        member, parent = self.members[index], self.context
+        branch = parent.create_branch_context(member.task_id)
+        own = self._own_nodes[index] or {member.task_id}
+        branch.enter_branch(BranchScope(own, parent.graph), Joins(self._enclosing))
+        branch.visit_path = self._visit_path
         counts = parent.cycle_controller.cycle_counts
         if counts:
-            seed = {task_id: counts[task_id] for task_id in own or (member.task_id,) if task_id in counts}
+            seed = {task_id: counts[task_id] for task_id in own if task_id in counts}
             branch.cycle_controller.cycle_counts.update(seed)
         branch.add_to_queue(member)
-        outcome = execute_branch(branch, member)
-        self.record(index, outcome)
-        if outcome.checkpoint is not None:
-            with self._lock:
-                parent.write_checkpoint(**outcome.checkpoint, resuming_task_id=parent.root.current_task_id)
-            outcome.checkpoint = None
-        return outcome
+        self._branches[index] = branch
+        return branch
 
     def record(self, index: int, outcome: BranchOutcome) -> None:
         """Keep the outcome of a member, wherever it ran; the first one stays."""
         with self._lock:
+            if self._abandoned:
+                return
+            if outcome.success:
+                # A branch that failed is kept: a checkpoint goes on with it at the task that failed.
+                self._branches.pop(index, None)
             self._finished.setdefault(index, outcome)
         if outcome.canceled:
             self._canceled = True
+
+    def abandon(self) -> None:
+        """End the execution as it is, because its coordinator gave up; branches stop after the task they are in."""
+        with self._lock:
+            self._abandoned = self._canceled = True
+            for branch in list(self._branches.values()):
+                branch.max_steps = 0
+            results = {outcome.task_id: _as_result(outcome) for _, outcome in sorted(self._finished.items())}
+        context = self.context
+        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
 
     def close(self, policy: Any) -> None:
         """Take over what the members did, in member order, apply the policy, then what they asked of the workflow.
 
         Raises:
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
+            MaxStepsExceededError: When a branch has used up the steps that the run had left.
             ParallelGroupError: When the policy refuses the results.
         """
         context = self.context
@@ -221,13 +247,16 @@ class GroupRun:
         for outcome in outcomes:
             merge_outcome(context, outcome)
         results = {outcome.task_id: _as_result(outcome) for outcome in outcomes}
-        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
         context.group_closed(self)
+        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
         for outcome in outcomes:
             if outcome.canceled:
                 raise GraflowWorkflowCanceledError(
                     outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id
                 )
+        stopped = [outcome.task_id for outcome in outcomes if isinstance(outcome.error, MaxStepsExceededError)]
+        if stopped:
+            raise MaxStepsExceededError(context.max_steps, stopped)
         policy.on_group_finished(self.group_id, self.members, results, context)
         context.follow_outcomes(outcomes)
 
@@ -238,7 +267,8 @@ def execute_branch(branch: Any, member: Executable) -> BranchOutcome:
     own_engine = engine is None
     if own_engine:
         engine = branch.engine = upward.engine()
-    branch.results_log = {}
+    if branch.results_log is None:
+        branch.results_log = {}
     outcome = BranchOutcome(member.task_id, success=True)
     begun = time.perf_counter()
     try:
@@ -294,7 +324,7 @@ def merge_outcome(context: Any, outcome: BranchOutcome) -> None:
         context.mark_task_completed(task_id)
     context.steps += outcome.steps
     context.cycle_controller.cycle_counts.update(outcome.cycle_counts)
-    context.retry_controller.retry_counts.update(outcome.retry_counts)
+    context.note_retries(outcome.retry_counts)
     for task_id, parents in outcome.nodes:
         # Nodes that a worker added are known here by their id alone; they have run already.
         if not context.graph.has_node(task_id):
@@ -320,77 +350,3 @@ def _original(error: Exception) -> BaseException:
     if type(error) is GraflowRuntimeError and error.cause is not None:
         return error.cause
     return error
-
-
-def branch_nodes(graph: TaskGraph, group_id: str, members: list[Executable]) -> Mapping[int, set[str]]:
-    """Which nodes belong to each member's branch: those that can be reached through that member alone.
-
-    Returns:
-        Node ids by member index; a member that drags nothing along has no entry of its own.
-    """
-    successors = graph._graph._succ
-    if not any(successors.get(member.task_id) or is_group(member) for member in members):
-        return _NothingAttached()
-    owners = _Owners(graph, group_id, [member.task_id for member in members])
-    return owners.by_member()
-
-
-class _NothingAttached(dict[int, set[str]]):
-    """Members without branches of their own."""
-
-    def __missing__(self, index: int) -> set[str]:
-        return set()
-
-
-class _Owners:
-    """Spreads each member's mark along the edges; a node with two marks, or one reached from elsewhere, is shared."""
-
-    _SHARED = -1
-
-    def __init__(self, graph: TaskGraph, group_id: str, member_ids: list[str]) -> None:
-        self._graph = graph
-        self._group_id = group_id
-        self._members = {task_id: index for index, task_id in enumerate(member_ids)}
-        self._owner: dict[str, int] = {}
-        for successor in graph.successors(group_id):
-            if successor not in self._members:
-                self._spread(successor, self._SHARED)
-        for task_id, index in self._members.items():
-            for following in self._following(task_id):
-                self._spread(following, index)
-        for task_id in list(self._owner):
-            if self._is_reached_from_elsewhere(task_id):
-                self._spread(task_id, self._SHARED)
-
-    def _following(self, task_id: str) -> list[str]:
-        return [*self._graph.successors(task_id), *self._graph.get_parallel_group_members(task_id)]
-
-    def _spread(self, start: str, mark: int) -> None:
-        stack = [(start, mark)]
-        while stack:
-            task_id, mark = stack.pop()
-            if task_id == self._group_id or task_id in self._members:
-                continue
-            owner = self._owner.get(task_id)
-            if owner in (mark, self._SHARED):
-                continue
-            self._owner[task_id] = mark if owner is None else self._SHARED
-            passed_on = self._owner[task_id]
-            stack.extend((following, passed_on) for following in self._following(task_id))
-            if passed_on == self._SHARED:
-                # A group runs where all of its members run.
-                stack.extend((group, passed_on) for group in self._graph.groups_of(task_id) if group in self._owner)
-
-    def _is_reached_from_elsewhere(self, task_id: str) -> bool:
-        before = [*self._graph.predecessors(task_id), *self._graph.groups_of(task_id)]
-        return any(
-            source not in self._owner and source not in self._members and source != self._group_id for source in before
-        )
-
-    def by_member(self) -> dict[int, set[str]]:
-        nodes: dict[int, set[str]] = {index: {task_id} for task_id, index in self._members.items()}
-        for task_id in self._graph._graph._node:
-            owner = self._owner.get(task_id, self._SHARED)
-            if owner != self._SHARED:
-                nodes[owner].add(task_id)
-        return nodes

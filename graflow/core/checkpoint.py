@@ -1,14 +1,12 @@
 """Save a run to files and go on from them later.
 
 A checkpoint is `<base>.pkl` (the context), `<base>.state.json` (what has run and what waits), `<base>.meta.json`
-(whose it is) and `<base>.sig` (a MAC over the three). All four are written beside their places first and then renamed,
-the signature last, so that a crash leaves either the old checkpoint or the new one.
+(whose it is) and `<base>.sig` (a MAC over the three).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -18,16 +16,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from graflow.core import serialization
+from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
 from graflow.core.context import ExecutionContext
-from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
+from graflow.core.joins import Joins
+from graflow.exceptions import ConfigError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
-from graflow.signing import SigningKeys
 
 SCHEMA_VERSION = 1
-_PURPOSE = "checkpoint"
-_PARTS = (".pkl", ".state.json", ".meta.json")
-_SIGNATURE = ".sig"
-_NEW = ".new"
+_TRIES = 5
+_writing = threading.RLock()
 _stamp_lock = threading.Lock()
 _last_stamp = 0
 
@@ -92,10 +89,11 @@ class CheckpointManager:
         """Save a run.
 
         Args:
-            context: The run; its queue and steps stay as they are.
+            context: The run, or a branch of it, which saves the whole run; its queue and steps stay as they are.
             path: With or without `.pkl`; a folder of the session under `checkpoints` when not given.
             metadata: Anything that JSON holds; kept exactly.
-            resuming_task_id: A task that a resume runs first, though it is not queued.
+            resuming_task_id: A task that a resume runs first, though it is not queued; the one that the engine is
+                running when not given.
 
         Returns:
             The path of the `.pkl` file, and the metadata.
@@ -106,31 +104,26 @@ class CheckpointManager:
         """
         _require_local(path)
         json.dumps(metadata)
-        base = cls._resolve_base_path(context, path)
-        described = CheckpointMetadata.create(
-            checkpoint_id=cls._generate_checkpoint_id(context),
-            session_id=context.session_id,
-            steps=context.steps,
-            start_node=context.start_node,
-            backend={"channel": context.channel_backend},
-            user_metadata=metadata,
-        )
-        before = context.last_checkpoint_path, context.checkpoint_metadata
-        context.last_checkpoint_path = f"{base}.pkl"
-        context.checkpoint_metadata = described.to_dict()
-        try:
-            state = cls._state_of(context, resuming_task_id)
-            _write(
-                base,
-                {
-                    ".pkl": serialization.dumps(context),
-                    ".state.json": json.dumps(state, indent=1).encode(),
-                    ".meta.json": json.dumps(described.to_dict(), indent=1).encode(),
-                },
+        root = context.root
+        with _writing:
+            base = cls._resolve_base_path(root, path)
+            described = CheckpointMetadata.create(
+                checkpoint_id=cls._generate_checkpoint_id(root),
+                session_id=root.session_id,
+                steps=root.steps,
+                start_node=root.start_node,
+                backend={"channel": root.channel_backend},
+                user_metadata=metadata,
             )
-        except BaseException:
-            context.last_checkpoint_path, context.checkpoint_metadata = before
-            raise
+            before = root.last_checkpoint_path, root.checkpoint_metadata
+            root.last_checkpoint_path, root.checkpoint_metadata = f"{base}.pkl", described.to_dict()
+            try:
+                parts = cls._parts_of(root, None if root is not context else resuming_task_id)
+                write_parts(base, {**parts, ".meta.json": json.dumps(described.to_dict(), indent=1).encode()})
+            except BaseException:
+                root.last_checkpoint_path, root.checkpoint_metadata = before
+                raise
+            context.last_checkpoint_path, context.checkpoint_metadata = f"{base}.pkl", described.to_dict()
         return f"{base}.pkl", described
 
     @classmethod
@@ -151,12 +144,11 @@ class CheckpointManager:
         """
         _require_local(path)
         base = cls._get_base_path(path)
-        parts, signature = _read(base)
-        state = json.loads(parts[".state.json"])
-        described = json.loads(parts[".meta.json"])
+        parts, signature = read_parts(base)
+        state, described = (_json_object(base, parts[name]) for name in (".state.json", ".meta.json"))
         _check_format(base, state)
         if not allow_unsigned:
-            _verify(base, parts, signature)
+            verify_parts(base, parts, signature)
         context: ExecutionContext = serialization.loads(parts[".pkl"])
         metadata = CheckpointMetadata.from_dict(described)
         cls._restore(context, state)
@@ -167,24 +159,35 @@ class CheckpointManager:
     # -- state -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def _state_of(cls, context: ExecutionContext, resuming_task_id: str | None) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            **context.get_checkpoint_state(),
-            "pending_tasks": [
-                cls._serialize_task_spec(spec) for spec in context.task_queue.get_pending_task_specs()
-            ],
-            "resuming_task_id": resuming_task_id,
-        }
+    def _parts_of(cls, root: ExecutionContext, resuming_task_id: str | None) -> dict[str, bytes]:
+        """State and pickle of one moment."""
+        for tries_left in reversed(range(_TRIES)):
+            with root.standing_still():
+                if resuming_task_id is None and root.running_spec is not None:
+                    resuming_task_id = root.running_spec.task_id
+                state = {
+                    "schema_version": SCHEMA_VERSION,
+                    **root.get_checkpoint_state(),
+                    "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.pending_specs()],
+                    "resuming_task_id": resuming_task_id,
+                }
+                try:
+                    pickled = serialization.dumps(root)
+                except RuntimeError:
+                    # A member that is running changes a value of its own while that is pickled.
+                    if not tries_left:
+                        raise
+                else:
+                    return {".pkl": pickled, ".state.json": json.dumps(state, indent=1).encode()}
+        raise AssertionError
 
     @classmethod
     def _restore(cls, context: ExecutionContext, state: Mapping[str, Any]) -> None:
         context._completed = dict.fromkeys(state["completed_tasks"])
         context.cycle_controller.cycle_counts = dict(state["cycle_counts"])
         context.retry_controller.retry_counts = dict(state["retry_counts"])
-        context.joins.waiting = {
-            candidate: dict.fromkeys(left) for candidate, left in state["waiting_joins"].items()
-        }
+        context.joins = Joins(context.joins.enclosing)
+        context.joins.waiting = {candidate: dict.fromkeys(left) for candidate, left in state["waiting_joins"].items()}
         context.clear_checkpoint_request()
         context.reset_queue()
         resuming = state["resuming_task_id"]
@@ -215,12 +218,12 @@ class CheckpointManager:
         return TaskSpec(
             context.graph.get_node(data["task_id"]),
             context,
-            status=TaskStatus(data["status"]),
-            created_at=data["created_at"],
-            retry_count=data["retry_count"],
-            max_retries=data["max_retries"],
-            last_error=data["last_error"],
-            strategy=data["strategy"],
+            status=TaskStatus(data.get("status", "ready")),
+            created_at=data.get("created_at"),
+            retry_count=data.get("retry_count", 0),
+            max_retries=data.get("max_retries", 3),
+            last_error=data.get("last_error"),
+            strategy=data.get("strategy", "reference"),
         )
 
     # -- names -----------------------------------------------------------------------------------------------------
@@ -263,9 +266,16 @@ def _require_local(path: str | Path | None) -> None:
         raise NotImplementedError(f"Checkpoints on {backend} are not supported; give a local path instead of {path}")
 
 
+def _json_object(base: str, content: bytes) -> dict[str, Any]:
+    data = json.loads(content.decode(errors="replace"))
+    if not isinstance(data, dict):
+        raise ConfigError(f"Checkpoint {base} is damaged: a {type(data).__name__} stands where an object belongs")
+    return data
+
+
 def _check_format(base: str, state: Mapping[str, Any]) -> None:
-    queue = str((state.get("backend") or {}).get("queue", "")).lower()
-    if "redis" in queue:
+    backend = state.get("backend")
+    if isinstance(backend, dict) and "redis" in str(backend.get("queue", "")).lower():
         raise ConfigError(
             f"Checkpoint {base} is of an older format that kept its queue in Redis; finish that run with the version "
             "that wrote it, or start it anew: queues of runs are always in memory now"
@@ -276,84 +286,3 @@ def _check_format(base: str, state: Mapping[str, Any]) -> None:
             f"Checkpoint {base} has schema version {version!r}; this version reads {SCHEMA_VERSION}. "
             "Load it with the version that wrote it"
         )
-
-
-def _message(parts: Mapping[str, bytes]) -> bytes:
-    """The three parts, each with its length in front, so that no byte can move from one to the next."""
-    return b"".join(len(parts[name]).to_bytes(8, "big") + parts[name] for name in _PARTS)
-
-
-def _verify(base: str, parts: Mapping[str, bytes], signature: bytes | None) -> None:
-    if signature is None:
-        raise SignatureError(
-            f"Checkpoint {base} is not signed; if you trust the file, load it with allow_unsigned=True"
-        )
-    message, text = _message(parts), signature.decode(errors="replace").strip()
-    configured = SigningKeys.from_environment()
-    if configured is not None:
-        try:
-            configured.verify(message, text, purpose=_PURPOSE)
-        except SignatureError:
-            pass  # it may have been written before a key was configured, with the key of this user
-        else:
-            return
-    try:
-        SigningKeys.user().verify(message, text, purpose=_PURPOSE)
-    except SignatureError as error:
-        raise SignatureError(
-            f"Checkpoint {base} was edited, is damaged, or was signed with another key; if you trust the files, load "
-            "them with allow_unsigned=True",
-            cause=error,
-        ) from error
-
-
-def _write(base: str, parts: Mapping[str, bytes]) -> None:
-    keys = SigningKeys.from_environment() or SigningKeys.user()
-    signature = keys.sign(_message(parts), purpose=_PURPOSE).encode()
-    folder = Path(base).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {**parts, _SIGNATURE: signature}
-    for suffix, content in files.items():
-        _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
-    for suffix in files:
-        Path(f"{base}{suffix}{_NEW}").replace(f"{base}{suffix}")
-    _sync_folder(folder)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)  # a link or a leftover is replaced, never written through
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(base: str) -> tuple[dict[str, bytes], bytes | None]:
-    """The parts and the signature; a new checkpoint whose renaming was cut short is completed from its new files."""
-    new_signature = Path(f"{base}{_SIGNATURE}{_NEW}")
-    if new_signature.exists():
-        parts = {}
-        for name in _PARTS:
-            new = Path(f"{base}{name}{_NEW}")
-            plain = Path(f"{base}{name}")
-            found = new if new.exists() else plain
-            parts[name] = found.read_bytes() if found.exists() else b""
-        signature = new_signature.read_bytes()
-        try:
-            _verify(base, parts, signature)
-        except SignatureError:
-            pass  # the writing was cut short before all new files were there: the old ones are whole
-        else:
-            return parts, signature
-    parts = {name: Path(f"{base}{name}").read_bytes() for name in _PARTS}
-    signature_path = Path(f"{base}{_SIGNATURE}")
-    return parts, signature_path.read_bytes() if signature_path.exists() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graflow.exceptions import CycleLimitExceededError
 
 
@@ -41,3 +43,7 @@ class CycleController:
         count, limit = self.get_cycle_count(task_id), self.get_max_cycles_for_node(task_id)
         if count >= limit:
             raise CycleLimitExceededError(task_id, count, limit)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies, since members of a group share these tables while another of them saves the run.
+        return {name: value.copy() if isinstance(value, dict) else value for name, value in self.__dict__.items()}

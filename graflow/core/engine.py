@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from graflow.core.aio import EventLoopThread
@@ -13,6 +13,7 @@ from graflow.core.graph import GraphScope, TaskGraph, current_scope, is_group, r
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.iteration import IterationTask
+from graflow.core.run_state import Delayed
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,
@@ -29,14 +30,12 @@ from graflow.trace.notify import tell
 _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError)
 
 
-@dataclass
-class _Delayed:
-    """A failed task that waits to be tried again."""
+class UnknownNodeError(GraflowRuntimeError, ValueError):
+    """The engine was told to run a task that is nowhere in the graph."""
 
-    spec: TaskSpec
-    delay: float
-    due: float
-    since_step: int
+
+class UnknownHandlerError(ValueError):
+    """A task asks for a handler that the engine does not have: a mistake in the set-up, not a failure of the task."""
 
 
 class WorkflowEngine:
@@ -56,7 +55,7 @@ class WorkflowEngine:
             return self._handlers[handler_type]
         except KeyError:
             known = ", ".join(sorted(self._handlers))
-            raise ValueError(f"Unknown handler type: {handler_type}; known are {known}") from None
+            raise UnknownHandlerError(f"Unknown handler type: {handler_type}; known are {known}") from None
 
     def _execute_task(self, task: Any, context: ExecutionContext) -> Any:
         return self._get_handler(task).execute_task(task, context)
@@ -77,15 +76,17 @@ class WorkflowEngine:
             GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached.
             ValueError: For an unknown start node or handler type.
         """
-        _begin_at(context, start_task_id)
-        name = context.workflow_name or context.session_id
+        name, tracer = context.workflow_name or context.session_id, context.tracer
+        is_root = context.parent_context is None
         previous, context.engine = context.engine, self
         scope = current_scope()
         eager = scope is not None and scope.registers_on_creation
-        tell(context.tracer.on_workflow_start, name, context)
         result, error = None, None
+        if is_root:
+            tell(tracer.on_workflow_start, name, context)
         try:
-            with recording_into(GraphScope(context.graph, registers_on_creation=eager)):
+            with self.event_loop, recording_into(GraphScope(context.graph, registers_on_creation=eager)):
+                _begin_at(context, start_task_id)
                 result = self._run(context)
         except BaseException as raised:
             error = raised
@@ -93,9 +94,9 @@ class WorkflowEngine:
             raise
         finally:
             context.engine = previous
-            if previous is None:
-                self.close()
-            tell(context.tracer.on_workflow_end, name, context, result=result, error=error)
+            if is_root:
+                tell(tracer.on_workflow_end, name, context, result=result, error=error)
+                tell(tracer.flush)
         return result
 
     def run_branch(self, context: ExecutionContext) -> Any:
@@ -110,127 +111,164 @@ class WorkflowEngine:
         self.execute(ExecutionContext(graph, start_node, max_steps, on_max_steps="warn"))
 
     def close(self) -> None:
-        """Stop the event loop that async tasks shared, if one was started."""
+        """Stop the event loop that async tasks shared, if one is running."""
         self.event_loop.close()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _run(self, context: ExecutionContext) -> Any:
         result: Any = None
-        delayed: list[_Delayed] = []
-        while (spec := _next(context, delayed)) is not None:
+        step_lock, nodes = context.step_lock, context.graph._graph._node
+        while (spec := _next(context)) is not None:
             if context.steps >= context.max_steps:
-                _stop_at_max_steps(context, spec, delayed)
+                context.put_back(spec)
+                context.running_spec = None
+                _stop_at_max_steps(context, [entry.task_id for entry in context.pending_specs()])
                 return result
             task = spec.executable
             if type(task) is IterationTask:
                 context.stood_in(task.base_id)
-            self._get_handler(task)  # an unknown type is a mistake in the set-up, not a failure of the task
             frame: TaskExecutionContext | None = None
             try:
+                if task.task_id not in nodes:
+                    _require_node(task.task_id, context)
                 with context.executing_task(task) as frame:
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
-                        raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)
-            except Exception as error:
-                self._after_failure(context, spec, frame, error, delayed)
-                continue
+                        raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)  # noqa: TRY301
+            except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
+                with step_lock:
+                    context.running_spec = None
+                    goes_on = _after_failure(context, spec, frame, error)
+                if goes_on:
+                    continue
+                return result
             result = value
-            if self._after_success(context, task, frame):
+            with step_lock:
+                _after_success(context, task, frame)
+                context.running_spec = None
+            if context.checkpoint_requested:
+                context.write_requested_checkpoint()
+            if frame.control == Control.TERMINATE:
                 context.stop_reason = "terminated"
                 return result
         context.stop_reason = "completed"
         return result
 
-    @staticmethod
-    def _after_success(context: ExecutionContext, task: Any, frame: TaskExecutionContext) -> bool:
-        """Complete the task and queue what follows; True when the run ends here."""
-        task_id = frame.task_id
-        context._completed[task_id] = None
-        context.steps += 1
-        base_id = task_id
-        if type(task) is IterationTask:
-            base_id = task.base_id
-            context.set_result(base_id, frame.task_result)
-        if frame.control == Control.TERMINATE:
-            context.write_requested_checkpoint()
-            return True
-        if frame.control == Control.NORMAL and not frame.is_iterating:
-            if frame.exits is None:
-                exits = context.joins.finished(base_id, context.graph, context)
-            else:
-                exits = context.follow_group(base_id, frame)
-            if exits:
-                context.exits += exits
-                context.joins.reconsider(context.graph, context)
-        elif context.joins.waiting and not frame.is_iterating:
-            context.joins.reconsider(context.graph, context)
-        context.write_requested_checkpoint()
-        return False
 
-    @staticmethod
-    def _after_failure(
-        context: ExecutionContext,
-        spec: TaskSpec,
-        frame: TaskExecutionContext | None,
-        error: Exception,
-        delayed: list[_Delayed],
-    ) -> None:
-        """Plan another attempt while the budget lasts, else raise."""
-        if frame is None:
-            raise error
-        context.take_back(frame)
-        retries, task_id = context.retry_controller, frame.task_id
-        limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
-        if isinstance(error, _NEVER_RETRIED):
-            raise error
-        if retries.get_retry_count(task_id) < limit:
-            retries.increment(task_id, error)
-            delay = retries.get_delay(task_id)
-            if delay <= 0:
-                context.task_queue.enqueue_first(spec)
-            else:
-                context._running.add(task_id)
-                delayed.append(_Delayed(spec, delay, time.monotonic() + delay, context.steps))
-            return
-        context._retried.add(task_id)
-        if limit > 0:
-            raise RetryLimitExceededError(task_id, limit + 1, limit, error) from error
-        wrapped = as_runtime_error(error)
-        if wrapped is error:
-            raise error
-        raise wrapped from error
-
-
-def _next(context: ExecutionContext, delayed: list[_Delayed]) -> TaskSpec | None:
+def _next(context: ExecutionContext) -> TaskSpec | None:
     """The next entry to run: a retry that is due, what waits in the queue, a join that waits on others only."""
-    if delayed:
-        return _next_with_delays(context, delayed)
-    spec = context.task_queue.dequeue()
-    if spec is None and context.joins.waiting and context.joins.release_oldest(context):
+    if context.delayed:
+        return _next_with_delays(context)
+    with context.step_lock:
         spec = context.task_queue.dequeue()
-    return spec
+        if spec is None and context.joins.waiting and context.joins.release_oldest(context):
+            spec = context.task_queue.dequeue()
+        context.running_spec = spec
+        return spec
 
 
-def _next_with_delays(context: ExecutionContext, delayed: list[_Delayed]) -> TaskSpec | None:
-    first = min(delayed, key=lambda entry: entry.due)
+def _next_with_delays(context: ExecutionContext) -> TaskSpec | None:
+    first = min(context.delayed, key=lambda entry: entry.due)
     waits = first.due - time.monotonic()
     if waits > 0:
-        spec = context.task_queue.dequeue()
+        with context.step_lock:
+            spec = context.running_spec = context.task_queue.dequeue()
         if spec is not None:
             return spec
         # Nothing else is ready. The policy's own figure is slept when nothing has run since the failure.
         time.sleep(first.delay if first.since_step == context.steps else waits)
-    delayed.remove(first)
-    context._running.discard(first.spec.task_id)
-    return first.spec
+    with context.step_lock:
+        spec = context.running_spec = context.take_up(first)
+    return spec
+
+
+def _require_node(task_id: str, context: ExecutionContext) -> None:
+    """Refuse a task that was queued but is nowhere in the graph; members may be known to their group alone."""
+    if context.parent_context is None and context.in_scope(task_id) and not context.graph.has_node(task_id):
+        raise UnknownNodeError(f"Task '{task_id}' is queued but not found in graph; add it with graph.add_node()")
+
+
+def _after_success(context: ExecutionContext, task: Any, frame: TaskExecutionContext) -> None:
+    """Complete the task and queue what follows."""
+    task_id = frame.task_id
+    context._completed[task_id] = None
+    context.steps += 1
+    base_id = task_id
+    if type(task) is IterationTask:
+        base_id = task.base_id
+        context.set_result(base_id, frame.task_result)
+    if frame.control == Control.TERMINATE:
+        return
+    if frame.control == Control.NORMAL and not frame.is_iterating:
+        if frame.exits is None:
+            exits = context.joins.finished(base_id, context.graph, context)
+        else:
+            exits = context.follow_group(base_id, frame)
+        if exits:
+            context.exits += exits
+            context.joins.reconsider(context.graph, context)
+    elif context.joins.waiting and not frame.is_iterating:
+        context.joins.reconsider(context.graph, context)
+
+
+def _after_failure(
+    context: ExecutionContext, spec: TaskSpec, frame: TaskExecutionContext | None, error: BaseException
+) -> bool:
+    """Plan another attempt while the budget lasts, else raise.
+
+    A task that is given up stays the next one to run, so that the run can be taken up again there.
+
+    Returns:
+        True when the run goes on, False when it ends normally although steps are left to do.
+    """
+    if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
+        if frame is not None:
+            context.take_back(frame)
+        context.put_back(spec)
+        raise error
+    context.take_back(frame)
+    if frame.control == Control.CANCEL and not isinstance(error, GraflowWorkflowCanceledError):
+        context.put_back(spec)
+        raise GraflowWorkflowCanceledError(context.ctrl_message or "", frame.task_id) from error
+    retries, task_id = context.retry_controller, frame.task_id
+    limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
+    if not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit:
+        _plan_retry(context, spec, task_id, error)
+        return True
+    context.put_back(spec)
+    if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
+        _stop_at_max_steps(context, error.pending)
+        return False
+    if isinstance(error, _NEVER_RETRIED):
+        raise error
+    context._retried.add(task_id)
+    if limit > 0:
+        raise RetryLimitExceededError(task_id, limit + 1, limit, error) from error
+    wrapped = as_runtime_error(error)
+    if wrapped is error:
+        raise error
+    raise wrapped from error
+
+
+def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> None:
+    retries = context.retry_controller
+    retries.increment(task_id, error)
+    delay = retries.get_delay(task_id)
+    if delay <= 0:
+        context.put_back(spec)
+    else:
+        context.put_off(Delayed(spec, delay, time.monotonic() + delay, context.steps))
 
 
 def _begin_at(context: ExecutionContext, start_task_id: str | None) -> None:
     """Queue the first task where that is still to be done."""
     queue = context.task_queue
     if start_task_id is not None:
-        task = start_task(context.graph, start_task_id)
+        try:
+            task = start_task(context.graph, start_task_id)
+        except ValueError as error:
+            raise UnknownNodeError(str(error)) from None
         if not context.steps and queue.to_list() == [context.start_node]:
             queue.cleanup()
         if not queue.holds(start_task_id):
@@ -244,13 +282,9 @@ def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
     return is_group(task) and task.task_id not in context.retry_controller.node_max_retries
 
 
-def _stop_at_max_steps(context: ExecutionContext, spec: TaskSpec, delayed: list[_Delayed]) -> None:
-    queue = context.task_queue
-    for entry in delayed:
-        queue.enqueue_first(entry.spec)
-    queue.enqueue_first(spec)
+def _stop_at_max_steps(context: ExecutionContext, pending: Sequence[str] | int) -> None:
     context.stop_reason = "max_steps"
-    error = MaxStepsExceededError(context.max_steps, queue.to_list())
+    error = MaxStepsExceededError(context.max_steps, pending)
     if context.on_max_steps == "raise":
         raise error
     warnings.warn(str(error), stacklevel=4)

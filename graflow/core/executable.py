@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -77,6 +78,9 @@ class Executable(ABC):
         scope = current_scope()
         if scope is not None and scope.registers_on_creation:
             scope.graph.add_node(self)
+            frame = running_frame.get()
+            if frame is not None:
+                frame.note_born(self.task_id)
         else:
             self._pending_registration = True
 
@@ -160,8 +164,11 @@ class SequentialTask(Executable):
         return self.leftmost.task_id
 
     def register_in(self, graph: TaskGraph) -> None:
-        for task in self.tasks:
+        tasks = self.tasks
+        for task in tasks:
             task.register_in(graph)
+        for left, right in itertools.pairwise(tasks):
+            graph.add_edge(left.task_id, right.task_id)
 
     def set_execution_context(self, context: Any) -> None:
         super().set_execution_context(context)

@@ -274,6 +274,10 @@ class TaskGraph:
         births = self._births
         return births is not None and births.get(task_id, -1) >= mark
 
+    def is_dynamic(self, task_id: str) -> bool:
+        """Whether a running task added the node."""
+        return task_id in self._dynamic
+
     def mark_dynamic(self, task_id: str) -> None:
         """Remember that a running task added this node, so that it is never a start node."""
         self._dynamic[task_id] = None

@@ -25,7 +25,7 @@ class IterationTask(Executable):
     def task_id(self) -> str:
         return self._task_id
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
         context = self.get_execution_context()
         frame = running_frame.get()
         base = context.graph.get_node(self.base_id)

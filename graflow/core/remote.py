@@ -13,19 +13,8 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.executable import Executable
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.joins import Joins
+from graflow.core.scope import OutsideScope
 from graflow.protocols import MemberInfo
-
-
-class OutsideScope:
-    """The nodes of a branch in a graph of its own: all but those that are known to belong to the workflow."""
-
-    __slots__ = ("_outside",)
-
-    def __init__(self, outside: Collection[str]) -> None:
-        self._outside = frozenset(outside)
-
-    def holds(self, task_id: str, graph: TaskGraph) -> bool:  # noqa: ARG002 - the shape of a scope
-        return task_id not in self._outside
 
 
 def run_branch(
@@ -56,8 +45,8 @@ def run_branch(
         session_id: The session of the group's context.
         trace_id: The trace of the run.
         group_id: The group that the member belongs to.
-        outside: Ids of the workflow's nodes that are not in the branch, so that a jump to one is told from a task
-            that is new. Ends of edges that are not in `tasks` count as outside, too.
+        outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those in `tasks`
+            are the branch's own all the same. Ends of edges that are not in `tasks` count as outside, too.
         cycle_counts: Executions so far of the tasks in the branch.
         max_steps: Tasks that may complete in the branch.
         default_max_cycles: As in `ExecutionContext`.
@@ -70,7 +59,7 @@ def run_branch(
     nodes = {member.task_id: member, **tasks}
     for task_id, task in nodes.items():
         graph.add_node(task, task_id, skip_if_exists=True)
-    leaving = set(outside) | {group_id}
+    leaving = {task_id for task_id in outside if task_id not in nodes} | {group_id}
     for source, target in edges:
         graph.add_edge(source, target)
         if target not in nodes:

@@ -57,6 +57,13 @@ class RetryController:
         self.node_policies[task_id] = policy
         self.node_max_retries[task_id] = policy.max_retries
 
+    def inherit(self, task_id: str, base_id: str) -> None:
+        """Give a pass of a task the limit and policy that the task has."""
+        if base_id in self.node_policies:
+            self.set_node_policy(task_id, self.node_policies[base_id])
+        elif base_id in self.node_max_retries:
+            self.set_node_max_retries(task_id, self.node_max_retries[base_id])
+
     def get_policy_for_node(self, task_id: str) -> RetryPolicy | None:
         return self.node_policies.get(task_id)
 
@@ -99,7 +106,9 @@ class RetryController:
     def __getstate__(self) -> dict[str, Any]:
         # As the cause of an error of ours, an error of a user survives pickling, if need be as a description.
         kept = {task_id: GraflowError("", error) for task_id, error in self.last_errors.items()}
-        return self.__dict__ | {"last_errors": kept}
+        # Copies, since members of a group share these tables while another of them saves the run.
+        tables = {name: value.copy() for name, value in self.__dict__.items() if isinstance(value, dict)}
+        return self.__dict__ | tables | {"last_errors": kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

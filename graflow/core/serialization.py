@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from typing import IO, Any
 import cloudpickle
 
 from graflow.debug.find_locks import find_thread_locks
+from graflow.errors_as_data import RemoteError, describe_error
+from graflow.exceptions import GraflowError, RemoteTaskError
 
 _log = logging.getLogger(__name__)
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
@@ -26,13 +29,39 @@ def dumps(obj: Any) -> bytes:
     """
     token = _dumping.set(True)
     try:
-        data: bytes = cloudpickle.dumps(obj)
+        data = _dumped(obj)
     except TypeError as error:
         _log_locks(obj, error)
         raise
     finally:
         _dumping.reset(token)
     return data
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Keeps an error that would not come back as a description of itself, so that one bad class spoils nothing else."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException) and not isinstance(obj, GraflowError) and not _comes_back(obj):
+            return _described_error, (describe_error(obj).to_dict(),)
+        return super().reducer_override(obj)
+
+
+def _dumped(obj: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(obj)
+    return buffer.getvalue()
+
+
+def _comes_back(error: BaseException) -> bool:
+    try:
+        return isinstance(pickle.loads(cloudpickle.dumps(error)), BaseException)
+    except Exception:  # noqa: BLE001 - its class decides what happens when it is pickled and made again
+        return False
+
+
+def _described_error(data: dict[str, Any]) -> RemoteTaskError:
+    return RemoteTaskError(RemoteError.from_dict(data))
 
 
 def loads(data: bytes) -> Any:

@@ -11,6 +11,7 @@ from graflow.channels.base import Channel
 from graflow.channels.typed import TypedChannel
 from graflow.core.executable import Executable
 from graflow.core.graph import TaskGraph
+from graflow.exceptions import TaskError
 
 if TYPE_CHECKING:
     from graflow.core.context import ExecutionContext
@@ -43,12 +44,15 @@ class TaskExecutionContext:
     __slots__ = (
         "_local",
         "birth_mark",
+        "born",
         "control",
         "execution_context",
         "exits",
+        "is_abandoned",
         "is_iterating",
         "jumped",
         "queued",
+        "repeats",
         "start_time",
         "task",
         "task_id",
@@ -64,9 +68,14 @@ class TaskExecutionContext:
         self.birth_mark = execution_context.graph.birth_mark()
         self.control = 0
         self.is_iterating = False
-        # Entries that this execution queued, taken back when it fails; for a group, edges out of its members' branches
-        # to follow, and nodes that its members jumped to.
+        # Whether nobody waits for this execution any more, although it still runs.
+        self.is_abandoned = False
+        # Entries that this execution queued and nodes that it added, taken back when it fails; what an interrupted
+        # execution had asked for that this one repeats.
         self.queued: list[Any] | None = None
+        self.born: list[str] | None = None
+        self.repeats: Any = None
+        # For a group, edges out of its members' branches to follow, and nodes that its members jumped to.
         self.exits: list[tuple[str, str]] | None = None
         self.jumped: set[str] | None = None
         self._local: dict[str, Any] | None = None
@@ -98,7 +107,7 @@ class TaskExecutionContext:
 
     @property
     def cycle_count(self) -> int:
-        """1 during the first execution, 2 during the second, …"""
+        """1 during the first execution, 2 during the second, and so on."""
         return self.execution_context.cycle_controller.get_cycle_count(self.base_id)
 
     @property
@@ -110,7 +119,7 @@ class TaskExecutionContext:
 
     @property
     def retry_count(self) -> int:
-        """0 on the first attempt, then 1, 2, …"""
+        """0 on the first attempt, then 1, 2, and so on."""
         return self.execution_context.retry_controller.get_retry_count(self.task_id)
 
     @property
@@ -129,7 +138,7 @@ class TaskExecutionContext:
         A task that is new joins the run and this task's successors still follow; one that existed before is jumped to
         instead of the successors. `goto=True` skips the successors in either case. Returns the id.
         """
-        return self.execution_context.next_task(executable, goto)
+        return self._run_of("next_task").request_task(self, executable, goto=goto)
 
     def next_iteration(self, data: Any = None) -> str:
         """Run this task once more with `data` as its first argument; its successors follow after the last pass.
@@ -137,15 +146,15 @@ class TaskExecutionContext:
         Raises:
             CycleLimitExceededError: When the task has run `max_cycles` times.
         """
-        return self.execution_context.next_iteration(data)
+        return self._run_of("next_iteration").request_iteration(self, self.task_id, data)
 
     def terminate_workflow(self, message: str) -> None:
         """End the run normally after this task; its value is the run's value."""
-        self.execution_context.terminate_workflow(message)
+        self._run_of("terminate_workflow").request_end(self, Control.TERMINATE, message)
 
     def cancel_workflow(self, message: str) -> None:
         """End the run with `GraflowWorkflowCanceledError` after this task's body."""
-        self.execution_context.cancel_workflow(message)
+        self._run_of("cancel_workflow").request_end(self, Control.CANCEL, message)
 
     def checkpoint(
         self, metadata: dict[str, Any] | None = None, *, path: str | None = None, deferred: bool = True
@@ -155,7 +164,27 @@ class TaskExecutionContext:
         Returns:
             None when deferred, else `(path, metadata)`.
         """
-        return self.execution_context.checkpoint_from_task(self, metadata, path=path, deferred=deferred)
+        return self._run_of("checkpoint").checkpoint_from_task(self, metadata, path=path, deferred=deferred)
+
+    def _run_of(self, request: str) -> ExecutionContext:
+        """The run, unless it has gone on without this execution."""
+        if self.is_abandoned:
+            raise TaskError(self.task_id, f"{request}() comes too late: the task is over its time and was abandoned")
+        return self.execution_context
+
+    def note_born(self, task_id: str) -> None:
+        """Remember a node that this execution added."""
+        if self.born is None:
+            self.born = []
+        self.born.append(task_id)
+
+    def take_over(self, inner: TaskExecutionContext) -> None:
+        """Make the requests of a task that this one called its own."""
+        self.control = max(self.control, inner.control)
+        if inner.queued:
+            self.queued = [*(self.queued or ()), *inner.queued]
+        if inner.born:
+            self.born = [*(self.born or ()), *inner.born]
 
     # -- data ------------------------------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class TaskWrapper(Executable):
         if wanted or bound:
             kwargs = self._filled(wanted, {**bound, **kwargs} if bound else kwargs, context)
         if self.timeout is not None:
-            return run_with_timeout(self._task_id, self.timeout, self.func, args, kwargs, context)
+            return run_with_timeout(self._task_id, self.timeout, self.func, args, kwargs, context, frame)
         value = self.func(*args, **kwargs)
         if type(value) is CoroutineType:
             return run_coroutine(value, context)

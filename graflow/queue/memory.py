@@ -56,13 +56,14 @@ class InMemoryTaskQueue(TaskQueue):
         else:
             self._waiting.pop(task_id, None)
 
-    def discard(self, spec: TaskSpec) -> None:
-        """Take one entry out again, wherever it stands; nothing happens when it is gone."""
+    def discard(self, spec: TaskSpec) -> bool:
+        """Take one entry out again, wherever it stands; False when it is gone."""
         for position, held in enumerate(self._entries):
             if held is spec:
                 del self._entries[position]
                 self._forget(_id_of(spec))
-                return
+                return True
+        return False
 
     def holds(self, task_id: str) -> bool:
         return task_id in self._waiting

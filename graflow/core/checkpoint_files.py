@@ -1,0 +1,142 @@
+"""The files of a checkpoint: written so that a crash leaves either the old ones or the new ones, signed, and verified.
+
+`<base>.pkl`, `<base>.state.json` and `<base>.meta.json` are the parts, `<base>.sig` is a MAC over the three. All four
+are written beside their places first (`.new`) and then renamed, the signature last. Once `.sig.new` holds for what is
+there, the new checkpoint is the valid one; who reads or writes next completes the renaming that was cut short.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from graflow.exceptions import SignatureError
+from graflow.signing import SigningKeys
+
+PARTS = (".pkl", ".state.json", ".meta.json")
+SIGNATURE = ".sig"
+_PURPOSE = "checkpoint"
+_NEW = ".new"
+
+
+def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
+    """Replace the checkpoint at `base`; missing folders are made."""
+    keys = SigningKeys.from_environment() or SigningKeys.user()
+    signature = keys.sign(_message(parts), purpose=_PURPOSE).encode()
+    folder = Path(base).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _settle(base)
+    files = {**parts, SIGNATURE: signature}
+    try:
+        for suffix, content in files.items():
+            _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
+        _sync_folder(folder)
+    except BaseException:
+        _discard_new(base)
+        raise
+    _rename_new(base)
+
+
+def read_parts(base: str) -> tuple[dict[str, bytes], bytes | None]:
+    """The parts and the signature, unverified; those of a checkpoint whose renaming was cut short included.
+
+    Raises:
+        FileNotFoundError: When a part is missing.
+    """
+    found = _interrupted_parts(base)
+    if found is not None:
+        return found
+    parts = {name: Path(f"{base}{name}").read_bytes() for name in PARTS}
+    signature = Path(f"{base}{SIGNATURE}")
+    return parts, signature.read_bytes() if signature.exists() else None
+
+
+def verify_parts(base: str, parts: Mapping[str, bytes], signature: bytes | None) -> None:
+    """Return when the signature holds for the parts.
+
+    Raises:
+        SignatureError: When there is none, or it does not hold with any key that is known here.
+    """
+    if signature is None:
+        raise SignatureError(
+            f"Checkpoint {base} is not signed; if you trust the file, load it with allow_unsigned=True"
+        )
+    message, text = _message(parts), signature.decode(errors="replace").strip()
+    configured = SigningKeys.from_environment()
+    # With a configured key it may still have been written before, with the key of this user.
+    for keys in (configured, SigningKeys.user()):
+        try:
+            if keys is not None:
+                keys.verify(message, text, purpose=_PURPOSE)
+                return
+        except SignatureError as error:
+            refusal = error
+    raise SignatureError(
+        f"Checkpoint {base} was edited, is damaged, or was signed with another key; if you trust the files, load "
+        "them with allow_unsigned=True",
+        cause=refusal,
+    )
+
+
+def _message(parts: Mapping[str, bytes]) -> bytes:
+    """The three parts, each with its length in front, so that no byte can move from one to the next."""
+    return b"".join(len(parts[name]).to_bytes(8, "big") + parts[name] for name in PARTS)
+
+
+def _interrupted_parts(base: str) -> tuple[dict[str, bytes], bytes] | None:
+    """The parts of a new checkpoint that is complete but not yet renamed; None when there is none."""
+    new_signature = Path(f"{base}{SIGNATURE}{_NEW}")
+    if not new_signature.exists():
+        return None
+    parts = {}
+    for name in PARTS:
+        candidates = (Path(f"{base}{name}{_NEW}"), Path(f"{base}{name}"))
+        path = next((path for path in candidates if path.exists()), None)
+        if path is None:
+            return None
+        parts[name] = path.read_bytes()
+    signature = new_signature.read_bytes()
+    try:
+        verify_parts(base, parts, signature)
+    except SignatureError:
+        return None  # the writing was cut short before everything was there: the old files are whole
+    return parts, signature
+
+
+def _settle(base: str) -> None:
+    """Complete or forget what an earlier writer left."""
+    if _interrupted_parts(base) is None:
+        _discard_new(base)
+    else:
+        _rename_new(base)
+
+
+def _rename_new(base: str) -> None:
+    for suffix in (*PARTS, SIGNATURE):
+        new = Path(f"{base}{suffix}{_NEW}")
+        if new.exists():
+            new.replace(f"{base}{suffix}")
+    _sync_folder(Path(base).parent)
+
+
+def _discard_new(base: str) -> None:
+    """Remove unfinished files, the signature first: without it the others mean nothing."""
+    for suffix in (SIGNATURE, *PARTS):
+        Path(f"{base}{suffix}{_NEW}").unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

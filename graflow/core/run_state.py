@@ -1,0 +1,333 @@
+"""What a run knows: its limits and counts, its queue, what has completed, and how all of it is pickled."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from graflow.channels.base import Channel
+from graflow.core.arguments import RESULT_SUFFIX
+from graflow.core.branch import BranchOutcome, GroupRun
+from graflow.core.cycle import CycleController
+from graflow.core.executable import Executable
+from graflow.core.graph import TaskGraph
+from graflow.core.iteration import IterationTask
+from graflow.core.joins import Joins
+from graflow.core.retry import RetryController
+from graflow.core.scope import OutsideScope
+from graflow.core.task_context import TaskExecutionContext
+from graflow.protocols import MemberInfo
+from graflow.queue.base import TaskSpec, TaskStatus
+from graflow.queue.memory import InMemoryTaskQueue
+from graflow.trace.base import Tracer
+from graflow.trace.composite import combine
+
+_log = logging.getLogger(__name__)
+_NOT_KEPT = frozenset({
+    "task_queue", "tracer", "engine", "member", "workflow_name", "step_lock", "running_spec", "delayed",
+    "open_groups", "_delayed_ids", "_standing_in", "_task_execution_stack",
+})  # fmt: skip
+
+
+@dataclass
+class Delayed:
+    """A failed task that waits to be tried again.
+
+    Attributes:
+        spec: Its entry.
+        delay: Seconds, as its policy says.
+        due: When the wait is over, on the monotonic clock.
+        since_step: How many tasks had completed when it failed.
+    """
+
+    spec: TaskSpec
+    delay: float
+    due: float
+    since_step: int
+
+
+@dataclass
+class Interrupted:
+    """What an execution that was cut short had asked for; its entries are in the saved queue.
+
+    Attributes:
+        queued: Ids of the tasks that it had queued.
+        born: Those of them that it had added to the graph.
+    """
+
+    queued: list[str]
+    born: list[str]
+
+
+class RunState:
+    """The state of one run; what tasks and groups do to it is added by the classes above this one."""
+
+    session_id: str
+    trace_id: str
+    graph: TaskGraph
+    start_node: str | None
+    max_steps: int
+    on_max_steps: str
+    steps: int
+    default_max_retries: int
+    channel_backend: str
+    config: dict[str, Any]
+    parent_context: Self | None
+    tracer: Tracer
+    cycle_controller: CycleController
+    retry_controller: RetryController
+    channel: Channel
+    visit_path: str
+
+    def _prepare(self) -> None:
+        """Everything that starts empty, in a root context and in a branch."""
+        self._completed: dict[str, None] = {}
+        self._retried: set[str] = set()
+        self._interrupted: dict[str, Interrupted] = {}
+        self._group_visits: dict[str, int] = {}
+        self.finished_members: dict[str, dict[int, BranchOutcome]] = {}
+        self.saved_branches: dict[str, dict[int, Self]] = {}
+        self.joins = Joins()
+        self.checkpoint_metadata: dict[str, Any] = {}
+        self.last_checkpoint_path: str | None = None
+        self.clear_checkpoint_request()
+        self.ctrl_message: str | None = None
+        self.stop_reason: str | None = None
+        self.dynamic_nodes: list[tuple[str, list[str]]] = []
+        self.jumps_out: list[str] = []
+        self.exits: list[tuple[str, str]] = []
+        self.results_log: dict[str, Any] | None = None
+        self._scope: Any = None
+        self._prepare_runtime()
+
+    def _prepare_runtime(self) -> None:
+        """What a saved context does not keep."""
+        self.task_queue = InMemoryTaskQueue(self)
+        self.engine: Any = None
+        self.member: MemberInfo | None = None
+        self.workflow_name: str | None = None
+        self.open_groups: dict[str, GroupRun] = {}
+        # Held from the end of one task to the start of the next one, so that whoever saves this run from another
+        # thread finds it inside a task, never between two.
+        self.step_lock = threading.RLock()
+        self.running_spec: TaskSpec | None = None
+        self.delayed: list[Delayed] = []
+        self._delayed_ids: frozenset[str] = frozenset()
+        self._standing_in: dict[str, int] = {}
+        self._task_execution_stack: list[TaskExecutionContext] = []
+
+    def clear_checkpoint_request(self) -> None:
+        self.checkpoint_requested = False
+        self.checkpoint_request_metadata: dict[str, Any] | None = None
+        self.checkpoint_request_path: str | None = None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def queue(self) -> InMemoryTaskQueue:
+        return self.task_queue
+
+    @property
+    def completed_tasks(self) -> list[str]:
+        """Ids in order of first completion."""
+        return list(self._completed)
+
+    def has_completed(self, task_id: str) -> bool:
+        """Whether the task has completed in this run, or in the run this one is a branch of."""
+        state: RunState | None = self
+        while state is not None:
+            if task_id in state._completed:
+                return True
+            state = state.parent_context
+        return False
+
+    @property
+    def current_task_context(self) -> TaskExecutionContext | None:
+        return self._task_execution_stack[-1] if self._task_execution_stack else None
+
+    @property
+    def current_task_id(self) -> str | None:
+        return self._task_execution_stack[-1].task_id if self._task_execution_stack else None
+
+    @property
+    def root(self) -> Self:
+        """The context of the whole run."""
+        state = self
+        while state.parent_context is not None:
+            state = state.parent_context
+        return state
+
+    def get_channel(self) -> Channel:
+        return self.channel
+
+    def is_completed(self) -> bool:
+        """Whether nothing is left to run, or `max_steps` is reached."""
+        return self.steps >= self.max_steps or not self._has_work()
+
+    def is_untouched(self) -> bool:
+        """Whether nothing has run and nothing waits to."""
+        return not (self._completed or self.steps or self._has_work())
+
+    def _has_work(self) -> bool:
+        return bool(self.joins.waiting or self.delayed) or not self.task_queue.is_empty()
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def set_result(self, task_id: str, value: Any) -> None:
+        self.channel.set(task_id + RESULT_SUFFIX, value)
+        if self.results_log is not None:
+            self.results_log[task_id] = value
+
+    def get_result(self, task_id: str, default: Any = None) -> Any:
+        return self.channel.get(task_id + RESULT_SUFFIX, default)
+
+    def mark_task_completed(self, task_id: str) -> None:
+        self._completed[task_id] = None
+
+    def increment_step(self) -> None:
+        self.steps += 1
+
+    # -- queue -----------------------------------------------------------------------------------------------------
+
+    def add_to_queue(self, executable: Executable) -> TaskSpec:
+        """Queue a task; twice means two entries."""
+        spec = TaskSpec(executable, self)
+        self.task_queue.enqueue(spec)
+        try:
+            self.tracer.on_task_queued(executable, self)
+        except Exception:  # noqa: BLE001 - a listener is user code
+            _log.exception("Tracing hook on_task_queued failed")
+        return spec
+
+    def get_next_task(self) -> str | None:
+        return self.task_queue.get_next_task()
+
+    def queue_node(self, task_id: str) -> None:
+        """Queue a node of the graph."""
+        self.add_to_queue(self.graph.get_node(task_id))
+
+    def pending_specs(self) -> list[TaskSpec]:
+        """Entries that have yet to run: those that wait to be tried again, then the queue."""
+        waiting = self.task_queue.get_pending_task_specs()
+        return [entry.spec for entry in self.delayed] + waiting if self.delayed else waiting
+
+    def restore_pending(self, spec: TaskSpec) -> None:
+        """Queue an entry of a saved run."""
+        self.task_queue.enqueue(spec)
+        self._stand_in(spec)
+
+    def put_back(self, spec: TaskSpec) -> None:
+        """Queue an entry that did not complete before all others."""
+        spec.status = TaskStatus.READY
+        self.task_queue.enqueue_first(spec)
+        self._stand_in(spec)
+
+    def put_off(self, entry: Delayed) -> None:
+        """Keep a failed task until it is due."""
+        self._stand_in(entry.spec)
+        self._set_delayed([*self.delayed, entry])
+
+    def take_up(self, entry: Delayed) -> TaskSpec:
+        """Run a task that was put off."""
+        self._set_delayed([other for other in self.delayed if other is not entry])
+        return entry.spec
+
+    def _set_delayed(self, entries: list[Delayed]) -> None:
+        self.delayed = entries
+        self._delayed_ids = frozenset(entry.spec.task_id for entry in entries)
+
+    def reset_queue(self) -> None:
+        """Forget all entries."""
+        self.task_queue.cleanup()
+        self._set_delayed([])
+        self._standing_in.clear()
+
+    def _stand_in(self, spec: TaskSpec) -> None:
+        """A pass that waits makes its base task an active one."""
+        if isinstance(spec.executable, IterationTask):
+            base_id = spec.executable.base_id
+            self._standing_in[base_id] = self._standing_in.get(base_id, 0) + 1
+
+    def stood_in(self, base_id: str) -> None:
+        """A pass of `base_id` waits no longer."""
+        left = self._standing_in.get(base_id, 0) - 1
+        if left > 0:
+            self._standing_in[base_id] = left
+        else:
+            self._standing_in.pop(base_id, None)
+
+    def is_active(self, task_id: str) -> bool:
+        """Whether the task, or a pass of it, waits to run or to be tried again."""
+        return task_id in self.task_queue._waiting or task_id in self._standing_in or task_id in self._delayed_ids
+
+    def in_scope(self, task_id: str) -> bool:
+        """Whether the node belongs to this run; a branch has only the nodes of its own."""
+        return self._scope is None or self._scope.holds(task_id, self.graph)
+
+    @property
+    def elsewhere(self) -> Collection[str]:
+        """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
+        if isinstance(self._scope, OutsideScope):
+            return self._scope.outside
+        return () if self.parent_context is None else self.parent_context.elsewhere
+
+    # -- pickling --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let no task of this run or of its branches begin or complete during the block; bodies go on."""
+        with ExitStack() as held:
+            states: list[RunState] = [self]
+            while states:
+                state = states.pop()
+                held.enter_context(state.step_lock)
+                for run in list(state.open_groups.values()):
+                    states.extend(run.open_branches().values())
+            yield
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies, since other threads may go on changing what they write into.
+        state = {
+            name: value.copy() if type(value) in (dict, list, set) else value
+            for name, value in self.__dict__.items()
+            if name not in _NOT_KEPT
+        }
+        joins = state["joins"] = Joins(self.joins.enclosing)
+        joins.waiting = {candidate: dict(left) for candidate, left in list(self.joins.waiting.items())}
+        # Members that failed run again, like any other task that has not completed.
+        state["finished_members"] = {
+            key: {index: outcome for index, outcome in list(finished.items()) if outcome.success}
+            for key, finished in self.finished_members.items()
+        }
+        for run in list(self.open_groups.values()):
+            state["saved_branches"][run.run_key] = run.open_branches()
+        running = [] if self.running_spec is None else [self.running_spec]
+        state["pending"] = [
+            (spec.executable, spec.created_at, spec.retry_count, spec.max_retries, spec.last_error)
+            for spec in running + self.pending_specs()
+        ]
+        for frame in self._task_execution_stack[:1]:
+            queued = [spec.task_id for spec in list(frame.queued or ())]
+            state["_interrupted"][frame.task_id] = Interrupted(queued, list(frame.born or ()))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pending = state.pop("pending")
+        self.__dict__.update(state)
+        self._prepare_runtime()
+        self.tracer = combine(None)
+        for executable, created_at, retry_count, max_retries, last_error in pending:
+            self.restore_pending(
+                TaskSpec(
+                    executable,
+                    self,
+                    created_at=created_at,
+                    retry_count=retry_count,
+                    max_retries=max_retries,
+                    last_error=last_error,
+                )
+            )
