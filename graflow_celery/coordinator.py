@@ -146,9 +146,8 @@ class _RemoteGroup:
 
     def _prepare(self, run_id: str) -> Submission:
         run, context = self._run, self._run.context
-        inside = {task_id for branch in self._branches for task_id in branch.tasks}
         may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
-        outside = tuple(node for node in context.graph.nodes if node not in inside) if may_jump else ()
+        outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
         shared = Shared(
             group_id=run.group_id,
             graph=context.workflow_name or "",

@@ -10,12 +10,13 @@ import pytest
 from graflow_celery import LocalCluster
 
 MEMBERS = "tests.integration.members"
+BEHAVIOURS = "tests.integration.behaviours"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """Two workers of concurrency 1."""
-    with LocalCluster(workers=2, imports=[MEMBERS]) as running:
+    with LocalCluster(workers=2, imports=[MEMBERS, BEHAVIOURS]) as running:
         yield running
 
 
