@@ -179,11 +179,10 @@ class TaskResolver:
             TaskResolutionError: When neither works; the text names both remedies.
             PayloadError: When a bound argument can be kept neither as data nor, for want of a key, by value.
         """
-        for name, factory in self._factories.items():
-            if type(task) in factory.types:
-                return self.serialize(task, name, bound_to=bound_to)
+        kinds = self._factories.items()
+        strategy = next((name for name, factory in kinds if type(task) in factory.types), "reference")
         try:
-            return self.serialize(task, bound_to=bound_to)
+            return self.serialize(task, strategy, bound_to=bound_to)
         except (TaskResolutionError, PayloadError):
             if self.keys is None:
                 raise

@@ -13,6 +13,7 @@ import pytest
 
 from graflow import task
 from graflow.core import task_registry
+from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
 from graflow.core.task_registry import (
     SerializedTask,
@@ -615,6 +616,24 @@ def test_a_group_travels_with_its_members_and_settings_but_without_secrets(worke
         "backend_config": {"host": "example", "thread_count": 2},
         "policy": "best_effort",
     }
+
+
+class OwnPolicy(BestEffortGroupPolicy):
+    """No data: only a signed value can carry it."""
+
+
+def test_a_group_with_a_policy_of_ones_own_goes_by_value(signing: TaskResolver) -> None:
+    outer = ParallelGroup([importable.double(task_id="one", number=1)], name="outer").with_execution(policy=OwnPolicy())
+    with pytest.raises(PayloadError, match="'outer'"):
+        TaskResolver().serialize_best(outer)
+    envelope = across(signing.serialize_best(outer))
+    assert envelope.strategy == "pickle"
+    assert type(signing.resolve(envelope)._execution_config["policy"]["policy"]) is OwnPolicy
+
+
+def test_the_members_of_a_group_must_be_a_list() -> None:
+    with pytest.raises(TaskResolutionError, match="'members'"):
+        TaskResolver().resolve(SerializedTask("group", {"task_id": "g", "members": "abc"}))
 
 
 def test_members_of_a_group_that_go_by_value_are_signed_for_their_place(signing: TaskResolver) -> None:
