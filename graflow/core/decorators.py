@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 from graflow.core.retry import RetryPolicy
-from graflow.core.wrapper import TaskWrapper
+from graflow.core.wrapper import P, R, TaskWrapper
 
 
 @overload
-def task(id_or_func: Callable[..., Any], /) -> TaskWrapper: ...
+def task(id_or_func: Callable[P, R]) -> TaskWrapper[P, R]: ...
 @overload
 def task(
     id_or_func: str | None = None,
@@ -27,7 +27,7 @@ def task(
     cache: Any = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., Any]], TaskWrapper]: ...
+) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
 def task(
     id_or_func: Callable[..., Any] | str | None = None,
     *,
@@ -59,6 +59,8 @@ def task(
         ttl: Seconds that a reused value stays good.
         options: For members on workers: `queue`, `priority`, `time_limit`, `soft_time_limit`, `max_attempts`.
     """
+    if not (id_or_func is None or isinstance(id_or_func, str) or callable(id_or_func)):
+        raise TypeError(f"@task takes a function or an id, not {id_or_func!r}")
 
     def wrap(func: Callable[..., Any]) -> TaskWrapper:
         named = id if id is not None else (id_or_func if isinstance(id_or_func, str) else None)

@@ -61,9 +61,7 @@ class Joins:
             self._release(target, graph, context)
         return []
 
-    def follow(
-        self, edges: Iterable[tuple[str, str]], graph: TaskGraph, context: JoinContext
-    ) -> list[tuple[str, str]]:
+    def follow(self, edges: Iterable[tuple[str, str]], graph: TaskGraph, context: JoinContext) -> list[tuple[str, str]]:
         """Make the ends of these edges candidates, all of them before the first is looked at."""
         candidates: list[str] = []
         exits: list[tuple[str, str]] = []
@@ -143,9 +141,7 @@ class Joins:
         self._witness.pop(candidate, None)
         context.queue_node(candidate)
 
-    def _is_blocked(
-        self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext
-    ) -> bool:
+    def _is_blocked(self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext) -> bool:
         # While tasks finish normally an active path stays active until its end finishes, so one witness is enough.
         if self._witness.get(candidate) in unfinished:
             return True

@@ -188,9 +188,7 @@ class MappedGroup(ParallelGroup):
     def register_in(self, graph: TaskGraph) -> None:
         held = graph._graph._node.get(self._task_id)
         if held is not None and held.get("task") is not self:
-            raise ValueError(
-                f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name="
-            )
+            raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
         super().register_in(graph)
 
     def run(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - the signature of Executable

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from graflow.core.aio import run_coroutine, run_with_timeout
 from graflow.core.arguments import free_parameters, from_channel, keyword_parameters
@@ -19,13 +19,27 @@ from graflow.exceptions import ConfigError
 from graflow.protocols import upward
 
 if TYPE_CHECKING:
+    import typing_extensions
+
     from graflow.core.task import ParallelGroup
 
-OPTION_NAMES = ("queue", "priority", "time_limit", "soft_time_limit", "max_attempts")
+    # With defaults, `TaskWrapper` alone may be written for a task of any function.
+    P = typing_extensions.ParamSpec("P", default=...)
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    P, R = ParamSpec("P"), TypeVar("R")
+
+_OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "queue": ("a name", lambda value: isinstance(value, str) and value != ""),
+    "priority": ("a whole number", lambda value: _is_number(value, int)),
+    "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
+    "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
+    "max_attempts": ("a whole number above 0", lambda value: _is_number(value, int) and value > 0),
+}
 _TAKEN_FROM_FUNCTION = ("_wanted", "__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
 
-class TaskWrapper(Executable):
+class TaskWrapper(Executable, Generic[P, R]):
     """A function as a node of a graph.
 
     Calling it runs it when an execution context is set or no argument is given; with keyword arguments and no context
@@ -37,7 +51,7 @@ class TaskWrapper(Executable):
     def __init__(
         self,
         task_id: str,
-        func: Callable[..., Any],
+        func: Callable[P, R],
         inject_context: bool = False,
         *,
         register_to_context: bool = True,
@@ -52,7 +66,7 @@ class TaskWrapper(Executable):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._task_id = task_id
-        self.func = func
+        self.func: Callable[P, R] = func
         self.inject_context = inject_context
         self.handler_type = handler_type or "direct"
         self.resolve_keyword_args = resolve_keyword_args
@@ -130,7 +144,7 @@ class TaskWrapper(Executable):
             kwargs = self._filled(wanted, {**bound, **kwargs} if bound else kwargs, context)
         if self.timeout is not None:
             return run_with_timeout(self._task_id, self.timeout, self.func, args, kwargs, context, frame)
-        value = self.func(*args, **kwargs)
+        value: Any = self.func(*args, **kwargs)
         if type(value) is CoroutineType:
             return run_coroutine(value, context)
         return value
@@ -264,12 +278,20 @@ class TaskWrapper(Executable):
 
 
 def _checked_options(task_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [name for name in options if name not in OPTION_NAMES]
+    unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
         raise ConfigError(
-            f"Task '{task_id}' has unknown options {', '.join(map(repr, unknown))}; known are {', '.join(OPTION_NAMES)}"
+            f"Task '{task_id}' has unknown options {', '.join(map(repr, unknown))}; known are {', '.join(_OPTIONS)}"
         )
+    for name, value in options.items():
+        wanted, fits = _OPTIONS[name]
+        if value is not None and not fits(value):
+            raise ConfigError(f"Task '{task_id}': the option {name} must be {wanted}, not {value!r}")
     return dict(options)
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _reference_to(func: Callable[..., Any]) -> tuple[str, str] | None:
