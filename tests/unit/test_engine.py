@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -30,7 +31,7 @@ def context_of(*tasks, edges=(), start=None, **options):
 
 def in_a_row(*tasks, **options):
     ids = [task.task_id for task in tasks]
-    return context_of(*tasks, edges=list(zip(ids, ids[1:], strict=False)), **options)
+    return context_of(*tasks, edges=list(itertools.pairwise(ids)), **options)
 
 
 # -- one step ----------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def test_execute_task_passes_task_and_context_to_the_handler():
 
 def test_a_task_that_calls_another_hands_its_requests_on():
     helper = node("helper", lambda ctx: ctx.cancel_workflow("from the helper"), True)
-    context = in_a_row(node("a", lambda: helper.run()), node("b"))
+    context = in_a_row(node("a", helper.run), node("b"))
     helper.set_execution_context(context)
     with pytest.raises(exceptions.GraflowWorkflowCanceledError, match="from the helper") as caught:
         context.execute()

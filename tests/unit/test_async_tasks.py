@@ -1,0 +1,273 @@
+"""Async tasks: one event loop for all of an engine's, as steps and as members, mixed with sync ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+
+import pytest
+
+from graflow import exceptions, task, workflow
+from graflow.core.context import ExecutionContext
+from graflow.core.engine import WorkflowEngine
+from graflow.core.graph import TaskGraph
+from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
+
+
+def loop_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "graflow-async"]
+
+
+def test_an_async_task_is_a_step_like_any_other():
+    with workflow("steps") as wf:
+
+        @task
+        async def first(start):
+            await asyncio.sleep(0)
+            return start + 1
+
+        @task(inject_context=True)
+        async def second(ctx, first):
+            await asyncio.sleep(0)
+            ctx.get_channel().set("seen", ctx.task_id)
+            return first + 1
+
+        first >> second
+        value, context = wf.execute(ret_context=True, initial_channel={"start": 1})
+    assert value == 3
+    assert context.channel.get("seen") == "second"
+    assert loop_threads() == []
+
+
+def test_a_run_without_async_tasks_starts_no_loop():
+    seen = []
+    with workflow("sync") as wf:
+        TaskWrapper("a", lambda: seen.extend(loop_threads()))
+        wf.execute()
+    assert seen == []
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_steps_and_members_share_one_loop(backend):
+    loops = []
+
+    async def body(*_):
+        loops.append(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+
+    with workflow("shared") as wf:
+        members = [TaskWrapper(f"m{i}", body) for i in range(6)]
+        sync = TaskWrapper("sync", lambda: "sync")
+        group = parallel(*members, sync).with_execution(backend, {"thread_count": 4})
+        TaskWrapper("before", body) >> group >> TaskWrapper("after", body)
+        _, context = wf.execute(ret_context=True)
+    assert len(loops) == 8
+    assert len(set(map(id, loops))) == 1
+    assert loops[0].is_closed()
+    assert context.get_result("sync") == "sync"
+
+
+def test_members_on_threads_wait_together():
+    async def meet():
+        nonlocal arrived
+        arrived += 1
+        if arrived == 3:
+            everyone.set()
+        await asyncio.wait_for(everyone.wait(), 10)
+        return arrived
+
+    arrived = 0
+    everyone = asyncio.Event()
+    with workflow("meet") as wf:
+        parallel(*(TaskWrapper(f"m{i}", meet) for i in range(3))).with_execution("threading", {"thread_count": 3})
+        _, context = wf.execute(ret_context=True)
+    assert [context.get_result(f"m{i}") for i in range(3)] == [3, 3, 3]
+
+
+def test_the_context_variables_of_the_caller_are_seen():
+    tenant = contextvars.ContextVar("tenant", default="none")
+    tenant.set("acme")
+
+    async def who():
+        await asyncio.sleep(0)
+        return tenant.get()
+
+    with workflow("vars") as wf:
+        group = TaskWrapper("a", who) | TaskWrapper("b", who)
+        TaskWrapper("c", who) >> group
+        _, context = wf.execute(ret_context=True)
+    assert [context.get_result(name) for name in "abc"] == ["acme"] * 3
+
+
+def test_errors_retries_and_control_work_as_for_sync_tasks():
+    attempts = []
+
+    async def flaky(ctx):
+        await asyncio.sleep(0)
+        attempts.append(ctx.retry_count)
+        if ctx.retry_count < 2:
+            raise OSError("again")
+        ctx.terminate_workflow("done")
+        return "value"
+
+    with workflow("flaky") as wf:
+        TaskWrapper("flaky", flaky, True, max_retries=2) >> Task("never")
+        value, context = wf.execute(ret_context=True)
+    assert (value, attempts, context.stop_reason) == ("value", [0, 1, 2], "terminated")
+
+
+def test_an_error_of_an_async_task_is_the_tasks_own():
+    async def fail():
+        raise KeyError("k")
+
+    with workflow("fail") as wf:
+        TaskWrapper("fail", fail)
+        with pytest.raises(exceptions.GraflowRuntimeError) as caught:
+            wf.execute()
+    assert isinstance(caught.value.cause, KeyError)
+
+
+def test_async_iterations_and_dynamic_tasks():
+    with workflow("loop") as wf:
+
+        @task(inject_context=True)
+        async def loop(ctx, data=0):
+            await asyncio.sleep(0)
+            if data < 2:
+                ctx.next_iteration(data + 1)
+            return data
+
+        loop >> TaskWrapper("after", lambda loop: loop)
+        assert wf.execute() == 2
+
+
+def test_an_async_task_awaits_another_one():
+    with workflow("nested") as wf:
+
+        @task
+        async def inner(x):
+            await asyncio.sleep(0)
+            return x * 2
+
+        @task(inject_context=True)
+        async def outer(ctx):
+            inner.set_execution_context(ctx.execution_context)
+            return await inner(x=21)
+
+        assert wf.execute("outer") == 42
+
+
+def test_an_async_task_runs_on_its_own_outside_any_run():
+    @task
+    async def alone(x):
+        await asyncio.sleep(0)
+        return x
+
+    assert alone.run(x=5) == 5
+    assert loop_threads() == []
+
+
+def test_what_a_task_leaves_running_is_cancelled_when_the_run_ends():
+    ended = []
+
+    async def background():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("cancelled")
+
+    async def start():
+        kept.append(asyncio.get_running_loop().create_task(background()))
+        await asyncio.sleep(0)
+
+    kept = []
+    with workflow("left") as wf:
+        TaskWrapper("start", start)
+        wf.execute()
+    assert ended == ["cancelled"]
+    assert loop_threads() == []
+
+
+def test_one_engine_in_two_threads_keeps_its_loop_until_the_last_run_ends():
+    engine, loops, short_done = WorkflowEngine(), [], threading.Event()
+
+    async def short():
+        loops.append(asyncio.get_running_loop())
+
+    async def long():
+        loops.append(asyncio.get_running_loop())
+        started.set()
+        await asyncio.to_thread(short_done.wait, 10)
+        return "long"
+
+    started, results = threading.Event(), []
+
+    def run(func, name):
+        graph = TaskGraph()
+        graph.add_node(TaskWrapper(name, func, register_to_context=False))
+        results.append(engine.execute(ExecutionContext.create(graph, name)))
+
+    worker = threading.Thread(target=run, args=(long, "long"))
+    worker.start()
+    assert started.wait(10)
+    run(short, "short")
+    short_done.set()
+    worker.join(10)
+    assert results == [None, "long"]
+    assert loops[0] is loops[1]
+    assert loop_threads() == []
+
+
+def test_an_async_task_over_its_time_is_cancelled_and_named():
+    cancelled = []
+
+    async def slow():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+
+    with workflow("late") as wf:
+        TaskWrapper("slow", slow, timeout=0.05)
+        with pytest.raises(exceptions.TaskTimeoutError, match=r"slow.*0\.05"):
+            wf.execute()
+    assert cancelled == [1]
+
+
+def test_a_timeout_error_of_the_task_itself_stays_its_own():
+    async def own():
+        raise TimeoutError("mine")
+
+    with workflow("own") as wf:
+        TaskWrapper("own", own, timeout=30)
+        with pytest.raises(exceptions.GraflowRuntimeError) as caught:
+            wf.execute()
+    assert type(caught.value.cause) is TimeoutError
+
+
+def test_a_function_that_wraps_an_async_one_is_limited_too():
+    async def slow(seconds):
+        await asyncio.sleep(seconds)
+        return "in time"
+
+    with workflow("wrapped") as wf:
+        TaskWrapper("quick", functools.partial(slow, 0), timeout=30) >> TaskWrapper(
+            "slow", functools.partial(slow, 3600), timeout=0.05
+        )
+        with pytest.raises(exceptions.TaskTimeoutError, match="slow"):
+            wf.execute()
+
+
+def test_nested_groups_mix_sync_and_async_members():
+    async def co():
+        await asyncio.sleep(0)
+        return "co"
+
+    with workflow("mixed") as wf:
+        inner = ParallelGroup([TaskWrapper("a", co), TaskWrapper("b", lambda: "b")], name="inner")
+        ParallelGroup([inner, TaskWrapper("c", co), TaskWrapper("d", lambda: "d")], name="outer")
+        _, context = wf.execute("outer", ret_context=True)
+    assert [context.get_result(name) for name in "abcd"] == ["co", "b", "co", "d"]
