@@ -91,6 +91,7 @@ class Batch:
         self._lock = threading.Lock()
         self._reporting = threading.Lock()
         self._beaten = time.monotonic()
+        self.last: MemberResult | None = None
 
     # -- the thread that runs members ------------------------------------------------------------------------------
 
@@ -119,7 +120,7 @@ class Batch:
         begun = time.monotonic()
         if listener is not None:
             listener.started(member.index)
-        result = self._execute(member)
+        result = self.last = self._execute(member)
         if listener is not None:
             listener.finished(result, time.monotonic() - begun)
         with self._lock:
@@ -319,8 +320,8 @@ def run_members(
     worker: str,
     limit: int | None = None,
     listener: Callable[[GroupSpec], MemberListener | None] | None = None,
-) -> int:
-    """Claim members, run those that are granted, in order, and report them; returns how many were granted.
+) -> MemberResult | None:
+    """Claim members, run those that are granted, in order, and report them.
 
     Args:
         deployment: Where the record is.
@@ -330,19 +331,20 @@ def run_members(
         worker: The name of this worker.
         limit: Members to claim at most.
         listener: Makes what is told about each member.
+
+    Returns:
+        What came of the last member that ran here; None when none was granted.
     """
     record = deployment.record
     claim = claiming(lambda: record.claim(run_id, indices, owner, limit=limit))
     if claim.spec is None or not claim.granted:
-        return 0
+        return None
     batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
-    count = 0
     with pacing(batch):
         while claim.granted:
-            count += len(claim.granted)
             batch.run(claim.granted)
             left = claim.left
             if not left or limit is not None:
                 break
             claim = claiming(lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
-    return count
+    return batch.last

@@ -142,11 +142,11 @@ class MemberRunner:
             outcome = self._outcome(granted, lease, is_cancelled)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
-        except (GraflowError, SoftTimeLimitExceeded) as error:
-            if isinstance(error, SoftTimeLimitExceeded):
-                state, error = MemberState.TIMED_OUT, TaskTimeoutError(f"{granted.index}", 0.0)
-            else:
-                state = MemberState.FAILED
+        except SoftTimeLimitExceeded:
+            state = MemberState.TIMED_OUT
+            payload = pack_failure(TaskTimeoutError(str(granted.index), 0.0), time.time())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - users' tasks, and the code that their values bring
+            state = MemberState.FAILED
             _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
             payload = pack_failure(error, time.time())
         finally:

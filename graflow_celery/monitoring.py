@@ -9,11 +9,23 @@ from typing import Any, Final
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from graflow_celery.envelope import remote_error_of
 from graflow_celery.record import GroupSpec, MemberResult, MemberState
 from graflow_celery.signatures import shadow_of
 
 _log = logging.getLogger(__name__)
 _SHOWN: Final = 200  # characters of an error
+
+
+class MemberFailedError(Exception):
+    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
+
+
+def reason_of(result: MemberResult) -> str:
+    """Why a member did not succeed, short."""
+    error = remote_error_of(result.payload)
+    text = result.state.value if error is None else f"{error.type}: {error.message}"
+    return text[:_SHOWN]
 
 
 class MemberEvents:
@@ -55,8 +67,8 @@ class MemberEvents:
         if result.state is MemberState.SUCCEEDED:
             self._add("task-succeeded", result.index, timestamp=time.time(), result="", runtime=seconds)
         else:
-            text = result.state.value
-            self._add("task-failed", result.index, timestamp=time.time(), exception=text[:_SHOWN], traceback="")
+            text = reason_of(result)
+            self._add("task-failed", result.index, timestamp=time.time(), exception=text, traceback="")
 
     def _add(self, kind: str, index: int, **fields: Any) -> None:
         self._waiting.append((kind, {"uuid": self._id(index), **fields}))

@@ -18,7 +18,7 @@ from graflow_celery.celery_app import ENTRY_TASK, FINISH_TASK, RUN_TASK, Graflow
 from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import VERSION, pack_failure
-from graflow_celery.monitoring import MemberEvents
+from graflow_celery.monitoring import MemberEvents, MemberFailedError, reason_of
 from graflow_celery.record import GroupSpec, MemberResult, MemberState
 from graflow_celery.signatures import indices_of, member_options
 from graflow_celery.sweeping import publish_again
@@ -101,6 +101,7 @@ class MemberTask(Task):  # type: ignore[misc]
     abstract = True
     Request = "graflow_celery.tasks:MemberRequest"
     ignore_result = True
+    throws = (MemberFailedError,)
     acks_late = False
     typing = False
 
@@ -123,14 +124,17 @@ def _run(self: Any, **hint: Any) -> None:
             return None
         return MemberEvents(self.app, spec, request)
 
-    run_members(
+    alone = not _is_batch(hint)
+    last = run_members(
         deployment,
         str(hint["run_id"]),
         indices_of(hint["ranges"]),
         owner=owner,
         worker=worker,
-        listener=listener if _is_batch(hint) else None,
+        listener=None if alone else listener,
     )
+    if alone and last is not None and last.state is not MemberState.SUCCEEDED and not request.chord:
+        raise MemberFailedError(reason_of(last))
 
 
 def _is_batch(hint: dict[str, Any]) -> bool:

@@ -154,7 +154,7 @@ class Waiter:
             offered = self._unclaimed[:_HELPED_AT_ONCE]
             owner = f"{worker}:{uuid.uuid4().hex[:12]}"
             ran = run_members(self.deployment, self.run_id, offered, owner=owner, worker=worker, limit=1)
-            if ran:
+            if ran is not None:
                 return True
             del self._unclaimed[: len(offered)]
         return False

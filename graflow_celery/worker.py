@@ -267,7 +267,7 @@ class TaskWorker:
             *(sys.executable, "-W", "ignore:You're running the worker"),  # a root knows that it is one
             *("-m", "celery", "-A", "graflow_celery", "worker"),
             *("--hostname", self.name, "--concurrency", str(self.concurrency), "--queues", self.settings.queue_name),
-            *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
             *given,
         ]
 
@@ -351,7 +351,6 @@ class _WorkerThread(threading.Thread):
             queues=[self._app.graflow_settings.queue_name],
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
         )
         with suppress(SystemExit):
             self._worker.start()

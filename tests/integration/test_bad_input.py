@@ -43,7 +43,7 @@ def unsigned(cluster: LocalCluster) -> dict[str, Any]:
 
 
 def test_no_server_at_the_url() -> None:
-    with within(2.0), pytest.raises(RecordUnreachableError, match="127.0.0.1:1/0 does not answer"):
+    with within(2.0), pytest.raises(RecordUnreachableError, match=r"127\.0\.0\.1:1/0 does not answer"):
         submit(members.noop.map([1]), backend_config={"url": "redis://127.0.0.1:1/0"})
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_backend_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_setting_names_the_nearest_known_one(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="'max_attemps'.*did you mean 'max_attempts'"):
+    with pytest.raises(ConfigError, match=r"'max_attemps'.*did you mean 'max_attempts'"):
         submit(members.noop.map([1]), backend_config={**config, "max_attemps": 2})
     with workflow("w") as wf:
         group = members.noop.map([1], name="g").with_execution("redis", backend_config={**config, "leese": 2})

@@ -112,10 +112,12 @@ def test_a_failing_member_of_an_inner_group_fails_the_outer_one(config: dict[str
 
 def test_a_graph_of_nested_groups_made_with_a_live_client_pickles_and_holds_no_lock() -> None:
     client = redis.Redis(password="hush-hush")
-    with workflow("w") as wf, pytest.warns(DeprecationWarning):
-        inside = members.double.map([1], name="inside").with_execution("redis", backend_config={"redis_client": client})
+    with workflow("w") as wf:
+        inside = members.double.map([1], name="inside")
         outer = ParallelGroup([inside, members.noop(task_id="n", x=1)], name="outer")
-        outer.with_execution("redis", backend_config={"redis_client": client})
+        for group in (inside, outer):
+            with pytest.warns(DeprecationWarning, match="redis_client"):
+                group.with_execution("redis", backend_config={"redis_client": client})
     client.close()
     for text in (pickle.dumps(wf.graph), cloudpickle.dumps(wf.graph)):
         assert b"hush-hush" not in text

@@ -139,7 +139,10 @@ def test_the_factory_makes_it_by_name(no_workers: LocalCluster) -> None:
 def test_a_live_client_gives_its_parameters_only(no_workers: LocalCluster) -> None:
     from graflow.utils.redis_utils import create_redis_client
 
-    with create_redis_client(no_workers.backend_config) as client, pytest.warns(DeprecationWarning):
+    with (
+        create_redis_client(no_workers.backend_config) as client,
+        pytest.warns(DeprecationWarning, match="redis_client"),
+    ):
         made = RedisTaskQueue(client, "other")
     assert made.key_prefix == "other"
     assert made.is_empty()
@@ -147,5 +150,5 @@ def test_a_live_client_gives_its_parameters_only(no_workers: LocalCluster) -> No
 
 def test_a_broker_that_does_not_answer_is_an_error() -> None:
     queue = RedisTaskQueue(backend_config={"url": "redis://127.0.0.1:1/0"})
-    with pytest.raises(GraflowRuntimeError, match="127.0.0.1:1/0"):
+    with pytest.raises(GraflowRuntimeError, match=r"127\.0\.0\.1:1/0"):
         queue.enqueue(TaskSpec(members.noop(task_id="a", x=1)))

@@ -49,7 +49,11 @@ def story(expression: Any, backend: str, config: dict[str, Any]) -> dict[str, An
     with workflow("random") as wf:
         wf.graph.add_node(aside.instance("aside", {}))
         start = act.instance("start", {"behaviour": "plain", "name": "start"})
-        start >> build.build(("group", [expression, "plain"])) >> act.instance("end", {"behaviour": "plain", "name": "end"})
+        (
+            start
+            >> build.build(("group", [expression, "plain"]))
+            >> act.instance("end", {"behaviour": "plain", "name": "end"})
+        )
         try:
             _, context = wf.execute("start", ret_context=True, initial_channel={"given": 1, "last": "start"})
         except exceptions.GraflowError as error:

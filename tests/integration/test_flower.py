@@ -1,0 +1,109 @@
+"""Flower against a real worker: every member under its task's own name, with its run and index."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from graflow import workflow
+from graflow_celery import LocalCluster, submit
+from tests.integration import members
+from tests.support import free_port, wait_until
+
+pytest.importorskip("flower")
+pytestmark = pytest.mark.redis
+
+LOGIN = "user:secret"
+
+
+class Flower:
+    """A Flower process and its HTTP API."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._port = free_port()
+        command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "flower", f"--port={self._port}"]
+        environment = {**os.environ, "GRAFLOW_REDIS_URL": cluster.redis_url.reveal()}
+        self.process = subprocess.Popen(
+            [*command, "--address=127.0.0.1", f"--basic-auth={LOGIN}", "--logging=warning"], env=environment
+        )
+
+    def get(self, path: str) -> Any:
+        login = base64.b64encode(LOGIN.encode()).decode()
+        request = Request(f"http://127.0.0.1:{self._port}{path}", headers={"Authorization": f"Basic {login}"})
+        with urlopen(request, timeout=5) as response:
+            return json.load(response)
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.get("/api/workers?refresh=1"))
+        except (URLError, ConnectionError):
+            return False
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return list(self.get("/api/tasks?limit=500").values())
+
+
+@pytest.fixture(scope="module")
+def flower(cluster: LocalCluster) -> Iterator[Flower]:
+    started = Flower(cluster)
+
+    def is_listening() -> bool:
+        submit(members.noop.map([0]), backend_config=cluster.backend_config).results(timeout=20)
+        return bool(started.tasks())
+
+    try:
+        wait_until(started.is_up, timeout=20)
+        # Flower asks the workers for events some seconds after its start.
+        wait_until(is_listening, timeout=20, interval=0.2)
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(10)
+
+
+def shown(flower: Flower, run_id: str, name: str) -> list[dict[str, Any]]:
+    """Members of a run that Flower shows as finished, by place."""
+    found = [task for task in flower.tasks() if task["name"] == name and run_id in str(task["args"])]
+    return sorted((task for task in found if task["state"] in {"SUCCESS", "FAILURE"}), key=lambda task: task["args"])
+
+
+def test_a_member_sent_alone_is_shown_by_name_run_and_index(flower: Flower, config: dict[str, Any]) -> None:
+    handle = submit(members.double.map([1, 2]), backend_config=config)
+    handle.results(timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "double")) == 2, timeout=20)
+    assert [task["args"] for task in shown(flower, handle.run_id, "double")] == [
+        f"(run_id={handle.run_id!r}, index={index})" for index in range(2)
+    ]
+
+
+def test_a_member_that_fails_alone_is_shown_as_failed(flower: Flower, config: dict[str, Any]) -> None:
+    handle = submit(members.fail.map([3]), backend_config=config, policy="best_effort")
+    handle.results(timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "fail")) == 1, timeout=20)
+    (found,) = shown(flower, handle.run_id, "fail")
+    assert found["state"] == "FAILURE"
+    assert "no 3" in found["exception"]
+
+
+def test_members_that_share_a_message_are_shown_one_by_one(flower: Flower, config: dict[str, Any]) -> None:
+    handle = submit(members.fail_odd.map(range(6)), backend_config={**config, "batch_size": 3}, policy="best_effort")
+    handle.results(timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "fail_odd")) == 6, timeout=20)
+    states = [task["state"] for task in shown(flower, handle.run_id, "fail_odd")]
+    assert states == ["SUCCESS", "FAILURE"] * 3
+
+
+def test_a_member_of_a_workflow_is_shown_with_the_workflows_name(flower: Flower, config: dict[str, Any]) -> None:
+    with workflow("etl") as wf:
+        members.double.map([1], name="shards").with_execution("redis", backend_config=config) >> members.total
+        _, context = wf.execute(ret_context=True)
+    wait_until(lambda: len(shown(flower, context.session_id, "etl.double")) == 1, timeout=20)

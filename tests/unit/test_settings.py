@@ -1,0 +1,135 @@
+"""The settings of fan-out: where they come from, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graflow.exceptions import ConfigError
+from graflow_celery.celery_app import app_for, build_app, configuration
+from graflow_celery.settings import Settings, celeryconfig, check_keys
+
+VARIABLES = ("GRAFLOW_REDIS_URL", "GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE", "GRAFLOW_LEASE", "GRAFLOW_SIGNING_KEY")
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_documented_defaults() -> None:
+    settings = Settings.load({})
+    assert (settings.key_prefix, settings.queue_name, settings.batch_size) == ("graflow", "graflow", "auto")
+    assert (settings.max_attempts, settings.lease, settings.worker_wait) == (4, 30, 10)
+    assert (settings.on_no_worker, settings.result_ttl, settings.sweep_interval) == ("warn", 86400, 1)
+    assert (settings.timeout, settings.max_in_flight, settings.keys) == (None, None, None)
+    assert settings.redis_url.reveal() == "redis://localhost:6379/0"
+
+
+def test_the_queue_is_named_after_the_prefix_unless_given() -> None:
+    assert Settings.load({"key_prefix": "team"}).queue_name == "team"
+    assert Settings.load({"key_prefix": "team", "queue": "heavy"}).queue_name == "heavy"
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("max_attemps", "max_attempts"), ("hosts", "host"), ("Lease", "lease")])
+def test_an_unknown_key_names_the_nearest_known_one(wrong: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{wrong}'.*'{near}'"):
+        check_keys({wrong: 1})
+
+
+def test_a_configuration_that_may_hold_anything_is_read_leniently() -> None:
+    assert Settings.load({"lease": 5, "my_own": object()}, strict=False).lease == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lease", 0), ("max_attempts", 0), ("batch_size", "some"), ("on_no_worker", "panic"), ("key_prefix", "a*b")],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Settings.load({name: value})
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://elsewhere:7000/3")
+    monkeypatch.setenv("GRAFLOW_KEY_PREFIX", "env")
+    monkeypatch.setenv("GRAFLOW_LEASE", "12.5")
+    settings = Settings.load()
+    assert (settings.server, settings.key_prefix, settings.lease) == ("elsewhere:7000/3", "env", 12.5)
+
+
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://elsewhere:7000/3")
+    monkeypatch.setenv("GRAFLOW_LEASE", "12.5")
+    settings = Settings.load({"host": "here", "lease": 2})
+    assert (settings.server, settings.lease) == ("here:6379/0", 2)
+
+
+def test_celeryconfig_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "celeryconfig.py").write_text(
+        "graflow_url = 'redis://from-file:1/0'\ngraflow_lease = 9\nworker_concurrency = 7\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "celeryconfig", raising=False)
+    celeryconfig.cache_clear()
+    monkeypatch.setenv("GRAFLOW_LEASE", "11")
+    try:
+        settings = Settings.load()
+        made = build_app()
+        assert (settings.server, settings.lease) == ("from-file:1/0", 11)
+        assert made.conf.worker_concurrency == 7
+        assert made.conf.broker_url == "redis://from-file:1/0"
+    finally:
+        celeryconfig.cache_clear()
+        sys.modules.pop("celeryconfig", None)
+
+
+def test_secrets_are_in_no_repr() -> None:
+    settings = Settings.load(
+        {"url": "redis://:hush@h/0", "signing_key": f"k:{'A' * 44}", "broker_url": "amqp://u:hush@h//"}
+    )
+    assert "hush" not in repr(settings)
+    assert "AAAA" not in repr(settings)
+    assert "hush" not in str(settings.model_dump())
+
+
+def test_the_celery_configuration_takes_json_only_and_keeps_no_results() -> None:
+    made = configuration(Settings.load({"url": "redis://h:1/2"}))
+    assert made["accept_content"] == ["json"]
+    assert made["task_ignore_result"] is True
+    assert made["broker_url"] == made["result_backend"] == "redis://h:1/2"
+    assert made["broker_transport"] == "graflow_celery.transport:Transport"
+
+
+def test_two_prefixes_on_one_server_share_neither_queues_nor_control() -> None:
+    first, second = (configuration(Settings.load({"key_prefix": name})) for name in ("a", "b"))
+    for name in ("broker_transport_options", "task_default_queue", "control_exchange", "event_exchange"):
+        assert first[name] != second[name]
+
+
+def test_a_unix_socket_is_written_as_kombu_knows_it() -> None:
+    made = configuration(Settings.load({"unix_socket_path": "/run/redis.sock", "db": 4, "password": "p"}))
+    assert made["broker_url"] == "redis+socket://:p@/run/redis.sock?virtual_host=4"
+
+
+def test_another_broker_leaves_the_record_where_it_is() -> None:
+    settings = Settings.load({"url": "redis://h:1/0", "broker_url": "amqp://guest@rabbit//"})
+    made = configuration(settings)
+    assert made["broker_url"] == "amqp://guest@rabbit//"
+    assert made["task_default_queue_type"] == "quorum"
+    assert settings.server == "h:1/0"
+
+
+def test_a_redis_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Cluster"):
+        configuration(Settings.load({"broker_url": "redis+cluster://h:7000"}))
+
+
+def test_one_application_per_deployment() -> None:
+    settings = Settings.load({"url": "redis://h:1/0"})
+    assert app_for(settings) is app_for(Settings.load({"url": "redis://h:1/0", "lease": 3}))
+    assert app_for(settings) is not app_for(Settings.load({"url": "redis://h:1/1"}))
