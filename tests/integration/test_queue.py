@@ -16,6 +16,7 @@ from graflow.core.serialization import loads
 from graflow.exceptions import GraflowRuntimeError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.factory import TaskQueueFactory
+from graflow.utils.redis_utils import create_redis_client
 from graflow_celery import LocalCluster, RedisTaskQueue, TaskWorker, submit
 from tests.integration import members
 from tests.support import wait_until
