@@ -135,10 +135,10 @@ class TaskGraph:
                 return
             if new in self._graph._node:
                 raise ValueError(f"Cannot rename '{old}': the id '{new}' is already taken")
-            for adjacency, opposite in ((self._graph._succ, self._graph._pred), (self._graph._pred, self._graph._succ)):
-                for neighbour in list(opposite[old]):
-                    _rename_key(adjacency[neighbour], old, new)
-            for table in (self._graph._node, self._graph._succ, self._graph._pred):
+            successors, predecessors = self._graph._succ, self._graph._pred
+            beside = [successors[source] for source in predecessors[old]]
+            beside += [predecessors[target] for target in successors[old]]
+            for table in (*beside, self._graph._node, successors, predecessors):
                 _rename_key(table, old, new)
             for groups in self._groups_of.values():
                 groups[:] = [new if group == old else group for group in groups]

@@ -1,0 +1,236 @@
+"""The task graph: nodes, edges, members of groups, copies, and many threads at once."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import networkx as nx
+import pytest
+
+from graflow import parallel, workflow
+from graflow.core.graph import TaskGraph
+from graflow.core.task import ParallelGroup, Task
+from graflow.exceptions import DuplicateTaskError
+
+
+def node(name):
+    return Task(name, register_to_context=False)
+
+
+@pytest.fixture
+def graph():
+    made = TaskGraph()
+    for name in "abc":
+        made.add_node(node(name))
+    made.add_edge("a", "b")
+    made.add_edge("b", "c")
+    return made
+
+
+def test_nodes_hold_their_task_and_ids_are_taken_once(graph):
+    assert "a" in graph.nodes
+    assert list(graph.nodes) == list(graph.nodes()) == ["a", "b", "c"]
+    assert len(graph.nodes) == 3
+    assert graph.nodes["a"]["task"] is graph.get_node("a")
+    with pytest.raises(DuplicateTaskError, match=r"^Duplicate task ID: a$") as raised:
+        graph.add_node(node("a"))
+    assert raised.value.task_id == "a"
+    first = graph.get_node("a")
+    graph.add_node(node("a"), skip_if_exists=True)
+    assert graph.get_node("a") is first
+    graph.add_node(node("x"), "other")
+    assert graph.has_node("other") is True
+    assert graph.has_node("x") is False
+    with pytest.raises(KeyError, match="nowhere"):
+        graph.get_node("nowhere")
+
+
+def test_edges_are_kept_in_order(graph):
+    graph.add_edge("a", "c")
+    graph.add_edge("a", "b")
+    assert graph.get_edges() == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert ("a", "c") in graph.edges
+    assert len(graph.edges()) == 3
+    assert graph.successors("a") == ["b", "c"]
+    assert graph.predecessors("c") == ["b", "a"]
+    assert graph.successors("nowhere") == []
+
+
+def test_the_networkx_graph_is_the_graph_itself(graph):
+    inner = graph.nx_graph()
+    assert type(inner) is nx.DiGraph
+    assert inner is graph._graph
+    graph.add_edge("c", "a")
+    assert nx.is_directed_acyclic_graph(inner) is False
+    assert list(inner.predecessors("a")) == ["c"]
+    assert inner.edges["c", "a"] is inner.pred["a"]["c"]
+
+
+def test_cycles_are_lists_of_ids(graph):
+    assert graph.detect_cycles() == []
+    graph.add_edge("c", "a")
+    assert [sorted(cycle) for cycle in graph.detect_cycles()] == [["a", "b", "c"]]
+
+
+def test_clearing_forgets_everything():
+    with workflow("w") as wf:
+        Task("a") | Task("b")
+        wf.clear()
+        assert list(wf.graph.nodes) == []
+        assert wf.graph.has_node("a") is False
+        assert wf.graph.get_start_nodes() == []
+        assert (Task("a") | Task("b")).task_id == "ParallelGroup_1"
+
+
+def test_renaming_keeps_position_edges_and_runs(graph):
+    graph.add_edge("b", "b")
+    task = graph.get_node("b")
+    graph.rename_node("b", "B")
+    assert list(graph.nodes) == ["a", "B", "c"]
+    assert sorted(graph.get_edges()) == [("B", "B"), ("B", "c"), ("a", "B")]
+    assert (graph.predecessors("B"), graph.successors("B")) == (["a", "B"], ["c", "B"])
+    assert graph.get_node("B") is task
+    assert task.task_id == "B"
+    graph.rename_node("c", "c")
+    with pytest.raises(KeyError, match="nowhere"):
+        graph.rename_node("nowhere", "x")
+    with pytest.raises(ValueError, match="'a'"):
+        graph.rename_node("c", "a")
+
+
+def test_a_workflow_runs_on_after_a_rename():
+    with workflow("w") as wf:
+        Task("a") >> Task("b") >> Task("c")
+        wf.rename_node("a", "first")
+        wf.rename_node("b", "second")
+        _, context = wf.execute(ret_context=True)
+    assert context.completed_tasks == ["first", "second", "c"]
+
+
+def test_members_are_found_even_when_they_are_no_nodes():
+    with workflow("elsewhere"):
+        inner = ParallelGroup([node("a"), node("b")])
+        outer = ParallelGroup([inner, node("c")])
+    graph = TaskGraph()
+    graph.add_node(outer)
+    assert list(graph.nodes) == [outer.task_id]
+    assert all(graph.has_node(name) is True for name in ("a", "b", "c", inner.task_id))
+    assert graph.get_node("a") is inner.tasks[0]
+    assert graph.get_node(inner.task_id) is inner
+    assert graph.get_parallel_group_members(outer.task_id) == [inner.task_id, "c"]
+    late = node("late")
+    outer.tasks.append(late)
+    assert graph.has_node("late") is True
+    assert graph.get_node("late") is late
+    assert graph.has_node("nowhere") is False
+
+
+def test_members_of_other_nodes_are_none(graph):
+    assert graph.get_parallel_group_members("a") == []
+    assert graph.get_parallel_group_members("nowhere") == []
+
+
+def test_members_of_any_group_are_never_start_nodes():
+    with workflow("w") as wf:
+        a, b, c, d = (Task(name) for name in "abcd")
+        a >> (b | c) >> d
+        assert wf.graph.get_start_nodes() == ["a"]
+        e = Task("e")
+        e >> b
+        assert wf.graph.get_start_nodes() == ["a", "e"]
+        wf.graph.nodes["ParallelGroup_1"]["task"].tasks.append(e)
+        assert wf.graph.get_start_nodes() == ["a"]
+    assert TaskGraph().get_start_nodes() == []
+
+
+def test_start_nodes_never_raise_whatever_the_graph_holds(graph):
+    graph.add_edge("x", "y")
+    graph._graph.add_node("bare")
+    graph.add_node(object(), "odd")
+    assert graph.get_start_nodes() == ["a", "x", "bare", "odd"]
+
+
+def test_the_text_of_a_graph_never_fails(graph):
+    assert all(name in str(graph) for name in "abc")
+    graph.add_node(object(), "odd")
+    graph.add_edge("odd", "unknown")
+    graph._graph.add_node(("a", 1))
+    assert "odd" in str(graph)
+    assert str(TaskGraph()) == "Empty graph"
+
+
+def test_a_copy_shares_tasks_and_no_structure(graph):
+    twin = graph.copy()
+    twin.add_edge("c", "a")
+    twin.add_node(node("d"))
+    twin.rename_node("b", "B")
+    assert graph.get_edges() == [("a", "b"), ("b", "c")]
+    assert list(graph.nodes) == ["a", "b", "c"]
+    assert twin.get_node("a") is graph.get_node("a")
+
+
+def test_a_missing_id_costs_nothing_with_large_groups():
+    with workflow("w") as wf:
+        group = ParallelGroup([Task(f"m{number}") for number in range(1000)])
+    looked_at = 0
+
+    class Counting(list):
+        def __iter__(self):
+            nonlocal looked_at
+            looked_at += 1
+            return super().__iter__()
+
+    group.tasks = Counting(group.tasks)
+    assert not any(wf.graph.has_node(f"absent{number}") for number in range(100))
+    assert looked_at == 0
+
+
+def test_threads_add_and_walk_at_the_same_time():
+    with workflow("w") as wf:
+        start = Task("start")
+        start >> parallel(*(Task(f"m{number}") for number in range(20)))
+    graph, failures, done = wf.graph, [], threading.Event()
+
+    def guarded(work):
+        def run():
+            try:
+                work()
+            except Exception as error:
+                failures.append(error)
+
+        return threading.Thread(target=run)
+
+    def add(offset):
+        for number in range(300):
+            name = f"t{offset}_{number}"
+            graph.add_node(node(name))
+            graph.add_edge("start", name)
+            graph.add_edge(name, f"m{number % 20}")
+            graph.mark_dynamic(name)
+
+    def walk():
+        while not done.is_set():
+            graph.successors("start")
+            graph.predecessors("m1")
+            graph.get_start_nodes()
+            graph.get_edges()
+            graph.has_node("absent")
+            graph.copy()
+            str(graph)
+
+    def pickle_it():
+        while not done.is_set():
+            pickle.loads(pickle.dumps(graph))
+
+    walkers = [guarded(walk), guarded(pickle_it)]
+    adders = [guarded(lambda offset=offset: add(offset)) for offset in range(3)]
+    for thread in walkers + adders:
+        thread.start()
+    for thread in adders:
+        thread.join()
+    done.set()
+    for thread in walkers:
+        thread.join()
+    assert failures == []
+    assert len(graph.successors("start")) == 901
