@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import argparse
 import graphlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import networkx as nx
 
 from benchmarks.common import heading, in_process, medians, row, timed
 from graflow import task, workflow
 from graflow.coordination.coordinator import CoordinationBackend
+from graflow.core.context import ExecutionContext
 from graflow.core.task import ParallelGroup, TaskWrapper
 from graflow.core.workflow import WorkflowContext
 
 WIDTH, FAN_IN, THREADS = 100, 3, 4
 
 MEMORY = """
-import resource, sys
+import gc, os, sys
 count = int(sys.argv[2])
 import networkx
 from graflow import workflow
 from graflow.core.task import TaskWrapper
 def noop(): return None
 def used():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 before = used()
 if sys.argv[1] == "networkx":
     graph = networkx.DiGraph()
@@ -171,18 +174,22 @@ def threading_group(count: int, rounds: int) -> None:
 
 def channel_keys(count: int, keys: int, rounds: int) -> None:
     wf = group_of(count)
-    full = {f"key{number}": number for number in range(keys)}
 
-    def with_channel(channel: dict[str, int]) -> Callable[[], float]:
-        return lambda: timed(lambda: wf.execute(initial_channel=channel))
+    def with_keys(number: int) -> float:
+        context = ExecutionContext.create(wf.graph.copy())
+        context.channel.set_many({f"key{key}": key for key in range(number)})
+        return timed(context.execute)
 
-    found = medians(rounds, few=with_channel({}), many=with_channel(full))
+    found = medians(rounds, few=lambda: with_keys(0), many=lambda: with_keys(keys))
     row(f"threading group of {count:,}: empty channel", f"{found['few'] / count * 1e6:.1f} µs", 1.0)
     ratio = found["many"] / found["few"]
     row(f"threading group of {count:,}: {keys:,} keys", f"{found['many'] / count * 1e6:.1f} µs", ratio, "no growth")
 
 
 def memory(count: int) -> None:
+    if not Path("/proc/self/statm").exists():
+        print("  this system does not tell how much memory a process uses")
+        return
     networkx, graflow = (int(in_process(MEMORY, name, count)) for name in ("networkx", "graflow"))
     row(f"memory of {count:,} nodes: networkx", f"{networkx / 1e6:.0f} MB", 1.0)
     row(f"memory of {count:,} tasks: graflow", f"{graflow / 1e6:.0f} MB", graflow / max(networkx, 1), "at most 2 x")
