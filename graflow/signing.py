@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import os
 import re
@@ -214,11 +213,10 @@ def _make_user_key(path: Path) -> None:
 
 def _mac(key_id: str, key: bytes, payload: bytes, purpose: str, bound_to: Sequence[str]) -> bytes:
     """HMAC of all parts, each behind its length, so that no two lists of parts give the same bytes."""
-    mac = hmac.new(key, digestmod=hashlib.sha256)
-    for part in (_FRAME, key_id.encode(), purpose.encode(), *(place.encode() for place in bound_to), payload):
-        mac.update(len(part).to_bytes(8, "big"))
-        mac.update(part)
-    return mac.digest()
+    parts = (_FRAME, key_id.encode(), purpose.encode(), *(place.encode() for place in bound_to), payload)
+    return hmac.digest(
+        key, b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)), "sha256"
+    )
 
 
 def _to_text(mac: bytes) -> str:
