@@ -21,7 +21,7 @@ class TaskCoordinator(ABC):
 
     @abstractmethod
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
-        """Run every member once, merge what they did into the context, and apply the policy.
+        """Run every member once, merge what they did into the context, and apply the policy, in any of its forms.
 
         Raises:
             ParallelGroupError: When the policy refuses the results.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graflow.coordination.coordinator import TaskCoordinator
+from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import GroupTimeoutError
 
 
@@ -21,6 +22,7 @@ class DirectCoordinator(TaskCoordinator):
         self._timeout = timeout
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         end = None if self._timeout is None else time.monotonic() + self._timeout
         for index in run.pending():
@@ -29,7 +31,7 @@ class DirectCoordinator(TaskCoordinator):
             run.run(index)
             if end is not None and time.monotonic() > end:
                 raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
-        run.close(policy)
+        run.close(resolved)
 
 
 def group_timeout(group_id: str, timeout: float | None, done: int, total: int) -> GroupTimeoutError:

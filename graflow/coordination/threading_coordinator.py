@@ -10,6 +10,7 @@ from typing import Any
 
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import group_timeout
+from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import ConfigError
 from graflow.protocols import GroupRunLike
 
@@ -24,18 +25,19 @@ class ThreadingCoordinator(TaskCoordinator):
     """
 
     def __init__(self, thread_count: int | None = None, timeout: float | None = None) -> None:
-        if thread_count is not None and thread_count < 1:
-            raise ConfigError(f"thread_count must be at least 1, not {thread_count}")
+        if thread_count is not None and (type(thread_count) is not int or thread_count < 1):
+            raise ConfigError(f"thread_count must be a whole number above 0, not {thread_count!r}")
         self.thread_count = thread_count or os.cpu_count() or 1
         self._timeout = timeout
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         pending = run.pending()
         crew = _Crew(run, pending, min(self.thread_count, len(pending)))
         if not crew.finish(self._timeout):
             raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
-        run.close(policy)
+        run.close(resolved)
 
 
 class _Crew:
