@@ -77,6 +77,9 @@ def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signa
     hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
     name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    if hard and soft and soft >= hard:
+        soft = None  # Celery would look at the hard limit only after the soft one
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
     return app.signature(
         RUN_TASK,
@@ -84,8 +87,8 @@ def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signa
         app=app,
         queue=options.get("queue") or spec.queue,
         priority=options.get("priority"),
-        time_limit=options.get("time_limit"),
-        soft_time_limit=options.get("soft_time_limit"),
+        time_limit=hard,
+        soft_time_limit=soft,
         ignore_result=True,
         shadow=name if len(indices) == 1 else f"{name} (batch)",
         argsrepr=f"(run_id={spec.run_id!r}, {shown})",

@@ -20,6 +20,9 @@ class KeptClientChannel(kombu_redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+        if self._pool is None and self.connection.client is None:
+            # A line that broke is closed twice, the second time without its settings; the worker must not die of that.
+            raise ConnectionError("the connection of this channel is closed")
         pool = self.pool
         if self._kept is None or self._kept_pool is not pool:
             self._kept = super()._create_client()  # type: ignore[no-untyped-call]

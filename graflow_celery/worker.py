@@ -85,7 +85,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         set_stopping(False)
         deployment = deployment_for(parent.app)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
-        self._spawn("graflow-sweep", lambda: sweep(deployment), deployment.settings.sweep_interval)
+        self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 
     def stop(self, parent: Any) -> None:
         self._stop.set()
@@ -130,8 +130,33 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         record = deployment.record
         if record.register_worker(parent.hostname, info, ttl=WORKER_TTL):
             # What a dead worker took off the queue and never claimed looks as if it still waited.
-            for run_id in record.open_groups():
-                record.hurry(run_id)
+            _hurry_all(deployment)
+
+    @staticmethod
+    def _sweep(deployment: Deployment) -> None:
+        if _reconnected.is_set():
+            _hurry_all(deployment)
+            _reconnected.clear()
+        sweep(deployment)
+
+
+_reconnected: Final = threading.Event()
+
+
+class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Notes that the line to the broker was broken: a message that was on its way is lost."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        if parent.restart_count > 0:
+            _reconnected.set()
+
+
+def _hurry_all(deployment: Deployment) -> None:
+    """Have what nobody claimed published again, in every open group."""
+    for run_id in deployment.record.open_groups():
+        deployment.record.hurry(run_id)
 
 
 def _stop_with_parent() -> None:
@@ -155,6 +180,7 @@ def equip(worker_app: GraflowCelery) -> None:
         Option(("--graflow-key-file",), metavar="FILE", help="Signing keys, one `key id:base64` per line.")
     )
     worker_app.steps["worker"].add(MembersStep)
+    worker_app.steps["consumer"].add(ReconnectStep)
 
 
 equip(app)
