@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from graflow.core.aio import EventLoopThread
@@ -117,19 +118,25 @@ class WorkflowEngine:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _run(self, context: ExecutionContext) -> Any:
+        """Run step by step; the lock is let go only while a task's body runs, so that others find the run there."""
+        with context.step_lock:
+            return self._run_steps(context, context.step_lock.acquire, context.step_lock.release)
+
+    def _run_steps(self, context: ExecutionContext, acquire: Callable[[], Any], release: Callable[[], None]) -> Any:
         result: Any = None
-        step_lock, nodes = context.step_lock, context.graph._graph._node
+        nodes = context.graph._graph._node
         while (spec := _next(context)) is not None:
             if context.steps >= context.max_steps:
                 context.put_back(spec)
-                context.running_spec = None
                 _stop_at_max_steps(context, [entry.task_id for entry in context.pending_specs()])
                 return result
+            context.running_spec = spec
             task = spec.executable
             if type(task) is IterationTask:
                 context.stood_in(task.base_id)
             frame: TaskExecutionContext | None = None
             try:
+                release()
                 if task.task_id not in nodes:
                     _require_node(task.task_id, context)
                 with context.executing_task(task) as frame:
@@ -137,18 +144,18 @@ class WorkflowEngine:
                     if frame.control == Control.CANCEL:
                         raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)  # noqa: TRY301
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
-                with step_lock:
-                    context.running_spec = None
-                    goes_on = _after_failure(context, spec, frame, error)
-                if goes_on:
+                acquire()
+                context.running_spec = None
+                if _after_failure(context, spec, frame, error):
                     continue
                 return result
+            acquire()
             result = value
-            with step_lock:
-                _after_success(context, task, frame)
-                context.running_spec = None
+            _after_success(context, task, frame)
+            context.running_spec = None
             if context.checkpoint_requested:
-                context.write_requested_checkpoint()
+                with _letting_go(context):
+                    context.write_requested_checkpoint()
             if frame.control == Control.TERMINATE:
                 context.stop_reason = "terminated"
                 return result
@@ -156,31 +163,37 @@ class WorkflowEngine:
         return result
 
 
+@contextmanager
+def _letting_go(context: ExecutionContext) -> Iterator[None]:
+    """Let others look at the run during the block."""
+    context.step_lock.release()
+    try:
+        yield
+    finally:
+        context.step_lock.acquire()
+
+
 def _next(context: ExecutionContext) -> TaskSpec | None:
     """The next entry to run: a retry that is due, what waits in the queue, a join that waits on others only."""
     if context.delayed:
         return _next_with_delays(context)
-    with context.step_lock:
+    spec = context.task_queue.dequeue()
+    if spec is None and context.joins.waiting and context.joins.release_oldest(context):
         spec = context.task_queue.dequeue()
-        if spec is None and context.joins.waiting and context.joins.release_oldest(context):
-            spec = context.task_queue.dequeue()
-        context.running_spec = spec
-        return spec
+    return spec
 
 
 def _next_with_delays(context: ExecutionContext) -> TaskSpec | None:
     first = min(context.delayed, key=lambda entry: entry.due)
     waits = first.due - time.monotonic()
     if waits > 0:
-        with context.step_lock:
-            spec = context.running_spec = context.task_queue.dequeue()
+        spec = context.task_queue.dequeue()
         if spec is not None:
             return spec
         # Nothing else is ready. The policy's own figure is slept when nothing has run since the failure.
-        time.sleep(first.delay if first.since_step == context.steps else waits)
-    with context.step_lock:
-        spec = context.running_spec = context.take_up(first)
-    return spec
+        with _letting_go(context):
+            time.sleep(first.delay if first.since_step == context.steps else waits)
+    return context.take_up(first)
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:
