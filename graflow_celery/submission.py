@@ -15,7 +15,7 @@ from graflow.core.handlers.group_policy import (
     StrictGroupPolicy,
     canonicalize_group_policy,
 )
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared
 from graflow_celery.execution import running_member
@@ -122,7 +122,12 @@ def open_and_publish(
                 before_publishing()
             wanted = range(spec.n) if indices is None else indices
             slots, then = deployment.slots(), spec.continuation
-            deployment.queue.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
+            try:
+                deployment.queue.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
+            except GraflowRuntimeError:
+                # Nothing is half-submitted: messages that did go out find no members to claim.
+                record.delete(spec.run_id)
+                raise
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             record.hurry(spec.run_id)

@@ -1,4 +1,4 @@
-"""kombu's Redis transport with one client per channel.
+"""kombu's Redis transport with one client per channel, which outlives a failover.
 
 The stock channel builds a new client object for every operation, which costs more than the operation itself on a fast
 network. The client is only a handle on the channel's connection pool, so one is enough.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis
 from kombu.transport import redis as kombu_redis
 
 
@@ -31,4 +32,15 @@ class KeptClientChannel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
+    """Also connects again after a server that became a replica, or ran out of memory, refused to write."""
+
     Channel = KeptClientChannel
+    connection_errors = (
+        *kombu_redis.Transport.connection_errors,
+        redis.exceptions.ReadOnlyError,
+        redis.exceptions.OutOfMemoryError,
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self.connection_errors = type(self).connection_errors

@@ -159,8 +159,11 @@ def test_a_redis_cluster_as_broker_is_refused(config: dict[str, Any]) -> None:
 
 
 def test_a_broker_that_is_not_there_is_told(config: dict[str, Any]) -> None:
+    record = deployment_of(config).record
+    before = record.open_groups()
     with within(6.0), pytest.raises(GraflowRuntimeError, match="broker"):
         submit(members.noop.map([1]), backend_config={**config, "broker_url": "redis://127.0.0.1:1/0"})
+    assert record.open_groups() == before
 
 
 def test_the_same_id_twice_is_refused(config: dict[str, Any]) -> None:

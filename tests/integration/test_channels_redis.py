@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,16 +206,37 @@ def test_a_pickle_holds_no_password_and_finds_it_again(monkeypatch: pytest.Monke
                 monkeypatch.delenv("GRAFLOW_REDIS_PASSWORD")
 
 
-def test_without_parameters_the_environment_or_localhost_names_the_server(
+def test_parameters_mean_what_the_signature_says_whatever_the_environment_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://elsewhere:1/2")
+    assert repr(RedisChannel("x")) == "RedisChannel('x', localhost:6379/0)"
+    assert repr(RedisChannel("x", port=6390)) == "RedisChannel('x', localhost:6390/0)"
+    assert repr(RedisChannel("x", None, "example.org", 1, 2)) == "RedisChannel('x', example.org:1/2)"
+    assert repr(RedisChannel("x", db=3, url="redis://example.org")) == "RedisChannel('x', example.org:6379/3)"
+    assert repr(RedisChannel("x", url="redis://example.org:7/1")) == "RedisChannel('x', example.org:7/1)"
+    assert repr(RedisChannel("x", unix_socket_path="/run/s", db=1)) == "RedisChannel('x', /run/s db 1)"
+
+
+def test_settings_without_a_server_mean_that_of_the_environment_or_localhost(
     monkeypatch: pytest.MonkeyPatch, redis_server: PrivateRedis, redis_client: redis.Redis
 ) -> None:
     monkeypatch.setenv("GRAFLOW_REDIS_URL", redis_server.url)
-    RedisChannel("x").set("key", 1)
+    ChannelFactory.create_channel("redis", "x", key_prefix="p", url=None).set("key", 1)
     assert redis_client.exists("graflow:channel:x:key") == 1
-    assert repr(RedisChannel("x", port=6390)) == "RedisChannel('x', localhost:6390/0)"
-    assert repr(RedisChannel("x", None, "example.org", 1, 2)) == "RedisChannel('x', example.org:1/2)"
+    assert repr(ChannelFactory.create_channel("redis", "x", port=6390)) == "RedisChannel('x', localhost:6390/0)"
     monkeypatch.delenv("GRAFLOW_REDIS_URL")
-    assert repr(RedisChannel("x")) == "RedisChannel('x', localhost:6379/0)"
+    assert repr(ChannelFactory.create_channel("redis", "x")) == "RedisChannel('x', localhost:6379/0)"
+
+
+@pytest.mark.parametrize("settings", [{"host": ""}, {"host": None}, {"url": ""}, {"url": "redis://"}], ids=str)
+def test_settings_that_name_no_server_are_refused_at_once(settings: dict[str, Any]) -> None:
+    for make in (RedisChannel, partial(ChannelFactory.create_channel, "redis")):
+        with pytest.raises(ValueError, match="no (server|host)"):
+            make("x", **settings)
+
+
+def test_settings_that_are_not_for_the_server_stay_out_of_a_pickle() -> None:
+    channel = RedisChannel("x", host="example.org", key_prefix="p", anything=threading.Lock())
+    assert repr(pickle.loads(pickle.dumps(channel))) == repr(channel)
 
 
 def test_a_client_for_asyncio_gives_its_parameters(redis_server: PrivateRedis, redis_client: redis.Redis) -> None:

@@ -138,7 +138,6 @@ def test_the_factory_makes_it_by_name(no_workers: LocalCluster) -> None:
 
 
 def test_a_live_client_gives_its_parameters_only(no_workers: LocalCluster) -> None:
-    from graflow.utils.redis_utils import create_redis_client
 
     with (
         create_redis_client(no_workers.backend_config) as client,
