@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -10,12 +10,18 @@ from graflow.channels.base import Channel
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.exceptions import ConfigError
+from graflow.utils.redis_utils import concerns_server, connection_of
+
+
+def _redis_channel(name: str, **config: Any) -> RedisChannel:
+    """Settings that name no server mean the same here as for a group: that of the environment, else localhost."""
+    return RedisChannel(name, **(config if concerns_server(config) else {**config, **connection_of(config)}))
 
 
 class ChannelFactory:
     """The kinds of storage that this process knows: `memory`, `redis`, and what was registered."""
 
-    _backends: ClassVar[dict[str, Callable[..., Channel]]] = {"memory": MemoryChannel, "redis": RedisChannel}
+    _backends: ClassVar[dict[str, Callable[..., Channel]]] = {"memory": MemoryChannel, "redis": _redis_channel}
 
     @classmethod
     def create_channel(cls, backend: str, name: str, **config: Any) -> Channel:
@@ -29,10 +35,15 @@ class ChannelFactory:
         Raises:
             ConfigError: The kind is unknown.
         """
+        return cls.from_config(backend, name, config)
+
+    @classmethod
+    def from_config(cls, backend: str, name: str, config: Mapping[str, Any]) -> Channel:
+        """`create_channel` for settings with any keys; a `name` among them is not the channel's."""
         make = cls._backends.get(backend)
         if make is None:
             raise ConfigError(f"Unknown channel backend {backend!r}; known are: {', '.join(cls._backends)}")
-        return make(name, **config)
+        return make(name, **{key: value for key, value in config.items() if key != "name"})
 
     @classmethod
     def register_backend(cls, backend: str, make: Callable[..., Channel]) -> None:
@@ -47,4 +58,4 @@ class ChannelFactory:
     @classmethod
     def is_backend_available(cls, backend: str) -> bool:
         make = cls._backends.get(backend)
-        return make is not None and (make is not RedisChannel or find_spec("redis") is not None)
+        return make is not None and (make is not _redis_channel or find_spec("redis") is not None)

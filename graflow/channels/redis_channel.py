@@ -17,7 +17,13 @@ from graflow.channels.redis_lock import RedisLock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.exceptions import PayloadError
-from graflow.utils.redis_utils import describe_server, normalize_redis_config, shared_client
+from graflow.utils.redis_utils import (
+    CONNECTION_KEYS,
+    connection_of,
+    describe_server,
+    normalize_redis_config,
+    shared_client,
+)
 
 _get = Script("get")
 _push = Script("push")
@@ -28,8 +34,6 @@ _limit = Script("limit")
 
 _BATCH = 500
 _GLOB = re.compile(r"[*?\[\]\\^]")
-_NAMES_SERVER = frozenset(("url", "host", "unix_socket_path", "redis_client"))
-_CONCERNS_SERVER = frozenset(("port", "db", "username", "password", "ssl"))
 _Command = tuple[str | int, ...]
 
 
@@ -43,13 +47,16 @@ class RedisChannel(Channel):
 
     Pickling keeps name and connection parameters, never a client or a password.
 
+    Raises:
+        ValueError: The parameters name no server, or `redis_client` is none.
+
     Args:
         name: Of the channel.
         redis_client: A live client to use in this process; its parameters are read for others.
-        host: Of the server; `localhost` when no parameter names a server.
-        port: Of the server; 6379 by default.
-        db: Number of the database; 0 by default.
-        connection: Further parameters (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …).
+        host: Of the server, unless a client, `url` or `unix_socket_path` names it.
+        port: Of the server, likewise.
+        db: Number of the database, unless a client or `url` names it.
+        connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …); others are ignored.
     """
 
     lock_lease: ClassVar[float] = 30.0
@@ -62,17 +69,15 @@ class RedisChannel(Channel):
         self,
         name: str,
         redis_client: Any = None,
-        host: str | None = None,
-        port: int | None = None,
-        db: int | None = None,
+        host: str = "localhost",
+        port: int = 6379,
+        db: int = 0,
         **connection: Any,
     ) -> None:
         super().__init__(name)
-        named = {"host": host, "port": port, "db": db, "redis_client": redis_client}
-        given = {**connection, **{parameter: value for parameter, value in named.items() if value is not None}}
-        if not given.keys() & _NAMES_SERVER and given.keys() & _CONCERNS_SERVER:
-            given["host"] = "localhost"
-        self._config: dict[str, Any] = normalize_redis_config(given)
+        given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
+        self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
+        connection_of(self._config)  # refuses settings that name no server before anything is done with them
         self._attach(_usable(redis_client))
 
     @property

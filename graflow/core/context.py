@@ -90,7 +90,7 @@ class ExecutionContext(RunGroups):
         self.channel = (
             MemoryChannel(self.session_id)
             if channel_backend == "memory"
-            else ChannelFactory.create_channel(channel_backend, self.session_id, **self.config)
+            else ChannelFactory.from_config(channel_backend, self.session_id, self.config)
         )
         self._prepare()
         self.start_node = start_node

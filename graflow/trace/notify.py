@@ -13,5 +13,5 @@ def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call a hook of a listener; whatever it raises ends here."""
     try:
         hook(*args, **kwargs)
-    except Exception:
+    except Exception:  # noqa: BLE001 - listeners are user code
         _log.exception("Tracing hook %s failed", getattr(hook, "__qualname__", hook))

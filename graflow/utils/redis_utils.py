@@ -29,6 +29,7 @@ __all__ = [
     "DEFAULT_URL",
     "URL_VARIABLE",
     "Secret",
+    "concerns_server",
     "connection_of",
     "create_redis_client",
     "describe_server",
@@ -123,6 +124,11 @@ def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def concerns_server(config: Mapping[str, Any]) -> bool:
+    """Whether any key says which server is meant; where none does, the default is."""
+    return "host" in config or any(config.get(key) is not None for key in (*SERVER_KEYS, "redis_client"))
+
+
 def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The connection part of a configuration, a URL taken apart.
 
@@ -134,7 +140,7 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     config = normalize_redis_config(config)
     given: dict[str, Any] = {key: config[key] for key in (*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS) if key in config}
-    if not any(given.get(key) is not None or key == "host" for key in SERVER_KEYS if key in given):
+    if not concerns_server(given):
         given["url"] = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     url = given.pop("url", None)
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
@@ -144,10 +150,11 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
             for key in ("host", "port", "unix_socket_path", "ssl"):
                 parts.pop(key, None)
         parts.update(named)
-    if parts.get("unix_socket_path"):
+    path = parts.get("unix_socket_path")
+    if path:
         parts.pop("host", None)
         parts.pop("port", None)
-    elif not parts.get("host"):
+    elif "" in (url, path) or not parts.get("host"):
         raise ConfigError(
             "The Redis settings name no server: give url, host or unix_socket_path, or no connection key at all for "
             f"{URL_VARIABLE} or {DEFAULT_URL}"

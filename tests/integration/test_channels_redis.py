@@ -230,7 +230,7 @@ def test_settings_without_a_server_mean_that_of_the_environment_or_localhost(
 @pytest.mark.parametrize("settings", [{"host": ""}, {"host": None}, {"url": ""}, {"url": "redis://"}], ids=str)
 def test_settings_that_name_no_server_are_refused_at_once(settings: dict[str, Any]) -> None:
     for make in (RedisChannel, partial(ChannelFactory.create_channel, "redis")):
-        with pytest.raises(ValueError, match="no (server|host)"):
+        with pytest.raises(ValueError, match=r"no (server|host)"):
             make("x", **settings)
 
 

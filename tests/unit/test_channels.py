@@ -394,3 +394,9 @@ def test_a_storage_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     ChannelFactory.register_backend("dictionary", Dictionary)
     assert isinstance(ChannelFactory.create_channel("dictionary", "x"), Dictionary)
     assert ChannelFactory.get_available_backends() == ["memory", "redis", "dictionary"]
+
+
+def test_settings_of_a_run_may_have_any_keys() -> None:
+    config = {"name": "other", "backend": "redis", "host": "h", "anything": object()}
+    for backend in ("memory", "redis"):
+        assert ChannelFactory.from_config(backend, "mine", config).name == "mine"

@@ -331,6 +331,8 @@ def test_only_a_configuration_without_any_connection_key_means_the_default(monke
         {"password": "p"},
         {"url": ""},
         {"unix_socket_path": ""},
+        {"url": "", "host": "h"},
+        {"unix_socket_path": "", "host": "h"},
     ],
     ids=str,
 )
