@@ -20,6 +20,7 @@ from graflow.core.joins import Joins
 from graflow.core.retry import RetryController
 from graflow.core.scope import OutsideScope
 from graflow.core.task_context import TaskExecutionContext
+from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import MemberInfo
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import InMemoryTaskQueue
@@ -208,7 +209,13 @@ class RunState:
 
     def queue_node(self, task_id: str) -> None:
         """Queue a node of the graph."""
-        self.add_to_queue(self.graph.get_node(task_id))
+        try:
+            task = self.graph.get_node(task_id)
+        except KeyError:
+            raise GraflowRuntimeError(
+                f"'{task_id}' has edges but no task in the graph; add it with graph.add_node()"
+            ) from None
+        self.add_to_queue(task)
 
     def pending_specs(self) -> list[TaskSpec]:
         """Entries that have yet to run: those that wait to be tried again, then the queue."""

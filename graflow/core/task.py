@@ -62,12 +62,19 @@ class ParallelGroup(Executable):
         """Take in one more member and make it a node of the current graph."""
         if task is self:
             return self
+        if isinstance(task, ParallelGroup) and task._holds(self):
+            raise ValueError(f"Group '{self._task_id}' is inside '{task.task_id}' and cannot be a member of itself")
         graph = ensure_scope().graph
         self.register_in(graph)
         task.register_in(graph)
         if graph.note_member(self._task_id, task.task_id):
             self.tasks.insert(0 if first else len(self.tasks), task)
         return self
+
+    def _holds(self, group: ParallelGroup) -> bool:
+        return any(
+            member is group or (isinstance(member, ParallelGroup) and member._holds(group)) for member in self.tasks
+        )
 
     def register_in(self, graph: TaskGraph) -> None:
         self._pending_registration = False

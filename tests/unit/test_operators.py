@@ -246,6 +246,14 @@ def test_edges_to_members_are_no_successors(wf):
     assert group._has_successors() is False
 
 
+def test_a_group_cannot_be_a_member_of_itself_in_any_depth(wf):
+    a, b, c = tasks("abc")
+    inner = a | b
+    outer = ParallelGroup([inner, c])
+    with pytest.raises(ValueError, match=r"'ParallelGroup_1' is inside 'ParallelGroup_2'"):
+        inner | (outer >> Task("after"))
+
+
 def test_parallel_folds_the_operator(wf):
     a, b, c, d = tasks("abcd")
     assert ids(parallel(a, b, c, d).tasks) == ["a", "b", "c", "d"]

@@ -145,6 +145,14 @@ def test_an_unknown_start_node_is_refused_with_the_nodes(names):
     assert all(repr(name) in str(raised.value) for name in names)
 
 
+def test_an_edge_to_a_node_without_a_task_is_named():
+    with workflow("w") as wf:
+        Task("a")
+        wf.add_edge("a", "ghost")
+        with pytest.raises(GraflowRuntimeError, match="'ghost'"):
+            wf.execute()
+
+
 def test_a_run_can_start_in_the_middle():
     with workflow("w") as wf:
         a, b, c, d = (Task(name) for name in "abcd")
