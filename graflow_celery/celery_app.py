@@ -37,8 +37,9 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     # A message is acknowledged when it starts: the record, not the broker, recovers what is lost.
     "task_acks_late": False,
     "task_reject_on_worker_lost": False,
-    # One message in hand per slot: what a busy worker holds, an idle one cannot take.
+    # No message in hand but those that run: what a busy worker holds, an idle one cannot take.
     "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry_on_startup": True,
     # Events of a task reach monitors under the name of the member's own task.
@@ -81,7 +82,11 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         if scheme == "redis":
             made["broker_transport"] = "graflow_celery.transport:Transport"
         made["broker_transport_options"] = options
-    elif scheme.startswith("amqp"):
+    else:
+        # Other brokers count what is not acknowledged, so an early acknowledgement would let in one message more.
+        made["worker_disable_prefetch"] = False
+        made["task_acks_late"] = True
+    if scheme.startswith("amqp"):
         made["task_default_queue_type"] = "quorum"
         made["worker_detect_quorum_queues"] = True
     return made

@@ -145,7 +145,7 @@ class MemberRunner:
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
             payload = pack_failure(TaskTimeoutError(str(granted.index), 0.0), time.time())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - users' tasks, and the code that their values bring
+        except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             state = MemberState.FAILED
             _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
             payload = pack_failure(error, time.time())
@@ -259,7 +259,7 @@ class MemberRunner:
                 engine=self._engine,
             )
             return MemberResult(granted.index, granted.attempt, state_of(outcome), pack_outcome(outcome))
-        except GraflowError as error:
+        except BaseException as error:  # noqa: BLE001 - as above
             payload = pack_failure(error, time.time())
             return MemberResult(granted.index, granted.attempt, MemberState.FAILED, payload)
 

@@ -113,7 +113,7 @@ def judge(
             task_ids[index],
             outcome.success,
             error=outcome.error,
-            error_message=None if outcome.error is None else str(outcome.error),
+            error_message=None if outcome.error is None else text_of(outcome.error),
             duration=outcome.duration,
             timestamp=outcome.timestamp,
         )

@@ -128,6 +128,8 @@ def open_and_publish(
                 # Nothing is half-submitted: messages that did go out find no members to claim.
                 record.delete(spec.run_id)
                 raise
+            if then and not spec.n:
+                deployment.queue.publish_continuation(spec)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             record.hurry(spec.run_id)

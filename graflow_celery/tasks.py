@@ -102,7 +102,6 @@ class MemberTask(Task):  # type: ignore[misc]
     Request = "graflow_celery.tasks:MemberRequest"
     ignore_result = True
     throws = (MemberFailedError,)
-    acks_late = False
     typing = False
 
 

@@ -74,11 +74,13 @@ class Waiter:
             NoWorkerError: When no worker consumes the queue and the settings ask to end then.
             RecordUnreachableError: When the record has not answered for five minutes.
         """
+        has_more = True  # a wait of no seconds still takes what is there
         while not (self.is_complete if wanted is None else wanted in self.seen):
             block = self._slice(deadline)
-            if block is None:
+            if block is None and not has_more:
                 return
-            batch = self._read(0.0 if self._may_help() else block)
+            batch = self._read(0.0 if block is None or self._may_help() else block)
+            has_more = batch is not None and batch.more
             if batch is None:
                 continue
             fresh = [outcome for outcome in batch.outcomes if outcome.index not in self.seen]

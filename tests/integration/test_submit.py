@@ -259,3 +259,13 @@ def test_a_slow_member_does_not_hold_its_batch_mates(config: dict[str, Any]) -> 
     first = [outcome.finished_at for outcome in handle.outcomes()]
     assert min(first) != first[0]
     assert time.monotonic() - begun < 4
+
+
+def test_an_idle_worker_takes_what_a_busy_one_would_have_to_keep_waiting(config: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    slow = submit(members.nap.map([3.0]), backend_config=config)
+    wait_until(lambda: slow.status().running)
+    for _ in range(6):
+        assert submit(members.noop.map([1, 2]), backend_config=config).results(timeout=10) == [1, 2]
+    assert time.monotonic() - begun < 3.0
+    slow.cancel()
