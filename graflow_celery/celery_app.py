@@ -108,6 +108,12 @@ class GraflowCelery(Celery):  # type: ignore[misc]
         """Where the record and the broker of this application are."""
         return self.given_settings or Settings.load()
 
+    def _get_backend(self) -> Any:
+        """Celery's result backend, which chords count in; nobody waits for its results, so nothing subscribes to them."""
+        backend = super()._get_backend()
+        backend.add_pending_result = lambda result, **_: result
+        return backend
+
 
 def build_app(settings: Settings | None = None, *, results: bool = True) -> GraflowCelery:
     """A Celery application for settings; those of `celeryconfig.py` and the environment when None."""

@@ -14,7 +14,6 @@ from queue import Empty
 from typing import Any
 
 from celery import chord, group
-from celery.result import denied_join_result
 from kombu.exceptions import ContentDisallowed, DecodeError, KombuError, OperationalError
 from kombu.simple import SimpleQueue
 
@@ -111,9 +110,7 @@ class RedisTaskQueue(TaskQueue):
         signatures = [run_signature(app, spec, part) for part in parts]
         with self._broker_errors(), app.producer_or_acquire() as producer:
             if then:
-                # Nobody reads Celery's own result: without this, the sender would subscribe to it.
-                with denied_join_result():
-                    chord(signatures, finish_signature(app, spec), app=app).apply_async(producer=producer)
+                chord(signatures, finish_signature(app, spec), app=app).apply_async(producer=producer)
             else:
                 group(signatures, app=app).apply_async(producer=producer, add_to_parent=False)
         return len(parts)
