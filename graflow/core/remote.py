@@ -78,6 +78,9 @@ def run_branch(
     context.cycle_controller.cycle_counts.update(cycle_counts or {})
     context.enter_branch(OutsideScope(leaving), Joins(frozenset({group_id})))
     context.member = info
+    if info is not None:
+        # Groups inside the member have keys of their own for each execution of the group that it belongs to.
+        context.visit_path = f"{info.run_id.rpartition(':')[2]}."
     context.engine = engine
     context.add_to_queue(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):

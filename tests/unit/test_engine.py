@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 
 import pytest
@@ -420,3 +421,22 @@ def test_a_chain_of_chains_runs_in_order():
         chain(*(Task(f"t{i}") for i in range(50)))
         _, context = wf.execute(ret_context=True)
     assert context.completed_tasks == [f"t{i}" for i in range(50)]
+
+
+def test_an_interrupt_ends_a_group_on_threads_and_tells_its_members():
+    told = []
+
+    def member(ctx):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        wait_until(ctx.is_cancelled)
+        told.append(ctx.task_id)
+
+    with workflow("interrupted") as wf:
+        ParallelGroup([TaskWrapper("a", member, True), Task("b")]).with_execution("threading", {"thread_count": 1})
+    context = ExecutionContext.create(wf.graph, "ParallelGroup_1")
+    with pytest.raises(KeyboardInterrupt):
+        context.execute()
+    wait_until(lambda: told)
+    assert context.open_groups == {}
+    assert context.queue.to_list() == ["ParallelGroup_1"]
+    assert context.stop_reason == "failed"

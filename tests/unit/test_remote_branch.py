@@ -1,0 +1,158 @@
+"""The branch of a member run away from its workflow, from plain parts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from graflow import exceptions
+from graflow.channels.memory_channel import MemoryChannel
+from graflow.core.graph import GraphScope, TaskGraph, recording_into
+from graflow.core.remote import run_branch
+from graflow.core.task import ParallelGroup, Task, TaskWrapper
+
+
+def node(task_id, func=lambda: None, inject_context=False, **options):
+    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
+
+
+@dataclass
+class Info:
+    run_id: str = "run"
+    index: int = 3
+    attempt: int = 2
+
+    def is_cancelled(self):
+        return True
+
+    def progress(self, done, total=None, message=None):
+        """Nobody watches."""
+
+
+def run(member, tasks=None, edges=(), **options):
+    channel = options.pop("channel", None) or MemoryChannel("shared")
+    given = {"session_id": "s", "trace_id": "t", "group_id": "g"} | options
+    return run_branch(member, tasks or {}, edges, channel=channel, **given)
+
+
+def test_a_member_with_its_successors():
+    a, a2 = node("a", lambda: 1), node("a2", lambda a: a + 1)
+    outcome = run(a, {"a": a, "a2": a2}, [("a", "a2")])
+    assert outcome.success
+    assert (outcome.task_id, outcome.value, outcome.steps) == ("a", 1, 2)
+    assert outcome.results == [("a", 1), ("a2", 2)]
+    assert outcome.completed == ["a", "a2"]
+    assert outcome.cycle_counts == {"a": 1, "a2": 1}
+
+
+def test_edges_that_leave_the_branch_come_back_as_exits():
+    a = node("a")
+    outcome = run(a, edges=[("a", "outside")])
+    assert outcome.completed == ["a"]
+    assert outcome.exits == [("a", "outside")]
+
+
+def test_writes_stay_private_and_come_back():
+    channel = MemoryChannel("shared")
+
+    def write(ctx):
+        ctx.get_channel().set("own", 1)
+        ctx.get_channel().atomic_add("shared", 2)
+
+    outcome = run(node("a", write, True), channel=channel)
+    assert [(write.key, write.value) for write in outcome.writes] == [("own", 1)]
+    assert not channel.exists("own")
+    assert channel.get("shared") == 2
+
+
+def test_a_jump_to_a_node_of_the_workflow_ends_the_branch():
+    elsewhere = Task("elsewhere", register_to_context=False)
+    a, a2 = node("a", lambda ctx: ctx.next_task(elsewhere), True), node("a2")
+    outcome = run(a, {"a2": a2}, [("a", "a2")], outside=["elsewhere"])
+    assert outcome.completed == ["a"]
+    assert outcome.jumps == ["elsewhere"]
+
+
+def test_new_tasks_run_in_the_branch_and_are_named():
+    outcome = run(node("a", lambda ctx: ctx.next_task(node("new", lambda: "new")), True))
+    assert outcome.completed == ["a", "new"]
+    assert outcome.nodes == [("new", ["a"])]
+
+
+def test_a_failure_is_the_tasks_own_error():
+    original = KeyError("x")
+
+    def fail():
+        raise original
+
+    outcome = run(node("a", fail))
+    assert not outcome.success
+    assert outcome.error is original
+    assert outcome.results == [("a", original)]
+
+
+def test_cancel_and_terminate_are_told():
+    cancelled = run(node("a", lambda ctx: ctx.cancel_workflow("no"), True))
+    assert (cancelled.canceled, cancelled.cancel_message, cancelled.cancel_task_id) == (True, "no", "a")
+    terminated = run(node("a", lambda ctx: ctx.terminate_workflow("enough"), True))
+    assert (terminated.success, terminated.terminated) == (True, "enough")
+
+
+def test_a_deferred_checkpoint_goes_back_with_the_outcome(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = run(node("a", lambda ctx: ctx.checkpoint({"n": 1}, path="x"), True))
+    assert outcome.checkpoint["path"] == "x"
+    assert outcome.checkpoint["metadata"]["n"] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_at_once_is_refused_where_the_run_is_not(tmp_path):
+    outcome = run(node("a", lambda ctx: ctx.checkpoint(path=tmp_path / "x", deferred=False), True))
+    assert isinstance(outcome.error, exceptions.GraflowRuntimeError)
+    assert "deferred=True" in str(outcome.error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_and_counts_are_those_of_the_run():
+    seen = []
+
+    def loop(ctx, data=0):
+        seen.append((ctx.cycle_count, ctx.max_cycles, ctx.max_retries))
+        ctx.next_iteration(data + 1)
+
+    outcome = run(node("a", loop, True), cycle_counts={"a": 3}, default_max_cycles=5, default_max_retries=1)
+    assert seen == [(4, 5, 1), (5, 5, 1)]
+    assert isinstance(outcome.error, exceptions.CycleLimitExceededError)
+    assert outcome.cycle_counts == {"a": 5}
+
+
+def test_a_branch_that_uses_up_the_steps_says_so():
+    outcome = run(node("a", lambda ctx: ctx.next_task(node("b"))), {"a2": node("a2")}, [("a", "a2")], max_steps=0)
+    assert isinstance(outcome.error, exceptions.MaxStepsExceededError)
+
+
+def test_tasks_see_their_member():
+    def look(ctx):
+        return ctx.run_id, ctx.index, ctx.attempt, ctx.is_cancelled(), ctx.session_id, ctx.trace_id
+
+    outcome = run(node("a", look, True), info=Info())
+    assert outcome.value == ("run", 3, 2, True, "s_a", "t")
+
+
+@pytest.mark.parametrize("run_id", ["s:g:1.0", "nightly"])
+def test_groups_inside_a_member_have_a_key_of_the_members_run(run_id):
+    with recording_into(GraphScope(TaskGraph(), registers_on_creation=False)):
+        inner = ParallelGroup([node("x", lambda ctx: ctx.run_id, True), node("y")], name="inner")
+    inner.with_execution("direct")
+    outcome = run(inner, info=Info(run_id=run_id))
+    assert dict(outcome.results)["x"] == f"s_inner:inner:{run_id.rpartition(':')[2]}.0"
+
+
+def test_async_tasks_run_and_leave_no_loop():
+    async def body():
+        await asyncio.sleep(0)
+        return "async"
+
+    assert run(node("a", body)).value == "async"
