@@ -176,7 +176,8 @@ class TaskGraph:
         return self._graph.edges
 
     def get_edges(self) -> list[tuple[str, str]]:
-        return list(self._graph.edges())
+        with self._lock:
+            return list(self._graph.edges())
 
     def successors(self, task_id: str) -> list[str]:
         return list(self._graph._succ.get(task_id, ()))
@@ -299,7 +300,8 @@ class TaskGraph:
 
     def __str__(self) -> str:
         try:
-            return upward.draw(self._graph)
+            with self._lock:
+                return upward.draw(self._graph)
         except Exception:  # noqa: BLE001 - whatever a node holds, looking at a graph never fails
             return f"TaskGraph({', '.join(map(str, list(self._graph._node)))})"
 

@@ -45,7 +45,7 @@ class Joins:
         Returns:
             Edges to nodes that belong to an outer run, which has to follow them when this one has ended.
         """
-        successors = graph._graph._succ.get(task_id)
+        successors = tuple(graph._graph._succ.get(task_id, ()))  # in one go: another member may add edges meanwhile
         if not successors:
             return []
         if graph._groups_of or len(successors) > 1:
@@ -128,7 +128,7 @@ class Joins:
         return [
             source
             for end in ends
-            for source in predecessors.get(end, ())
+            for source in tuple(predecessors.get(end, ()))
             if source not in inside and source != task_id and source not in graph._groups_of.get(end, ())
         ]
 

@@ -75,7 +75,7 @@ class _Owners:
 
     def by_member(self) -> dict[int, set[str]]:
         nodes: dict[int, set[str]] = {index: {task_id} for task_id, index in self._members.items()}
-        for task_id in self._graph._graph._node:
+        for task_id in list(self._graph._graph._node):  # members of another group may add nodes
             owner = self._owner.get(task_id, self._SHARED)
             if owner != self._SHARED:
                 nodes[owner].add(task_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 
@@ -446,3 +447,29 @@ def test_handlers_of_the_engine_run_members():
     context = ExecutionContext.create(wf.graph)
     engine.execute(context)
     assert [context.get_result(name) for name in "ab"] == ["A", "B"]
+
+
+@pytest.fixture
+def _many_switches():
+    """Threads take turns much more often than usual."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_many_switches")
+def test_members_change_and_walk_the_graph_at_the_same_time():
+    def grow(ctx):
+        name = ctx.task_id
+        for number in range(5):
+            first, last = Task(f"{name}_{number}"), Task(f"{name}_{number}_last")
+            first >> (Task(f"{name}_{number}_x") | Task(f"{name}_{number}_y")).with_execution("direct") >> last
+            ctx.next_task(first)
+
+    with workflow("w") as wf:
+        members = [with_ctx(f"m{number}", grow) for number in range(8)]
+        parallel(*members).with_execution("threading", {"thread_count": 8}) >> Task("after")
+        _, context = wf.execute(ret_context=True)
+    assert context.steps == 8 * (1 + 5 * 5) + 2
+    assert len(set(context.completed_tasks)) == context.steps
