@@ -109,7 +109,7 @@ class GraflowCelery(Celery):  # type: ignore[misc]
         return self.given_settings or Settings.load()
 
     def _get_backend(self) -> Any:
-        """Celery's result backend, which chords count in; nobody waits for its results, so nothing subscribes to them."""
+        """Celery's result backend, which chords count in; nobody waits for its results, so it subscribes to none."""
         backend = super()._get_backend()
         backend.add_pending_result = lambda result, **_: result
         return backend
