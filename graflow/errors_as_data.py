@@ -122,7 +122,9 @@ def qualified_name(kind: type) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """The text of an error, also of one that cannot print itself."""
+    """The text of an error, also of one that cannot print itself; of another process's, what it said there."""
+    if isinstance(error, RemoteTaskError) and isinstance(error.error, RemoteError):
+        return error.error.message or error.error.type
     try:
         text = str(error)
     except Exception as failure:  # noqa: BLE001 - a user's __str__ may raise anything

@@ -23,7 +23,7 @@ from graflow.core.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.branch import BranchOutcome
 from graflow.core.engine import WorkflowEngine
 from graflow.core.remote import run_branch
-from graflow.exceptions import GraflowError, PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
+from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState

@@ -6,20 +6,22 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from graflow.core.branch import Branch, BranchOutcome
-from graflow.core.executable import Executable, leftmost_of
+from graflow.core.executable import Executable, SequentialTask
 from graflow.core.graph import is_group
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy, resolve_group_policy
+from graflow.core.wrapper import TaskWrapper
 from graflow.exceptions import GroupNotFoundError, GroupTimeoutError, PayloadError
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, task_id_in
 from graflow_celery.execution import running_member
 from graflow_celery.outcomes import MemberOutcome, branch_outcome, group_timeout, judge, member_outcome, timed_out
-from graflow_celery.record import GroupHeader, GroupSpec, GroupStatus, MemberState, StoredOutcome
+from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, StoredOutcome
 from graflow_celery.submission import Submission, open_and_publish, prepare
 from graflow_celery.waiting import Waiter
 
@@ -175,6 +177,9 @@ class GroupHandle:
         return ContinuationHandle(self._deployment, self._spec)
 
 
+_COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
+
+
 class ContinuationHandle:
     """The continuation of a group, as a handle of one member."""
 
@@ -204,14 +209,37 @@ class ContinuationHandle:
         return [outcome.value]
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
+        """Its outcome, when there is one."""
         yield from self.outcomes(timeout)
 
     def status(self) -> GroupStatus:
-        """The counts of its group."""
-        return self._deployment.record.status(self.run_id)
+        """The counts of a group of one: pending until it has ended."""
+        waiter = Waiter(self._deployment, self.run_id, self._index)
+        with self._deployment.errors():
+            for _ in waiter.until(time.monotonic(), wanted=self._index):
+                pass
+        found = waiter.seen.get(self._index)
+        counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "cancelled", "lost"), 0)
+        counts["pending" if found is None else _COUNTED.get(found.state, "failed")] = 1
+        if found is None:
+            state = GroupState.RUNNING
+        elif found.state is MemberState.SUCCEEDED:
+            state = GroupState.DONE
+        else:
+            state = GroupState.CANCELLED if found.state is MemberState.CANCELLED else GroupState.FAILED
+        return GroupStatus(total=1, **counts, state=state)
+
+    def cancel(self, reason: str = "cancelled by the handle of its continuation") -> bool:
+        """Cancel the group with its continuation; False when it had ended."""
+        with self._deployment.errors():
+            return bool(self._deployment.record.cancel(self.run_id, reason))
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return asyncio.to_thread(self.results).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
+        for outcome in await asyncio.to_thread(self.outcomes):
+            yield outcome
 
     def _stored(self, timeout: float | None) -> StoredOutcome:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -243,22 +271,27 @@ def submit(
         then: A task that receives the list of values on a worker.
 
     Raises:
+        TypeError: For something that is no task, and for a `then` that cannot take the values.
         ConfigError: For unknown settings, naming the nearest known one.
         TaskResolutionError: When a task cannot be sent.
         PayloadError: When an argument cannot be sent.
         RecordUnreachableError: When the Redis of record does not answer or refuses us.
     """
-    members, execution, group_id = _members_of(group)
+    chains, execution, group_id = _members_of(group)
+    if then is not None and not isinstance(then, TaskWrapper):
+        raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {then!r}")
+    if run_id is not None and not isinstance(run_id, str):
+        raise TypeError(f"run_id= takes text, not {run_id!r}")
     deployment = deployment_of({**execution.get("backend_config", {}), **(backend_config or {})})
     chosen = resolve_group_policy(policy if policy is not None else execution.get("policy", "strict"))
-    task_ids = [member.task_id for member in members]
+    task_ids = [tasks[0].task_id for tasks in chains]
     chosen.validate(task_ids)
     run = run_id or uuid.uuid4().hex
     submission = prepare(
         deployment,
         run_id=run,
         group_id=group_id,
-        branches=[Branch(member, index, {member.task_id: member}, [], {}) for index, member in enumerate(members)],
+        branches=[_branch(index, tasks) for index, tasks in enumerate(chains)],
         shared=Shared(group_id=group_id, session_id=run, trace_id=run),
         policy=chosen,
         then=then,
@@ -282,18 +315,34 @@ def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> Grou
     return GroupHandle(deployment, header.spec)
 
 
-def _members_of(group: Any) -> tuple[list[Any], dict[str, Any], str]:
-    """Members, execution settings and id of what was given to `submit`."""
+def _branch(index: int, tasks: Sequence[Executable]) -> Branch:
+    """A member with those that follow it, which run inside it."""
+    edges = [(task.task_id, following.task_id) for task, following in pairwise(tasks)]
+    return Branch(tasks[0], index, {task.task_id: task for task in tasks}, edges, {})
+
+
+def _members_of(group: Any) -> tuple[list[list[Executable]], dict[str, Any], str]:
+    """Members, each with those that follow it, execution settings and id of what was given to `submit`."""
     if is_group(group):
-        return list(group.tasks), dict(group._execution_config), group.task_id
+        return [[member] for member in group.tasks], dict(group._execution_config), group.task_id
     if isinstance(group, Executable):
-        return [leftmost_of(group)], {}, group.task_id
-    members = [leftmost_of(task) for task in group]
-    ids = [member.task_id for member in members]
+        return [_chained(group)], {}, group.task_id
+    if isinstance(group, str | bytes) or not isinstance(group, Iterable):
+        raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {group!r}")
+    given = list(group)
+    for task in given:
+        if not isinstance(task, Executable):
+            raise TypeError(f"submit() takes tasks, not {task!r}; decorate functions with @task")
+    members = [_chained(task) for task in given]
+    ids = [task.task_id for tasks in members for task in tasks]
     if len(set(ids)) != len(ids):
         twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
         raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
     return members, {}, "submitted"
+
+
+def _chained(task: Executable) -> list[Executable]:
+    return list(task.tasks) if isinstance(task, SequentialTask) else [task]
 
 
 def _policy_of(spec: GroupSpec) -> GroupExecutionPolicy:

@@ -11,6 +11,7 @@ from graflow.codec import RemoteError, describe_error
 from graflow.core.branch import BranchOutcome
 from graflow.core.handler import TaskResult
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
+from graflow.errors_as_data import message_of
 from graflow.exceptions import (
     GroupTimeoutError,
     MemberCancelledError,
@@ -113,7 +114,7 @@ def judge(
             task_ids[index],
             outcome.success,
             error=outcome.error,
-            error_message=None if outcome.error is None else text_of(outcome.error),
+            error_message=None if outcome.error is None else message_of(outcome.error),
             duration=outcome.duration,
             timestamp=outcome.timestamp,
         )

@@ -16,6 +16,7 @@ from graflow.core.handler import TaskResult
 from graflow.core.joins import Joins
 from graflow.core.ownership import branch_nodes
 from graflow.core.scope import BranchScope
+from graflow.errors_as_data import message_of
 from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
@@ -339,7 +340,7 @@ def _as_result(outcome: BranchOutcome) -> TaskResult:
         outcome.task_id,
         outcome.success,
         error=error,
-        error_message=None if error is None else str(error),
+        error_message=None if error is None else message_of(error),
         duration=outcome.duration,
         timestamp=outcome.timestamp,
     )
