@@ -30,8 +30,9 @@ class TaskSpec:
         execution_context: The context it belongs to; None for specs that travel.
         created_at: Seconds since the epoch; entries are ordered by it.
         serialized_task: The envelope of the task.
-        resolver_id: The resolver that makes an envelope of the task, and a task of the envelope.
-        strategy: The strategy of that envelope.
+        resolver_id: The resolver that makes an envelope of the task, and a task of the envelope; a given envelope
+            tells its own unless another than the default is named.
+        strategy: The strategy of that envelope; a given one tells its own.
     """
 
     __slots__ = (
@@ -82,6 +83,10 @@ class TaskSpec:
         self.serialized_task = serialized_task
         self.resolver_id = resolver_id
         self.strategy = strategy
+        if serialized_task is not None:
+            self.strategy = serialized_task.strategy
+            if resolver_id == "default":
+                self.resolver_id = serialized_task.resolver_id
         self._envelope_id: str | None = None
 
     @property
@@ -141,9 +146,9 @@ class TaskSpec:
     def can_retry(self) -> bool:
         return self.retry_count < self.max_retries
 
-    def increment_retry(self, error_message: str | None = None) -> None:
+    def increment_retry(self, message: str | None = None) -> None:
         self.retry_count += 1
-        self.last_error = error_message
+        self.last_error = message
 
     def __lt__(self, other: object) -> bool:
         return self.created_at < other.created_at if isinstance(other, TaskSpec) else NotImplemented
@@ -199,14 +204,14 @@ class TaskQueue(ABC):
     def reset_metrics(self) -> None:
         self._metrics = dict.fromkeys(_METRICS, 0)
 
-    def handle_task_failure(self, spec: TaskSpec, error_message: str) -> bool:
+    def handle_task_failure(self, spec: TaskSpec, message: str) -> bool:
         """Queue the entry again while it may be retried; True when it was queued."""
         self.count("failures")
         if self._enable_retry and spec.can_retry():
-            spec.increment_retry(error_message)
+            spec.increment_retry(message)
             spec.status = TaskStatus.READY
             self.count("retries")
             return self.enqueue(spec)
         spec.status = TaskStatus.ERROR
-        spec.last_error = error_message
+        spec.last_error = message
         return False

@@ -52,6 +52,16 @@ def test_an_entry_has_defaults(context):
     assert [status.value for status in TaskStatus] == ["ready", "running", "success", "error"]
 
 
+def test_an_entry_is_read_by_the_resolver_that_its_envelope_names():
+    resolver, registry = TaskResolver(), TaskResolverRegistry()
+    registry.register("mine", resolver)
+    envelope = registry.serialize(some_module.doubled, resolver_id="mine")
+    spec = TaskSpec(serialized_task=envelope)
+    assert (spec.resolver_id, spec.strategy) == ("mine", "reference")
+    assert spec.get_task(registry) is some_module.doubled
+    assert TaskSpec(serialized_task=envelope, resolver_id="other").resolver_id == "other"
+
+
 def test_an_entry_needs_a_task_or_an_envelope():
     with pytest.raises(ValueError, match="executable or a serialized_task"):
         TaskSpec(None, None)
@@ -72,7 +82,7 @@ def test_entries_are_ordered_by_their_time(context):
     assert early <= late
     assert late > early
     with pytest.raises(TypeError):
-        late < 5
+        assert late < 5
 
 
 def test_an_entry_survives_pickling(context):
