@@ -40,13 +40,13 @@ class TypedChannel(Channel):
         self.message_type = _require_typed_dict(message_type)
         self._channel = channel
 
-    def send(self, key: str, message: Mapping[str, Any], ttl: float | None = None) -> None:
+    def send(self, key: str, msg: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store a message.
 
         Raises:
             TypeError: It does not conform.
         """
-        self._store("Message", key, message, ttl)
+        self._store("Message", key, msg, ttl)
 
     def receive(self, key: str, default: Any = None) -> Any:
         """The message, or `default` when there is none or what is there does not conform."""
@@ -160,7 +160,8 @@ def _shape(cls: type) -> tuple[frozenset[str], frozenset[str], tuple[tuple[str, 
     """Fields, required fields, and the fields whose type is checked."""
     try:
         hints = get_type_hints(cls)
-    except NameError:  # an annotation names something local to the function that defines the class
+    except (NameError, AttributeError, TypeError):
+        # An annotation names something local to the function that defines the class, or is no type.
         hints = dict(cls.__annotations__)
     checked = ((name, _checked_type(hint)) for name, hint in hints.items())
     return (

@@ -188,6 +188,15 @@ def test_a_typed_dict_may_name_types_local_to_a_function() -> None:
     assert _validate_typed_dict({"count": 1}, Local) is False
 
 
+def test_an_annotation_that_cannot_be_read_is_not_checked() -> None:
+    class Odd(TypedDict):
+        kind: str
+        clock: pickle.nothing  # type: ignore[name-defined]
+
+    assert _validate_typed_dict({"kind": "x", "clock": 1}, Odd) is True
+    assert _validate_typed_dict({"kind": 1, "clock": 1}, Odd) is False
+
+
 def test_fields_of_a_base_count() -> None:
     class Derived(Partial):
         more: str
