@@ -82,7 +82,7 @@ def test_entries_are_ordered_by_their_time(context):
     assert early <= late
     assert late > early
     with pytest.raises(TypeError):
-        assert _ = late < 5
+        assert late < 5
 
 
 def test_an_entry_survives_pickling(context):
