@@ -108,8 +108,14 @@ class TaskGraph:
                 successors[from_id][to_id] = predecessors[to_id][from_id] = {}
 
     def remove_node(self, task_id: str) -> None:
-        """Take a node and its edges out; members of a removed group stay."""
+        """Take a node and its edges out; members of a removed group stay.
+
+        Raises:
+            KeyError: Naming the id.
+        """
         with self._lock:
+            if task_id not in self._graph._node:
+                raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
             self._dynamic.pop(task_id, None)
             if task_id not in self._group_nodes:

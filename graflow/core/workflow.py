@@ -174,5 +174,7 @@ def _anonymous() -> WorkflowContext:
 
 
 def anonymous_scope() -> GraphScope:
-    """The graph scope of a new anonymous workflow, which becomes the current one."""
-    return GraphScope(_anonymous().graph, registers_on_creation=True)
+    """The graph scope of the current workflow; an anonymous one becomes current when there is none."""
+    current = current_workflow_context()
+    _make_current(current)
+    return GraphScope(current.graph, registers_on_creation=True)

@@ -68,6 +68,13 @@ def test_the_networkx_graph_is_the_graph_itself(graph):
     assert inner.edges["c", "a"] is inner.pred["a"]["c"]
 
 
+def test_a_removed_node_takes_its_edges_along(graph):
+    graph.remove_node("b")
+    assert (list(graph.nodes), graph.get_edges()) == (["a", "c"], [])
+    with pytest.raises(KeyError, match="'b'"):
+        graph.remove_node("b")
+
+
 def test_cycles_are_lists_of_ids(graph):
     assert graph.detect_cycles() == []
     graph.add_edge("c", "a")

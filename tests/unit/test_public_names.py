@@ -56,6 +56,7 @@ OPTIONS = (
     "ttl=None, options=None"
 )
 LIMITS = "max_steps=10000, default_max_cycles=10, default_max_retries=0"
+LISTENING = "config=None, tracer=None"
 PLACES = [
     (module, name)
     for line in NAMES.replace("\n    ", " ").strip().splitlines()
@@ -113,7 +114,7 @@ def test_private_names_that_are_relied_on():
         ),
         (
             ExecutionContext.create,
-            f"graph, start_node=None, {LIMITS}, channel_backend='memory', config=None, tracer=None, *, on_max_steps='raise'",
+            f"graph, start_node=None, {LIMITS}, channel_backend='memory', {LISTENING}, *, on_max_steps='raise'",
         ),
     ],
 )

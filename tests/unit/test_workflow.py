@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from graflow import task, workflow
+from graflow import parallel, task, workflow
+from graflow.core.context import ExecutionContext
 from graflow.core.graph import TaskGraph
 from graflow.core.task import Task
 from graflow.core.workflow import (
@@ -195,6 +196,34 @@ def test_a_failed_run_leaves_the_workflow_ready_for_another():
         with pytest.raises(GraflowRuntimeError, match="once"):
             wf.execute()
         assert wf.execute() == "value"
+
+
+def test_a_workflow_that_a_task_made_current_stays_current_after_the_run():
+    made = []
+    graph = TaskGraph()
+    graph.add_node(task("a")(lambda: made.append(current_workflow_context())))
+    ExecutionContext.create(graph).execute()
+    assert get_current_workflow_context() is made[0]
+    x, y = Task("x"), Task("y")
+    x >> y
+    assert get_current_workflow_context() is made[0]
+    assert made[0].graph.get_edges() == [("x", "y")]
+
+
+def test_a_task_can_build_and_run_a_workflow_of_its_own():
+    @task
+    def outer(n):
+        with workflow("inner") as inner:
+            first = task("first")(lambda: n)
+            first >> parallel(*(task(f"m{k}")(lambda first, k=k: first * k) for k in range(3)))
+            _, context = inner.execute(ret_context=True)
+        Task("mine")
+        return [context.get_result(f"m{k}") for k in range(3)]
+
+    with workflow("w") as wf:
+        members = [outer(task_id=f"o{n}", n=n) for n in range(3)]
+        parallel(*members) >> task("after")(lambda o0, o1, o2: [o0, o1, o2])
+    assert wf.execute() == [[0, 0, 0], [0, 1, 2], [0, 2, 4]]
 
 
 def test_a_workflow_runs_outside_its_block():
