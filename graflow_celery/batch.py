@@ -14,10 +14,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 import redis
 
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import GraflowRuntimeError, TaskTimeoutError
 from graflow_celery.deployment import Deployment
+from graflow_celery.envelope import pack_failure
 from graflow_celery.execution import MemberRunner
-from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult
+from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -87,11 +89,13 @@ class Batch:
         self._runner = MemberRunner(deployment, spec, worker)
         self._todo: deque[GrantedMember] = deque()
         self._current: GrantedMember | None = None
+        self._current_since = 0.0
         self._results: list[MemberResult] = []
         self._lock = threading.Lock()
         self._reporting = threading.Lock()
         self._beaten = time.monotonic()
         self.last: MemberResult | None = None
+        self._timed_out: set[int] = set()
 
     # -- the thread that runs members ------------------------------------------------------------------------------
 
@@ -113,6 +117,7 @@ class Batch:
             if self.ended:
                 self._todo.clear()
             self._current = self._todo.popleft() if self._todo else None
+            self._current_since = time.monotonic()
             return self._current
 
     def _run_one(self, member: GrantedMember) -> None:
@@ -200,12 +205,30 @@ class Batch:
 
     def tick(self, now: float) -> None:
         """Report, beat and hand back, as far as each is due."""
+        self._stop_waiting_for_current(now)
         self.report()
         if now - self._beaten >= self.spec.lease / _BEATS_PER_LEASE:
             self._beaten = now
             self._beat()
         if self._todo and (is_stopping() or now - self.began >= SLICE):
             self._hand_back()
+
+    def _stop_waiting_for_current(self, now: float) -> None:
+        """Record that the running member's time is over.
+
+        A prefork pool kills the process then. In other pools nothing can stop it: its own outcome comes too late.
+        """
+        with self._lock:
+            member, since = self._current, self._current_since
+        if member is None:
+            return
+        limit = member_options(self.spec, member.index).get("time_limit")
+        if limit is None or now - since < limit or member.index in self._timed_out:
+            return
+        self._timed_out.add(member.index)
+        error = TaskTimeoutError(f"{self.spec.group_id}[{member.index}]", float(limit))
+        payload = pack_failure(error, time.time())
+        self._complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)], patiently=False)
 
     def _held(self) -> list[Lease]:
         with self._lock:

@@ -87,7 +87,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         made["worker_disable_prefetch"] = False
         made["task_acks_late"] = True
     if scheme.startswith("amqp"):
-        made["task_default_queue_type"] = "quorum"
+        made["task_default_queue_type"] = made["task_create_missing_queue_type"] = "quorum"
         made["worker_detect_quorum_queues"] = True
     return made
 
@@ -125,13 +125,12 @@ def build_app(settings: Settings | None = None, *, results: bool = True) -> Graf
         made.add_defaults(lambda: configuration(settings, results=results))
     module = celeryconfig()
     if module is not None:
-        overrides = _without_ours(module) if settings is not None else module
-        made.config_from_object(overrides)
+        made.config_from_object(_without_ours(module))
     return made
 
 
 def _without_ours(module: ModuleType) -> dict[str, Any]:
-    """The Celery settings of `celeryconfig.py` that given settings do not decide."""
+    """The Celery settings of `celeryconfig.py`, without those that follow from `Settings`, which has read them."""
     decided = {"broker_url", "broker_transport", "broker_transport_options", "result_backend", "task_default_queue"}
     return {
         name: value

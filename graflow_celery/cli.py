@@ -153,14 +153,16 @@ def _as_json(outcome: MemberOutcome) -> dict[str, Any]:
 def _table(*columns: str) -> Table:
     table = Table(box=None)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True, overflow="ignore")
     return table
 
 
 def _status_table(run_id: str, found: GroupStatus) -> Table:
-    table = _table("run", "state", "total", "pending", "running", "succeeded", "failed", "cancelled", "lost")
+    table = _table("state", "total", "pending", "running", "succeeded", "failed", "cancelled", "lost")
     counts = (found.total, found.pending, found.running, found.succeeded, found.failed, found.cancelled, found.lost)
-    table.add_row(run_id, str(found.state), *map(str, counts))
+    table.title = run_id
+    table.title_justify = "left"
+    table.add_row(str(found.state), *map(str, counts))
     return table
 
 

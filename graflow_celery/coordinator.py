@@ -12,7 +12,7 @@ from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.trace.notify import tell
-from graflow.utils.redis_utils import CONNECTION_KEYS
+from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, pack_outcome
 from graflow_celery.execution import running_member, state_of
@@ -60,9 +60,16 @@ def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
         return config
     settings = around.deployment.settings
     own = settings.model_dump(exclude_unset=True, exclude={"connection", "timeout", "max_in_flight", "batch_size"})
-    if not config.keys() & CONNECTION_KEYS:
-        own.update(settings.connection)
+    named = {key: value for key, value in config.items() if key in CONNECTION_KEYS}
+    if not named or _place_of(named) == _place_of(settings.connection):
+        # Secrets stay where the group was made, so the worker's own connection to that server counts.
+        return {**own, **settings.connection, **{key: config[key] for key in config.keys() - named.keys()}}
     return {**own, **config}
+
+
+def _place_of(connection: Mapping[str, Any]) -> tuple[Any, ...]:
+    parts = connection_of(connection)
+    return tuple(parts.get(key) for key in ("host", "port", "unix_socket_path", "db"))
 
 
 class _RemoteGroup:
@@ -92,8 +99,10 @@ class _RemoteGroup:
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
-        except KeyboardInterrupt:
-            self._deployment.record.cancel(run_id, "interrupted")
+        except BaseException as error:
+            self._channel.discard()
+            if isinstance(error, KeyboardInterrupt):
+                self._deployment.record.cancel(run_id, "interrupted")
             raise
         self._channel.take_back()
         if timed_out(waiter.seen):

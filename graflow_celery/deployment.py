@@ -10,18 +10,15 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import connection_of, shared_client
-from graflow_celery.queue import RedisTaskQueue
+from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.settings import Settings
 
-_CONNECT_SECONDS: Final = 1.5
 _WORKERS_KNOWN_FOR: Final = 0.5
 WORKER_TTL: Final = 15.0  # seconds without a beat after which a worker process is not counted any more
 
@@ -43,7 +40,7 @@ class Deployment:
         self.registry = registry or default_registry()
         self.keys: SigningKeys | None = settings.keys
         connection = dict(settings.connection)
-        connection.setdefault("socket_connect_timeout", _CONNECT_SECONDS)
+        connection.setdefault("socket_connect_timeout", CONNECT_SECONDS)
         self.connection = connection
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
         self.record = GroupRecord(self.client, settings.key_prefix)
@@ -69,14 +66,8 @@ class Deployment:
         """
         if self._is_checked:
             return
-        connection: Any = self.client.connection_pool.make_connection()
-        # The pool's own retries would take several seconds to find out that nobody is there.
-        connection.retry = Retry(NoBackoff(), 0)
         with self.errors():
-            try:
-                connection.connect()
-            finally:
-                connection.disconnect()
+            connect_once(self.client)
             check_server(self.client)
         self._is_checked = True
 
@@ -93,6 +84,11 @@ class Deployment:
             raise RecordUnreachableError(
                 f"The Redis of record at {self.settings.server} does not answer ({type(error).__name__}); "
                 "is the server running, and is backend_config['url'] or GRAFLOW_REDIS_URL right?"
+            ) from _without_text(error)
+        except (redis.exceptions.InvalidResponse, UnicodeDecodeError) as error:
+            raise RecordUnreachableError(
+                f"What answers at {self.settings.server} is no Redis ({type(error).__name__}); "
+                "is backend_config['url'] or GRAFLOW_REDIS_URL right?"
             ) from _without_text(error)
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error

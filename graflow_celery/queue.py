@@ -11,22 +11,28 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from queue import Empty
-from typing import Any
+from typing import Any, Final
 
+import redis
 from celery import chord, group
 from kombu.exceptions import ContentDisallowed, DecodeError, KombuError, OperationalError
 from kombu.simple import SimpleQueue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from graflow.codec import SerializedTask
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
-from graflow.utils.redis_utils import normalize_redis_config
+from graflow.utils.redis_utils import normalize_redis_config, shared_client
 from graflow_celery.celery_app import ENTRY_TASK, GraflowCelery, app_for
 from graflow_celery.envelope import VERSION
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from graflow_celery.signatures import batches, finish_signature, run_signature, travels_alone
+
+
+CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 
 
 class RedisTaskQueue(TaskQueue):
@@ -54,13 +60,15 @@ class RedisTaskQueue(TaskQueue):
             given = dict(backend_config or {})
             if redis_client is not None:
                 given.update(normalize_redis_config({"redis_client": redis_client}))
-            given.setdefault("key_prefix", key_prefix)
+            if key_prefix != Settings.model_fields["key_prefix"].default:
+                given.setdefault("key_prefix", key_prefix)
             backend_config = Settings.load(given)
         self.settings: Settings = backend_config
         self.registry = resolver_registry or default_registry()
         self.default_resolver_id = default_resolver_id
         self._simple: Any = None
         self._connection: Any = None
+        self._is_reached = False
 
     @property
     def key_prefix(self) -> str:
@@ -135,6 +143,7 @@ class RedisTaskQueue(TaskQueue):
         """Send several tasks; nothing is sent unless all of them can be."""
         bodies = [self.body_of(spec) for spec in specs]
         with self._broker_errors(), self.app.producer_or_acquire() as producer:
+            self._reach()
             for body in bodies:
                 self.app.send_task(
                     ENTRY_TASK,
@@ -220,6 +229,7 @@ class RedisTaskQueue(TaskQueue):
         deadline = None if timeout is None else time.monotonic() + timeout
         left: list[Any] = []
         with self._broker_errors():
+            self._reach()
             try:
                 message = self._next_entry(deadline, left)
                 return None if message is None else self._accepted(message)
@@ -265,7 +275,9 @@ class RedisTaskQueue(TaskQueue):
 
     def size(self) -> int:
         """Messages that wait in the queue, those for members of groups included."""
-        return queue_length(self.app, self.settings.queue_name)
+        with self._broker_errors():
+            self._reach()
+            return queue_length(self.app, self.settings.queue_name)
 
     def is_empty(self) -> bool:
         return self.size() == 0
@@ -273,6 +285,7 @@ class RedisTaskQueue(TaskQueue):
     def cleanup(self) -> None:
         """Take every waiting message off the queue and close the connection that `dequeue` holds."""
         with self._broker_errors(), self.app.connection_for_write() as connection:
+            self._reach()
             bound = self.app.amqp.queues[self.settings.queue_name](connection.default_channel)
             bound.declare()
             bound.purge()
@@ -289,14 +302,34 @@ class RedisTaskQueue(TaskQueue):
     def _broker_errors(self) -> Iterator[None]:
         try:
             yield
-        except (KombuError, OperationalError, OSError) as error:
+        except (KombuError, OperationalError, OSError, redis.exceptions.RedisError) as error:
             where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
+            refused = isinstance(error, redis.exceptions.AuthenticationError)
+            why = "it refuses the username or password" if refused else type(error).__name__
             raise GraflowRuntimeError(
-                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {type(error).__name__}"
+                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {why}"
             ) from error
+
+    def _reach(self) -> None:
+        """Find out at once, and once, when there is no server; kombu would try for several seconds."""
+        if not (self._is_reached or self.settings.broker_url):
+            connect_once(shared_client(self.settings.connection, decode_responses=False))
+            self._is_reached = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_simple": None, "_connection": None}
+
+
+def connect_once(client: redis.Redis, seconds: float = CONNECT_SECONDS) -> None:
+    """Open a connection to a client's server and close it again, without the client's own retries."""
+    connection: Any = client.connection_pool.make_connection()
+    connection.retry = Retry(NoBackoff(), 0)
+    connection.socket_connect_timeout = min(connection.socket_connect_timeout or seconds, seconds)
+    connection.socket_timeout = min(connection.socket_timeout or seconds, seconds)
+    try:
+        connection.connect()
+    finally:
+        connection.disconnect()
 
 
 def queue_length(app: GraflowCelery, name: str) -> int:

@@ -13,14 +13,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import (
     CONNECTION_KEYS,
@@ -33,6 +34,10 @@ from graflow.utils.redis_utils import (
 
 MEMBER_LIMIT: Final = 100_000
 _CELERYCONFIG: Final = "celeryconfig"
+
+
+class SettingError(ConfigError, GraflowRuntimeError):
+    """A setting that is unknown or does not fit; a runtime error too, so that a run passes it on as it is."""
 
 
 class Settings(BaseModel):
@@ -63,7 +68,7 @@ class Settings(BaseModel):
     key_prefix: str = Field(default="graflow", min_length=1, pattern=r"^[^\s{}*?\[\]\\]+$")
     queue: str | None = Field(default=None, min_length=1)
     timeout: float | None = Field(default=None, gt=0)
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     max_attempts: int = Field(default=4, ge=1)
     lease: float = Field(default=30.0, gt=0)
     max_in_flight: int | None = Field(default=None, ge=1)
@@ -91,21 +96,29 @@ class Settings(BaseModel):
         if strict:
             check_keys(given)
         merged: dict[str, Any] = {}
-        for found in (_from_celeryconfig(), _from_environment(), given):
+        configured, celerys = _from_celeryconfig(), _celerys_own()
+        for found in (configured, _from_environment(), given):
             source = normalize_redis_config(found)
             own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
             connection = {name: source[name] for name in CONNECTION_KEYS if source.get(name) is not None}
             if connection.keys() & _SERVER_KEYS:
                 merged["connection"] = connection
+                if found is not configured:
+                    celerys.pop("broker_url", None)  # a Redis that is named nearer by is the broker as well
             elif connection:
                 merged["connection"] = {**merged.get("connection", {}), **connection}
             merged.update(own)
+        merged = {**celerys, **merged}
         if merged.get("signing_key") is not None:
             merged["signing_key"] = Secret(merged["signing_key"], "GRAFLOW_SIGNING_KEY")
         try:
-            return cls(**merged)
+            made = cls(**merged)
+            connection_of(made.connection)
         except ValidationError as error:
-            raise ConfigError(_explain(error), error) from None
+            raise SettingError(_explain(error)) from None
+        except (ConfigError, ValueError) as error:
+            raise SettingError(f"The Redis connection of backend_config cannot be used: {error}") from None
+        return made
 
     @property
     def queue_name(self) -> str:
@@ -136,6 +149,13 @@ class Settings(BaseModel):
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
 _SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path"})
+_TRUTHS: Final = frozenset({"ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname"})
+_NUMBERS: Final = frozenset(
+    {
+        *("port", "db", "protocol", "max_connections", "health_check_interval", "batch_size"),
+        *("socket_timeout", "socket_connect_timeout"),
+    }
+)
 _KNOWN: Final = frozenset({*OWN_KEYS, *CONNECTION_KEYS, "redis_client"})
 
 
@@ -148,7 +168,7 @@ def check_keys(config: Mapping[str, Any]) -> None:
     for key in config:
         if key not in _KNOWN:
             near = difflib.get_close_matches(str(key), sorted(_KNOWN), n=1, cutoff=0.0)
-            raise ConfigError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
+            raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
 
 
 def _plain(value: Any) -> Any:
@@ -157,20 +177,31 @@ def _plain(value: Any) -> Any:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"backend_config[{'.'.join(map(str, first['loc']))!r}]: {first['msg']}"
+    return f"backend_config[{str(first['loc'][0])!r}]: {first['msg']}"
 
 
 def _from_environment() -> dict[str, Any]:
-    """`GRAFLOW_<NAME>` of every own setting, and `GRAFLOW_REDIS_URL`."""
+    """`GRAFLOW_<NAME>` of every setting and connection key; the signing key is read where it is used."""
     found: dict[str, Any] = {}
-    for name in OWN_KEYS - {"signing_key"}:
+    for name in (*OWN_KEYS - {"signing_key"}, *CONNECTION_KEYS):
         text = os.environ.get(f"GRAFLOW_{name.upper()}")
         if text:
-            found[name] = text if name != "batch_size" or not text.isdigit() else int(text)
+            found[name] = _from_text(name, text)
     url = os.environ.get("GRAFLOW_REDIS_URL")
     if url:
         found["url"] = url
     return found
+
+
+def _from_text(name: str, text: str) -> Any:
+    """The value that a text stands for; what is neither a number nor a truth value where one is needed stays text."""
+    if name in _TRUTHS and text.lower() in {"true", "1", "yes", "on", "false", "0", "no", "off"}:
+        return text.lower() in {"true", "1", "yes", "on"}
+    if name in _NUMBERS:
+        with suppress(ValueError):
+            number = float(text)
+            return int(number) if number.is_integer() else number
+    return text
 
 
 def _from_celeryconfig() -> dict[str, Any]:
@@ -182,6 +213,13 @@ def _from_celeryconfig() -> dict[str, Any]:
     found = {name: getattr(module, f"graflow_{name}", None) for name in names}
     found["url"] = found.get("url") or getattr(module, "graflow_redis_url", None)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _celerys_own() -> dict[str, Any]:
+    """What Celery's own settings in `celeryconfig.py` say about broker and queue."""
+    module = celeryconfig()
+    named = {"broker_url": getattr(module, "broker_url", None), "queue": getattr(module, "task_default_queue", None)}
+    return {name: value for name, value in named.items() if value}
 
 
 @lru_cache(maxsize=1)

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from celery import Celery, Signature
 
+from graflow.exceptions import PayloadError
 from graflow_celery.celery_app import FINISH_TASK, RUN_TASK
 from graflow_celery.envelope import INLINE_LIMIT, VERSION
 from graflow_celery.record import GroupSpec
+from graflow_celery.settings import MEMBER_LIMIT
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
 LARGEST: Final = 1000  # members per message
@@ -58,8 +60,21 @@ def ranges_of(indices: Iterable[int]) -> list[list[int]]:
     return made
 
 
-def indices_of(ranges: Iterable[Sequence[int]]) -> list[int]:
-    return [index for first, last in ranges for index in range(first, last + 1)]
+def indices_of(ranges: Any) -> list[int]:
+    """The indices that ranges of a message stand for.
+
+    Raises:
+        PayloadError: When they are no ranges, or stand for more members than a group can have.
+    """
+    found: list[int] = []
+    for pair in ranges if isinstance(ranges, list) else (None,):
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(type(end) is int for end in pair):
+            raise PayloadError("The ranges of a message must be pairs of numbers")
+        first, last = pair
+        if not 0 <= first <= last <= MEMBER_LIMIT or len(found) > MEMBER_LIMIT:
+            raise PayloadError(f"The ranges of a message go beyond the {MEMBER_LIMIT} members of a group")
+        found.extend(range(first, last + 1))
+    return found
 
 
 def member_options(spec: GroupSpec, index: int) -> Mapping[str, Any]:

@@ -113,6 +113,7 @@ def _check(version: Any) -> None:
 def _run(self: Any, **hint: Any) -> None:
     """Claim the members that a message names and run those that are granted."""
     _check(hint.get("version"))
+    indices = indices_of(hint.get("ranges"))
     deployment = deployment_for(self.app)
     request = self.request
     worker = str(request.hostname or socket.gethostname())
@@ -123,11 +124,11 @@ def _run(self: Any, **hint: Any) -> None:
             return None
         return MemberEvents(self.app, spec, request)
 
-    alone = not _is_batch(hint)
+    alone = len(indices) == 1
     last = run_members(
         deployment,
-        str(hint["run_id"]),
-        indices_of(hint["ranges"]),
+        str(hint.get("run_id")),
+        indices,
         owner=owner,
         worker=worker,
         listener=None if alone else listener,
@@ -136,16 +137,11 @@ def _run(self: Any, **hint: Any) -> None:
         raise MemberFailedError(reason_of(last))
 
 
-def _is_batch(hint: dict[str, Any]) -> bool:
-    ranges = hint["ranges"]
-    return len(ranges) > 1 or ranges[0][0] != ranges[0][1]
-
-
 def _finish(self: Any, *_results: Any, **hint: Any) -> None:
     """Run the continuation of a group, once."""
     _check(hint.get("version"))
     worker = str(self.request.hostname or socket.gethostname())
-    run_continuation(deployment_for(self.app), str(hint["run_id"]), worker)
+    run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker)
 
 
 def _entry(self: Any, **body: Any) -> Any:

@@ -213,3 +213,9 @@ def count_run(x: tuple[str, str, int]) -> int:
 def pid_slowly(x: int) -> int:
     time.sleep(0.3)
     return os.getpid()
+
+
+@task(options={"time_limit": 1})
+def not_quite_endless(x: int) -> int:
+    time.sleep(3)
+    return x

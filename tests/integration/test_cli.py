@@ -1,0 +1,123 @@
+"""The command `graflow`, and workers started from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from graflow.signing import SigningKeys
+from graflow_celery import LocalCluster, submit
+from graflow_celery.cli import graflow
+from graflow_celery.deployment import deployment_of
+from tests.integration import members
+from tests.support import wait_until
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(autouse=True)
+def environment(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", cluster.redis_url.reveal())
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(graflow, arguments)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_keygen_prints_a_key_that_can_be_used() -> None:
+    text = run("keygen", "--id", "mine").strip()
+    assert text.startswith("mine:")
+    assert SigningKeys.parse(text).ids == ["mine"]
+
+
+def test_a_run_is_counted_shown_and_printed(config: dict[str, Any]) -> None:
+    handle = submit(members.fail_odd.map(range(3)), backend_config=config)
+    assert "FAILED" in run("watch", handle.run_id, code=1)
+    assert json.loads(run("status", handle.run_id, "--json"))["succeeded"] == 2
+    assert handle.run_id in run("status", handle.run_id).replace("\n", "")
+    lines = [json.loads(line) for line in run("results", handle.run_id).splitlines()]
+    assert [line.get("value") for line in lines] == [0, None, 2]
+    assert lines[1]["error"] == {"type": "ValueError", "message": "1 is odd"}
+
+
+def test_open_runs_are_listed_and_cancelled(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"}, run_id="listed")
+    assert "listed" in run("runs")
+    assert "cancelled" in run("cancel", handle.run_id)
+    assert "ended already" in run("cancel", handle.run_id)
+    assert "listed" not in run("runs")
+
+
+def test_a_run_that_does_not_exist_is_an_error() -> None:
+    assert "no-such-run" in run("status", "no-such-run", code=1)
+
+
+def test_the_commands_belong_to_celery_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "graflow_celery", "graflow", "keygen", "--id", "x"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("x:")
+
+
+@contextmanager
+def celery_worker(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "--loglevel", "WARNING", *arguments]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **variables}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def test_a_worker_is_told_its_modules_and_keys_on_the_command_line(
+    no_workers: LocalCluster, config: dict[str, Any], tmp_path: Path
+) -> None:
+    key_file = tmp_path / "signing.key"
+    key_file.write_text(config["signing_key"].reveal() + "\n", encoding="utf-8")
+    mine = {"url": no_workers.redis_url, "queue": "by-hand", "signing_key": config["signing_key"]}
+    with celery_worker(
+        *("-Q", "by-hand", "-n", "by-hand@here", "-c", "1"),
+        *("--graflow-import", members.__name__, "--graflow-import", f"etl={members.__name__}"),
+        *("--graflow-key-file", str(key_file)),
+        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
+    ):
+        handle = submit(members.double.map([4]), backend_config=mine)
+        assert handle.results(timeout=30) == [8]
+        assert handle.outcomes()[0].worker == "by-hand@here"
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: LocalCluster) -> None:
+    mine = {"url": no_workers.redis_url, "queue": f"pool-{pool}", "lease": 3.0}
+    with celery_worker(
+        *("-Q", f"pool-{pool}", "-n", f"{pool}@here", "-c", "2", "-P", pool),
+        *("--graflow-import", members.__name__),
+        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
+    ):
+        assert submit(members.double.map([4, 5]), backend_config=mine).results(timeout=30) == [8, 10]
+        slow = submit(members.not_quite_endless.map([1]), backend_config=mine).outcomes(timeout=10)[0]
+        assert slow.state == "TIMED_OUT"
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster) -> None:
+    record = deployment_of(no_workers.backend_config).record
+    with celery_worker("-n", "short@here", GRAFLOW_REDIS_URL=no_workers.redis_url.reveal()):
+        wait_until(lambda: "short@here" in {worker.worker_id for worker in record.live_workers()}, timeout=20)
+    assert "short@here" not in {worker.worker_id for worker in record.live_workers()}
