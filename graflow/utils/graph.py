@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ import networkx as nx
 from graflow.core.graph import TaskGraph, ensure_scope, is_group
 from graflow.utils.ascii_art import draw_layers
 from graflow.utils.layers import depths, without_cycles
+
+_log = logging.getLogger(__name__)
 
 _MAX_DRAWN_NODES = 60
 _MAX_DRAWN_EDGES = 150
@@ -92,31 +95,38 @@ def draw_mermaid(graph: nx.DiGraph[Any], *, direction: str = "TD") -> str:
 def draw_image(graph: nx.DiGraph[Any], path: str | Path) -> Path:
     """Write an image whose format follows from the suffix (`.png`, `.svg`, …), and return its path.
 
-    Graphviz draws it where pygraphviz is installed, otherwise matplotlib.
-
-    Raises:
-        ImportError: neither is installed.
+    Graphviz draws it where pygraphviz is installed, otherwise matplotlib. Where neither is, the text of `draw_ascii`
+    goes into a file of the same name with the suffix `.txt`, and the log says what to install.
     """
     target = Path(path)
     numbered, labels = _numbered(graph)
-    try:
-        import pygraphviz  # noqa: PLC0415 - optional
-    except ImportError:
-        _draw_with_matplotlib(numbered, labels, target)
+    for draw in (_draw_with_graphviz, _draw_with_matplotlib):
+        try:
+            draw(numbered, labels, target)
+        except ImportError:
+            continue
         return target
+    written = target.with_suffix(".txt")
+    written.write_text(f"{draw_ascii(graph)}\n", encoding="utf-8")
+    _log.warning(
+        "An image needs pygraphviz or matplotlib (%s); the graph is drawn as text in %s instead", _INSTALL, written
+    )
+    return written
+
+
+def _draw_with_graphviz(numbered: nx.DiGraph[int], labels: Mapping[int, str], target: Path) -> None:
+    import pygraphviz  # noqa: PLC0415 - optional
+
     drawing = pygraphviz.AGraph(directed=True)
     for number, label in labels.items():
         drawing.add_node(number, label=label, shape="box")
     drawing.add_edges_from(numbered.edges())
     drawing.draw(str(target), prog="dot")
-    return target
 
 
 def _draw_with_matplotlib(numbered: nx.DiGraph[int], labels: Mapping[int, str], target: Path) -> None:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise ImportError(f"Drawing an image needs pygraphviz or matplotlib; install them with: {_INSTALL}") from error
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
     depth = depths(without_cycles(numbered)[0])
     rows: dict[int, list[int]] = {}
     for number in labels:

@@ -165,9 +165,11 @@ HAS_DRAWING = any(importlib.util.find_spec(name) for name in ("pygraphviz", "mat
 
 
 @pytest.mark.skipif(HAS_DRAWING, reason="a drawing package is installed")
-def test_an_image_without_a_drawing_package_names_what_to_install(tmp_path):
-    with pytest.raises(ImportError, match=r"graflow-celery\[draw\]"):
-        draw_image(paths("a b"), tmp_path / "graph.png")
+def test_without_a_drawing_package_the_text_is_written_and_the_log_says_what_to_install(tmp_path, caplog):
+    path = draw_image(paths("a b"), tmp_path / "graph.png")
+    assert path == tmp_path / "graph.txt"
+    assert path.read_text(encoding="utf-8") == draw_ascii(paths("a b")) + "\n"
+    assert "graflow-celery[draw]" in caplog.text
 
 
 @pytest.mark.skipif(not HAS_DRAWING, reason="needs pygraphviz or matplotlib")
