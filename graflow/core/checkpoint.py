@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,25 +162,24 @@ class CheckpointManager:
     @classmethod
     def _parts_of(cls, root: ExecutionContext, resuming_task_id: str | None) -> dict[str, bytes]:
         """State and pickle of one moment."""
-        for tries_left in reversed(range(_TRIES)):
-            with root.standing_still():
-                if resuming_task_id is None and root.running_spec is not None:
-                    resuming_task_id = root.running_spec.task_id
-                state = {
-                    "schema_version": SCHEMA_VERSION,
-                    **root.get_checkpoint_state(),
-                    "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.pending_specs()],
-                    "resuming_task_id": resuming_task_id,
-                }
-                try:
-                    pickled = serialization.dumps(root)
-                except RuntimeError:
-                    # A member that is running changes a value of its own while that is pickled.
-                    if not tries_left:
-                        raise
-                else:
-                    return {".pkl": pickled, ".state.json": json.dumps(state, indent=1).encode()}
-        raise AssertionError
+        for _ in range(_TRIES - 1):
+            # A member that is running may change a value of its own while that is pickled.
+            with suppress(RuntimeError), root.standing_still():
+                return cls._snapshot(root, resuming_task_id)
+        with root.standing_still():
+            return cls._snapshot(root, resuming_task_id)
+
+    @classmethod
+    def _snapshot(cls, root: ExecutionContext, resuming_task_id: str | None) -> dict[str, bytes]:
+        if resuming_task_id is None and root.running_spec is not None:
+            resuming_task_id = root.running_spec.task_id
+        state = {
+            "schema_version": SCHEMA_VERSION,
+            **root.get_checkpoint_state(),
+            "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.pending_specs()],
+            "resuming_task_id": resuming_task_id,
+        }
+        return {".pkl": serialization.dumps(root), ".state.json": json.dumps(state).encode()}
 
     @classmethod
     def _restore(cls, context: ExecutionContext, state: Mapping[str, Any]) -> None:

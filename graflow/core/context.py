@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
-from graflow.core import serialization
 from graflow.core.cycle import CycleController
 from graflow.core.executable import Task, running_frame
 from graflow.core.graph import TaskGraph
 from graflow.core.retry import RetryController
-from graflow.core.run_groups import RunGroups
+from graflow.core.run_saving import RunSaving
 from graflow.core.task_context import TaskExecutionContext, base_id_of
 from graflow.exceptions import ConfigError
 from graflow.protocols import upward
@@ -32,7 +29,7 @@ _log = logging.getLogger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 
 
-class ExecutionContext(RunGroups):
+class ExecutionContext(RunSaving):
     """Everything that one run knows: its graph, queue, channel, counts, and what has completed.
 
     Args:
@@ -194,33 +191,9 @@ class ExecutionContext(RunGroups):
             else:
                 self.take_back(frame)
 
-    # -- execution and pickling ------------------------------------------------------------------------------------
-
     def execute(self) -> Any:
         """Run to the end with a fresh engine and return the last task's value."""
         return upward.engine().execute(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the context to a file with cloudpickle."""
-        with self.standing_still():
-            content = serialization.dumps(self)
-        Path(path).write_bytes(content)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a context that `save` wrote. Only for files that you trust: loading runs code.
-
-        Raises:
-            FileNotFoundError: When there is no such file.
-            pickle.UnpicklingError: When it holds something else.
-        """
-        content = Path(path).read_bytes()
-        if not content.startswith(pickle.PROTO):
-            raise pickle.UnpicklingError(f"{path} is no saved context")
-        context = serialization.loads(content)
-        if not isinstance(context, cls):
-            raise pickle.UnpicklingError(f"{path} holds a {type(context).__qualname__}, not a context")
-        return context
 
 
 class ExecutingTask:

@@ -55,15 +55,10 @@ def run_branch(
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
     """
-    graph = TaskGraph()
     nodes = {member.task_id: member, **tasks}
-    for task_id, task in nodes.items():
-        graph.add_node(task, task_id, skip_if_exists=True)
-    leaving = {task_id for task_id in outside if task_id not in nodes} | {group_id}
-    for source, target in edges:
-        graph.add_edge(source, target)
-        if target not in nodes:
-            leaving.add(target)
+    graph, leaving = _branch_graph(nodes, edges)
+    leaving.update(task_id for task_id in outside if task_id not in nodes)
+    leaving.add(group_id)
     context = ExecutionContext(
         graph,
         None,
@@ -85,3 +80,16 @@ def run_branch(
     context.add_to_queue(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):
         return execute_branch(context, member)
+
+
+def _branch_graph(nodes: Mapping[str, Executable], edges: Iterable[tuple[str, str]]) -> tuple[TaskGraph, set[str]]:
+    """A graph of these nodes and edges, and the ends of edges that lead out of it."""
+    graph = TaskGraph()
+    for task_id, task in nodes.items():
+        graph.add_node(task, task_id, skip_if_exists=True)
+    leaving: set[str] = set()
+    for source, target in edges:
+        graph.add_edge(source, target)
+        if target not in nodes:
+            leaving.add(target)
+    return graph, leaving

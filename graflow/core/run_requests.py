@@ -182,34 +182,6 @@ class RunRequests(RunState):
         """Whether this is a branch whose run is in another process."""
         return self._scope is not None and self.parent_context is None
 
-    def get_checkpoint_state(self) -> dict[str, Any]:
-        """The part of a checkpoint that is plain data; results and channel values are not in it."""
-        return {
-            "session_id": self.session_id,
-            "trace_id": self.trace_id,
-            "start_node": self.start_node,
-            "steps": self.steps,
-            "completed_tasks": self.completed_tasks,
-            "cycle_counts": dict(self.cycle_controller.cycle_counts),
-            "retry_counts": dict(self.retry_controller.retry_counts),
-            "waiting_joins": {candidate: list(left) for candidate, left in self.joins.waiting.items()},
-            "finished_members": self._finished_members(),
-            "backend": {"channel": self.channel_backend},
-        }
-
-    def _finished_members(self) -> dict[str, list[str]]:
-        """Ids of the members that have succeeded in each open execution of a group, nested ones included."""
-        found: dict[str, list[str]] = {}
-        states = [self]
-        while states:
-            state = states.pop()
-            for key, finished in state.finished_members.items():
-                outcomes = sorted(finished.items())
-                found[key] = [outcome.task_id for _, outcome in outcomes if outcome.success]
-            for run in state.open_groups.values():
-                states.extend(run.open_branches().values())
-        return found
-
 
 def _is_same_request(earlier: Any, repeated: Any) -> bool:
     if isinstance(earlier, IterationTask) and isinstance(repeated, IterationTask):

@@ -1,11 +1,10 @@
-"""What a run knows: its limits and counts, its queue, what has completed, and how all of it is pickled."""
+"""What a run knows: its limits and counts, its queue, and what has completed."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,13 +24,8 @@ from graflow.protocols import MemberInfo
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import InMemoryTaskQueue
 from graflow.trace.base import Tracer
-from graflow.trace.composite import combine
 
 _log = logging.getLogger(__name__)
-_NOT_KEPT = frozenset({
-    "task_queue", "tracer", "engine", "member", "workflow_name", "step_lock", "running_spec", "delayed",
-    "open_groups", "_delayed_ids", "_standing_in", "_task_execution_stack",
-})  # fmt: skip
 
 
 @dataclass
@@ -281,60 +275,3 @@ class RunState:
         if isinstance(self._scope, OutsideScope):
             return self._scope.outside
         return () if self.parent_context is None else self.parent_context.elsewhere
-
-    # -- pickling --------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """Let no task of this run or of its branches begin or complete during the block; bodies go on."""
-        with ExitStack() as held:
-            states: list[RunState] = [self]
-            while states:
-                state = states.pop()
-                held.enter_context(state.step_lock)
-                for run in list(state.open_groups.values()):
-                    states.extend(run.open_branches().values())
-            yield
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies, since other threads may go on changing what they write into.
-        state = {
-            name: value.copy() if type(value) in (dict, list, set) else value
-            for name, value in self.__dict__.items()
-            if name not in _NOT_KEPT
-        }
-        joins = state["joins"] = Joins(self.joins.enclosing)
-        joins.waiting = {candidate: dict(left) for candidate, left in list(self.joins.waiting.items())}
-        # Members that failed run again, like any other task that has not completed.
-        state["finished_members"] = {
-            key: {index: outcome for index, outcome in list(finished.items()) if outcome.success}
-            for key, finished in self.finished_members.items()
-        }
-        for run in list(self.open_groups.values()):
-            state["saved_branches"][run.run_key] = run.open_branches()
-        running = [] if self.running_spec is None else [self.running_spec]
-        state["pending"] = [
-            (spec.executable, spec.created_at, spec.retry_count, spec.max_retries, spec.last_error)
-            for spec in running + self.pending_specs()
-        ]
-        for frame in self._task_execution_stack[:1]:
-            queued = [spec.task_id for spec in list(frame.queued or ())]
-            state["_interrupted"][frame.task_id] = Interrupted(queued, list(frame.born or ()))
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        pending = state.pop("pending")
-        self.__dict__.update(state)
-        self._prepare_runtime()
-        self.tracer = combine(None)
-        for executable, created_at, retry_count, max_retries, last_error in pending:
-            self.restore_pending(
-                TaskSpec(
-                    executable,
-                    self,
-                    created_at=created_at,
-                    retry_count=retry_count,
-                    max_retries=max_retries,
-                    last_error=last_error,
-                )
-            )
