@@ -80,8 +80,14 @@ def load(file: IO[bytes]) -> Any:
 
 
 def pickles_by_value(module_name: str) -> bool:
-    """Whether functions of this module travel as code: those of a script or notebook, inside `dumps`."""
-    return module_name == "__main__" and _dumping.get()
+    """Whether functions of this module travel as code, inside `dumps`.
+
+    Those of a script or notebook do, and those of modules that were registered with cloudpickle for it.
+    """
+    if not _dumping.get():
+        return False
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return module_name == "__main__" or any(f"{module_name}.".startswith(f"{name}.") for name in registered)
 
 
 def _log_locks(obj: Any, error: TypeError) -> None:
