@@ -31,7 +31,6 @@ from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from graflow_celery.signatures import batches, finish_signature, run_signature, travels_alone
 
-
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self
 
+from kombu.transport import TRANSPORT_ALIASES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
@@ -114,10 +115,11 @@ class Settings(BaseModel):
         try:
             made = cls(**merged)
             connection_of(made.connection)
+            _check_broker(made.broker_url)
         except ValidationError as error:
             raise SettingError(_explain(error)) from None
         except (ConfigError, ValueError) as error:
-            raise SettingError(f"The Redis connection of backend_config cannot be used: {error}") from None
+            raise SettingError(f"The connection in backend_config cannot be used: {error}") from None
         return made
 
     @property
@@ -169,6 +171,13 @@ def check_keys(config: Mapping[str, Any]) -> None:
         if key not in _KNOWN:
             near = difflib.get_close_matches(str(key), sorted(_KNOWN), n=1, cutoff=0.0)
             raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
+
+
+def _check_broker(url: Any) -> None:
+    """Raise `ConfigError` for a broker that Celery has no transport for."""
+    scheme = str(_plain(url) or "redis").partition("://")[0]
+    if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
+        raise ConfigError(f"Celery knows no broker of the kind {scheme!r}://")
 
 
 def _plain(value: Any) -> Any:
