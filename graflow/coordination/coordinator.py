@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from graflow.exceptions import ConfigError
+
 
 class CoordinationBackend(Enum):
     """Where the members of a group run: Celery workers, threads, or the calling thread one after another."""
@@ -27,3 +29,14 @@ class TaskCoordinator(ABC):
             ParallelGroupError: When the policy refuses the results.
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
         """
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """The time limit of a group in seconds; None for no limit.
+
+    Raises:
+        ConfigError: When it is no number above 0.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise ConfigError(f"timeout must be seconds above 0, not {timeout!r}")
+    return timeout

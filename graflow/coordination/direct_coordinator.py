@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from graflow.coordination.coordinator import TaskCoordinator
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import GroupTimeoutError
 
@@ -15,11 +15,11 @@ class DirectCoordinator(TaskCoordinator):
     """Runs members in order.
 
     Args:
-        timeout: Seconds for the whole group, looked at between members; None for no limit.
+        timeout: Seconds for the whole group, looked at before each member; None for no limit.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
         resolved = resolve_group_policy(policy)
@@ -28,9 +28,9 @@ class DirectCoordinator(TaskCoordinator):
         for index in run.pending():
             if run.canceled:
                 break
-            run.run(index)
             if end is not None and time.monotonic() > end:
                 raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
+            run.run(index)
         run.close(resolved)
 
 

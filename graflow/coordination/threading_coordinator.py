@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from graflow.coordination.coordinator import TaskCoordinator
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.coordination.direct_coordinator import group_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import ConfigError
@@ -28,7 +28,7 @@ class ThreadingCoordinator(TaskCoordinator):
         if thread_count is not None and (type(thread_count) is not int or thread_count < 1):
             raise ConfigError(f"thread_count must be a whole number above 0, not {thread_count!r}")
         self.thread_count = thread_count or os.cpu_count() or 1
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
         resolved = resolve_group_policy(policy)

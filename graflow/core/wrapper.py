@@ -73,9 +73,9 @@ class TaskWrapper(Executable, Generic[P, R]):
         self.max_cycles = max_cycles
         self.max_retries = retry_policy.max_retries if retry_policy is not None else max_retries
         self.retry_policy = retry_policy
-        self.timeout = timeout
+        self.timeout = _checked_seconds(task_id, "timeout", timeout)
         self.cache = cache
-        self.ttl = ttl
+        self.ttl = _checked_seconds(task_id, "ttl", ttl)
         self.options = None if options is None else _checked_options(task_id, options)
         self._bound_kwargs = {}
         self._take_after_function()
@@ -288,6 +288,12 @@ def _checked_options(task_id: str, options: Mapping[str, Any]) -> dict[str, Any]
         if value is not None and not fits(value):
             raise ConfigError(f"Task '{task_id}': the option {name} must be {wanted}, not {value!r}")
     return dict(options)
+
+
+def _checked_seconds(task_id: str, name: str, value: float | None) -> float | None:
+    if value is not None and not (_is_number(value, int | float) and value > 0):
+        raise ConfigError(f"Task '{task_id}': {name} must be seconds above 0, not {value!r}")
+    return value
 
 
 def _is_number(value: Any, kind: Any) -> bool:

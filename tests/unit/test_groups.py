@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from graflow import chain, exceptions, parallel, task, workflow
-from graflow.core.handler import TaskHandler
-from graflow.core.engine import WorkflowEngine
 from graflow.core.context import ExecutionContext
+from graflow.core.engine import WorkflowEngine
+from graflow.core.handler import TaskHandler
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
 
 BACKENDS = ["threading", "direct"]
@@ -89,7 +89,9 @@ def test_cancel_in_a_member_ends_the_run_and_starts_no_other(backend):
     started = []
     with workflow("cancel") as wf:
         members = [
-            TaskWrapper(f"m{i}", lambda ctx, i=i: (started.append(i), ctx.cancel_workflow("stop") if i == 1 else None), True)
+            TaskWrapper(
+                f"m{i}", lambda ctx, i=i: (started.append(i), ctx.cancel_workflow("stop") if i == 1 else None), True
+            )
             for i in range(10)
         ]
         parallel(*members).with_execution(backend, {"thread_count": 1}) >> Task("after")
@@ -103,7 +105,8 @@ def test_cancel_in_a_member_ends_the_run_and_starts_no_other(backend):
 def test_terminate_in_a_member_lets_the_others_finish(backend):
     with workflow("terminate") as wf:
         members = [
-            TaskWrapper(f"m{i}", lambda ctx, i=i: ctx.terminate_workflow("enough") if i == 0 else i, True) for i in range(4)
+            TaskWrapper(f"m{i}", lambda ctx, i=i: ctx.terminate_workflow("enough") if i == 0 else i, True)
+            for i in range(4)
         ]
         parallel(*members).with_execution(backend) >> Task("after")
         _, context = wf.execute(ret_context=True)
@@ -152,7 +155,7 @@ def test_members_see_the_context_variables_of_the_starting_thread():
     tenant = contextvars.ContextVar("tenant", default="none")
     tenant.set("acme")
     with workflow("vars") as wf:
-        parallel(*(TaskWrapper(n, lambda: tenant.get()) for n in "ab"))
+        parallel(*(TaskWrapper(n, tenant.get) for n in "ab"))
         _, context = wf.execute(ret_context=True)
     assert (context.get_result("a"), context.get_result("b")) == ("acme", "acme")
 
@@ -221,7 +224,7 @@ def test_a_group_over_its_time_limit_says_so():
     with workflow("slow") as wf:
         group = TaskWrapper("quick", lambda: 1) | TaskWrapper("stuck", lambda: release.wait(30))
         group.with_execution("threading", {"timeout": 0.2, "thread_count": 2})
-        with pytest.raises(exceptions.GroupTimeoutError, match="ParallelGroup_1.*1 of 2"):
+        with pytest.raises(exceptions.GroupTimeoutError, match=r"ParallelGroup_1.*1 of 2"):
             wf.execute()
     release.set()
 

@@ -25,6 +25,7 @@ from graflow.exceptions import (
     ConfigError,
     GraflowRuntimeError,
     GraflowWorkflowCanceledError,
+    GroupTimeoutError,
     ParallelGroupError,
 )
 from tests.support import wait_until
@@ -77,6 +78,24 @@ def test_a_coordinator_says_how_a_group_is_run():
 def test_the_number_of_threads_is_checked(count):
     with pytest.raises(ConfigError, match="thread_count"):
         ThreadingCoordinator(count)
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+@pytest.mark.parametrize("timeout", [0, -1, "5", True])
+def test_the_time_limit_of_a_group_is_checked(backend, timeout):
+    with pytest.raises(ConfigError, match="timeout"):
+        GroupExecutor._create_coordinator(CoordinationBackend(backend), {"timeout": timeout})
+
+
+def test_a_group_whose_members_have_all_ended_is_not_over_time():
+    with workflow("w") as wf:
+        slow = task("slow")(lambda: time.sleep(0.03) or "done")
+        group = parallel(Task("quick"), slow).with_execution("direct", {"timeout": 0.02})
+        _, context = wf.execute(ret_context=True)
+        assert context.get_result("slow") == "done"
+        (group | Task("late"))
+        with pytest.raises(GroupTimeoutError, match="2 of 3 members"):
+            wf.execute()
 
 
 class Recording(TaskCoordinator):

@@ -119,6 +119,18 @@ def test_options_are_checked_when_the_task_is_made(options):
         task(options=options)(function)
 
 
+@pytest.mark.parametrize("name", ["timeout", "ttl"])
+@pytest.mark.parametrize("value", [0, -1, "5", True])
+def test_times_are_checked_when_the_task_is_made(name, value):
+    with pytest.raises(ConfigError, match=f"'function': {name} must be seconds above 0"):
+        task(**{name: value})(function)
+
+
+def test_stand_ins_can_be_functions(mocker):
+    assert task("stand_in")(mocker.Mock(return_value=5))() == 5
+    assert TaskWrapper("other", mocker.MagicMock(return_value=6), register_to_context=False).run(x=1) == 6
+
+
 def test_known_options_are_kept():
     options = {"queue": "big", "priority": 3, "time_limit": 2.5, "soft_time_limit": 1, "max_attempts": 1}
     assert task(options=options)(function).options == options
