@@ -93,6 +93,7 @@ class ExecutionContext(RunSaving):
         self.start_node = start_node
         if start_node is not None and len(graph.nodes):
             self.add_to_queue(start_task(graph, start_node))
+        self._awaits_start = start_node is not None and not len(graph.nodes)
 
     @classmethod
     def create(

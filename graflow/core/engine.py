@@ -287,8 +287,8 @@ def _begin_at(context: ExecutionContext, start_task_id: str | None) -> None:
             queue.cleanup()
         if not queue.holds(start_task_id):
             context.add_to_queue(task)
-    elif context.is_untouched() and context.start_node is not None:
-        context.add_to_queue(start_task(context.graph, context.start_node))
+    else:
+        context.queue_start()
 
 
 def _is_group_failure(task: Any, context: ExecutionContext) -> bool:

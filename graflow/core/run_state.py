@@ -22,7 +22,7 @@ from graflow.core.task_context import TaskExecutionContext
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import MemberInfo
 from graflow.queue.base import TaskSpec, TaskStatus
-from graflow.queue.memory import InMemoryTaskQueue
+from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.trace.base import Tracer
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class RunState:
     def _prepare(self) -> None:
         """Everything that starts empty, in a root context and in a branch."""
         self._completed: dict[str, None] = {}
+        self._awaits_start = False  # whether the start node was not in the graph yet
         self._retried: set[str] = set()
         self._interrupted: dict[str, Interrupted] = {}
         self._group_visits: dict[str, int] = {}
@@ -161,7 +162,7 @@ class RunState:
 
     def is_completed(self) -> bool:
         """Whether nothing is left to run, or `max_steps` is reached."""
-        return self.steps >= self.max_steps or not self._has_work()
+        return self.steps >= self.max_steps or not (self._awaits_start or self._has_work())
 
     def is_untouched(self) -> bool:
         """Whether nothing has run and nothing waits to."""
@@ -199,7 +200,21 @@ class RunState:
         return spec
 
     def get_next_task(self) -> str | None:
+        """The id of the next task, which leaves the queue."""
+        if self._awaits_start and self.graph.has_node(str(self.start_node)):
+            self.queue_start()
         return self.task_queue.get_next_task()
+
+    def queue_start(self) -> None:
+        """Queue the start node, unless something has run or waits already.
+
+        Raises:
+            ValueError: When it is not in the graph.
+        """
+        is_due = self.is_untouched() or (self._awaits_start and not self._has_work())
+        if self.start_node is not None and is_due:
+            self.add_to_queue(start_task(self.graph, self.start_node))
+        self._awaits_start = False
 
     def queue_node(self, task_id: str) -> None:
         """Queue a node of the graph."""

@@ -101,6 +101,24 @@ def test_an_empty_graph_may_name_a_start_node_that_comes_later():
     assert context.execute() == "ran"
 
 
+def test_a_start_node_that_comes_later_is_found_by_hand_too():
+    graph = TaskGraph()
+    context = ExecutionContext.create(graph, "later")
+    assert context.is_completed() is False
+    assert context.get_next_task() is None
+    graph.add_node(*plain("later"))
+    assert context.get_next_task() == "later"
+    assert context.get_next_task() is None
+    assert context.is_completed() is True
+
+
+def test_steps_given_at_creation_count_and_the_start_node_is_queued_all_the_same():
+    context = ExecutionContext(graph_of(*plain("a")), "a", max_steps=6, steps=5)
+    assert context.queue.to_list() == ["a"]
+    context.execute()
+    assert context.steps == 6
+
+
 def test_a_start_node_that_never_came_is_refused_when_execution_begins():
     context = ExecutionContext.create(TaskGraph(), "never")
     with pytest.raises(ValueError, match="Start node 'never' not found in graph"):
