@@ -145,16 +145,22 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     url = given.pop("url", None)
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
     if url:
-        named = parse_redis_url(Secret(url).reveal())
-        if "host" in named or "unix_socket_path" in named:
-            for key in ("host", "port", "unix_socket_path", "ssl"):
-                parts.pop(key, None)
-        parts.update(named)
-    path = parts.get("unix_socket_path")
-    if path:
+        for key in ("host", "port", "unix_socket_path", "ssl"):
+            parts.pop(key, None)
+        parts.update(parse_redis_url(Secret(url).reveal()))
+    _settle_server(parts, is_empty=url == "" or parts.get("unix_socket_path") == "")
+    password = parts.get("password")
+    if isinstance(password, Secret) and not password.is_known():
+        parts["password"] = _password_of_url_variable(parts) or password
+    return _with_secrets(parts)
+
+
+def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
+    """Leave either a socket path or host and port, and give what is missing its default."""
+    if parts.get("unix_socket_path"):
         parts.pop("host", None)
         parts.pop("port", None)
-    elif "" in (url, path) or not parts.get("host"):
+    elif is_empty or not parts.get("host"):
         raise ConfigError(
             "The Redis settings name no server: give url, host or unix_socket_path, or no connection key at all for "
             f"{URL_VARIABLE} or {DEFAULT_URL}"
@@ -162,10 +168,6 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     else:
         parts["port"] = int(parts.get("port") or 6379)
     parts["db"] = int(parts.get("db") or 0)
-    password = parts.get("password")
-    if isinstance(password, Secret) and not password.is_known():
-        parts["password"] = _password_of_url_variable(parts) or password
-    return _with_secrets(parts)
 
 
 def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:
