@@ -59,7 +59,7 @@ def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
     if around is None:
         return config
     settings = around.deployment.settings
-    own = settings.model_dump(exclude_unset=True, exclude={"connection", "timeout", "max_in_flight", "batch_size"})
+    own = settings.model_dump(include={"key_prefix", "queue", "broker_url", "signing_key"}, exclude_none=True)
     named = {key: value for key, value in config.items() if key in CONNECTION_KEYS}
     if not named or _place_of(named) == _place_of(settings.connection):
         # Secrets stay where the group was made, so the worker's own connection to that server counts.

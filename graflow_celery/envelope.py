@@ -153,11 +153,15 @@ def pack(content: bytes, *, what: str) -> bytes:
         PayloadError: When it is over the limit of one payload.
     """
     if len(content) > PAYLOAD_LIMIT:
-        raise PayloadError(
-            f"{what} take {len(content) >> 20} MiB as JSON, over the limit of {PAYLOAD_LIMIT >> 20} MiB; "
-            "send a path or a key instead of the data"
-        )
+        raise _too_long(what, len(content))
     return _PLAIN + content if len(content) <= INLINE_LIMIT else _DEFLATED + zlib.compress(content, 1)
+
+
+def _too_long(what: str, size: int) -> PayloadError:
+    return PayloadError(
+        f"{what}: {size >> 20} MiB are over the limit of {PAYLOAD_LIMIT >> 20} MiB; send a path or a key instead of "
+        "the data"
+    )
 
 
 def unpack(packed: bytes) -> bytes:
@@ -289,6 +293,8 @@ def pack_failure(error: BaseException, timestamp: float) -> bytes:
 
 
 def _kept(value: Any, where: str) -> Any:
+    if isinstance(value, str | bytes | bytearray) and len(value) > PAYLOAD_LIMIT:
+        raise _too_long(where, len(value))  # before it is held several times over
     if value is None or type(value) in (bool, int, str):
         return value
     try:

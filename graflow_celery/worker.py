@@ -40,6 +40,7 @@ BEAT: Final = 2.0  # seconds between a worker's signs of life
 _PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
+_OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
 
@@ -306,7 +307,7 @@ class TaskWorker:
             "GRAFLOW_REDIS_URL": redis_url(settings.connection).reveal(),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
-        for name, value in settings.model_dump(exclude={"connection"}, exclude_none=True).items():
+        for name, value in settings.model_dump(exclude=_OF_ONE_GROUP, exclude_none=True).items():
             found[f"GRAFLOW_{name.upper()}"] = value.reveal() if isinstance(value, Secret) else str(value)
         return found
 

@@ -14,8 +14,10 @@ from graflow import chain, task, workflow
 from graflow.core.task import ParallelGroup
 from graflow.debug.find_locks import find_thread_locks
 from graflow.exceptions import GraflowWorkflowCanceledError, ParallelGroupError
-from graflow_celery import LocalCluster
+from graflow_celery import LocalCluster, submit
+from graflow_celery.deployment import deployment_of
 from tests.integration import members
+from tests.support import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -123,6 +125,17 @@ def test_a_graph_of_nested_groups_made_with_a_live_client_pickles_and_holds_no_l
         assert b"hush-hush" not in text
         assert pickle.loads(text).has_node("outer")
     assert find_thread_locks(wf.graph) == []
+
+
+def test_cancelling_a_group_reaches_the_groups_inside_its_members(config: dict[str, Any]) -> None:
+    inside = ParallelGroup([members.nap(task_id=f"n{index}", seconds=1.0) for index in range(6)], name="inside")
+    inside.with_execution("redis", backend_config=config)
+    record = deployment_of(config).record
+    before = set(record.open_groups())
+    handle = submit([inside, members.noop(task_id="n", x=1)], backend_config=config)
+    wait_until(lambda: len(set(record.open_groups()) - before) == 2)
+    handle.cancel()
+    assert set(record.open_groups()) <= before
 
 
 def test_operators_inside_a_member_record_into_its_branch(config: dict[str, Any]) -> None:
