@@ -78,6 +78,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def wait_until_idle(server: PrivateRedis, workers: int) -> None:
+    """Until so many workers wait in BRPOP for a message."""
+    with server.client() as client:
+        wait_until(lambda: sum(seen["cmd"] == "brpop" for seen in client.client_list()) >= workers, 10, "idle workers")
+
+
 class Worker:
     """One `celery -A graflow_celery worker` with its pool children and its log."""
 
@@ -122,12 +128,18 @@ class Worker:
 class Group:
     """A submitted load and what its members wrote into files."""
 
-    def __init__(self, handle: GroupHandle, folder: Path, n: int) -> None:
-        self.handle = handle
+    def __init__(self, handle: GroupHandle | None, folder: Path, n: int, run_id: str) -> None:
+        self._handle = handle
         self.folder = folder
         self.n = n
-        self.run_id = handle.run_id
+        self.run_id = run_id
+        self.process: Any = None
         self._waiting: Future[list[Any]] | None = None
+
+    @property
+    def handle(self) -> GroupHandle:
+        assert self._handle is not None, "another process submitted it"
+        return self._handle
 
     def wait_in_background(self, timeout: float = 90.0) -> None:
         """Have somebody wait for the group while the fault happens."""
@@ -237,8 +249,10 @@ class Cluster:
 
     def wait_for_worker(self, worker: Worker) -> None:
         wait_until(
-            lambda: worker.process.poll() is not None
-            or any(seen.worker_id == worker.name for seen in self.record.live_workers()),
+            lambda: (
+                worker.process.poll() is not None
+                or any(seen.worker_id == worker.name for seen in self.record.live_workers())
+            ),
             30,
             worker.name,
             interval=0.05,
@@ -269,7 +283,7 @@ class Cluster:
                 run_id=run_id,
                 then=continuation if then else None,
             )
-        return Group(handle, folder, n)
+        return Group(handle, folder, n, handle.run_id)
 
     def finish(
         self,
@@ -394,5 +408,6 @@ def table(rows: Sequence[Row]) -> str:
     ]
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *body]
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *body]
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import LEASE, ROOT, SWEEP, Group, Worker, cluster, pass_time
+from tests.faults.harness import LEASE, ROOT, SWEEP, Group, Worker, cluster, pass_time, wait_until_idle
 from tests.faults.members import endless, hog, poison
 from tests.support import wait_until
 
@@ -115,8 +115,11 @@ def test_the_first_result_wins_when_a_paused_worker_reports_late(tmp_path: Path)
 
 def test_what_a_frozen_worker_took_and_never_claimed_is_published_again(tmp_path: Path) -> None:
     with cluster(tmp_path, concurrency=1) as running:
+        wait_until_idle(running.server, 2)
         for worker in running.workers:
-            worker.signal(signal.SIGSTOP)  # while it waits in BRPOP: the server hands a message to a process that sleeps
+            worker.signal(
+                signal.SIGSTOP
+            )  # while it waits in BRPOP: the server hands a message to a process that sleeps
         group = running.submit(6, 0.05)
         waiting = running.server.client()
         wait_until(lambda: waiting.llen("graflow:broker:graflow") == 4, 5, "two messages are taken")

@@ -1,0 +1,132 @@
+"""The lines between submitter, workers and server are cut, stopped, delayed; replies get lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from graflow.channels.redis_channel import RedisChannel
+from graflow.exceptions import GroupTimeoutError
+from tests.faults.harness import Cluster, cluster, pass_time
+from tests.faults.proxy import Proxy, proxy_to
+from tests.support import private_redis
+
+
+@contextmanager
+def with_line(folder: Path, *, of: str, workers: int = 2) -> Iterator[tuple[Cluster, Proxy]]:
+    """A cluster one side of which ("submitter" or "workers") reaches the server through a proxy."""
+    with private_redis() as server, proxy_to("127.0.0.1", server.port) as line:
+        with cluster(folder, workers=0, server=server) as running:
+            url = f"redis://127.0.0.1:{line.port}/0"
+            if of == "submitter":
+                running.submit_url = url
+            else:
+                running.worker_url = url
+            running.start(workers)
+            yield running, line
+
+
+def cut(line: Proxy, how: str, seconds: float) -> None:
+    if how == "reset":
+        line.reset()
+    elif how == "black hole":
+        line.black_hole()
+    else:
+        line.delay(0.5)
+    pass_time(seconds)
+    line.heal()
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds"),
+    [("reset", 1), ("reset", 10), ("black hole", 1), ("black hole", 10), ("delay", 10), ("reset", 30)],
+)
+def test_a_waiter_goes_on_when_its_line_to_the_server_was_cut(tmp_path: Path, how: str, seconds: float) -> None:
+    with with_line(tmp_path, of="submitter") as (running, line):
+        group = running.submit()
+        group.wait_in_background()
+        group.wait_for("finished", 20)
+
+        cut(line, how, seconds)
+        healed = time.time()
+
+        group.outcomes(20)
+        back = time.time() - healed
+        row = running.finish(
+            "7", f"submitter-Redis {how} {seconds:g} s", group, healed, note=f"waiter has all after {back:.1f} s"
+        )
+        assert row.executions == group.n, "nothing was submitted again"
+
+
+def test_a_wait_with_a_timeout_ends_in_time_though_the_line_is_dead(tmp_path: Path) -> None:
+    with with_line(tmp_path, of="submitter") as (running, line):
+        group = running.submit(40, 0.5)
+        group.wait_for("finished", 2)
+        line.black_hole()
+        begun = time.monotonic()
+        with pytest.raises(GroupTimeoutError, match="attach"):
+            group.handle.outcomes(timeout=2)
+        assert time.monotonic() - begun < 12, "a dead line is noticed by the socket timeout of 5 s"
+        line.heal()
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds"), [("reset", 1), ("reset", 3), ("reset", 8), ("black hole", 3), ("black hole", 8), ("delay", 5)]
+)
+def test_workers_keep_their_outcomes_while_their_line_is_cut(tmp_path: Path, how: str, seconds: float) -> None:
+    with with_line(tmp_path, of="workers") as (running, line):
+        group = running.submit()
+        group.wait_in_background()
+        group.wait_for("finished", 20)
+
+        cut(line, how, seconds)
+        healed = time.time()
+
+        row = running.finish("8", f"worker-Redis {how} {seconds:g} s", group, healed)
+        if seconds < 3.3:
+            assert row.executions == group.n, "leases outlast a short cut, so nothing runs again"
+
+
+def test_replies_that_never_come_change_nothing_for_workers(tmp_path: Path) -> None:
+    with with_line(tmp_path, of="workers") as (running, line):
+        group = running.submit()
+        group.wait_in_background()
+        group.wait_for("finished", 5)
+
+        line.lose_replies(12, b"EVALSHA")
+
+        row = running.finish("28", "12 replies to workers lost", group, time.time())
+        assert line.lost_replies == 12
+        assert row.executions == group.n
+
+
+@pytest.mark.parametrize("command", [b"EVALSHA", b"LPUSH"])
+def test_replies_that_never_come_change_nothing_for_a_submitter(tmp_path: Path, command: bytes) -> None:
+    with with_line(tmp_path, of="submitter") as (running, line):
+        line.lose_replies(2, command)
+        group = running.submit(40)
+        row = running.finish("28", f"2 replies to {command.decode()} of the submitter lost", group, time.time())
+        assert line.lost_replies == 2
+        assert row.executions == group.n
+
+
+def test_a_lost_reply_never_counts_twice_in_a_channel() -> None:
+    with private_redis() as server, proxy_to("127.0.0.1", server.port) as line:
+        away = RedisChannel("values", host="127.0.0.1", port=line.port)
+        near = RedisChannel("values", host="127.0.0.1", port=server.port)
+        away.set("sum", 0)
+        applied = 0
+        for change in (lambda: away.atomic_add("sum", 1), lambda: away.append("seen", 1)):
+            line.lose_replies(1, b"values")
+            try:
+                change()
+            except (redis.ConnectionError, ConnectionError):
+                applied += 0
+        assert line.lost_replies == 2
+        assert near.get("sum") == 1
+        assert near.get("seen") == [1]
