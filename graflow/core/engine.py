@@ -83,6 +83,7 @@ class WorkflowEngine:
         scope = current_scope()
         eager = scope is not None and scope.registers_on_creation
         result, error = None, None
+        context.stop_reason = None
         if is_root:
             tell(tracer.on_workflow_start, name, context)
         try:
