@@ -95,6 +95,9 @@ class Channel(ABC):
         """
         return nullcontext()
 
+    def run_ended(self) -> None:  # noqa: B027 - nothing to do where nothing outlives the process
+        """The run that this channel was made for is over: what outlives the process may age from now on."""
+
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store several values, each as by `set`."""
         for key, value in values.items():

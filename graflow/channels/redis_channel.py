@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -17,6 +18,7 @@ from graflow.channels.redis_lock import RedisLock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.exceptions import PayloadError
+from graflow.utils.redis_clients import load_redis
 from graflow.utils.redis_utils import (
     CONNECTION_KEYS,
     connection_of,
@@ -24,6 +26,8 @@ from graflow.utils.redis_utils import (
     normalize_redis_config,
     shared_client,
 )
+
+_log = logging.getLogger(__name__)
 
 _get = Script("get")
 _push = Script("push")
@@ -33,6 +37,7 @@ _swap = Script("swap")
 _limit = Script("limit")
 
 _BATCH = 500
+_RESULT_TTL = 86400.0
 _GLOB = re.compile(r"[*?\[\]\\^]")
 _Command = tuple[str | int, ...]
 
@@ -56,7 +61,8 @@ class RedisChannel(Channel):
         host: Of the server, unless a client, `url` or `unix_socket_path` names it.
         port: Of the server, likewise.
         db: Number of the database, unless a client or `url` names it.
-        connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …); others are ignored.
+        connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …), and `result_ttl`, how
+            many seconds the keys live on when the run ends (86,400 by default); others are ignored.
     """
 
     lock_lease: ClassVar[float] = 30.0
@@ -77,6 +83,7 @@ class RedisChannel(Channel):
         super().__init__(name)
         given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
         self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
+        self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
         connection_of(self._config)  # refuses settings that name no server before anything is done with them
         self._attach(_usable(redis_client))
 
@@ -161,6 +168,12 @@ class RedisChannel(Channel):
         """
         limit = _milliseconds(ttl_seconds)
         return sum(_limit.run(self.redis_client, batch, limit) for batch in self._scan())
+
+    def run_ended(self) -> None:
+        try:
+            self.expire(self._config["result_ttl"])
+        except load_redis().RedisError as error:
+            _log.warning("Keys of channel %s could not be given a time to live: %s", self.name, error)
 
     def ping(self) -> bool:
         """Whether the server answers; a connection that fails raises redis-py's own error."""

@@ -97,6 +97,7 @@ class WorkflowEngine:
         finally:
             context.engine = previous
             if is_root:
+                context.channel.run_ended()
                 tell(tracer.on_workflow_end, name, context, result=result, error=error)
                 tell(tracer.flush)
         return result

@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ import pytest
 import redis
 import redis.asyncio
 
+from graflow import task, workflow
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel, apply_writes
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
-from graflow.exceptions import PayloadError
+from graflow.core.context import ExecutionContext
+from graflow.exceptions import GraflowRuntimeError, PayloadError
 from tests.channel_contract import *  # noqa: F403 - the suite that every storage passes
 from tests.channel_contract import in_threads, lock_elsewhere
 from tests.support import PrivateRedis, private_redis, wait_until
@@ -302,7 +305,7 @@ def test_importing_the_module_needs_no_redis_package() -> None:
 # -- times to live -----------------------------------------------------------------------------------------------------
 
 
-def test_when_a_run_ends_every_key_gets_a_time_to_live(plain: RedisChannel, redis_client: redis.Redis) -> None:
+def test_every_key_of_a_channel_gets_a_time_to_live(plain: RedisChannel, redis_client: redis.Redis) -> None:
     plain.set_many({f"key-{index}": index for index in range(1200)})
     plain.append("list", 1)
     plain.atomic_add("n")
@@ -315,6 +318,33 @@ def test_when_a_run_ends_every_key_gets_a_time_to_live(plain: RedisChannel, redi
     assert redis_client.pttl("graflow:channel:plain:short") <= 10_000
     assert 90_000 < redis_client.pttl("graflow:channel:plain:longer") <= 100_000
     assert RedisChannel("empty", **plain._config).expire(100) == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_when_a_run_ends_its_channel_gets_a_time_to_live(
+    redis_server: PrivateRedis, redis_client: redis.Redis, *, fails: bool
+) -> None:
+    with workflow("run") as flow:
+
+        @task
+        def only() -> int:
+            return 1 // (not fails)
+
+        config = {**redis_server.connection, "result_ttl": 100}
+        context = ExecutionContext.create(flow.graph, "only", channel_backend="redis", config=config)
+        with pytest.raises(GraflowRuntimeError) if fails else nullcontext():
+            context.execute()
+    key = f"graflow:channel:{context.session_id}:only.__result__"
+    assert 90_000 < redis_client.pttl(key) <= 100_000
+    assert context.channel.exists("only.__result__")
+
+
+def test_a_server_that_is_gone_when_a_run_ends_does_not_spoil_its_result(caplog: pytest.LogCaptureFixture) -> None:
+    with private_redis() as server:
+        channel = RedisChannel("x", **server.connection, socket_connect_timeout=1)
+        channel.set("key", 1)
+    channel.run_ended()
+    assert "could not be given a time to live" in caplog.text
 
 
 def test_times_to_live_are_kept_in_milliseconds(plain: RedisChannel, redis_client: redis.Redis) -> None:
