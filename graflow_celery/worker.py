@@ -76,6 +76,9 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
         of: GraflowCelery = parent.app
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.insert(0, here)  # where Celery, too, looks for what `-A` names
         named = [*(of.conf.imports or ()), *(of.conf.include or ())]
         imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
         fill_registry(
@@ -214,7 +217,7 @@ class TaskWorker:
         source = queue if isinstance(queue, RedisTaskQueue) else backend_config
         if isinstance(source, RedisTaskQueue):
             settings = source.settings
-        elif source is None or isinstance(source, Mapping):
+        elif source is None or isinstance(source, Mapping | Settings):
             settings = Settings.load(source)
         else:
             raise ConfigError(f"TaskWorker takes settings or a RedisTaskQueue, not a {type(source).__name__}")
