@@ -180,7 +180,7 @@ def test_modules_can_be_given_per_resolver(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "resolvers"}
     with TaskWorker(config, imports={"etl": [members.__name__]}) as worker:
         info = {found.worker_id: found.info for found in deployment_of(config).workers()}[worker.name]
-    assert info["modules"] == [members.__name__]
+    assert members.__name__ in info["modules"]
     assert info["slots"] == 1
 
 
