@@ -38,18 +38,18 @@ class _Owners:
         self._group_id = group_id
         self._members = {task_id: index for index, task_id in enumerate(member_ids)}
         self._owner: dict[str, int] = {}
-        for successor in graph.successors(group_id):
-            if successor not in self._members:
-                self._spread(successor, self._SHARED)
         for task_id, index in self._members.items():
             for following in self._following(task_id):
-                self._spread(following, index)
+                for start in following:
+                    self._spread(start, index)
+        follow_the_group = set(graph.successors(group_id))
         for task_id in list(self._owner):
-            if self._is_reached_from_elsewhere(task_id):
+            if task_id in follow_the_group or self._is_reached_from_elsewhere(task_id):
                 self._spread(task_id, self._SHARED)
 
-    def _following(self, task_id: str) -> list[str]:
-        return [*self._graph.successors(task_id), *self._graph.get_parallel_group_members(task_id)]
+    def _following(self, task_id: str) -> tuple[list[str], list[str]]:
+        """Successors of a node, and its members when it is a group."""
+        return self._graph.successors(task_id), self._graph.get_parallel_group_members(task_id)
 
     def _spread(self, start: str, mark: int) -> None:
         stack = [(start, mark)]
@@ -60,11 +60,12 @@ class _Owners:
             owner = self._owner.get(task_id)
             if owner in (mark, self._SHARED):
                 continue
-            self._owner[task_id] = mark if owner is None else self._SHARED
-            passed_on = self._owner[task_id]
-            stack.extend((following, passed_on) for following in self._following(task_id))
+            following = self._following(task_id)
+            # A group runs where all of its members run.
+            is_shared = owner is not None or any(self._owner.get(member) == self._SHARED for member in following[1])
+            passed_on = self._owner[task_id] = self._SHARED if is_shared else mark
+            stack.extend((after, passed_on) for after in (*following[0], *following[1]))
             if passed_on == self._SHARED:
-                # A group runs where all of its members run.
                 stack.extend((group, passed_on) for group in self._graph.groups_of(task_id) if group in self._owner)
 
     def _is_reached_from_elsewhere(self, task_id: str) -> bool:
@@ -75,8 +76,7 @@ class _Owners:
 
     def by_member(self) -> dict[int, set[str]]:
         nodes: dict[int, set[str]] = {index: {task_id} for task_id, index in self._members.items()}
-        for task_id in list(self._graph._graph._node):  # members of another group may add nodes
-            owner = self._owner.get(task_id, self._SHARED)
+        for task_id, owner in self._owner.items():
             if owner != self._SHARED:
                 nodes[owner].add(task_id)
         return nodes

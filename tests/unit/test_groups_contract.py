@@ -492,3 +492,17 @@ def test_members_change_and_walk_the_graph_at_the_same_time():
         _, context = wf.execute(ret_context=True)
     assert context.steps == 8 * (1 + 5 * 5) + 2
     assert len(set(context.completed_tasks)) == context.steps
+
+
+@each_backend
+@pytest.mark.parametrize("group_first", [True, False])
+def test_a_group_that_two_branches_lead_into_runs_once_after_both(backend, group_first):
+    with workflow("w") as wf:
+        a, b, c, d, e = (Task(name) for name in "abcde")
+        inner = ParallelGroup([c, d], name="inner")
+        edges = [(a, inner), (a, e), (b, c)]
+        for left, right in edges if group_first else reversed(edges):
+            left >> right
+        ParallelGroup([a, b], name="outer").with_execution(backend)
+        _, context = wf.execute("outer", ret_context=True)
+    assert context.completed_tasks == ["a", "e", "b", "outer", "c", "d", "inner"]
