@@ -7,7 +7,6 @@ goes out with its envelope in the message. No execution context is needed on eit
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from queue import Empty
@@ -20,16 +19,15 @@ from kombu.simple import SimpleQueue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from graflow.codec import SerializedTask
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
-from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
+from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.utils.redis_utils import normalize_redis_config, shared_client
 from graflow_celery.celery_app import ENTRY_TASK, GraflowCelery, app_for
-from graflow_celery.envelope import VERSION
+from graflow_celery.entries import body_of, spec_of
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
-from graflow_celery.signatures import batches, finish_signature, run_signature, travels_alone
+from graflow_celery.signatures import finish_signature, messages_of, run_signature
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 
@@ -104,15 +102,7 @@ class RedisTaskQueue(TaskQueue):
         """
         if not indices:
             return 0
-        alone = list(indices) if singly else [index for index in indices if travels_alone(spec, index)]
-        if len(alone) == len(indices):
-            parts = [[index] for index in alone]
-        else:
-            apart = set(alone)
-            together = [index for index in indices if index not in apart]
-            size = spec.options.get("batch_size", "auto")
-            parts = [*batches(together, slots=slots, size=size, weights=weights), *([index] for index in alone)]
-            parts.sort(key=lambda part: part[0])
+        parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
         app = app_for(self.settings, results=True) if then else self.app
         signatures = [run_signature(app, spec, part) for part in parts]
         with self._broker_errors(), app.producer_or_acquire() as producer:
@@ -159,29 +149,7 @@ class RedisTaskQueue(TaskQueue):
 
     def body_of(self, spec: TaskSpec, *, run_id: str | None = None, index: int = 0) -> dict[str, Any]:
         """The message body of a task on its own, as plain JSON data."""
-        resolver_id = spec.resolver_id or self.default_resolver_id
-        run = run_id or uuid.uuid4().hex
-        envelope = spec.serialized_task
-        if envelope is None:
-            resolver = self._resolver(resolver_id)
-            bound_to = (run, str(index))
-            if spec.strategy == "reference":
-                envelope = resolver.serialize_best(spec.executable, bound_to=bound_to)
-            else:
-                envelope = resolver.serialize(spec.executable, spec.strategy, bound_to=bound_to)
-        return {
-            "version": VERSION,
-            "run_id": run,
-            "index": index,
-            "task_id": spec.task_id,
-            "status": spec.status.value,
-            "created_at": spec.created_at,
-            "strategy": envelope.strategy,
-            "resolver_id": envelope.resolver_id,
-            "serialized_task": {"strategy": envelope.strategy, "payload": dict(envelope.payload)},
-            "group_id": spec.group_id,
-            "trace_id": spec.trace_id,
-        }
+        return body_of(spec, self._resolver(spec.resolver_id or self.default_resolver_id), run_id=run_id, index=index)
 
     def spec_of(self, body: Mapping[str, Any]) -> TaskSpec:
         """The entry that a message body stands for, its task resolved.
@@ -190,24 +158,7 @@ class RedisTaskQueue(TaskQueue):
             TaskResolutionError: For an unknown version, a malformed body, an unknown reference, a signature that does
                 not hold.
         """
-        if body.get("version") != VERSION:
-            raise TaskResolutionError(
-                f"Message version {body.get('version')!r} is unknown; this process reads version {VERSION}"
-            )
-        inner, run_id, index = body.get("serialized_task"), body.get("run_id"), body.get("index")
-        if not isinstance(inner, Mapping) or not isinstance(run_id, str) or not isinstance(index, int):
-            raise TaskResolutionError("A message must hold 'run_id', 'index' and 'serialized_task'")
-        envelope = SerializedTask.from_dict({"version": 1, "resolver_id": body.get("resolver_id", "default"), **inner})
-        task = self._resolver(envelope.resolver_id).resolve(envelope, bound_to=(run_id, str(index)))
-        return TaskSpec(
-            task,
-            status=TaskStatus.RUNNING,
-            created_at=float(body.get("created_at") or 0.0),
-            group_id=body.get("group_id"),
-            trace_id=body.get("trace_id"),
-            resolver_id=envelope.resolver_id,
-            strategy=envelope.strategy,
-        )
+        return spec_of(body, self._resolver)
 
     def _resolver(self, resolver_id: str) -> Any:
         resolver = self.registry.get(resolver_id)

@@ -87,6 +87,26 @@ def travels_alone(spec: GroupSpec, index: int) -> bool:
     return bool(OWN_MESSAGE & member_options(spec, index).keys())
 
 
+def messages_of(
+    spec: GroupSpec,
+    indices: Sequence[int],
+    *,
+    slots: int,
+    weights: Sequence[int] | None = None,
+    singly: bool = False,
+) -> list[list[int]]:
+    """The members of each message, in member order; those with Celery options of their own travel alone."""
+    alone = list(indices) if singly else [index for index in indices if travels_alone(spec, index)]
+    parts = [[index] for index in alone]
+    if len(alone) < len(indices):
+        apart = set(alone)
+        together = [index for index in indices if index not in apart]
+        size = spec.options.get("batch_size", "auto")
+        parts += batches(together, slots=slots, size=size, weights=weights)
+        parts.sort(key=lambda part: part[0])
+    return parts
+
+
 def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signature:
     """The message that asks a worker to claim and run these members: a hint, which the record has to confirm."""
     hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
