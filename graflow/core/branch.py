@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite, apply_writes
@@ -320,7 +321,8 @@ def merge_outcome(context: Any, outcome: BranchOutcome) -> None:
     for task_id, value in outcome.results:
         context.set_result(task_id, value)
     if outcome.success and outcome.writes:
-        apply_writes(context.channel, outcome.writes)
+        age = time.time() - outcome.timestamp if outcome.timestamp else 0.0
+        apply_writes(context.channel, _aged(outcome.writes, max(age, 0.0)))
     for task_id in outcome.completed:
         context.mark_task_completed(task_id)
     context.steps += outcome.steps
@@ -332,6 +334,17 @@ def merge_outcome(context: Any, outcome: BranchOutcome) -> None:
             context.graph.add_node(Task(task_id, register_to_context=False))
             context.graph.mark_dynamic(task_id)
         context.dynamic_nodes.append((task_id, parents))
+
+
+def _aged(writes: list[ChannelWrite], age: float) -> Iterator[ChannelWrite]:
+    """The writes with the time to live that they have left `age` seconds after the branch ended."""
+    for write in writes:
+        if write.ttl is None:
+            yield write
+        elif write.ttl > age:
+            yield replace(write, ttl=write.ttl - age)
+        else:
+            yield ChannelWrite(write.key, None, deleted=True)
 
 
 def _as_result(outcome: BranchOutcome) -> TaskResult:

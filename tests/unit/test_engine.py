@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
+import time
 
 import pytest
 
 from graflow import exceptions, workflow
+from graflow.channels.branch import ChannelWrite
+from graflow.core.branch import BranchOutcome
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
+from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
 from tests.support import wait_until
 
@@ -414,6 +418,16 @@ def test_members_that_are_unknown_to_the_graph_run_all_the_same():
 
     run.close(Accept())
     assert [context.get_result(name) for name in ("m1", "m2")] == [1, 2]
+
+
+def test_a_time_to_live_goes_on_while_the_group_waits_for_other_members():
+    context = in_a_row(node("a"))
+    run = context.open_group("g", [node("m")])
+    writes = [ChannelWrite("over", 1, ttl=5.0), ChannelWrite("alive", 1, ttl=50.0), ChannelWrite("plain", 1)]
+    run.record(0, BranchOutcome("m", success=True, timestamp=time.time() - 10, writes=writes))
+    context.channel.set("over", "before")
+    run.close(BestEffortGroupPolicy())
+    assert sorted(context.channel.keys()) == ["alive", "plain"]
 
 
 def test_a_chain_of_chains_runs_in_order():
