@@ -222,3 +222,9 @@ def test_batches_hold_every_member_once_and_in_order(n: int, slots: int, size: i
 def test_heavy_members_travel_with_fewer_others() -> None:
     weights = [module.INLINE_LIMIT // 2] * 6
     assert batches(range(6), slots=1, size=6, weights=weights) == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("ranges", [None, "0-3", [3], [[0]], [["0", "1"]], [[2, 1]], [[-1, 0]], [[0, 10**12]]])
+def test_ranges_that_are_none_or_too_wide_are_refused(ranges: Any) -> None:
+    with pytest.raises(PayloadError):
+        indices_of(ranges)
