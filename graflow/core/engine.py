@@ -14,7 +14,7 @@ from graflow.core.graph import GraphScope, TaskGraph, current_scope, is_group, r
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.iteration import IterationTask
-from graflow.core.run_state import Delayed
+from graflow.core.run_state import Delayed, UnknownNodeError
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,
@@ -29,10 +29,6 @@ from graflow.queue.memory import start_task
 from graflow.trace.notify import tell
 
 _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError)
-
-
-class UnknownNodeError(GraflowRuntimeError, ValueError):
-    """The engine was told to run a task that is nowhere in the graph."""
 
 
 class UnknownHandlerError(ValueError):
@@ -153,8 +149,8 @@ class WorkflowEngine:
                 return result
             acquire()
             result = value
-            _after_success(context, task, frame)
             context.running_spec = None
+            _after_success(context, task, frame)
             if context.checkpoint_requested:
                 with _letting_go(context):
                     context.write_requested_checkpoint()
