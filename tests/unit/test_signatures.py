@@ -1,0 +1,128 @@
+"""Signatures of queues, channels, serialization, tracing, drawing and errors, as callers write them."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from graflow import exceptions
+from graflow.channels.base import Channel
+from graflow.channels.factory import ChannelFactory
+from graflow.channels.memory_channel import MemoryChannel
+from graflow.channels.redis_channel import RedisChannel
+from graflow.channels.typed import ChannelTypeRegistry, TypedChannel, _validate_typed_dict
+from graflow.core import serialization
+from graflow.core.task_registry import SerializedTask, TaskResolver, TaskResolverRegistry
+from graflow.debug import find_locks
+from graflow.queue.base import TaskQueue, TaskSpec
+from graflow.queue.factory import TaskQueueFactory
+from graflow.queue.memory import InMemoryTaskQueue
+from graflow.trace.base import Tracer
+from graflow.trace.composite import CompositeTracer
+from graflow.trace.logging import LoggingTracer
+from graflow.trace.noop import NoopTracer
+from graflow.trace.progress import ProgressTracer
+from graflow.utils import graph, redis_utils
+
+SPEC = (
+    "created_at=None, retry_count=0, max_retries=3, last_error=None, group_id=None, trace_id=None, "
+    "parent_span_id=None, serialized_task=None, resolver_id='default', strategy='reference'"
+)
+CHANNEL = {
+    "set": "self, key, value, ttl=None",
+    "get": "self, key, default=None",
+    "delete": "self, key",
+    "exists": "self, key",
+    "keys": "self",
+    "clear": "self",
+    "append": "self, key, value, ttl=None",
+    "prepend": "self, key, value, ttl=None",
+    "atomic_add": "self, key, amount=1",
+    "lock": "self, key, timeout=10.0",
+}
+HOOKS = {
+    "on_workflow_start": "self, name, context",
+    "on_workflow_end": "self, name, context, result=None, error=None",
+    "on_task_queued": "self, task, context",
+    "on_task_start": "self, task, context",
+    "on_task_end": "self, task, context, result=None, error=None",
+    "on_parallel_group_start": "self, group_id, member_ids, context",
+    "on_parallel_group_end": "self, group_id, member_ids, context, results=None",
+    "on_dynamic_task_added": "self, task_id, parent_task_id=None, is_iteration=False, metadata=None",
+    "clone": "self, trace_id",
+    "flush": "self",
+    "shutdown": "self",
+    "get_runtime_graph": "self",
+    "get_execution_order": "self",
+}
+ERRORS = {
+    "GraflowError": "message, cause=None",
+    "GraflowRuntimeError": "message, cause=None",
+    "CycleLimitExceededError": "task_id, cycle_count, max_cycles",
+    "RetryLimitExceededError": "task_id, retry_count, max_retries, last_error=None",
+    "MaxStepsExceededError": "max_steps, pending",
+    "TaskError": "task_id, message, cause=None",
+    "ParallelGroupError": "message, group_id, failed_tasks, successful_tasks, errors=None",
+    "GraflowWorkflowCanceledError": "message, task_id=None",
+    "GraphCompilationError": "message, cause=None",
+    "DuplicateTaskError": "task_id",
+    "ConfigError": "message, cause=None",
+    "TaskResolutionError": "message, cause=None",
+}
+SINGLE = [
+    (TaskSpec, f"executable=None, execution_context=None, status=<TaskStatus.READY: 'ready'>, {SPEC}"),
+    (TaskSpec.increment_retry, "self, message=None"),
+    (TaskSpec.serialized, "self, registry=None"),
+    (TaskQueue.enqueue, "self, spec"),
+    (TaskQueue.configure, "self, enable_retry=False, enable_metrics=False"),
+    (TaskQueue.handle_task_failure, "self, spec, message"),
+    (InMemoryTaskQueue, "execution_context, start_node=None"),
+    (TaskQueueFactory.create, "backend, **config"),
+    (TaskQueueFactory.in_memory, "graph=None"),
+    (MemoryChannel, "name, **_ignored"),
+    (RedisChannel, "name, redis_client=None, host='localhost', port=6379, db=0, **connection"),
+    (ChannelFactory.create_channel, "backend, name, **config"),
+    (TypedChannel.send, "self, key, msg, ttl=None"),
+    (TypedChannel.receive, "self, key, default=None"),
+    (ChannelTypeRegistry.create_channel, "channel, name"),
+    (_validate_typed_dict, "data, cls"),
+    (serialization.dumps, "obj"),
+    (serialization.dump, "obj, file"),
+    (serialization.load, "file"),
+    (SerializedTask, "strategy, payload, resolver_id='default', version=1"),
+    (TaskResolver.serialize, "self, task, strategy='reference', *, bound_to=()"),
+    (TaskResolverRegistry.register, "self, resolver_id, resolver"),
+    (redis_utils.extract_redis_config, "redis_client"),
+    (redis_utils.normalize_redis_config, "config"),
+    (find_locks.find_thread_locks, "root, max_depth=8"),
+    (find_locks.find_unpicklable_objects, "root, max_depth=8"),
+    (find_locks.debug_taskgraph_for_locks, "graph"),
+    (graph.build_graph, "executable, context=None"),
+    (NoopTracer, "enable_runtime_graph=True"),
+]
+
+
+def signature(callable_):
+    shown = inspect.signature(callable_)
+    plain = [parameter.replace(annotation=parameter.empty) for parameter in shown.parameters.values()]
+    return str(inspect.Signature(plain))[1:-1]
+
+
+@pytest.mark.parametrize(("callable_", "parameters"), SINGLE, ids=str)
+def test_a_function_takes_what_callers_give_it(callable_, parameters):
+    assert signature(callable_) == parameters
+
+
+@pytest.mark.parametrize("kind", [Channel, MemoryChannel, RedisChannel])
+def test_every_channel_takes_the_same(kind):
+    assert {name: signature(getattr(kind, name)) for name in CHANNEL} == CHANNEL
+
+
+@pytest.mark.parametrize("kind", [Tracer, NoopTracer, CompositeTracer, LoggingTracer, ProgressTracer])
+def test_every_listener_takes_the_same(kind):
+    assert {name: signature(getattr(kind, name)) for name in HOOKS} == HOOKS
+
+
+def test_errors_take_what_their_text_is_made_of():
+    assert {name: signature(getattr(exceptions, name)) for name in ERRORS} == ERRORS
