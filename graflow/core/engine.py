@@ -18,7 +18,6 @@ from graflow.core.run_state import Delayed, UnknownNodeError
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,
-    GraflowRuntimeError,
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
     RetryLimitExceededError,

@@ -28,6 +28,10 @@ from graflow.trace.base import Tracer
 _log = logging.getLogger(__name__)
 
 
+class UnknownNodeError(GraflowRuntimeError, ValueError):
+    """A run was told to go on at a task that is nowhere in the graph."""
+
+
 @dataclass
 class Delayed:
     """A failed task that waits to be tried again.
@@ -217,11 +221,15 @@ class RunState:
         self._awaits_start = False
 
     def queue_node(self, task_id: str) -> None:
-        """Queue a node of the graph."""
+        """Queue a node of the graph.
+
+        Raises:
+            UnknownNodeError: When there are edges to it, but no task.
+        """
         try:
             task = self.graph.get_node(task_id)
         except KeyError:
-            raise GraflowRuntimeError(
+            raise UnknownNodeError(
                 f"'{task_id}' has edges but no task in the graph; add it with graph.add_node()"
             ) from None
         self.add_to_queue(task)

@@ -78,6 +78,13 @@ def test_a_queued_task_that_is_nowhere_in_the_graph_is_refused():
     assert context.completed_tasks == ["a"]
 
 
+def test_an_edge_to_nowhere_is_an_error_that_names_it():
+    context = context_of(node("a"), edges=[("a", "nowhere")])
+    with pytest.raises(exceptions.GraflowRuntimeError, match="nowhere"):
+        context.execute()
+    assert context.completed_tasks == ["a"]
+
+
 def test_an_unknown_handler_is_refused_without_a_retry():
     context = in_a_row(node("a", handler_type="nope", max_retries=3))
     with pytest.raises(ValueError, match="Unknown handler type: nope; known are direct"):
