@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _swap = Script("swap")
 _limit = Script("limit")
 
 _BATCH = 500
+_REMEMBERED = 10_000  # milliseconds; a client gives up sending an operation again long before
 _RESULT_TTL = 86400.0
 _GLOB = re.compile(r"[*?\[\]\\^]")
 _Command = tuple[str | int, ...]
@@ -127,8 +129,9 @@ class RedisChannel(Channel):
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
         amount = require_number(amount, "the amount")
         at, amount_text, described = self._at(key), encode(amount), self._described(key)
+        operation = self._operation()
         while True:
-            reply = _add.run(self.redis_client, (at,), amount_text)
+            reply = _add.run(self.redis_client, (at, operation), amount_text, _REMEMBERED)
             if reply == 0:
                 raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
@@ -205,6 +208,10 @@ class RedisChannel(Channel):
             raise TypeError(f"A key of channel {self.name!r} must be str, not {type(key).__name__}")
         return self._prefix + key
 
+    def _operation(self) -> str:
+        """A key that stands for one operation, which the client may send again when its reply got lost."""
+        return f"graflow:operation:{self.name}:{secrets.token_hex(8)}"
+
     def _described(self, key: str) -> str:
         return f"key {key!r} of channel {self.name!r}"
 
@@ -226,8 +233,9 @@ class RedisChannel(Channel):
     def _add_element(self, command: str, key: str, value: Any, ttl: float | None) -> int:
         at, element = self._at(key), encode(value, where=self._described(key))
         limit = "" if ttl is None else _milliseconds(ttl)
+        operation = self._operation()
         while True:
-            reply = _push.run(self.redis_client, (at,), command, element, limit)
+            reply = _push.run(self.redis_client, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
             present = 0 if isinstance(reply, int) else self._decoded(key, reply)

@@ -199,8 +199,13 @@ def create_redis_client(config: Mapping[str, Any] | None = None) -> redis.Redis:
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
     module = load_redis()
     revealed = {key: _revealed(value) for key, value in parts.items()}
-    # The package's own default tries for several seconds, also when the password is wrong.
-    retry = module.retry.Retry(module.backoff.ExponentialBackoff(cap=0.4, base=0.05), retries=3)
+    # The package's own default tries for several seconds, also when the password is wrong. A server that is silent for
+    # the whole socket timeout is not asked again: whoever waits has a time of his own.
+    retry = module.retry.Retry(
+        module.backoff.ExponentialBackoff(cap=0.4, base=0.05),
+        retries=3,
+        supported_errors=(module.exceptions.ConnectionError,),
+    )
     return module.Redis(**revealed, retry=retry)  # type: ignore[no-any-return]
 
 
