@@ -683,3 +683,42 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path):
             process.wait(10)
             written = [int(line) for line in process.stdout.read().split()]
         assert resume(tmp_path / "run").steps in {(written or [done])[-1], (written or [done])[-1] + 1}
+
+
+def test_a_run_saved_from_another_thread_at_any_moment_goes_on_from_there(tmp_path):
+    names: list[str] = []
+
+    def writing(ctx):
+        ctx.get_channel().set(f"key of {ctx.task_id}", ctx.task_id)
+        return ctx.task_id
+
+    def step():
+        names.append(f"t{len(names)}")
+        return noting(names[-1], writing)
+
+    with workflow("watched") as wf:
+        branches = []
+        for _ in range(2):
+            inner = ParallelGroup([step() >> step() for _ in range(3)])
+            branches.append(step() >> inner.with_execution("threading", {"thread_count": 3}) >> step())
+        first = step()
+        first >> ParallelGroup(branches).with_execution("threading", {"thread_count": 2}) >> step()
+    context = ExecutionContext.create(wf.graph.copy(), first.task_id)
+    done, saved = threading.Event(), []
+
+    def watch():
+        while not (done.is_set() and saved):
+            saved.append(CheckpointManager.create_checkpoint(context, path=tmp_path / f"run{len(saved)}")[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    context.execute()
+    done.set()
+    watcher.join(30)
+    for path in saved:
+        resumed = resume(path)
+        resumed.execute()
+        assert {name: resumed.get_result(name) for name in names} == {name: name for name in names}
+        assert all(resumed.channel.get(f"key of {name}") == name for name in names)
+        assert sorted(resumed.completed_tasks) == sorted(context.completed_tasks)
+        assert resumed.steps == context.steps
