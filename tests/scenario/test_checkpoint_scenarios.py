@@ -703,22 +703,28 @@ def test_a_run_saved_from_another_thread_at_any_moment_goes_on_from_there(tmp_pa
             branches.append(step() >> inner.with_execution("threading", {"thread_count": 3}) >> step())
         first = step()
         first >> ParallelGroup(branches).with_execution("threading", {"thread_count": 2}) >> step()
-    context = ExecutionContext.create(wf.graph.copy(), first.task_id)
+    for round_number in range(10):
+        context = ExecutionContext.create(wf.graph.copy(), first.task_id)
+        for path in saved_while_running(context, tmp_path / str(round_number)):
+            resumed = resume(path)
+            resumed.execute()
+            assert {name: resumed.get_result(name) for name in names} == {name: name for name in names}
+            assert all(resumed.channel.get(f"key of {name}") == name for name in names)
+            assert sorted(resumed.completed_tasks) == sorted(context.completed_tasks)
+            assert resumed.steps == context.steps
+
+
+def saved_while_running(context, folder):
+    """Run to the end while another thread saves all the time; the paths that it wrote."""
     done, saved = threading.Event(), []
 
     def watch():
         while not (done.is_set() and saved):
-            saved.append(CheckpointManager.create_checkpoint(context, path=tmp_path / f"run{len(saved)}")[0])
+            saved.append(CheckpointManager.create_checkpoint(context, path=folder / f"run{len(saved)}")[0])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     context.execute()
     done.set()
     watcher.join(30)
-    for path in saved:
-        resumed = resume(path)
-        resumed.execute()
-        assert {name: resumed.get_result(name) for name in names} == {name: name for name in names}
-        assert all(resumed.channel.get(f"key of {name}") == name for name in names)
-        assert sorted(resumed.completed_tasks) == sorted(context.completed_tasks)
-        assert resumed.steps == context.steps
+    return saved
