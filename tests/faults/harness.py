@@ -43,15 +43,23 @@ class Row:
 
     case: str
     fault: str
-    submitted: int
-    recorded: int
-    lost: int
-    twice: int
-    executions: int
-    refused: int
-    continuations: int | None
-    seconds: float
+    submitted: int | None = None
+    recorded: int | None = None
+    lost: int | None = None
+    twice: int | None = None
+    executions: int | None = None
+    refused: int | None = None
+    continuations: int | None = None
+    seconds: float | None = None
     note: str = ""
+
+    @property
+    def counts(self) -> tuple[int | None, ...]:
+        """In the order of the table."""
+        return (
+            *(self.submitted, self.recorded, self.lost, self.twice),
+            *(self.executions, self.refused, self.continuations),
+        )
 
     def check(self) -> None:
         """The pass line of every case: nothing lost, nothing counted twice, one continuation."""
@@ -62,6 +70,11 @@ class Row:
 
 
 ROWS: list[Row] = []
+
+
+def observed(case: str, fault: str, note: str) -> None:
+    """A row of a case that has no group to count."""
+    ROWS.append(Row(case, fault, note=note))
 
 
 def pass_time(seconds: float) -> None:
@@ -400,9 +413,9 @@ def table(rows: Sequence[Row]) -> str:
 
     body = [
         (
-            *(row.case, row.fault, str(row.submitted), str(row.recorded), str(row.lost), str(row.twice)),
-            *(str(row.executions), str(row.refused), "-" if row.continuations is None else str(row.continuations)),
-            *(f"{row.seconds:.1f}", row.note),
+            *(row.case, row.fault),
+            *("-" if count is None else str(count) for count in row.counts),
+            *("-" if row.seconds is None else f"{row.seconds:.1f}", row.note),
         )
         for row in sorted(rows, key=order)
     ]

@@ -47,7 +47,12 @@ class PrivateRabbit:
         }
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [PROGRAM], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                [PROGRAM],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         wait_until(lambda: b"completed with" in log.read_bytes(), 60, "RabbitMQ starts", interval=0.1)
 

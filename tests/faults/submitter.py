@@ -40,10 +40,11 @@ def main(mode: str, folder: str, run_id: str, n: str, seconds: str) -> int:
     try:
         handle = graflow_celery.submit(group, run_id=run_id, then=continuation)
     except GroupConflictError:
-        print("conflict", flush=True)
+        sys.stdout.write("conflict\n")
         return 3
-    print("submitted", flush=True)
-    print(sum(handle.results(timeout=60)), flush=True)
+    sys.stdout.write("submitted\n")
+    sys.stdout.flush()
+    sys.stdout.write(f"{sum(handle.results(timeout=60))}\n")
     return 0
 
 

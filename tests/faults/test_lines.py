@@ -19,15 +19,18 @@ from tests.support import private_redis
 @contextmanager
 def with_line(folder: Path, *, of: str, workers: int = 2) -> Iterator[tuple[Cluster, Proxy]]:
     """A cluster one side of which ("submitter" or "workers") reaches the server through a proxy."""
-    with private_redis() as server, proxy_to("127.0.0.1", server.port) as line:
-        with cluster(folder, workers=0, server=server) as running:
-            url = f"redis://127.0.0.1:{line.port}/0"
-            if of == "submitter":
-                running.submit_url = url
-            else:
-                running.worker_url = url
-            running.start(workers)
-            yield running, line
+    with (
+        private_redis() as server,
+        proxy_to("127.0.0.1", server.port) as line,
+        cluster(folder, workers=0, server=server) as running,
+    ):
+        url = f"redis://127.0.0.1:{line.port}/0"
+        if of == "submitter":
+            running.submit_url = url
+        else:
+            running.worker_url = url
+        running.start(workers)
+        yield running, line
 
 
 def cut(line: Proxy, how: str, seconds: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import graflow_celery
 from graflow.exceptions import PayloadError, TaskResolutionError
-from tests.faults.harness import Cluster, cluster
+from tests.faults.harness import Cluster, cluster, observed
 from tests.faults.members import big, unkeepable, work
 from tests.support import wait_until
 
@@ -128,7 +128,9 @@ def test_two_hundred_megabytes_are_refused_with_a_hint(tmp_path: Path) -> None:
         assert small.state == "SUCCEEDED"
         assert peak_mebibytes(running.workers[0].pid) < 150, "the main process holds none of it"
         peak = max(peak_mebibytes(child) for child in running.workers[0].children())
-        print(f"case 19: the child that made 200 MB held {peak} MiB at most")
+        observed(
+            "19", "200 MB as argument and as result", f"refused; child {peak} MiB at most, of which 200 are the value"
+        )
         assert peak < 600
 
 
@@ -146,6 +148,9 @@ def test_what_cannot_be_kept_is_a_members_failure_or_refused_before_anything_is_
         assert outcomes[2].error is not None
         assert outcomes[1].error.type.endswith("UnkeepableError")
         assert "object" in outcomes[2].error.message
+        observed(
+            "20", "lock as argument; odd error; odd result", "refused before sending; two failures with their types"
+        )
 
 
 def test_a_worker_without_the_module_records_a_failure_that_names_both(tmp_path: Path) -> None:

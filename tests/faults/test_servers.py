@@ -12,7 +12,7 @@ import redis
 import graflow_celery
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery import RecordFullError, RecordUnreachableError
-from tests.faults.harness import Cluster, cluster, pass_time
+from tests.faults.harness import Cluster, cluster, observed, pass_time
 from tests.faults.members import work
 from tests.faults.proxy import proxy_to
 from tests.support import free_port, private_redis, wait_until
@@ -86,6 +86,9 @@ def test_a_record_that_is_gone_is_told_at_once_and_its_members_are_refused(tmp_p
         wait_until(lambda: waiting.llen("graflow:broker:graflow") == 0, 20, "the other messages are looked at")
         pass_time(1.0)
         assert told < 2.0
+        observed(
+            "10", "record deleted in the middle", f"told after {told:.1f} s, started {group.count('started')} of 200"
+        )
         assert group.count("started") <= taken + 26, "what was claimed may end; nothing else starts"
 
 
@@ -112,10 +115,8 @@ def test_a_full_server_refuses_a_submission_whole_and_workers_keep_their_outcome
 
 
 def test_a_group_survives_a_failover_to_a_replica(tmp_path: Path) -> None:
-    port = free_port()
     with private_redis() as master, private_redis(options=("--replicaof", f"127.0.0.1 {master.port}")) as replica:
         wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", 20)
-        assert port
         assert master.host is not None
         with proxy_to(master.host, master.port) as line, cluster(tmp_path, workers=0, server=master) as running:
             running.worker_url = running.submit_url = f"redis://127.0.0.1:{line.port}/0"
@@ -143,6 +144,7 @@ def test_a_wrong_password_is_told_at_once_and_shown_nowhere(
         begun = time.monotonic()
         with pytest.raises(RecordUnreachableError, match="password") as caught:
             graflow_celery.submit(work.map([(0, str(tmp_path), 0.0)], name="load"), {"url": url})
+        observed("23", "wrong password", f"told after {time.monotonic() - begun:.2f} s")
         assert time.monotonic() - begun < 2.0
         with pytest.raises(RecordUnreachableError) as attaching:
             graflow_celery.attach("nothing", {"url": url})
