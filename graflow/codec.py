@@ -17,6 +17,7 @@ from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.typed_json import MAX_DEPTH, SCALARS, from_jsonable, is_plain, to_jsonable
 
 __all__ = [
+    "ENVELOPE_VERSION",
     "MAX_DEPTH",
     "MAX_TEXT",
     "RemoteError",
@@ -31,6 +32,7 @@ __all__ = [
     "to_jsonable",
 ]
 
+ENVELOPE_VERSION: Final = 1
 MAX_TEXT: Final = 128 * 1024 * 1024  # characters of one text
 _LEVELS_PER_VALUE: Final = 3  # a dictionary with other keys is an object, a list of pairs, and a pair
 
@@ -137,7 +139,7 @@ class SerializedTask:
     strategy: str
     payload: Mapping[str, Any] = field(repr=False)
     resolver_id: str = "default"
-    version: int = 1
+    version: int = ENVELOPE_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data, read by `from_dict`."""
@@ -158,8 +160,10 @@ class SerializedTask:
         if not isinstance(data, Mapping):
             raise TaskResolutionError("A task envelope must be a JSON object")
         version = data.get("version")
-        if type(version) is not int or version != 1:
-            raise TaskResolutionError(f"Unknown version {str(version)[:40]!r} of a task envelope; this is version 1")
+        if type(version) is not int or version != ENVELOPE_VERSION:
+            raise TaskResolutionError(
+                f"Unknown version {str(version)[:40]!r} of a task envelope; this is version {ENVELOPE_VERSION}"
+            )
         strategy, payload, resolver_id = data.get("strategy"), data.get("payload"), data.get("resolver_id", "default")
         if not isinstance(strategy, str) or not strategy or not isinstance(resolver_id, str):
             raise TaskResolutionError("A task envelope must hold 'strategy' and 'resolver_id' as text")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
-from graflow.codec import SerializedTask
+from graflow.codec import ENVELOPE_VERSION, SerializedTask
 from graflow.core.references import (
     REMEDIES,
     ReferenceTable,
@@ -31,7 +31,6 @@ from graflow.signing import SigningKeys
 
 __all__ = ["SerializedTask", "TaskResolutionError", "TaskResolver", "TaskResolverRegistry", "default_registry"]
 
-ENVELOPE_VERSION: Final = 1
 _PURPOSE: Final = "task"
 
 Payload = Mapping[str, Any]
@@ -169,7 +168,6 @@ class TaskResolver:
             strategy=strategy,
             payload=dict(self._payload(task, strategy, bound_to)),
             resolver_id=self.resolver_id or "default",
-            version=ENVELOPE_VERSION,
         )
 
     def serialize_best(self, task: Any, *, bound_to: Sequence[str] = ()) -> SerializedTask:
