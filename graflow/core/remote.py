@@ -48,38 +48,34 @@ def run_branch(
         outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those in `tasks`
             are the branch's own all the same. Ends of edges that are not in `tasks` count as outside, too.
         cycle_counts: Executions so far of the tasks in the branch.
-        max_steps: Tasks that may complete in the branch.
-        default_max_cycles: As in `ExecutionContext`.
-        default_max_retries: As in `ExecutionContext`.
+        max_steps: Tasks that may complete in the branch; this and the other limits as in `ExecutionContext`.
+        default_max_cycles: See there.
+        default_max_retries: See there.
         config: Settings for nested groups and channels.
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
     """
     nodes = {member.task_id: member, **tasks}
     graph, leaving = _branch_graph(nodes, edges)
-    leaving.update(task_id for task_id in outside if task_id not in nodes)
-    leaving.add(group_id)
-    context = ExecutionContext(
-        graph,
-        None,
-        max_steps,
-        default_max_cycles,
-        default_max_retries,
-        config=config,
-        session_id=f"{session_id}_{member.task_id}",
-        trace_id=trace_id,
-    )
+    session_id = f"{session_id}_{member.task_id}"
+    limits = max_steps, default_max_cycles, default_max_retries
+    context = ExecutionContext(graph, None, *limits, config=config, session_id=session_id, trace_id=trace_id)
     context.channel = BranchChannel(channel)
     context.cycle_controller.cycle_counts.update(cycle_counts or {})
-    context.enter_branch(OutsideScope(leaving), Joins(frozenset({group_id})))
-    context.member = info
-    if info is not None:
-        # Groups inside the member have keys of their own for each execution of the group that it belongs to.
-        context.visit_path = f"{info.run_id.rpartition(':')[2]}."
+    scope = OutsideScope({*leaving, group_id, *(task_id for task_id in outside if task_id not in nodes)})
+    context.enter_branch(scope, Joins(frozenset({group_id})))
+    _enter_member(context, info)
     context.engine = engine
     context.add_to_queue(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):
         return execute_branch(context, member)
+
+
+def _enter_member(context: ExecutionContext, info: MemberInfo | None) -> None:
+    context.member = info
+    if info is not None:
+        # Groups inside the member have keys of their own for each execution of the group that it belongs to.
+        context.visit_path = f"{info.run_id.rpartition(':')[2]}."
 
 
 def _branch_graph(nodes: Mapping[str, Executable], edges: Iterable[tuple[str, str]]) -> tuple[TaskGraph, set[str]]:
