@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from graflow import task
 
@@ -96,3 +97,10 @@ def total(values: list[int]) -> int:
 def noted_total(values: list[int], folder: str = "") -> int:
     note(folder, "continued", 0)
     return sum(value for value in values if value is not None)
+
+
+@task(inject_context=True)
+def saves(context: Any, folder: str) -> str:
+    """The run is saved when this has ended."""
+    context.checkpoint(path=str(Path(folder) / "saved"))
+    return "saved"

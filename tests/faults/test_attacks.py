@@ -14,8 +14,13 @@ from typing import Any
 
 import pytest
 
+from graflow import workflow
+from graflow.core.checkpoint import CheckpointManager
+from graflow.core.context import ExecutionContext
+from graflow.exceptions import SignatureError
 from graflow.signing import SigningKeys, generate_key
 from tests.faults.harness import Cluster, Group, cluster
+from tests.faults.members import work
 from tests.faults.test_messages import QUEUE
 from tests.faults.trap import Mine
 from tests.support import wait_until
@@ -232,3 +237,21 @@ def test_a_forged_outcome_makes_the_reader_import_and_call_nothing(
         else:
             assert {outcome.state for outcome in outcomes} == {"FAILED"}
         assert not mark.exists()
+
+
+@pytest.mark.parametrize("part", [".pkl", ".state.json", ".meta.json"])
+def test_an_edited_checkpoint_is_refused_before_it_is_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    mark = tmp_path / "sprung"
+    with workflow("saved") as flow:
+        first = work(task_id="first", item=(0, str(tmp_path), 0.0))
+    path, _ = CheckpointManager.create_checkpoint(
+        ExecutionContext.create(flow.graph, first.task_id), path=tmp_path / "run"
+    )
+    edited = Path(path.removesuffix(".pkl") + part)
+    edited.write_bytes(pickle.dumps(Mine(str(mark))) if part == ".pkl" else edited.read_bytes() + b" ")
+    with pytest.raises(SignatureError):
+        CheckpointManager.resume_from_checkpoint(path)
+    assert not mark.exists()

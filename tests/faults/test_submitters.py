@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import graflow_celery
-from tests.faults.harness import ROOT, Cluster, Group, cluster, queue_wait
+from tests.faults.harness import ROOT, Cluster, Group, cluster, observed, queue_wait
 from tests.support import wait_until
 
 
@@ -71,6 +71,36 @@ def test_two_submitters_of_one_run_share_it_and_another_manifest_is_refused(tmp_
         assert told == [["submitted", str(sum(range(40)))], ["submitted", str(sum(range(40)))], ["conflict"]]
         assert row.executions == 40
         assert third.count("started") == 0
+
+
+def test_two_processes_that_resume_one_flow_share_its_running_group(tmp_path: Path) -> None:
+    n = 120
+    folder = tmp_path / "flow"
+    folder.mkdir()
+    with cluster(tmp_path) as running:
+        environment = running.environment({"XDG_STATE_HOME": str(tmp_path / "state")})
+
+        def process(mode: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "tests.faults.resumer", mode, str(folder), str(n)]
+            return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+        first = process("start")
+        group = Group(None, folder, n, "")
+        group.wait_for("finished", 20)
+        first.kill()
+        first.communicate(timeout=10)
+        died = time.time()
+
+        resumed = [process("resume") for _ in range(2)]
+        told = [other.communicate(timeout=60)[0].split() for other in resumed]
+        assert told == [[str(sum(range(n)))]] * 2
+        observed(
+            "25",
+            "two processes resume one flow",
+            f"{n} members, {group.count('started')} executions, both have the result after {time.time() - died:.1f} s; "
+            f"the next task ran {group.count('continued')} times",
+        )
+        assert group.count("started") == n, "finished and running members are not run again"
 
 
 def test_a_backlog_longer_than_the_queue_wait_is_published_again_within_bounds(tmp_path: Path) -> None:
