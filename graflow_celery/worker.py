@@ -28,6 +28,7 @@ from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.batch import set_stopping
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
+from graflow_celery.pools import ThreadPool
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.settings import Settings
 from graflow_celery.sweeping import sweep
@@ -376,7 +377,7 @@ class _WorkerThread(threading.Thread):
         self._worker = self._app.WorkController(
             app=self._app,
             hostname=self._hostname,
-            pool="solo" if self._concurrency == 1 else "threads",
+            pool="solo" if self._concurrency == 1 else ThreadPool,
             concurrency=self._concurrency,
             queues=[self._app.graflow_settings.queue_name],
             without_gossip=True,
