@@ -144,15 +144,28 @@ class GroupHandle:
         return self._task_ids
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
-        return asyncio.to_thread(self.results).__await__()
+        return self._results().__await__()
+
+    async def _results(self) -> list[Any]:
+        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
+            pass
+        return await asyncio.to_thread(self.results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        outcomes = self.as_completed()
-        while True:
-            outcome = await asyncio.to_thread(next, outcomes, None)
-            if outcome is None:
-                return
-            yield outcome
+        ids, told, is_complete = await asyncio.to_thread(self._ids), set[int](), False
+        while not is_complete:
+            is_complete = await asyncio.to_thread(self._take, _ASYNC_SLICE)
+            for index, stored in list(self._waiter.seen.items()):
+                if index < self._n and index not in told:
+                    told.add(index)
+                    yield member_outcome(stored, ids[index], self._header)
+
+    def _take(self, seconds: float) -> bool:
+        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
+        with self._lock:
+            end = time.monotonic() + seconds
+            fresh = next(self._waiter.until(end), None)
+            return self._waiter.is_complete or (fresh is None and time.monotonic() < end)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -177,6 +190,7 @@ class GroupHandle:
         return ContinuationHandle(self._deployment, self._spec)
 
 
+_ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
 
 
@@ -235,11 +249,24 @@ class ContinuationHandle:
             return bool(self._deployment.record.cancel(self.run_id, reason))
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
-        return asyncio.to_thread(self.results).__await__()
+        return self._results().__await__()
+
+    async def _results(self) -> list[Any]:
+        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
+            pass
+        return await asyncio.to_thread(self.results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
+        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
+            pass
         for outcome in await asyncio.to_thread(self.outcomes):
             yield outcome
+
+    def _take(self, seconds: float) -> bool:
+        with self._lock:
+            end = time.monotonic() + seconds
+            fresh = next(self._waiter.until(end, wanted=self._index), None)
+            return self._index in self._waiter.seen or (fresh is None and time.monotonic() < end)
 
     def _stored(self, timeout: float | None) -> StoredOutcome:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -261,7 +261,7 @@ def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, A
     with pytest.raises(ParallelGroupError) as caught:
         attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=10)
     assert caught.value.failed_tasks == [("fail_odd[0]", "1 is odd")]
-    slow = submit(members.nap.map([5.0] * 4), config)
+    slow = submit(members.nap.map([1.0] * 4), config)
     assert attach(slow.run_id, config).cancel() is True
     assert {outcome.state for outcome in slow.outcomes(timeout=2)} == {"CANCELLED"}
     assert slow.status().cancelled == 4
@@ -279,6 +279,24 @@ def test_waiting_for_several_groups_in_an_event_loop_does_not_hold_it_up(config:
         return order
 
     assert asyncio.run(both()) == [0.0, 0.5]
+
+
+def test_a_coroutine_that_stops_waiting_is_free_at_once(config: dict[str, Any]) -> None:
+    async def impatient() -> None:
+        handle = submit(members.nap.map([3.0]), config)
+
+        async def first_outcome() -> None:
+            async for _ in handle:
+                return
+
+        for waiting in (handle, first_outcome()):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(waiting, 0.1)
+        handle.cancel()
+
+    begun = time.monotonic()
+    asyncio.run(impatient())
+    assert time.monotonic() - begun < 2
 
 
 def test_a_status_counts_every_member_once(config: dict[str, Any]) -> None:
@@ -385,7 +403,7 @@ def test_a_continuation_that_fails_says_why_and_leaves_its_group_done(config: di
 
 
 def test_cancelling_a_group_cancels_its_continuation(config: dict[str, Any]) -> None:
-    handle = submit(members.nap.map([5.0] * 3), config, then=members.total)
+    handle = submit(members.nap.map([1.0] * 3), config, then=members.total)
     assert handle.continuation().status().pending == 1
     handle.cancel()
     assert handle.continuation().outcomes(timeout=5)[0].state == "CANCELLED"
