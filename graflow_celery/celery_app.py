@@ -81,6 +81,8 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         options: dict[str, Any] = {"global_keyprefix": f"{settings.key_prefix}:broker:"}
         if scheme == "redis":
             made["broker_transport"] = "graflow_celery.transport:Transport"
+        elif scheme == "sentinel":
+            made["broker_transport"] = "graflow_celery.transport:SentinelTransport"
         made["broker_transport_options"] = options
     else:
         # Other brokers count what is not acknowledged, so an early acknowledgement would let in one message more.

@@ -28,6 +28,7 @@ from graflow_celery.entries import body_of, spec_of
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from graflow_celery.signatures import finish_signature, messages_of, run_signature
+from graflow_celery.transport import broker_priority
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 
@@ -138,6 +139,7 @@ class RedisTaskQueue(TaskQueue):
                     ENTRY_TASK,
                     kwargs=body,
                     queue=self.settings.queue_name,
+                    priority=broker_priority(str(self.app.conf.broker_url), None),
                     producer=producer,
                     ignore_result=True,
                     shadow=body["task_id"].partition("[")[0],

@@ -12,6 +12,7 @@ from graflow_celery.celery_app import FINISH_TASK, RUN_TASK
 from graflow_celery.envelope import INLINE_LIMIT, VERSION
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import MEMBER_LIMIT
+from graflow_celery.transport import broker_priority
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
 LARGEST: Final = 1000  # members per message
@@ -121,7 +122,7 @@ def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signa
         kwargs=hint,
         app=app,
         queue=options.get("queue") or spec.queue,
-        priority=options.get("priority"),
+        priority=broker_priority(str(app.conf.broker_url), options.get("priority")),
         time_limit=hard,
         soft_time_limit=soft,
         ignore_result=True,

@@ -80,7 +80,8 @@ def prepare(
         critical=_critical(policy, members),
         lease=settings.lease,
         queue_wait=QUEUE_WAIT,
-        max_attempts=_attempts(members, settings.max_attempts),
+        max_attempts=settings.max_attempts,
+        attempts=_attempts(members),
         max_in_flight=settings.max_in_flight,
         result_ttl=settings.result_ttl,
         timeout=settings.timeout,
@@ -190,13 +191,10 @@ def _options_of(member: Any) -> dict[str, Any]:
     return dict(getattr(member, "options", None) or {})
 
 
-def _attempts(members: Sequence[Any], given: int) -> int:
-    """`max_attempts` of the group: that of its members when all of them say so, never more than any of them says."""
-    own: list[int | None] = [_options_of(member).get("max_attempts") for member in members]
-    said = [attempts for attempts in own if attempts is not None]
-    if not said:
-        return given
-    return min(said) if len(said) == len(own) else min(given, *said)
+def _attempts(members: Sequence[Any]) -> dict[str, int]:
+    """`max_attempts` of the members that have one of their own, by index."""
+    own = ((index, _options_of(member).get("max_attempts")) for index, member in enumerate(members))
+    return {str(index): attempts for index, attempts in own if attempts is not None}
 
 
 def _options(members: Sequence[Any]) -> dict[str, Any]:

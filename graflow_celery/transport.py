@@ -1,4 +1,4 @@
-"""kombu's Redis transport with one client per channel, which outlives a failover.
+"""kombu's Redis transports with higher priorities first; without Sentinel also with one client per channel.
 
 The stock channel builds a new client object for every operation, which costs more than the operation itself on a fast
 network. The client is only a handle on the channel's connection pool, so one is enough.
@@ -6,13 +6,38 @@ network. The client is only a handle on the channel's connection pool, so one is
 
 from __future__ import annotations
 
-from typing import Any
+from bisect import bisect
+from typing import Any, Final
 
 import redis
 from kombu.transport import redis as kombu_redis
 
+HIGHEST_PRIORITY: Final = 9
+_REVERSED: Final = ("rediss://", "redis+socket://")
+"""Kinds of broker that need a transport of kombu's own, which takes the lowest number first."""
 
-class KeptClientChannel(kombu_redis.Channel):
+
+def broker_priority(broker_url: str, priority: int | None) -> int | None:
+    """The number that stands for a priority (higher goes first, none is 0) in messages to that broker."""
+    if not broker_url.startswith(_REVERSED):
+        return priority
+    return HIGHEST_PRIORITY - 3 * (max(0, min(priority or 0, HIGHEST_PRIORITY)) // 3)
+
+
+class HigherFirst(kombu_redis.Channel):
+    """Takes messages of a higher priority first, as other brokers do; kombu takes the lowest number first."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._ascending = sorted(self.priority_steps)
+        self.priority_steps = self._ascending[::-1]
+
+    def priority(self, n: int) -> int:
+        """The step that a priority belongs to."""
+        return int(self._ascending[bisect(self._ascending, n) - 1])
+
+
+class KeptClientChannel(HigherFirst):
     """A channel that keeps its pooled client; clients of the event loop stay as they are."""
 
     _kept: Any = None
@@ -34,7 +59,7 @@ class KeptClientChannel(kombu_redis.Channel):
 class Transport(kombu_redis.Transport):
     """Also connects again after a server that became a replica, or ran out of memory, refused to write."""
 
-    Channel = KeptClientChannel
+    Channel: type[HigherFirst] = KeptClientChannel
     connection_errors = (
         *kombu_redis.Transport.connection_errors,
         redis.exceptions.ReadOnlyError,
@@ -44,3 +69,14 @@ class Transport(kombu_redis.Transport):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         self.connection_errors = type(self).connection_errors
+
+
+class SentinelChannel(HigherFirst, kombu_redis.SentinelChannel):
+    """A channel to whichever server Sentinel calls the master."""
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """The transport of `sentinel://` brokers."""
+
+    default_port = kombu_redis.SentinelTransport.default_port
+    Channel: type[HigherFirst] = SentinelChannel

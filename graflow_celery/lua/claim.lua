@@ -18,13 +18,14 @@ end
 
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
+local limits = budgets(header, indices)
 local granted, left, refused, blocked, written, leases = {}, {}, {}, {}, {}, {}
 local alone, taken = false, {}
 for i, index in ipairs(indices) do
   local claim = parse_claim(claims[i])
   local is_mine = claim.owner == owner
   local is_early = claim.owner == '@' and tonumber(scores[i] or 0) > time
-  local is_suspect = claim.losses > 0 or header.max_attempts == 1
+  local is_suspect = claim.losses > 0 or limits[i] == 1
   if not scores[i] or is_early or (is_owned(claim) and not is_mine) then
     refused[#refused + 1] = index
   elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then

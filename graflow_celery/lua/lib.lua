@@ -16,7 +16,7 @@ local FIELDS = {
   'n', 'size', 'closed', 'cut', 'continuation', 'published', 'opened', 'deadline', 'finished', 'timeout',
   'lease', 'queue_wait', 'max_attempts', 'max_in_flight', 'result_ttl', 'min_success',
   'recorded', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'critical_failed',
-  'executions', 'losses', 'retries', 'late', 'refused', 'outcome_bytes',
+  'executions', 'losses', 'retries', 'late', 'refused', 'outcome_bytes', 'own_attempts', 'raised',
 }
 
 -- The header as a table (numbers are 0 when absent), or nil when the run is gone. `save` writes what changed.
@@ -88,6 +88,17 @@ end
 
 local function is_owned(claim)
   return claim.owner ~= '@' and not is_free(claim)
+end
+
+-- Losses after which each of these members is LOST: those of the group, or its own where it has any.
+local function budgets(header, indices)
+  local limits, names = {}, {}
+  if header.own_attempts == 1 then
+    for i, index in ipairs(indices) do names[i] = 'attempts:' .. index end
+    for i, own in ipairs(fetch('HMGET', HEADER, names)) do limits[i] = own and tonumber(own) + header.raised end
+  end
+  for i = 1, #indices do limits[i] = limits[i] or header.max_attempts end
+  return limits
 end
 
 -- Look at this run no later than `due`.

@@ -18,8 +18,10 @@ if header then
 else
   if first > 0 then return {'GONE', '', '', 0} end
   redis.call('SET', EPOCH, ARGV[3], 'NX')
-  redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH),
-    unpack(ARGV, 7, 6 + fields))
+  redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH))
+  local given = {}
+  for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end
+  each('HSET', HEADER, given)
   header = load()
 end
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)

@@ -36,6 +36,7 @@ local resumed = tonumber(redis.call('HGET', KEYS[12], 'resumed') or 0)
 local grace = resumed + math.floor(header.lease / 2)
 local overdue = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
 local claims = fetch('HMGET', CLAIMS, overdue)
+local limits = budgets(header, overdue)
 local lost, waiting, rows, written, scores = {}, {}, {}, {}, {}
 local continues = 0
 
@@ -57,7 +58,7 @@ for i, index in ipairs(overdue) do
   elseif is_owned(claim) then
     claim.losses = claim.losses + 1
     header.losses = header.losses + 1
-    if claim.losses >= header.max_attempts then
+    if claim.losses >= limits[i] then
       rows[#rows + 1] = {index = tonumber(index), state = 'LOST', claim = claim, payload = ''}
     else
       claim.owner, claim.waits = '-', 0

@@ -8,6 +8,7 @@ if what == 'published' then
   header.published = 1
 elseif what == 'budget' then
   header.max_attempts = header.max_attempts + tonumber(ARGV[2])
+  header.raised = header.raised + tonumber(ARGV[2])
 elseif what == 'progress' then
   event('progress', 'index', ARGV[2], 'attempt', ARGV[3], 'data', ARGV[4])
 elseif what == 'hurry' then

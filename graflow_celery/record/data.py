@@ -50,7 +50,8 @@ class GroupSpec:
         critical: indices whose failure makes the group FAILED.
         lease: seconds without a beat after which a claimed member counts as lost.
         queue_wait: seconds before a member that nobody claimed is published again; doubled each time.
-        max_attempts: losses after which a member is LOST; with 1 a claim never grants more than one member at a time.
+        max_attempts: losses after which a member is LOST; one of which the first loss is the last is granted alone.
+        attempts: the same for members that have a number of their own, by index as text.
         max_in_flight: members claimed at once over all workers; None is no limit.
         result_ttl: seconds that the record stays after the end.
         timeout: seconds for the whole group; open members are TIMED_OUT after it.
@@ -69,6 +70,7 @@ class GroupSpec:
     lease: float = 30.0
     queue_wait: float = 60.0
     max_attempts: int = 4
+    attempts: Mapping[str, int] = field(default_factory=dict)
     max_in_flight: int | None = None
     result_ttl: float = 86400.0
     timeout: float | None = None
@@ -77,6 +79,10 @@ class GroupSpec:
     continuation: bool = False
     parent_run: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def attempts_of(self, index: int) -> int:
+        """Losses after which that member is LOST."""
+        return self.attempts.get(str(index), self.max_attempts)
 
     def to_json(self) -> str:
         return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, separators=(",", ":"))

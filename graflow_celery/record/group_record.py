@@ -232,6 +232,9 @@ def _header_fields(spec: GroupSpec, size: int, parent: str) -> list[str | int]:
         "parent": parent,
         "manifest_bytes": size,
     }
+    if spec.attempts:
+        fields["own_attempts"] = 1
+        fields.update((f"attempts:{index}", attempts) for index, attempts in spec.attempts.items())
     return [part for item in fields.items() for part in item]
 
 

@@ -17,7 +17,7 @@ class MemberLeases(RecordBase):
     ) -> Claim:
         """Take members to run; `owner` is unique per delivery of a message: a repeated call grants the same again.
 
-        A member that was lost before is granted alone, and so is every one with `max_attempts=1`: the others are in
+        A member that was lost before is granted alone, and so is every one that may be lost but once: the others are in
         `Claim.left`. A run that is gone grants nothing: everything is refused and `state` is None.
 
         Raises:

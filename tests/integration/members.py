@@ -111,6 +111,28 @@ def on_another_queue(x: int) -> int:
     return x
 
 
+@task(options={"max_attempts": 1})
+def poison_once(mark: str) -> None:
+    with Path(mark).open("a", encoding="utf-8") as file:
+        file.write("ran\n")
+    os._exit(3)
+
+
+@task(options={"priority": 9})
+def urgent(x: int) -> float:
+    return time.time()
+
+
+@task(options={"priority": 0})
+def unhurried(x: int) -> float:
+    return time.time()
+
+
+@task
+def stamp(x: int) -> float:
+    return time.time()
+
+
 @task(retry_policy=RetryPolicy(max_retries=2, initial_interval=0.01))
 def fail_twice(mark: str) -> int:
     path = Path(mark)

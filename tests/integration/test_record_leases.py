@@ -140,6 +140,30 @@ def test_a_member_is_lost_for_good_after_max_attempts(record: GroupRecord, clock
     assert (late.recorded, late.refused) == ([], [0])
 
 
+def test_each_member_has_the_attempts_that_it_asked_for(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, n=4, lease=10, max_attempts=3, attempts={"1": 1, "2": 2})
+    claim = record.claim("run", [0, 1, 2, 3], "a")
+    assert ([m.index for m in claim.granted], claim.left) == ([0, 2, 3], [1])
+    record.claim("run", [1], "b")
+    advance(record, clock, 11)
+    assert record.sweep()[0].lost == [0, 2, 3]
+    for index in (0, 2):
+        record.claim("run", [index], f"c{index}")
+    advance(record, clock, 11)
+    assert record.sweep()[0].lost == [0]
+
+    assert {(outcome.index, outcome.attempts) for outcome in record.outcomes("run")} == {(1, 1), (2, 2)}
+
+
+def test_more_attempts_are_allowed_to_members_with_a_number_of_their_own(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, n=1, lease=10, max_attempts=1, attempts={"0": 2})
+    record.raise_budget("run", 1)
+    for attempt in (1, 2):
+        record.claim("run", [0], f"w{attempt}")
+        advance(record, clock, 11)
+        assert record.sweep()[0].lost == [0]
+
+
 def test_more_attempts_can_be_allowed(record: GroupRecord, clock: Clock) -> None:
     open_group(record, n=1, lease=10, max_attempts=1)
     assert record.raise_budget("run", 2)

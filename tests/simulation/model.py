@@ -146,7 +146,7 @@ class Watched:
             require(granted.index < self.n or self.is_final, "the continuation was granted too early")
             require(granted.losses == member.losses, "wrong losses", granted)
             require(granted.retries == member.retries, "wrong retries", granted)
-            is_suspect = member.losses > 0 or self.spec.max_attempts == 1
+            is_suspect = member.losses > 0 or self.spec.attempts_of(granted.index) == 1
             require(not is_suspect or len(claim.granted) == 1, "a suspect was granted in company", claim)
             if member.owner == owner:
                 require(granted.attempt == member.attempt, "the same claim got another attempt", granted)
@@ -301,7 +301,7 @@ class Watched:
             elif member.owner is not None:
                 member.losses += 1
                 self.totals.losses += 1
-                if member.losses >= self.spec.max_attempts:
+                if member.losses >= self.spec.attempts_of(index):
                     member.outcome = (MemberState.LOST, member.attempt, member.owner, b"")
                     member.owner = None
                 else:

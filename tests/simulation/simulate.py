@@ -72,6 +72,7 @@ class Simulation:
         self.prefix = f"s{seed}"
         self.loop = Loop(rng)
         n = rng.randint(1, 20)
+        own = {str(index): rng.choice((1, 2, 40)) for index in range(n) if rng.random() < 0.3}
         self.spec = GroupSpec(
             run_id="run",
             group_id="group",
@@ -81,6 +82,7 @@ class Simulation:
             lease=30.0,
             queue_wait=rng.choice((10.0, 20.0, 60.0)),
             max_attempts=rng.choice((1, 2, 4, 40, 40, 40)),
+            attempts=own if rng.random() < 0.3 else {},
             max_in_flight=rng.choice((None, None, None, 1, 3)),
             timeout=150.0 if rng.random() < 0.1 else None,
             continuation=rng.random() < 0.4,
@@ -94,7 +96,7 @@ class Simulation:
             group=self.group,
             batch_size=rng.choice((1, 3, 6)),
             manifest=[b"%d" % index for index in range(n + int(self.spec.continuation))],
-            poisonous=frozenset([0] if rng.random() < 0.1 and self.spec.max_attempts <= 4 else []),
+            poisonous=frozenset([0] if rng.random() < 0.1 and self.spec.attempts_of(0) <= 4 else []),
             lost_replies=rng.choice((0.0, 0.1, 0.3)),
             retry_rate=rng.choice((0.0, 0.1, 0.3)),
             release_rate=rng.choice((0.0, 0.1, 0.3)),
