@@ -20,7 +20,7 @@ from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.settings import Settings
 
 _WORKERS_KNOWN_FOR: Final = 0.5
-WORKER_TTL: Final = 15.0  # seconds without a beat after which a worker process is not counted any more
+WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more
 
 
 class RecordUnreachableError(GraflowRuntimeError, ConnectionError):

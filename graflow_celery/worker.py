@@ -37,7 +37,7 @@ from graflow_celery.tasks import deployment_for, install
 _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
-BEAT: Final = 2.0  # seconds between a worker's signs of life
+BEAT: Final = 1.0  # seconds between a worker's signs of life
 _PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0

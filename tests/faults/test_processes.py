@@ -16,13 +16,22 @@ from tests.faults.members import endless, hog, poison
 from tests.support import wait_until
 
 
-def kill_busy_child(group: Group, worker: Worker) -> set[int]:
-    """Kill a child of the worker while it runs members; returns those."""
+def busy_child(group: Group, worker: Worker) -> tuple[int, set[int]] | None:
+    """A child of the worker that runs members now, and those members."""
     finished = {(line[0], line[1]) for line in group.lines("finished")}
     running = [line for line in group.lines("started") if (line[0], line[1]) not in finished]
-    victim = next(int(line[1]) for line in running if int(line[1]) in worker.children())
-    os.kill(victim, signal.SIGKILL)
-    return {int(line[0]) for line in running if int(line[1]) == victim}
+    children = worker.children()
+    pid = next((int(line[1]) for line in running if int(line[1]) in children), None)
+    return None if pid is None else (pid, {int(line[0]) for line in running if int(line[1]) == pid})
+
+
+def kill_busy_child(group: Group, worker: Worker) -> set[int]:
+    """Kill a child of the worker while it runs members; returns those, none when it runs none."""
+    found = busy_child(group, worker)
+    if found is None:
+        return set()
+    os.kill(found[0], signal.SIGKILL)
+    return found[1]
 
 
 def test_a_member_of_a_killed_pool_child_runs_again_within_a_second(tmp_path: Path) -> None:
@@ -54,7 +63,8 @@ def test_a_group_ends_when_a_pool_child_is_killed_in_the_middle(tmp_path: Path) 
 def test_members_of_a_killed_worker_run_elsewhere_after_lease_and_sweep(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
         group = running.submit(80)
-        group.wait_for("finished", 20)
+        group.wait_for("finished", 10)
+        wait_until(lambda: busy_child(group, running.workers[0]) is not None, 10)
 
         running.workers[0].kill()
         killed = time.time()
