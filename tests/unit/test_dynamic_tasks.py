@@ -214,6 +214,6 @@ def test_max_steps_is_never_a_silent_success():
         with pytest.raises(exceptions.MaxStepsExceededError):
             wf.execute(start_node="a", max_steps=5)
     context = ExecutionContext.create(wf.graph, "a", max_steps=5, on_max_steps="warn")
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="max_steps=5"):
         WorkflowEngine().execute(context)
     assert (context.steps, context.stop_reason) == (5, "max_steps")
