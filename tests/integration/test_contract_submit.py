@@ -26,6 +26,7 @@ from graflow.core.handlers.group_policy import (
 from graflow.exceptions import (
     GroupConflictError,
     GroupTimeoutError,
+    NoWorkerError,
     ParallelGroupError,
     PayloadError,
     RemoteTaskError,
@@ -297,6 +298,21 @@ def test_a_coroutine_that_stops_waiting_is_free_at_once(config: dict[str, Any]) 
     begun = time.monotonic()
     asyncio.run(impatient())
     assert time.monotonic() - begun < 2
+
+
+def test_the_queue_that_a_member_asks_for_is_looked_at_for_workers(config: dict[str, Any]) -> None:
+    eager = {**config, "worker_wait": 0.3, "on_no_worker": "error"}
+    for tasks in (
+        [members.on_another_queue(task_id="a", x=1)],
+        [members.noop(task_id="a", x=1), members.on_another_queue(task_id="b", x=2)],
+    ):
+        handle = submit(tasks, eager)
+        begun = time.monotonic()
+        for waiting in (handle, attach(handle.run_id, eager)):
+            with pytest.raises(NoWorkerError, match=r"'elsewhere'.*-Q elsewhere"):
+                waiting.results(timeout=5)
+        assert time.monotonic() - begun < 2.5
+        handle.cancel()
 
 
 def test_a_status_counts_every_member_once(config: dict[str, Any]) -> None:
