@@ -69,7 +69,7 @@ def story(expression: Any, backend: str, config: dict[str, Any]) -> dict[str, An
         "count": channel.get("count"),
         "last": channel.get("last"),
         "given": channel.exists("given"),
-        "own": sorted(key for key in channel.keys() if key.startswith("own_"))  # noqa: SIM118 - no mapping,
+        "own": sorted(key for key in channel.keys() if key.startswith("own_")),  # noqa: SIM118 - no mapping
         "stop": (context.stop_reason, context.ctrl_message),
         "nodes": sorted({base_id_of(name) for name in context.graph.nodes}),
     }
