@@ -93,17 +93,14 @@ class Deployment:
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
 
-    def workers(self) -> list[WorkerInfo]:
-        """Live worker processes that consume the queue of the members, looked up at most twice a second."""
+    def workers(self, queue: str | None = None) -> list[WorkerInfo]:
+        """Live workers that consume a queue (that of the settings when None), looked up at most twice a second."""
         looked, found = self._seen_workers
         if time.monotonic() - looked > _WORKERS_KNOWN_FOR:
-            found = [
-                worker
-                for worker in self.record.live_workers(WORKER_TTL)
-                if self.settings.queue_name in worker.info.get("queues", ())
-            ]
+            found = self.record.live_workers(WORKER_TTL)
             self._seen_workers = (time.monotonic(), found)
-        return found
+        wanted = queue or self.settings.queue_name
+        return [worker for worker in found if wanted in worker.info.get("queues", ())]
 
     def slots(self) -> int:
         """Members that the live workers can run at once; a guess when none is known yet."""

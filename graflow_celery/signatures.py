@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from celery import Celery, Signature
@@ -82,6 +83,15 @@ def member_options(spec: GroupSpec, index: int) -> Mapping[str, Any]:
     """The Celery options of one member: its own over those of all."""
     own: Mapping[str, Any] = spec.options.get("own", {}).get(str(index), {})
     return {**spec.options.get("common", {}), **own}
+
+
+def queues_of(spec: GroupSpec, recorded: Container[int] = ()) -> set[str]:
+    """The queues of the members that are not among the recorded ones; that of the continuation after all of them."""
+    open_ones = (index for index in range(spec.n) if index not in recorded)
+    if not spec.options.get("own"):
+        open_ones = (index for index in itertools.islice(open_ones, 1))
+    found = {str(member_options(spec, index).get("queue") or spec.queue) for index in open_ones}
+    return found or {spec.queue}
 
 
 def travels_alone(spec: GroupSpec, index: int) -> bool:

@@ -79,4 +79,4 @@ class SentinelTransport(Transport, kombu_redis.SentinelTransport):
     """The transport of `sentinel://` brokers."""
 
     default_port = kombu_redis.SentinelTransport.default_port
-    Channel: type[HigherFirst] = SentinelChannel
+    Channel = SentinelChannel

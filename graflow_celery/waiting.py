@@ -17,7 +17,8 @@ from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoun
 from graflow_celery.batch import run_members
 from graflow_celery.deployment import Deployment, RecordUnreachableError
 from graflow_celery.queue import queue_length
-from graflow_celery.record import Batch, Cursor, StoredOutcome
+from graflow_celery.record import Batch, Cursor, GroupSpec, StoredOutcome
+from graflow_celery.signatures import queues_of
 from graflow_celery.submission import Submission, open_and_publish
 from graflow_celery.sweeping import sweep
 
@@ -58,7 +59,9 @@ class Waiter:
         self._cursor = Cursor()
         self._unclaimed: list[int] | None = None
         now = time.monotonic()
-        self._answered = self._swept = self._worker_seen = now
+        self._answered = self._swept = self._began = now
+        self._worker_seen: dict[str, float] = {}
+        self._spec: GroupSpec | None = None if submission is None else submission.spec
 
     @property
     def is_complete(self) -> bool:
@@ -162,7 +165,7 @@ class Waiter:
         return False
 
     def _look_around(self) -> None:
-        """Sweep, and see whether anybody works for this queue."""
+        """Sweep, and see whether anybody works for the queues of the open members."""
         now = time.monotonic()
         settings = self.deployment.settings
         try:
@@ -171,25 +174,34 @@ class Waiter:
                 sweep(self.deployment)
                 if self._helping and self.deployment.record.status(self.run_id).pending:
                     self._unclaimed = None
-            if self._helping or self.deployment.workers():
-                self._worker_seen = now
-            elif now - self._worker_seen >= settings.worker_wait:
-                self._worker_seen = now
-                self._tell_no_worker()
+            if not self._helping:
+                self._look_for_workers(now)
         except (*_UNREACHABLE, redis.exceptions.RedisError, KombuError) as error:
             _log.warning("Run %s: %s", self.run_id, type(error).__name__)
 
-    def _tell_no_worker(self) -> None:
+    def _look_for_workers(self, now: float) -> None:
+        """See to it that every queue in which members of this run may wait has a worker."""
+        if self._spec is None:
+            self._spec = self.deployment.record.header(self.run_id).spec
+        for queue in sorted(queues_of(self._spec, self.seen)):
+            if self.deployment.workers(queue):
+                self._worker_seen[queue] = now
+            elif now - self._worker_seen.setdefault(queue, self._began) >= self.deployment.settings.worker_wait:
+                self._worker_seen[queue] = now
+                self._tell_no_worker(queue)
+
+    def _tell_no_worker(self, queue: str) -> None:
         settings = self.deployment.settings
-        length = queue_length(self.deployment.queue.app, settings.queue_name)
+        length = queue_length(self.deployment.queue.app, queue)
+        option = "" if queue == settings.queue_name else f" -Q {queue}"
         message = (
-            f"No worker consumes queue '{settings.queue_name}' at {settings.server}, where {length} messages wait (run "
-            f"'{self.run_id}'). Start one: celery -A graflow_celery worker --graflow-import <your modules>"
+            f"No worker consumes queue '{queue}' at {settings.server}, where {length} messages wait (run "
+            f"'{self.run_id}'). Start one: celery -A graflow_celery worker{option} --graflow-import <your modules>"
         )
         if settings.queue_name != "graflow":
             message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
         if settings.on_no_worker == "error":
-            raise NoWorkerError(message, settings.queue_name, length)
+            raise NoWorkerError(message, queue, length)
         _log.warning("%s", message)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graflow_celery import LocalCluster, submit
+from graflow.exceptions import NoWorkerError
+from graflow_celery import LocalCluster, attach, submit
 from graflow_celery.worker import TaskWorker
 from tests.cluster_support import MEMBERS
 from tests.integration import members
@@ -51,3 +54,25 @@ def test_each_member_is_executed_as_often_as_it_allows_itself(config: dict[str, 
     found = [(str(outcome.state), outcome.attempts) for outcome in handle.outcomes(timeout=30)]
     assert found == [("LOST", 1), ("SUCCEEDED", 2), ("LOST", 2)]
     assert mark.read_text(encoding="utf-8") == "ran\n"
+
+
+def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    impatient = {**config, "worker_wait": 0.3}
+    group = [members.on_another_queue(task_id="apart", x=1), members.noop(task_id="here", x=2)]
+    handle = submit(group, backend_config=impatient)
+    with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
+        handle.results(timeout=3)
+    [*told] = [record.getMessage() for record in caplog.records if "No worker" in record.getMessage()]
+    assert told
+    assert all(
+        re.search(
+            r"queue 'elsewhere' at .*where [1-9][0-9]* messages wait .*worker -Q elsewhere --graflow-import", text
+        )
+        for text in told
+    )
+    with pytest.raises(NoWorkerError, match="'elsewhere'") as caught:
+        attach(handle.run_id, {**impatient, "on_no_worker": "error"}).results(timeout=10)
+    assert caught.value.queue == "elsewhere"
+    handle.cancel()
