@@ -21,6 +21,7 @@ from graflow_celery.outcomes import branch_outcome, group_timeout, timed_out
 from graflow_celery.record import GroupState, MemberState, StoredOutcome
 from graflow_celery.settings import check_keys
 from graflow_celery.submission import Submission, open_and_publish, prepare
+from graflow_celery.sweeping import sweep
 from graflow_celery.waiting import Waiter, preset
 
 _log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class _RemoteGroup:
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 opened = None
+                self._hurry(run_id)
             if opened is not None and opened.created:
                 preset(self._deployment, run_id, self._finished())
                 return submission
@@ -137,6 +139,14 @@ class _RemoteGroup:
                 return submission
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
+
+    def _hurry(self, run_id: str) -> None:
+        """A process that died while it published leaves members that nobody would send before their queue wait."""
+        record = self._deployment.record
+        header = record.header(run_id)
+        if not (header.published or header.state.is_final):
+            record.hurry(run_id)
+            sweep(self._deployment)
 
     def _keep_successes(self, run_id: str, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""
