@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from graflow.core.branch import Branch, BranchOutcome
 from graflow.core.executable import Executable, SequentialTask
-from graflow.core.graph import is_group
+from graflow.core.graph import current_scope, is_group
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy, resolve_group_policy
+from graflow.core.ownership import branch_nodes
 from graflow.core.wrapper import TaskWrapper
 from graflow.exceptions import GroupNotFoundError, GroupTimeoutError, PayloadError
 from graflow_celery.deployment import Deployment, deployment_of
@@ -318,7 +319,7 @@ def submit(
         deployment,
         run_id=run,
         group_id=group_id,
-        branches=[_branch(index, tasks) for index, tasks in enumerate(chains)],
+        branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
         shared=Shared(group_id=group_id, session_id=run, trace_id=run),
         policy=chosen,
         then=then,
@@ -346,6 +347,22 @@ def _branch(index: int, tasks: Sequence[Executable]) -> Branch:
     """A member with those that follow it, which run inside it."""
     edges = [(task.task_id, following.task_id) for task, following in pairwise(tasks)]
     return Branch(tasks[0], index, {task.task_id: task for task in tasks}, edges, {})
+
+
+def _attached(group: Any) -> list[Branch]:
+    """The members of a group of the current workflow, each with what follows it alone; empty for any other group."""
+    scope = current_scope()
+    if not is_group(group) or scope is None or not scope.graph.has_node(group.task_id):
+        return []
+    graph, found = scope.graph, []
+    own = branch_nodes(graph, group.task_id, group.tasks)
+    for index, member in enumerate(group.tasks):
+        inside = own[index] or {member.task_id}
+        names = [name for name in graph.nodes if name in inside] if len(inside) > 1 else ()
+        tasks = {member.task_id: member, **{name: graph.get_node(name) for name in names}}
+        edges = [(name, target) for name in tasks for target in graph.successors(name) if target in inside]
+        found.append(Branch(member, index, tasks, edges, {}))
+    return found
 
 
 def _members_of(group: Any) -> tuple[list[list[Executable]], dict[str, Any], str]:

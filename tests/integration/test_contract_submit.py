@@ -77,6 +77,9 @@ def test_what_follows_a_member_runs_inside_it(config: dict[str, Any], tmp_path: 
     with workflow("w"):
         chain = members.double(task_id="first", x=2) >> write(task_id="second", path=str(mark))
         assert submit([chain], config).results(timeout=10) == [4]
+        assert mark.read_text(encoding="utf-8") == "ran"
+        mark.unlink()
+        assert submit(chain | members.double(task_id="other", x=3), config).results(timeout=10) == [4, 6]
     assert mark.read_text(encoding="utf-8") == "ran"
 
 
