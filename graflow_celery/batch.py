@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import redis
@@ -106,8 +106,20 @@ class Batch:
         try:
             while (member := self._next()) is not None:
                 self._run_one(member)
+        except SystemExit:
+            self._give_back()
+            raise
         finally:
             self.report(patiently=True)
+
+    def _give_back(self) -> None:
+        """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
+        with self._lock:
+            held = [*([self._current] if self._current is not None else ()), *self._todo]
+            self._current = None
+            self._todo.clear()
+        with suppress(redis.exceptions.RedisError):
+            self._deployment.record.lose(self.spec.run_id, self.owner, [member.index for member in held])
 
     def close(self) -> None:
         self._runner.close()

@@ -29,6 +29,7 @@ from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 
 _log = logging.getLogger(__name__)
+_SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
 _SHARED_KEPT: Final = 256 * 1024 * 1024  # bytes of shared payloads that a process keeps
 
 
@@ -140,12 +141,14 @@ class MemberRunner:
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
             outcome = self._outcome(granted, lease, is_cancelled)
+            leave_if_told(outcome.error)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
             payload = pack_failure(TaskTimeoutError(str(granted.index), 0.0), time.time())
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
+            leave_if_told(error)
             state = MemberState.FAILED
             _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
             payload = pack_failure(error, time.time())
@@ -258,10 +261,18 @@ class MemberRunner:
                 info=WorkerMember(deployment, lease, lambda: False),
                 engine=self._engine,
             )
+            leave_if_told(outcome.error)
             return MemberResult(granted.index, granted.attempt, state_of(outcome), pack_outcome(outcome))
-        except BaseException as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
+            leave_if_told(error)
             payload = pack_failure(error, time.time())
             return MemberResult(granted.index, granted.attempt, MemberState.FAILED, payload)
+
+
+def leave_if_told(error: BaseException | None) -> None:
+    """Go on leaving when a signal ends this pool child, which is no failure of the member that happened to run."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in _SIGNAL_EXITS:
+        raise error
 
 
 def state_of(outcome: BranchOutcome) -> MemberState:

@@ -197,10 +197,15 @@ def test_pool_restart_imports_nothing(tmp_path: Path) -> None:
     with cluster(tmp_path, workers=0) as running:
         running.start(1, environment=trapped(running, mark))
         app = app_for(Settings.load(running.config))
-        replies = app.control.broadcast(
-            "pool_restart", arguments={"modules": ["tests.faults.trap"], "reload": True}, reply=True, timeout=2
-        )
-        assert replies
+        replies: list[Any] = []
+
+        def answered() -> bool:
+            replies[:] = app.control.broadcast(
+                "pool_restart", arguments={"modules": ["tests.faults.trap"], "reload": True}, reply=True, timeout=2
+            )
+            return bool(replies)
+
+        wait_until(answered, 20, "the worker listens to control commands")
         assert all("error" in reply for answer in replies for reply in answer.values())
         assert not mark.exists()
 
