@@ -1,11 +1,18 @@
-"""The pool of a worker that runs in threads of a process with other Celery applications."""
+"""Pools of workers: one in threads of a process with other Celery applications, and what a pool cannot do."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from celery.concurrency import thread
+from celery.concurrency import prefork, thread
+
+from graflow.core.references import executables_of
+from graflow.core.task_registry import TaskResolverRegistry
+
+_log = logging.getLogger(__name__)
 
 
 class ThreadPool(thread.TaskPool):  # type: ignore[misc]
@@ -15,3 +22,21 @@ class ThreadPool(thread.TaskPool):  # type: ignore[misc]
         super().__init__(*args, **options)
         app, _hostname = options["initargs"]
         self.executor = ThreadPoolExecutor(max_workers=self.limit, initializer=app.set_current)
+
+
+def warn_of_soft_limits(pool: Any, registry: TaskResolverRegistry) -> None:
+    """Log once when tasks of this worker have soft time limits that its pool ignores."""
+    if isinstance(pool, prefork.TaskPool):
+        return
+    modules = {module for resolver_id in registry.ids() for module in registry.get(resolver_id).modules}
+    limited = sorted(
+        f"{module}:{path}"
+        for module in modules & sys.modules.keys()
+        for path, task in executables_of(sys.modules[module])
+        if "soft_time_limit" in (getattr(task, "options", None) or {})
+    )
+    if limited:
+        _log.warning(
+            "Only the prefork pool honours soft_time_limit; this worker runs %s without it (time_limit counts)",
+            ", ".join(limited),
+        )

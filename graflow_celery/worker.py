@@ -28,7 +28,7 @@ from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.batch import set_stopping
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
-from graflow_celery.pools import ThreadPool
+from graflow_celery.pools import ThreadPool, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.settings import Settings
 from graflow_celery.sweeping import sweep
@@ -88,6 +88,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         set_stopping(False)
+        warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
@@ -132,8 +133,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
             "digest": "-".join(resolver.digest() for resolver in resolvers),
             "pid": os.getpid(),
         }
-        record = deployment.record
-        if record.register_worker(parent.hostname, info, ttl=WORKER_TTL):
+        if deployment.record.register_worker(parent.hostname, info, ttl=WORKER_TTL):
             # What a dead worker took off the queue and never claimed looks as if it still waited.
             _hurry_all(deployment)
 

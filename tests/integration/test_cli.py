@@ -116,6 +116,23 @@ def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: Loc
         assert slow.state == "TIMED_OUT"
 
 
+@pytest.mark.parametrize(("pool", "times"), [("threads", 1), ("solo", 1), ("prefork", 0)])
+def test_a_worker_says_once_that_its_pool_ignores_soft_time_limits(
+    pool: str, times: int, no_workers: LocalCluster, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    mine = {"url": no_workers.redis_url, "queue": f"soft-{pool}"}
+    with celery_worker(
+        *("-Q", f"soft-{pool}", "-n", f"soft-{pool}@here", "-c", "1", "-P", pool, "--logfile", str(log)),
+        *("--graflow-import", members.__name__),
+        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
+    ):
+        assert submit(members.double.map([4]), backend_config=mine).results(timeout=30) == [8]
+    text = log.read_text(encoding="utf-8")
+    assert text.count("soft_time_limit") == times
+    assert ("members:softly_endless without it" in text) == bool(times)
+
+
 def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster) -> None:
     record = deployment_of(no_workers.backend_config).record
     with celery_worker("-n", "short@here", GRAFLOW_REDIS_URL=no_workers.redis_url.reveal()):
