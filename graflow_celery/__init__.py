@@ -20,6 +20,7 @@ from graflow_celery.deployment import RecordUnreachableError
 from graflow_celery.handle import GroupHandle, attach, submit
 from graflow_celery.local import LocalCluster
 from graflow_celery.outcomes import MemberOutcome
+from graflow_celery.progress import MemberProgress
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.record import GroupState, GroupStatus, MemberState, RecordFullError
 from graflow_celery.worker import TaskWorker
@@ -35,6 +36,7 @@ __all__ = [
     "GroupTimeoutError",
     "LocalCluster",
     "MemberOutcome",
+    "MemberProgress",
     "MemberState",
     "NoWorkerError",
     "ParallelGroupError",

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from graflow.codec import to_jsonable
-from graflow.exceptions import GraflowError
+from graflow.exceptions import GraflowError, GroupTimeoutError
 from graflow.signing import generate_key
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.handle import GroupHandle, attach
 from graflow_celery.outcomes import MemberOutcome
 from graflow_celery.record import GroupStatus
 
+_REDRAWN: Final = 0.5  # seconds
+_MEMBERS_SHOWN: Final = 20
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -101,9 +105,10 @@ def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str |
     """Show a run until it ends; exits with 1 unless it ended well."""
     with _clear_errors():
         handle = _attach(run_id, url, key_prefix)
-        with Live(_status_table(run_id, handle.status()), console=Console(), transient=False) as live:
-            for _ in handle.as_completed(timeout):
-                live.update(_status_table(run_id, handle.status()))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with Live(_shown(handle), console=Console(), transient=False) as live:
+            while not _has_ended(handle, deadline):
+                live.update(_shown(handle))
             final = handle.status()
             live.update(_status_table(run_id, final))
     if final.state != "DONE":
@@ -129,6 +134,31 @@ def results(run_id: str, timeout: float | None, url: str | None, key_prefix: str
     with _clear_errors():
         for outcome in _attach(run_id, url, key_prefix).outcomes(timeout):
             click.echo(json.dumps(_as_json(outcome)))
+
+
+def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:
+    """Wait until the run has ended, but not for long.
+
+    Raises:
+        GroupTimeoutError: When the deadline is over.
+    """
+    seconds = _REDRAWN if deadline is None else min(_REDRAWN, max(deadline - time.monotonic(), 0.0))
+    try:
+        handle.outcomes(seconds)
+    except GroupTimeoutError:
+        if seconds < _REDRAWN or handle.status().state.is_final:
+            raise
+        return False
+    return True
+
+
+def _shown(handle: GroupHandle) -> RenderableType:
+    """The counts of a run, and how far its members are."""
+    told = _table("member", "progress")
+    for index, progress in list(handle.progress().items())[:_MEMBERS_SHOWN]:
+        told.add_row(f"[{index}]", Text(str(progress)))
+    counts = _status_table(handle.run_id, handle.status())
+    return Group(counts, told) if told.row_count else counts
 
 
 def _attach(run_id: str, url: str | None, key_prefix: str | None) -> GroupHandle:

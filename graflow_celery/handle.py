@@ -22,8 +22,9 @@ from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, task_id_in
 from graflow_celery.execution import running_member
 from graflow_celery.outcomes import MemberOutcome, branch_outcome, group_timeout, judge, member_outcome, timed_out
+from graflow_celery.progress import MemberProgress, latest_progress
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, StoredOutcome
-from graflow_celery.submission import Submission, open_and_publish, prepare
+from graflow_celery.submission import Submission, open_and_publish, policy_of, prepare
 from graflow_celery.waiting import Waiter
 
 
@@ -48,7 +49,7 @@ class GroupHandle:
         self._deployment = deployment
         self._spec = spec
         self._n = spec.n
-        self._policy = policy or _policy_of(spec)
+        self._policy = policy or policy_of(spec)
         self._task_ids = list(task_ids) if task_ids is not None else None
         self._lock = threading.Lock()
         self._waiter = Waiter(deployment, self.run_id, self._n, submission, helping=running_member.get() is not None)
@@ -174,6 +175,11 @@ class GroupHandle:
         """Members counted by where they are."""
         with self._deployment.errors():
             return self._deployment.record.status(self.run_id)
+
+    def progress(self) -> dict[int, MemberProgress]:
+        """What each member last told with `context.progress`, by index; those that told nothing are absent."""
+        with self._deployment.errors():
+            return latest_progress(self._deployment.record, self.run_id)
 
     def cancel(self, reason: str = "cancelled by its handle") -> bool:
         """Record every open member as CANCELLED, here and in groups that members opened; False when all had ended."""
@@ -387,14 +393,6 @@ def _members_of(group: Any) -> tuple[list[list[Executable]], dict[str, Any], str
 
 def _chained(task: Executable) -> list[Executable]:
     return list(task.tasks) if isinstance(task, SequentialTask) else [task]
-
-
-def _policy_of(spec: GroupSpec) -> GroupExecutionPolicy:
-    """The policy that the record names; one of the submitter's own making stayed there, so strict stands in."""
-    policy = spec.policy
-    if isinstance(policy, Mapping) and policy.get("type") == "__custom__":
-        return StrictGroupPolicy()
-    return resolve_group_policy(policy)
 
 
 __all__ = ["ContinuationHandle", "GroupHandle", "GroupNotFoundError", "MemberState", "attach", "submit"]

@@ -14,6 +14,7 @@ from graflow.core.handlers.group_policy import (
     GroupExecutionPolicy,
     StrictGroupPolicy,
     canonicalize_group_policy,
+    resolve_group_policy,
 )
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
@@ -173,6 +174,14 @@ def _plain_policy(policy: GroupExecutionPolicy) -> Any:
     return canonical
 
 
+def policy_of(spec: GroupSpec) -> GroupExecutionPolicy:
+    """The policy that the record names; one of the submitter's own making stayed there, so strict stands in."""
+    policy = spec.policy
+    if isinstance(policy, Mapping) and policy.get("type") == _CUSTOM["type"]:
+        return StrictGroupPolicy()
+    return resolve_group_policy(policy)
+
+
 def _needed(policy: GroupExecutionPolicy, n: int) -> int:
     """How many members have to succeed for the record to call the group DONE."""
     if isinstance(policy, StrictGroupPolicy):
@@ -228,4 +237,4 @@ def _shown(graph: str, group_id: str, members: Sequence[Any], then: Any) -> dict
     return shown
 
 
-__all__ = ["BestEffortGroupPolicy", "Submission", "open_and_publish", "prepare"]
+__all__ = ["BestEffortGroupPolicy", "Submission", "open_and_publish", "policy_of", "prepare"]

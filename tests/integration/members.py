@@ -165,6 +165,17 @@ def reports(context: Any, x: int) -> int:
 
 
 @task(inject_context=True)
+def reports_and_waits(context: Any, mark: str) -> str:
+    """Tells that it is half done, and ends when there is a file."""
+    for done in (0, 1):
+        context.progress(done, total=2, message="half" if done else "begun")
+    deadline = time.monotonic() + 20
+    while not Path(mark).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return "ended"
+
+
+@task(inject_context=True)
 def use_channel(context: Any, x: int) -> Any:
     channel = context.get_channel()
     channel.atomic_add("sum", x)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,26 @@ def test_a_run_is_counted_shown_and_printed(config: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in run("results", handle.run_id).splitlines()]
     assert [line.get("value") for line in lines] == [0, None, 2]
     assert lines[1]["error"] == {"type": "ValueError", "message": "1 is odd"}
+
+
+def test_watching_shows_the_progress_of_members(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    mark = tmp_path / "end"
+    handle = submit(members.reports_and_waits.map([str(mark)]), backend_config=config)
+    wait_until(handle.progress)
+    timer = threading.Timer(1.5, mark.touch)
+    timer.start()
+    shown = run("watch", handle.run_id)
+    assert "1 of 2 half" in shown
+    assert "DONE" in shown
+
+
+def test_a_wait_of_the_watcher_may_be_limited(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"})
+    assert "0 of 1" in run("watch", handle.run_id, "--timeout", "0.7", code=1)
+    handle.cancel()
 
 
 def test_open_runs_are_listed_and_cancelled(config: dict[str, Any]) -> None:

@@ -178,9 +178,17 @@ def test_a_member_knows_its_run_its_place_and_its_attempt(config: dict[str, Any]
     assert handle.results(timeout=20) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
 
 
-def test_progress_reaches_the_record(config: dict[str, Any]) -> None:
-    handle = submit(members.reports.map([1]), backend_config=config)
-    assert handle.results(timeout=20) == [1]
+def test_whoever_waits_sees_the_progress_of_running_members(config: dict[str, Any], tmp_path: Path) -> None:
+    mark = tmp_path / "end"
+    handle = submit(members.reports_and_waits.map([str(mark)]), backend_config=config)
+    other = attach(handle.run_id, config)
+    wait_until(lambda: 0 in other.progress() and other.progress()[0].done == 1)
+    told = other.progress()[0]
+    assert (told.index, told.attempt, told.done, told.total, told.message) == (0, 1, 1, 2, "half")
+    assert told.told_at.tzinfo is UTC
+    assert handle.status().running == 1
+    mark.touch()
+    assert handle.results(timeout=20) == ["ended"]
 
 
 def test_a_continuation_receives_the_values_on_a_worker(config: dict[str, Any]) -> None:
