@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery
 
@@ -63,11 +63,13 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     record = redis_url(settings.connection, for_celery=True).reveal()
     broker = Secret(settings.broker_url).reveal() if settings.broker_url else record
     scheme = urlsplit(broker).scheme
+    broker, options = _with_transport_options(broker)
     if scheme in _REFUSED_SCHEMES:
         raise ConfigError("A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ")
     made: dict[str, Any] = {
         **DEFAULTS,
         "broker_url": broker,
+        "broker_transport_options": options,
         "task_default_queue": settings.queue_name,
         "result_backend": record if results else "disabled://",
         "result_backend_transport_options": {"global_keyprefix": f"{settings.key_prefix}:celery:"},
@@ -78,12 +80,11 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     }
     if scheme in {"redis", "rediss", "redis+socket", "sentinel"}:
         # Two prefixes on one server also have their queues and remote control apart.
-        options: dict[str, Any] = {"global_keyprefix": f"{settings.key_prefix}:broker:"}
+        options["global_keyprefix"] = f"{settings.key_prefix}:broker:"
         if scheme == "redis":
             made["broker_transport"] = "graflow_celery.transport:Transport"
         elif scheme == "sentinel":
             made["broker_transport"] = "graflow_celery.transport:SentinelTransport"
-        made["broker_transport_options"] = options
     else:
         # Other brokers count what is not acknowledged, so an early acknowledgement would let in one message more.
         made["worker_disable_prefetch"] = False
@@ -92,6 +93,25 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         made["task_default_queue_type"] = made["task_create_missing_queue_type"] = "quorum"
         made["worker_detect_quorum_queues"] = True
     return made
+
+
+def _with_transport_options(broker: str) -> tuple[str, dict[str, Any]]:
+    """A broker's URL and its transport options: those of `celeryconfig.py`, and what a Sentinel URL says after its `?`.
+
+    Raises:
+        ConfigError: When Sentinel is not told the name of the master.
+    """
+    options = dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
+    if not broker.startswith("sentinel://"):
+        return broker, options
+    url, _, query = broker.partition("?")
+    options.update(parse_qsl(query))
+    if "master_name" not in options:
+        raise ConfigError(
+            "A Sentinel broker needs the name of its master: sentinel://host:26379/0?master_name=mymaster, or "
+            "broker_transport_options = {'master_name': 'mymaster'} in celeryconfig.py"
+        )
+    return url, options
 
 
 class GraflowCelery(Celery):  # type: ignore[misc]
