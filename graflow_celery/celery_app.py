@@ -50,6 +50,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "enable_utc": True,
     "task_create_missing_queues": True,
 }
+CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
 _REFUSED_SCHEMES: Final = ("redis+cluster", "rediscluster")
 
 
@@ -65,7 +66,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     scheme = urlsplit(broker).scheme
     broker, options = _with_transport_options(broker)
     if scheme in _REFUSED_SCHEMES:
-        raise ConfigError("A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ")
+        raise ConfigError(CLUSTER_REFUSED)
     made: dict[str, Any] = {
         **DEFAULTS,
         "broker_url": broker,

@@ -6,15 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Self
 
 import redis
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.signing import SigningKeys
-from graflow.utils.redis_utils import connection_of, shared_client
+from graflow.utils.redis_utils import Secret, connection_of, shared_client
+from graflow_celery.celery_app import CLUSTER_REFUSED, configuration
 from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.settings import Settings
@@ -62,14 +63,38 @@ class Deployment:
 
         Raises:
             RecordUnreachableError: When it does not answer within about 1.5 s, or refuses us.
-            ConfigError: When it cannot hold the record.
+            ConfigError: When it cannot hold the record, or the broker is a Redis Cluster.
         """
         if self._is_checked:
             return
         with self.errors():
             connect_once(self.client)
             check_server(self.client)
+        configuration(self.settings)  # says what is wrong with the broker before anything is written
+        self._refuse_cluster()
         self._is_checked = True
+
+    def checked(self) -> Self:
+        """This deployment, for a worker: one that cannot work is refused, one that does not answer yet is waited for.
+
+        Raises:
+            ConfigError: When the Redis of record cannot hold the record, or the broker is a Redis Cluster.
+        """
+        with suppress(RecordUnreachableError):
+            self.check()
+        return self
+
+    def _refuse_cluster(self) -> None:
+        """Raise `ConfigError` when `broker_url` names a node of a Redis Cluster; one that does not answer is left."""
+        broker, found = self.settings.broker_url, {}
+        if not str(Secret(broker or "").reveal()).startswith(("redis://", "rediss://")):
+            return
+        with suppress(redis.exceptions.RedisError, OSError, ValueError):
+            client = shared_client({"url": broker}, decode_responses=True)
+            connect_once(client)
+            found = dict(client.info("cluster"))
+        if found.get("cluster_enabled"):
+            raise ConfigError(CLUSTER_REFUSED)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

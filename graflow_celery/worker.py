@@ -89,7 +89,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         set_stopping(False)
         warn_of_soft_limits(parent.pool, parent.app.registry)
-        deployment = deployment_for(parent.app)
+        deployment = deployment_for(parent.app).checked()
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 

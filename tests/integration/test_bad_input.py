@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -156,6 +159,26 @@ def _refused(server: PrivateRedis, why: str) -> None:
 def test_a_redis_cluster_as_broker_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="Cluster"):
         submit(members.noop.map([1]), backend_config={**config, "broker_url": "redis+cluster://127.0.0.1:7000"})
+
+
+@pytest.mark.parametrize("role", ["broker_url", "url"])
+def test_a_node_of_a_redis_cluster_is_refused_by_submitters_and_workers(config: dict[str, Any], role: str) -> None:
+    record = deployment_of(config).record
+    before = record.open_groups()
+    with private_redis(options=("--cluster-enabled", "yes")) as node:
+        clustered = {**config, role: node.url}
+        with pytest.raises(ConfigError, match="Cluster"):
+            submit(members.noop.map([1]), backend_config=clustered)
+        environment = {
+            **os.environ,
+            "GRAFLOW_REDIS_URL": config["url"].reveal(),
+            "GRAFLOW_BROKER_URL" if role == "broker_url" else "GRAFLOW_REDIS_URL": node.url,
+        }
+        command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "-c", "1", "-Q", "clustered"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode
+    assert "Redis Cluster" in done.stderr
+    assert record.open_groups() == before
 
 
 def test_a_broker_that_is_not_there_is_told(config: dict[str, Any]) -> None:
