@@ -7,6 +7,7 @@ A checkpoint is `<base>.pkl` (the context), `<base>.state.json` (what has run an
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -244,7 +245,8 @@ class CheckpointManager:
     def _resolve_base_path(cls, context: ExecutionContext, path: str | Path | None) -> str:
         if path is not None:
             return cls._get_base_path(path)
-        session = context.session_id
+        # A session id that somebody chose must not lead out of the folder.
+        session = re.sub(r"[^A-Za-z0-9_-]", "_", context.session_id)
         return str(Path("checkpoints") / session / f"session_{session}_step_{context.steps}_{_stamp()}")
 
     @staticmethod

@@ -649,3 +649,13 @@ def test_keys_are_not_in_the_files(tmp_path, monkeypatch):
     save(context, tmp_path)
     secret = text.partition(":")[2].encode()
     assert all(secret not in file.read_bytes() for file in tmp_path.glob("run*"))
+
+
+def test_a_session_id_never_leads_out_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    graph = TaskGraph()
+    graph.add_node(Task("a", register_to_context=False))
+    context = ExecutionContext(graph, "a", session_id="../../%252e%252e/etc")
+    path, metadata = CheckpointManager.create_checkpoint(context)
+    assert (tmp_path / path).resolve().is_relative_to(tmp_path / "checkpoints")
+    assert metadata.session_id == "../../%252e%252e/etc"
