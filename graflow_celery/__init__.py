@@ -17,12 +17,13 @@ from graflow.exceptions import (
 from graflow_celery.celery_app import app
 from graflow_celery.coordinator import RedisCoordinator
 from graflow_celery.deployment import RecordUnreachableError
-from graflow_celery.handle import GroupHandle, attach, submit
+from graflow_celery.handle import GroupHandle
 from graflow_celery.local import LocalCluster
 from graflow_celery.outcomes import MemberOutcome
 from graflow_celery.progress import MemberProgress
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.record import GroupState, GroupStatus, MemberState, RecordFullError
+from graflow_celery.submitting import attach, submit
 from graflow_celery.worker import TaskWorker
 
 __all__ = [

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
-import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,30 +15,17 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.execution import MemberRunner
 from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.runtime import SLICE, Runtime
 from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-SLICE: Final = 0.2  # seconds after which outcomes are reported and unstarted members are handed back
 _BEATS_PER_LEASE: Final = 3
 _LONGEST_PAUSE: Final = 2.0
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 _TRY_AGAIN: Final = (*_UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
-
-
-# One byte that a worker's main process shares with the children that it forks later.
-_stopping: Final = mmap.mmap(-1, 1)
-
-
-def is_stopping() -> bool:
-    """Whether this worker shuts down, so that it starts no more members."""
-    return _stopping[0] == 1
-
-
-def set_stopping(value: bool) -> None:
-    _stopping[0] = int(value)
 
 
 class MemberListener(Protocol):
@@ -55,22 +38,23 @@ class MemberListener(Protocol):
     def flush(self) -> None: ...
 
 
-def persistently(call: Callable[[], _T], *, patience: float | None = None) -> _T:
+def persistently(runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None) -> _T:
     """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
 
     Args:
+        runtime: Whose time passes meanwhile.
         call: An idempotent call.
         patience: Seconds after which the error is raised; None for no end.
     """
-    pause, end = 0.05, None if patience is None else time.monotonic() + patience
+    pause, end = 0.05, None if patience is None else runtime.monotonic() + patience
     while True:
         try:
             return call()
         except _TRY_AGAIN as error:
-            if end is not None and time.monotonic() + pause > end:
+            if end is not None and runtime.monotonic() + pause > end:
                 raise
             _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
-            time.sleep(pause)
+            runtime.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
@@ -82,7 +66,8 @@ class Batch:
     ) -> None:
         self.spec = spec
         self.owner = owner
-        self.began = time.monotonic()
+        self._runtime = deployment.runtime
+        self.began = self._runtime.monotonic()
         self.ended = False
         self._deployment = deployment
         self._listener = listener
@@ -91,9 +76,9 @@ class Batch:
         self._current: GrantedMember | None = None
         self._current_since = 0.0
         self._results: list[MemberResult] = []
-        self._lock = threading.Lock()
-        self._reporting = threading.Lock()
-        self._beaten = time.monotonic()
+        self._lock = self._runtime.lock()
+        self._reporting = self._runtime.lock()
+        self._beaten = self._runtime.monotonic()
         self.last: MemberResult | None = None
         self._timed_out: set[int] = set()
 
@@ -121,25 +106,35 @@ class Batch:
         with suppress(redis.exceptions.RedisError):
             self._deployment.record.lose(self.spec.run_id, self.owner, [member.index for member in held])
 
-    def close(self) -> None:
-        self._runner.close()
+    @contextmanager
+    def paced(self) -> Iterator[None]:
+        """Have the pacing thread look after this batch while it runs."""
+        with self._runtime.pacer.pacing(self):
+            try:
+                yield
+            finally:
+                self._runner.close()
+
+    @property
+    def name(self) -> str:
+        return f"Run {self.spec.run_id}"
 
     def _next(self) -> GrantedMember | None:
         with self._lock:
             if self.ended:
                 self._todo.clear()
             self._current = self._todo.popleft() if self._todo else None
-            self._current_since = time.monotonic()
+            self._current_since = self._runtime.monotonic()
             return self._current
 
     def _run_one(self, member: GrantedMember) -> None:
         listener = self._listener
-        begun = time.monotonic()
+        begun = self._runtime.monotonic()
         if listener is not None:
             listener.started(member.index)
         result = self.last = self._execute(member)
         if listener is not None:
-            listener.finished(result, time.monotonic() - begun)
+            listener.finished(result, self._runtime.monotonic() - begun)
         with self._lock:
             self._results.append(result)
             self._current = None
@@ -157,8 +152,8 @@ class Batch:
             nonlocal asked, cancelled
             if self.ended or cancelled:
                 return True
-            if time.monotonic() - asked >= SLICE:
-                asked = time.monotonic()
+            if self._runtime.monotonic() - asked >= SLICE:
+                asked = self._runtime.monotonic()
                 try:
                     cancelled = bool(self._deployment.record.beat([lease]).lost)
                 except _UNREACHABLE:
@@ -196,7 +191,7 @@ class Batch:
         def call() -> Completion:
             return record.complete(spec.run_id, self.owner, results)
 
-        done = persistently(call) if patiently else call()
+        done = persistently(self._runtime, call) if patiently else call()
         if done.refused:
             _log.info("Members %s of run %s were recorded by another execution", done.refused, spec.run_id)
         if done.state is None:
@@ -222,7 +217,7 @@ class Batch:
         if now - self._beaten >= self.spec.lease / _BEATS_PER_LEASE:
             self._beaten = now
             self._beat()
-        if self._todo and (is_stopping() or now - self.began >= SLICE):
+        if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
             self._hand_back()
 
     def _stop_waiting_for_current(self, now: float) -> None:
@@ -239,7 +234,7 @@ class Batch:
             return
         self._timed_out.add(member.index)
         error = TaskTimeoutError(f"{self.spec.group_id}[{member.index}]", float(limit))
-        payload = pack_failure(error, time.time())
+        payload = pack_failure(error, self._runtime.time())
         self._complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)], patiently=False)
 
     def _held(self) -> list[Lease]:
@@ -261,7 +256,7 @@ class Batch:
     def _hand_back(self) -> None:
         """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
         record, spec = self._deployment.record, self.spec
-        if not is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
+        if not self._runtime.is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
             return
         with self._lock:
             unstarted, self._todo = list(self._todo), deque()
@@ -276,74 +271,9 @@ class Batch:
         self._follow(sorted({*released.released, *released.ready}))
 
 
-class _Pacer:
-    """The one thread of a process that looks after its running batches."""
-
-    def __init__(self) -> None:
-        self._batches: set[Batch] = set()
-        self._wanted = threading.Event()
-        self._lock = threading.Lock()
-        threading.Thread(target=self._pace, name="graflow-pacer", daemon=True).start()
-
-    def add(self, batch: Batch) -> None:
-        with self._lock:
-            self._batches.add(batch)
-        self._wanted.set()
-
-    def remove(self, batch: Batch) -> None:
-        with self._lock:
-            self._batches.discard(batch)
-
-    def _pace(self) -> None:
-        while True:
-            self._wanted.wait()
-            time.sleep(SLICE)
-            with self._lock:
-                batches = list(self._batches)
-                if not batches:
-                    self._wanted.clear()
-            for batch in batches:
-                try:
-                    batch.tick(time.monotonic())
-                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
-                    _log.warning("Run %s: %s: %s", batch.spec.run_id, type(error).__name__, error)
-
-
-_pacer: _Pacer | None = None
-_starting = threading.Lock()
-
-
-def _the_pacer() -> _Pacer:
-    """The pacer of this process; threads do not survive a fork, so a child starts its own."""
-    global _pacer  # noqa: PLW0603 - one per process
-    with _starting:
-        if _pacer is None:
-            _pacer = _Pacer()
-        return _pacer
-
-
-def _after_fork() -> None:
-    global _pacer, _starting
-    _pacer, _starting = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextmanager
-def pacing(batch: Batch) -> Iterator[None]:
-    """Look after a batch while it runs."""
-    _the_pacer().add(batch)
-    try:
-        yield
-    finally:
-        _the_pacer().remove(batch)
-        batch.close()
-
-
-def claiming(call: Callable[[], Claim]) -> Claim:
+def claiming(runtime: Runtime, call: Callable[[], Claim]) -> Claim:
     """A claim, repeated for half a minute when the record cannot be reached."""
-    return persistently(call, patience=_CLAIM_PATIENCE)
+    return persistently(runtime, call, patience=_CLAIM_PATIENCE)
 
 
 def run_members(
@@ -370,16 +300,16 @@ def run_members(
     Returns:
         What came of the last member that ran here; None when none was granted.
     """
-    record = deployment.record
-    claim = claiming(lambda: record.claim(run_id, indices, owner, limit=limit))
+    record, runtime = deployment.record, deployment.runtime
+    claim = claiming(runtime, lambda: record.claim(run_id, indices, owner, limit=limit))
     if claim.spec is None or not claim.granted:
         return None
     batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
-    with pacing(batch):
+    with batch.paced():
         while claim.granted:
             batch.run(claim.granted)
             left = claim.left
             if not left or limit is not None:
                 break
-            claim = claiming(lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
+            claim = claiming(runtime, lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
     return batch.last

@@ -18,9 +18,10 @@ from graflow.codec import to_jsonable
 from graflow.exceptions import GraflowError, GroupTimeoutError
 from graflow.signing import generate_key
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.handle import GroupHandle, attach
+from graflow_celery.handle import GroupHandle
 from graflow_celery.outcomes import MemberOutcome
 from graflow_celery.record import GroupStatus
+from graflow_celery.submitting import attach
 
 _REDRAWN: Final = 0.5  # seconds
 _MEMBERS_SHOWN: Final = 20

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from typing import Any
 
 from graflow.exceptions import ParallelGroupError
-from graflow_celery.batch import Batch, claiming, pacing
+from graflow_celery.batch import Batch, claiming
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure, remote_error_of, value_of
 from graflow_celery.record import GrantedMember, GroupState, MemberResult, MemberState, StoredOutcome
@@ -19,19 +17,20 @@ class _Continuation(Batch):
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
         if record.status(spec.run_id).state != GroupState.DONE:
             error = _refused(spec.group_id, stored)
-            return MemberResult(member.index, member.attempt, MemberState.FAILED, pack_failure(error, time.time()))
+            payload = pack_failure(error, self._runtime.time())
+            return MemberResult(member.index, member.attempt, MemberState.FAILED, payload)
         values = [_value(stored.get(index)) for index in range(spec.n)]
         return self._runner.run_continuation(member, values)
 
 
 def run_continuation(deployment: Deployment, run_id: str, worker: str) -> None:
     """Claim the continuation and run it; nothing happens when it is not due or another worker has it."""
-    owner = f"{worker}:{uuid.uuid4().hex[:12]}"
-    claim = claiming(lambda: deployment.record.claim_continuation(run_id, owner))
+    owner = f"{worker}:{deployment.runtime.token()}"
+    claim = claiming(deployment.runtime, lambda: deployment.record.claim_continuation(run_id, owner))
     if claim.spec is None or not claim.granted:
         return
     batch = _Continuation(deployment, claim.spec, owner, worker, None)
-    with pacing(batch):
+    with batch.paced():
         batch.run(claim.granted)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branch import Branch
@@ -46,6 +45,13 @@ class RedisCoordinator(TaskCoordinator):
 
     def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
         self._deployment = deployment_of(_on_a_worker(dict(backend_config or {})), strict=strict)
+
+    @classmethod
+    def on(cls, deployment: Deployment) -> Self:
+        """A coordinator over what is connected already."""
+        made = object.__new__(cls)
+        made._deployment = deployment
+        return made
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
         run = execution_context.open_group(group_id, tasks)
@@ -157,9 +163,9 @@ class _RemoteGroup:
 
     def _finished(self) -> list[StoredOutcome]:
         """Members that had ended before this process took the group up."""
-        finished = self._run._finished
+        finished, now = self._run._finished, self._deployment.runtime.time()
         return [
-            StoredOutcome(index, state_of(outcome), 1, "", time.time(), late=False, payload=pack_outcome(outcome))
+            StoredOutcome(index, state_of(outcome), 1, "", now, late=False, payload=pack_outcome(outcome))
             for index, outcome in sorted(finished.items())
         ]
 

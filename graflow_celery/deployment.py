@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Self
@@ -18,6 +17,7 @@ from graflow.utils.redis_utils import Secret, connection_of, shared_client
 from graflow_celery.celery_app import CLUSTER_REFUSED, configuration
 from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
+from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
 
 _WORKERS_KNOWN_FOR: Final = 0.5
@@ -39,6 +39,7 @@ class Deployment:
     def __init__(self, settings: Settings, registry: TaskResolverRegistry | None = None) -> None:
         self.settings = settings
         self.registry = registry or default_registry()
+        self.runtime = this_runtime()
         self.keys: SigningKeys | None = settings.keys
         connection = dict(settings.connection)
         connection.setdefault("socket_connect_timeout", CONNECT_SECONDS)
@@ -121,9 +122,9 @@ class Deployment:
     def workers(self, queue: str | None = None) -> list[WorkerInfo]:
         """Live workers that consume a queue (that of the settings when None), looked up at most twice a second."""
         looked, found = self._seen_workers
-        if time.monotonic() - looked > _WORKERS_KNOWN_FOR:
+        if self.runtime.monotonic() - looked > _WORKERS_KNOWN_FOR:
             found = self.record.live_workers(WORKER_TTL)
-            self._seen_workers = (time.monotonic(), found)
+            self._seen_workers = (self.runtime.monotonic(), found)
         wanted = queue or self.settings.queue_name
         return [worker for worker in found if wanted in worker.info.get("queues", ())]
 

@@ -1,30 +1,22 @@
-"""`submit`, `attach` and what they return: a handle on a group that runs on Celery workers."""
+"""A handle on a group that runs on Celery workers: wait for it, look at it, cancel it."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-import uuid
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Final
 
-from graflow.core.branch import Branch, BranchOutcome
-from graflow.core.executable import Executable, SequentialTask
-from graflow.core.graph import current_scope, is_group
-from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy, resolve_group_policy
-from graflow.core.ownership import branch_nodes
-from graflow.core.wrapper import TaskWrapper
-from graflow.exceptions import GroupNotFoundError, GroupTimeoutError, PayloadError
-from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.envelope import Shared, task_id_in
+from graflow.core.branch import BranchOutcome
+from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
+from graflow.exceptions import GroupTimeoutError
+from graflow_celery.deployment import Deployment
+from graflow_celery.envelope import task_id_in
 from graflow_celery.execution import running_member
 from graflow_celery.outcomes import MemberOutcome, branch_outcome, group_timeout, judge, member_outcome, timed_out
 from graflow_celery.progress import MemberProgress, latest_progress
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, StoredOutcome
-from graflow_celery.submission import Submission, open_and_publish, policy_of, prepare
+from graflow_celery.submission import Submission, policy_of
 from graflow_celery.waiting import Waiter
 
 
@@ -47,11 +39,12 @@ class GroupHandle:
         self.run_id = spec.run_id
         self.group_id = spec.group_id
         self._deployment = deployment
+        self._runtime = deployment.runtime
         self._spec = spec
         self._n = spec.n
         self._policy = policy or policy_of(spec)
         self._task_ids = list(task_ids) if task_ids is not None else None
-        self._lock = threading.Lock()
+        self._lock = self._runtime.lock()
         self._waiter = Waiter(deployment, self.run_id, self._n, submission, helping=running_member.get() is not None)
 
     @cached_property
@@ -87,7 +80,7 @@ class GroupHandle:
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
         """Outcomes as they are recorded, those that are there already first."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else self._runtime.monotonic() + timeout
         ids = self._ids()
         with self._lock:
             known = [outcome for index, outcome in self._waiter.seen.items() if index < self._n]
@@ -110,7 +103,7 @@ class GroupHandle:
             self._give_up()
 
     def _wait(self, timeout: float | None) -> Mapping[int, StoredOutcome]:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else self._runtime.monotonic() + timeout
         with self._lock:
             for _ in self._waiter.until(deadline):
                 pass
@@ -165,9 +158,9 @@ class GroupHandle:
     def _take(self, seconds: float) -> bool:
         """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
         with self._lock:
-            end = time.monotonic() + seconds
+            end = self._runtime.monotonic() + seconds
             fresh = next(self._waiter.until(end), None)
-            return self._waiter.is_complete or (fresh is None and time.monotonic() < end)
+            return self._waiter.is_complete or (fresh is None and self._runtime.monotonic() < end)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -211,7 +204,8 @@ class ContinuationHandle:
         self._task_id = str(spec.meta.get("then_id", "continuation"))
         self._waiter = Waiter(deployment, self.run_id, self._index)
         self._deployment = deployment
-        self._lock = threading.Lock()
+        self._runtime = deployment.runtime
+        self._lock = self._runtime.lock()
 
     def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
         """Its outcome, in a list of one."""
@@ -237,7 +231,7 @@ class ContinuationHandle:
         """The counts of a group of one: pending until it has ended."""
         waiter = Waiter(self._deployment, self.run_id, self._index)
         with self._deployment.errors():
-            for _ in waiter.until(time.monotonic(), wanted=self._index):
+            for _ in waiter.until(self._runtime.monotonic(), wanted=self._index):
                 pass
         found = waiter.seen.get(self._index)
         counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "cancelled", "lost"), 0)
@@ -271,12 +265,12 @@ class ContinuationHandle:
 
     def _take(self, seconds: float) -> bool:
         with self._lock:
-            end = time.monotonic() + seconds
+            end = self._runtime.monotonic() + seconds
             fresh = next(self._waiter.until(end, wanted=self._index), None)
-            return self._index in self._waiter.seen or (fresh is None and time.monotonic() < end)
+            return self._index in self._waiter.seen or (fresh is None and self._runtime.monotonic() < end)
 
     def _stored(self, timeout: float | None) -> StoredOutcome:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else self._runtime.monotonic() + timeout
         with self._lock:
             for _ in self._waiter.until(deadline, wanted=self._index):
                 pass
@@ -286,113 +280,3 @@ class ContinuationHandle:
                 f"The continuation '{self._task_id}' of run '{self.run_id}' has not ended yet", self.group_id, 0, 1
             )
         return found
-
-
-def submit(
-    group: Executable | Sequence[Executable],
-    backend_config: Mapping[str, Any] | None = None,
-    policy: Any = None,
-    run_id: str | None = None,
-    then: Any = None,
-) -> GroupHandle:
-    """Send a group to Celery workers and return at once.
-
-    Args:
-        group: A `ParallelGroup`, or a sequence of tasks; needs no workflow.
-        backend_config: Laid over what `with_execution` said.
-        policy: A policy in any of its forms; what `with_execution` said, else strict.
-        run_id: An id of your own; the same id with the same members attaches to that run.
-        then: A task that receives the list of values on a worker.
-
-    Raises:
-        TypeError: For something that is no task, and for a `then` that cannot take the values.
-        ConfigError: For unknown settings, naming the nearest known one.
-        TaskResolutionError: When a task cannot be sent.
-        PayloadError: When an argument cannot be sent.
-        RecordUnreachableError: When the Redis of record does not answer or refuses us.
-    """
-    chains, execution, group_id = _members_of(group)
-    if then is not None and not isinstance(then, TaskWrapper):
-        raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {then!r}")
-    if run_id is not None and not isinstance(run_id, str):
-        raise TypeError(f"run_id= takes text, not {run_id!r}")
-    deployment = deployment_of({**execution.get("backend_config", {}), **(backend_config or {})})
-    chosen = resolve_group_policy(policy if policy is not None else execution.get("policy", "strict"))
-    task_ids = [tasks[0].task_id for tasks in chains]
-    chosen.validate(task_ids)
-    run = run_id or uuid.uuid4().hex
-    submission = prepare(
-        deployment,
-        run_id=run,
-        group_id=group_id,
-        branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
-        shared=Shared(group_id=group_id, session_id=run, trace_id=run),
-        policy=chosen,
-        then=then,
-    )
-    open_and_publish(deployment, submission)
-    return GroupHandle(deployment, submission.spec, policy=chosen, task_ids=task_ids, submission=submission)
-
-
-def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> GroupHandle:
-    """A handle on a run that was submitted before, by any process.
-
-    Raises:
-        GroupNotFoundError: When there is no such run, or its record has expired.
-    """
-    deployment = deployment_of(backend_config)
-    deployment.check()
-    header = deployment.record.header(run_id)
-    if not (header.published or header.state.is_final):
-        # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
-        deployment.record.hurry(run_id)
-    return GroupHandle(deployment, header.spec)
-
-
-def _branch(index: int, tasks: Sequence[Executable]) -> Branch:
-    """A member with those that follow it, which run inside it."""
-    edges = [(task.task_id, following.task_id) for task, following in pairwise(tasks)]
-    return Branch(tasks[0], index, {task.task_id: task for task in tasks}, edges, {})
-
-
-def _attached(group: Any) -> list[Branch]:
-    """The members of a group of the current workflow, each with what follows it alone; empty for any other group."""
-    scope = current_scope()
-    if not is_group(group) or scope is None or not scope.graph.has_node(group.task_id):
-        return []
-    graph, found = scope.graph, []
-    own = branch_nodes(graph, group.task_id, group.tasks)
-    for index, member in enumerate(group.tasks):
-        inside = own[index] or {member.task_id}
-        names = [name for name in graph.nodes if name in inside] if len(inside) > 1 else ()
-        tasks = {member.task_id: member, **{name: graph.get_node(name) for name in names}}
-        edges = [(name, target) for name in tasks for target in graph.successors(name) if target in inside]
-        found.append(Branch(member, index, tasks, edges, {}))
-    return found
-
-
-def _members_of(group: Any) -> tuple[list[list[Executable]], dict[str, Any], str]:
-    """Members, each with those that follow it, execution settings and id of what was given to `submit`."""
-    if is_group(group):
-        return [[member] for member in group.tasks], dict(group._execution_config), group.task_id
-    if isinstance(group, Executable):
-        return [_chained(group)], {}, group.task_id
-    if isinstance(group, str | bytes) or not isinstance(group, Iterable):
-        raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {group!r}")
-    given = list(group)
-    for task in given:
-        if not isinstance(task, Executable):
-            raise TypeError(f"submit() takes tasks, not {task!r}; decorate functions with @task")
-    members = [_chained(task) for task in given]
-    ids = [task.task_id for tasks in members for task in tasks]
-    if len(set(ids)) != len(ids):
-        twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
-        raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
-    return members, {}, "submitted"
-
-
-def _chained(task: Executable) -> list[Executable]:
-    return list(task.tasks) if isinstance(task, SequentialTask) else [task]
-
-
-__all__ = ["ContinuationHandle", "GroupHandle", "GroupNotFoundError", "MemberState", "attach", "submit"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
-from graflow_celery.deployment import Deployment
+from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.record import Republish
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,21 @@ def sweep(deployment: Deployment) -> int:
             # A worker that died also held messages that it had not started; they look as if they still waited.
             deployment.record.hurry(again.run_id)
     return len(found)
+
+
+def beat(deployment: Deployment, name: str, info: Mapping[str, Any]) -> None:
+    """Tell that this worker lives, and look after what silent ones took along.
+
+    What a dead worker took off the queue and never claimed looks as if it still waited.
+    """
+    if deployment.record.register_worker(name, info, ttl=WORKER_TTL):
+        hurry_all(deployment)
+
+
+def hurry_all(deployment: Deployment) -> None:
+    """Have what nobody claimed published again, in every open group."""
+    for run_id in deployment.record.open_groups():
+        deployment.record.hurry(run_id)
 
 
 def publish_again(deployment: Deployment, again: Republish) -> None:

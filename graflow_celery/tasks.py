@@ -12,16 +12,16 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Task
 from celery.worker.request import Request
 
-from graflow.exceptions import GraflowRuntimeError, TaskTimeoutError
-from graflow_celery.batch import persistently, run_members
+from graflow.exceptions import GraflowRuntimeError
+from graflow_celery.batch import run_members
 from graflow_celery.celery_app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.envelope import VERSION, pack_failure
+from graflow_celery.envelope import VERSION
+from graflow_celery.lost_children import record_timeout, run_again
 from graflow_celery.monitoring import MemberEvents, MemberFailedError, reason_of
-from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.record import GroupSpec, MemberState
 from graflow_celery.signatures import indices_of, member_options
-from graflow_celery.sweeping import publish_again
 
 _log = logging.getLogger(__name__)
 
@@ -66,35 +66,15 @@ class MemberRequest(Request):  # type: ignore[misc]
         if self.task.name != RUN_TASK:
             return
         try:
-            deployment = deployment_for(self.app)
-            hint = self.kwargs
+            deployment, run_id = deployment_for(self.app), self.kwargs["run_id"]
+            indices = indices_of(self.kwargs["ranges"])
             if lost:
-                deployment.record.lose(hint["run_id"], self.graflow_owner, indices_of(hint["ranges"]))
-                for again in deployment.record.sweep():
-                    publish_again(deployment, again)
+                run_again(deployment, run_id, indices, self.graflow_owner)
             else:
-                _record_timeout(deployment, hint["run_id"], indices_of(hint["ranges"]), self.graflow_owner, limit)
+                record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
         except Exception:  # noqa: BLE001 - see below
             # Whatever goes wrong here is repaired by the lease; the worker's main loop must live on.
             _log.exception("The members of a lost child are left to their lease")
-
-
-def _record_timeout(deployment: Deployment, run_id: str, indices: list[int], owner: str, limit: float) -> None:
-    """The first member that the child had not reported ran out of time; the others go to other slots."""
-    record = deployment.record
-    held = record.claim(run_id, indices, owner, envelopes=False)
-    if held.spec is None or not held.granted:
-        return
-    first, *others = held.granted
-    error = TaskTimeoutError(f"{held.spec.group_id}[{first.index}]", limit)
-    # Redis time stands in the record; the time in the payload is only shown.
-    result = MemberResult(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, 0.0))
-    done = persistently(lambda: record.complete(run_id, owner, [result]), patience=10.0)
-    again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
-    if again:
-        deployment.queue.publish(held.spec, again, slots=deployment.slots())
-    if done.continuation:
-        deployment.queue.publish_continuation(held.spec)
 
 
 class MemberTask(Task):  # type: ignore[misc]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -56,9 +52,10 @@ class Waiter:
         self._n = n
         self._submission = submission
         self._helping = helping
+        self._runtime = deployment.runtime
         self._cursor = Cursor()
         self._unclaimed: list[int] | None = None
-        now = time.monotonic()
+        now = self._runtime.monotonic()
         self._answered = self._swept = self._began = now
         self._worker_seen: dict[str, float] = {}
         self._spec: GroupSpec | None = None if submission is None else submission.spec
@@ -104,7 +101,7 @@ class Waiter:
         block = min(LONGEST_SLICE, settings.sweep_interval, max(settings.worker_wait, 0.1))
         if deadline is None:
             return block
-        left = deadline - time.monotonic()
+        left = deadline - self._runtime.monotonic()
         return None if left <= 0 else min(block, left)
 
     def _read(self, block: float) -> Batch | None:
@@ -116,13 +113,13 @@ class Waiter:
         except (GroupLostError, GroupNotFoundError) as error:
             self._write_again(error)
             return None
-        self._answered = time.monotonic()
+        self._answered = self._runtime.monotonic()
         self._cursor = batch.cursor
         return batch
 
     def _bear(self, error: BaseException) -> None:
         """Wait a little for a record that does not answer, within bounds."""
-        silent = time.monotonic() - self._answered
+        silent = self._runtime.monotonic() - self._answered
         server = self.deployment.settings.server
         if silent > _PATIENCE:
             raise RecordUnreachableError(
@@ -130,7 +127,7 @@ class Waiter:
                 f"attach('{self.run_id}') continues waiting for it"
             ) from None
         _log.warning("The Redis of record at %s does not answer (%s); waiting", server, type(error).__name__)
-        time.sleep(0.2)
+        self._runtime.sleep(0.2)
 
     def _write_again(self, error: GraflowRuntimeError) -> None:
         """Submit the group once more when its record was wiped out, with the outcomes that were read before it."""
@@ -154,10 +151,10 @@ class Waiter:
         """Run the next unclaimed member here, so that this slot is not held for nothing; False when there is none."""
         if self._unclaimed is None:
             self._unclaimed = [index for index in range(self._n) if index not in self.seen]
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        worker = self._runtime.name
         while self._unclaimed:
             offered = self._unclaimed[:_HELPED_AT_ONCE]
-            owner = f"{worker}:{uuid.uuid4().hex[:12]}"
+            owner = f"{worker}:{self._runtime.token()}"
             ran = run_members(self.deployment, self.run_id, offered, owner=owner, worker=worker, limit=1)
             if ran is not None:
                 return True
@@ -166,7 +163,7 @@ class Waiter:
 
     def _look_around(self) -> None:
         """Sweep, and see whether anybody works for the queues of the open members."""
-        now = time.monotonic()
+        now = self._runtime.monotonic()
         settings = self.deployment.settings
         try:
             if now - self._swept >= settings.sweep_interval:

@@ -25,13 +25,13 @@ from click import Option
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.utils.redis_utils import Secret, redis_url
-from graflow_celery.batch import set_stopping
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
 from graflow_celery.pools import ThreadPool, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
+from graflow_celery.runtime import set_stopping
 from graflow_celery.settings import Settings
-from graflow_celery.sweeping import sweep
+from graflow_celery.sweeping import beat, hurry_all, sweep
 from graflow_celery.tasks import deployment_for, install
 
 _log = logging.getLogger(__name__)
@@ -133,14 +133,12 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
             "digest": "-".join(resolver.digest() for resolver in resolvers),
             "pid": os.getpid(),
         }
-        if deployment.record.register_worker(parent.hostname, info, ttl=WORKER_TTL):
-            # What a dead worker took off the queue and never claimed looks as if it still waited.
-            _hurry_all(deployment)
+        beat(deployment, parent.hostname, info)
 
     @staticmethod
     def _sweep(deployment: Deployment) -> None:
         if _reconnected.is_set():
-            _hurry_all(deployment)
+            hurry_all(deployment)
             _reconnected.clear()
         sweep(deployment)
 
@@ -156,12 +154,6 @@ class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         if parent.restart_count > 0:
             _reconnected.set()
-
-
-def _hurry_all(deployment: Deployment) -> None:
-    """Have what nobody claimed published again, in every open group."""
-    for run_id in deployment.record.open_groups():
-        deployment.record.hurry(run_id)
 
 
 def _stop_with_parent() -> None:

@@ -1,0 +1,154 @@
+"""What code that waits asks of the process around it: time, names, locks and threads.
+
+Submitters, workers and sweepers take all of these from the `Runtime` of their deployment and nowhere else, so that they
+run unchanged on a clock that is not real.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, Protocol
+
+import redis
+
+from graflow.exceptions import GraflowRuntimeError
+
+_log = logging.getLogger(__name__)
+
+SLICE: Final = 0.2  # seconds after which running work is looked after
+
+# One byte that a worker's main process shares with the children that it forks later.
+_stopping: Final = mmap.mmap(-1, 1)
+
+
+def set_stopping(value: bool) -> None:
+    """Note that this worker shuts down, so that none of its processes starts another member."""
+    _stopping[0] = int(value)
+
+
+class Event(Protocol):
+    """The part of `threading.Event` that is used."""
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class Runtime:
+    """One process, as code that waits sees it."""
+
+    def __init__(self) -> None:
+        self.pacer = Pacer(self)
+
+    @property
+    def name(self) -> str:
+        """Host and process id."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def token(self) -> str:
+        """A name that no other call of any process gets."""
+        return uuid.uuid4().hex[:12]
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Seconds since the epoch, to be shown only: deadlines are on the clock of Redis."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return threading.Lock()
+
+    def event(self) -> Event:
+        return threading.Event()
+
+    def start(self, target: Callable[[], object], name: str) -> None:
+        """Run a function beside everything else, until the process ends."""
+        threading.Thread(target=target, name=name, daemon=True).start()
+
+    def is_stopping(self) -> bool:
+        """Whether this worker shuts down."""
+        return _stopping[0] == 1
+
+
+class Paced(Protocol):
+    """Work that has to be looked after while it runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    def tick(self, now: float) -> None: ...
+
+
+class Pacer:
+    """Looks after the running work of one process, on a thread that begins with the first of it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._paced: dict[Paced, None] = {}
+        self._lock = runtime.lock()
+        self._wanted = runtime.event()
+        self._has_begun = False
+
+    @contextmanager
+    def pacing(self, work: Paced) -> Iterator[None]:
+        """Call the work's `tick` every slice of time."""
+        with self._lock:
+            self._paced[work] = None
+            has_begun, self._has_begun = self._has_begun, True
+        if not has_begun:
+            self._runtime.start(self._pace, "graflow-pacer")
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._paced[work]
+
+    def _pace(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._runtime.sleep(SLICE)
+            with self._lock:
+                paced = list(self._paced)
+                if not paced:
+                    self._wanted.clear()
+            for work in paced:
+                try:
+                    work.tick(self._runtime.monotonic())
+                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
+                    _log.warning("%s: %s: %s", work.name, type(error).__name__, error)
+
+
+_runtime: Runtime | None = None
+_starting = threading.Lock()
+
+
+def this_runtime() -> Runtime:
+    """The runtime of this process; threads do not survive a fork, so a child has its own."""
+    global _runtime  # noqa: PLW0603 - one per process
+    with _starting:
+        if _runtime is None:
+            _runtime = Runtime()
+        return _runtime
+
+
+def _after_fork() -> None:
+    global _runtime, _starting
+    _runtime, _starting = None, threading.Lock()  # the old one may be held by a thread that does not exist here
+
+
+os.register_at_fork(after_in_child=_after_fork)
