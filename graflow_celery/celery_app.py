@@ -17,7 +17,10 @@ from celery import Celery
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import Secret, redis_url
+from graflow.utils.redis_clients import SENTINEL_KEYS
+from graflow.utils.redis_sentinels import asking
+from graflow.utils.redis_urls import SENTINEL_SCHEME
+from graflow.utils.redis_utils import Secret, connection_of, redis_url
 from graflow_celery.settings import Settings, celeryconfig
 
 RUN_TASK: Final = "graflow.run"
@@ -65,6 +68,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     broker = Secret(settings.broker_url).reveal() if settings.broker_url else record
     scheme = urlsplit(broker).scheme
     broker, options = _with_transport_options(broker)
+    backend, backend_options = _result_backend(record)
     if scheme in _REFUSED_SCHEMES:
         raise ConfigError(CLUSTER_REFUSED)
     made: dict[str, Any] = {
@@ -72,8 +76,8 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         "broker_url": broker,
         "broker_transport_options": options,
         "task_default_queue": settings.queue_name,
-        "result_backend": record if results else "disabled://",
-        "result_backend_transport_options": {"global_keyprefix": f"{settings.key_prefix}:celery:"},
+        "result_backend": backend if results else "disabled://",
+        "result_backend_transport_options": {**backend_options, "global_keyprefix": f"{settings.key_prefix}:celery:"},
         "result_expires": settings.result_ttl,
         "event_queue_prefix": f"{settings.key_prefix}.events",
         "event_exchange": f"{settings.key_prefix}.events",
@@ -103,16 +107,32 @@ def _with_transport_options(broker: str) -> tuple[str, dict[str, Any]]:
         ConfigError: When Sentinel is not told the name of the master.
     """
     options = dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
-    if not broker.startswith("sentinel://"):
+    if not broker.startswith(SENTINEL_SCHEME):
         return broker, options
-    url, _, query = broker.partition("?")
+    addresses, _, query = broker.partition("?")
     options.update(parse_qsl(query))
     if "master_name" not in options:
         raise ConfigError(
             "A Sentinel broker needs the name of its master: sentinel://host:26379/0?master_name=mymaster, or "
             "broker_transport_options = {'master_name': 'mymaster'} in celeryconfig.py"
         )
-    return url, options
+    parts = connection_of({"url": addresses, **{name: options[name] for name in SENTINEL_KEYS if name in options}})
+    # kombu would change over to its own transport when it went from one address of several to the next.
+    url, _, _ = redis_url({**parts, "sentinels": parts["sentinels"][:1]}).reveal().partition("?")
+    return url, {**options, "sentinels": parts["sentinels"], "sentinel_kwargs": _asking(parts, options)}
+
+
+def _result_backend(record: str) -> tuple[str, dict[str, Any]]:
+    """The Redis of record as Celery's result backend: its URL and transport options."""
+    if not record.startswith(SENTINEL_SCHEME):
+        return record, {}
+    parts = connection_of({"url": record})
+    return record.partition("?")[0], {"master_name": parts["master_name"], "sentinel_kwargs": _asking(parts, {})}
+
+
+def _asking(parts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """How the Sentinels themselves are reached; `sentinel_kwargs` among transport options decides."""
+    return {**asking(parts), **(options.get("sentinel_kwargs") or {})}
 
 
 class GraflowCelery(Celery):  # type: ignore[misc]

@@ -76,7 +76,7 @@ def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 def _place_of(connection: Mapping[str, Any]) -> tuple[Any, ...]:
     parts = connection_of(connection)
-    return tuple(parts.get(key) for key in ("host", "port", "unix_socket_path", "db"))
+    return tuple(parts.get(key) for key in ("host", "port", "unix_socket_path", "sentinels", "master_name", "db"))
 
 
 class _RemoteGroup:

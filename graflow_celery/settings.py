@@ -150,7 +150,7 @@ class Settings(BaseModel):
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
-_SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path"})
+_SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path", "sentinels"})
 _TRUTHS: Final = frozenset({"ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname"})
 _NUMBERS: Final = frozenset(
     {

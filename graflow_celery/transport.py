@@ -7,10 +7,14 @@ network. The client is only a handle on the channel's connection pool, so one is
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import redis
+import redis.sentinel
 from kombu.transport import redis as kombu_redis
+
+from graflow.utils.redis_urls import address_of
 
 HIGHEST_PRIORITY: Final = 9
 _REVERSED: Final = ("rediss://", "redis+socket://")
@@ -72,7 +76,32 @@ class Transport(kombu_redis.Transport):
 
 
 class SentinelChannel(HigherFirst, kombu_redis.SentinelChannel):
-    """A channel to whichever server Sentinel calls the master."""
+    """A channel to whichever server Sentinel calls the master.
+
+    The addresses of all Sentinels come as a transport option: several in the URL would make kombu go from one to the
+    next when the master is gone, with the login of that one and with another transport.
+    """
+
+    from_transport_options: Any = (*kombu_redis.SentinelChannel.from_transport_options, "sentinels")
+    sentinels: Sequence[str] = ()
+    master_name: str = ""
+    sentinel_kwargs: Mapping[str, Any] | None = None
+    min_other_sentinels = 0
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        parameters = self._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        own = {name: value for name, value in parameters.items() if name not in {"host", "port"}}
+        manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            [address_of(text) for text in self.sentinels],
+            min_other_sentinels=int(self.min_other_sentinels),
+            sentinel_kwargs=self.sentinel_kwargs,
+            **own,
+        )
+        if asynchronous:
+            self._async_sentinel_manager = manager
+        else:
+            self._sentinel_manager = manager
+        return manager.master_for(self.master_name, redis.Redis).connection_pool
 
 
 class SentinelTransport(Transport, kombu_redis.SentinelTransport):

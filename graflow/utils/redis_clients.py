@@ -10,7 +10,11 @@ from typing import Any, Final
 
 from graflow.exceptions import ConfigError
 
-SERVER_KEYS: Final[tuple[str, ...]] = ("url", "host", "port", "db", "username", "password", "ssl", "unix_socket_path")
+SENTINEL_KEYS: Final[tuple[str, ...]] = ("sentinels", "master_name", "sentinel_username", "sentinel_password")
+SERVER_KEYS: Final[tuple[str, ...]] = (
+    *("url", "host", "port", "db", "username", "password", "ssl", "unix_socket_path"),
+    *SENTINEL_KEYS,
+)
 TLS_KEYS: Final[tuple[str, ...]] = (
     "ssl_keyfile",
     "ssl_certfile",
@@ -95,8 +99,8 @@ def parameters_of(redis_client: Any) -> dict[str, Any]:
 def _refuse_uncarried(pool: Any, found: Mapping[str, Any], classes: set[str]) -> None:
     if "Sentinel" in type(pool).__name__ or any("Sentinel" in name for name in classes):
         raise ConfigError(
-            "A Sentinel client cannot be turned into parameters of one server; name the server of the record by url or "
-            "host, and give a Sentinel as broker_url"
+            "A Sentinel client cannot be turned into parameters of one server; name its Sentinels instead: "
+            "url='sentinel://host:26379/0?master_name=mymaster'"
         )
     for name, what in _UNCARRIED.items():
         value = found.get(name)

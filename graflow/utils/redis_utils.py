@@ -2,7 +2,8 @@
 
 A configuration names its server by `url`, by `host` (with `port`, `db`, `username`, `password`, `ssl`) or by
 `unix_socket_path`; what a URL names wins over the other keys. Only one without any of these keys means the default:
-`GRAFLOW_REDIS_URL`, else localhost:6379/0.
+`GRAFLOW_REDIS_URL`, else localhost:6379/0. A server that Sentinel watches is named by a URL `sentinel://…`, or by
+`sentinels` and `master_name`; its clients follow the master.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from urllib.parse import quote, urlencode
 
 from graflow.exceptions import ConfigError
 from graflow.secret import Secret, provide_secret
-from graflow.utils.redis_clients import OPTION_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
+from graflow.utils.redis_clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
+from graflow.utils.redis_sentinels import sentinel_client, settle_sentinels
 from graflow.utils.redis_urls import has_credentials, parse_redis_url
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ CONNECTION_KEYS: Final = frozenset((*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS))
 
 _SECRET_NAMES: Final = {
     "password": "GRAFLOW_REDIS_PASSWORD",
+    "sentinel_password": "GRAFLOW_SENTINEL_PASSWORD",
     "ssl_password": "GRAFLOW_REDIS_SSL_PASSWORD",
     "signing_key": "GRAFLOW_SIGNING_KEY",
 }
@@ -133,7 +136,8 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The connection part of a configuration, a URL taken apart.
 
     Returns:
-        `host` and `port` or `unix_socket_path`, `db`, and the other connection keys that are given.
+        `host` and `port`, or `unix_socket_path`, or `sentinels` and `master_name`; `db`, and the other connection keys
+        that are given.
 
     Raises:
         ConfigError: When connection keys are given and none of them names a server, or the URL is malformed.
@@ -145,9 +149,10 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     url = given.pop("url", None)
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
     if url:
-        for key in ("host", "port", "unix_socket_path", "ssl"):
+        found = parse_redis_url(Secret(url).reveal())
+        for key in ("host", "port", "unix_socket_path", "sentinels", *(() if "sentinels" in found else ("ssl",))):
             parts.pop(key, None)
-        parts.update(parse_redis_url(Secret(url).reveal()))
+        parts.update(found)
     _settle_server(parts, is_empty=url == "" or parts.get("unix_socket_path") == "")
     password = parts.get("password")
     if isinstance(password, Secret) and not password.is_known():
@@ -156,7 +161,13 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
-    """Leave either a socket path or host and port, and give what is missing its default."""
+    """Leave one of Sentinels, a socket path, or host and port, and give what is missing its default."""
+    if parts.get("sentinels"):
+        settle_sentinels(parts)
+        parts["db"] = int(parts.get("db") or 0)
+        return
+    for name in SENTINEL_KEYS:
+        parts.pop(name, None)
     if parts.get("unix_socket_path"):
         parts.pop("host", None)
         parts.pop("port", None)
@@ -176,7 +187,7 @@ def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:
     if not url:
         return None
     known = parse_redis_url(url)
-    same = all(known.get(key) == parts.get(key) for key in ("host", "port", "unix_socket_path"))
+    same = all(known.get(key) == parts.get(key) for key in ("host", "port", "unix_socket_path", "sentinels"))
     return known.get("password") if same else None
 
 
@@ -206,6 +217,8 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
         retries=3,
         supported_errors=(module.exceptions.ConnectionError,),
     )
+    if "sentinels" in revealed:
+        return sentinel_client(revealed, retry)  # type: ignore[no-any-return]
     return module.Redis(**revealed, retry=retry)  # type: ignore[no-any-return]
 
 
@@ -280,6 +293,8 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
         scheme, database = ("redis+socket", "virtual_host") if for_celery else ("unix", "db")
         return Secret(f"{scheme}://{login}{quote(path)}?{database}={parts['db']}", URL_VARIABLE)
     tls = bool(parts.get("ssl"))
+    if "sentinels" in parts:
+        return Secret(_sentinel_url(parts, login, {"ssl": True, **query} if tls else {}), URL_VARIABLE)
     if tls and for_celery:
         query.setdefault("ssl_cert_reqs", "required")
     host = f"[{parts['host']}]" if ":" in parts["host"] else parts["host"]
@@ -289,9 +304,18 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
     )
 
 
+def _sentinel_url(parts: Mapping[str, Any], login: str, query: Mapping[str, Any]) -> str:
+    """Each Sentinel in full, since whoever reads such a URL may take any of them apart alone."""
+    named = {name: _revealed(parts[name]) for name in SENTINEL_KEYS if name != "sentinels" and parts.get(name)}
+    urls = ";".join(f"sentinel://{login}{address}/{parts['db']}" for address in parts["sentinels"])
+    return f"{urls}?{urlencode({**named, **{name: _revealed(value) for name, value in query.items()}})}"
+
+
 def describe_server(config: Mapping[str, Any] | None) -> str:
-    """Where a configuration points to, without secrets: `host:port/db`, or the path of a socket."""
+    """Where a configuration points to, without secrets: `host:port/db`, a socket's path, or master and Sentinels."""
     parts = connection_of(config)
+    if "sentinels" in parts:
+        return f"{parts['master_name']}/{parts['db']} of Sentinel {', '.join(parts['sentinels'])}"
     path = parts.get("unix_socket_path")
     if path is None:
         return f"{parts['host']}:{parts['port']}/{parts['db']}"

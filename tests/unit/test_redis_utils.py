@@ -420,6 +420,75 @@ def test_a_malformed_url_is_refused_without_showing_it(url):
             seen.extend(link for link in (error.__cause__, error.__context__) if link is not None)
 
 
+BEHIND_SENTINELS = {"sentinels": ["one:26379", "[::1]:2"], "master_name": "mine", "db": 3}
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        ({"url": "sentinel://one/3;sentinel://[::1]:2?master_name=mine"}, BEHIND_SENTINELS),
+        ({"url": "sentinel://one:26379;sentinel://[::1]:2/3", "master_name": "mine"}, BEHIND_SENTINELS),
+        ({"sentinels": "one, [::1]:2", "master_name": "mine", "db": "3", "host": "h", "port": 1}, BEHIND_SENTINELS),
+        ({"sentinels": ["one", "[::1]:2"], "master_name": "mine", "db": 3}, BEHIND_SENTINELS),
+        (
+            {"url": f"sentinel://u:{QUOTED}@one/3;sentinel://[::1]:2?master_name=mine&ssl=true&sentinel_password=x"},
+            {**BEHIND_SENTINELS, "username": "u", "password": PASSWORD, "ssl": True, "sentinel_password": "x"},
+        ),
+        (
+            {**BEHIND_SENTINELS, "ssl": True, "ssl_ca_certs": "/ca", "url": None},
+            {**BEHIND_SENTINELS, "ssl": True, "ssl_ca_certs": "/ca"},
+        ),
+        ({**BEHIND_SENTINELS, "url": "redis://h"}, {"host": "h", "port": 6379, "db": 3}),
+    ],
+)
+def test_a_server_behind_sentinels_is_named_by_url_or_by_parts(config, parts):
+    assert connection_of(config) == parts
+    assert connection_of(connection_of(config)) == parts
+    assert connection_of({"url": redis_url(config)}) == parts
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"url": "sentinel://one:1"}, "master_name=mymaster"),
+        ({"sentinels": ["one:1"]}, "master_name=mymaster"),
+        ({"master_name": "mine"}, "names? no server"),
+        ({"sentinels": [], "master_name": "mine"}, "names? no server"),
+        ({"sentinels": ["hunter2@one"], "master_name": "mine"}, "address"),
+        ({"sentinels": ["one:port"], "master_name": "mine"}, "malformed"),
+        ({"url": "sentinel://:hunter2;x@one?master_name=mine"}, "in full|malformed"),
+        ({"url": "sentinel://:hunter2@one;two?master_name=mine"}, "in full"),
+        ({"url": "sentinel://:hunter2@?master_name=mine"}, "in full"),
+        ({"url": "sentinel://:hunter2@one/zero?master_name=mine"}, "number of a database"),
+        ({"url": "sentinel://:hunter2@one?master_name=mine&hunter2=1"}, "Unknown option"),
+        ({"url": "redis://one?master_name=mine"}, "Unknown option"),
+    ],
+)
+def test_sentinels_that_cannot_be_used_are_refused_without_showing_a_password(config, message):
+    for function in (create_redis_client, connection_of, describe_server, redis_url):
+        with pytest.raises(ConfigError, match=message) as caught:
+            function(config)
+        assert "hunter2" not in repr(caught.value)
+
+
+def test_a_client_behind_sentinels_logs_in_to_both_kinds_of_server_and_shows_neither_password():
+    config = normalize_redis_config({**BEHIND_SENTINELS, "password": PASSWORD, "sentinel_password": PASSWORD + "2"})
+    assert PASSWORD not in repr(config)
+    assert PASSWORD not in pickle.dumps(config).decode("latin-1")
+    assert describe_server(config) == "mine/3 of Sentinel one:26379, [::1]:2"
+    pool = create_redis_client(config).connection_pool
+    assert (pool.service_name, pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == (
+        "mine",
+        PASSWORD,
+        3,
+    )
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(each["host"], each["port"], each["password"]) for each in asked] == [
+        ("one", 26379, PASSWORD + "2"),
+        ("::1", 2, PASSWORD + "2"),
+    ]
+
+
 def test_what_a_url_names_wins_and_other_keys_add_to_it():
     config = {
         "url": "redis://h:1/2",
