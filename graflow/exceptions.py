@@ -21,6 +21,7 @@
         ├── ParallelGroupError
         ├── RemoteTaskError
         ├── RetryLimitExceededError
+        ├── RunOwnedError
         └── TaskError
             ├── MemberCancelledError
             ├── MemberLostError
@@ -36,6 +37,7 @@ import copy
 import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "PayloadError",
     "RemoteTaskError",
     "RetryLimitExceededError",
+    "RunOwnedError",
     "SignatureError",
     "TaskError",
     "TaskResolutionError",
@@ -266,6 +269,25 @@ class NoWorkerError(GraflowRuntimeError):
         super().__init__(message)
         self.queue = queue
         self.length = length
+
+
+class RunOwnedError(GraflowRuntimeError):
+    """Another execution continues the same run of a workflow, so this one must not.
+
+    Attributes:
+        session_id: The run.
+        owner: `host:pid` of the process that continues it.
+        since: When that process took it, in seconds since the epoch.
+    """
+
+    def __init__(self, session_id: str, owner: str, since: float) -> None:
+        super().__init__(
+            f"Run '{session_id}' belongs to {owner} since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC; "
+            "nothing more of it runs in this process. Wait for the other one, or end it and resume the run again"
+        )
+        self.session_id = session_id
+        self.owner = owner
+        self.since = since
 
 
 class RemoteTaskError(GraflowRuntimeError):

@@ -63,6 +63,22 @@ class GroupContext(Protocol):
     def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike: ...
 
 
+class Holding(Protocol):
+    """Something that a run came to hold, such as a lock, and keeps until its execution ends.
+
+    Attributes:
+        error: Why the run must not go on, once that is known.
+    """
+
+    error: Exception | None
+
+    def check(self) -> None:
+        """Raise `error` when the run must not take another step; called before each one."""
+
+    def release(self) -> None:
+        """Give it up; raises nothing that depends on others."""
+
+
 class Upward:
     """Constructors that a few methods call upwards by contract; filled when `graflow` is imported.
 

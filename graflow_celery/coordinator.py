@@ -18,6 +18,7 @@ from graflow_celery.execution import running_member, state_of
 from graflow_celery.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.outcomes import branch_outcome, group_timeout, timed_out
 from graflow_celery.record import GroupState, MemberState, StoredOutcome
+from graflow_celery.run_owner import claim_run
 from graflow_celery.settings import check_keys
 from graflow_celery.submission import Submission, open_and_publish, prepare
 from graflow_celery.sweeping import sweep
@@ -54,10 +55,14 @@ class RedisCoordinator(TaskCoordinator):
         return made
 
     def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+        claim_run(self._deployment, execution_context)
         run = execution_context.open_group(group_id, tasks)
         if run.pending():
             _RemoteGroup(self._deployment, run, policy).finish()
         run.close(policy)
+
+    def take_up(self, execution_context: Any) -> None:
+        claim_run(self._deployment, execution_context)
 
 
 def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -102,13 +107,14 @@ class _RemoteGroup:
         waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping)
         try:
             for stored in waiter.until(None):
+                self._run.context.root.check_held()
                 self._hand_over(stored, submission)
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
         except BaseException as error:
             self._channel.discard()
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
                 self._deployment.record.cancel(run_id, "interrupted")
             raise
         self._channel.take_back()

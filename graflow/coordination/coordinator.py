@@ -30,6 +30,12 @@ class TaskCoordinator(ABC):
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
         """
 
+    def take_up(self, execution_context: Any) -> None:  # noqa: B027 - most backends have nothing to do
+        """Be told that a run with groups for this backend goes on after an earlier execution; nothing by default.
+
+        Called once for each of the groups that run from here, before any step.
+        """
+
 
 def checked_timeout(timeout: float | None) -> float | None:
     """The time limit of a group in seconds; None for no limit.

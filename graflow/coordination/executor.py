@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -52,13 +52,30 @@ class GroupExecutor:
         resolved = resolve_group_policy(policy)
         resolved.validate([task.task_id for task in tasks])
         where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(dict(backend_config or {}))
-        inherited = getattr(exec_context, "config", None)
-        config = {**inherited, **given} if isinstance(inherited, Mapping) else given
-        coordinator = GroupExecutor._create_coordinator(where, config)
+        coordinator = GroupExecutor._coordinator(where, given, exec_context)
         check_keys = getattr(_factories.get(where), "check_keys", None)
         if check_keys is not None:
             check_keys(given)
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
+
+    @staticmethod
+    def take_up(groups: Iterable[Any], exec_context: Any) -> None:
+        """Tell the backends of these groups, before any step, that their run goes on after an earlier execution."""
+        for group in groups:
+            where, given = GroupExecutor.backend_of(group), group._execution_config["backend_config"]
+            GroupExecutor._coordinator(where, given, exec_context).take_up(exec_context)
+
+    @staticmethod
+    def backend_of(group: Any) -> CoordinationBackend:
+        """Where the members of a group run."""
+        return GroupExecutor._resolve_backend(group._execution_config["backend"])
+
+    @staticmethod
+    def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: Any) -> TaskCoordinator:
+        """The coordinator of a backend with these settings over those of the context."""
+        inherited = getattr(exec_context, "config", None)
+        config = {**inherited, **given} if isinstance(inherited, Mapping) else given
+        return GroupExecutor._create_coordinator(where, config)
 
     @staticmethod
     def _resolve_backend(backend: Any) -> CoordinationBackend:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from graflow.coordination.executor import GroupExecutor
 from graflow.core.aio import EventLoopThread
 from graflow.core.context import ExecutionContext
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, is_group, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.iteration import IterationTask
+from graflow.core.ownership import branch_nodes
 from graflow.core.run_state import Delayed, UnknownNodeError
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
@@ -21,13 +23,14 @@ from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
     RetryLimitExceededError,
+    RunOwnedError,
     as_runtime_error,
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
 from graflow.trace.notify import tell
 
-_NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError)
+_NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
 
 
 class UnknownHandlerError(ValueError):
@@ -70,6 +73,7 @@ class WorkflowEngine:
 
         Raises:
             GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached.
+            RunOwnedError: When another execution continues the same run.
             ValueError: For an unknown start node or handler type.
         """
         name, tracer = context.workflow_name or context.session_id, context.tracer
@@ -83,8 +87,7 @@ class WorkflowEngine:
             tell(tracer.on_workflow_start, name, context)
         try:
             with self.event_loop, recording_into(GraphScope(context.graph, registers_on_creation=eager)):
-                _begin_at(context, start_task_id)
-                result = self._run(context)
+                result = self._run_whole(context, start_task_id)
         except BaseException as raised:
             error = raised
             context.stop_reason = _stop_reason(raised)
@@ -95,6 +98,22 @@ class WorkflowEngine:
                 context.channel.run_ended()
                 tell(tracer.on_workflow_end, name, context, result=result, error=error)
                 tell(tracer.flush)
+        return result
+
+    def _run_whole(self, context: ExecutionContext, start_task_id: str | None) -> Any:
+        """Run from where the context stands, and let go at the end of what the run came to hold meanwhile."""
+        is_inside = bool(context.held)
+        try:
+            if context.was_begun:
+                GroupExecutor.take_up(_own_groups(context.graph), context)
+            _begin_at(context, start_task_id)
+            result = self._run(context)
+        except BaseException as error:
+            if context.held and not is_inside:
+                context.let_go(error)
+            raise
+        if context.held and not is_inside:
+            context.let_go(None)
         return result
 
     def run_branch(self, context: ExecutionContext) -> Any:
@@ -172,8 +191,12 @@ def _letting_go(context: ExecutionContext) -> Iterator[None]:
 
 def _next(context: ExecutionContext) -> TaskSpec | None:
     """The next entry to run: a retry that is due, what waits in the queue, a join that waits on others only."""
-    if context.delayed:
-        return _next_with_delays(context)
+    if context.looks_first:
+        if context.held:
+            with _letting_go(context):
+                context.check_held()
+        if context.delayed:
+            return _next_with_delays(context)
     spec = context.task_queue.dequeue()
     if spec is None and context.joins.waiting and context.joins.release_oldest(context):
         spec = context.task_queue.dequeue()
@@ -270,6 +293,19 @@ def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: 
         context.put_back(spec)
     else:
         context.put_off(Delayed(spec, delay, time.monotonic() + delay, context.steps))
+
+
+def _own_groups(graph: TaskGraph) -> Iterable[Any]:
+    """Groups that are in no branch of another group with the same backend, which may run elsewhere as a whole."""
+    groups = {task_id: task for task_id, data in graph.nodes.items() if is_group(task := data.get("task"))}
+    backends = {task_id: GroupExecutor.backend_of(group) for task_id, group in groups.items()}
+    inside = {
+        (backends[task_id], node)
+        for task_id, group in groups.items()
+        for nodes in branch_nodes(graph, task_id, group.tasks).values()
+        for node in nodes
+    }
+    return [group for task_id, group in groups.items() if (backends[task_id], task_id) not in inside]
 
 
 def _begin_at(context: ExecutionContext, start_task_id: str | None) -> None:

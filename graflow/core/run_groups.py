@@ -108,6 +108,7 @@ class RunGroups(RunRequests):
         self.retry_controller.node_max_retries = parent.retry_controller.node_max_retries
         self.retry_controller.node_policies = parent.retry_controller.node_policies
         self.engine = parent.engine
+        self.held, self.looks_first = parent.held, bool(parent.held)
         self.workflow_name = parent.workflow_name
         self.tracer = parent.tracer
         try:

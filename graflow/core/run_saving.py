@@ -17,7 +17,7 @@ from graflow.trace.composite import combine
 
 _NOT_KEPT = frozenset({
     "task_queue", "tracer", "engine", "member", "workflow_name", "step_lock", "running_spec", "delayed",
-    "open_groups", "_delayed_ids", "_standing_in", "_task_execution_stack",
+    "open_groups", "held", "looks_first", "_delayed_ids", "_standing_in", "_task_execution_stack",
 })  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from graflow.channels.base import Channel
 from graflow.core.arguments import RESULT_SUFFIX
@@ -20,12 +21,13 @@ from graflow.core.retry import RetryController
 from graflow.core.scope import OutsideScope
 from graflow.core.task_context import TaskExecutionContext
 from graflow.exceptions import GraflowRuntimeError
-from graflow.protocols import MemberInfo
+from graflow.protocols import Holding, MemberInfo
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.trace.base import Tracer
 
 _log = logging.getLogger(__name__)
+_Held = TypeVar("_Held", bound=Holding)
 
 
 class UnknownNodeError(GraflowRuntimeError, ValueError):
@@ -115,6 +117,9 @@ class RunState:
         # thread finds it inside a task, never between two.
         self.step_lock = threading.RLock()
         self.running_spec: TaskSpec | None = None
+        self.held: dict[str, Holding] = {}
+        # Whether the engine has more to do before the next step than to take it from the queue.
+        self.looks_first = False
         self.delayed: list[Delayed] = []
         self._delayed_ids: frozenset[str] = frozenset()
         self._standing_in: dict[str, int] = {}
@@ -191,6 +196,47 @@ class RunState:
     def increment_step(self) -> None:
         self.steps += 1
 
+    # -- what is held until the end --------------------------------------------------------------------------------
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether an earlier execution, maybe of another process, has run a part of it."""
+        return bool(self.steps or self.last_checkpoint_path)
+
+    def hold(self, name: str, make: Callable[[], _Held]) -> _Held:
+        """What this run holds under a name until its execution ends; made at the first call."""
+        with self.step_lock:
+            found = self.held.get(name)
+            if found is None:
+                found = self.held[name] = make()
+                self.looks_first = True
+            return found  # type: ignore[return-value]
+
+    def check_held(self) -> None:
+        """Raise the error of whatever does not let the run go on."""
+        for holding in list(self.held.values()):
+            holding.check()
+
+    @property
+    def held_error(self) -> Exception | None:
+        """Why something that is held does not let the run go on, as far as that is known already."""
+        return next((holding.error for holding in list(self.held.values()) if holding.error is not None), None)
+
+    def let_go(self, error: BaseException | None) -> None:
+        """Release everything that is held, because the execution has ended, with an error or without.
+
+        Raises:
+            Exception: Why the run had to stop, in the place of an error that followed from it.
+        """
+        held, stopped = list(self.held.values()), self.held_error
+        self.held.clear()
+        self.looks_first = bool(self.delayed)
+        with ExitStack() as releasing:
+            for holding in held:
+                releasing.callback(holding.release)
+        if stopped is not None and stopped is not error and (error is None or isinstance(error, Exception)):
+            raise stopped from error
+
     # -- queue -----------------------------------------------------------------------------------------------------
 
     def add_to_queue(self, executable: Executable) -> TaskSpec:
@@ -263,6 +309,7 @@ class RunState:
     def _set_delayed(self, entries: list[Delayed]) -> None:
         self.delayed = entries
         self._delayed_ids = frozenset(entry.spec.task_id for entry in entries)
+        self.looks_first = bool(entries or self.held)
 
     def reset_queue(self) -> None:
         """Forget all entries."""

@@ -33,6 +33,7 @@ from graflow_celery.record.data import (
 )
 from graflow_celery.record.group_record import GroupRecord
 from graflow_celery.record.keys import Keys
+from graflow_celery.record.owners import Owner, RunOwners
 from graflow_celery.record.server import check_server
 
 __all__ = [
@@ -53,9 +54,11 @@ __all__ = [
     "MemberResult",
     "MemberState",
     "Opened",
+    "Owner",
     "RecordFullError",
     "Released",
     "Republish",
+    "RunOwners",
     "StoredOutcome",
     "WorkerInfo",
     "check_server",

@@ -22,6 +22,7 @@ from graflow_celery.record.data import (
     WorkerInfo,
 )
 from graflow_celery.record.leases import MemberLeases
+from graflow_celery.record.owners import RunOwners
 from graflow_celery.record.reading import RecordReader
 from graflow_celery.record.replies import integers, spec_of
 from graflow_celery.record.scripts import Scripts
@@ -46,6 +47,7 @@ class GroupRecord(MemberLeases, RecordReader):
     def __init__(self, client: redis.Redis, prefix: str = "graflow", *, scripts: Scripts | None = None) -> None:
         super().__init__(client, prefix, scripts=scripts)
         self._workers = LiveWorkers(self._scripts, self.keys)
+        self.owners = RunOwners(self._scripts, self.keys)
 
     def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:
         """Write a group before anything is published; the same digest again attaches to what is there.

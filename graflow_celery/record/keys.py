@@ -28,6 +28,7 @@ class Keys:
     | `<run>:blocked` | sorted set | indices that met `max_in_flight` and wait for a slot |
     | `<run>:events` | stream, capped | transitions: a hint that wakes readers |
     | `<run>:children` | set | run ids of groups that its members opened |
+    | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
     | `open` | sorted set | run id -> when a sweeper has to look at it |
     | `workers`, `workers:info` | sorted set, hash | last beat and description of each worker process |
     | `epoch` | string | identity of this data set: another one means that the server was wiped |
@@ -42,6 +43,10 @@ class Keys:
     def of_run(self, run_id: str) -> list[str]:
         """Every key of one run, in the order of `RUN_KEYS`."""
         return _of_run(self.prefix, run_id)
+
+    def owner(self, session_id: str) -> str:
+        """Who continues a run of a workflow; it expires by itself."""
+        return f"{self.prefix}:{session_id}:owner"
 
     def shared(self, name: str) -> str:
         """A key of the whole deployment, one of `GLOBAL_KEYS`."""

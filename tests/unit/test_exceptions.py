@@ -57,6 +57,7 @@ SAMPLES = {
     "PayloadError": {"message": "bad", "cause": None},
     "RemoteTaskError": {"error": _REMOTE, "task_id": "t"},
     "RetryLimitExceededError": {"task_id": "t", "retry_count": 3, "max_retries": 2, "last_error": KeyError("k")},
+    "RunOwnedError": {"session_id": "s", "owner": "host:12", "since": 1_700_000_000.5},
     "SignatureError": {"message": "bad", "cause": None},
     "TaskError": {"task_id": "t", "message": "boom", "cause": ValueError("why")},
     "TaskResolutionError": {"message": "bad", "cause": None},
