@@ -74,7 +74,7 @@ class Waiter:
             NoWorkerError: When no worker consumes the queue and the settings ask to end then.
             RecordUnreachableError: When the record has not answered for five minutes.
         """
-        has_more = True  # a wait of no seconds still takes what is there
+        has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
         while not (self.is_complete if wanted is None else wanted in self.seen):
             block = self._slice(deadline)
             if block is None and not has_more:
@@ -89,7 +89,11 @@ class Waiter:
                 yield fresh
                 continue
             if batch.closed and not batch.more:
-                return
+                if is_read_anew:
+                    return
+                # A server that took over may lack the last writes: what came again may stand before the cursor.
+                has_more, is_read_anew, self._cursor = True, True, Cursor()
+                continue
             if self._may_help() and self._help():
                 continue
             self._unclaimed = []
@@ -115,7 +119,18 @@ class Waiter:
             return None
         self._answered = self._runtime.monotonic()
         self._cursor = batch.cursor
+        if self._n - batch.status.pending - batch.status.running < len(self.seen) - (self._n in self.seen):
+            self._remind()
         return batch
+
+    def _remind(self) -> None:
+        """Enter what was read before into a record that has forgotten it, and read from the start what else came."""
+        _log.warning("The record of run %s has lost outcomes that were read from it; entering them again", self.run_id)
+        try:
+            preset(self.deployment, self.run_id, list(self.seen.values()))
+        except (*_UNREACHABLE, redis.exceptions.RedisError) as error:
+            self._bear(error)
+        self._cursor = Cursor()
 
     def _bear(self, error: BaseException) -> None:
         """Wait a little for a record that does not answer, within bounds."""

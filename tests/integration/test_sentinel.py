@@ -1,4 +1,4 @@
-"""A Redis that is found through Sentinel, as broker."""
+"""A Redis that is found through Sentinel, as broker and as Redis of record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,15 @@ from typing import Any
 import pytest
 import redis
 
+from graflow.core.branch import BranchOutcome
 from graflow.exceptions import ConfigError
-from graflow_celery import LocalCluster, TaskWorker, submit
+from graflow_celery import LocalCluster, TaskWorker, attach, submit
+from graflow_celery.celery_app import build_app
+from graflow_celery.deployment import deployment_of
+from graflow_celery.envelope import pack_outcome
+from graflow_celery.record import GroupRecord, MemberResult, MemberState
+from graflow_celery.settings import Settings
+from graflow_celery.transport import SentinelTransport
 from tests.cluster_support import MEMBERS
 from tests.integration import members
 from tests.support import wait_until
@@ -65,6 +72,78 @@ def test_members_run_over_a_broker_that_sentinel_names(no_workers: LocalCluster,
         handle = submit(members.double.map(range(20)), backend_config=config, then=members.total)
         assert handle.results(timeout=30) == [2 * x for x in range(20)]
         assert handle.continuation().results(timeout=30) == [380]
+
+
+def test_the_record_may_be_on_a_server_that_sentinel_names(no_workers: LocalCluster, sentinel: int) -> None:
+    config = {
+        "url": f"sentinel://127.0.0.1:{sentinel}/2?master_name=mine",
+        "signing_key": no_workers.backend_config["signing_key"],
+    }
+    with TaskWorker(config, imports=[MEMBERS]):
+        handle = submit(members.double.map([3, 4]), backend_config=config, then=members.total)
+        assert handle.results(timeout=30) == [6, 8]
+        assert attach(handle.run_id, config).continuation().results(timeout=30) == [14]
+        assert submit([members.nested(1, 3, config)], backend_config=config).results(timeout=30) == [None]
+
+
+def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluster) -> None:
+    config = no_workers.backend_config
+    handle = submit(members.double.map(range(4)), backend_config=config)
+    record = deployment_of(config).record
+    record.claim(handle.run_id, range(4), "someone")
+    keys = [*record.keys.of_run(handle.run_id), record.keys.shared("open")]
+    before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
+
+    report(record, handle.run_id, [2, 0])
+    reading = handle.as_completed(timeout=10)
+    assert [next(reading).index, next(reading).index] == [2, 0]
+
+    # The server that takes over has not heard of these outcomes.
+    record.client.delete(*keys)
+    for key, value in before.items():
+        record.client.restore(key, 0, value, replace=True)
+    report(record, handle.run_id, [1])
+    assert next(reading).index == 1
+    assert {outcome.index for outcome in record.outcomes(handle.run_id)} == {0, 1, 2}, "nothing runs a second time"
+    report(record, handle.run_id, [3])
+    assert handle.results(timeout=10) == [0, 2, 4, 6]
+
+
+def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalCluster) -> None:
+    config = no_workers.backend_config
+    handle = submit(members.double.map(range(4)), backend_config=config)
+    record = deployment_of(config).record
+    record.claim(handle.run_id, range(4), "someone")
+    report(record, handle.run_id, [0, 1])
+    reading = handle.as_completed(timeout=10)
+    assert [next(reading).index, next(reading).index] == [0, 1]
+
+    # As if the first two had been lost, and had run again after the others.
+    order = record.keys.run(handle.run_id, "order")
+    record.client.delete(order)
+    record.client.rpush(order, 2, 3)
+    report(record, handle.run_id, [2, 3])
+    record.client.ltrim(order, 0, 1)
+    record.client.rpush(order, 0, 1)
+    assert handle.results(timeout=10) == [0, 2, 4, 6]
+
+
+def report(record: GroupRecord, run_id: str, indices: Sequence[int]) -> None:
+    """Record members of `double` as the worker that claimed them does."""
+    for index in indices:
+        payload = pack_outcome(BranchOutcome(task_id=f"double[{index}]", success=True, value=2 * index))
+        record.complete(run_id, "someone", [MemberResult(index, 1, MemberState.SUCCEEDED, payload)])
+
+
+def test_several_sentinels_cost_a_broker_neither_its_login_nor_its_priorities(config: dict[str, Any]) -> None:
+    url = "sentinel://:between-us@one:1/4;sentinel://two:2?master_name=mine"
+    app = build_app(Settings.load({**config, "broker_url": url}))
+    with app.connection_for_write() as connection:
+        for _ in range(2):
+            assert isinstance(connection.transport, SentinelTransport)
+            assert (connection.password, connection.virtual_host) == ("between-us", "4")
+            connection.maybe_switch_next()
+    assert app.conf.broker_transport_options["sentinels"] == ["one:1", "two:2"]
 
 
 def test_the_name_of_the_master_may_stand_in_celeryconfig(
