@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
@@ -12,6 +13,10 @@ from graflow_celery.record.replies import COUNTS, header_of, outcome_of, outcome
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""
 SLICE = 1000
+MANY = 64
+"""Open members of a run whose reader lets outcomes gather for a moment, so that one read takes many of them."""
+GATHERING = 0.02
+"""Seconds of that moment."""
 
 
 class RecordReader(RecordBase):
@@ -28,7 +33,10 @@ class RecordReader(RecordBase):
         if batch.outcomes or batch.closed or block <= 0:
             return batch
         # An event wakes, nothing more: what counts is read again from the record.
-        self.client.xread({self.keys.run(run_id, "events"): last_event}, count=1, block=max(1, round(block * 1000)))
+        events = {self.keys.run(run_id, "events"): last_event}
+        is_awake = bool(self.client.xread(events, count=1, block=max(1, round(block * 1000))))
+        if is_awake and batch.status.pending + batch.status.running >= MANY:
+            time.sleep(min(GATHERING, block))
         return self._read(run_id, batch.cursor, count)[0]
 
     def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[Batch, bytes]:

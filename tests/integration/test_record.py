@@ -154,6 +154,31 @@ def test_a_blocked_reader_wakes_with_the_outcome(record: GroupRecord) -> None:
     assert [o.index for o in batches[0].outcomes] == [0]
 
 
+def test_a_reader_of_many_open_members_takes_many_outcomes_at_once(record: GroupRecord) -> None:
+    # Given a reader of a large group, whose members end one after another
+    members = 500
+    open_group(record, n=members)
+    record.claim("run", range(members), "w")
+    batches = []
+
+    def read_all() -> None:
+        cursor = None
+        while not batches or not batches[-1].closed:
+            batches.append(record.read("run", cursor, block=30))
+            cursor = batches[-1].cursor
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+
+    # When each is reported on its own
+    for index in range(members):
+        record.complete("run", "w", [MemberResult(index, 1, MemberState.SUCCEEDED, b"")])
+    reader.join(30)
+
+    assert [o.index for batch in batches for o in batch.outcomes] == list(range(members))
+    assert len(batches) < members / 2
+
+
 def test_a_reader_that_waits_in_vain_comes_back_empty(record: GroupRecord) -> None:
     open_group(record)
     batch = record.read("run", block=0.01)
