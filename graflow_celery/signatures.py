@@ -9,7 +9,7 @@ from typing import Any, Final
 from celery import Celery, Signature
 
 from graflow.exceptions import PayloadError
-from graflow_celery.celery_app import FINISH_TASK, RUN_TASK
+from graflow_celery.celery_app import FINISH_TASK
 from graflow_celery.envelope import INLINE_LIMIT, VERSION
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import MEMBER_LIMIT
@@ -118,8 +118,11 @@ def messages_of(
     return parts
 
 
-def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signature:
-    """The message that asks a worker to claim and run these members: a hint, which the record has to confirm."""
+def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
+    """What `send_task` and `signature` take of a message that asks a worker to claim and run these members.
+
+    It is a hint, which the record has to confirm.
+    """
     hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
     name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
@@ -127,19 +130,17 @@ def run_signature(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> Signa
     if hard and soft and soft >= hard:
         soft = None  # Celery would look at the hard limit only after the soft one
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
-    return app.signature(
-        RUN_TASK,
-        kwargs=hint,
-        app=app,
-        queue=options.get("queue") or spec.queue,
-        priority=broker_priority(str(app.conf.broker_url), options.get("priority")),
-        time_limit=hard,
-        soft_time_limit=soft,
-        ignore_result=True,
-        shadow=name if len(indices) == 1 else f"{name} (batch)",
-        argsrepr=f"(run_id={spec.run_id!r}, {shown})",
-        kwargsrepr="{}",
-    )
+    return {
+        "kwargs": hint,
+        "queue": options.get("queue") or spec.queue,
+        "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
+        "time_limit": hard,
+        "soft_time_limit": soft,
+        "ignore_result": True,
+        "shadow": name if len(indices) == 1 else f"{name} (batch)",
+        "argsrepr": f"(run_id={spec.run_id!r}, {shown})",
+        "kwargsrepr": "{}",
+    }
 
 
 def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
