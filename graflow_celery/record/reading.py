@@ -33,7 +33,7 @@ class RecordReader(RecordBase):
         if batch.outcomes or batch.closed or block <= 0:
             return batch
         # An event wakes, nothing more: what counts is read again from the record.
-        events = {self.keys.run(run_id, "events"): last_event}
+        events: Any = {self.keys.run(run_id, "events"): last_event}
         is_awake = bool(self.client.xread(events, count=1, block=max(1, round(block * 1000))))
         if is_awake and batch.status.pending + batch.status.running >= MANY:
             time.sleep(min(GATHERING, block))

@@ -9,6 +9,7 @@ import redis
 
 from graflow.exceptions import ConfigError, GroupConflictError, GroupLostError, GroupNotFoundError, PayloadError
 from graflow_celery.record import (
+    Batch,
     Cursor,
     GroupRecord,
     GroupSpec,
@@ -159,7 +160,7 @@ def test_a_reader_of_many_open_members_takes_many_outcomes_at_once(record: Group
     members = 500
     open_group(record, n=members)
     record.claim("run", range(members), "w")
-    batches = []
+    batches: list[Batch] = []
 
     def read_all() -> None:
         cursor = None
