@@ -1,27 +1,46 @@
-"""A process that runs a flow, or resumes it: `python -m tests.faults.resumer <start|resume> <folder> <n>`."""
+"""A process that runs a flow, or resumes it: `python -m tests.faults.resumer <start|resume> <folder> <n>`.
+
+It prints the result, or `owned <owner>` when it is told that another process continues the flow.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from graflow import workflow
+from graflow import task, workflow
 from graflow.core.checkpoint import CheckpointManager
+from graflow.exceptions import RunOwnedError
 from tests.faults import members
 
 
-def main(mode: str, folder: str, n: str) -> None:
-    if mode == "start":
-        with workflow("resumed") as flow:
-            load = members.work.map([(index, folder, 0.1) for index in range(int(n))], name="values")
-            first = members.saves(task_id="first", folder=folder)
-            last = members.noted_total(task_id="last", folder=folder)
-            _ = first >> load.with_execution("redis") >> last
-            flow.execute("first")
-        return
-    context, _ = CheckpointManager.resume_from_checkpoint(Path(folder) / "saved")
-    sys.stdout.write(f"{context.execute()}\n")
+@task
+def prepares(folder: str) -> None:
+    """A step that a resumed run repeats: the checkpoint is older."""
+    members.note(folder, "prepared", 0)
+
+
+def run(mode: str, folder: str, n: str) -> int:
+    if mode == "resume":
+        context, _ = CheckpointManager.resume_from_checkpoint(Path(folder) / "saved")
+        return int(context.execute())
+    with workflow("resumed") as flow:
+        load = members.work.map([(index, folder, 0.1) for index in range(int(n))], name="values")
+        first = members.saves(task_id="first", folder=folder)
+        second = prepares(task_id="second", folder=folder)
+        last = members.noted_total(task_id="last", folder=folder)
+        _ = first >> second >> load.with_execution("redis") >> last
+        return int(flow.execute("first"))
+
+
+def main(mode: str, folder: str, n: str) -> int:
+    try:
+        sys.stdout.write(f"{run(mode, folder, n)}\n")
+    except RunOwnedError as error:
+        sys.stdout.write(f"owned {error.owner}\n")
+        return 3
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import graflow_celery
-from tests.faults.harness import ROOT, Cluster, Group, cluster, observed, queue_wait
+from graflow_celery.run_owner import LEASE
+from tests.faults.harness import ROOT, Cluster, Group, Row, cluster, queue_wait
 from tests.support import wait_until
 
 
@@ -73,34 +78,131 @@ def test_two_submitters_of_one_run_share_it_and_another_manifest_is_refused(tmp_
         assert third.count("started") == 0
 
 
-def test_two_processes_that_resume_one_flow_share_its_running_group(tmp_path: Path) -> None:
+class Flow:
+    """A flow of `n` members that several processes run and resume, and what its steps wrote."""
+
+    def __init__(self, running: Cluster, folder: Path, n: int) -> None:
+        folder.mkdir()
+        self.steps = Group(None, folder, n, "")
+        self._running = running
+        self._environment = running.environment({"XDG_STATE_HOME": str(folder / "state")})
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def process(self, mode: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.faults.resumer", mode, str(self.steps.folder), str(self.steps.n)]
+        pipe = subprocess.PIPE
+        made = subprocess.Popen(command, env=self._environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        self._processes.append(made)
+        return made
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate(timeout=10)
+
+    def finish(self, fault: str, ended: float, note: str) -> Row:
+        """Count the members' outcomes and how often the step after the group ran."""
+        saved = json.loads((self.steps.folder / "saved.meta.json").read_text(encoding="utf-8"))
+        self.steps.run_id = f"{saved['session_id']}:values:0"
+        row = self._running.count("25", fault, self.steps, ended, note=note)
+        row.continuations = self.steps.count("continued")
+        row.check()
+        return row
+
+
+@contextlib.contextmanager
+def flow_of(folder: Path, n: int) -> Iterator[Flow]:
+    """A cluster and a flow for the length of a `with` block."""
+    with cluster(folder) as running:
+        flow = Flow(running, folder / "flow", n)
+        try:
+            yield flow
+        finally:
+            flow.stop()
+
+
+def owner_of(process: subprocess.Popen[str]) -> str:
+    return f"{socket.gethostname()}:{process.pid}"
+
+
+@pytest.mark.short
+def test_a_process_that_resumes_a_flow_whose_owner_lives_is_told_before_it_repeats_a_step(tmp_path: Path) -> None:
+    with flow_of(tmp_path, 120) as flow:
+        first = flow.process("start")
+        flow.steps.wait_for("finished", 5)
+
+        begun = time.time()
+        second = flow.process("resume")
+        told, log = second.communicate(timeout=30)
+        seconds = time.time() - begun
+
+        assert told.split() == ["owned", owner_of(first)]
+        assert f"belongs to {owner_of(first)}; waiting for up to" in log
+        assert first.communicate(timeout=30)[0].split() == [str(sum(range(120)))]
+        assert flow.steps.count("prepared") == 1
+        row = flow.finish("owner lives, another resumes", begun, f"told after {seconds:.1f} s")
+        assert row.executions == 120
+
+
+def test_of_two_processes_that_resume_one_flow_one_goes_on_and_the_other_is_told(tmp_path: Path) -> None:
     n = 120
-    folder = tmp_path / "flow"
-    folder.mkdir()
-    with cluster(tmp_path) as running:
-        environment = running.environment({"XDG_STATE_HOME": str(tmp_path / "state")})
-
-        def process(mode: str) -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", "tests.faults.resumer", mode, str(folder), str(n)]
-            return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-        first = process("start")
-        group = Group(None, folder, n, "")
-        group.wait_for("finished", 20)
+    with flow_of(tmp_path, n) as flow:
+        first = flow.process("start")
+        flow.steps.wait_for("finished", 20)
         first.kill()
         first.communicate(timeout=10)
         died = time.time()
 
-        resumed = [process("resume") for _ in range(2)]
-        told = [other.communicate(timeout=60)[0].split() for other in resumed]
-        assert told == [[str(sum(range(n)))]] * 2
-        observed(
-            "25",
-            "two processes resume one flow",
-            f"{n} members, {group.count('started')} executions, both have the result after {time.time() - died:.1f} s; "
-            f"the next task ran {group.count('continued')} times",
-        )
-        assert group.count("started") == n, "finished and running members are not run again"
+        resumed = [flow.process("resume") for _ in range(2)]
+        told = {other: other.communicate(timeout=60)[0].split() for other in resumed}
+
+        (winner,) = (other for other in resumed if told[other] == [str(sum(range(n)))])
+        (loser,) = (other for other in resumed if other is not winner)
+        assert told[loser] == ["owned", owner_of(winner)]
+        assert loser.returncode == 3
+        assert flow.steps.count("prepared") == 2, "before the kill, and in the one process that goes on"
+        row = flow.finish("two processes resume one flow", died, f"next step after {continued(flow) - died:.1f} s")
+        assert row.executions == n, "finished and running members are not run again"
+
+
+def continued(flow: Flow) -> float:
+    """When the step after the group first ran."""
+    return min(float(line[2]) for line in flow.steps.lines("continued"))
+
+
+def test_a_flow_whose_owner_was_killed_goes_on_within_its_lease(tmp_path: Path) -> None:
+    n = 40
+    with flow_of(tmp_path, n) as flow:
+        first = flow.process("start")
+        flow.steps.wait_for("finished", 5)
+        first.kill()
+        first.communicate(timeout=10)
+        died = time.time()
+
+        resumed = flow.process("resume")
+        assert resumed.communicate(timeout=30)[0].split() == [str(sum(range(n)))]
+
+        row = flow.finish("owner killed, one resumes", died, f"next step after {continued(flow) - died:.1f} s")
+        assert row.executions == n
+        assert continued(flow) - died < LEASE + 10, "the lease, and what a process needs to start"
+
+
+def test_an_owner_that_was_frozen_and_taken_over_does_not_run_the_next_step(tmp_path: Path) -> None:
+    n = 80
+    with flow_of(tmp_path, n) as flow:
+        first = flow.process("start")
+        flow.steps.wait_for("finished", 5)
+        first.send_signal(signal.SIGSTOP)
+        frozen = time.time()
+
+        second = flow.process("resume")
+        assert second.communicate(timeout=60)[0].split() == [str(sum(range(n)))]
+        first.send_signal(signal.SIGCONT)
+        told = first.communicate(timeout=30)[0]
+
+        assert told.split() == ["owned", owner_of(second)]
+        assert first.returncode == 3
+        flow.finish("owner frozen, taken over, continued", frozen, f"next step after {continued(flow) - frozen:.1f} s")
 
 
 def test_a_backlog_longer_than_the_queue_wait_is_published_again_within_bounds(tmp_path: Path) -> None:
