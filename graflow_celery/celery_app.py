@@ -27,14 +27,20 @@ RUN_TASK: Final = "graflow.run"
 FINISH_TASK: Final = "graflow.finish"
 ENTRY_TASK: Final = "graflow.entry"
 
-# What every application of ours is configured with; `celeryconfig.py` may override any of it.
-DEFAULTS: Final[Mapping[str, Any]] = {
-    # Nothing but JSON is ever decoded, whoever can write to the broker.
+# Nothing else is ever decoded, whoever can write to the broker and whatever `celeryconfig.py` says.
+ONLY_JSON: Final[Mapping[str, Any]] = {
     "accept_content": ["json"],
     "result_accept_content": ["json"],
     "task_serializer": "json",
     "result_serializer": "json",
     "event_serializer": "json",
+}
+# What follows from `Settings`, which has read `celeryconfig.py`.
+_DECIDED: Final = frozenset(
+    {"broker_url", "broker_transport", "broker_transport_options", "result_backend", "task_default_queue"}
+)
+# What every application of ours is configured with besides; `celeryconfig.py` may override any of it.
+DEFAULTS: Final[Mapping[str, Any]] = {
     # Outcomes are written to the group record, once; Celery keeps none.
     "task_ignore_result": True,
     # A message is acknowledged when it starts: the record, not the broker, recovers what is lost.
@@ -72,6 +78,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     if scheme in _REFUSED_SCHEMES:
         raise ConfigError(CLUSTER_REFUSED)
     made: dict[str, Any] = {
+        **ONLY_JSON,
         **DEFAULTS,
         "broker_url": broker,
         "broker_transport_options": options,
@@ -162,25 +169,20 @@ def build_app(settings: Settings | None = None, *, results: bool = True) -> Graf
     """A Celery application for settings; those of `celeryconfig.py` and the environment when None."""
     made = GraflowCelery("graflow", set_as_current=False)
     made.given_settings = settings
-    if settings is None:
-        made.add_defaults(lambda: configuration(Settings.load()))
-    else:
-        made.add_defaults(lambda: configuration(settings, results=results))
-    module = celeryconfig()
-    if module is not None:
-        made.config_from_object(_without_ours(module))
+    # Defaults of an application win over what its configuration module says, so both come as one.
+    made.add_defaults(lambda: {**configuration(settings or Settings.load(), results=results), **_operators_own()})
     return made
 
 
-def _without_ours(module: ModuleType) -> dict[str, Any]:
-    """The Celery settings of `celeryconfig.py`, without those that follow from `Settings`, which has read them."""
-    decided = {"broker_url", "broker_transport", "broker_transport_options", "result_backend", "task_default_queue"}
+def _operators_own() -> dict[str, Any]:
+    """The Celery settings of `celeryconfig.py`, without those that are not its to decide."""
+    module = celeryconfig()
     return {
         name: value
-        for name, value in vars(module).items()
+        for name, value in ({} if module is None else vars(module)).items()
         if name.islower()
         and not name.startswith(("_", "graflow_"))
-        and name not in decided
+        and name not in _DECIDED | ONLY_JSON.keys()
         and not isinstance(value, ModuleType)
     }
 

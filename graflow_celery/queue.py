@@ -29,7 +29,7 @@ from graflow_celery.entries import body_of, spec_of
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from graflow_celery.signatures import finish_signature, messages_of, run_message
-from graflow_celery.transport import broker_priority
+from graflow_celery.transport import broker_priority, warn_of_ignored_priorities
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 _SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
@@ -114,6 +114,8 @@ class RedisTaskQueue(TaskQueue):
                 chord(header, finish_signature(app, spec), app=app).apply_async(producer=producer)
             else:
                 _send_group(app, producer, messages)
+            ranked = sorted({message["queue"] for message in messages if message.get("priority")})
+            warn_of_ignored_priorities(producer.connection, [app.amqp.queues[name] for name in ranked])
         return len(parts)
 
     def publish_continuation(self, spec: GroupSpec) -> None:

@@ -6,19 +6,27 @@ network. The client is only a handle on the channel's connection pool, so one is
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import redis
 import redis.sentinel
+from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 
 from graflow.utils.redis_urls import address_of
 
+_log = logging.getLogger(__name__)
+
 HIGHEST_PRIORITY: Final = 9
+QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
 _REVERSED: Final = ("rediss://", "redis+socket://")
 """Kinds of broker that need a transport of kombu's own, which takes the lowest number first."""
+
+
+_told: Final[set[tuple[str, str]]] = set()
 
 
 def broker_priority(broker_url: str, priority: int | None) -> int | None:
@@ -26,6 +34,32 @@ def broker_priority(broker_url: str, priority: int | None) -> int | None:
     if not broker_url.startswith(_REVERSED):
         return priority
     return HIGHEST_PRIORITY - 3 * (max(0, min(priority or 0, HIGHEST_PRIORITY)) // 3)
+
+
+def warn_of_ignored_priorities(connection: Connection, queues: Iterable[Any]) -> None:
+    """Log, once per queue in this process, that messages sent there over AMQP go in order of arrival nevertheless."""
+    if connection.transport.driver_type != "amqp":
+        return
+    for queue in queues:
+        why = _why_ignored(connection, queue.queue_arguments or {})
+        place = (connection.as_uri(), queue.name)
+        if why is not None and place not in _told:
+            _told.add(place)
+            _log.warning(
+                "Members with the option priority start in order of arrival: queue '%s' ignores it, because %s",
+                queue.name,
+                why,
+            )
+
+
+def _why_ignored(connection: Connection, arguments: Mapping[str, Any]) -> str | None:
+    if arguments.get("x-queue-type") != "quorum":
+        return None if "x-max-priority" in arguments else "it is a classic queue without x-max-priority"
+    version = str(connection.connection.server_properties.get("version", ""))
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) >= QUORUM_PRIORITIES_SINCE:
+        return None
+    return f"quorum queues know them since RabbitMQ {QUORUM_PRIORITIES_SINCE}.0, and this is {version}"
 
 
 class HigherFirst(kombu_redis.Channel):

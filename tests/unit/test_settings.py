@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,23 +70,46 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     assert (settings.server, settings.lease) == ("here:6379/0", 2)
 
 
-def test_celeryconfig_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "celeryconfig.py").write_text(
-        "graflow_url = 'redis://from-file:1/0'\ngraflow_lease = 9\nworker_concurrency = 7\n", encoding="utf-8"
-    )
+@pytest.fixture
+def celeryconfig_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Writes a `celeryconfig.py` into the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "celeryconfig", raising=False)
-    celeryconfig.cache_clear()
-    monkeypatch.setenv("GRAFLOW_LEASE", "11")
-    try:
-        settings = Settings.load()
-        made = build_app()
-        assert (settings.server, settings.lease) == ("from-file:1/0", 11)
-        assert made.conf.worker_concurrency == 7
-        assert made.conf.broker_url == "redis://from-file:1/0"
-    finally:
+
+    def write(*lines: str) -> None:
+        (tmp_path / "celeryconfig.py").write_text("\n".join(lines), encoding="utf-8")
         celeryconfig.cache_clear()
-        sys.modules.pop("celeryconfig", None)
+
+    yield write
+    celeryconfig.cache_clear()
+    sys.modules.pop("celeryconfig", None)
+
+
+def test_celeryconfig_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, celeryconfig_of: Callable[..., None]
+) -> None:
+    celeryconfig_of("graflow_url = 'redis://from-file:1/0'", "graflow_lease = 9", "worker_concurrency = 7")
+    monkeypatch.setenv("GRAFLOW_LEASE", "11")
+    settings = Settings.load()
+    made = build_app()
+    assert (settings.server, settings.lease) == ("from-file:1/0", 11)
+    assert made.conf.worker_concurrency == 7
+    assert made.conf.broker_url == "redis://from-file:1/0"
+
+
+def test_celeryconfig_wins_over_what_applications_of_ours_are_configured_with(
+    celeryconfig_of: Callable[..., None],
+) -> None:
+    celeryconfig_of("worker_prefetch_multiplier = 7", "task_default_queue_type = 'classic'")
+    for made in (build_app(), build_app(Settings.load({"url": "redis://h:1/2", "broker_url": "amqp://h//"}))):
+        assert made.conf.worker_prefetch_multiplier == 7
+        assert made.conf.task_default_queue_type == "classic"
+
+
+def test_celeryconfig_lets_in_nothing_but_json(celeryconfig_of: Callable[..., None]) -> None:
+    celeryconfig_of(*(f"{name} = ['pickle']" for name in ("accept_content", "result_accept_content")))
+    made = build_app(Settings.load({"url": "redis://h:1/2"}))
+    assert made.conf.accept_content == made.conf.result_accept_content == ["json"]
 
 
 def test_secrets_are_in_no_repr() -> None:
