@@ -19,7 +19,6 @@ from graflow_celery.group_channel import GroupChannel, as_shared_fields, reaches
 from graflow_celery.outcomes import branch_outcome, group_timeout, timed_out
 from graflow_celery.record import GroupState, MemberState, StoredOutcome
 from graflow_celery.run_owner import claim_run
-from graflow_celery.settings import check_keys
 from graflow_celery.submission import Submission, open_and_publish, prepare
 from graflow_celery.sweeping import sweep
 from graflow_celery.waiting import Waiter, preset
@@ -31,9 +30,6 @@ _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 def create_coordinator(config: Mapping[str, Any]) -> RedisCoordinator:
     """The factory behind the entry point `redis` of `graflow.coordinators`; unknown keys of `config` are ignored."""
     return RedisCoordinator(config, strict=False)
-
-
-create_coordinator.check_keys = check_keys  # type: ignore[attr-defined]
 
 
 class RedisCoordinator(TaskCoordinator):

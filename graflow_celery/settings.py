@@ -6,7 +6,6 @@ A setting is looked for in `backend_config`, then in the environment (`GRAFLOW_<
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import json
@@ -22,7 +21,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.coordination.backend_keys import SettingError, check_keys
+from graflow.exceptions import ConfigError
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import (
     CONNECTION_KEYS,
@@ -35,10 +35,6 @@ from graflow.utils.redis_utils import (
 
 MEMBER_LIMIT: Final = 100_000
 _CELERYCONFIG: Final = "celeryconfig"
-
-
-class SettingError(ConfigError, GraflowRuntimeError):
-    """A setting that is unknown or does not fit; a runtime error too, so that a run passes it on as it is."""
 
 
 class Settings(BaseModel):
@@ -158,19 +154,6 @@ _NUMBERS: Final = frozenset(
         *("socket_timeout", "socket_connect_timeout"),
     }
 )
-_KNOWN: Final = frozenset({*OWN_KEYS, *CONNECTION_KEYS, "redis_client"})
-
-
-def check_keys(config: Mapping[str, Any]) -> None:
-    """Refuse keys that mean nothing.
-
-    Raises:
-        ConfigError: Naming the unknown key and the nearest known one.
-    """
-    for key in config:
-        if key not in _KNOWN:
-            near = difflib.get_close_matches(str(key), sorted(_KNOWN), n=1, cutoff=0.0)
-            raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
 
 
 def _check_broker(url: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from graflow.exceptions import ConfigError
+from graflow.coordination.backend_keys import SettingError
 
 
 class CoordinationBackend(Enum):
@@ -44,5 +44,5 @@ def checked_timeout(timeout: float | None) -> float | None:
         ConfigError: When it is no number above 0.
     """
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-        raise ConfigError(f"timeout must be seconds above 0, not {timeout!r}")
+        raise SettingError(f"timeout must be seconds above 0, not {timeout!r}")
     return timeout

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
+from graflow.coordination.backend_keys import check_keys
 from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.coordination.threading_coordinator import ThreadingCoordinator
@@ -45,17 +46,18 @@ class GroupExecutor:
             tasks: The members, in order.
             exec_context: The context that the group runs in.
             backend: A `CoordinationBackend` or its name; threading when None.
-            backend_config: Laid over the context's own `config`, which may hold anything; unknown keys in this one
-                are refused where the backend says which it knows.
+            backend_config: Laid over the context's own `config`, which may hold anything; keys of this one that no
+                backend knows are refused.
             policy: A policy in any of its forms.
+
+        Raises:
+            ConfigError: For an unknown key, naming the nearest known one, or a value that does not fit.
         """
         resolved = resolve_group_policy(policy)
         resolved.validate([task.task_id for task in tasks])
         where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(dict(backend_config or {}))
         coordinator = GroupExecutor._coordinator(where, given, exec_context)
-        check_keys = getattr(_factories.get(where), "check_keys", None)
-        if check_keys is not None:
-            check_keys(given)
+        check_keys(given)
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
 
     @staticmethod
@@ -95,7 +97,7 @@ class GroupExecutor:
 
 
 def _factory(backend: CoordinationBackend) -> _Factory:
-    """What makes the coordinators of a backend; an attribute `check_keys` of it refuses unknown settings."""
+    """What makes the coordinators of a backend."""
     factory = _factories.get(backend)
     if factory is None:
         plug_ins = entry_points(group=_PLUG_INS, name=backend.value)

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from graflow.coordination.backend_keys import SettingError
 from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.coordination.direct_coordinator import group_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
-from graflow.exceptions import ConfigError
 from graflow.protocols import GroupRunLike
 
 
@@ -26,7 +26,7 @@ class ThreadingCoordinator(TaskCoordinator):
 
     def __init__(self, thread_count: int | None = None, timeout: float | None = None) -> None:
         if thread_count is not None and (type(thread_count) is not int or thread_count < 1):
-            raise ConfigError(f"thread_count must be a whole number above 0, not {thread_count!r}")
+            raise SettingError(f"thread_count must be a whole number above 0, not {thread_count!r}")
         self.thread_count = thread_count or os.cpu_count() or 1
         self._timeout = checked_timeout(timeout)
 

@@ -109,19 +109,13 @@ class Recording(TaskCoordinator):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Coordinators that the executor made for REDIS, by a plug-in that knows two keys."""
+    """Coordinators that the executor made for REDIS, by a plug-in."""
     coordinators = []
 
     def factory(config):
         coordinators.append(Recording(config))
         return coordinators[-1]
 
-    def check_keys(config):
-        unknown = set(config) - {"host", "lease"}
-        if unknown:
-            raise ConfigError(f"unknown {unknown}")
-
-    factory.check_keys = check_keys
     monkeypatch.setitem(executor_module._factories, CoordinationBackend.REDIS, factory)
     return coordinators
 
@@ -146,6 +140,26 @@ def test_only_settings_of_the_group_are_checked_for_unknown_ones(made):
             "g", [Task("a", False)], context, backend="redis", backend_config={"leese": 1}
         )
     assert sum(len(coordinator.calls) for coordinator in made) == 1
+
+
+@each_backend
+def test_a_misspelt_setting_of_a_local_group_ends_the_run_with_the_nearest_known_one(backend):
+    ran = []
+    with workflow("typo") as wf:
+        (task("a")(lambda: ran.append(1)) | Task("b")).with_execution(backend, backend_config={"thread_cont": 2})
+        with pytest.raises(ConfigError, match="'thread_cont' in backend_config; did you mean 'thread_count'"):
+            wf.execute()
+    assert ran == []
+
+
+@each_backend
+def test_a_configuration_for_workers_serves_local_groups_too(backend):
+    config = {"url": "redis://:hush@nowhere:1/2", "lease": 5, "max_attempts": 2, "ssl_ca_certs": "/ca", "queue": "q"}
+    with workflow("both") as wf:
+        group = task("a")(lambda: 1) | task("b")(lambda: 2)
+        group.with_execution(backend, backend_config={**config, "thread_count": 1, "timeout": 9})
+        _, context = wf.execute(ret_context=True)
+    assert (context.get_result("a"), context.get_result("b")) == (1, 2)
 
 
 def test_the_executor_works_with_stand_ins(mocker):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.exceptions import ConfigError
 from graflow_celery.celery_app import app_for, build_app, configuration
-from graflow_celery.settings import Settings, celeryconfig, check_keys
+from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
 
 VARIABLES = ("GRAFLOW_REDIS_URL", "GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE", "GRAFLOW_LEASE", "GRAFLOW_SIGNING_KEY")
 
@@ -39,7 +40,11 @@ def test_the_queue_is_named_after_the_prefix_unless_given() -> None:
 @pytest.mark.parametrize(("wrong", "near"), [("max_attemps", "max_attempts"), ("hosts", "host"), ("Lease", "lease")])
 def test_an_unknown_key_names_the_nearest_known_one(wrong: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"'{wrong}'.*'{near}'"):
-        check_keys({wrong: 1})
+        Settings.load({wrong: 1})
+
+
+def test_local_backends_know_the_keys_of_groups_on_workers() -> None:
+    assert OWN_KEYS == GROUP_KEYS
 
 
 def test_a_configuration_that_may_hold_anything_is_read_leniently() -> None:

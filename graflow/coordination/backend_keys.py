@@ -1,0 +1,34 @@
+"""The keys of a `backend_config`: every backend knows those of all, so that one configuration serves any of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.utils.redis_utils import CONNECTION_KEYS
+
+GROUP_KEYS: Final = frozenset(
+    {
+        *("broker_url", "key_prefix", "queue", "timeout", "batch_size", "max_attempts", "lease", "max_in_flight"),
+        *("worker_wait", "on_no_worker", "result_ttl", "thread_count", "sweep_interval", "signing_key"),
+    }
+)
+BACKEND_KEYS: Final = frozenset({*GROUP_KEYS, *CONNECTION_KEYS, "redis_client"})
+
+
+class SettingError(ConfigError, GraflowRuntimeError):
+    """A setting that is unknown or does not fit; a runtime error too, so that a run passes it on as it is."""
+
+
+def check_keys(config: Iterable[str]) -> None:
+    """Refuse keys that mean nothing to any backend.
+
+    Raises:
+        ConfigError: Naming the unknown key and the nearest known one.
+    """
+    for key in config:
+        if key not in BACKEND_KEYS:
+            near = difflib.get_close_matches(str(key), sorted(BACKEND_KEYS), n=1, cutoff=0.0)
+            raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
