@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu.simple import SimpleQueue
 
 from graflow import task
 from graflow.core.serialization import loads
@@ -114,6 +115,30 @@ def test_messages_for_members_of_groups_are_left_for_workers(no_workers: LocalCl
     assert queue.size() == 1
     with TaskWorker(config, imports=[members.__name__]):
         assert handle.results(timeout=20) == [1]
+
+
+@pytest.mark.parametrize("is_member", [True, False], ids=["a member", "a task on its own"])
+def test_what_a_consumer_leaves_unacknowledged_is_back_when_it_ends(
+    queue: RedisTaskQueue, no_workers: LocalCluster, *, is_member: bool
+) -> None:
+    # Given one message
+    if is_member:
+        submit(members.noop.map([1]), backend_config={**no_workers.backend_config, "queue": "on-their-own"})
+    else:
+        queue.enqueue(TaskSpec(members.double(task_id="a", x=1)))
+
+    # When a consumer takes it and ends
+    source: Any = SimpleQueue
+    with queue.app.connection_for_read() as connection:
+        taken = source(connection, queue.app.amqp.queues["on-their-own"], accept=["json"]).get(timeout=5)
+        size_meanwhile = queue.size()
+        with create_redis_client(no_workers.backend_config) as client:
+            noted = list(client.scan_iter("*unacked*"))
+
+    # Then it is there again; only what no record brings back was noted in the broker for the case of a sudden death
+    assert (size_meanwhile, queue.size()) == (0, 1)
+    assert taken.headers["task"] == ("graflow.run" if is_member else "graflow.entry")
+    assert bool(noted) is not is_member
 
 
 def test_a_worker_runs_what_was_queued(no_workers: LocalCluster, queue: RedisTaskQueue, tmp_path: Path) -> None:
