@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from graflow import task, workflow
+from graflow.channels.redis_channel import RedisChannel
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
@@ -372,22 +373,49 @@ def test_a_run_that_fails_is_free_at_once_and_goes_on_in_the_same_process(
     assert owner_fields(config, context.session_id)[b"epoch"] == b"2"
 
 
+def lose(config: dict[str, Any], run: ExecutionContext) -> None:
+    """Have another process take the run over, and return when this one has heard of it."""
+    record = deployment_of(config).record
+    record.client.delete(record.keys.owner(run.session_id))
+    assert record.owners.claim(run.session_id, "rival", "elsewhere:1", lease=LEASE, kept=KEPT).mine
+    wait_until(lambda: run.held_error is not None, 20)
+
+
 def test_a_run_that_is_lost_between_two_steps_stops_there(config: dict[str, Any]) -> None:
     steps: list[str] = []
-
-    def lose(inner: Any) -> None:
-        record = deployment_of(config).record
-        session = inner.session_id
-        record.client.delete(record.keys.owner(session))
-        assert record.owners.claim(session, "rival", "elsewhere:1", lease=LEASE, kept=KEPT).mine
-        wait_until(lambda: inner.execution_context.root.held_error is not None, 20)
-
-    context = flow_of(config, steps, lose)
+    context = flow_of(config, steps, lambda inner: lose(config, inner.execution_context))
     with pytest.raises(RunOwnedError, match="belongs to elsewhere:1"):
         context.execute()
     assert steps == ["first", "between"]
     assert context.queue.to_list() == ["last"]
     assert owner_fields(config, context.session_id)[b"token"] == b"rival"
+
+
+def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    with workflow("owned") as flow:
+        waits = members.reports_and_waits(task_id="waits", mark=str(mark))
+        group = ParallelGroup([waits, members.noop(task_id="b", x=2)], name="pair")
+        _ = group.with_execution("redis", backend_config=config) >> members.noop(task_id="last", x=3)
+    context = ExecutionContext.create(flow.graph, "pair")
+    context.channel.set("given", 7)
+    run_id = f"{context.session_id}:pair:0"
+
+    with ThreadPoolExecutor(1) as pool:
+        execution = pool.submit(context.execute)
+        wait_until(lambda: context.held and deployment_of(config).record.open_groups() == [run_id])
+        lose(config, context)
+        mark.touch()
+        with pytest.raises(RunOwnedError, match="belongs to elsewhere:1"):
+            execution.result(30)
+
+    assert not context.has_completed("last")
+    assert attach(run_id, config).results(timeout=30) == ["ended", 2]
+    shared = RedisChannel(run_id, **deployment_of(config).connection)
+    assert shared.get("given") == 7, "what the members share is still needed"
+    shared.clear()
 
 
 @pytest.fixture

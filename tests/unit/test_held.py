@@ -149,7 +149,7 @@ def test_the_loss_itself_is_not_tried_again():
     assert ran == ["t0"]
 
 
-def test_it_is_asked_before_a_retry_that_was_put_off():
+def test_it_is_asked_before_a_retry_that_was_put_off_and_after_it():
     failures = [ValueError("once")]
     lease_checks = []
 
@@ -158,10 +158,10 @@ def test_it_is_asked_before_a_retry_that_was_put_off():
         if failures:
             raise failures.pop()
 
-    context, _, ran = steps_of(body, retry_policy=RetryPolicy(max_retries=1, initial_interval=0.01))
+    context, lease, ran = steps_of(body, nothing, retry_policy=RetryPolicy(max_retries=1, initial_interval=0.01))
     context.execute()
-    assert ran == ["t0", "t0"]
-    assert lease_checks == [0, 1]
+    assert ran == ["t0", "t0", "t1"]
+    assert (lease_checks, lease.checks) == ([0, 1], 3)
     assert not context.looks_first
 
 
