@@ -11,16 +11,13 @@ import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from celery import Celery
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
-from graflow.exceptions import ConfigError
-from graflow.utils.redis_clients import SENTINEL_KEYS
-from graflow.utils.redis_sentinels import asking
-from graflow.utils.redis_urls import SENTINEL_SCHEME
-from graflow.utils.redis_utils import Secret, connection_of, redis_url
+from graflow.utils.redis_utils import Secret, redis_url
+from graflow_celery.brokers import REDIS_SCHEMES, broker_settings, result_backend_settings
 from graflow_celery.settings import Settings, celeryconfig
 
 RUN_TASK: Final = "graflow.run"
@@ -59,8 +56,6 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "enable_utc": True,
     "task_create_missing_queues": True,
 }
-CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
-_REFUSED_SCHEMES: Final = ("redis+cluster", "rediscluster")
 
 
 def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]:
@@ -70,33 +65,24 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         settings: Where broker and record are, and under which names.
         results: Whether to name the Redis of record as result backend, which chords need.
     """
-    record = redis_url(settings.connection, for_celery=True).reveal()
-    broker = Secret(settings.broker_url).reveal() if settings.broker_url else record
+    given = settings.broker_url
+    broker = Secret(given).reveal() if given else redis_url(settings.connection, for_celery=True).reveal()
     scheme = urlsplit(broker).scheme
-    broker, options = _with_transport_options(broker)
-    backend, backend_options = _result_backend(record)
-    if scheme in _REFUSED_SCHEMES:
-        raise ConfigError(CLUSTER_REFUSED)
     made: dict[str, Any] = {
         **ONLY_JSON,
         **DEFAULTS,
-        "broker_url": broker,
-        "broker_transport_options": options,
+        **broker_settings(broker),
+        **(result_backend_settings(settings.connection) if results else {"result_backend": "disabled://"}),
         "task_default_queue": settings.queue_name,
-        "result_backend": backend if results else "disabled://",
-        "result_backend_transport_options": {**backend_options, "global_keyprefix": f"{settings.key_prefix}:celery:"},
         "result_expires": settings.result_ttl,
         "event_queue_prefix": f"{settings.key_prefix}.events",
         "event_exchange": f"{settings.key_prefix}.events",
         "control_exchange": f"{settings.key_prefix}.control",
     }
-    if scheme in {"redis", "rediss", "redis+socket", "sentinel"}:
-        # Two prefixes on one server also have their queues and remote control apart.
-        options["global_keyprefix"] = f"{settings.key_prefix}:broker:"
-        if scheme == "redis":
-            made["broker_transport"] = "graflow_celery.transport:Transport"
-        elif scheme == "sentinel":
-            made["broker_transport"] = "graflow_celery.transport:SentinelTransport"
+    # Two prefixes on one server also have their queues and remote control apart.
+    made.setdefault("result_backend_transport_options", {})["global_keyprefix"] = f"{settings.key_prefix}:celery:"
+    if scheme in REDIS_SCHEMES:
+        made["broker_transport_options"]["global_keyprefix"] = f"{settings.key_prefix}:broker:"
     else:
         # Other brokers count what is not acknowledged, so an early acknowledgement would let in one message more.
         made["worker_disable_prefetch"] = False
@@ -105,41 +91,6 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         made["task_default_queue_type"] = made["task_create_missing_queue_type"] = "quorum"
         made["worker_detect_quorum_queues"] = True
     return made
-
-
-def _with_transport_options(broker: str) -> tuple[str, dict[str, Any]]:
-    """A broker's URL and its transport options: those of `celeryconfig.py`, and what a Sentinel URL says after its `?`.
-
-    Raises:
-        ConfigError: When Sentinel is not told the name of the master.
-    """
-    options = dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
-    if not broker.startswith(SENTINEL_SCHEME):
-        return broker, options
-    addresses, _, query = broker.partition("?")
-    options.update(parse_qsl(query))
-    if "master_name" not in options:
-        raise ConfigError(
-            "A Sentinel broker needs the name of its master: sentinel://host:26379/0?master_name=mymaster, or "
-            "broker_transport_options = {'master_name': 'mymaster'} in celeryconfig.py"
-        )
-    parts = connection_of({"url": addresses, **{name: options[name] for name in SENTINEL_KEYS if name in options}})
-    # kombu would change over to its own transport when it went from one address of several to the next.
-    url, _, _ = redis_url({**parts, "sentinels": parts["sentinels"][:1]}).reveal().partition("?")
-    return url, {**options, "sentinels": parts["sentinels"], "sentinel_kwargs": _asking(parts, options)}
-
-
-def _result_backend(record: str) -> tuple[str, dict[str, Any]]:
-    """The Redis of record as Celery's result backend: its URL and transport options."""
-    if not record.startswith(SENTINEL_SCHEME):
-        return record, {}
-    parts = connection_of({"url": record})
-    return record.partition("?")[0], {"master_name": parts["master_name"], "sentinel_kwargs": _asking(parts, {})}
-
-
-def _asking(parts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """How the Sentinels themselves are reached; `sentinel_kwargs` among transport options decides."""
-    return {**asking(parts), **(options.get("sentinel_kwargs") or {})}
 
 
 class GraflowCelery(Celery):  # type: ignore[misc]

@@ -14,7 +14,8 @@ from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, defau
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import Secret, connection_of, shared_client
-from graflow_celery.celery_app import CLUSTER_REFUSED, configuration
+from graflow_celery.brokers import CLUSTER_REFUSED
+from graflow_celery.celery_app import configuration
 from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.runtime import this_runtime

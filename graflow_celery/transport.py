@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 HIGHEST_PRIORITY: Final = 9
 QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
-_REVERSED: Final = ("rediss://", "redis+socket://")
-"""Kinds of broker that need a transport of kombu's own, which takes the lowest number first."""
+_REVERSED: Final = "redis+socket://"
+"""The kind of broker that needs a transport of kombu's own, which takes the lowest number first."""
 _HINTS: Final = (RUN_TASK, FINISH_TASK)
 
 

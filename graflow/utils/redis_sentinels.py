@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_clients import SENTINEL_KEYS, load_redis
+from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS, load_redis
 from graflow.utils.redis_urls import address_of, address_text
 
 _PATIENCE: Final = 1.5  # seconds after which a Sentinel that is silent is passed over for the next one
@@ -41,9 +41,12 @@ def settle_sentinels(parts: dict[str, Any]) -> None:
 
 def asking(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with which the Sentinels themselves are reached; no client of theirs tries for long."""
-    found = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+    found: dict[str, Any] = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     named = {"username": parts.get("sentinel_username"), "password": parts.get("sentinel_password")}
-    return {**found, **{name: value for name, value in named.items() if value}}
+    found.update({name: value for name, value in named.items() if value})
+    if parts.get("ssl"):
+        found.update({name: parts[name] for name in ("ssl", *TLS_KEYS) if name in parts})
+    return found
 
 
 def sentinel_client(parts: Mapping[str, Any], retry: Any) -> Any:

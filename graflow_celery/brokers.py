@@ -1,0 +1,96 @@
+"""Broker and Redis of record in Celery's own terms: URLs, transports, transport options, TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from graflow.exceptions import ConfigError
+from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS
+from graflow.utils.redis_sentinels import asking
+from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, redis_url
+from graflow_celery.settings import celeryconfig
+
+CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
+REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+socket", "sentinel"})
+_REFUSED_SCHEMES: Final = frozenset({"redis+cluster", "rediscluster"})
+_TRANSPORTS: Final[Mapping[str, str]] = {
+    "redis": "graflow_celery.transport:Transport",
+    "rediss": "graflow_celery.transport:Transport",
+    "sentinel": "graflow_celery.transport:SentinelTransport",
+}
+
+
+def broker_settings(broker: str) -> dict[str, Any]:
+    """What Celery is told of a broker; transport options of `celeryconfig.py` are kept.
+
+    Raises:
+        ConfigError: For a Redis Cluster, for a Redis URL that cannot be used, and when Sentinel is not told the name of
+            the master.
+    """
+    scheme = urlsplit(broker).scheme
+    if scheme in _REFUSED_SCHEMES:
+        raise ConfigError(CLUSTER_REFUSED)
+    options = dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
+    made: dict[str, Any] = {"broker_url": broker, "broker_transport_options": options}
+    if scheme in _TRANSPORTS:
+        made["broker_transport"] = _TRANSPORTS[scheme]
+    if scheme == "sentinel":
+        parts = _behind_sentinels(broker, options)
+        # kombu would change over to its own transport when it went from one address of several to the next.
+        made["broker_url"] = _bare(redis_url({**parts, "sentinels": parts["sentinels"][:1]}))
+        options.update(sentinels=parts["sentinels"], sentinel_kwargs=_asking(parts, options))
+        made.update(_tls("broker_use_ssl", parts))
+    elif scheme == "rediss":
+        parts = connection_of({"url": broker})
+        made["broker_url"] = _bare(redis_url(parts))
+        made.update(_tls("broker_use_ssl", parts))
+    return made
+
+
+def result_backend_settings(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """What Celery is told of the Redis of record as its result backend, which chords need."""
+    parts, options = connection_of(connection), {}
+    url = redis_url(parts, for_celery=True)
+    if "sentinels" in parts:
+        options = {"master_name": parts["master_name"], "sentinel_kwargs": _asking(parts, {})}
+    return {
+        "result_backend": _bare(url) if "sentinels" in parts or parts.get("ssl") else url.reveal(),
+        "result_backend_transport_options": options,
+        **_tls("redis_backend_use_ssl", parts),
+    }
+
+
+def _behind_sentinels(broker: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The connection keys of a Sentinel broker; what else its URL says after the `?` becomes a transport option."""
+    addresses, _, query = broker.partition("?")
+    named = dict(parse_qsl(query))
+    options.update({name: text for name, text in named.items() if name not in CONNECTION_KEYS - set(SENTINEL_KEYS)})
+    if "master_name" not in options:
+        raise ConfigError(
+            "A Sentinel broker needs the name of its master: sentinel://host:26379/0?master_name=mymaster, or "
+            "broker_transport_options = {'master_name': 'mymaster'} in celeryconfig.py"
+        )
+    known = {name: text for name, text in named.items() if name in CONNECTION_KEYS}
+    return connection_of({"url": f"{addresses}?{urlencode(known)}", "master_name": options["master_name"]})
+
+
+def _asking(parts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """How the Sentinels themselves are reached; `sentinel_kwargs` among transport options decides."""
+    return {**asking(_revealed(parts)), **(options.get("sentinel_kwargs") or {})}
+
+
+def _tls(setting: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The TLS options under the name of one of Celery's settings; in a URL all of them would become text."""
+    if not parts.get("ssl"):
+        return {}
+    return {setting: {"ssl_cert_reqs": "required", **_revealed({k: parts[k] for k in TLS_KEYS if k in parts})}}
+
+
+def _revealed(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in parts.items()}
+
+
+def _bare(url: Secret) -> str:
+    return url.reveal().partition("?")[0]
