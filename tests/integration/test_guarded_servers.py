@@ -30,12 +30,18 @@ SERVER = shutil.which("redis-server")
 def works(running: Cluster, connection: dict[str, Any]) -> str:
     """Submit over a connection, have a worker of that URL run it; returns what the worker logged, at DEBUG."""
     running.worker_url = redis_url(connection).reveal()
-    worker = running.start(1, imports=[MEMBERS], options=["--loglevel", "DEBUG"])[0]
+    worker = running.start(1, concurrency=1, imports=[MEMBERS], options=["--loglevel", "DEBUG"])[0]
     config = {**connection, "signing_key": running.key}
     handle = submit(members.double.map(range(6)), backend_config=config, then=members.total)
     assert handle.results(timeout=30) == [0, 2, 4, 6, 8, 10]
     assert handle.continuation().results(timeout=30) == [30]
     assert submit([members.nested(1, 2, config)], backend_config=config).results(timeout=30) == [None]
+
+    blocking = submit(members.nap.map([1.0]), backend_config=config)
+    wait_until(lambda: blocking.status().running)
+    late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
+    soon = submit(members.urgent.map(range(3)), backend_config=config)
+    assert max(soon.results(timeout=20)) < min(late.results(timeout=20)), "higher priorities first, as with any Redis"
     running.stop()
     return worker.log
 
