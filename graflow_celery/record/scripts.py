@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import redis
-from redis.commands.core import Script
 
 LUA = Path(__file__).parent.parent / "lua"
-FREE_STANDING = frozenset({"look", "workers"})
+FREE_STANDING = frozenset({"look", "owner", "workers"})
 """Scripts that touch no run and need nothing of lib.lua."""
 
 WRAPPED: dict[str, type[redis.exceptions.ResponseError]] = {
@@ -34,7 +34,7 @@ def _text(name: str) -> str:
 
 
 class Scripts:
-    """The scripts on one client, sent by digest and loaded at the first use on each server.
+    """The scripts on one client, sent by digest, and as text to a server that does not know them yet.
 
     `load` gives the text of a script by name.
     """
@@ -42,7 +42,7 @@ class Scripts:
     def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
         self._client = client
         self._load = load
-        self._scripts: dict[str, Script] = {}
+        self._known: dict[str, tuple[str, str]] = {}
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script.
@@ -51,11 +51,13 @@ class Scripts:
             redis.exceptions.OutOfMemoryError: The server refused the write; nothing was changed.
             redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
         """
-        script = self._scripts.get(name)
-        if script is None:
-            script = self._scripts[name] = self._client.register_script(self._load(name))
+        text, digest = self._known.get(name) or self._learn(name)
+        send: Callable[..., Any] = self._client.execute_command
         try:
-            return script(keys=keys, args=args)
+            try:
+                return send("EVALSHA", digest, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                return send("EVAL", text, len(keys), *keys, *args)
         except tuple(WRAPPED.values()):
             raise
         except redis.exceptions.ResponseError as error:
@@ -63,3 +65,9 @@ class Scripts:
                 if text in str(error):
                     raise kind(str(error)) from error
             raise
+
+    def _learn(self, name: str) -> tuple[str, str]:
+        """The text of a script and the digest under which servers remember it."""
+        text = self._load(name)
+        found = self._known[name] = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return found
