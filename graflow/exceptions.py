@@ -33,12 +33,11 @@ attributes; an attribute that cannot be pickled arrives as a description of itse
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+
+from graflow.packing import deep_copied, packed, unpacked
 
 __all__ = [
     "ConfigError",
@@ -103,15 +102,15 @@ class GraflowError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # A value in two fields, such as cause and last_error, is one value on the other side.
         different = {id(value): value for value in self.__dict__.values()}
-        once = {key: _packed(value) for key, value in different.items()}
+        once = {key: packed(value) for key, value in different.items()}
         fields = {name: once[id(value)] for name, value in self.__dict__.items()}
-        return _unpickled_error, (type(self), _packed(self.args), fields)
+        return _unpickled_error, (type(self), packed(self.args), fields)
 
     def __copy__(self) -> Self:
         return _restored(type(self), self.args, dict(self.__dict__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        fields = {name: _deep_copy(value, memo) for name, value in self.__dict__.items()}
+        fields = {name: deep_copied(value, memo) for name, value in self.__dict__.items()}
         return _restored(type(self), self.args, fields)
 
 
@@ -355,55 +354,13 @@ def _listed(pending: Sequence[str] | int) -> str:
 
 _E = TypeVar("_E", bound=GraflowError)
 
-_PLAIN: Final = (str, int, float, bool, type(None))
-
-
-class _Packed(NamedTuple):
-    """A value pickled on its own, beside the text that replaces it where it cannot be loaded."""
-
-    content: bytes | None
-    text: str
-    is_error: bool
-
-    def value(self) -> Any:
-        if self.content is not None:
-            with suppress(Exception):  # its class may be missing here, or refuse its own state
-                return pickle.loads(self.content)
-        return GraflowError(self.text) if self.is_error else self.text
-
-
-def _packed(value: Any) -> Any:
-    """The value if it is plain, else its pickle, made once at each level: a chain of errors stays linear in size."""
-    if type(value) in _PLAIN:
-        return value
-    content = None
-    try:
-        content = pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
-        if type(value) is dict:
-            return {key if type(key) in _PLAIN else repr(key): _packed(item) for key, item in value.items()}
-        if type(value) in (list, tuple):
-            return [_packed(item) for item in value]
-    try:
-        is_error = isinstance(value, BaseException)
-        text = f"{type(value).__qualname__}: {value}" if is_error else repr(value)
-    except Exception:  # noqa: BLE001 - so may its own repr
-        text = f"<{type(value).__qualname__} object>"
-    return _Packed(content, text[:1000], is_error)
-
-
-def _unpacked(value: Any) -> Any:
-    if isinstance(value, _Packed):
-        return value.value()
-    if isinstance(value, dict):
-        return {key: _unpacked(item) for key, item in value.items()}
-    return [_unpacked(item) for item in value] if isinstance(value, list) else value
-
 
 def _unpickled_error(kind: type[_E], args: Any, fields: dict[str, Any]) -> _E:
     different = {id(value): value for value in fields.values()}
-    once = {key: _unpacked(value) for key, value in different.items()}
-    return _restored(kind, tuple(_unpacked(args)), {name: once[id(value)] for name, value in fields.items()})
+    once = {key: unpacked(value, GraflowError) for key, value in different.items()}
+    return _restored(
+        kind, tuple(unpacked(args, GraflowError)), {name: once[id(value)] for name, value in fields.items()}
+    )
 
 
 def _restored(kind: type[_E], args: tuple[Any, ...], fields: dict[str, Any]) -> _E:
@@ -413,10 +370,3 @@ def _restored(kind: type[_E], args: tuple[Any, ...], fields: dict[str, Any]) -> 
     if isinstance(error.cause, BaseException):
         error.__cause__ = error.cause
     return error
-
-
-def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001 - what cannot be copied is shared
-        return value
