@@ -28,6 +28,11 @@ def reason_of(result: MemberResult) -> str:
     return text[:_SHOWN]
 
 
+def is_watched(eventer: Any) -> bool:
+    """Whether somebody asked this worker for events of tasks; its heartbeats are events of their own group."""
+    return bool(eventer and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
+
+
 class MemberEvents:
     """Sends Celery's task events for each member of a batch, in bundles.
 

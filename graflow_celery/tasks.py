@@ -19,7 +19,7 @@ from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import VERSION
 from graflow_celery.lost_children import record_timeout, run_again
-from graflow_celery.monitoring import MemberEvents, MemberFailedError, reason_of
+from graflow_celery.monitoring import MemberEvents, MemberFailedError, is_watched, reason_of
 from graflow_celery.record import GroupSpec, MemberState
 from graflow_celery.signatures import indices_of, member_options
 
@@ -45,9 +45,8 @@ class MemberRequest(Request):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         # Each delivery is an owner of its own, so that a doubled message is never granted what the first one runs.
         self.graflow_owner = f"{self.hostname or socket.gethostname()}:{uuid.uuid4().hex[:12]}"
-        eventer = self._eventer
         self._request_dict["graflow_owner"] = self.graflow_owner
-        self._request_dict["graflow_events"] = bool(eventer and eventer.enabled)
+        self._request_dict["graflow_events"] = is_watched(self._eventer)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info, "exception", None)
