@@ -32,7 +32,7 @@ def broker_settings(broker: str) -> dict[str, Any]:
     scheme = urlsplit(broker).scheme
     if scheme in _REFUSED_SCHEMES:
         raise ConfigError(CLUSTER_REFUSED)
-    options = dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
+    options = _operators_options()
     made: dict[str, Any] = {"broker_url": broker, "broker_transport_options": options}
     if scheme in _TRANSPORTS:
         made["broker_transport"] = _TRANSPORTS[scheme]
@@ -47,6 +47,21 @@ def broker_settings(broker: str) -> dict[str, Any]:
         made["broker_url"] = _bare(redis_url(parts))
         made.update(_tls("broker_use_ssl", parts))
     return made
+
+
+def broker_connection(broker: str) -> dict[str, Any]:
+    """The connection keys of a broker that is a Redis.
+
+    Raises:
+        ConfigError: When they cannot be read from its URL.
+    """
+    if urlsplit(broker).scheme == "sentinel":
+        return _behind_sentinels(broker, _operators_options())
+    return connection_of({"url": broker})
+
+
+def _operators_options() -> dict[str, Any]:
+    return dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
 
 
 def result_backend_settings(connection: Mapping[str, Any]) -> dict[str, Any]:

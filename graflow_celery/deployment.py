@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import redis
 
@@ -27,6 +27,10 @@ WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process i
 
 class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
     """The Redis of record does not answer, or refuses us."""
+
+
+class AccessRefusedError(RecordUnreachableError):
+    """The Redis of record, or the broker of a worker, refuses the username or password."""
 
 
 class Deployment:
@@ -64,7 +68,8 @@ class Deployment:
         """Make sure, once, that the Redis of record answers and can hold the record.
 
         Raises:
-            RecordUnreachableError: When it does not answer within about 1.5 s, or refuses us.
+            RecordUnreachableError: When it does not answer within about 1.5 s.
+            AccessRefusedError: When it refuses us.
             ConfigError: When it cannot hold the record, or the broker is a Redis Cluster.
         """
         if self._is_checked:
@@ -75,16 +80,6 @@ class Deployment:
         configuration(self.settings)  # says what is wrong with the broker before anything is written
         self._refuse_cluster()
         self._is_checked = True
-
-    def checked(self) -> Self:
-        """This deployment, for a worker: one that cannot work is refused, one that does not answer yet is waited for.
-
-        Raises:
-            ConfigError: When the Redis of record cannot hold the record, or the broker is a Redis Cluster.
-        """
-        with suppress(RecordUnreachableError):
-            self.check()
-        return self
 
     def _refuse_cluster(self) -> None:
         """Raise `ConfigError` when `broker_url` names a node of a Redis Cluster; one that does not answer is left."""
@@ -104,7 +99,7 @@ class Deployment:
         try:
             yield
         except redis.exceptions.AuthenticationError as error:
-            raise RecordUnreachableError(
+            raise AccessRefusedError(
                 f"The Redis of record at {self.settings.server} refuses the username or password"
             ) from _without_text(error)
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:

@@ -25,6 +25,7 @@ from click import Option
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.utils.redis_utils import Secret, redis_url
+from graflow_celery.access import AccessStep
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
 from graflow_celery.pools import ThreadPool, warn_of_soft_limits
@@ -66,7 +67,7 @@ def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, s
 class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Tables tasks when the worker starts, then beats, sweeps and looks after the pool."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", AccessStep)
 
     def __init__(
         self, parent: Any, graflow_import: Sequence[str] = (), graflow_key_file: str | None = None, **options: Any
@@ -89,7 +90,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         set_stopping(False)
         warn_of_soft_limits(parent.pool, parent.app.registry)
-        deployment = deployment_for(parent.app).checked()
+        deployment = deployment_for(parent.app)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 
@@ -176,7 +177,7 @@ def equip(worker_app: GraflowCelery) -> None:
     worker_app.user_options["worker"].add(
         Option(("--graflow-key-file",), metavar="FILE", help="Signing keys, one `key id:base64` per line.")
     )
-    worker_app.steps["worker"].add(MembersStep)
+    worker_app.steps["worker"].update({AccessStep, MembersStep})
     worker_app.steps["consumer"].add(ReconnectStep)
 
 

@@ -14,7 +14,7 @@ from graflow_celery import TaskWorker, submit
 from graflow_celery.deployment import deployment_of
 from graflow_celery.transport import QUORUM_PRIORITIES_SINCE
 from tests.cluster_support import MEMBERS
-from tests.faults.harness import ROOT
+from tests.faults.harness import ROOT, cluster
 from tests.faults.rabbit import PROGRAM, PrivateRabbit, private_rabbit
 from tests.integration import members
 from tests.support import PrivateRedis, wait_until
@@ -87,3 +87,18 @@ def test_classic_queues_with_a_highest_priority_honour_it_on_any_version(
     )
     assert done.stdout.strip() == "True", done.stderr
     assert "priority" not in done.stderr
+
+
+def test_a_worker_that_rabbitmq_refuses_says_so_once_and_ends(
+    rabbit: PrivateRabbit, redis_server: PrivateRedis, tmp_path: Path
+) -> None:
+    url = rabbit.url.replace("guest:guest", "guest:hunter2")
+    with cluster(tmp_path, workers=0, server=redis_server, broker_url=url) as running:
+        (worker,) = running.start(wait=False)
+        assert worker.process.wait(20) == 1
+    (said,) = [line for line in worker.log.splitlines() if "This worker ends" in line]
+    assert said.endswith(
+        f"amqp://guest:**@127.0.0.1:{rabbit.port}// refuses the username, the password or the virtual host"
+    )
+    assert "Traceback" not in worker.log
+    assert "hunter2" not in worker.log

@@ -1,0 +1,76 @@
+"""Workers whose record or broker refuses the password, or does not answer yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graflow_celery import submit
+from tests.cluster_support import MEMBERS
+from tests.faults.harness import Worker, cluster
+from tests.integration import members
+from tests.support import PrivateRedis, free_port, private_redis, wait_until
+
+pytestmark = pytest.mark.redis
+
+WRONG = "hunter2-wrong"
+
+
+def last_words(worker: Worker) -> str:
+    """What a worker says when it ends because it is refused; it says that once, and nothing else about it."""
+    assert worker.process.wait(20) == 1
+    log = worker.log
+    assert WRONG not in log
+    assert "Traceback" not in log
+    (said,) = [line for line in log.splitlines() if "refuses the" in line]
+    return said.partition("This worker ends: ")[2]
+
+
+@pytest.mark.parametrize("login", [f":{WRONG}@", f"nobody:{WRONG}@", ""], ids=["password", "user", "none"])
+def test_a_worker_that_the_record_refuses_says_so_once_and_ends(tmp_path: Path, login: str) -> None:
+    with private_redis(password=True) as server, cluster(tmp_path, workers=0, server=server) as running:
+        running.worker_url = f"redis://{login}127.0.0.1:{server.port}/0"
+        (worker,) = running.start(wait=False)
+        said = last_words(worker)
+    assert said == f"The Redis of record at 127.0.0.1:{server.port}/0 refuses the username or password"
+    assert "Cannot connect" not in worker.log
+
+
+@pytest.mark.parametrize("login", [f":{WRONG}@", ""], ids=["password", "none"])
+def test_a_worker_that_its_broker_refuses_names_the_broker(tmp_path: Path, login: str) -> None:
+    with private_redis(password=True) as broker:
+        url = f"redis://{login}127.0.0.1:{broker.port}/2"
+        with cluster(tmp_path, workers=0, broker_url=url) as running:
+            (worker,) = running.start(wait=False)
+            assert last_words(worker) == f"The broker at 127.0.0.1:{broker.port}/2 refuses the username or password"
+
+
+@pytest.fixture
+def absent() -> Any:
+    """A server that is not started yet."""
+    server = PrivateRedis(password="right")
+    server.port = free_port()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, absent: PrivateRedis) -> None:
+    with cluster(tmp_path, workers=0, server=absent) as running:
+        (worker,) = running.start(imports=[MEMBERS], wait=False)
+        wait_until(lambda: "Cannot connect" in worker.log, 20)
+        absent.start()
+        running.wait_for_worker(worker)
+        assert submit(members.double.map([4]), backend_config=running.config).results(timeout=30) == [8]
+
+
+def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path, absent: PrivateRedis) -> None:
+    with cluster(tmp_path, workers=0, server=absent) as running:
+        running.worker_url = f"redis://:{WRONG}@127.0.0.1:{absent.port}/0"
+        (worker,) = running.start(wait=False)
+        wait_until(lambda: "Cannot connect" in worker.log, 20)
+        absent.start()
+        assert (
+            last_words(worker) == f"The Redis of record at 127.0.0.1:{absent.port}/0 refuses the username or password"
+        )
