@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from benchmarks.common import ROOT, heading, medians, row, timed
 from benchmarks.tasks import noop
+from benchmarks.unrecorded import run_group
 from graflow import workflow
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.task import Executable, ParallelGroup
@@ -146,18 +147,26 @@ def latency(config: dict[str, Any], raw: Any, rounds: int) -> None:
     )
 
 
+def unrecorded(config: dict[str, Any], members: int) -> None:
+    if run_group(config, members, TIMEOUT) != list(range(members)):
+        raise SystemExit("The results are not the members' values in order")
+
+
 def one_by_one(config: dict[str, Any], raw: Any, members: int, rounds: int) -> None:
+    """Against Celery tasks that run no envelope and know no context, and against the same members unrecorded."""
     client = create_redis_client(config)
     found = medians(
         rounds,
         counted=lambda: timed(lambda: raw_counted(raw, client, members)),
+        unrecorded=lambda: timed(lambda: unrecorded(config, members)),
         graflow=lambda: timed(lambda: ours(config, members, batch_size=1)),
     )
-    row(f"{members:,} sent alone: plain Celery, own counter", f"{found['counted'] / members * 1e3:.2f} ms", 1.0)
-    ratio = found["graflow"] / found["counted"]
-    row(
-        f"{members:,} sent alone: with the record", f"{found['graflow'] / members * 1e3:.2f} ms", ratio, "at most 1.3 x"
-    )
+    plain, bare, recorded = (found[name] for name in ("counted", "unrecorded", "graflow"))
+    alone = f"{members:,} sent alone:"
+    row(f"{alone} plain Celery, own counter", f"{plain / members * 1e3:.2f} ms", 1.0)
+    row(f"{alone} same members, no record", f"{bare / members * 1e3:.2f} ms", bare / plain)
+    row(f"{alone} with the record", f"{recorded / members * 1e3:.2f} ms", recorded / plain, "at most 1.3 x")
+    row("  with the record against same members, no record", "", recorded / bare, "at most 1.3 x")
 
 
 def commands(config: dict[str, Any], raw: Any, members: int) -> None:
@@ -202,7 +211,7 @@ def main() -> None:
     options = parser.parse_args()
 
     imports = [noop.__module__]
-    with LocalCluster(workers=WORKERS, concurrency=1, imports=imports) as cluster:
+    with LocalCluster(workers=WORKERS, concurrency=1, imports=[*imports, run_group.__module__]) as cluster:
         config = dict(cluster.backend_config)
         with raw_workers(redis_url(config, for_celery=True).reveal()) as raw:
             raw_group(raw, 10)
