@@ -1,7 +1,7 @@
 -- Extend leases. Touches: due; reads header claims.
 -- ARGV: index, attempt, owner of each lease. Answers the state, 1 when the run has ended for this process, and the
 -- positions (from 0) of the leases that are lost.
-local header = load()
+local header = load('lease')
 if not header then return {false} end
 local due = now() + header.lease
 local indices, lost, kept = {}, {}, {}

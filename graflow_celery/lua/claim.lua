@@ -2,9 +2,9 @@
 -- ARGV: owner, limit (0: none), 1 to answer with envelopes, indices. Only an open member has an entry in `due`.
 -- Granted members come back flat, "index attempt losses retries" and envelope: clients parse few items fast.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
-local header = load()
+local header = load(
+  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts')
 if not header then return {false} end
-local spec = redis.call('HGET', HEADER, 'spec')
 local time = now()
 local indices, seen = {}, {}
 for i = 4, #ARGV do
@@ -13,7 +13,7 @@ for i = 4, #ARGV do
 end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
 if header.state == 'OPENING' or (header.state == 'RUNNING' and remaining == 0) then
-  return {header.state, spec, remaining, {}, {}, indices, {}}
+  return {header.state, header.spec, remaining, {}, {}, indices, {}}
 end
 
 local scores = fetch('ZMSCORE', DUE, indices)
@@ -63,4 +63,4 @@ if #taken > 0 then
   end
 end
 save(header)
-return {header.state, spec, remaining, granted, left, refused, blocked}
+return {header.state, header.spec, remaining, granted, left, refused, blocked}

@@ -2,7 +2,7 @@
 -- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
 -- ARGV: owner, then index, attempt, state, payload of each result.
 local owner = ARGV[1]
-local header = load()
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes')
 if not header then return {false} end
 local time = now()
 local indices = {}

@@ -9,38 +9,45 @@ local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
 local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
 
--- Fields that scripts use: eight texts, then numbers.
-local TEXTS = 8
-local FIELDS = {
-  'state', 'run', 'epoch', 'reason', 'digest', 'critical', 'parent', 'opener',
-  'n', 'size', 'closed', 'cut', 'continuation', 'published', 'opened', 'deadline', 'finished', 'timeout',
-  'lease', 'queue_wait', 'max_attempts', 'max_in_flight', 'result_ttl', 'min_success',
-  'recorded', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'critical_failed',
-  'executions', 'losses', 'retries', 'late', 'refused', 'outcome_bytes', 'own_attempts', 'raised',
+-- Fields of the header that are text; all others are numbers, 0 when absent.
+local TEXTS = {
+  state = true, run = true, spec = true, epoch = true, reason = true, digest = true, critical = true, parent = true,
+  opener = true,
 }
 
--- The header as a table (numbers are 0 when absent), or nil when the run is gone. `save` writes what changed.
-local function load()
-  local values = redis.call('HMGET', HEADER, unpack(FIELDS))
+local function typed(name, value)
+  if TEXTS[name] then return value or '' end
+  return value and tonumber(value) or 0
+end
+
+-- The header as a table, or nil when the run is gone. The named fields are read at once, any other one when it is first
+-- asked for; `save` writes what changed.
+local function load(...)
+  local names = {'state', 'run', ...}
+  local values = redis.call('HMGET', HEADER, unpack(names))
   if not values[1] then return nil end
-  local header = {}
-  for i = 1, #FIELDS do
-    local value = values[i]
-    if i <= TEXTS then values[i] = value or '' else values[i] = value and tonumber(value) or 0 end
-    header[FIELDS[i]] = values[i]
+  local header, was = {}, {}
+  for i, name in ipairs(names) do
+    local value = typed(name, values[i])
+    header[name], was[name] = value, value
   end
-  header.was = values
-  return header
+  return setmetatable(header, {
+    was = was,
+    __index = function(_, name)
+      local value = typed(name, redis.call('HGET', HEADER, name))
+      header[name], was[name] = value, value
+      return value
+    end,
+  })
 end
 
 local function save(header)
-  local changed, was = {}, header.was
-  for i = 1, #FIELDS do
-    local value = header[FIELDS[i]]
-    if value ~= was[i] then
-      changed[#changed + 1] = FIELDS[i]
+  local changed, was = {}, getmetatable(header).was
+  for name, value in pairs(header) do
+    if value ~= was[name] then
+      changed[#changed + 1] = name
       changed[#changed + 1] = value
-      was[i] = value
+      was[name] = value
     end
   end
   if #changed > 0 then redis.call('HSET', HEADER, unpack(changed)) end
@@ -55,6 +62,7 @@ end
 
 -- Values of one variadic reading command in slices, false where there is none.
 local function fetch(command, key, members)
+  if #members > 0 and #members <= SLICE then return redis.call(command, key, unpack(members)) end
   local values = {}
   for first = 1, #members, SLICE do
     local part = redis.call(command, key, unpack(members, first, math.min(first + SLICE - 1, #members)))

@@ -9,7 +9,8 @@ local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = now()
 
-local header = load()
+local FIELDS = {'digest', 'opener', 'epoch', 'published', 'n', 'size', 'queue_wait', 'timeout', 'cut', 'recorded'}
+local header = load(unpack(FIELDS))
 if header then
   if header.digest ~= digest then return {'CONFLICT', header.state, header.epoch, header.published} end
   if header.state ~= 'OPENING' then
@@ -22,7 +23,7 @@ else
   local given = {}
   for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end
   each('HSET', HEADER, given)
-  header = load()
+  header = load(unpack(FIELDS))
 end
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 

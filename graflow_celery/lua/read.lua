@@ -5,7 +5,7 @@ local COUNTS = {
   'refused',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load()
+local header = load('closed', 'epoch', unpack(COUNTS))
 if not header then return {false} end
 local counts = {}
 for i, name in ipairs(COUNTS) do counts[i] = header[name] end

@@ -4,13 +4,12 @@
 -- and the children to cancel.
 local OPENING_WAIT = 600000
 local limit = tonumber(ARGV[1])
-local header = load()
+local header = load('spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running')
 if not header then
   redis.call('ZREM', OPEN, ARGV[2])
   return {false}
 end
 local time = now()
-local spec = redis.call('HGET', HEADER, 'spec')
 if header.state == 'OPENING' then
   if tonumber(redis.call('ZSCORE', OPEN, header.run) or 0) <= time then
     redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN)
@@ -24,11 +23,11 @@ if header.closed == 1 then
 end
 if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
   cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
-  return {spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN)}
+  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN)}
 end
 if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
   cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
-  return {spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN)}
+  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN)}
 end
 
 -- While the server stood still nobody could beat: leases live on for half their length after that.
@@ -98,4 +97,4 @@ if header.closed == 0 then
   if header.state == 'RUNNING' and header.deadline > 0 then look = math.min(look, header.deadline) end
   redis.call('ZADD', OPEN, look, header.run)
 end
-return {spec, lost, waiting, continues, has_ended and 1 or 0, {}}
+return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}}
