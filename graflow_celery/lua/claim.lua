@@ -1,6 +1,7 @@
 -- Take members to run. Touches: header claims due blocked open; reads manifest.
 -- ARGV: owner, limit (0: none), 1 to answer with envelopes, indices. Only an open member has an entry in `due`.
--- Granted members come back flat, "index attempt losses retries" and envelope: clients parse few items fast.
+-- Answers a text of state, remaining time, granted ("index attempt losses retries" of each), left, refused and blocked;
+-- the specification; the envelopes.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load(
   'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts')
@@ -13,7 +14,7 @@ for i = 4, #ARGV do
 end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
 if header.state == 'OPENING' or (header.state == 'RUNNING' and remaining == 0) then
-  return {header.state, header.spec, remaining, {}, {}, indices, {}}
+  return {as_text(header.state, remaining, {}, {}, indices, {}), header.spec, {}}
 end
 
 local scores = fetch('ZMSCORE', DUE, indices)
@@ -45,7 +46,6 @@ for i, index in ipairs(indices) do
     leases[#leases + 1] = index
     taken[#taken + 1] = index
     granted[#granted + 1] = string.format('%s %d %d %d', index, claim.attempt, claim.losses, claim.retries)
-    granted[#granted + 1] = ''
     alone = is_suspect
   end
 end
@@ -56,11 +56,7 @@ if header.max_in_flight > 0 then
   each('ZREM', BLOCKED, taken)
   for _, index in ipairs(blocked) do redis.call('ZADD', BLOCKED, index, index) end
 end
-if #taken > 0 then
-  look_by(header, time + header.lease)
-  if with_envelopes then
-    for i, envelope in ipairs(fetch('HMGET', MANIFEST, taken)) do granted[2 * i] = envelope or '' end
-  end
-end
+if #taken > 0 then look_by(header, time + header.lease) end
 save(header)
-return {header.state, header.spec, remaining, granted, left, refused, blocked}
+local envelopes = with_envelopes and fetch('HMGET', MANIFEST, taken) or {}
+return {as_text(header.state, remaining, granted, left, refused, blocked), header.spec, envelopes}

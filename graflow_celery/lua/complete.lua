@@ -1,9 +1,10 @@
 -- Record results: the first outcome of a member wins, the last one ends the group.
 -- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
--- ARGV: owner, then index, attempt, state, payload of each result.
+-- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
+-- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now.
 local owner = ARGV[1]
 local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes')
-if not header then return {false} end
+if not header then return false end
 local time = now()
 local indices = {}
 for i = 2, #ARGV, 4 do indices[#indices + 1] = ARGV[i] end
@@ -48,4 +49,5 @@ end
 save(header)
 local is_final = header.state ~= 'RUNNING'
 local continues = is_final and header.closed == 0 and redis.call('HEXISTS', CLAIMS, header.n) == 0
-return {header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header)}
+return as_text(
+  header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header))

@@ -1,9 +1,11 @@
 -- Shared by every script of a run: the loader puts time.lua and this in front.
--- KEYS 1 to 11, always: header manifest shared outcomes order claims due blocked events children (of the run), open.
+-- KEYS 1 and 2, always: what all keys of the run begin with, open. One server holds them all: a cluster is refused.
 -- Times are milliseconds of the server's clock. In each script the first write is one that an out-of-memory server
 -- refuses, so that such a script changes nothing at all.
-local HEADER, MANIFEST, SHARED, OUTCOMES, ORDER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, OPEN = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local RUN, OPEN = KEYS[1], KEYS[2]
+local HEADER, MANIFEST, SHARED, OUTCOMES = RUN .. 'header', RUN .. 'manifest', RUN .. 'shared', RUN .. 'outcomes'
+local ORDER, CLAIMS, DUE, BLOCKED = RUN .. 'order', RUN .. 'claims', RUN .. 'due', RUN .. 'blocked'
+local EVENTS, CHILDREN = RUN .. 'events', RUN .. 'children'
 
 local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
@@ -69,6 +71,15 @@ local function fetch(command, key, members)
     for i = 1, #part do values[first + i - 1] = part[i] end
   end
   return values
+end
+
+-- Several answers as one text, with `;` between them and spaces within lists: clients read few items fast.
+local function as_text(...)
+  local parts = {...}
+  for i, part in ipairs(parts) do
+    if type(part) == 'table' then parts[i] = table.concat(part, ' ') end
+  end
+  return table.concat(parts, ';')
 end
 
 local function event(kind, ...)

@@ -1,9 +1,9 @@
 -- Open a group, chunk by chunk of its manifest; it becomes RUNNING with the last one.
--- Touches: header manifest shared due events open; epoch (KEYS 12), header and children of the parent (KEYS 13 and 14);
+-- Touches: header manifest shared due events open; epoch (KEYS 3), header and children of the parent (KEYS 4 and 5);
 -- outcomes order claims blocked children when it ends at once.
 -- ARGV: digest, opener, fresh epoch, first index, number of header arguments, number of shared arguments, then the
 -- header as names and values, the shared payloads as names and values, the envelopes.
-local EPOCH, PARENT, SIBLINGS = KEYS[12], KEYS[13], KEYS[14]
+local EPOCH, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])

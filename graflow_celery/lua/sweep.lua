@@ -1,4 +1,4 @@
--- Find overdue members of one run. Touches: header outcomes order claims due blocked events open; clock (KEYS 12);
+-- Find overdue members of one run. Touches: header outcomes order claims due blocked events open; clock (KEYS 3);
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit. Answers the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now,
 -- and the children to cancel.
@@ -31,7 +31,7 @@ if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline
 end
 
 -- While the server stood still nobody could beat: leases live on for half their length after that.
-local resumed = tonumber(redis.call('HGET', KEYS[12], 'resumed') or 0)
+local resumed = tonumber(redis.call('HGET', KEYS[3], 'resumed') or 0)
 local grace = resumed + math.floor(header.lease / 2)
 local overdue = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
 local claims = fetch('HMGET', CLAIMS, overdue)

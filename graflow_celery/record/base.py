@@ -23,5 +23,5 @@ class RecordBase:
         self._scripts = scripts or Scripts(client)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
-        """Run a script on one run; scripts find its keys and `open` in front of their own."""
-        return self._scripts.run(name, [*self.keys.of_run(run_id), self.keys.shared("open"), *more_keys], args)
+        """Run a script on one run; scripts find the stem of its keys and `open` in front of their own."""
+        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.shared("open"), *more_keys], args)

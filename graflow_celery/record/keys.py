@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 RUN_KEYS = ("header", "manifest", "shared", "outcomes", "order", "claims", "due", "blocked", "events", "children")
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
@@ -40,9 +39,13 @@ class Keys:
     def run(self, run_id: str, name: str) -> str:
         return f"{self.prefix}:{run_id}:{name}"
 
+    def stem(self, run_id: str) -> str:
+        """What every key of one run begins with; scripts add the names."""
+        return f"{self.prefix}:{run_id}:"
+
     def of_run(self, run_id: str) -> list[str]:
         """Every key of one run, in the order of `RUN_KEYS`."""
-        return _of_run(self.prefix, run_id)
+        return [self.run(run_id, name) for name in RUN_KEYS]
 
     def owner(self, session_id: str) -> str:
         """Who continues a run of a workflow; it expires by itself."""
@@ -51,8 +54,3 @@ class Keys:
     def shared(self, name: str) -> str:
         """A key of the whole deployment, one of `GLOBAL_KEYS`."""
         return f"{self.prefix}:{name}"
-
-
-@lru_cache(maxsize=256)
-def _of_run(prefix: str, run_id: str) -> list[str]:
-    return [f"{prefix}:{run_id}:{name}" for name in RUN_KEYS]

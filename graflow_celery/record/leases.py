@@ -28,15 +28,16 @@ class MemberLeases(RecordBase):
         reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
         if reply[0] is None:
             return Claim(None, None, [], [], list(indices), [], None)
-        state, spec, remaining, granted, left, refused, blocked = reply
+        text, spec, found = reply
+        state, remaining, granted, left, refused, blocked = text.split(b";")
         return Claim(
             spec=spec_of(spec),
             state=GroupState(state.decode()),
-            granted=granted_of(granted),
-            left=[int(index) for index in left],
-            refused=integers(refused),
-            blocked=integers(blocked),
-            remaining=None if remaining < 0 else remaining / 1000,
+            granted=granted_of(granted.split(), found),
+            left=[int(index) for index in left.split()],
+            refused=integers(refused.split()),
+            blocked=integers(blocked.split()),
+            remaining=None if int(remaining) < 0 else int(remaining) / 1000,
         )
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
@@ -84,17 +85,17 @@ class MemberLeases(RecordBase):
         """
         parts = [part for x in results for part in (x.index, x.attempt, x.state.value, x.payload)]
         reply = self._run("complete", run_id, [owner, *parts])
-        if reply[0] is None:
+        if reply is None:
             return Completion([], [], [x.index for x in results], None, False, False, [])
-        state, recorded, late, refused, done, continuation, ready = reply
+        state, recorded, late, refused, done, continuation, ready = reply.split(b";")
         return Completion(
-            recorded=integers(recorded),
-            late=integers(late),
-            refused=integers(refused),
+            recorded=integers(recorded.split()),
+            late=integers(late.split()),
+            refused=integers(refused.split()),
             state=GroupState(state.decode()),
-            done=done == 1,
-            continuation=continuation == 1,
-            ready=integers(ready),
+            done=done == b"1",
+            continuation=continuation == b"1",
+            ready=integers(ready.split()),
         )
 
     def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float) -> Released:

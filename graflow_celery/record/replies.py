@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 
 from graflow_celery.record.data import (
     GrantedMember,
@@ -104,13 +105,14 @@ def outcomes_of(pairs: Sequence[bytes]) -> list[StoredOutcome]:
     return [outcome_of(int(pairs[i]), pairs[i + 1]) for i in range(0, len(pairs), 2)]
 
 
-def granted_of(pairs: Sequence[bytes]) -> list[GrantedMember]:
-    """Granted members of a flat list: "index attempt losses retries" and envelope."""
-    members = []
-    for i in range(0, len(pairs), 2):
-        index, attempt, losses, retries = map(int, pairs[i].split())
-        members.append(GrantedMember(index, attempt, losses, retries, pairs[i + 1]))
-    return members
+def granted_of(numbers: Sequence[bytes], envelopes: Sequence[bytes | None]) -> list[GrantedMember]:
+    """Granted members of a flat list (index, attempt, losses, retries) and their envelopes, which may be left out."""
+    flat = map(int, numbers)
+    members = zip(flat, flat, flat, flat, strict=True)
+    return [
+        GrantedMember(index, attempt, losses, retries, envelope or b"")
+        for (index, attempt, losses, retries), envelope in zip_longest(members, envelopes)
+    ]
 
 
 def integers(values: Sequence[bytes]) -> list[int]:
