@@ -67,9 +67,16 @@ class PrivateRabbit:
         self.kill()
         epmd = shutil.which("epmd")
         if epmd is not None:
-            # The name server of Erlang stays behind otherwise; this one has a port of its own.
-            subprocess.run(
-                [epmd, "-port", self._others["ERL_EPMD_PORT"], "-kill"], check=False, capture_output=True, timeout=10
+            # The name server of Erlang stays behind otherwise; this one has a port of its own. It ends when it has seen
+            # that its node is gone, and no sooner.
+            command = [epmd, "-port", self._others["ERL_EPMD_PORT"], "-kill"]
+            wait_until(
+                lambda: (
+                    b"not allowed" not in subprocess.run(command, check=False, capture_output=True, timeout=10).stdout
+                ),
+                10,
+                "the name server of Erlang ends",
+                interval=0.1,
             )
         shutil.rmtree(self._folder, ignore_errors=True)
 
