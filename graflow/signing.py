@@ -214,9 +214,8 @@ def _make_user_key(path: Path) -> None:
 def _mac(key_id: str, key: bytes, payload: bytes, purpose: str, bound_to: Sequence[str]) -> bytes:
     """HMAC of all parts, each behind its length, so that no two lists of parts give the same bytes."""
     parts = (_FRAME, key_id.encode(), purpose.encode(), *(place.encode() for place in bound_to), payload)
-    return hmac.digest(
-        key, b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)), "sha256"
-    )
+    framed = [piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)]
+    return hmac.digest(key, b"".join(framed), "sha256")
 
 
 def _to_text(mac: bytes) -> str:

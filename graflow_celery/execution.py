@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -131,6 +132,7 @@ class MemberRunner:
         self._worker = worker
         self._engine = WorkflowEngine()
         self._channels: dict[str, Channel] = {}
+        self._resolver = cache(deployment.resolver)
 
     def close(self) -> None:
         self._engine.close()
@@ -196,7 +198,7 @@ class MemberRunner:
         found: dict[str, Any] = {}
         try:
             for data in envelope.tasks:
-                resolver = self._deployment.resolver(str(data.get("resolver_id", "default")))
+                resolver = self._resolver(str(data.get("resolver_id", "default")))
                 task = resolver.resolve(data, bound_to=envelope.binding)
                 found[task.task_id] = task
         except (TaskResolutionError, SignatureError) as error:

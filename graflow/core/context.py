@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from graflow.channels.base import Channel
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.cycle import CycleController
@@ -46,6 +47,7 @@ class ExecutionContext(RunSaving):
         parent_context: The context of the group, for a branch.
         session_id: 32 hex characters by default.
         trace_id: The session id of the root context by default.
+        channel: What tasks share; a new one of `channel_backend` by default.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
@@ -67,6 +69,7 @@ class ExecutionContext(RunSaving):
         parent_context: Self | None = None,
         session_id: str | None = None,
         trace_id: str | None = None,
+        channel: Channel | None = None,
     ) -> None:
         if on_max_steps not in _ON_MAX_STEPS:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
@@ -78,17 +81,18 @@ class ExecutionContext(RunSaving):
         self.steps = steps
         self.default_max_retries = default_max_retries
         self.channel_backend = channel_backend
-        self.config = normalize_redis_config(dict(config) if config is not None else None)
+        self.config = normalize_redis_config(config) if config else {}
         self.parent_context = parent_context
         self.visit_path = ""
         self.tracer = combine(tracer)
         self.cycle_controller = CycleController(default_max_cycles)
         self.retry_controller = RetryController(default_max_retries)
-        self.channel = (
-            MemoryChannel(self.session_id)
-            if channel_backend == "memory"
-            else ChannelFactory.from_config(channel_backend, self.session_id, self.config)
-        )
+        if channel is not None:
+            self.channel = channel
+        elif channel_backend == "memory":
+            self.channel = MemoryChannel(self.session_id)
+        else:
+            self.channel = ChannelFactory.from_config(channel_backend, self.session_id, self.config)
         self._prepare()
         self.start_node = start_node
         if start_node is not None and len(graph.nodes):

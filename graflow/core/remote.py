@@ -59,8 +59,10 @@ def run_branch(
     graph, leaving = _branch_graph(nodes, edges)
     session_id = f"{session_id}_{member.task_id}"
     limits = max_steps, default_max_cycles, default_max_retries
-    context = ExecutionContext(graph, None, *limits, config=config, session_id=session_id, trace_id=trace_id)
-    context.channel = BranchChannel(channel)
+    private = BranchChannel(channel)
+    context = ExecutionContext(
+        graph, None, *limits, config=config, session_id=session_id, trace_id=trace_id, channel=private
+    )
     context.cycle_controller.cycle_counts.update(cycle_counts or {})
     scope = OutsideScope({*leaving, group_id, *(task_id for task_id in outside if task_id not in nodes)})
     context.enter_branch(scope, Joins(frozenset({group_id})))
