@@ -293,7 +293,9 @@ def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[st
         except (BatchPublishError, OperationalError) as error:
             raise (error.__cause__ or error) from None  # the kinds of error that `ensure` connects again for
 
-    producer.connection.ensure(producer, send, **app.conf.task_publish_retry_policy)()
+    policy = app.conf.task_publish_retry_policy
+    producer.connection.transport_options.update(policy)  # what bounds connecting, as in `Producer.publish`
+    producer.connection.ensure(producer, send, **policy)()
 
 
 def connect_once(client: redis.Redis, seconds: float = CONNECT_SECONDS) -> None:
