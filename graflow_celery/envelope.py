@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,14 +55,14 @@ class Shared:
     unsendable: Mapping[str, str] = field(default_factory=dict)
     overlay: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
     seeds: Mapping[str, Any] = field(default_factory=dict)
-    outside: tuple[str, ...] = ()
+    outside: Collection[str] = ()
     max_steps: int = 10000
     max_cycles: int = 10
     max_retries: int = 0
 
     def pack(self) -> tuple[str, bytes]:
         """The hash under which it is found, and its bytes."""
-        body = {"version": VERSION, **self.__dict__}
+        body = {"version": VERSION, **self.__dict__, "outside": sorted(self.outside)}
         content = pack(_dump(body), what=f"what the members of '{self.group_id}' share")
         return hashlib.sha256(content).hexdigest(), content
 
@@ -72,7 +72,7 @@ class Shared:
         if hashlib.sha256(content).hexdigest() != name:
             raise PayloadError("What the members of a group share does not have the hash that an envelope names")
         body = _object(unpack(content), "shared payload")
-        body["outside"] = tuple(body.get("outside", ()))
+        body["outside"] = frozenset(body.get("outside", ()))
         return cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
 
 

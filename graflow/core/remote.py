@@ -64,7 +64,7 @@ def run_branch(
         graph, None, *limits, config=config, session_id=session_id, trace_id=trace_id, channel=private
     )
     context.cycle_controller.cycle_counts.update(cycle_counts or {})
-    scope = OutsideScope({*leaving, group_id, *(task_id for task_id in outside if task_id not in nodes)})
+    scope = OutsideScope(frozenset(outside), frozenset({*leaving, group_id}), frozenset(nodes))
     context.enter_branch(scope, Joins(frozenset({group_id})))
     _enter_member(context, info)
     context.engine = engine

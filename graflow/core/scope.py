@@ -23,14 +23,23 @@ class BranchScope:
 class OutsideScope:
     """The nodes of a branch in a graph of its own: all but those that are known to belong to the workflow.
 
-    Attributes:
-        outside: Ids of those.
+    Args:
+        outside: Ids of the workflow's nodes, shared by all branches of a group; may hold the branch's own.
+        leaving: Ids to which edges lead out of this branch.
+        own: Ids of the nodes that it begins with.
     """
 
-    __slots__ = ("outside",)
+    __slots__ = ("_leaving", "_outside", "_own")
 
-    def __init__(self, outside: Collection[str]) -> None:
-        self.outside = frozenset(outside)
+    def __init__(self, outside: frozenset[str], leaving: frozenset[str], own: frozenset[str]) -> None:
+        self._outside = outside
+        self._leaving = leaving
+        self._own = own
+
+    @property
+    def outside(self) -> Collection[str]:
+        """Ids of the workflow's nodes that are not the branch's own."""
+        return (self._outside | self._leaving) - self._own
 
     def holds(self, task_id: str, graph: TaskGraph) -> bool:  # noqa: ARG002 - the shape of a scope
-        return task_id not in self.outside
+        return task_id in self._own or not (task_id in self._outside or task_id in self._leaving)
