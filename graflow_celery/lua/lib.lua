@@ -114,7 +114,7 @@ local function budgets(header, indices)
   local limits, names = {}, {}
   if header.own_attempts == 1 then
     for i, index in ipairs(indices) do names[i] = 'attempts:' .. index end
-    for i, own in ipairs(fetch('HMGET', HEADER, names)) do limits[i] = own and tonumber(own) + header.raised end
+    for i, own in ipairs(fetch('HMGET', HEADER, names)) do limits[i] = own and tonumber(own) end
   end
   for i = 1, #indices do limits[i] = limits[i] or header.max_attempts end
   return limits

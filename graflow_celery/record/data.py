@@ -144,7 +144,6 @@ class GroupHeader:
         published: the submitter has sent every member once.
         closed: final, and the continuation (if any) is recorded as well.
         reason: why it was cancelled or ran out of time.
-        max_attempts: losses after which a member is LOST, with what `raise_budget` added.
         manifest_bytes: size of all envelopes and shared payloads.
         outcome_bytes: size of all recorded payloads.
         now: Redis time at which this was read.
@@ -160,7 +159,6 @@ class GroupHeader:
     published: bool
     closed: bool
     reason: str
-    max_attempts: int
     manifest_bytes: int
     outcome_bytes: int
     now: float

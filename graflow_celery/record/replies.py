@@ -78,7 +78,6 @@ def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
         published=fields.get(b"published") == b"1",
         closed=fields.get(b"closed") == b"1",
         reason=fields.get(b"reason", b"").decode(),
-        max_attempts=int(fields[b"max_attempts"]),
         manifest_bytes=int(fields[b"manifest_bytes"]),
         outcome_bytes=int(fields.get(b"outcome_bytes", 0)),
         now=now,

@@ -155,25 +155,6 @@ def test_each_member_has_the_attempts_that_it_asked_for(record: GroupRecord, clo
     assert {(outcome.index, outcome.attempts) for outcome in record.outcomes("run")} == {(1, 1), (2, 2)}
 
 
-def test_more_attempts_are_allowed_to_members_with_a_number_of_their_own(record: GroupRecord, clock: Clock) -> None:
-    open_group(record, n=1, lease=10, max_attempts=1, attempts={"0": 2})
-    record.raise_budget("run", 1)
-    for attempt in (1, 2):
-        record.claim("run", [0], f"w{attempt}")
-        advance(record, clock, 11)
-        assert record.sweep()[0].lost == [0]
-
-
-def test_more_attempts_can_be_allowed(record: GroupRecord, clock: Clock) -> None:
-    open_group(record, n=1, lease=10, max_attempts=1)
-    assert record.raise_budget("run", 2)
-    assert record.header("run").max_attempts == 3
-    record.claim("run", [0], "a")
-    advance(record, clock, 11)
-    assert record.sweep()[0].lost == [0]
-    assert not record.raise_budget("nowhere", 1)
-
-
 def test_an_unclaimed_member_is_published_again_with_doubled_wait_and_the_same_attempt(
     record: GroupRecord, clock: Clock
 ) -> None:
