@@ -123,7 +123,7 @@ class RunState:
         self.delayed: list[Delayed] = []
         self._delayed_ids: frozenset[str] = frozenset()
         self._standing_in: dict[str, int] = {}
-        # Says of a failed task's wait, in seconds, whether whoever runs this branch takes it over; `retry_in` is then set.
+        # Whether whoever runs this branch takes over a failed task's wait of so many seconds; `retry_in` is set then.
         self.leaves_retry: Callable[[float], bool] | None = None
         self.retry_in: float | None = None
         self._task_execution_stack: list[TaskExecutionContext] = []

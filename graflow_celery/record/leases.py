@@ -98,9 +98,7 @@ class MemberLeases(RecordBase):
             ready=integers(ready.split()),
         )
 
-    def retry(
-        self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0
-    ) -> Released:
+    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
         """Hand back a member that failed, to run again after `delay` seconds: the sweeper publishes it then.
 
         Retries are counted apart from losses: this one, and those that the execution `made` itself before it.

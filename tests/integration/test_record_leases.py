@@ -225,6 +225,16 @@ def test_a_retry_is_due_after_its_delay_and_not_before(record: GroupRecord, cloc
     assert record.retry("run", "a", 0, 1, 30).released == []
 
 
+def test_retries_that_an_execution_made_itself_count_with_the_one_that_it_leaves(record: GroupRecord) -> None:
+    open_group(record, n=1)
+    record.claim("run", [0], "a")
+    assert record.retry("run", "a", 0, 1, 0, made=2).released == [0]
+    assert record.claim("run", [0], "b").granted[0].retries == 3
+    assert record.retry("run", "b", 0, 2, 0).released == [0]
+    assert record.claim("run", [0], "c").granted[0].retries == 4
+    assert record.status("run").retries == 4
+
+
 def test_claims_wake_the_sweeper_in_time_when_queues_are_slow(record: GroupRecord, clock: Clock) -> None:
     open_group(record, n=2, queue_wait=1000, lease=5)
     record.claim("run", [0], "a")
