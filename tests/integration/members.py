@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -97,6 +98,21 @@ def endless(x: int) -> int:
 def softly_endless(x: int) -> int:
     while True:
         time.sleep(0.05)
+
+
+@task(options={"soft_time_limit": 0.5})
+def tidies_up(mark: str) -> None:
+    """Notes that its time is over before it ends."""
+    try:
+        while True:
+            time.sleep(0.05)
+    finally:
+        Path(mark).write_text("tidied up", encoding="utf-8")
+
+
+@task(options={"soft_time_limit": 0.5})
+async def softly_asleep(x: int) -> None:
+    await asyncio.sleep(60)
 
 
 @task(options={"max_attempts": 2})
