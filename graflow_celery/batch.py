@@ -79,9 +79,10 @@ class Batch:
         self._current_since = 0.0
         self._results: list[MemberResult] = []
         self._put_off: list[tuple[PutOff, float]] = []  # each with the time at which it is due
+        self._returning: list[GrantedMember] = []
         self._lock = self._runtime.lock()
         self._reporting = self._runtime.lock()
-        self._beaten = self._runtime.monotonic()
+        self._beaten = self._tried = self.began
         self.last: MemberResult | PutOff | None = None
         self._timed_out: set[int] = set()
 
@@ -99,6 +100,8 @@ class Batch:
             raise
         finally:
             self.report(patiently=True)
+            with suppress(*_TRY_AGAIN):  # then their lease brings them back
+                persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
 
     def _give_back(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
@@ -123,6 +126,10 @@ class Batch:
         return f"Run {self.spec.run_id}"
 
     def _next(self) -> GrantedMember | None:
+        if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
+            # After a pause: what was lost meanwhile runs elsewhere.
+            with suppress(*_TRY_AGAIN):
+                persistently(self._runtime, self._beat, patience=_CLAIM_PATIENCE)
         with self._lock:
             if self.ended:
                 self._todo.clear()
@@ -241,11 +248,12 @@ class Batch:
         self._runner.soft_limit.expire(now)
         self._stop_waiting_for_current(now)
         self.report()
-        if now - self._beaten >= self.spec.lease / _BEATS_PER_LEASE:
-            self._beaten = now
+        if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:
+            self._tried = now
             self._beat()
         if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
             self._hand_back()
+        self._return()
 
     def _stop_waiting_for_current(self, now: float) -> None:
         """Record that the running member's time is over.
@@ -259,19 +267,24 @@ class Batch:
         limit = member_options(self.spec, member.index).get("time_limit")
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
-        self._timed_out.add(member.index)
         error = TaskTimeoutError(f"{self.spec.group_id}[{member.index}]", float(limit))
         payload = pack_failure(error, self._runtime.time())
         self._complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)], patiently=False)
+        self._timed_out.add(member.index)
 
     def _held(self) -> list[Lease]:
         with self._lock:
-            waiting = [member for member, _ in self._put_off]
-            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._results, *waiting]
+            held: list[Any] = [
+                *([self._current] if self._current else ()),
+                *self._todo,
+                *self._returning,
+                *self._results,
+                *(member for member, _ in self._put_off),
+            ]
             return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
 
     def _beat(self) -> None:
-        held = self._held()
+        held, sent = self._held(), self._runtime.monotonic()
         if held:
             answer = self._deployment.record.beat(held)
             if self.spec.run_id in answer.ended:
@@ -280,6 +293,7 @@ class Batch:
                 gone = {lease.index for lease in answer.lost}
                 with self._lock:
                     self._todo = deque(member for member in self._todo if member.index not in gone)
+        self._beaten = sent
 
     def _hand_back(self) -> None:
         """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
@@ -287,15 +301,19 @@ class Batch:
         if not self._runtime.is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
             return
         with self._lock:
-            unstarted, self._todo = list(self._todo), deque()
-        if not unstarted:
+            self._returning += self._todo
+            self._todo.clear()
+
+    def _return(self) -> None:
+        """Release what is handed back. Where it is not known whether that was done, it is done again, and none runs."""
+        with self._lock:
+            returning = list(self._returning)
+        if not returning:
             return
-        try:
-            released = record.release(spec.run_id, self.owner, [member.index for member in unstarted])
-        except redis.exceptions.RedisError:
-            with self._lock:
-                self._todo.extend(unstarted)
-            raise
+        indices = [member.index for member in returning]
+        released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
+        with self._lock:
+            self._returning = [member for member in self._returning if member not in returning]
         self._follow(sorted({*released.released, *released.ready}))
 
 

@@ -21,7 +21,7 @@ from graflow_celery.record import GroupState, MemberState, StoredOutcome
 from graflow_celery.run_owner import claim_run
 from graflow_celery.submission import Submission, open_and_publish, prepare
 from graflow_celery.sweeping import sweep
-from graflow_celery.waiting import Waiter, preset
+from graflow_celery.waiting import Waiter
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
@@ -134,13 +134,18 @@ class _RemoteGroup:
             submission = self._prepare(run_id)
             pending = self._run.pending()
             try:
-                opened = open_and_publish(self._deployment, submission, pending, before_publishing=self._channel.fill)
+                opened = open_and_publish(
+                    self._deployment,
+                    submission,
+                    pending,
+                    known=self._finished(),
+                    before_publishing=self._channel.fill,
+                )
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 opened = None
                 self._hurry(run_id)
             if opened is not None and opened.created:
-                preset(self._deployment, run_id, self._finished())
                 return submission
             state = record.status(run_id).state if opened is None else opened.state
             if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:

@@ -20,7 +20,7 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared
 from graflow_celery.execution import running_member
-from graflow_celery.record import GroupSpec, Opened, manifest_digest
+from graflow_celery.record import GroupSpec, Opened, StoredOutcome, manifest_digest
 from graflow_celery.settings import MEMBER_LIMIT
 from graflow_celery.sweeping import sweep
 
@@ -100,6 +100,7 @@ def open_and_publish(
     submission: Submission,
     indices: Sequence[int] | None = None,
     *,
+    known: Sequence[StoredOutcome] = (),
     before_publishing: Callable[[], None] | None = None,
 ) -> Opened:
     """Write the record, then send the members; a run that is there already is attached to.
@@ -108,6 +109,7 @@ def open_and_publish(
         deployment: Where.
         submission: What.
         indices: The members to send; all of them when None.
+        known: Outcomes that are known from elsewhere, so that their members do not run (again).
         before_publishing: What must be in place before any member can run.
 
     Raises:
@@ -119,6 +121,8 @@ def open_and_publish(
     spec, record = submission.spec, deployment.record
     with deployment.errors():
         opened = record.open(spec, submission.manifest, submission.shared)
+        if known and not opened.state.is_final:
+            record.restore(spec.run_id, known)
         if opened.created:
             if before_publishing is not None:
                 before_publishing()
@@ -130,7 +134,7 @@ def open_and_publish(
                 # Nothing is half-submitted: messages that did go out find no members to claim.
                 record.delete(spec.run_id)
                 raise
-            if then and not spec.n:
+            if then and not wanted:
                 deployment.queue.publish_continuation(spec)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):

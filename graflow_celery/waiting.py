@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import redis
@@ -127,7 +127,7 @@ class Waiter:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""
         _log.warning("The record of run %s has lost outcomes that were read from it; entering them again", self.run_id)
         try:
-            preset(self.deployment, self.run_id, list(self.seen.values()))
+            self.deployment.record.restore(self.run_id, list(self.seen.values()))
         except (*_UNREACHABLE, redis.exceptions.RedisError) as error:
             self._bear(error)
         self._cursor = Cursor()
@@ -151,8 +151,7 @@ class Waiter:
         _log.warning("The record of run %s is gone; submitting it again", self.run_id)
         missing = [index for index in range(self._n) if index not in self.seen]
         try:
-            open_and_publish(self.deployment, self._submission, missing)
-            preset(self.deployment, self.run_id, list(self.seen.values()))
+            open_and_publish(self.deployment, self._submission, missing, known=list(self.seen.values()))
         except _UNREACHABLE as unreachable:
             self._bear(unreachable)
         self._cursor = Cursor()
@@ -215,9 +214,3 @@ class Waiter:
         if settings.on_no_worker == "error":
             raise NoWorkerError(message, queue, length)
         _log.warning("%s", message)
-
-
-def preset(deployment: Deployment, run_id: str, outcomes: Sequence[StoredOutcome]) -> None:
-    """Enter outcomes that are known from elsewhere into an open record, so that their members do not run again."""
-    if outcomes:
-        deployment.record.restore(run_id, outcomes)

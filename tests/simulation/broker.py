@@ -1,34 +1,49 @@
-"""A broker that loses, doubles, delays and reorders what it is given."""
+"""A broker that loses, doubles, delays and reorders what it is given, and the queue that publishes to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
+from graflow.exceptions import GraflowRuntimeError
+from graflow_celery.record import GroupSpec
+from graflow_celery.signatures import messages_of
 from tests.simulation.loop import Loop
+from tests.simulation.runtime import SimulatedRuntime
+
+
+@dataclass
+class Chord:
+    """How many messages of a chord have not been worked off; its body is sent with the last one."""
+
+    spec: GroupSpec
+    left: int
 
 
 @dataclass(frozen=True)
 class Message:
+    """A hint: members to claim, or None for the continuation."""
+
     run_id: str
-    indices: tuple[int, ...]
+    indices: tuple[int, ...] | None
+    chord: Chord | None = field(default=None, compare=False)
 
 
 class Broker:
     """Early acknowledgement: what was taken is gone."""
 
-    def __init__(self, loop: Loop, rng: Random, *, loss: float, double: float) -> None:
+    def __init__(self, loop: Loop, rng: Random) -> None:
         self._loop = loop
         self._rng = rng
-        self.loss = loss
-        self.double = double
+        self.loss = self.double = self.refusal = 0.0
+        self.delays = (0.0,)
         self._messages: list[tuple[float, Message]] = []
         self.published = 0
         self.lost = 0
         self.doubled = 0
 
-    def publish(self, run_id: str, indices: Sequence[int]) -> None:
+    def publish(self, message: Message) -> None:
         self.published += 1
         if self._rng.random() < self.loss:
             self.lost += 1
@@ -38,8 +53,8 @@ class Broker:
             copies = 2
             self.doubled += 1
         for _ in range(copies):
-            delay = self._rng.choice((0.0, 0.0, 0.1, 5.0, 40.0))
-            self._messages.append((self._loop.now + delay, Message(run_id, tuple(indices))))
+            delay = self._rng.choice(self.delays)
+            self._messages.append((self._loop.now + delay, message))
 
     def take(self) -> Message | None:
         ready = [position for position, (at, _) in enumerate(self._messages) if at <= self._loop.now]
@@ -47,3 +62,49 @@ class Broker:
             return None
         position = ready[0] if self._rng.random() < 0.7 else self._rng.choice(ready)
         return self._messages.pop(position)[1]
+
+    def worked_off(self, message: Message) -> None:
+        """Celery's chord counts its messages, each copy as well, and forgets whatever is lost."""
+        chord = message.chord
+        if chord is not None:
+            chord.left -= 1
+            if chord.left == 0:
+                self.publish(Message(message.run_id, None))
+
+
+class SimulatedQueue:
+    """`RedisTaskQueue`, as far as submitters, workers and sweepers use it."""
+
+    def __init__(
+        self, runtime: SimulatedRuntime, broker: Broker, rng: Random, published: Callable[[str, Sequence[int]], None]
+    ) -> None:
+        self._runtime = runtime
+        self._broker = broker
+        self._rng = rng
+        self._published = published
+
+    def publish(
+        self,
+        spec: GroupSpec,
+        indices: Sequence[int],
+        *,
+        slots: int = 1,
+        weights: Sequence[int] | None = None,
+        singly: bool = False,
+        then: bool = False,
+    ) -> int:
+        parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly) if indices else []
+        chord = Chord(spec, len(parts)) if then else None
+        for part in parts:
+            self._published(spec.run_id, part)
+            self._send(Message(spec.run_id, tuple(part), chord))
+        return len(parts)
+
+    def publish_continuation(self, spec: GroupSpec) -> None:
+        self._send(Message(spec.run_id, None))
+
+    def _send(self, message: Message) -> None:
+        self._runtime.loop.reach_out(0.01)
+        if self._rng.random() < self._broker.refusal:
+            raise GraflowRuntimeError("Cannot reach the simulated broker")
+        self._broker.publish(message)

@@ -1,12 +1,14 @@
 """What the group record must answer, written a second time in plain Python.
 
-`Watched` passes every call on to the real record and compares each answer, seen or lost on its way, with this model.
+`Witness` passes every call on to the real record and compares each answer, seen or lost on its way, with this model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 from graflow_celery.record import (
     BeatAnswer,
@@ -17,21 +19,30 @@ from graflow_celery.record import (
     Lease,
     MemberResult,
     MemberState,
+    Opened,
     Released,
     Republish,
+    StoredOutcome,
 )
+
+T = TypeVar("T")
 
 MAX_DOUBLINGS = 6
 STANDSTILL = 2.5
 
 
 class InvariantError(AssertionError):
-    """The record broke a promise."""
+    """A promise is broken."""
+
+    first: ClassVar[InvariantError | None] = None
+    """Kept, since the code under test takes what is raised inside a task for a failure of that task."""
 
 
 def require(holds: bool, *what: object) -> None:
     if not holds:
-        raise InvariantError(" ".join(map(str, what)))
+        error = InvariantError(" ".join(map(str, what)))
+        InvariantError.first = InvariantError.first or error
+        raise error
 
 
 @dataclass
@@ -60,20 +71,18 @@ class Totals:
 
 
 @dataclass
-class Watched:
-    """The record with a witness."""
+class Run:
+    """One group run with a witness; times in milliseconds."""
 
     record: GroupRecord
     spec: GroupSpec
     clock: Callable[[], int]
-    interval: float
     members: dict[int, Member] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     opened_at: int | None = None
     cancelled: bool = False
     timed_out: bool = False
-    looked: int | None = None
-    resumed: int = 0
+    starts: Counter[int] = field(default_factory=Counter)
 
     # what the model knows
 
@@ -102,29 +111,49 @@ class Watched:
 
     # the submitter
 
-    def open(self, manifest: Sequence[bytes]) -> bool:
-        opened = self.record.open(self.spec, manifest)
+    def open(self, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None) -> Opened:
+        opened = self.record.open(self.spec, manifest, shared)
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
             self.opened_at = self.clock()
             due = self.opened_at + self.ms(self.spec.queue_wait)
-            self.members = {index: Member(due) for index in range(len(manifest))}
-        return opened.published
+            self.members = {index: Member(due) for index in range(self.n)}
+            if self.spec.continuation:
+                self.members[self.n] = Member(due)
+        return opened
+
+    def restore(self, outcomes: Sequence[StoredOutcome]) -> list[int]:
+        known = []
+        for outcome in outcomes:
+            member = self.members[outcome.index]
+            if member.outcome is None and not (outcome.index == self.n and not self.is_final):
+                member.outcome = (outcome.state, outcome.attempts, outcome.owner, outcome.payload)
+                member.reported, member.owner, member.is_retrying = True, None, False
+                known.append(outcome.index)
+                self._offer_continuation()
+        restored = self.record.restore(self.spec.run_id, outcomes)
+        require(restored == sorted(known), "restored", restored, "instead of", known)
+        return restored
+
+    def _offer_continuation(self) -> None:
+        if self.is_final and self.spec.continuation:
+            self.members[self.n].due = self.clock() + self.ms(self.spec.queue_wait)
 
     def hurry(self) -> None:
         self.record.hurry(self.spec.run_id)
-        for index in range(self.n):
-            member = self.members[index]
+        for index, member in self.members.items():
             is_waiting = member.outcome is None and member.owner is None and not member.is_retrying
+            is_waiting = is_waiting and (index < self.n or self.is_final)
             if is_waiting and self.spec.max_in_flight is None:
                 member.due = min(member.due, self.clock())
 
-    def cancel(self) -> None:
-        changed = self.record.cancel(self.spec.run_id)
+    def cancel(self, reason: str) -> list[str]:
+        changed = self.record.cancel(self.spec.run_id, reason)
         require(bool(changed) == (not self.is_closed), "cancel answered", changed)
         if not self.is_final:
             self.cancelled = True
         self._end_open(MemberState.CANCELLED, range(len(self.members)))
+        return changed
 
     def _end_open(self, state: MemberState, indices: Sequence[int]) -> None:
         for index in indices:
@@ -135,8 +164,8 @@ class Watched:
 
     # the worker
 
-    def claim(self, indices: Sequence[int], owner: str, limit: int | None) -> Claim:
-        claim = self.record.claim(self.spec.run_id, indices, owner, limit=limit, envelopes=False)
+    def claim(self, indices: Sequence[int], owner: str, limit: int | None, envelopes: bool) -> Claim:
+        claim = self.record.claim(self.spec.run_id, indices, owner, limit=limit, envelopes=envelopes)
         now = self.clock()
         is_over = self._is_over_time()
         for granted in claim.granted:
@@ -213,8 +242,8 @@ class Watched:
                 member.outcome = (result.state, result.attempt, owner, result.payload)
                 member.reported, member.owner, member.is_retrying = True, None, False
                 recorded.append(result.index)
-                if self.is_final and result.index < self.n and self.spec.continuation:
-                    self.members[self.n].due = self.clock() + self.ms(self.spec.queue_wait)
+                if result.index < self.n:
+                    self._offer_continuation()
         require(completion.recorded == sorted(recorded), "recorded", completion, "instead of", recorded)
         require(completion.refused == sorted(refused), "refused", completion, "instead of", refused)
         require(set(late) <= set(completion.late), "not told late", completion, late)
@@ -249,7 +278,7 @@ class Watched:
                 require(index not in answer.released or member.owner is None, "released what is not mine", index)
         return answer
 
-    def lose(self, owner: str, indices: Sequence[int]) -> None:
+    def lose(self, owner: str, indices: Sequence[int]) -> list[int]:
         lost = self.record.lose(self.spec.run_id, owner, indices)
         for index in indices:
             member = self.members[index]
@@ -257,26 +286,23 @@ class Watched:
             require((index in lost) == is_held, "given up", lost, "but", index, "belongs to", member.owner)
             if is_held:
                 member.is_given_up, member.due = True, self.clock()
+        return lost
 
     # the sweeper
 
-    def sweep(self) -> list[Republish]:
+    def swept(self, found: Republish | None, resumed: int) -> None:
+        """A sweep at this moment named these members."""
         now = self.clock()
-        if self.looked is not None and now - self.looked > self.ms(self.interval * STANDSTILL):
-            self.resumed = now
-        self.looked = now
-        found = self.record.sweep(interval=self.interval)
         if self.is_closed or self.opened_at is None:
-            require(found == [], "something to sweep after the end")
-            return found
+            require(found is None, "something to sweep after the end")
+            return
         if self._is_over_time():
             self.timed_out = True
             self._end_open(MemberState.TIMED_OUT, range(self.n))
-            if self.spec.continuation:
-                self.members[self.n].due = now + self.ms(self.spec.queue_wait)
-            return found
-        lost, waiting = self._overdue(now)
-        told = found[0] if found else None
+            self._offer_continuation()
+            return
+        lost, waiting = self._overdue(now, resumed)
+        told = found
         told_lost = set(told.lost) if told else set()
         told_waiting = set(told.waiting) if told else set()
         require(told_lost == {index for index in lost if index < self.n}, "lost", told, "instead of", lost)
@@ -285,11 +311,10 @@ class Watched:
             require(told_waiting == wanted, "waiting", told, "instead of", wanted)
         if self.n in {*lost, *waiting}:
             require(told is not None and told.continuation, "the continuation was not published again")
-        return found
 
-    def _overdue(self, now: int) -> tuple[list[int], list[int]]:
+    def _overdue(self, now: int, resumed: int) -> tuple[list[int], list[int]]:
         """Move every overdue member on; says which of them are to be published as lost, which as waiting."""
-        grace = self.resumed + self.ms(self.spec.lease) // 2
+        grace = resumed + self.ms(self.spec.lease) // 2
         queue_wait = self.ms(self.spec.queue_wait)
         lost, waiting = [], []
         was_final = self.is_final
@@ -314,6 +339,127 @@ class Watched:
                 member.waits = min(member.waits + 1, MAX_DOUBLINGS)
                 member.due = now + queue_wait * 2**member.waits
                 waiting.append(index)
-        if self.is_final and not was_final and self.spec.continuation:
-            self.members[self.n].due = now + queue_wait
+        if not was_final:
+            self._offer_continuation()
         return lost, waiting
+
+
+class Witness:
+    """The record with a witness of every call; what is not told apart here is passed on."""
+
+    def __init__(self, record: GroupRecord, clock: Callable[[], int]) -> None:
+        self.record = record
+        self.runs: dict[str, Run] = {}
+        self.sent: defaultdict[str, list[Callable[[], object]]] = defaultdict(list)
+        self.grants: list[Lease] = []
+        self.was_reset = False
+        self._clock = clock
+        self._looked: int | None = None
+        self._resumed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.record, name)
+
+    def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:
+        run = self.runs.get(spec.run_id)
+        if run is None:
+            run = Run(self.record, spec, self._clock)
+        elif run.spec.digest != spec.digest:
+            self.record.open(spec, manifest, shared)
+            raise InvariantError("another manifest under the same run id was taken")
+        opened = run.open(manifest, shared)
+        self.runs[spec.run_id] = run
+        return opened
+
+    def delete(self, run_id: str) -> bool:
+        require((run_id in self.runs) == self.record.delete(run_id), "deleted what was not there, or did not")
+        self.was_reset = True
+        return self.runs.pop(run_id, None) is not None
+
+    def wipe(self) -> None:
+        """The server loses its memory."""
+        self.record.client.flushall()
+        self.runs.clear()
+        self.was_reset = True
+        self._looked, self._resumed = None, 0
+
+    def readable(self, run_id: str) -> tuple[object, ...]:
+        """What a reader of this run can find; the same again means that there is nothing to read."""
+        run = self.runs.get(run_id)
+        if run is None:
+            return ()
+        return (run.opened_at, run.is_closed, *(member.outcome is None for member in run.members.values()))
+
+    def started(self, run_id: str, index: int) -> None:
+        """A member, or the continuation, begins to run: it was granted, and no execution runs twice."""
+        run = self.runs.get(run_id)
+        if run is not None and not self.was_reset:
+            run.starts[index] += 1
+            require(run.starts[index] <= run.members[index].attempt, "started without a grant:", index)
+
+    def hurry(self, run_id: str) -> None:
+        self._known(run_id, Run.hurry, lambda: self.record.hurry(run_id))
+
+    def cancel(self, run_id: str, reason: str = "") -> list[str]:
+        return self._known(run_id, lambda run: run.cancel(reason), lambda: self.record.cancel(run_id, reason))
+
+    def restore(self, run_id: str, outcomes: Sequence[StoredOutcome]) -> list[int]:
+        return self._known(run_id, lambda run: run.restore(outcomes), lambda: self.record.restore(run_id, outcomes))
+
+    def claim(
+        self, run_id: str, indices: Sequence[int], owner: str, *, limit: int | None = None, envelopes: bool = True
+    ) -> Claim:
+        claim = self._known(
+            run_id,
+            lambda run: run.claim(indices, owner, limit, envelopes),
+            lambda: self.record.claim(run_id, indices, owner, limit=limit, envelopes=envelopes),
+        )
+        self.grants += [Lease(run_id, granted.index, granted.attempt, owner) for granted in claim.granted]
+        return claim
+
+    def claim_continuation(self, run_id: str, owner: str) -> Claim:
+        run = self.runs.get(run_id)
+        return self.claim(run_id, [0 if run is None else run.n], owner)
+
+    def beat(self, leases: Sequence[Lease]) -> BeatAnswer:
+        run_ids = {lease.run_id for lease in leases}
+        require(len(run_ids) == 1, "a beat for several runs")
+        return self._known(run_ids.pop(), lambda run: run.beat(leases), lambda: self.record.beat(leases))
+
+    def complete(self, run_id: str, owner: str, results: Sequence[MemberResult]) -> Completion:
+        return self._known(
+            run_id, lambda run: run.complete(owner, results), lambda: self.record.complete(run_id, owner, results)
+        )
+
+    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float) -> Released:
+        return self._known(
+            run_id,
+            lambda run: run.retry(owner, index, attempt, delay),
+            lambda: self.record.retry(run_id, owner, index, attempt, delay),
+        )
+
+    def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:
+        return self._known(
+            run_id, lambda run: run.release(owner, indices), lambda: self.record.release(run_id, owner, indices)
+        )
+
+    def lose(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+        return self._known(
+            run_id, lambda run: run.lose(owner, indices), lambda: self.record.lose(run_id, owner, indices)
+        )
+
+    def _known(self, run_id: str, watched: Callable[[Run], T], unwatched: Callable[[], T]) -> T:
+        run = self.runs.get(run_id)
+        return unwatched() if run is None else watched(run)
+
+    def sweep(self, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
+        now = self._clock()
+        if self._looked is not None and now - self._looked > round(interval * STANDSTILL * 1000):
+            self._resumed = now
+        self._looked = now
+        found = self.record.sweep(limit, interval=interval)
+        by_run = {republish.run_id: republish for republish in found}
+        for run_id, run in self.runs.items():
+            run.swept(by_run.pop(run_id, None), self._resumed)
+        require(not by_run, "something to sweep in runs that are gone:", by_run)
+        return found

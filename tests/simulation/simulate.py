@@ -7,24 +7,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import redis
 
-from graflow.exceptions import GroupConflictError
-from graflow_celery.record import GroupRecord, GroupSpec, GroupState, MemberState
+from graflow.coordination import executor
+from graflow.coordination.coordinator import CoordinationBackend
+from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
+from graflow.exceptions import GroupTimeoutError, ParallelGroupError
+from graflow_celery import execution
+from graflow_celery.record import GroupRecord, GroupState, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS
 from graflow_celery.record.scripts import Scripts, source
-from tests.simulation.actors import Worker, World, beat, cancel, conflict, give_up, haunt, submit, sweep, work
+from graflow_celery.settings import Settings
+from graflow_celery.submission import QUEUE_WAIT
+from tests.simulation import bystanders, members
 from tests.simulation.broker import Broker
 from tests.simulation.loop import Loop, Process
-from tests.simulation.model import InvariantError, Watched, require
+from tests.simulation.model import InvariantError, Run, Witness, require
+from tests.simulation.world import Plan, World, weighed
 
 REAL_TIME = "  local time = redis.call('TIME')\n  return time[1] * 1000 + math.floor(time[2] / 1000)\n"
 START = 1_000_000_000_000
-CHAOS_SECONDS = 240.0
+CHAOS_SECONDS = 150.0
 """Messages get lost, processes crash for so long; after that the group has to come to its end."""
 BOUND_SECONDS = 2500.0
-SWEEP_INTERVAL = 5.0
 
 
 def virtual(name: str) -> str:
@@ -69,120 +76,176 @@ class Simulation:
     def __init__(self, seed: int, client: redis.Redis, load: Callable[[str], str] = virtual) -> None:
         self.rng = rng = Random(seed)
         self.client = client
-        self.prefix = f"s{seed}"
         self.loop = Loop(rng)
-        n = rng.randint(1, 20)
-        own = {str(index): rng.choice((1, 2, 40)) for index in range(n) if rng.random() < 0.3}
-        self.spec = GroupSpec(
-            run_id="run",
-            group_id="group",
-            n=n,
-            digest="digest",
-            min_success=rng.choice((0, n)),
-            lease=30.0,
-            queue_wait=rng.choice((10.0, 20.0, 60.0)),
-            max_attempts=rng.choice((1, 2, 4, 40, 40, 40)),
-            attempts=own if rng.random() < 0.3 else {},
-            max_in_flight=rng.choice((None, None, None, 1, 3)),
-            timeout=150.0 if rng.random() < 0.1 else None,
-            continuation=rng.random() < 0.4,
-        )
-        record = GroupRecord(client, self.prefix, scripts=VirtualScripts(client, load, self.milliseconds))
-        self.group = Watched(record, self.spec, self.milliseconds, SWEEP_INTERVAL)
+        is_fair = rng.random() < 0.1
+        self.settings = _settings(rng, f"s{seed}", is_fair=is_fair)
+        record = GroupRecord(client, self.settings.key_prefix, scripts=VirtualScripts(client, load, self.milliseconds))
+        self.witness = Witness(record, self.milliseconds)
+        self.plan = plan = _plan(rng, self.settings, is_fair=is_fair)
+        registry = TaskResolverRegistry()
+        registry.register("default", TaskResolver())
+        registry.get("default").register_module(members)
         self.world = World(
             rng=rng,
             loop=self.loop,
-            broker=Broker(self.loop, rng, loss=rng.choice((0.0, 0.1, 0.3)), double=rng.choice((0.0, 0.2))),
-            group=self.group,
-            batch_size=rng.choice((1, 3, 6)),
-            manifest=[b"%d" % index for index in range(n + int(self.spec.continuation))],
-            poisonous=frozenset([0] if rng.random() < 0.1 and self.spec.attempts_of(0) <= 4 else []),
-            lost_replies=rng.choice((0.0, 0.1, 0.3)),
-            retry_rate=rng.choice((0.0, 0.1, 0.3)),
-            release_rate=rng.choice((0.0, 0.1, 0.3)),
-            forgery_rate=rng.choice((0.0, 0.1)),
+            broker=Broker(self.loop, rng),
+            witness=self.witness,
+            settings=self.settings,
+            registry=registry,
+            plan=self.plan,
         )
-        self.loop.crash_rate = rng.choice((0.0, 0.02, 0.05))
-        self.loop.freeze_rate = rng.choice((0.0, 0.01, 0.04))
         self.processes = 0
+        if not plan.is_fair:
+            self._stir_up()
+
+    def _stir_up(self) -> None:
+        world, rng = self.world, self.rng
+        world.broker.loss, world.broker.double = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.2))
+        world.broker.refusal, world.broker.delays = rng.choice((0.0, 0.0, 0.05)), (0.0, 0.0, 0.1, 5.0, 40.0)
+        world.lost_replies = rng.choice((0.0, 0.02, 0.1))
+        self.loop.crash_rate = rng.choice((0.0, 0.01, 0.03))
+        self.loop.freeze_rate = rng.choice((0.0, 0.005, 0.02))
 
     def milliseconds(self) -> int:
         return START + round(self.loop.now * 1000)
 
     def run(self) -> Report:
-        self._start_submitter(attach=False)
-        self.loop.start(Process("stranger"), conflict(self.world, self._conflicts))
-        for _ in range(self.rng.randint(1, 3)):
+        members.set_work(self.world)
+        InvariantError.first = None
+        execution._shared_payloads = execution.SharedPayloads()  # no process of this world has read any
+        redis_coordinator = {CoordinationBackend.REDIS: lambda _config: self.world.coordinator()}
+        try:
+            with patch.dict(executor._factories, redis_coordinator):
+                self._start()
+                self._run()
+        finally:
+            for process in self._all:
+                self.loop.unwind(process)
+            members.set_work(None)
+        self._look_at_what_is_left()
+        return self._report()
+
+    # -- the processes ---------------------------------------------------------------------------------------------
+
+    def _process(self, name: str) -> Process:
+        process = Process(name)
+        self._all.append(process)
+        return process
+
+    def _spawn(self, name: str, actor: Callable[..., object], *args: float, delay: float = 0.0) -> Process:
+        process = self._process(name)
+        self.loop.start(process, lambda: actor(self.world, process, *args), delay)
+        return process
+
+    def _start(self) -> None:
+        rng = self.rng
+        self._all: list[Process] = []
+        self._start_user()
+        for _ in range(rng.randint(1, 3)):
             self._start_worker()
-        if self.rng.random() < 0.1:
-            self.loop.start(Process("user"), cancel(self.world, self.rng.uniform(1, 100)))
-        if self.rng.random() < 0.3:
-            self.loop.start(Process("ghost"), haunt(self.world))
-        standstill = self.rng.uniform(5, 60) if self.rng.random() < 0.2 else BOUND_SECONDS
-        while not (self.world.reader_is_done and self.group.is_closed):
-            died = self.loop.step()
-            if died is not None:
-                self._replace(died)
+        if not self.plan.is_fair:
+            self._start_bystanders()
+
+    def _start_bystanders(self) -> None:
+        rng = self.rng
+        if self.plan.is_workflow and rng.random() < 0.3:
+            self._start_user(rng.uniform(0, 60))
+        self._spawn("stranger", bystanders.conflict)
+        if rng.random() < 0.1:
+            self._spawn("impatient", bystanders.cancel, rng.uniform(1, 100))
+        if rng.random() < 0.1:
+            self._spawn("wiper", bystanders.wipe, rng.uniform(1, 100))
+        if rng.random() < 0.3:
+            self._spawn("ghost", bystanders.haunt)
+        if rng.random() < 0.25:
+            self._spawn("other", bystanders.work_otherwise)
+
+    def _start_user(self, delay: float = 0.0) -> None:
+        process = self._process("user")
+        self.loop.start(process, lambda: self.world.use(process), delay)
+
+    def _start_worker(self) -> None:
+        """A pool child, and its main process, which outlives it."""
+        self._start_child()
+        self._start_main(sweeps=self.processes == 1 or self.rng.random() < 0.5)
+
+    def _start_child(self, delay: float = 0.0) -> None:
+        self.processes += 1
+        child = self._process(f"worker{self.processes}")
+        self.loop.start(child, lambda: self.world.work(child), delay)
+        if not self.plan.is_fair and self.rng.random() < 0.25:
+            self._spawn("operator", lambda *_: self._stop(child), delay=self.rng.uniform(1, 60))
+
+    def _start_main(self, *, sweeps: bool, delay: float = 0.0) -> None:
+        main = self._process("main")
+        if sweeps:
+            self.loop.start(main, lambda: self.world.sweep(main), delay)
+        if self.plan.beats:
+            self.loop.start(main, lambda: self.world.beat(main), delay)
+
+    def _stop(self, child: Process) -> None:
+        child.is_told_to_stop = True
+
+    def _run(self) -> None:
+        stands_still = not self.plan.is_fair and self.rng.random() < 0.2
+        standstill = self.rng.uniform(5, 60) if stands_still else BOUND_SECONDS
+        while not (self.world.is_answered and all(run.is_closed for run in self.witness.runs.values())):
+            self.loop.step()
+            if InvariantError.first is not None:
+                raise InvariantError.first
+            while self.loop.died:
+                self._replace(self.loop.died.pop())
             if self.loop.now > standstill:
                 self.loop.stand_still(40)
                 standstill = BOUND_SECONDS
             if self.loop.now > CHAOS_SECONDS and not self.world.is_calm:
                 self._calm_down()
-            require(self.loop.now < BOUND_SECONDS, "not finished:", self.group.members)
-        self._look_at_what_is_left()
-        return self._report()
+            require(self.loop.now < BOUND_SECONDS, "not finished:", self.witness.runs)
 
     def _calm_down(self) -> None:
-        self.world.is_calm = True
-        self.loop.crash_rate = self.loop.freeze_rate = 0.0
-        self.world.broker.loss = self.world.broker.double = self.world.lost_replies = 0.0
-
-    def _conflicts(self) -> bool:
-        other = GroupSpec(run_id="run", group_id="group", n=1, digest="other")
-        if self.group.opened_at is None:
-            return True
-        try:
-            self.group.record.open(other, [b""])
-        except GroupConflictError:
-            return True
-        return False
-
-    def _start_submitter(self, *, attach: bool, delay: float = 0.0) -> None:
-        process = Process("submitter")
-        self.loop.start(process, submit(self.world, attach=attach), delay)
-        self.loop.start(process, sweep(self.world), delay + self.rng.uniform(0, SWEEP_INTERVAL))
-
-    def _start_worker(self, delay: float = 0.0) -> None:
-        self.processes += 1
-        process = Process(f"worker{self.processes}")
-        worker = Worker(self.world, process)
-        self.loop.start(process, work(worker), delay)
-        self.loop.start(process, beat(worker), delay)
-        if self.rng.random() < 0.5:
-            self.loop.start(process, sweep(self.world), delay)
+        world = self.world
+        world.is_calm = True
+        self.loop.crash_rate = self.loop.freeze_rate = world.lost_replies = 0.0
+        world.broker.loss = world.broker.double = world.broker.refusal = 0.0
 
     def _replace(self, died: Process) -> None:
         delay = self.rng.choice((0.5, 10.0))
-        if died.name == "submitter":
-            self._start_submitter(attach=self.group.opened_at is not None, delay=delay)
+        if died.name == "user":
+            self._start_user(delay)
+        elif died.name == "main":
+            self._start_main(sweeps=True, delay=delay)
         elif died.name.startswith("worker"):
-            if self.rng.random() < 0.3:
-                orphans = [lease for lease in self.world.grants if lease.owner.startswith(f"{died.name}/")]
-                self.loop.start(Process("parent"), give_up(self.world, orphans))
-            self._start_worker(delay)
+            held = self.world.in_hand.pop(died, None)
+            is_over_time = died in self.world.over_time
+            if held is not None and held[0].indices is not None and (is_over_time or self.rng.random() < 0.5):
+                parent = self._process("parent")
+                message, owner = held
+                bury = self.world.bury
+                self.loop.start(parent, lambda: bury(parent, message, owner, is_over_time=is_over_time))
+            self._start_child(delay)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def _look_at_what_is_left(self) -> None:
-        group, record = self.group, self.group.record
-        stored = record.outcomes("run")
-        require([o.index for o in stored] == sorted(group.members), "members lost:", stored)
+        for run_id, run in self.witness.runs.items():
+            self._look_at(run_id, run)
+        self._look_at_the_answer()
+        if self.plan.is_fair:
+            self._look_at_fair_weather()
+        require(self.witness.record.open_groups() == [], "still looked after:", self.witness.record.open_groups())
+        self._look_at_keys()
+
+    def _look_at(self, run_id: str, run: Run) -> None:
+        record = self.witness.record
+        stored = record.outcomes(run_id)
+        require([o.index for o in stored] == sorted(run.members), "members lost:", stored)
         for outcome in stored:
-            state, attempt, owner, payload = group.members[outcome.index].outcome or (None, 0, "", b"")
+            state, attempt, owner, payload = run.members[outcome.index].outcome or (None, 0, "", b"")
             require(
                 (outcome.state, outcome.attempts, outcome.owner, outcome.payload) == (state, attempt, owner, payload),
-                *("stored", outcome, "instead of", group.members[outcome.index]),
+                *("stored", outcome, "instead of", run.members[outcome.index]),
             )
-        require(sorted(o.index for o in self.world.outcomes) == sorted(group.members), "read", self.world.outcomes)
-        status, totals, counts = record.status("run"), group.totals, Counter(o.state for o in stored[: self.spec.n])
+        status, totals, counts = record.status(run_id), run.totals, Counter(o.state for o in stored[: run.n])
         found = (status.executions, status.losses, status.retries, status.late, status.refused, status.running)
         expected = (totals.executions, totals.losses, totals.retries, totals.late, totals.refused, 0)
         require(found == expected, "counted", found, "instead of", expected)
@@ -190,21 +253,42 @@ class Simulation:
         by_state = (counts[MemberState.SUCCEEDED], failed, counts[MemberState.CANCELLED], counts[MemberState.LOST])
         found_states = (status.succeeded, status.failed, status.cancelled, status.lost)
         require(found_states == by_state, "counted", found_states, "instead of", by_state)
-        require(status.state is self._expected_state(counts), "the group is", status.state)
-        ends = sum(data["kind"] == b"end" for _, data in record.events("run"))
+        require(status.state is _expected_state(run, counts), "the group is", status.state)
+        ends = sum(data["kind"] == b"end" for _, data in record.events(run_id))
         require(ends == 1, "the end was told", ends, "times")
-        require(record.open_groups() == [], "still looked after:", record.open_groups())
-        self._look_at_keys()
 
-    def _expected_state(self, counts: Counter[MemberState]) -> GroupState:
-        if self.group.cancelled:
-            return GroupState.CANCELLED
-        accepted = counts[MemberState.SUCCEEDED] >= self.spec.min_success and not self.group.timed_out
-        return GroupState.DONE if accepted else GroupState.FAILED
+    def _look_at_the_answer(self) -> None:
+        """What the user got fits to what the record of the last run says."""
+        world, plan = self.world, self.plan
+        run = list(self.witness.runs.values())[-1]
+        states = [(run.members[index].outcome or (None,))[0] for index in range(plan.n)]
+        good = [index for index, state in enumerate(states) if state is MemberState.SUCCEEDED]
+        is_good = len(good) == plan.n or (plan.policy == "best_effort" and not run.timed_out)
+        if is_good and plan.continues:
+            is_good = (run.members[plan.n].outcome or (None,))[0] is MemberState.SUCCEEDED
+        if isinstance(world.answer, ParallelGroupError | GroupTimeoutError):
+            require(not is_good or run.cancelled, "refused:", world.answer)
+        elif plan.continues:
+            require(is_good, "the continuation ran on", states)
+            sum_of_good = weighed([10 * index if index in good else None for index in range(plan.n)])
+            require(world.answer == sum_of_good, "the sum is", world.answer, "of", good)
+        else:
+            require(is_good, "taken:", states)
+            wrong = [index for index in good if world.answer[index] != 10 * index]
+            require(not wrong, "wrong or out of order:", world.answer)
+
+    def _look_at_fair_weather(self) -> None:
+        """Where nothing goes wrong, everything runs once, and nobody waits for a sweeper."""
+        (run,) = self.witness.runs.values()
+        require(run.totals.losses == 0, "lost in fair weather:", run.totals)
+        require(run.totals.executions == len(run.members), "executed", run.totals.executions, "times")
+        slack = QUEUE_WAIT / 2
+        require(self.loop.now < self.world.busy + slack, "took", self.loop.now, "s for", self.world.busy, "s of work")
 
     def _look_at_keys(self) -> None:
-        allowed = {f"{self.prefix}:{name}".encode() for name in GLOBAL_KEYS}
-        keys: Any = self.client.keys(f"{self.prefix}:*")
+        prefix = self.settings.key_prefix
+        allowed = {f"{prefix}:{name}".encode() for name in GLOBAL_KEYS}
+        keys: Any = self.client.keys(f"{prefix}:*")
         pipeline = self.client.pipeline(transaction=False)
         checked = [key for key in keys if key not in allowed]
         for key in checked:
@@ -214,20 +298,64 @@ class Simulation:
         self.client.unlink(*keys)
 
     def _report(self) -> Report:
-        broker, totals = self.world.broker, self.group.totals
+        broker = self.world.broker
+        runs = self.witness.runs.values()
         return Report(
-            members=self.spec.n,
+            members=self.plan.n,
             seconds=self.loop.now,
             published=broker.published,
             messages_lost=broker.lost,
             messages_doubled=broker.doubled,
             crashes=self.loop.crashes,
             freezes=self.loop.freezes,
-            executions=totals.executions,
-            losses=totals.losses,
-            late=totals.late,
-            refused=totals.refused,
+            executions=sum(run.totals.executions for run in runs),
+            losses=sum(run.totals.losses for run in runs),
+            late=sum(run.totals.late for run in runs),
+            refused=sum(run.totals.refused for run in runs),
         )
+
+
+def _settings(rng: Random, prefix: str, *, is_fair: bool) -> Settings:
+    found = Settings.load(
+        {
+            "key_prefix": prefix,
+            "lease": rng.choice((10.0, 30.0, 300.0)),
+            "sweep_interval": rng.choice((5.0, 10.0)),
+            "max_attempts": rng.choice((1, 2, 4, 40, 40, 40)),
+            "max_in_flight": rng.choice((None, None, None, 1, 3)),
+            "timeout": rng.choice((20.0, 60.0, 150.0)) if not is_fair and rng.random() < 0.15 else None,
+            "batch_size": rng.choice(("auto", 1, 6, 20)),
+            "worker_wait": 1e9,
+        }
+    )
+    assert isinstance(found, Settings)
+    return found
+
+
+def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
+    n = rng.randint(1, 20)
+    is_workflow = rng.random() < 0.5
+    return Plan(
+        n=n,
+        failing=frozenset(rng.sample(range(n), min(n, 2)) if rng.random() < 0.3 else ()),
+        poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
+        policy=rng.choice(("strict", "best_effort")),
+        is_workflow=is_workflow,
+        continues=not is_workflow and rng.random() < 0.6,
+        is_limited=not is_fair and rng.random() < 0.15,
+        has_prefork=rng.random() < 0.5,
+        slots=rng.choice((1, 8)),
+        exit_rate=0.0 if is_fair else rng.choice((0.0, 0.0, 0.05)),
+        beats=rng.random() < 0.2,
+        is_fair=is_fair,
+    )
+
+
+def _expected_state(run: Run, counts: Counter[MemberState]) -> GroupState:
+    if run.cancelled:
+        return GroupState.CANCELLED
+    accepted = counts[MemberState.SUCCEEDED] >= run.spec.min_success and not run.timed_out
+    return GroupState.DONE if accepted else GroupState.FAILED
 
 
 __all__ = ["InvariantError", "Report", "Simulation", "virtual"]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, no member is lost or counted twice: many seeds, and scripts with one mistake each."""
+"""Whatever goes wrong, no member is lost or counted twice: many seeds, and product code with one mistake each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from tests.simulation.code_mutants import CODE_MUTANTS, CodeMutant
 from tests.simulation.mutants import MUTANTS, Mutant
-from tests.simulation.simulate import InvariantError, Simulation
+from tests.simulation.simulate import InvariantError, Simulation, virtual
 from tests.support import private_redis
 
 pytestmark = pytest.mark.redis
 
 SEEDS_PER_TEST = 100
-SEEDS_PER_MUTANT = 300
+SEEDS_PER_MUTANT = 1000
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,7 +53,7 @@ def test_many_seeds_lose_nothing_and_count_nothing_twice(
         run(store, seed)
 
 
-def run_until_found(store: redis.Redis, load: Callable[[str], str]) -> None:
+def run_until_found(store: redis.Redis, load: Callable[[str], str] = virtual) -> None:
     for seed in range(SEEDS_PER_MUTANT):
         store.flushall()
         Simulation(seed, store, load).run()
@@ -64,6 +65,12 @@ def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> N
 
     with pytest.raises(InvariantError):
         run_until_found(store, load)
+
+
+@pytest.mark.parametrize("mutant", CODE_MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mistake_in_the_code_is_found(store: redis.Redis, mutant: CodeMutant) -> None:
+    with mutant.installed(), pytest.raises(InvariantError):
+        run_until_found(store)
 
 
 def test_the_simulations_are_rough(store: redis.Redis) -> None:

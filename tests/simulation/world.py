@@ -1,0 +1,346 @@
+"""The processes of one simulation: users, workers and bystanders around the code that is put to the test.
+
+Everything that opens, publishes, claims, runs, reports, sweeps, waits and attaches here is the product's own:
+`RedisCoordinator`, `submit_to`, `attach_to`, `run_members`, `run_continuation`, `sweep`, `run_again`, `record_timeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Any, TypeVar
+
+import redis
+
+from graflow.coordination.coordinator import CoordinationBackend
+from graflow.core.context import ExecutionContext
+from graflow.core.task import ParallelGroup
+from graflow.core.task_registry import TaskResolverRegistry
+from graflow.core.workflow import workflow
+from graflow.exceptions import (
+    GraflowRuntimeError,
+    GroupLostError,
+    GroupNotFoundError,
+    GroupTimeoutError,
+    ParallelGroupError,
+    RunOwnedError,
+)
+from graflow_celery.batch import run_members
+from graflow_celery.continuation import run_continuation
+from graflow_celery.coordinator import RedisCoordinator
+from graflow_celery.deployment import Deployment
+from graflow_celery.execution import running_member
+from graflow_celery.lost_children import record_timeout, run_again
+from graflow_celery.record import Batch, Cursor, Republish, RunOwners, WorkerInfo
+from graflow_celery.settings import Settings
+from graflow_celery.submitting import attach_to, submit_to
+from graflow_celery.sweeping import beat, sweep
+from tests.simulation.broker import Broker, Message, SimulatedQueue
+from tests.simulation.loop import Loop, Process
+from tests.simulation.members import TIME_LIMIT, limited, member, report, total
+from tests.simulation.model import Witness, require
+from tests.simulation.runtime import SimulatedRuntime
+
+T = TypeVar("T")
+_REPEATED = frozenset({"beat", "complete", "lose", "release", "retry"})
+TOLD_TO_EXIT = 15 - 256
+"""The exit code with which billiard leaves a pool child that was sent SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a seed makes of a group."""
+
+    n: int
+    failing: frozenset[int]
+    poisonous: frozenset[int]
+    policy: str
+    is_workflow: bool
+    continues: bool
+    is_limited: bool
+    has_prefork: bool
+    slots: int
+    exit_rate: float
+    beats: bool
+    is_fair: bool
+
+
+def weighed(values: Sequence[int | None]) -> int:
+    """A sum that shows whether the values are in order."""
+    return sum(place * value for place, value in enumerate(values, start=1) if value is not None)
+
+
+class SimulatedRecord:
+    """The record as one process sees it, over a line on which requests and answers get lost."""
+
+    def __init__(self, world: World, runtime: SimulatedRuntime) -> None:
+        self._world = world
+        self._runtime = runtime
+        self._last: tuple[Any, ...] = ()
+        self.owed: dict[tuple[str, int], bool] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._world.witness, name)
+
+        def call(*args: Any, **named: Any) -> Any:
+            if name in _REPEATED:
+                self._world.witness.sent[name].append(lambda: method(*args, **named))
+            return self._reaching(lambda: method(*args, **named))
+
+        return call
+
+    def _reaching(self, call: Callable[[], T]) -> T:
+        world, loop = self._world, self._runtime.loop
+        loop.reach_out(0.005)
+        fate = world.rng.random() if world.lost_replies else 1.0
+        if fate < world.lost_replies / 2:
+            raise redis.exceptions.ConnectionError("a simulated request was lost")
+        answer = call()
+        if fate < world.lost_replies:
+            if world.rng.random() < 0.5:
+                raise redis.exceptions.TimeoutError("a simulated answer was lost")
+            answer = call()  # as a client does that tries again by itself
+        loop.reach_out(0.005)
+        return answer
+
+    def sweep(self, *, interval: float) -> list[Republish]:
+        """Whoever sweeps owes it to the members found to publish them, each lost one alone."""
+        found: list[Republish] = self._reaching(lambda: self._world.witness.sweep(interval=interval))
+        for again in found:
+            self.owed.update({(again.run_id, index): True for index in again.lost})
+            self.owed.update({(again.run_id, index): False for index in again.waiting})
+        return found
+
+    def paid(self, run_id: str, part: Sequence[int]) -> None:
+        """These members were published in one message."""
+        for index in part:
+            travels_alone = self.owed.pop((run_id, index), False)
+            require(len(part) == 1 or not travels_alone, "a suspect was published in company:", part)
+
+    @property
+    def owners(self) -> SimulatedOwners:
+        return SimulatedOwners(self._world.witness.record.owners, self._reaching)
+
+    def read(self, run_id: str, cursor: Cursor, *, block: float = 0.0) -> Batch:
+        """A blocking read: it answers early when an event wakes it, or late."""
+        size = self._world.rng.choice((2, 1000))
+        batch = self._read(run_id, cursor, size)
+        if batch.outcomes or batch.closed or block <= 0:
+            return batch
+        self._runtime.sleep(self._world.rng.choice((block, block / 4)))
+        return self._read(run_id, batch.cursor, size)
+
+    def _read(self, run_id: str, cursor: Cursor, size: int) -> Batch:
+        asked = (run_id, cursor, self._world.witness.readable(run_id))
+        if not self._last or self._last[0] != asked:
+            witness = self._world.witness
+            self._last = (asked, self._reaching(lambda: witness.record.read(run_id, cursor, count=size)))
+        batch: Batch = self._last[1]
+        return batch
+
+
+class SimulatedOwners:
+    """The owners of runs, over the same line."""
+
+    def __init__(self, owners: RunOwners, reaching: Callable[[Callable[[], Any]], Any]) -> None:
+        self._owners = owners
+        self._reaching = reaching
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._owners, name)
+        return lambda *args, **named: self._reaching(lambda: method(*args, **named))
+
+
+class SimulatedDeployment(Deployment):
+    """The deployment of one simulated process."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        runtime = SimulatedRuntime(world.loop, process, world.tokens)
+        self.settings = world.settings
+        self.registry = world.registry
+        self.runtime = runtime
+        self.keys = None
+        self.connection = {}
+        self.line = SimulatedRecord(world, runtime)
+        self.record = self.line  # type: ignore[assignment]
+        self.queue = SimulatedQueue(runtime, world.broker, world.rng, self._published)  # type: ignore[assignment]
+        self._world = world
+
+    def _published(self, run_id: str, part: Sequence[int]) -> None:
+        witness = self._world.witness
+        require(witness.was_reset or run_id in witness.runs, "published before there is a record")
+        self.line.paid(run_id, part)
+
+    def check(self) -> None:
+        """There is nothing to find out about a server that is not real."""
+
+    def workers(self, queue: str | None = None) -> list[WorkerInfo]:
+        return [WorkerInfo("worker", 0.0, 0.0, {"slots": self._world.plan.slots})]
+
+
+@dataclass
+class World:
+    """Everything that the processes of one simulation share."""
+
+    rng: Random
+    loop: Loop
+    broker: Broker
+    witness: Witness
+    settings: Settings
+    registry: TaskResolverRegistry
+    plan: Plan
+    lost_replies: float = 0.0
+    is_calm: bool = False
+    tokens: Iterator[int] = field(default_factory=count)
+    in_hand: dict[Process, tuple[Message, str]] = field(default_factory=dict)
+    over_time: set[Process] = field(default_factory=set)
+    deployments: dict[Process, SimulatedDeployment] = field(default_factory=dict)
+    told: int = 0
+    busy: float = 0.0
+    answer: Any = None
+    is_answered: bool = False
+
+    def coordinator(self) -> RedisCoordinator:
+        """What runs the groups of the process that asks."""
+        return RedisCoordinator.on(self.deployments[self.loop.here()])
+
+    # -- what members do -------------------------------------------------------------------------------------------
+
+    def member(self, index: int) -> int:
+        """A member's own work, in the process that runs it."""
+        around, process = running_member.get(), self.loop.here()
+        assert around is not None
+        self.witness.started(around.run_id, index)
+        self.busy += (duration := self.rng.choice((0.05, 0.05, 0.3, 1.0, 12.0, 40.0)))
+        if self.plan.is_limited and self.plan.has_prefork and duration > TIME_LIMIT:
+            self.loop.sleep(TIME_LIMIT)
+            self.over_time.add(process)
+            self.loop.end()
+        self.loop.sleep(duration)
+        if index in self.plan.poisonous:
+            self.loop.end()
+        if not self.is_calm and self.rng.random() < self.plan.exit_rate:
+            raise SystemExit(TOLD_TO_EXIT)
+        if index in self.plan.failing:
+            raise ValueError(f"member {index} fails")
+        return index * 10
+
+    def total(self, values: list[Any]) -> int:
+        """The continuation's own work."""
+        self.loop.here()
+        self.witness.started("run", self.plan.n)
+        self.busy += (duration := self.rng.choice((0.05, 1.0, 40.0)))
+        self.loop.sleep(duration)
+        return weighed(values)
+
+    def report(self, values: list[Any]) -> list[Any]:
+        """The step after the group, in the user's own process: only the owner of the run comes here."""
+        owner = self.witness.record.client.hget(self.witness.record.keys.owner("session"), "name")
+        require(owner == self.loop.here().name.encode(), self.loop.here().name, "goes on with what belongs to", owner)
+        return values
+
+    # -- users -----------------------------------------------------------------------------------------------------
+
+    def use(self, process: Process) -> None:
+        """A user's process: starts the work or goes on with it, and tries again when a server is away."""
+        deployment = self.deployments[process] = SimulatedDeployment(self, process)
+        while True:
+            try:
+                self.answer = self._run_workflow(deployment) if self.plan.is_workflow else self._submit(deployment)
+            except (GroupNotFoundError, GroupLostError):
+                require(self.witness.was_reset, "the record is gone")
+            except RunOwnedError:
+                self.told += 1
+                return
+            except (ParallelGroupError, GroupTimeoutError) as error:
+                self.answer = error
+                break
+            except (redis.exceptions.RedisError, GraflowRuntimeError):
+                deployment.runtime.sleep(3.0)
+            else:
+                break
+        self.is_answered = True
+
+    def _group(self) -> ParallelGroup:
+        return (limited if self.plan.is_limited else member).map(range(self.plan.n), name="values")
+
+    def _run_workflow(self, deployment: Deployment) -> Any:
+        with workflow("simulated") as flow:
+            group = self._group().with_execution(CoordinationBackend.REDIS, policy=self.plan.policy)
+            _ = group >> report(task_id="report")
+        context = ExecutionContext(flow.graph, "values", session_id="session")
+        return context.execute()
+
+    def _submit(self, deployment: Deployment) -> Any:
+        then = total(task_id="total") if self.plan.continues else None
+        handle = None
+        if self.rng.random() < 0.5:
+            with suppress(GroupNotFoundError):
+                handle = attach_to(deployment, "run")
+        if handle is None:
+            handle = submit_to(deployment, self._group(), policy=self.plan.policy, run_id="run", then=then)
+        if not self.plan.continues:
+            return handle.results()
+        handle.outcomes()
+        return handle.continuation().results()[0]
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    def work(self, process: Process) -> None:
+        """A pool child: one message after the other."""
+        deployment = SimulatedDeployment(self, process)
+        while not process.is_told_to_stop:
+            message = self.broker.take()
+            if message is None:
+                deployment.runtime.sleep(1.0)
+                continue
+            owner = f"{process.name}:{deployment.runtime.token()}"
+            self.in_hand[process] = (message, owner)
+            try:
+                self._work_off(deployment, message, owner)
+            except SystemExit:
+                break
+            except (redis.exceptions.RedisError, GraflowRuntimeError):
+                continue  # Celery logs the failure of a message; the record repairs what it left
+            finally:
+                if process.alive:
+                    del self.in_hand[process]
+            self.broker.worked_off(message)
+        self.loop.end()
+
+    def _work_off(self, deployment: Deployment, message: Message, owner: str) -> None:
+        if message.indices is None:
+            run_continuation(deployment, message.run_id, deployment.runtime.name)
+        else:
+            run_members(deployment, message.run_id, message.indices, owner=owner, worker=deployment.runtime.name)
+
+    def bury(self, process: Process, message: Message, owner: str, *, is_over_time: bool) -> None:
+        """The main process of a worker finds its child dead."""
+        deployment = SimulatedDeployment(self, process)
+        deployment.runtime.sleep(0.2)
+        assert message.indices is not None
+        with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
+            if is_over_time:
+                record_timeout(deployment, message.run_id, message.indices, owner, TIME_LIMIT)
+            else:
+                run_again(deployment, message.run_id, message.indices, owner)
+
+    def sweep(self, process: Process) -> None:
+        deployment = SimulatedDeployment(self, process)
+        while True:
+            deployment.runtime.sleep(self.settings.sweep_interval)
+            deployment.line.owed.clear()
+            with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
+                sweep(deployment)
+                require(not deployment.line.owed, "not published:", deployment.line.owed)
+
+    def beat(self, process: Process) -> None:
+        """The main process of a worker tells that it lives."""
+        deployment = SimulatedDeployment(self, process)
+        while True:
+            with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
+                beat(deployment, process.name, {"slots": 1, "queues": [self.settings.queue_name]})
+            deployment.runtime.sleep(3.0)
