@@ -298,8 +298,12 @@ class Batch:
     def _hand_back(self) -> None:
         """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
         record, spec = self._deployment.record, self.spec
-        if not self._runtime.is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
-            return
+        if not self._runtime.is_stopping():
+            if self._deployment.slots() < 2:
+                return
+            status = record.status(spec.run_id)
+            if status.pending > status.retrying:
+                return
         with self._lock:
             self._returning += self._todo
             self._todo.clear()

@@ -160,6 +160,7 @@ local function record(header, rows, time)
       header.recorded = header.recorded + 1
       header[row.state] = header[row.state] + 1
       if is_owned(row.claim) then header.running = header.running - 1 end
+      if row.claim.owner == '@' then header.retrying = header.retrying - 1 end
       if row.state ~= 'SUCCEEDED' and string.find(header.critical, ',' .. row.index .. ',', 1, true) then
         header.critical_failed = 1
       end

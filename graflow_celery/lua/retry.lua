@@ -14,7 +14,10 @@ redis.call('HSET', CLAIMS, index, claim_text(claim))
 redis.call('ZADD', DUE, due, index)
 look_by(header, due)
 header.retries = header.retries + 1 + made
-if tonumber(index) < header.n then header.running = header.running - 1 end
+if tonumber(index) < header.n then
+  header.running = header.running - 1
+  header.retrying = header.retrying + 1
+end
 event('retry', 'index', index)
 save(header)
 return {{index}, ready(header)}

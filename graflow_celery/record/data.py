@@ -113,7 +113,10 @@ def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> s
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """Members counted by where they are; `failed` includes `timed_out`; the continuation is not counted."""
+    """Members counted by where they are; the continuation is not counted.
+
+    `failed` includes `timed_out`, `pending` those that are `retrying`: handed back until their retry is due.
+    """
 
     total: int
     pending: int
@@ -129,6 +132,7 @@ class GroupStatus:
     retries: int = 0
     late: int = 0
     refused: int = 0
+    retrying: int = 0
 
     @property
     def recorded(self) -> int:

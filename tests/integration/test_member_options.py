@@ -137,6 +137,12 @@ def test_a_budget_that_is_used_up_elsewhere_gives_the_error_of_threads(config: d
     assert str(on_workers.last_error) == str(on_threads.last_error) == "7 at retry 2"
 
 
+def test_retries_after_short_waits_count_with_those_after_long_ones(config: dict[str, Any]) -> None:
+    handle = submit(members.never_recovers.map([7]), backend_config=config)
+    assert [outcome.attempts for outcome in handle.outcomes(timeout=20)] == [2]  # one more after the long wait
+    assert handle.status().retries == 2
+
+
 def test_a_worker_that_is_lost_costs_no_retry(config: dict[str, Any], tmp_path: Path) -> None:
     handle = submit(members.dies_after_its_retry.map([str(tmp_path / "mark")]), backend_config=config)
     assert handle.results(timeout=30) == [(1, 3)]
@@ -152,3 +158,16 @@ def test_a_member_that_waits_for_its_retry_can_be_cancelled_and_runs_out_of_time
     cancelled.cancel()
     assert cancelled.outcomes(timeout=5)[0].state == "CANCELLED"
     assert over.outcomes(timeout=10)[0].state == "TIMED_OUT"
+
+
+def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(config: dict[str, Any]) -> None:
+    group = [
+        members.fails_for_long(task_id="flaky", x=1),
+        *(members.nap(task_id=f"nap{x}", seconds=1.0) for x in "abc"),
+    ]
+    handle = submit(group, backend_config={**config, "batch_size": 4})
+    wait_until(lambda: handle.status().succeeded == 3)
+    handle.cancel()
+    flaky, *naps = handle.outcomes(timeout=10)
+    assert flaky.state == "CANCELLED"
+    assert len({nap.worker for nap in naps}) == 2

@@ -214,15 +214,30 @@ def test_a_retry_is_due_after_its_delay_and_not_before(record: GroupRecord, cloc
 
     assert record.retry("run", "a", 0, 1, 30).released == [0]
     assert record.retry("run", "a", 0, 1, 30).released == [0]
-    assert record.status("run").retries == 1
+    assert (record.status("run").retries, record.status("run").retrying) == (1, 1)
     assert record.claim("run", [0], "b").refused == [0]
     clock.advance(29)
     assert record.sweep() == []
     clock.advance(1)
     assert record.sweep()[0].waiting == [0]
+    assert (record.status("run").pending, record.status("run").retrying) == (1, 0)
     member = record.claim("run", [0], "b").granted[0]
     assert (member.attempt, member.retries, member.losses) == (2, 1, 0)
     assert record.retry("run", "a", 0, 1, 30).released == []
+
+
+def test_a_member_does_not_wait_for_its_retry_any_more_however_the_wait_ends(record: GroupRecord) -> None:
+    open_group(record, n=4, min_success=4)
+    record.claim("run", [0, 1, 2], "a")
+    for index in range(3):
+        record.retry("run", "a", index, 1, 0 if index == 0 else 60)
+    assert (record.status("run").pending, record.status("run").retrying) == (4, 3)
+    record.claim("run", [0], "b")
+    assert (record.status("run").pending, record.status("run").retrying) == (3, 2)
+    record.complete("run", "a", [MemberResult(1, 1, MemberState.SUCCEEDED, b"late")])
+    assert (record.status("run").pending, record.status("run").retrying) == (2, 1)
+    record.cancel("run")
+    assert (record.status("run").pending, record.status("run").retrying) == (0, 0)
 
 
 def test_retries_that_an_execution_made_itself_count_with_the_one_that_it_leaves(record: GroupRecord) -> None:
