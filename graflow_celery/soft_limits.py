@@ -41,8 +41,7 @@ class SoftLimit:
             finally:
                 self._close()
         except SoftTimeLimitExceeded:
-            # Raised once, so that nothing disturbs this second try to close, which the first one may not have ended.
-            self._close()
+            # Raised while closing, it has done no harm: whoever raised it has closed already, and raises no other one.
             if not returned:
                 raise
         return returned[0]
