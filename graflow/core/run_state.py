@@ -182,7 +182,8 @@ class RunState:
 
     def has_done_nothing(self) -> bool:
         """Whether no task has completed, waits, or has left anything behind that a repetition would have to find."""
-        is_left = self.dynamic_nodes or self.jumps_out or self._group_visits or self.checkpoint_requested
+        of_groups = self._group_visits or self.finished_members
+        is_left = self.dynamic_nodes or self.jumps_out or of_groups or self.checkpoint_requested
         return not (self._completed or self.steps or self._has_work() or is_left)
 
     def _has_work(self) -> bool:
