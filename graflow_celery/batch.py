@@ -15,17 +15,14 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.execution import MemberRunner, PutOff
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState, Released
-from graflow_celery.runtime import SLICE, Runtime
+from graflow_celery.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
 from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
+_Answer = TypeVar("_Answer")
 
 _BEATS_PER_LEASE: Final = 3
-_LONGEST_PAUSE: Final = 2.0
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
-_UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-_TRY_AGAIN: Final = (*_UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
 class MemberListener(Protocol):
@@ -38,26 +35,6 @@ class MemberListener(Protocol):
     def put_off(self, member: PutOff) -> None: ...
 
     def flush(self) -> None: ...
-
-
-def persistently(runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None) -> _T:
-    """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
-
-    Args:
-        runtime: Whose time passes meanwhile.
-        call: An idempotent call.
-        patience: Seconds after which the error is raised; None for no end.
-    """
-    pause, end = 0.05, None if patience is None else runtime.monotonic() + patience
-    while True:
-        try:
-            return call()
-        except _TRY_AGAIN as error:
-            if end is not None and runtime.monotonic() + pause > end:
-                raise
-            _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
-            runtime.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class Batch:
@@ -100,7 +77,7 @@ class Batch:
             raise
         finally:
             self.report(patiently=True)
-            with suppress(*_TRY_AGAIN):  # then their lease brings them back
+            with suppress(*TRY_AGAIN):  # then their lease brings them back
                 persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
 
     def _give_back(self) -> None:
@@ -128,7 +105,7 @@ class Batch:
     def _next(self) -> GrantedMember | None:
         if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
             # After a pause: what was lost meanwhile runs elsewhere.
-            with suppress(*_TRY_AGAIN):
+            with suppress(*TRY_AGAIN):
                 persistently(self._runtime, self._beat, patience=_CLAIM_PATIENCE)
         with self._lock:
             if self.ended:
@@ -172,7 +149,7 @@ class Batch:
                 asked = self._runtime.monotonic()
                 try:
                     cancelled = bool(self._deployment.record.beat([lease]).lost)
-                except _UNREACHABLE:
+                except UNREACHABLE:
                     _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
             return cancelled
 
@@ -197,7 +174,7 @@ class Batch:
                 while put_off:
                     self._leave(*put_off[-1], patiently=patiently)
                     put_off.pop()
-            except _TRY_AGAIN as error:
+            except TRY_AGAIN as error:
                 kept = len(results) + len(put_off)
                 _log.warning("%s outcomes of run %s are kept: %s", kept, self.spec.run_id, type(error).__name__)
                 with self._lock:
@@ -228,7 +205,7 @@ class Batch:
             _log.info("Member %s of run %s is no longer held here: its retry is dropped", member.index, run_id)
         self._follow(answer.ready)
 
-    def _call(self, call: Callable[[], _T], *, patiently: bool) -> _T:
+    def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
         return persistently(self._runtime, call) if patiently else call()
 
     def _follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
