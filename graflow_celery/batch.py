@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar
 
 import redis
@@ -35,6 +36,13 @@ class MemberListener(Protocol):
     def put_off(self, member: PutOff) -> None: ...
 
     def flush(self) -> None: ...
+
+
+Listening = Callable[[GroupSpec], MemberListener | None]
+"""Makes what is told about the members of a group; None when nobody listens."""
+
+listening: ContextVar[Listening | None] = ContextVar("graflow_listening", default=None)
+"""What listens to the message that this thread works off, for members of inner groups that run here meanwhile."""
 
 
 class Batch:
@@ -311,7 +319,7 @@ def run_members(
     owner: str,
     worker: str,
     limit: int | None = None,
-    listener: Callable[[GroupSpec], MemberListener | None] | None = None,
+    listener: Listening | None = None,
 ) -> MemberResult | PutOff | None:
     """Claim members, run those that are granted, in order, and report them.
 

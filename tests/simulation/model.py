@@ -487,12 +487,14 @@ class Witness:
             self._resumed = now
         self._looked = now
         found = self.record.sweep(limit, interval=interval)
-        by_run = {republish.run_id: republish for republish in found}
-        for run_id, run in self.runs.items():
+        named = {republish.run_id: republish for republish in found}
+        # In this order the record went through them; what ends one run may end others that come later.
+        for run_id in [*named, *(run_id for run_id in self.runs if run_id not in named)]:
+            require(run_id in self.runs, "something to sweep in a run that is gone:", run_id)
+            run = self.runs[run_id]
             was_cut = run.is_cut
-            run.swept(by_run.pop(run_id, None), self._resumed, self._around(run))
+            run.swept(named.get(run_id), self._resumed, self._around(run))
             if run.is_cut and not was_cut:
                 for inner in self._with_inner(run_id)[1:]:
                     self._end_as_cancelled(inner)
-        require(not by_run, "something to sweep in runs that are gone:", by_run)
         return found

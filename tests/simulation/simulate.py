@@ -263,7 +263,7 @@ class Simulation:
         failed = [i for i in range(run.n) if (run.members[i].outcome or (None,))[0] is MemberState.FAILED]
         if self.plan.is_nested and run.spec.parent_run is None:
             inner = [one for one in self.witness.runs.values() if one.spec.parent_run == run.spec.run_id]
-            is_strange = bool(failed) and all(one.is_good for one in inner)
+            is_strange = bool(failed) and all(one.is_good for one in inner) and not self.witness.was_reset
         else:
             first = self.plan.inner()["second"].start if run.spec.group_id == "second" else 0
             is_strange = any(first + index not in self.plan.failing for index in failed)
