@@ -56,6 +56,7 @@ def test_a_wait_for_a_retry_is_told_to_monitors(one_slot: LocalCluster) -> None:
         app.connection_for_read() as connection,
         app.events.Receiver(connection, handlers={"task-retried": note}).consumer_context() as (line, _channel, _all),
     ):
+        line.drain_events(timeout=20)  # a heartbeat: from here on nothing is missed
         app.control.enable_events(reply=True)
 
         # When members fail that have a minute until their retry, in a message of its own and in one with others
