@@ -1,4 +1,4 @@
--- Small changes of an open run. Touches: header events due open; reads claims blocked.
+-- Small changes of an open run. Touches: header events claims due open; reads blocked.
 -- ARGV: what, value. `published` notes that every member was sent; `hurry` makes every unclaimed member due;
 -- `progress` adds an event.
 local header = load()
@@ -11,13 +11,20 @@ elseif what == 'progress' then
 elseif what == 'hurry' then
   local time = now()
   local indices = redis.call('ZRANGEBYSCORE', DUE, '(' .. time, '+inf')
-  local scores = {}
+  local scores, written = {}, {}
   for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
-    if is_free(parse_claim(text)) and not redis.call('ZSCORE', BLOCKED, indices[i]) then
+    local claim = parse_claim(text)
+    if is_free(claim) and not redis.call('ZSCORE', BLOCKED, indices[i]) then
+      if claim.waits > 0 then -- nobody waited that long: what is published now has its first wait again
+        claim.waits = 0
+        written[#written + 1] = indices[i]
+        written[#written + 1] = claim_text(claim)
+      end
       scores[#scores + 1] = time
       scores[#scores + 1] = indices[i]
     end
   end
+  each('HSET', CLAIMS, written)
   each('ZADD', DUE, scores)
   if #scores > 0 then look_by(header, time) end
 end

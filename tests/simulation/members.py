@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from graflow import task
+from graflow.core.retry import RetryPolicy
 
 TIME_LIMIT = 5.0
 
@@ -33,6 +34,11 @@ def _work() -> Work:
 
 @task
 def member(index: int) -> int:
+    return _work().member(index)
+
+
+@task(retry_policy=RetryPolicy(max_retries=3, initial_interval=5.0))
+def persistent(index: int) -> int:
     return _work().member(index)
 
 

@@ -152,8 +152,8 @@ class Run:
         for index, member in self.members.items():
             is_waiting = member.outcome is None and member.owner is None and not member.is_retrying
             is_waiting = is_waiting and (index < self.n or self.is_final)
-            if is_waiting and self.spec.max_in_flight is None:
-                member.due = min(member.due, self.clock())
+            if is_waiting and self.spec.max_in_flight is None and member.due > self.clock():
+                member.due, member.waits = self.clock(), 0
 
     def end_as_cancelled(self) -> None:
         """Somebody cancelled it, or the run around it was cut."""
@@ -259,15 +259,15 @@ class Run:
         require(completion.done == self.is_final, "done is", completion.done, "with", self.recorded, "of", self.n)
         return completion
 
-    def retry(self, owner: str, index: int, attempt: int, delay: float) -> Released:
-        answer = self.record.retry(self.spec.run_id, owner, index, attempt, delay)
+    def retry(self, owner: str, index: int, attempt: int, delay: float, made: int) -> Released:
+        answer = self.record.retry(self.spec.run_id, owner, index, attempt, delay, made=made)
         member = self.members[index]
         if self._holds(index, attempt, owner):
             require(answer.released == [index], "a retry was refused")
             member.owner, member.is_retrying, member.is_given_up = None, True, False
-            member.retries += 1
+            member.retries += 1 + made
             member.due = self.clock() + self.ms(delay)
-            self.totals.retries += 1
+            self.totals.retries += 1 + made
         else:
             is_repeat = member.outcome is None and member.is_retrying and member.attempt == attempt
             require(answer.released == ([index] if is_repeat else []), "a retry of a lost lease was taken", answer)
@@ -460,11 +460,11 @@ class Witness:
             run_id, lambda run: run.complete(owner, results), lambda: self.record.complete(run_id, owner, results)
         )
 
-    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float) -> Released:
+    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
         return self._known(
             run_id,
-            lambda run: run.retry(owner, index, attempt, delay),
-            lambda: self.record.retry(run_id, owner, index, attempt, delay),
+            lambda run: run.retry(owner, index, attempt, delay, made),
+            lambda: self.record.retry(run_id, owner, index, attempt, delay, made=made),
         )
 
     def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:

@@ -157,7 +157,7 @@ class Simulation:
             self._spawn("wiper", bystanders.wipe, rng.uniform(1, 100))
         if rng.random() < 0.3:
             self._spawn("ghost", bystanders.haunt)
-        if not self.plan.is_nested and rng.random() < 0.25:
+        if not (self.plan.is_nested or self.plan.is_persistent) and rng.random() < 0.25:
             self._spawn("other", bystanders.work_otherwise)
 
     def _start_user(self, delay: float = 0.0) -> None:
@@ -352,15 +352,17 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
     n = rng.randint(1, 20)
     is_workflow = rng.random() < 0.5
     is_nested = is_workflow and n > 1 and rng.random() < 0.3
+    is_persistent = not (is_fair or is_nested) and rng.random() < 0.15
     return Plan(
         n=n,
+        is_persistent=is_persistent,
         is_nested=is_nested,
-        failing=frozenset(rng.sample(range(n), min(n, 2)) if rng.random() < 0.3 else ()),
+        failing=frozenset(rng.sample(range(n), min(n, 2)) if not is_persistent and rng.random() < 0.3 else ()),
         poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
         policy="strict" if is_nested else rng.choice(("strict", "best_effort")),
         is_workflow=is_workflow,
         continues=not is_workflow and rng.random() < 0.6,
-        is_limited=not is_fair and not is_nested and rng.random() < 0.15,
+        is_limited=not (is_fair or is_nested or is_persistent) and rng.random() < 0.15,
         has_prefork=rng.random() < 0.5,
         slots=rng.choice((1, 8)),
         exit_rate=0.0 if is_fair else rng.choice((0.0, 0.0, 0.05)),

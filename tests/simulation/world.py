@@ -6,6 +6,7 @@ Everything that opens, publishes, claims, runs, reports, sweeps, waits and attac
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ from graflow_celery.submitting import attach_to, submit_to
 from graflow_celery.sweeping import beat, sweep
 from tests.simulation.broker import Broker, Message, SimulatedQueue
 from tests.simulation.loop import Loop, Process
-from tests.simulation.members import TIME_LIMIT, limited, member, report, report_nested, total
+from tests.simulation.members import TIME_LIMIT, limited, member, persistent, report, report_nested, total
 from tests.simulation.model import Witness, require
 from tests.simulation.runtime import SimulatedRuntime
 
@@ -67,6 +68,7 @@ class Plan:
     beats: bool
     is_fair: bool
     is_nested: bool
+    is_persistent: bool
 
     def inner(self) -> dict[str, range]:
         """The members of the two groups in a nested group, by name."""
@@ -208,6 +210,7 @@ class World:
     deployments: dict[Process, SimulatedDeployment] = field(default_factory=dict)
     told: int = 0
     busy: float = 0.0
+    tries: Counter[int] = field(default_factory=Counter)
     answer: Any = None
     is_answered: bool = False
 
@@ -232,6 +235,9 @@ class World:
             self.loop.end()
         if not self.is_calm and self.rng.random() < self.plan.exit_rate:
             raise SystemExit(TOLD_TO_EXIT)
+        self.tries[index] += 1
+        if self.plan.is_persistent and self.tries[index] <= 2:
+            raise OSError(f"member {index} does not succeed yet")
         if index in self.plan.failing:
             raise ValueError(f"member {index} fails")
         return index * 10
@@ -273,7 +279,8 @@ class World:
         self.is_answered = True
 
     def _group(self) -> ParallelGroup:
-        return (limited if self.plan.is_limited else member).map(range(self.plan.n), name="values")
+        kind = limited if self.plan.is_limited else persistent if self.plan.is_persistent else member
+        return kind.map(range(self.plan.n), name="values")
 
     def _run_workflow(self, deployment: Deployment) -> Any:
         with workflow("simulated") as flow:
