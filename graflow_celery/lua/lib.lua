@@ -25,7 +25,7 @@ end
 -- The header as a table, or nil when the run is gone. The named fields are read at once, any other one when it is first
 -- asked for; `save` writes what changed.
 local function load(...)
-  local names = {'state', 'run', ...}
+  local names = {'state', ...}
   local values = redis.call('HMGET', HEADER, unpack(names))
   if not values[1] then return nil end
   local header, was = {}, {}
@@ -120,9 +120,18 @@ local function budgets(header, indices)
   return limits
 end
 
--- Look at this run no later than `due`.
+-- Look at this run no later than `due`; `look` is never before its entry in `open`.
 local function look_by(header, due)
+  if header.look > 0 and header.look <= due then return end
   redis.call('ZADD', OPEN, 'LT', due, header.run)
+  header.look = due
+end
+
+-- Wake who waits for outcomes. One event is enough until somebody reads (and takes `told` back).
+local function tell(header)
+  if header.told == 1 then return end
+  event('record', 'recorded', header.recorded)
+  header.told = 1
 end
 
 -- Nothing more will happen to the run: from here its keys expire.
