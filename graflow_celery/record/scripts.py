@@ -6,9 +6,10 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import redis
 
@@ -44,17 +45,16 @@ class _Line:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
         self._kept: Any = None
         self._lock = threading.Lock()
         self._pid = os.getpid() if client.connection_pool.max_connections >= _ROOM else None
 
-    def send(self, *parts: Any) -> Any:
+    def send(self, client: Any, *parts: Any) -> Any:
         if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
-            return self._client.execute_command(*parts)
+            return client.execute_command(*parts)
         try:
             if self._kept is None:
-                self._kept = self._client.client()
+                self._kept = client.client()
             return self._kept.execute_command(*parts)
         except redis.exceptions.ResponseError:
             raise
@@ -67,6 +67,9 @@ class _Line:
             self._lock.release()
 
 
+_lines: WeakKeyDictionary[redis.Redis, _Line] = WeakKeyDictionary()  # one for each client, whatever runs on it
+
+
 class Scripts:
     """The scripts on one client, sent by digest, and as text to a server that does not know them yet.
 
@@ -74,7 +77,8 @@ class Scripts:
     """
 
     def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
-        self._line = _Line(client)
+        self._client = client
+        self._line = _lines.setdefault(client, _Line(client))
         self._load = load
         self._known: dict[str, tuple[str, str]] = {}
 
@@ -86,7 +90,7 @@ class Scripts:
             redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
         """
         text, digest = self._known.get(name) or self._learn(name)
-        send = self._line.send
+        send = partial(self._line.send, self._client)
         try:
             try:
                 return send("EVALSHA", digest, len(keys), *keys, *args)

@@ -80,3 +80,13 @@ def test_a_forked_process_leaves_the_connection_of_its_parent_alone() -> None:
         assert status == 0
         assert int(client.info("stats")["total_connections_received"]) == before + 1
         assert scripts.run("echo", [], ["parent"]) == b"parent"
+
+
+def test_all_scripts_on_one_client_keep_one_connection() -> None:
+    with private_redis() as server, server.client() as client:
+        every = [Scripts(client, echoing) for _ in range(3)]
+
+        for scripts in every:
+            scripts.run("echo", [], ["first"])
+
+        assert int(client.info("clients")["connected_clients"]) == 2
