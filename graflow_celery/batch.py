@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
 
 import redis
 
@@ -15,17 +16,13 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.execution import MemberRunner
 from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
-from graflow_celery.runtime import SLICE, Runtime
+from graflow_celery.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
 from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 _BEATS_PER_LEASE: Final = 3
-_LONGEST_PAUSE: Final = 2.0
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
-_UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-_TRY_AGAIN: Final = (*_UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
 class MemberListener(Protocol):
@@ -38,24 +35,11 @@ class MemberListener(Protocol):
     def flush(self) -> None: ...
 
 
-def persistently(runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None) -> _T:
-    """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
+Listening = Callable[[GroupSpec], MemberListener | None]
+"""Makes what is told about the members of a group; None when nobody listens."""
 
-    Args:
-        runtime: Whose time passes meanwhile.
-        call: An idempotent call.
-        patience: Seconds after which the error is raised; None for no end.
-    """
-    pause, end = 0.05, None if patience is None else runtime.monotonic() + patience
-    while True:
-        try:
-            return call()
-        except _TRY_AGAIN as error:
-            if end is not None and runtime.monotonic() + pause > end:
-                raise
-            _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
-            runtime.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+listening: ContextVar[Listening | None] = ContextVar("graflow_listening", default=None)
+"""What listens to the message that this thread works off, for members of inner groups that run here meanwhile."""
 
 
 class Batch:
@@ -97,7 +81,7 @@ class Batch:
             raise
         finally:
             self.report(patiently=True)
-            with suppress(*_TRY_AGAIN):  # then their lease brings them back
+            with suppress(*TRY_AGAIN):  # then their lease brings them back
                 persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
 
     def _give_back(self) -> None:
@@ -125,7 +109,7 @@ class Batch:
     def _next(self) -> GrantedMember | None:
         if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
             # After a pause: what was lost meanwhile runs elsewhere.
-            with suppress(*_TRY_AGAIN):
+            with suppress(*TRY_AGAIN):
                 persistently(self._runtime, self._beat, patience=_CLAIM_PATIENCE)
         with self._lock:
             if self.ended:
@@ -163,7 +147,7 @@ class Batch:
                 asked = self._runtime.monotonic()
                 try:
                     cancelled = bool(self._deployment.record.beat([lease]).lost)
-                except _UNREACHABLE:
+                except UNREACHABLE:
                     _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
             return cancelled
 
@@ -183,7 +167,7 @@ class Batch:
             if results:
                 try:
                     self._complete(results, patiently=patiently)
-                except _TRY_AGAIN as error:
+                except TRY_AGAIN as error:
                     _log.warning(
                         "%s outcomes of run %s are kept: %s", len(results), self.spec.run_id, type(error).__name__
                     )
@@ -302,7 +286,7 @@ def run_members(
     owner: str,
     worker: str,
     limit: int | None = None,
-    listener: Callable[[GroupSpec], MemberListener | None] | None = None,
+    listener: Listening | None = None,
 ) -> MemberResult | None:
     """Claim members, run those that are granted, in order, and report them.
 

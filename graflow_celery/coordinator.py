@@ -17,13 +17,15 @@ from graflow_celery.envelope import Shared, pack_outcome
 from graflow_celery.execution import running_member, state_of
 from graflow_celery.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.outcomes import branch_outcome, group_timeout, timed_out
-from graflow_celery.record import GroupState, MemberState, StoredOutcome
+from graflow_celery.record import GroupState, MemberState, Opened, StoredOutcome
 from graflow_celery.run_owner import claim_run
+from graflow_celery.runtime import persistently
 from graflow_celery.submission import Submission, open_and_publish, prepare
 from graflow_celery.sweeping import sweep
 from graflow_celery.waiting import Waiter
 
 _log = logging.getLogger(__name__)
+_PATIENCE: Final = 30.0  # seconds in which a member waits for the servers of a group inside it
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 
 
@@ -134,13 +136,7 @@ class _RemoteGroup:
             submission = self._prepare(run_id)
             pending = self._run.pending()
             try:
-                opened = open_and_publish(
-                    self._deployment,
-                    submission,
-                    pending,
-                    known=self._finished(),
-                    before_publishing=self._channel.fill,
-                )
+                opened = self._open_and_publish(submission, pending)
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 opened = None
@@ -152,6 +148,21 @@ class _RemoteGroup:
                 return submission
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
+
+    def _open_and_publish(self, submission: Submission, pending: Sequence[int]) -> Opened:
+        def call() -> Opened:
+            return open_and_publish(
+                self._deployment,
+                submission,
+                pending,
+                known=self._finished(),
+                before_publishing=self._channel.fill,
+            )
+
+        if running_member.get() is None:
+            return call()
+        # A server that is away for a moment would otherwise be a failure of the member around this group.
+        return persistently(self._deployment.runtime, call, patience=_PATIENCE)
 
     def _hurry(self, run_id: str) -> None:
         """A process that died while it published leaves members that nobody would send before their queue wait."""

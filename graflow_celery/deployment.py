@@ -98,6 +98,8 @@ class Deployment:
         """Errors of the Redis client as ours, with the server's name and without secrets."""
         try:
             yield
+        except GraflowRuntimeError:
+            raise
         except redis.exceptions.AuthenticationError as error:
             raise AccessRefusedError(
                 f"The Redis of record at {self.settings.server} refuses the username or password"

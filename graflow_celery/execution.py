@@ -28,6 +28,7 @@ from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.runtime import persistently
 
 _log = logging.getLogger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
@@ -89,7 +90,9 @@ class SharedPayloads:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name][0]
-        content = deployment.record.shared(run_id, [name]).get(name)
+        # A server that is away for a moment is no failure of the member.
+        found = persistently(deployment.runtime, lambda: deployment.record.shared(run_id, [name]))
+        content = found.get(name)
         if content is None:
             raise PayloadError("What the members of the group share is not in its record")
         shared = Shared.unpack(name, content)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graflow.exceptions import TaskTimeoutError
-from graflow_celery.batch import persistently
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.record import MemberResult, MemberState
+from graflow_celery.runtime import persistently
 from graflow_celery.sweeping import publish_again
 
 _PATIENCE = 10.0  # seconds; after them the lease repairs what is left

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any, Final
+from zlib import crc32
 
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
@@ -49,7 +50,8 @@ class MemberEvents:
         self._waiting: list[tuple[str, dict[str, Any]]] = []
 
     def _id(self, index: int) -> str:
-        return f"{self._request.id}-{index}"
+        # Members of inner groups run in the same request, and an id must not show what the run is called.
+        return f"{self._request.id}-{crc32(self._spec.run_id.encode()):08x}-{index}"
 
     def started(self, index: int) -> None:
         now = time.time()

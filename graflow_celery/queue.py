@@ -35,6 +35,10 @@ CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts
 _SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
 
 
+class BrokerUnreachableError(GraflowRuntimeError, ConnectionError):
+    """The broker does not answer, or refuses us."""
+
+
 class RedisTaskQueue(TaskQueue):
     """Work for Celery workers.
 
@@ -101,7 +105,7 @@ class RedisTaskQueue(TaskQueue):
             then: Whether to send a Celery chord whose body runs the group's continuation.
 
         Raises:
-            GraflowRuntimeError: When the broker cannot be reached.
+            BrokerUnreachableError: When the broker cannot be reached.
         """
         if not indices:
             return 0
@@ -130,7 +134,7 @@ class RedisTaskQueue(TaskQueue):
 
         Raises:
             TaskResolutionError: When the task can be sent neither by reference nor by value.
-            GraflowRuntimeError: When the broker cannot be reached.
+            BrokerUnreachableError: When the broker cannot be reached.
         """
         return self.enqueue_many([spec]) == 1
 
@@ -263,7 +267,7 @@ class RedisTaskQueue(TaskQueue):
             where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
             refused = isinstance(error, redis.exceptions.AuthenticationError)
             why = "it refuses the username or password" if refused else type(error).__name__
-            raise GraflowRuntimeError(
+            raise BrokerUnreachableError(
                 f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {why}"
             ) from error
 

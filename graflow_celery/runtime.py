@@ -15,15 +15,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 SLICE: Final = 0.2  # seconds after which running work is looked after
+
+_LONGEST_PAUSE: Final = 2.0
+UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+TRY_AGAIN: Final = (*UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+"""Errors of a server that may be well again in a moment."""
 
 # One byte that a worker's main process shares with the children that it forks later.
 _stopping: Final = mmap.mmap(-1, 1)
@@ -82,6 +88,26 @@ class Runtime:
     def is_stopping(self) -> bool:
         """Whether this worker shuts down."""
         return _stopping[0] == 1
+
+
+def persistently(runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None) -> _T:
+    """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
+
+    Args:
+        runtime: Whose time passes meanwhile.
+        call: An idempotent call.
+        patience: Seconds after which the error is raised; None for no end.
+    """
+    pause, end = 0.05, None if patience is None else runtime.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except TRY_AGAIN as error:
+            if end is not None and runtime.monotonic() + pause > end:
+                raise
+            _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
+            runtime.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class Paced(Protocol):

@@ -13,7 +13,7 @@ from celery import Task
 from celery.worker.request import Request
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow_celery.batch import run_members
+from graflow_celery.batch import listening, run_members
 from graflow_celery.celery_app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, deployment_of
@@ -103,15 +103,19 @@ def _run(self: Any, **hint: Any) -> None:
             return None
         return MemberEvents(self.app, spec, request)
 
-    alone = len(indices) == 1
-    last = run_members(
-        deployment,
-        str(hint.get("run_id")),
-        indices,
-        owner=owner,
-        worker=worker,
-        listener=None if alone else listener,
-    )
+    alone = len(indices) == 1  # then Celery's own events show the member
+    token = listening.set(listener)
+    try:
+        last = run_members(
+            deployment,
+            str(hint.get("run_id")),
+            indices,
+            owner=owner,
+            worker=worker,
+            listener=None if alone else listener,
+        )
+    finally:
+        listening.reset(token)
     if alone and last is not None and last.state is not MemberState.SUCCEEDED and not request.chord:
         raise MemberFailedError(reason_of(last))
 

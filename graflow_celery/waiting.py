@@ -10,7 +10,7 @@ import redis
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError, NoWorkerError
-from graflow_celery.batch import run_members
+from graflow_celery.batch import listening, run_members
 from graflow_celery.deployment import Deployment, RecordUnreachableError
 from graflow_celery.queue import queue_length
 from graflow_celery.record import Batch, Cursor, GroupSpec, StoredOutcome
@@ -177,7 +177,9 @@ class Waiter:
         while self._unclaimed:
             offered = self._unclaimed[:_HELPED_AT_ONCE]
             owner = f"{worker}:{self._runtime.token()}"
-            ran = run_members(self.deployment, self.run_id, offered, owner=owner, worker=worker, limit=1)
+            ran = run_members(
+                self.deployment, self.run_id, offered, owner=owner, worker=worker, limit=1, listener=listening.get()
+            )
             if ran is not None:
                 return True
             del self._unclaimed[: len(offered)]

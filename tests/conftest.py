@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ pytest.register_assert_rewrite("tests.channel_contract")
 
 from graflow.core.workflow import clear_workflow_context  # noqa: E402 - as below
 from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A job in the background of a shell ignores Ctrl-C, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,7 +37,9 @@ def die_while_publishing(session: str) -> None:
 
 
 @pytest.mark.parametrize("value", [2, 3], ids=["the same group", "other arguments"])
-def test_another_process_goes_on_at_once(cluster: LocalCluster, value: int) -> None:
+def test_another_process_goes_on_when_the_owner_has_been_silent_for_its_lease(
+    cluster: LocalCluster, value: int
+) -> None:
     session = f"unlucky-{value}"
     code = f"from tests.integration.test_dead_submitters import *; die_while_publishing({session!r})"
     key = cluster.backend_config["signing_key"].reveal()
@@ -46,4 +48,4 @@ def test_another_process_goes_on_at_once(cluster: LocalCluster, value: int) -> N
     assert died.returncode == -signal.SIGKILL
     begun = time.monotonic()
     assert run_flow(cluster.backend_config, session, value) == [1, 2]
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40, "nobody published before the queue wait was over"

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from graflow import workflow
+from graflow.core.task import ParallelGroup
 from graflow_celery import LocalCluster, submit
 from tests.integration import members
 from tests.support import free_port, wait_until
@@ -107,3 +108,16 @@ def test_a_member_of_a_workflow_is_shown_with_the_workflows_name(flower: Flower,
         members.double.map([1], name="shards").with_execution("redis", backend_config=config) >> members.total
         _, context = wf.execute(ret_context=True)
     wait_until(lambda: len(shown(flower, context.session_id, "etl.double")) == 1, timeout=20)
+
+
+def test_members_that_a_waiting_member_runs_itself_are_shown(flower: Flower, config: dict[str, Any]) -> None:
+    def leaves(name: str) -> ParallelGroup:
+        made = [members.inner(task_id=f"{name}{index}", x=index) for index in range(12)]
+        return ParallelGroup(made, name=name).with_execution("redis", backend_config=config)
+
+    submit(ParallelGroup([leaves("left"), leaves("right")]), backend_config=config).results(timeout=20)
+
+    def inner() -> list[dict[str, Any]]:
+        return [task for task in flower.tasks() if task["name"] == "inner" and task["state"] == "SUCCESS"]
+
+    wait_until(lambda: len(inner()) == 24, timeout=20)

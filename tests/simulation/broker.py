@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from graflow.exceptions import GraflowRuntimeError
+from graflow_celery.queue import BrokerUnreachableError
 from graflow_celery.record import GroupSpec
 from graflow_celery.signatures import messages_of
 from tests.simulation.loop import Loop
@@ -106,5 +106,5 @@ class SimulatedQueue:
     def _send(self, message: Message) -> None:
         self._runtime.loop.reach_out(0.01)
         if self._rng.random() < self._broker.refusal:
-            raise GraflowRuntimeError("Cannot reach the simulated broker")
+            raise BrokerUnreachableError("Cannot reach the simulated broker")
         self._broker.publish(message)

@@ -47,5 +47,10 @@ def report(values: list[Any]) -> list[Any]:
 
 
 @task
+def report_nested(first: list[Any], second: list[Any]) -> list[Any]:
+    return _work().report([first, second])
+
+
+@task
 def total(values: list[Any]) -> int:
     return _work().total(values)

@@ -82,6 +82,7 @@ class Run:
     opened_at: int | None = None
     cancelled: bool = False
     timed_out: bool = False
+    is_cut: bool = False
     starts: Counter[int] = field(default_factory=Counter)
 
     # what the model knows
@@ -106,12 +107,16 @@ class Run:
     def is_closed(self) -> bool:
         return self.is_final and (not self.spec.continuation or self.members[self.n].outcome is not None)
 
+    @property
+    def is_good(self) -> bool:
+        return all((self.members[index].outcome or (None,))[0] is MemberState.SUCCEEDED for index in range(self.n))
+
     def ms(self, seconds: float) -> int:
         return round(seconds * 1000)
 
     # the submitter
 
-    def open(self, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None) -> Opened:
+    def open(self, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None, parent: Run | None) -> Opened:
         opened = self.record.open(self.spec, manifest, shared)
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
@@ -120,6 +125,9 @@ class Run:
             self.members = {index: Member(due) for index in range(self.n)}
             if self.spec.continuation:
                 self.members[self.n] = Member(due)
+            if parent is not None and parent.is_cut:
+                self.end_as_cancelled()
+            require(opened.state.is_final == self.is_final, "opened as", opened.state)
         return opened
 
     def restore(self, outcomes: Sequence[StoredOutcome]) -> list[int]:
@@ -147,13 +155,14 @@ class Run:
             if is_waiting and self.spec.max_in_flight is None:
                 member.due = min(member.due, self.clock())
 
-    def cancel(self, reason: str) -> list[str]:
-        changed = self.record.cancel(self.spec.run_id, reason)
-        require(bool(changed) == (not self.is_closed), "cancel answered", changed)
+    def end_as_cancelled(self) -> None:
+        """Somebody cancelled it, or the run around it was cut."""
+        if self.is_closed:
+            return
+        self.is_cut = True
         if not self.is_final:
             self.cancelled = True
         self._end_open(MemberState.CANCELLED, range(len(self.members)))
-        return changed
 
     def _end_open(self, state: MemberState, indices: Sequence[int]) -> None:
         for index in indices:
@@ -290,14 +299,17 @@ class Run:
 
     # the sweeper
 
-    def swept(self, found: Republish | None, resumed: int) -> None:
+    def swept(self, found: Republish | None, resumed: int, parent: Run | None) -> None:
         """A sweep at this moment named these members."""
         now = self.clock()
         if self.is_closed or self.opened_at is None:
             require(found is None, "something to sweep after the end")
             return
+        if parent is not None and parent.is_cut:
+            self.end_as_cancelled()
+            return
         if self._is_over_time():
-            self.timed_out = True
+            self.timed_out = self.is_cut = True
             self._end_open(MemberState.TIMED_OUT, range(self.n))
             self._offer_continuation()
             return
@@ -367,7 +379,7 @@ class Witness:
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared)
             raise InvariantError("another manifest under the same run id was taken")
-        opened = run.open(manifest, shared)
+        opened = run.open(manifest, shared, self._around(run))
         self.runs[spec.run_id] = run
         return opened
 
@@ -401,7 +413,24 @@ class Witness:
         self._known(run_id, Run.hurry, lambda: self.record.hurry(run_id))
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
-        return self._known(run_id, lambda run: run.cancel(reason), lambda: self.record.cancel(run_id, reason))
+        ended = self.record.cancel(run_id, reason)
+        expected = [one for one in self._with_inner(run_id) if not self.runs[one].is_closed]
+        require(sorted(ended) == sorted(expected), "cancelled", ended, "instead of", expected)
+        self._end_as_cancelled(run_id)
+        return ended
+
+    def _around(self, run: Run) -> Run | None:
+        """The run whose member opened this one."""
+        return self.runs.get(run.spec.parent_run or "")
+
+    def _with_inner(self, run_id: str) -> list[str]:
+        """A run and all that its members opened."""
+        inner = [name for name, run in self.runs.items() if run.spec.parent_run == run_id]
+        return [*([run_id] if run_id in self.runs else ()), *(name for one in inner for name in self._with_inner(one))]
+
+    def _end_as_cancelled(self, run_id: str) -> None:
+        for one in self._with_inner(run_id):
+            self.runs[one].end_as_cancelled()
 
     def restore(self, run_id: str, outcomes: Sequence[StoredOutcome]) -> list[int]:
         return self._known(run_id, lambda run: run.restore(outcomes), lambda: self.record.restore(run_id, outcomes))
@@ -458,8 +487,14 @@ class Witness:
             self._resumed = now
         self._looked = now
         found = self.record.sweep(limit, interval=interval)
-        by_run = {republish.run_id: republish for republish in found}
-        for run_id, run in self.runs.items():
-            run.swept(by_run.pop(run_id, None), self._resumed)
-        require(not by_run, "something to sweep in runs that are gone:", by_run)
+        named = {republish.run_id: republish for republish in found}
+        # In this order the record went through them; what ends one run may end others that come later.
+        for run_id in [*named, *(run_id for run_id in self.runs if run_id not in named)]:
+            require(run_id in self.runs, "something to sweep in a run that is gone:", run_id)
+            run = self.runs[run_id]
+            was_cut = run.is_cut
+            run.swept(named.get(run_id), self._resumed, self._around(run))
+            if run.is_cut and not was_cut:
+                for inner in self._with_inner(run_id)[1:]:
+                    self._end_as_cancelled(inner)
         return found

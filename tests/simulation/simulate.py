@@ -157,7 +157,7 @@ class Simulation:
             self._spawn("wiper", bystanders.wipe, rng.uniform(1, 100))
         if rng.random() < 0.3:
             self._spawn("ghost", bystanders.haunt)
-        if rng.random() < 0.25:
+        if not self.plan.is_nested and rng.random() < 0.25:
             self._spawn("other", bystanders.work_otherwise)
 
     def _start_user(self, delay: float = 0.0) -> None:
@@ -229,6 +229,7 @@ class Simulation:
     def _look_at_what_is_left(self) -> None:
         for run_id, run in self.witness.runs.items():
             self._look_at(run_id, run)
+            self._look_at_failures(run)
         self._look_at_the_answer()
         if self.plan.is_fair:
             self._look_at_fair_weather()
@@ -257,31 +258,46 @@ class Simulation:
         ends = sum(data["kind"] == b"end" for _, data in record.events(run_id))
         require(ends == 1, "the end was told", ends, "times")
 
+    def _look_at_failures(self, run: Run) -> None:
+        """Members fail by themselves, or because the group in them did not succeed; never because a server was away."""
+        failed = [i for i in range(run.n) if (run.members[i].outcome or (None,))[0] is MemberState.FAILED]
+        if self.plan.is_nested and run.spec.parent_run is None:
+            inner = [one for one in self.witness.runs.values() if one.spec.parent_run == run.spec.run_id]
+            is_strange = bool(failed) and all(one.is_good for one in inner) and not self.witness.was_reset
+        else:
+            first = self.plan.inner()["second"].start if run.spec.group_id == "second" else 0
+            is_strange = any(first + index not in self.plan.failing for index in failed)
+        require(not is_strange, "failed without a reason:", failed, "in", run.spec.run_id)
+
     def _look_at_the_answer(self) -> None:
         """What the user got fits to what the record of the last run says."""
         world, plan = self.world, self.plan
-        run = list(self.witness.runs.values())[-1]
-        states = [(run.members[index].outcome or (None,))[0] for index in range(plan.n)]
+        outer = [run for run in self.witness.runs.values() if run.spec.parent_run is None]
+        run = outer[-1]
+        states = [(run.members[index].outcome or (None,))[0] for index in range(run.n)]
         good = [index for index, state in enumerate(states) if state is MemberState.SUCCEEDED]
-        is_good = len(good) == plan.n or (plan.policy == "best_effort" and not run.timed_out)
+        is_good = len(good) == run.n or (plan.policy == "best_effort" and not run.timed_out)
         if is_good and plan.continues:
             is_good = (run.members[plan.n].outcome or (None,))[0] is MemberState.SUCCEEDED
         if isinstance(world.answer, ParallelGroupError | GroupTimeoutError):
-            require(not is_good or run.cancelled, "refused:", world.answer)
+            require(not is_good or run.cancelled or len(outer) > 1, "refused:", world.answer)
         elif plan.continues:
             require(is_good, "the continuation ran on", states)
             sum_of_good = weighed([10 * index if index in good else None for index in range(plan.n)])
             require(world.answer == sum_of_good, "the sum is", world.answer, "of", good)
         else:
             require(is_good, "taken:", states)
-            wrong = [index for index in good if world.answer[index] != 10 * index]
+            expected: list[Any] = [10 * index for index in range(plan.n)]
+            if plan.is_nested:
+                expected = [[10 * index for index in places] for places in plan.inner().values()]
+            wrong = [index for index in good if world.answer[index] != expected[index]]
             require(not wrong, "wrong or out of order:", world.answer)
 
     def _look_at_fair_weather(self) -> None:
         """Where nothing goes wrong, everything runs once, and nobody waits for a sweeper."""
-        (run,) = self.witness.runs.values()
-        require(run.totals.losses == 0, "lost in fair weather:", run.totals)
-        require(run.totals.executions == len(run.members), "executed", run.totals.executions, "times")
+        for run in self.witness.runs.values():
+            require(run.totals.losses == 0, "lost in fair weather:", run.totals)
+            require(run.totals.executions == len(run.members), "executed", run.totals.executions, "times")
         slack = QUEUE_WAIT / 2
         require(self.loop.now < self.world.busy + slack, "took", self.loop.now, "s for", self.world.busy, "s of work")
 
@@ -335,14 +351,16 @@ def _settings(rng: Random, prefix: str, *, is_fair: bool) -> Settings:
 def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
     n = rng.randint(1, 20)
     is_workflow = rng.random() < 0.5
+    is_nested = is_workflow and n > 1 and rng.random() < 0.3
     return Plan(
         n=n,
+        is_nested=is_nested,
         failing=frozenset(rng.sample(range(n), min(n, 2)) if rng.random() < 0.3 else ()),
         poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
-        policy=rng.choice(("strict", "best_effort")),
+        policy="strict" if is_nested else rng.choice(("strict", "best_effort")),
         is_workflow=is_workflow,
         continues=not is_workflow and rng.random() < 0.6,
-        is_limited=not is_fair and rng.random() < 0.15,
+        is_limited=not is_fair and not is_nested and rng.random() < 0.15,
         has_prefork=rng.random() < 0.5,
         slots=rng.choice((1, 8)),
         exit_rate=0.0 if is_fair else rng.choice((0.0, 0.0, 0.05)),

@@ -40,7 +40,7 @@ from graflow_celery.submitting import attach_to, submit_to
 from graflow_celery.sweeping import beat, sweep
 from tests.simulation.broker import Broker, Message, SimulatedQueue
 from tests.simulation.loop import Loop, Process
-from tests.simulation.members import TIME_LIMIT, limited, member, report, total
+from tests.simulation.members import TIME_LIMIT, limited, member, report, report_nested, total
 from tests.simulation.model import Witness, require
 from tests.simulation.runtime import SimulatedRuntime
 
@@ -66,6 +66,11 @@ class Plan:
     exit_rate: float
     beats: bool
     is_fair: bool
+    is_nested: bool
+
+    def inner(self) -> dict[str, range]:
+        """The members of the two groups in a nested group, by name."""
+        return {"first": range(self.n // 2), "second": range(self.n // 2, self.n)}
 
 
 def weighed(values: Sequence[int | None]) -> int:
@@ -86,9 +91,12 @@ class SimulatedRecord:
         method = getattr(self._world.witness, name)
 
         def call(*args: Any, **named: Any) -> Any:
-            if name in _REPEATED:
-                self._world.witness.sent[name].append(lambda: method(*args, **named))
-            return self._reaching(lambda: method(*args, **named))
+            def arrive() -> Any:
+                if name in _REPEATED:
+                    self._world.witness.sent[name].append(lambda: method(*args, **named))
+                return method(*args, **named)
+
+            return self._reaching(arrive)
 
         return call
 
@@ -213,7 +221,7 @@ class World:
         """A member's own work, in the process that runs it."""
         around, process = running_member.get(), self.loop.here()
         assert around is not None
-        self.witness.started(around.run_id, index)
+        self.witness.started(around.run_id, around.index)
         self.busy += (duration := self.rng.choice((0.05, 0.05, 0.3, 1.0, 12.0, 40.0)))
         if self.plan.is_limited and self.plan.has_prefork and duration > TIME_LIMIT:
             self.loop.sleep(TIME_LIMIT)
@@ -269,8 +277,13 @@ class World:
 
     def _run_workflow(self, deployment: Deployment) -> Any:
         with workflow("simulated") as flow:
-            group = self._group().with_execution(CoordinationBackend.REDIS, policy=self.plan.policy)
-            _ = group >> report(task_id="report")
+            if self.plan.is_nested:
+                inner = [member.map(places, name=name) for name, places in self.plan.inner().items()]
+                members = [group.with_execution(CoordinationBackend.REDIS) for group in inner]
+                group, last = ParallelGroup(members, name="values"), report_nested(task_id="report")
+            else:
+                group, last = self._group(), report(task_id="report")
+            _ = group.with_execution(CoordinationBackend.REDIS, policy=self.plan.policy) >> last
         context = ExecutionContext(flow.graph, "values", session_id="session")
         return context.execute()
 
@@ -291,7 +304,7 @@ class World:
 
     def work(self, process: Process) -> None:
         """A pool child: one message after the other."""
-        deployment = SimulatedDeployment(self, process)
+        deployment = self.deployments[process] = SimulatedDeployment(self, process)
         while not process.is_told_to_stop:
             message = self.broker.take()
             if message is None:
