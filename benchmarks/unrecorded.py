@@ -17,7 +17,7 @@ from graflow_celery import app, transport
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, unpack_outcome
 from graflow_celery.execution import MemberRunner
-from graflow_celery.record import GrantedMember, GroupSpec
+from graflow_celery.record import GrantedMember, GroupSpec, MemberResult
 from graflow_celery.signatures import run_message
 from graflow_celery.submission import prepare
 from graflow_celery.tasks import MemberTask, deployment_for
@@ -37,6 +37,7 @@ def run_unrecorded(self: Any, run_id: str, ranges: list[list[int]], version: int
     member = GrantedMember(index, version, 0, 0, envelope.encode())
     result = runner.run(member, self.request.graflow_owner, lambda: False)
     runner.close()
+    assert isinstance(result, MemberResult), "no-ops are never tried again"
     outcomes, count, done = keys_of(deployment, run_id)
     deployment.client.hset(outcomes, str(index), result.payload)
     if deployment.client.incr(count) == total:

@@ -7,19 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import redis
 
 from graflow.exceptions import GraflowRuntimeError, TaskTimeoutError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
-from graflow_celery.execution import MemberRunner
-from graflow_celery.record import Claim, Completion, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.execution import MemberRunner, PutOff
+from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState, Released
 from graflow_celery.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
 from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 _BEATS_PER_LEASE: Final = 3
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
@@ -31,6 +32,8 @@ class MemberListener(Protocol):
     def started(self, index: int) -> None: ...
 
     def finished(self, result: MemberResult, seconds: float) -> None: ...
+
+    def put_off(self, member: PutOff) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -60,11 +63,12 @@ class Batch:
         self._current: GrantedMember | None = None
         self._current_since = 0.0
         self._results: list[MemberResult] = []
+        self._put_off: list[tuple[PutOff, float]] = []  # each with the time at which it is due
         self._returning: list[GrantedMember] = []
         self._lock = self._runtime.lock()
         self._reporting = self._runtime.lock()
         self._beaten = self._tried = self.began
-        self.last: MemberResult | None = None
+        self.last: MemberResult | PutOff | None = None
         self._timed_out: set[int] = set()
 
     # -- the thread that runs members ------------------------------------------------------------------------------
@@ -124,13 +128,19 @@ class Batch:
         if listener is not None:
             listener.started(member.index)
         result = self.last = self._execute(member)
-        if listener is not None:
-            listener.finished(result, self._runtime.monotonic() - begun)
+        now = self._runtime.monotonic()
+        if listener is not None and isinstance(result, PutOff):
+            listener.put_off(result)
+        elif listener is not None and isinstance(result, MemberResult):
+            listener.finished(result, now - begun)
         with self._lock:
-            self._results.append(result)
+            if isinstance(result, PutOff):
+                self._put_off.append((result, now + result.delay))
+            else:
+                self._results.append(result)
             self._current = None
 
-    def _execute(self, member: GrantedMember) -> MemberResult:
+    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
         return self._runner.run(member, self.owner, self._cancellation(member))
 
     def _cancellation(self, member: GrantedMember) -> Callable[[], bool]:
@@ -164,30 +174,47 @@ class Batch:
         with self._reporting:
             with self._lock:
                 results, self._results = self._results, []
-            if results:
-                try:
+                put_off, self._put_off = self._put_off, []
+            try:
+                if results:
                     self._complete(results, patiently=patiently)
-                except TRY_AGAIN as error:
-                    _log.warning(
-                        "%s outcomes of run %s are kept: %s", len(results), self.spec.run_id, type(error).__name__
-                    )
-                    with self._lock:
-                        self._results = [*results, *self._results]
+                    results = []
+                while put_off:
+                    self._leave(*put_off[-1], patiently=patiently)
+                    put_off.pop()
+            except TRY_AGAIN as error:
+                kept = len(results) + len(put_off)
+                _log.warning("%s outcomes of run %s are kept: %s", kept, self.spec.run_id, type(error).__name__)
+                with self._lock:
+                    self._results = [*results, *self._results]
+                    self._put_off = [*put_off, *self._put_off]
             if self._listener is not None:
                 self._listener.flush()
 
     def _complete(self, results: list[MemberResult], *, patiently: bool) -> None:
         record, spec = self._deployment.record, self.spec
-
-        def call() -> Completion:
-            return record.complete(spec.run_id, self.owner, results)
-
-        done = persistently(self._runtime, call) if patiently else call()
+        done = self._call(lambda: record.complete(spec.run_id, self.owner, results), patiently=patiently)
         if done.refused:
             _log.info("Members %s of run %s were recorded by another execution", done.refused, spec.run_id)
         if done.state is None:
             _log.warning("The record of run %s is gone: %s outcomes are dropped", spec.run_id, len(results))
         self._follow(done.ready, continuation=done.continuation)
+
+    def _leave(self, member: PutOff, due: float, *, patiently: bool) -> None:
+        """Hand back a member that is to be tried again; the sweeper publishes it when it is due."""
+        run_id, record = self.spec.run_id, self._deployment.record
+
+        def call() -> Released:
+            delay = due - self._runtime.monotonic()
+            return record.retry(run_id, self.owner, member.index, member.attempt, delay, made=member.made)
+
+        answer = self._call(call, patiently=patiently)
+        if not answer.released:
+            _log.info("Member %s of run %s is no longer held here: its retry is dropped", member.index, run_id)
+        self._follow(answer.ready)
+
+    def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
+        return persistently(self._runtime, call) if patiently else call()
 
     def _follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
         """Publish what has become possible; when the broker is away the sweeper does it later."""
@@ -203,6 +230,7 @@ class Batch:
 
     def tick(self, now: float) -> None:
         """Report, beat and hand back, as far as each is due."""
+        self._runner.soft_limit.expire(now)
         self._stop_waiting_for_current(now)
         self.report()
         if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:
@@ -236,6 +264,7 @@ class Batch:
                 *self._todo,
                 *self._returning,
                 *self._results,
+                *(member for member, _ in self._put_off),
             ]
             return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
 
@@ -254,8 +283,12 @@ class Batch:
     def _hand_back(self) -> None:
         """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
         record, spec = self._deployment.record, self.spec
-        if not self._runtime.is_stopping() and (self._deployment.slots() < 2 or record.status(spec.run_id).pending):
-            return
+        if not self._runtime.is_stopping():
+            if self._deployment.slots() < 2:
+                return
+            status = record.status(spec.run_id)
+            if status.pending > status.retrying:
+                return
         with self._lock:
             self._returning += self._todo
             self._todo.clear()
@@ -287,7 +320,7 @@ def run_members(
     worker: str,
     limit: int | None = None,
     listener: Listening | None = None,
-) -> MemberResult | None:
+) -> MemberResult | PutOff | None:
     """Claim members, run those that are granted, in order, and report them.
 
     Args:

@@ -29,10 +29,13 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 from graflow_celery.runtime import persistently
+from graflow_celery.signatures import member_options
+from graflow_celery.soft_limits import SoftLimit
 
 _log = logging.getLogger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
 _SHARED_KEPT: Final = 256 * 1024 * 1024  # bytes of shared payloads that a process keeps
+LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for
 
 
 class WorkerMember:
@@ -109,6 +112,25 @@ _shared_payloads = SharedPayloads()
 
 
 @dataclass(frozen=True)
+class PutOff:
+    """A member that failed and is to be tried again later, here or elsewhere.
+
+    Attributes:
+        index: Its place in the group.
+        attempt: The execution that failed.
+        delay: Seconds until the next one.
+        made: Retries that this execution made itself before.
+        error: Why it failed.
+    """
+
+    index: int
+    attempt: int
+    delay: float
+    made: int
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
 class RunningMember:
     """The member that the current thread runs on a worker."""
 
@@ -136,22 +158,26 @@ class MemberRunner:
         self._engine = WorkflowEngine()
         self._channels: dict[str, Channel] = {}
         self._resolver = cache(deployment.resolver)
+        self.soft_limit = SoftLimit(deployment.runtime)
 
     def close(self) -> None:
         self._engine.close()
 
-    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult:
+    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult | PutOff:
         """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        limit = self._limit_of(granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
-            outcome = self._outcome(granted, lease, is_cancelled)
+            outcome = self.soft_limit.within(limit, lambda: self._outcome(granted, lease, is_cancelled, limit))
             leave_if_told(outcome.error)
+            if outcome.retry_in is not None:
+                return _put_off(granted, outcome, outcome.retry_in)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
-            payload = pack_failure(TaskTimeoutError(str(granted.index), 0.0), time.time())
+            payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
             state = MemberState.FAILED
@@ -161,16 +187,21 @@ class MemberRunner:
             running_member.reset(around)
         return MemberResult(granted.index, granted.attempt, state, payload)
 
-    def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
+    def _limit_of(self, index: int) -> float | None:
+        """The soft time limit of a member; none that its hard one would be quicker than."""
+        options = member_options(self._spec, index)
+        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+        return None if soft is None or (hard is not None and soft >= hard) else float(soft)
+
+    def _outcome(
+        self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool], limit: float | None
+    ) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment
         envelope = Envelope.unpack(
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
         shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
-        limit = (spec.options.get("own", {}).get(str(granted.index)) or spec.options.get("common", {})).get(
-            "soft_time_limit"
-        )
         outcome = run_branch(
             tasks[envelope.task_id],
             tasks,
@@ -187,9 +218,11 @@ class MemberRunner:
             config={},
             info=WorkerMember(deployment, lease, is_cancelled),
             engine=self._engine,
+            retries=granted.retries,
+            longest_wait=LONGEST_WAIT,
         )
         if isinstance(outcome.error, SoftTimeLimitExceeded):
-            outcome.error = TaskTimeoutError(envelope.task_id, float(limit or 0.0))
+            outcome.error = TaskTimeoutError(envelope.task_id, limit or 0.0)
             outcome.results = [
                 (name, outcome.error if isinstance(value, SoftTimeLimitExceeded) else value)
                 for name, value in outcome.results
@@ -278,6 +311,11 @@ def leave_if_told(error: BaseException | None) -> None:
     """Go on leaving when a signal ends this pool child, which is no failure of the member that happened to run."""
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in _SIGNAL_EXITS:
         raise error
+
+
+def _put_off(granted: GrantedMember, outcome: BranchOutcome, delay: float) -> PutOff:
+    made = outcome.retry_counts[outcome.task_id] - granted.retries - 1
+    return PutOff(granted.index, granted.attempt, delay, made, outcome.error)
 
 
 def state_of(outcome: BranchOutcome) -> MemberState:

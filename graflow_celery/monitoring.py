@@ -11,6 +11,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from graflow_celery.envelope import remote_error_of
+from graflow_celery.execution import PutOff
 from graflow_celery.record import GroupSpec, MemberResult, MemberState
 from graflow_celery.signatures import shadow_of
 
@@ -27,6 +28,11 @@ def reason_of(result: MemberResult) -> str:
     error = remote_error_of(result.payload)
     text = result.state.value if error is None else f"{error.type}: {error.message}"
     return text[:_SHOWN]
+
+
+def reason_to_wait(member: PutOff) -> str:
+    """Why a member is tried again later, short."""
+    return f"{type(member.error).__name__}: {member.error}"[:_SHOWN]
 
 
 def is_watched(eventer: Any) -> bool:
@@ -76,6 +82,10 @@ class MemberEvents:
         else:
             text = reason_of(result)
             self._add("task-failed", result.index, timestamp=time.time(), exception=text, traceback="")
+
+    def put_off(self, member: PutOff) -> None:
+        text = reason_to_wait(member)
+        self._add("task-retried", member.index, timestamp=time.time(), exception=text, traceback="")
 
     def _add(self, kind: str, index: int, **fields: Any) -> None:
         self._waiting.append((kind, {"uuid": self._id(index), **fields}))

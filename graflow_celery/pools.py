@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from celery.concurrency import prefork, thread
+from celery.concurrency import prefork, solo, thread
 
 from graflow.core.references import executables_of
 from graflow.core.task_registry import TaskResolverRegistry
@@ -24,9 +24,14 @@ class ThreadPool(thread.TaskPool):  # type: ignore[misc]
         self.executor = ThreadPoolExecutor(max_workers=self.limit, initializer=app.set_current)
 
 
+def runs_threads(pool: Any) -> bool:
+    """Whether a pool runs each member in a thread of this process, and leaves soft time limits to us."""
+    return isinstance(pool, thread.TaskPool | solo.TaskPool)
+
+
 def warn_of_soft_limits(pool: Any, registry: TaskResolverRegistry) -> None:
-    """Log once when tasks of this worker have soft time limits that its pool ignores."""
-    if isinstance(pool, prefork.TaskPool):
+    """Log once when tasks of this worker have soft time limits that nobody keeps in its pool."""
+    if isinstance(pool, prefork.TaskPool) or runs_threads(pool):
         return
     modules = {module for resolver_id in registry.ids() for module in registry.get(resolver_id).modules}
     limited = sorted(
@@ -37,6 +42,6 @@ def warn_of_soft_limits(pool: Any, registry: TaskResolverRegistry) -> None:
     )
     if limited:
         _log.warning(
-            "Only the prefork pool honours soft_time_limit; this worker runs %s without it (time_limit counts)",
+            "Pools of green threads ignore soft_time_limit; this worker runs %s without it (time_limit counts)",
             ", ".join(limited),
         )

@@ -6,6 +6,7 @@ run unchanged on a clock that is not real.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import mmap
 import os
@@ -55,6 +56,8 @@ class Runtime:
 
     def __init__(self) -> None:
         self.pacer = Pacer(self)
+        self.interrupts = False
+        """Whether members run in threads of their own here, and their pool does not interrupt them itself."""
 
     @property
     def name(self) -> str:
@@ -84,6 +87,18 @@ class Runtime:
     def start(self, target: Callable[[], object], name: str) -> None:
         """Run a function beside everything else, until the process ends."""
         threading.Thread(target=target, name=name, daemon=True).start()
+
+    def thread(self) -> int:
+        """The thread that asks, for `interrupt`."""
+        return threading.get_ident()
+
+    def interrupt(self, thread: int, error: type[BaseException]) -> None:
+        """Raise an error in another thread at its next step of Python; a call into C is left to return first."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+    def spare(self, thread: int) -> None:
+        """Take an interruption back that has not reached the thread."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 
     def is_stopping(self) -> bool:
         """Whether this worker shuts down."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Task
+from celery.exceptions import Retry
 from celery.worker.request import Request
 
 from graflow.exceptions import GraflowRuntimeError
@@ -18,8 +19,9 @@ from graflow_celery.celery_app import ENTRY_TASK, FINISH_TASK, RUN_TASK, Graflow
 from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import VERSION
+from graflow_celery.execution import PutOff
 from graflow_celery.lost_children import record_timeout, run_again
-from graflow_celery.monitoring import MemberEvents, MemberFailedError, is_watched, reason_of
+from graflow_celery.monitoring import MemberEvents, MemberFailedError, is_watched, reason_of, reason_to_wait
 from graflow_celery.record import GroupSpec, MemberState
 from graflow_celery.signatures import indices_of, member_options
 
@@ -116,7 +118,12 @@ def _run(self: Any, **hint: Any) -> None:
         )
     finally:
         listening.reset(token)
-    if alone and last is not None and last.state is not MemberState.SUCCEEDED and not request.chord:
+    if not alone or last is None or request.chord:
+        return
+    if isinstance(last, PutOff):
+        # Monitors show it as a retry; another message, which the sweeper sends, makes it.
+        raise Retry(exc=MemberFailedError(reason_to_wait(last)), when=round(last.delay, 1))
+    if last.state is not MemberState.SUCCEEDED:
         raise MemberFailedError(reason_of(last))
 
 

@@ -28,7 +28,7 @@ from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.access import AccessStep
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
-from graflow_celery.pools import ThreadPool, warn_of_soft_limits
+from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.runtime import set_stopping
 from graflow_celery.settings import Settings
@@ -91,6 +91,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         set_stopping(False)
         warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
+        deployment.runtime.interrupts = runs_threads(parent.pool)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GRACE = 5.0  # seconds that what async tasks left running has to end
+_LOOK = 0.5  # seconds after which a waiting thread takes a step, so that an error raised in it from outside gets there
 
 
 class EventLoopThread:
@@ -68,6 +70,9 @@ class EventLoopThread:
             loop = self._loop
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
+            while not future.done():
+                with suppress(TimeoutError):  # raised by the coroutine as well; then it is done
+                    future.exception(_LOOK)
             return future.result()
         except BaseException:
             future.cancel()

@@ -50,6 +50,8 @@ class BranchOutcome:
         cancel_message: The message of that task.
         cancel_task_id: The id of that task.
         checkpoint: Metadata and path of a checkpoint that the branch asked for and could not write itself.
+        retry_in: Seconds after which the member is to be run again from its beginning, since it failed and its wait is
+            left to whoever ran it; this is no outcome yet then.
     """
 
     task_id: str
@@ -72,6 +74,7 @@ class BranchOutcome:
     cancel_message: str | None = None
     cancel_task_id: str | None = None
     checkpoint: dict[str, Any] | None = None
+    retry_in: float | None = None
 
 
 @dataclass(frozen=True)
@@ -283,6 +286,9 @@ def execute_branch(branch: Any, member: Executable) -> BranchOutcome:
     finally:
         if own_engine:
             engine.close()
+    if branch.retry_in is not None:
+        outcome.success, outcome.retry_in = False, branch.retry_in
+        outcome.error = branch.retry_controller.get_last_error(member.task_id)
     outcome.duration = time.perf_counter() - begun
     outcome.timestamp = time.time()
     _describe(branch, outcome)

@@ -268,8 +268,7 @@ def _after_failure(
     retries, task_id = context.retry_controller, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
     if not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit:
-        _plan_retry(context, spec, task_id, error)
-        return True
+        return _plan_retry(context, spec, task_id, error)
     context.put_back(spec)
     if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
         _stop_at_max_steps(context, error.pending)
@@ -285,14 +284,20 @@ def _after_failure(
     raise wrapped from error
 
 
-def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> None:
+def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> bool:
+    """Count the retry and see to it that it is made; False when that is left to whoever runs this branch."""
     retries = context.retry_controller
     retries.increment(task_id, error)
     delay = retries.get_delay(task_id)
+    if context.leaves_retry is not None and context.leaves_retry(delay):
+        context.put_back(spec)
+        context.retry_in = delay
+        return False
     if delay <= 0:
         context.put_back(spec)
     else:
         context.put_off(Delayed(spec, delay, time.monotonic() + delay, context.steps))
+    return True
 
 
 def _own_groups(graph: TaskGraph) -> Iterable[Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
+from graflow.core.arguments import RESULT_SUFFIX
 from graflow.core.branch import BranchOutcome, execute_branch
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
@@ -14,6 +15,7 @@ from graflow.core.executable import Executable
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.joins import Joins
 from graflow.core.scope import OutsideScope
+from graflow.core.task_context import base_id_of
 from graflow.protocols import MemberInfo
 
 
@@ -34,8 +36,10 @@ def run_branch(
     config: Mapping[str, Any] | None = None,
     info: MemberInfo | None = None,
     engine: WorkflowEngine | None = None,
+    retries: int = 0,
+    longest_wait: float | None = None,
 ) -> BranchOutcome:
-    """Run a member and its branch to the end.
+    """Run a member and its branch to the end, or until its own first task has to be tried again much later.
 
     Args:
         member: The member itself; it need not be in `tasks`.
@@ -54,6 +58,9 @@ def run_branch(
         config: Settings for nested groups and channels.
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
+        retries: How often the member has been tried again already.
+        longest_wait: Seconds that a retry may be waited for here. When the member itself fails before anything else of
+            its branch is done and has to wait longer, its outcome says in `retry_in` how long. None: wait for any.
     """
     nodes = {member.task_id: member, **tasks}
     graph, leaving = _branch_graph(nodes, edges)
@@ -68,6 +75,12 @@ def run_branch(
     context.enter_branch(scope, Joins(frozenset({group_id})))
     _enter_member(context, info)
     context.engine = engine
+    if retries:
+        # A retry is no cycle: the first execution counted the one that this is a part of.
+        context.retry_controller.retry_counts[member.task_id] = retries
+        context.cycle_controller.increment(base_id_of(member.task_id))
+    if longest_wait is not None:
+        context.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
     context.add_to_queue(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):
         return execute_branch(context, member)
@@ -78,6 +91,21 @@ def _enter_member(context: ExecutionContext, info: MemberInfo | None) -> None:
     if info is not None:
         # Groups inside the member have keys of their own for each execution of the group that it belongs to.
         context.visit_path = f"{info.run_id.rpartition(':')[2]}."
+
+
+def _leaving(
+    context: ExecutionContext, private: BranchChannel, member_id: str, longest_wait: float
+) -> Callable[[float], bool]:
+    """Whether a wait is too long for here, and nothing but the retry count has to be known to begin anew elsewhere."""
+
+    def leaves(delay: float) -> bool:
+        return (
+            delay > longest_wait
+            and context.has_done_nothing()
+            and all(write.key == member_id + RESULT_SUFFIX for write in private.writes())
+        )
+
+    return leaves
 
 
 def _branch_graph(nodes: Mapping[str, Executable], edges: Iterable[tuple[str, str]]) -> tuple[TaskGraph, set[str]]:

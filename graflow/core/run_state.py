@@ -123,6 +123,9 @@ class RunState:
         self.delayed: list[Delayed] = []
         self._delayed_ids: frozenset[str] = frozenset()
         self._standing_in: dict[str, int] = {}
+        # Whether whoever runs this branch takes over a failed task's wait of so many seconds; `retry_in` is set then.
+        self.leaves_retry: Callable[[float], bool] | None = None
+        self.retry_in: float | None = None
         self._task_execution_stack: list[TaskExecutionContext] = []
 
     def clear_checkpoint_request(self) -> None:
@@ -176,6 +179,12 @@ class RunState:
     def is_untouched(self) -> bool:
         """Whether nothing has run and nothing waits to."""
         return not (self._completed or self.steps or self._has_work())
+
+    def has_done_nothing(self) -> bool:
+        """Whether no task has completed, waits, or has left anything behind that a repetition would have to find."""
+        of_groups = self._group_visits or self.finished_members
+        is_left = self.dynamic_nodes or self.jumps_out or of_groups or self.checkpoint_requested
+        return not (self._completed or self.steps or self._has_work() or is_left)
 
     def _has_work(self) -> bool:
         return bool(self.joins.waiting or self.delayed) or not self.task_queue.is_empty()

@@ -36,6 +36,7 @@ for i, index in ipairs(indices) do
     blocked[#blocked + 1] = index
   else
     if not is_mine then
+      if claim.owner == '@' and tonumber(index) < header.n then header.retrying = header.retrying - 1 end
       claim.attempt, claim.waits, claim.owner = claim.attempt + 1, 0, owner
       header.executions = header.executions + 1
       if tonumber(index) < header.n then header.running = header.running + 1 end

@@ -113,7 +113,7 @@ local function budgets(header, indices)
   local limits, names = {}, {}
   if header.own_attempts == 1 then
     for i, index in ipairs(indices) do names[i] = 'attempts:' .. index end
-    for i, own in ipairs(fetch('HMGET', HEADER, names)) do limits[i] = own and tonumber(own) + header.raised end
+    for i, own in ipairs(fetch('HMGET', HEADER, names)) do limits[i] = own and tonumber(own) end
   end
   for i = 1, #indices do limits[i] = limits[i] or header.max_attempts end
   return limits
@@ -168,6 +168,7 @@ local function record(header, rows, time)
       header.recorded = header.recorded + 1
       header[row.state] = header[row.state] + 1
       if is_owned(row.claim) then header.running = header.running - 1 end
+      if row.claim.owner == '@' then header.retrying = header.retrying - 1 end
       if row.state ~= 'SUCCEEDED' and string.find(header.critical, ',' .. row.index .. ',', 1, true) then
         header.critical_failed = 1
       end

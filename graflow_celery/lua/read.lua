@@ -2,7 +2,7 @@
 -- ARGV: position, count, bytes after which an answer ends.
 local COUNTS = {
   'n', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'executions', 'losses', 'retries', 'late',
-  'refused',
+  'refused', 'retrying',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local header = load('closed', 'epoch', 'told', unpack(COUNTS))

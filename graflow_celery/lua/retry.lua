@@ -1,6 +1,7 @@
 -- Hand back a member that failed, due again after a delay. Touches: header claims due blocked events open.
--- ARGV: owner, index, attempt, delay.
+-- ARGV: owner, index, attempt, delay, retries that this execution made itself.
 local owner, index, attempt, delay = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local made = tonumber(ARGV[5])
 local header = load()
 if not header then return {{}, {}} end
 local claim = parse_claim(redis.call('HGET', CLAIMS, index))
@@ -8,12 +9,15 @@ if claim.attempt ~= attempt then return {{}, {}} end
 if claim.owner == '@' then return {{index}, {}} end
 if claim.owner ~= owner then return {{}, {}} end
 local due = now() + delay
-claim.owner, claim.retries, claim.waits = '@', claim.retries + 1, 0
+claim.owner, claim.retries, claim.waits = '@', claim.retries + 1 + made, 0
 redis.call('HSET', CLAIMS, index, claim_text(claim))
 redis.call('ZADD', DUE, due, index)
 look_by(header, due)
-header.retries = header.retries + 1
-if tonumber(index) < header.n then header.running = header.running - 1 end
+header.retries = header.retries + 1 + made
+if tonumber(index) < header.n then
+  header.running = header.running - 1
+  header.retrying = header.retrying + 1
+end
 event('retry', 'index', index)
 save(header)
 return {{index}, ready(header)}

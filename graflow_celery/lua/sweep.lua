@@ -66,6 +66,7 @@ for i, index in ipairs(overdue) do
       publish(lost, index)
     end
   elseif claim.owner == '@' then
+    if tonumber(index) < header.n then header.retrying = header.retrying - 1 end
     claim.owner, claim.waits = '-', 0
     keep(index, claim, time + header.queue_wait)
     publish(waiting, index)

@@ -1,14 +1,11 @@
 -- Small changes of an open run. Touches: header events due open; reads claims blocked.
--- ARGV: what, value. `published` notes that every member was sent; `budget` allows more losses; `hurry` makes every
--- unclaimed member due; `progress` adds an event.
+-- ARGV: what, value. `published` notes that every member was sent; `hurry` makes every unclaimed member due;
+-- `progress` adds an event.
 local header = load()
 if not header or header.closed == 1 then return 0 end
 local what = ARGV[1]
 if what == 'published' then
   header.published = 1
-elseif what == 'budget' then
-  header.max_attempts = header.max_attempts + tonumber(ARGV[2])
-  header.raised = header.raised + tonumber(ARGV[2])
 elseif what == 'progress' then
   event('progress', 'index', ARGV[2], 'attempt', ARGV[3], 'data', ARGV[4])
 elseif what == 'hurry' then

@@ -113,7 +113,10 @@ def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> s
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """Members counted by where they are; `failed` includes `timed_out`; the continuation is not counted."""
+    """Members counted by where they are; the continuation is not counted.
+
+    `failed` includes `timed_out`, `pending` those that are `retrying`: handed back until their retry is due.
+    """
 
     total: int
     pending: int
@@ -129,6 +132,7 @@ class GroupStatus:
     retries: int = 0
     late: int = 0
     refused: int = 0
+    retrying: int = 0
 
     @property
     def recorded(self) -> int:
@@ -144,7 +148,6 @@ class GroupHeader:
         published: the submitter has sent every member once.
         closed: final, and the continuation (if any) is recorded as well.
         reason: why it was cancelled or ran out of time.
-        max_attempts: losses after which a member is LOST, with what `raise_budget` added.
         manifest_bytes: size of all envelopes and shared payloads.
         outcome_bytes: size of all recorded payloads.
         now: Redis time at which this was read.
@@ -160,7 +163,6 @@ class GroupHeader:
     published: bool
     closed: bool
     reason: str
-    max_attempts: int
     manifest_bytes: int
     outcome_bytes: int
     now: float

@@ -116,10 +116,6 @@ class GroupRecord(MemberLeases, RecordReader):
         """Make every unclaimed member due at the next sweep: after a submitter that died while publishing."""
         self._run("touch", run_id, ["hurry"])
 
-    def raise_budget(self, run_id: str, attempts: int) -> bool:
-        """Allow `attempts` more losses per member; False when the run is closed or gone."""
-        return bool(self._run("touch", run_id, ["budget", attempts]))
-
     def progress(self, lease: Lease, data: bytes) -> None:
         """Add a progress event of a running member to the capped stream; nothing happens when the run has ended."""
         self._run("touch", lease.run_id, ["progress", lease.index, lease.attempt, data])

@@ -98,12 +98,13 @@ class MemberLeases(RecordBase):
             ready=integers(ready.split()),
         )
 
-    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float) -> Released:
+    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
         """Hand back a member that failed, to run again after `delay` seconds: the sweeper publishes it then.
 
-        Retries are counted apart from losses. `released` is empty when the lease was lost.
+        Retries are counted apart from losses: this one, and those that the execution `made` itself before it.
+        `released` is empty when the lease was lost. Repeat it after a lost answer.
         """
-        reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000))])
+        reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000)), made])
         return Released(integers(reply[0]), integers(reply[1]))
 
     def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:

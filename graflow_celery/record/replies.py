@@ -29,6 +29,7 @@ COUNTS = (
     "retries",
     "late",
     "refused",
+    "retrying",
 )
 """Fields of the header that make a status; `read.lua` answers them in this order."""
 
@@ -45,7 +46,7 @@ def seconds(milliseconds: bytes | int | None) -> float | None:
 
 
 def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus:
-    n, running, succeeded, failed, timed_out, cancelled, lost, executions, losses, retries, late, refused = (
+    n, running, succeeded, failed, timed_out, cancelled, lost, executions, losses, retries, late, refused, retrying = (
         int(count or 0) for count in counts
     )
     return GroupStatus(
@@ -63,6 +64,7 @@ def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus
         retries=retries,
         late=late,
         refused=refused,
+        retrying=retrying,
     )
 
 
@@ -78,7 +80,6 @@ def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
         published=fields.get(b"published") == b"1",
         closed=fields.get(b"closed") == b"1",
         reason=fields.get(b"reason", b"").decode(),
-        max_attempts=int(fields[b"max_attempts"]),
         manifest_bytes=int(fields[b"manifest_bytes"]),
         outcome_bytes=int(fields.get(b"outcome_bytes", 0)),
         now=now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -99,6 +100,21 @@ def softly_endless(x: int) -> int:
         time.sleep(0.05)
 
 
+@task(options={"soft_time_limit": 0.5})
+def tidies_up(mark: str) -> None:
+    """Notes that its time is over before it ends."""
+    try:
+        while True:
+            time.sleep(0.05)
+    finally:
+        Path(mark).write_text("tidied up", encoding="utf-8")
+
+
+@task(options={"soft_time_limit": 0.5})
+async def softly_asleep(x: int) -> None:
+    await asyncio.sleep(60)
+
+
 @task(options={"max_attempts": 2})
 def poison(x: int) -> int:
     if x == 0:
@@ -141,6 +157,51 @@ def fail_twice(mark: str) -> int:
     if tries < 2:
         raise ValueError("not yet")
     return tries
+
+
+@task(inject_context=True, retry_policy=RetryPolicy(max_retries=2, initial_interval=3.0))
+def recovers(context: Any, mark: str) -> tuple[int, int, int]:
+    """Fails the first time for this mark."""
+    path = Path(mark)
+    if not path.exists():
+        path.write_text("failed", encoding="utf-8")
+        raise ValueError("not yet")
+    return context.retry_count, context.cycle_count, context.attempt
+
+
+@task(inject_context=True, retry_policy=RetryPolicy(max_retries=2, initial_interval=0.02, backoff_factor=60.0))
+def never_recovers(context: Any, x: int) -> None:
+    """Waits for a moment before its first retry, longer before its second one."""
+    raise ValueError(f"{x} at retry {context.retry_count}")
+
+
+@task(inject_context=True, retry_policy=RetryPolicy(max_retries=1, initial_interval=2.0))
+def dies_after_its_retry(context: Any, mark: str) -> tuple[int, int]:
+    """Fails, kills its process when it is tried again, and ends well the next time."""
+    path = Path(mark)
+    if not path.exists():
+        path.write_text("failed", encoding="utf-8")
+        raise ValueError("not yet")
+    if path.read_text(encoding="utf-8") == "failed":
+        path.write_text("died", encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.retry_count, context.attempt
+
+
+@task(inject_context=True, retry_policy=RetryPolicy(max_retries=1, initial_interval=2.0))
+def writes_and_recovers(context: Any, mark: str) -> Any:
+    """Writes to the channel before it fails."""
+    channel = context.get_channel()
+    if not Path(mark).exists():
+        Path(mark).touch()
+        channel.set("half", "done")
+        raise ValueError("not yet")
+    return channel.get("half"), context.attempt
+
+
+@task(retry_policy=RetryPolicy(max_retries=1, initial_interval=60.0))
+def fails_for_long(x: int) -> None:
+    raise ValueError("come back in a minute")
 
 
 @task(inject_context=True)

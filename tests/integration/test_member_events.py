@@ -42,3 +42,33 @@ def test_members_of_a_batch_are_told_to_monitors_that_asked_for_them(one_slot: L
 
     # Then each member of the second group is told of, and none of the first
     assert sorted(told) == [f"(run_id={after.run_id!r}, index={index})" for index in range(MEMBERS)]
+
+
+def test_a_wait_for_a_retry_is_told_to_monitors(one_slot: LocalCluster) -> None:
+    # Given a monitor that has asked for events of tasks
+    app, config = app_for(Settings.load(dict(one_slot.backend_config))), one_slot.backend_config
+    told: dict[bool, str] = {}
+
+    def note(event: Any) -> None:
+        told[len(event["uuid"]) > UUID] = event["exception"]
+
+    with (
+        app.connection_for_read() as connection,
+        app.events.Receiver(connection, handlers={"task-retried": note}).consumer_context() as (line, _channel, _all),
+    ):
+        line.drain_events(timeout=20)  # a heartbeat: from here on nothing is missed
+        app.control.enable_events(reply=True)
+
+        # When members fail that have a minute until their retry, in a message of its own and in one with others
+        handles = [
+            submit(group, backend_config={**config, "batch_size": 2})
+            for group in (members.fails_for_long.map([1]), members.fails_for_long.map([2, 3]))
+        ]
+
+        # Then each wait is an event
+        while len(told) < 2:
+            line.drain_events(timeout=20)
+    assert "ValueError: come back in a minute" in told[True]
+    assert "ValueError: come back in a minute" in told[False]
+    for handle in handles:
+        handle.cancel()

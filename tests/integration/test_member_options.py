@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from graflow.exceptions import NoWorkerError
+from graflow import parallel, workflow
+from graflow.exceptions import NoWorkerError, ParallelGroupError, RetryLimitExceededError
 from graflow_celery import LocalCluster, attach, submit
 from graflow_celery.worker import TaskWorker
 from tests.cluster_support import MEMBERS
@@ -76,3 +77,97 @@ def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
         attach(handle.run_id, {**impatient, "on_no_worker": "error"}).results(timeout=10)
     assert caught.value.queue == "elsewhere"
     handle.cancel()
+
+
+def test_a_member_that_waits_for_its_retry_holds_no_slot(one_slot: LocalCluster, tmp_path: Path) -> None:
+    group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
+    handle = submit(group, backend_config=one_slot.backend_config)
+    flaky, other = handle.outcomes(timeout=30)
+
+    assert flaky.value == (1, 1, 2)  # one retry, one cycle, the second execution
+    assert (flaky.state, flaky.attempts, other.attempts) == ("SUCCEEDED", 2, 1)
+    assert other.finished_at is not None
+    assert flaky.started_at is not None
+    assert other.finished_at < flaky.started_at
+    assert handle.status().retries == 1
+
+
+def test_a_member_that_is_put_off_frees_its_place_in_a_limited_group(config: dict[str, Any], tmp_path: Path) -> None:
+    group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
+    flaky, other = submit(group, backend_config={**config, "max_in_flight": 1}).outcomes(timeout=30)
+    assert (flaky.attempts, other.state) == (2, "SUCCEEDED")
+    assert other.finished_at is not None
+    assert flaky.started_at is not None
+    assert other.finished_at < flaky.started_at
+
+
+def test_a_member_tried_again_elsewhere_ends_as_on_threads(config: dict[str, Any], tmp_path: Path) -> None:
+    def story(backend: str) -> Any:
+        with workflow("retries") as wf:
+            group = [
+                members.recovers(task_id="well", mark=str(tmp_path / backend)),
+                members.never_recovers(task_id="badly", x=7),
+                members.writes_and_recovers(task_id="writes", mark=str(tmp_path / f"{backend}-writes")),
+            ]
+            parallel(*group).with_execution(backend, config if backend == "redis" else {}, policy="best_effort")
+            _, context = wf.execute(ret_context=True)
+        well, badly, writes = (context.get_result(member.task_id) for member in group)
+        counts = context.retry_controller.retry_counts, context.cycle_controller.cycle_counts
+        return well[:2], str(badly), writes, counts, sorted(context.completed_tasks), context.steps
+
+    on_workers, on_threads = story("redis"), story("threading")
+    assert on_workers == on_threads
+    assert on_workers[3][0] == {"well": 1, "badly": 2, "writes": 1}
+
+
+def test_a_budget_that_is_used_up_elsewhere_gives_the_error_of_threads(config: dict[str, Any]) -> None:
+    def error(backend: str) -> Any:
+        with workflow("retries") as wf:
+            group = [members.never_recovers(task_id="badly", x=7), members.noop(task_id="well", x=1)]
+            parallel(*group).with_execution(backend, config if backend == "redis" else {})
+            with pytest.raises(ParallelGroupError) as caught:
+                wf.execute()
+        return caught.value.errors["badly"]
+
+    on_workers, on_threads = error("redis"), error("threading")
+    assert isinstance(on_workers, RetryLimitExceededError)
+    for name in ("task_id", "retry_count", "max_retries", "message"):
+        assert getattr(on_workers, name, None) == getattr(on_threads, name, None)
+    assert str(on_workers) == str(on_threads)
+    assert str(on_workers.last_error) == str(on_threads.last_error) == "7 at retry 2"
+
+
+def test_retries_after_short_waits_count_with_those_after_long_ones(config: dict[str, Any]) -> None:
+    handle = submit(members.never_recovers.map([7]), backend_config=config)
+    assert [outcome.attempts for outcome in handle.outcomes(timeout=20)] == [2]  # one more after the long wait
+    assert handle.status().retries == 2
+
+
+def test_a_worker_that_is_lost_costs_no_retry(config: dict[str, Any], tmp_path: Path) -> None:
+    handle = submit(members.dies_after_its_retry.map([str(tmp_path / "mark")]), backend_config=config)
+    assert handle.results(timeout=30) == [(1, 3)]
+    assert (handle.status().retries, handle.status().losses) == (1, 1)
+
+
+def test_a_member_that_waits_for_its_retry_can_be_cancelled_and_runs_out_of_time(config: dict[str, Any]) -> None:
+    cancelled = submit(members.fails_for_long.map([1]), backend_config=config)
+    over = submit(members.fails_for_long.map([1]), backend_config={**config, "timeout": 1.5})
+    for handle in (cancelled, over):
+        wait_until(lambda handle=handle: handle.status().retries)
+        assert (handle.status().running, handle.status().pending) == (0, 1)
+    cancelled.cancel()
+    assert cancelled.outcomes(timeout=5)[0].state == "CANCELLED"
+    assert over.outcomes(timeout=10)[0].state == "TIMED_OUT"
+
+
+def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(config: dict[str, Any]) -> None:
+    group = [
+        members.fails_for_long(task_id="flaky", x=1),
+        *(members.nap(task_id=f"nap{x}", seconds=1.0) for x in "abc"),
+    ]
+    handle = submit(group, backend_config={**config, "batch_size": 4})
+    wait_until(lambda: handle.status().succeeded == 3)
+    handle.cancel()
+    flaky, *naps = handle.outcomes(timeout=10)
+    assert flaky.state == "CANCELLED"
+    assert len({nap.worker for nap in naps}) == 2

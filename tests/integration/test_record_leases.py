@@ -155,25 +155,6 @@ def test_each_member_has_the_attempts_that_it_asked_for(record: GroupRecord, clo
     assert {(outcome.index, outcome.attempts) for outcome in record.outcomes("run")} == {(1, 1), (2, 2)}
 
 
-def test_more_attempts_are_allowed_to_members_with_a_number_of_their_own(record: GroupRecord, clock: Clock) -> None:
-    open_group(record, n=1, lease=10, max_attempts=1, attempts={"0": 2})
-    record.raise_budget("run", 1)
-    for attempt in (1, 2):
-        record.claim("run", [0], f"w{attempt}")
-        advance(record, clock, 11)
-        assert record.sweep()[0].lost == [0]
-
-
-def test_more_attempts_can_be_allowed(record: GroupRecord, clock: Clock) -> None:
-    open_group(record, n=1, lease=10, max_attempts=1)
-    assert record.raise_budget("run", 2)
-    assert record.header("run").max_attempts == 3
-    record.claim("run", [0], "a")
-    advance(record, clock, 11)
-    assert record.sweep()[0].lost == [0]
-    assert not record.raise_budget("nowhere", 1)
-
-
 def test_an_unclaimed_member_is_published_again_with_doubled_wait_and_the_same_attempt(
     record: GroupRecord, clock: Clock
 ) -> None:
@@ -233,15 +214,40 @@ def test_a_retry_is_due_after_its_delay_and_not_before(record: GroupRecord, cloc
 
     assert record.retry("run", "a", 0, 1, 30).released == [0]
     assert record.retry("run", "a", 0, 1, 30).released == [0]
-    assert record.status("run").retries == 1
+    assert (record.status("run").retries, record.status("run").retrying) == (1, 1)
     assert record.claim("run", [0], "b").refused == [0]
     clock.advance(29)
     assert record.sweep() == []
     clock.advance(1)
     assert record.sweep()[0].waiting == [0]
+    assert (record.status("run").pending, record.status("run").retrying) == (1, 0)
     member = record.claim("run", [0], "b").granted[0]
     assert (member.attempt, member.retries, member.losses) == (2, 1, 0)
     assert record.retry("run", "a", 0, 1, 30).released == []
+
+
+def test_a_member_does_not_wait_for_its_retry_any_more_however_the_wait_ends(record: GroupRecord) -> None:
+    open_group(record, n=4, min_success=4)
+    record.claim("run", [0, 1, 2], "a")
+    for index in range(3):
+        record.retry("run", "a", index, 1, 0 if index == 0 else 60)
+    assert (record.status("run").pending, record.status("run").retrying) == (4, 3)
+    record.claim("run", [0], "b")
+    assert (record.status("run").pending, record.status("run").retrying) == (3, 2)
+    record.complete("run", "a", [MemberResult(1, 1, MemberState.SUCCEEDED, b"late")])
+    assert (record.status("run").pending, record.status("run").retrying) == (2, 1)
+    record.cancel("run")
+    assert (record.status("run").pending, record.status("run").retrying) == (0, 0)
+
+
+def test_retries_that_an_execution_made_itself_count_with_the_one_that_it_leaves(record: GroupRecord) -> None:
+    open_group(record, n=1)
+    record.claim("run", [0], "a")
+    assert record.retry("run", "a", 0, 1, 0, made=2).released == [0]
+    assert record.claim("run", [0], "b").granted[0].retries == 3
+    assert record.retry("run", "b", 0, 2, 0).released == [0]
+    assert record.claim("run", [0], "c").granted[0].retries == 4
+    assert record.status("run").retries == 4
 
 
 def test_claims_wake_the_sweeper_in_time_when_queues_are_slow(record: GroupRecord, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from graflow import exceptions
+from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.remote import run_branch
@@ -156,3 +156,85 @@ def test_async_tasks_run_and_leave_no_loop():
         return "async"
 
     assert run(node("a", body)).value == "async"
+
+
+def flaky(failures, seen):
+    def call(ctx):
+        seen.append((ctx.retry_count, ctx.cycle_count))
+        if len(seen) <= failures:
+            raise OSError(f"attempt {len(seen)}")
+        return len(seen)
+
+    return call
+
+
+def patient(task_id, func, seconds, max_retries=3):
+    return node(task_id, func, True, retry_policy=RetryPolicy(max_retries, seconds, 1.0))
+
+
+def test_a_long_wait_for_a_retry_is_left_to_whoever_runs_the_branch():
+    seen = []
+    outcome = run(patient("a", flaky(1, seen), 5.0), longest_wait=1.0)
+    assert (outcome.success, outcome.retry_in, outcome.retry_counts) == (False, 5.0, {"a": 1})
+    assert str(outcome.error) == "attempt 1"
+
+    outcome = run(patient("a", flaky(1, seen), 5.0), longest_wait=1.0, retries=1)
+    assert (outcome.success, outcome.retry_in, outcome.value) == (True, None, 2)
+    assert (outcome.retry_counts, outcome.cycle_counts) == ({"a": 1}, {"a": 1})
+    assert seen == [(0, 1), (1, 1)]
+
+
+def test_the_budget_and_the_waits_go_on_from_the_retries_that_were_made():
+    policy = RetryPolicy(2, 2.0, 3.0)
+    fails = node("a", flaky(9, []), True, retry_policy=policy)
+    waits = [run(fails, longest_wait=1.0, retries=retries).retry_in for retries in range(3)]
+    assert waits == [2.0, 6.0, None]
+    error = run(fails, longest_wait=1.0, retries=2).error
+    assert isinstance(error, exceptions.RetryLimitExceededError)
+    assert (error.retry_count, error.max_retries) == (3, 2)
+
+
+def test_a_short_wait_for_a_retry_is_waited_for_in_place():
+    seen = []
+    outcome = run(patient("a", flaky(2, seen), 0.001), longest_wait=1.0)
+    assert (outcome.value, outcome.retry_in, outcome.retry_counts) == (3, None, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda ctx: ctx.get_channel().set("half", "done"),
+        lambda ctx: ctx.checkpoint(path="x"),
+        lambda ctx: ctx.next_task(Task("elsewhere", register_to_context=False)),
+        lambda ctx: ctx.execution_context.open_group("inner", [node("x")]),
+    ],
+    ids=["a channel value", "a checkpoint", "a jump", "a group"],
+)
+def test_a_member_that_has_left_something_behind_waits_where_it_is(leave, monkeypatch):
+    slept = []
+    monkeypatch.setattr("graflow.core.engine.time.sleep", slept.append)
+    call = flaky(1, [])
+
+    def member(ctx):
+        leave(ctx)
+        return call(ctx)
+
+    outcome = run(patient("a", member, 5.0), longest_wait=1.0, outside=["elsewhere"])
+    assert (outcome.value, outcome.retry_in, slept) == (2, None, [5.0])
+
+
+def test_a_later_task_of_the_branch_waits_where_it_is(monkeypatch):
+    slept = []
+    monkeypatch.setattr("graflow.core.engine.time.sleep", slept.append)
+    a, a2 = node("a"), patient("a2", flaky(1, []), 5.0)
+    outcome = run(a, {"a": a, "a2": a2}, [("a", "a2")], longest_wait=1.0)
+    assert (outcome.completed, slept) == (["a", "a2"], [5.0])
+
+
+def test_a_group_inside_a_member_opens_anew_when_it_is_tried_again(monkeypatch):
+    slept, seen = [], []
+    monkeypatch.setattr("graflow.core.engine.time.sleep", slept.append)
+    group = ParallelGroup([node("x", flaky(1, seen), True), node("y")], name="inner")
+    group.retry_policy = RetryPolicy(1, 5.0)
+    outcome = run(group, longest_wait=1.0)
+    assert (outcome.success, outcome.retry_in, slept) == (True, None, [5.0])
