@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 LONGEST_SLICE: Final = 2.0  # seconds of one blocking read, after which the record is looked at again in any case
 _PATIENCE: Final = 300.0  # seconds without an answer of the record after which waiting ends
 _HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
+_NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,
+_LONGEST_NAP: Final = 0.02  # and the most for any number of open members
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
 
 
@@ -87,6 +89,7 @@ class Waiter:
             self.seen.update((outcome.index, outcome) for outcome in fresh)
             if fresh:
                 yield fresh
+                self._let_gather(batch, deadline)
                 continue
             if batch.closed and not batch.more:
                 if is_read_anew:
@@ -107,6 +110,11 @@ class Waiter:
             return block
         left = deadline - self._runtime.monotonic()
         return None if left <= 0 else min(block, left)
+
+    def _let_gather(self, batch: Batch, deadline: float | None) -> None:
+        nap = (batch.status.pending + batch.status.running) * _NAP_PER_MEMBER
+        if nap and not (batch.more or self._may_help()):
+            self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> Batch | None:
         try:

@@ -4,7 +4,7 @@
 -- the specification; the envelopes.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load(
-  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts')
+  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}

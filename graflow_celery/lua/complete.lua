@@ -3,20 +3,21 @@
 -- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
 -- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now.
 local owner = ARGV[1]
-local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes')
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told')
 if not header then return false end
 local time = now()
 local indices = {}
 for i = 2, #ARGV, 4 do indices[#indices + 1] = ARGV[i] end
-local outcomes = fetch('HMGET', OUTCOMES, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 
 local rows, recorded, late, refused, seen = {}, {}, {}, {}, {}
 for i, index in ipairs(indices) do
   local attempt, state, payload = tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]
   local claim = parse_claim(claims[i])
-  if outcomes[i] or seen[index] then
-    local of_attempt, was_late, by = string.match(outcomes[i] or '', '^[%u_]+ (%d+) %d+ ([01]) ([^\n]*)\n')
+  -- A member that is claimed has no outcome.
+  local outcome = not claims[i] and redis.call('HGET', OUTCOMES, index)
+  if outcome or seen[index] then
+    local of_attempt, was_late, by = string.match(outcome or '', '^[%u_]+ (%d+) %d+ ([01]) ([^\n]*)\n')
     if tonumber(of_attempt) == attempt and by == owner then
       recorded[#recorded + 1] = index
       if was_late == '1' then late[#late + 1] = index end
@@ -40,7 +41,7 @@ for i, index in ipairs(indices) do
 end
 
 record(header, rows, time)
-if #rows > 0 and header.recorded < header.n then event('record', 'recorded', header.recorded) end
+if #rows > 0 and header.recorded < header.n then tell(header) end
 local has_ended = settle(header, time)
 if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed == 0 then
   event('continuation')

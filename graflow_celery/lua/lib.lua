@@ -23,33 +23,32 @@ local function typed(name, value)
 end
 
 -- The header as a table, or nil when the run is gone. The named fields are read at once, any other one when it is first
--- asked for; `save` writes what changed.
+-- asked for. What is set stays apart from what was read, and `save` writes it.
 local function load(...)
-  local names = {'state', 'run', ...}
-  local values = redis.call('HMGET', HEADER, unpack(names))
+  local values = redis.call('HMGET', HEADER, 'state', ...)
   if not values[1] then return nil end
-  local header, was = {}, {}
-  for i, name in ipairs(names) do
-    local value = typed(name, values[i])
-    header[name], was[name] = value, value
+  local stored = {state = values[1]}
+  for i = 1, select('#', ...) do
+    local name = select(i, ...)
+    stored[name] = typed(name, values[i + 1])
   end
-  return setmetatable(header, {
-    was = was,
+  setmetatable(stored, {
     __index = function(_, name)
       local value = typed(name, redis.call('HGET', HEADER, name))
-      header[name], was[name] = value, value
+      stored[name] = value
       return value
     end,
   })
+  return setmetatable({}, {__index = stored})
 end
 
 local function save(header)
-  local changed, was = {}, getmetatable(header).was
+  local changed, stored = {}, getmetatable(header).__index
   for name, value in pairs(header) do
-    if value ~= was[name] then
+    if value ~= stored[name] then
       changed[#changed + 1] = name
       changed[#changed + 1] = value
-      was[name] = value
+      stored[name] = value
     end
   end
   if #changed > 0 then redis.call('HSET', HEADER, unpack(changed)) end
@@ -120,9 +119,18 @@ local function budgets(header, indices)
   return limits
 end
 
--- Look at this run no later than `due`.
+-- Look at this run no later than `due`; `look` is never before its entry in `open`.
 local function look_by(header, due)
+  if header.look > 0 and header.look <= due then return end
   redis.call('ZADD', OPEN, 'LT', due, header.run)
+  header.look = due
+end
+
+-- Wake who waits for outcomes. One event is enough until somebody reads (and takes `told` back).
+local function tell(header)
+  if header.told == 1 then return end
+  event('record', 'recorded', header.recorded)
+  header.told = 1
 end
 
 -- Nothing more will happen to the run: from here its keys expire.

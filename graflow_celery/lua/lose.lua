@@ -22,4 +22,5 @@ end
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, time) end
+save(header)
 return lost

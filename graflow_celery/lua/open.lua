@@ -52,6 +52,7 @@ if header.timeout > 0 then
   header.deadline = time + header.timeout
   look = math.min(look, header.deadline)
 end
+header.look = look
 redis.call('ZADD', OPEN, look, header.run)
 event('open', 'n', header.n)
 if PARENT then

@@ -1,12 +1,14 @@
--- Outcomes in the order of recording, from a position. Touches nothing; reads header order outcomes events.
+-- Outcomes in the order of recording, from a position. Touches header; reads order outcomes events.
 -- ARGV: position, count, bytes after which an answer ends.
 local COUNTS = {
   'n', 'running', 'SUCCEEDED', 'FAILED', 'TIMED_OUT', 'CANCELLED', 'LOST', 'executions', 'losses', 'retries', 'late',
   'refused', 'retrying',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load('closed', 'epoch', unpack(COUNTS))
+local header = load('closed', 'epoch', 'told', unpack(COUNTS))
 if not header then return {false} end
+-- What is recorded from here on wakes this reader. A replica may refuse it.
+if header.told == 1 then redis.pcall('HDEL', HEADER, 'told') end
 local counts = {}
 for i, name in ipairs(COUNTS) do counts[i] = header[name] end
 local outcomes, bytes = {}, 0

@@ -20,7 +20,7 @@ for i, index in ipairs(indices) do
   end
 end
 record(header, rows, time)
-if #rows > 0 and header.recorded < header.n then event('record', 'recorded', header.recorded) end
+if #rows > 0 and header.recorded < header.n then tell(header) end
 settle(header, time)
 save(header)
 return recorded

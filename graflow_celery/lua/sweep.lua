@@ -91,11 +91,12 @@ end
 if #rows > 0 then
   for _, index in ipairs(ready(header)) do waiting[#waiting + 1] = index end
 end
-save(header)
 if header.closed == 0 then
   local first = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
   local look = tonumber(first[2] or time + header.queue_wait)
   if header.state == 'RUNNING' and header.deadline > 0 then look = math.min(look, header.deadline) end
+  header.look = look
   redis.call('ZADD', OPEN, look, header.run)
 end
+save(header)
 return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
@@ -13,10 +12,6 @@ from graflow_celery.record.replies import COUNTS, header_of, outcome_of, outcome
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""
 SLICE = 1000
-MANY = 64
-"""Open members of a run whose reader lets outcomes gather for a moment, so that one read takes many of them."""
-GATHERING = 0.02
-"""Seconds of that moment."""
 
 
 class RecordReader(RecordBase):
@@ -34,9 +29,7 @@ class RecordReader(RecordBase):
             return batch
         # An event wakes, nothing more: what counts is read again from the record.
         events: Any = {self.keys.run(run_id, "events"): last_event}
-        is_awake = bool(self.client.xread(events, count=1, block=max(1, round(block * 1000))))
-        if is_awake and batch.status.pending + batch.status.running >= MANY:
-            time.sleep(min(GATHERING, block))
+        self.client.xread(events, count=1, block=max(1, round(block * 1000)))
         return self._read(run_id, batch.cursor, count)[0]
 
     def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[Batch, bytes]:

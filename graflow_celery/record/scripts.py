@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import redis
 
 LUA = Path(__file__).parent.parent / "lua"
 FREE_STANDING = frozenset({"look", "owner", "workers"})
 """Scripts that touch no run and need nothing of lib.lua."""
+
+_ROOM: Final = 10  # connections that a pool may have, so that one can be kept
 
 WRAPPED: dict[str, type[redis.exceptions.ResponseError]] = {
     "OOM command not allowed": redis.exceptions.OutOfMemoryError,
@@ -33,6 +38,38 @@ def _text(name: str) -> str:
     return (LUA / f"{name}.lua").read_text(encoding="utf-8")
 
 
+class _Line:
+    """A connection that is kept, for one call at a time: none is taken from the pool and looked over for each.
+
+    Calls that come meanwhile go through the pool, and so do those of a forked process, and all when the pool is small.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._kept: Any = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid() if client.connection_pool.max_connections >= _ROOM else None
+
+    def send(self, client: Any, *parts: Any) -> Any:
+        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+            return client.execute_command(*parts)
+        try:
+            if self._kept is None:
+                self._kept = client.client()
+            return self._kept.execute_command(*parts)
+        except redis.exceptions.ResponseError:
+            raise
+        except BaseException:
+            # Whatever else ends a call, an exception of a signal above all, may leave its answer to the next one.
+            if self._kept is not None and self._kept.connection is not None:
+                self._kept.connection.disconnect()
+            raise
+        finally:
+            self._lock.release()
+
+
+_lines: WeakKeyDictionary[redis.Redis, _Line] = WeakKeyDictionary()  # one for each client, whatever runs on it
+
+
 class Scripts:
     """The scripts on one client, sent by digest, and as text to a server that does not know them yet.
 
@@ -41,6 +78,7 @@ class Scripts:
 
     def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
         self._client = client
+        self._line = _lines.setdefault(client, _Line(client))
         self._load = load
         self._known: dict[str, tuple[str, str]] = {}
 
@@ -52,7 +90,7 @@ class Scripts:
             redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
         """
         text, digest = self._known.get(name) or self._learn(name)
-        send: Callable[..., Any] = self._client.execute_command
+        send = partial(self._line.send, self._client)
         try:
             try:
                 return send("EVALSHA", digest, len(keys), *keys, *args)

@@ -9,7 +9,6 @@ import redis
 
 from graflow.exceptions import ConfigError, GroupConflictError, GroupLostError, GroupNotFoundError, PayloadError
 from graflow_celery.record import (
-    Batch,
     Cursor,
     GroupRecord,
     GroupSpec,
@@ -22,7 +21,7 @@ from graflow_celery.record import (
     manifest_digest,
 )
 from tests.record_support import Clock, Half, finish, make_manifest, make_spec, open_group
-from tests.support import private_redis
+from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -155,29 +154,40 @@ def test_a_blocked_reader_wakes_with_the_outcome(record: GroupRecord) -> None:
     assert [o.index for o in batches[0].outcomes] == [0]
 
 
-def test_a_reader_of_many_open_members_takes_many_outcomes_at_once(record: GroupRecord) -> None:
-    # Given a reader of a large group, whose members end one after another
-    members = 500
-    open_group(record, n=members)
-    record.claim("run", range(members), "w")
-    batches: list[Batch] = []
+def test_one_event_wakes_every_reader_until_one_of_them_has_read(record: GroupRecord) -> None:
+    # Given two readers that have seen all there is, and wait
+    open_group(record)
+    record.claim("run", [0, 1, 2], "w")
+    found: list[list[int]] = []
 
-    def read_all() -> None:
-        cursor = None
-        while not batches or not batches[-1].closed:
-            batches.append(record.read("run", cursor, block=30))
-            cursor = batches[-1].cursor
+    def read() -> None:
+        found.append([outcome.index for outcome in record.read("run", block=30).outcomes])
 
-    reader = threading.Thread(target=read_all)
-    reader.start()
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: record.client.info("clients")["blocked_clients"] == len(readers))
 
-    # When each is reported on its own
-    for index in range(members):
+    # When a member is reported
+    record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    for reader in readers:
+        reader.join(10)
+
+    # Then both have it, and what comes next tells of itself once
+    assert found == [[0], [0]]
+    for index in (1, 1):
         record.complete("run", "w", [MemberResult(index, 1, MemberState.SUCCEEDED, b"")])
-    reader.join(30)
+    assert [data["kind"] for _, data in record.events("run")] == [b"open", b"record", b"record"]
 
-    assert [o.index for batch in batches for o in batch.outcomes] == list(range(members))
-    assert len(batches) < members / 2
+
+def test_members_that_end_while_nobody_reads_are_one_event(record: GroupRecord) -> None:
+    open_group(record, n=10)
+
+    for index in range(9):
+        finish(record, index)
+
+    assert [data["kind"] for _, data in record.events("run")] == [b"open", b"record"]
+    assert len(record.read("run", block=30).outcomes) == 9
 
 
 def test_a_reader_that_waits_in_vain_comes_back_empty(record: GroupRecord) -> None:

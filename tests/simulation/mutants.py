@@ -29,7 +29,7 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant("the last outcome wins", "complete", "if outcomes[i] or seen[index] then", "if seen[index] then"),
+    Mutant("the last outcome wins", "complete", "local outcome = not claims[i] and", "local outcome = false and"),
     Mutant(
         "an unclaimed member is charged an attempt",
         "sweep",

@@ -1,0 +1,92 @@
+"""Scripts on a connection that is kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+
+from graflow_celery.record.scripts import Scripts
+from tests.support import private_redis
+
+pytestmark = pytest.mark.redis
+
+
+def echoing(_: str) -> str:
+    return "return ARGV[1]"
+
+
+class Interruption(BaseException):
+    """As a signal raises it, anywhere."""
+
+
+def interrupt(frame: FrameType, event: str, _: Any) -> None:
+    if frame.f_code.co_name == "parse_response":
+        sys.settrace(None)
+        raise Interruption
+
+
+def test_a_call_that_is_interrupted_leaves_no_answer_to_the_next_one() -> None:
+    with private_redis() as server, server.client() as client:
+        scripts = Scripts(client, echoing)
+        assert scripts.run("echo", [], ["first"]) == b"first"
+
+        # When an exception comes between a call and its answer
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        with pytest.raises(Interruption):
+            scripts.run("echo", [], ["second"])
+        sys.settrace(before)
+
+        assert scripts.run("echo", [], ["third"]) == b"third"
+
+
+def test_calls_go_on_when_the_server_has_closed_the_connection() -> None:
+    with private_redis() as server, server.client() as client, server.client() as other:
+        scripts = Scripts(client, echoing)
+        assert scripts.run("echo", [], ["first"]) == b"first"
+
+        other.client_kill_filter(_type="normal", skipme=True)
+
+        assert scripts.run("echo", [], ["second"]) == b"second"
+
+
+def test_a_pool_of_one_connection_is_enough() -> None:
+    with private_redis() as server, server.client() as client:
+        options = client.connection_pool.connection_kwargs
+        pool = redis.ConnectionPool(max_connections=1, host=options["host"], port=options["port"])
+        small = redis.Redis(connection_pool=pool)
+        scripts = Scripts(small, echoing)
+
+        assert scripts.run("echo", [], ["first"]) == b"first"
+        assert small.ping()
+
+
+def test_a_forked_process_leaves_the_connection_of_its_parent_alone() -> None:
+    with private_redis() as server, server.client() as client:
+        scripts = Scripts(client, echoing)
+        scripts.run("echo", [], ["parent"])
+        before = int(client.info("stats")["total_connections_received"])
+
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if scripts.run("echo", [], ["child"]) == b"child" else 1)
+        _, status = os.waitpid(child, 0)
+
+        assert status == 0
+        assert int(client.info("stats")["total_connections_received"]) == before + 1
+        assert scripts.run("echo", [], ["parent"]) == b"parent"
+
+
+def test_all_scripts_on_one_client_keep_one_connection() -> None:
+    with private_redis() as server, server.client() as client:
+        every = [Scripts(client, echoing) for _ in range(3)]
+
+        for scripts in every:
+            scripts.run("echo", [], ["first"])
+
+        assert int(client.info("clients")["connected_clients"]) == 2
