@@ -14,7 +14,7 @@ from typing import Any
 from graflow import task
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
-FILES_PER_SHARD = 16
+FILES_PER_SHARD = 8
 TOP = 10
 
 _BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)

@@ -66,7 +66,7 @@ def celery_worker(config: dict[str, Any], folder: Path, queue: str, *arguments: 
         yield log
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        process.wait(45)  # billiard gives its main process up to 30 s to take note of the last result
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
