@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Self
 
 from graflow_celery.runtime import Runtime
 from tests.simulation.loop import Loop, Process
@@ -86,10 +86,3 @@ class SimulatedEvent:
             self._waiting.append(self._runtime.loop.park())
             self._runtime.loop.wait_parked()
         return True
-
-
-def as_runtime(deployment: Any) -> SimulatedRuntime:
-    """The simulated runtime of a deployment."""
-    runtime = deployment.runtime
-    assert isinstance(runtime, SimulatedRuntime)
-    return runtime
