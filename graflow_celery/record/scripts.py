@@ -12,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import redis
+from redis.sentinel import SentinelConnectionPool
 
 LUA = Path(__file__).parent.parent / "lua"
 FREE_STANDING = frozenset({"look", "owner", "workers"})
@@ -47,7 +48,10 @@ class _Line:
     def __init__(self, client: redis.Redis) -> None:
         self._kept: Any = None
         self._lock = threading.Lock()
-        self._pid = os.getpid() if client.connection_pool.max_connections >= _ROOM else None
+        pool = client.connection_pool
+        # Behind Sentinel the pool alone knows when the master is another one.
+        is_kept = pool.max_connections >= _ROOM and not isinstance(pool, SentinelConnectionPool)
+        self._pid = os.getpid() if is_kept else None
 
     def send(self, client: Any, *parts: Any) -> Any:
         if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
