@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import gc
 import pickle
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,11 +28,8 @@ def channel(request: pytest.FixtureRequest) -> Channel:
 
 
 @pytest.fixture
-def rounds() -> Iterator[int]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # threads meet inside operations, not only between them
-    yield 2000
-    sys.setswitchinterval(interval)
+def rounds(many_switches: None) -> int:
+    return 2000
 
 
 # -- base --------------------------------------------------------------------------------------------------------------

@@ -65,16 +65,7 @@ def test_a_call_may_bear_the_interruption_and_is_spared_from_then_on(limit: Soft
     assert limit.within(0.01, bears) == 10_000
 
 
-@pytest.fixture
-def _restless() -> Iterator[None]:
-    """Threads take turns all the time."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-
-
-@pytest.mark.usefixtures("_restless")
+@pytest.mark.usefixtures("many_switches")
 def test_nothing_is_raised_after_the_call_however_close_its_end_is_to_the_limit(limit: SoftLimit) -> None:
     interrupted = 0
     for attempt in range(2000):

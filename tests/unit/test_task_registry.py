@@ -25,6 +25,7 @@ from graflow.core.task_registry import (
 from graflow.core.workflow import clear_workflow_context
 from graflow.exceptions import PayloadError
 from graflow.signing import SigningKeys, generate_key
+from tests.support import at_once
 from tests.unit import registry_tasks as importable
 
 MODULE = importable.__name__
@@ -187,22 +188,15 @@ def test_two_processes_with_the_same_tasks_have_the_same_digest(worker: TaskReso
 
 
 def test_many_threads_register_and_resolve_at_once() -> None:
-    resolver, failures = TaskResolver(), []
+    resolver = TaskResolver()
 
-    def work(index: int) -> None:
-        try:
-            made = importable.double(task_id=f"d{index}", number=index)
-            assert resolver.resolve(resolver.serialize(made)).run() == index * 2
-            resolver.register_module(MODULE)
-        except BaseException as error:
-            failures.append(error)
+    def work(index: int) -> int:
+        made = importable.double(task_id=f"d{index}", number=index)
+        doubled: int = resolver.resolve(resolver.serialize(made)).run()
+        resolver.register_module(MODULE)
+        return doubled
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert at_once(work, range(16)) == [2 * index for index in range(16)]
 
 
 # -- what cannot be sent by reference ----------------------------------------------------------------------------------
