@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 import time
@@ -14,30 +13,11 @@ from graflow.channels.branch import ChannelWrite
 from graflow.core.branch import BranchOutcome
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
+from tests.graph_support import context_of, in_a_row, node
 from tests.support import at_once, wait_until
-
-
-def node(task_id, func=lambda: None, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
-
-
-def context_of(*tasks, edges=(), start=None, **options):
-    graph = TaskGraph()
-    for task in tasks:
-        graph.add_node(task)
-    for source, target in edges:
-        graph.add_edge(source, target)
-    return ExecutionContext.create(graph, start or tasks[0].task_id, **options)
-
-
-def in_a_row(*tasks, **options):
-    ids = [task.task_id for task in tasks]
-    return context_of(*tasks, edges=list(itertools.pairwise(ids)), **options)
-
 
 # -- one step ----------------------------------------------------------------------------------------------------------
 
