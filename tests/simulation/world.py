@@ -175,7 +175,7 @@ class SimulatedDeployment(Deployment):
         self.keys = None
         self.connection = {}
         self.line = SimulatedRecord(world, runtime)
-        self.record = self.line  # type: ignore[assignment]
+        self.record = self.line
         self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)
         self._world = world
 

@@ -83,7 +83,7 @@ def test_a_channel_without_a_lock_of_its_own_can_be_locked() -> None:
 
 def test_a_channel_must_offer_every_operation() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        Channel("x")  # type: ignore[abstract]
+        Channel("x")
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_nothing_is_raised_after_the_call_however_close_its_end_is_to_the_limit(
     interrupted = 0
     for attempt in range(2000):
         try:
-            limit.within(0.0, lambda attempt=attempt: steps(attempt * 5))  # type: ignore[misc]
+            limit.within(0.0, lambda attempt=attempt: steps(attempt * 5))
         except SoftTimeLimitExceeded:
             interrupted += 1
         assert steps(100) == 100
@@ -183,7 +183,7 @@ def test_only_pools_that_leave_soft_limits_to_nobody_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     module = ModuleType("soft_module")
-    module.limited = limited  # type: ignore[attr-defined]
+    module.limited = limited
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registry = TaskResolverRegistry()
     registry.register("default", TaskResolver())

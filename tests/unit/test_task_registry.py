@@ -143,7 +143,7 @@ def test_tasks_around_one_function_are_not_mistaken_for_each_other() -> None:
 
 def test_a_task_imported_from_elsewhere_counts_under_both_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("reexporting_tasks")
-    module.double = importable.double  # type: ignore[attr-defined]
+    module.double = importable.double
     monkeypatch.setitem(sys.modules, module.__name__, module)
     resolver = TaskResolver()
     resolver.register_module("reexporting_tasks")
@@ -156,7 +156,7 @@ def test_attributes_with_a_will_of_their_own_are_left_asleep() -> None:
             raise AssertionError(f"{name} was touched")
 
     module = ModuleType("touchy_tasks")
-    module.touchy = Touchy()  # type: ignore[attr-defined]
+    module.touchy = Touchy()
     assert TaskResolver().register_module(module) == []
 
 
@@ -282,7 +282,7 @@ def test_a_retry_policy_travels_as_its_numbers(worker: TaskResolver) -> None:
 
 
 def test_a_retry_policy_of_ones_own_is_refused_unless_it_comes_with_the_definition() -> None:
-    class Patient(type(importable.with_policy.retry_policy)):  # type: ignore[misc]
+    class Patient(type(importable.with_policy.retry_policy)):
         pass
 
     made = importable.double(task_id="patient", number=1)

@@ -99,7 +99,7 @@ class _BuiltInPolicy(GroupExecutionPolicy):
         group_id: str,
         tasks: Sequence[Unit],
         results: Mapping[str, TaskResult],
-        context: Any,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - for policies of users
     ) -> None:
         self.check_results(group_id, tasks, results)
         self.validate([task.task_id for task in tasks])
@@ -160,7 +160,7 @@ class CriticalGroupPolicy(_BuiltInPolicy):
         if unknown := sorted(set(self.critical_task_ids).difference(member_ids)):
             raise ValueError(f"Critical task ids {unknown} are not in the group; its members are {list(member_ids)}")
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002 - the signature of all
         critical = [result for result in failed if result.task_id in self.critical_task_ids]
         return ("critical tasks failed", critical) if critical else None
 
@@ -252,7 +252,7 @@ def _from_mapping(form: Mapping[str, Any]) -> GroupExecutionPolicy:
         return _build(name, fields)
     instance = fields.get("policy")
     if not isinstance(instance, GroupExecutionPolicy):
-        raise ValueError(f"A '{_CUSTOM}' group policy needs a GroupExecutionPolicy in 'policy', got {instance!r}")  # noqa: TRY004
+        raise ValueError(f"A '{_CUSTOM}' group policy needs a GroupExecutionPolicy in 'policy', got {instance!r}")  # noqa: TRY004 - as above
     return instance
 
 
