@@ -101,7 +101,7 @@ def test_the_command_runs_members_in_every_pool(
         assert submit(typed_by_a_user.thrice.map([1, 2]), config).results(timeout=20) == [3, 6]
         assert submit(task(id="plus")(lambda x: x + 1).map([1, 2]), config).results(timeout=20) == [2, 3]
         failing = submit(task(id="bad")(lambda x: 1 / 0).map([1]), config)
-        assert failing.outcomes(timeout=20)[0].error.type == "ZeroDivisionError"  # type: ignore[union-attr]
+        assert failing.outcomes(timeout=20)[0].error.type == "ZeroDivisionError"
         queue = RedisTaskQueue(backend_config=config)
         queue.enqueue(TaskSpec(typed_by_a_user.thrice(task_id="alone", x=1), None))
         wait_until(queue.is_empty)
