@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+
 from graflow.exceptions import ConfigError
 from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS
 from graflow.utils.redis_sentinels import asking
@@ -15,11 +18,21 @@ from graflow_celery.settings import celeryconfig
 CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
 REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+socket", "sentinel"})
 _REFUSED_SCHEMES: Final = frozenset({"redis+cluster", "rediscluster"})
-_TRANSPORTS: Final[Mapping[str, str]] = {
-    "redis": "graflow_celery.transport:Transport",
-    "rediss": "graflow_celery.transport:Transport",
-    "sentinel": "graflow_celery.transport:SentinelTransport",
-}
+_PLAIN: Final = "graflow_celery.transport:Transport"
+_SENTINEL: Final = "graflow_celery.transport:SentinelTransport"
+_TRANSPORTS: Final[Mapping[str, str]] = {"redis": _PLAIN, "rediss": _PLAIN, "sentinel": _SENTINEL}
+
+
+class BrokerConnection(Connection):
+    """A connection that calls a transport of ours by its scheme, by which monitors know what kind of broker it is."""
+
+    resolve_aliases = {**Connection.resolve_aliases, _PLAIN: "redis", _SENTINEL: "sentinel"}  # noqa: RUF012 - as kombu has it
+
+
+class BrokerAccess(AMQP):
+    """How an application of ours reaches its broker."""
+
+    Connection = BrokerConnection
 
 
 def broker_settings(broker: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from celery import Celery
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.utils.redis_utils import Secret, redis_url
-from graflow_celery.brokers import REDIS_SCHEMES, broker_settings, result_backend_settings
+from graflow_celery.brokers import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
 from graflow_celery.settings import Settings, celeryconfig
 
 RUN_TASK: Final = "graflow.run"
@@ -93,7 +93,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     return made
 
 
-class GraflowCelery(Celery):  # type: ignore[misc]
+class GraflowCelery(Celery):
     """A Celery application of one deployment.
 
     Attributes:
@@ -101,6 +101,7 @@ class GraflowCelery(Celery):  # type: ignore[misc]
         registry: Where its workers look tasks up.
     """
 
+    amqp_cls = BrokerAccess
     given_settings: Settings | None = None
     registry: TaskResolverRegistry = default_registry()
 

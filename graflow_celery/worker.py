@@ -64,7 +64,7 @@ def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, s
         registry.get(resolver_id).register_module(module)
 
 
-class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class MembersStep(bootsteps.StartStopStep):
     """Tables tasks when the worker starts, then beats, sweeps and looks after the pool."""
 
     requires = ("celery.worker.components:Pool", AccessStep)
@@ -148,7 +148,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
 _reconnected: Final = threading.Event()
 
 
-class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class ReconnectStep(bootsteps.StartStopStep):
     """Notes that the line to the broker was broken: a message that was on its way is lost."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -165,9 +165,11 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _on_shutdown(**_: Any) -> None:
     set_stopping(True)
+
+
+signals.worker_shutting_down.connect(_on_shutdown)
 
 
 def equip(worker_app: GraflowCelery) -> None:
@@ -201,7 +203,7 @@ class TaskWorker:
 
     def __init__(
         self,
-        backend_config: Mapping[str, Any] | RedisTaskQueue | None = None,
+        backend_config: Mapping[str, Any] | Settings | RedisTaskQueue | None = None,
         *,
         queue: str | RedisTaskQueue | None = None,
         imports: Sequence[str] | Mapping[str, Sequence[str]] = (),

@@ -77,6 +77,11 @@ def shown(flower: Flower, run_id: str, name: str) -> list[dict[str, Any]]:
     return sorted((task for task in found if task["state"] in {"SUCCESS", "FAILURE"}), key=lambda task: task["args"])
 
 
+def test_the_length_of_the_queues_is_shown(flower: Flower, config: dict[str, Any]) -> None:
+    wait_until(lambda: flower.get("/api/queues/length")["active_queues"], timeout=20, interval=0.2)
+    assert flower.get("/api/queues/length") == {"active_queues": [{"name": "graflow", "messages": 0}]}
+
+
 def test_a_member_sent_alone_is_shown_by_name_run_and_index(flower: Flower, config: dict[str, Any]) -> None:
     handle = submit(members.double.map([1, 2]), backend_config=config)
     handle.results(timeout=20)

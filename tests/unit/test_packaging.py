@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import graflow
 
@@ -59,6 +61,49 @@ def test_importing_graflow_imports_nothing_heavy() -> None:
     code = "import json, sys, graflow; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not HEAVY & set(json.loads(done.stdout))
+
+
+def installed_with(requirements: list[str]) -> set[str]:
+    """The distributions that pip installs for requirements, in the versions that are here."""
+    left = [Requirement(text) for text in requirements]
+    found: dict[str, set[str]] = {}
+    while left:
+        wanted = left.pop()
+        name, extras = canonical(wanted.name), {"", *wanted.extras}
+        if extras <= found.get(name, set()):
+            continue
+        found.setdefault(name, set()).update(extras)
+        needed = [Requirement(text) for text in distribution(name).requires or ()]
+        left += [
+            other for other in needed if not other.marker or any(other.marker.evaluate({"extra": e}) for e in extras)
+        ]
+    return set(found)
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import {module}
+"""
+
+
+@pytest.mark.parametrize("module", ["graflow_celery", "graflow_celery.cli", "graflow_celery.transport"])
+def test_nothing_is_imported_that_is_not_installed_with_the_package(module: str) -> None:
+    installed = installed_with(metadata()["dependencies"]) | {"graflow-celery"}
+    owners = packages_distributions().items()
+    absent = {name for name, of in owners if not {canonical(owner) for owner in of} & installed}
+    assert "pytest" in absent
+
+    code = WITHOUT.format(absent=absent, module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["graflow", "graflow_celery"])

@@ -145,6 +145,22 @@ def test_a_unix_socket_is_written_as_kombu_knows_it() -> None:
     assert made["broker_url"] == "redis+socket://:p@/run/redis.sock?virtual_host=4"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/2", "redis://:**@h:1/2"),
+        ("redis://u:hush@h:1/2", "redis://u:**@h:1/2"),
+        ("rediss://:hush@h:1/2", "redis://:**@h:1/2"),
+        ("sentinel://:hush@one:26379/0?master_name=m", "sentinel://:**@one:26379/0"),
+    ],
+)
+def test_monitors_are_told_what_kind_of_broker_it_is(url: str, shown: str) -> None:
+    with build_app(Settings.load({"url": url})).connection_for_read() as connection:
+        assert connection.as_uri() == connection.clone().as_uri() == shown
+        assert type(connection.clone().transport) is type(connection.transport)
+        assert type(connection.transport).__module__ == "graflow_celery.transport"
+
+
 def test_another_broker_leaves_the_record_where_it_is() -> None:
     settings = Settings.load({"url": "redis://h:1/0", "broker_url": "amqp://guest@rabbit//"})
     made = configuration(settings)
