@@ -42,6 +42,7 @@ BEAT: Final = 1.0  # seconds between a worker's signs of life
 _PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
@@ -146,6 +147,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 _reconnected: Final = threading.Event()
+_orphaned: Final = threading.Event()
 
 
 class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -161,8 +163,17 @@ class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
 def _stop_with_parent() -> None:
     """A worker that was started from code does not outlive the process that started it."""
     parent = os.environ.get(_PARENT_VARIABLE)
-    if parent and os.getppid() != int(parent):
+    if parent and os.getppid() != int(parent) and not _orphaned.is_set():
+        _orphaned.set()
+        threading.Thread(target=_end, args=(_STOP_SECONDS,), name="graflow-end", daemon=True).start()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end(after: float) -> None:
+    """Kill this worker and its children, which may wait for a Redis that has ended with the parent."""
+    time.sleep(after)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -326,7 +337,7 @@ class TaskWorker:
             self._is_asked = True
             self._process.send_signal(signal.SIGTERM)
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = _STOP_SECONDS) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
         self.ask_to_stop()
         if self._thread is not None:
@@ -335,14 +346,15 @@ class TaskWorker:
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
+        try:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout)
-        # Also when the main process has ended: children of a killed one would live on.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        self._process = None
+        finally:
+            # Also when the main process has ended: children of a killed one would live on.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            self._process = None
 
     def __enter__(self) -> Self:
         return self.start()
