@@ -73,7 +73,7 @@ def decode(text: str | bytes) -> Any:
     Raises:
         PayloadError: When the text is no JSON, too deep, too long, or holds an unknown kind.
     """
-    tagged = (b'"$t"' if isinstance(text, bytes) else '"$t"') in text  # type: ignore[operator]
+    tagged = b'"$t"' in text if isinstance(text, bytes) else '"$t"' in text
     data = parse_json(text, max_depth=MAX_DEPTH * _LEVELS_PER_VALUE if tagged else MAX_DEPTH)
     return from_jsonable(data) if tagged else data
 

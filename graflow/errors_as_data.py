@@ -184,7 +184,7 @@ def rebuild_error(remote: RemoteError, task_id: str | None = None) -> BaseExcept
         error = telling
     else:
         error.__cause__ = telling
-    error.remote = remote  # type: ignore[attr-defined]
+    error.remote = remote  # type: ignore[attr-defined]  # also on classes that are not ours
     return error
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
-@runtime_checkable
 class Unit(Protocol):
-    """Something with an id that can be run: all that coordination and queues know of a task."""
+    """Something with an id that can be run: all that coordination and policies know of a task."""
 
     @property
     def task_id(self) -> str: ...
@@ -27,14 +26,6 @@ class MemberInfo(Protocol):
     def is_cancelled(self) -> bool: ...
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None: ...
-
-
-class GroupPolicy(Protocol):
-    """Decides, when a group has finished, whether its results are accepted."""
-
-    def on_group_finished(
-        self, group_id: str, tasks: Sequence[Any], results: Mapping[str, Any], context: Any
-    ) -> None: ...
 
 
 class GroupRunLike(Protocol):
@@ -57,8 +48,6 @@ class GroupRunLike(Protocol):
 
 class GroupContext(Protocol):
     """The part of an execution context that coordination uses."""
-
-    config: dict[str, Any]
 
     def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike: ...
 

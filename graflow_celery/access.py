@@ -35,7 +35,7 @@ _NOT_THERE: Final = (RecordUnreachableError, redis.exceptions.RedisError, KombuE
 _Door = Callable[[], object]
 
 
-class AccessStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class AccessStep(bootsteps.StartStopStep):
     """Ends a worker that record or broker refuse; what does not answer yet is waited for, and asked then."""
 
     requires = ("celery.worker.components:Pool",)

@@ -29,7 +29,7 @@ class BrokerConnection(Connection):
     resolve_aliases = {**Connection.resolve_aliases, _PLAIN: "redis", _SENTINEL: "sentinel"}  # noqa: RUF012 - as kombu has it
 
 
-class BrokerAccess(AMQP):  # type: ignore[misc]
+class BrokerAccess(AMQP):
     """How an application of ours reaches its broker."""
 
     Connection = BrokerConnection

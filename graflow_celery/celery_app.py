@@ -93,7 +93,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     return made
 
 
-class GraflowCelery(Celery):  # type: ignore[misc]
+class GraflowCelery(Celery):
     """A Celery application of one deployment.
 
     Attributes:

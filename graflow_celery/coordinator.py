@@ -10,6 +10,7 @@ from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.exceptions import GraflowError, GroupConflictError
+from graflow.protocols import GroupContext, Unit
 from graflow.trace.notify import tell
 from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of
 from graflow_celery.deployment import Deployment, deployment_of
@@ -52,14 +53,14 @@ class RedisCoordinator(TaskCoordinator):
         made._deployment = deployment
         return made
 
-    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         claim_run(self._deployment, execution_context)
         run = execution_context.open_group(group_id, tasks)
         if run.pending():
             _RemoteGroup(self._deployment, run, policy).finish()
         run.close(policy)
 
-    def take_up(self, execution_context: Any) -> None:
+    def take_up(self, execution_context: GroupContext) -> None:
         claim_run(self._deployment, execution_context)
 
 

@@ -180,9 +180,14 @@ class MemberRunner:
             payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
-            state = MemberState.FAILED
-            _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
-            payload = pack_failure(error, time.time())
+            hard = member_options(self._spec, granted.index).get("time_limit")
+            if hard is not None and _is_of_green_pool(error):
+                state = MemberState.TIMED_OUT
+                payload = pack_failure(TaskTimeoutError(f"{self._spec.group_id}[{granted.index}]", hard), time.time())
+            else:
+                state = MemberState.FAILED
+                _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
+                payload = pack_failure(error, time.time())
         finally:
             running_member.reset(around)
         return MemberResult(granted.index, granted.attempt, state, payload)
@@ -311,6 +316,11 @@ def leave_if_told(error: BaseException | None) -> None:
     """Go on leaving when a signal ends this pool child, which is no failure of the member that happened to run."""
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in _SIGNAL_EXITS:
         raise error
+
+
+def _is_of_green_pool(error: BaseException) -> bool:
+    """Whether a pool of gevent, which cannot kill a process, has raised it because a hard time limit is over."""
+    return type(error).__module__ in {"gevent.timeout", "eventlet.timeout"}
 
 
 def _put_off(granted: GrantedMember, outcome: BranchOutcome, delay: float) -> PutOff:

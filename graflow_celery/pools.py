@@ -15,7 +15,7 @@ from graflow.core.task_registry import TaskResolverRegistry
 _log = logging.getLogger(__name__)
 
 
-class ThreadPool(thread.TaskPool):  # type: ignore[misc]
+class ThreadPool(thread.TaskPool):
     """Celery's thread pool, each thread of which looks tasks up in the application of its own worker."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -110,6 +110,11 @@ class RedisTaskQueue(TaskQueue):
         if not indices:
             return 0
         parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
+        self._send_members(spec, parts, then=then)
+        return len(parts)
+
+    def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
+        """Send a message for each of these parts, as a Celery group or as the header of a chord."""
         app = app_for(self.settings, results=True) if then else self.app
         messages = [run_message(app, spec, part) for part in parts]
         with self._broker_errors(), app.producer_or_acquire() as producer:
@@ -120,7 +125,6 @@ class RedisTaskQueue(TaskQueue):
                 _send_group(app, producer, messages)
             ranked = sorted({message["queue"] for message in messages if message.get("priority")})
             warn_of_ignored_priorities(producer.connection, [app.amqp.queues[name] for name in ranked])
-        return len(parts)
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         """Send the continuation of a group whose members are all recorded; twice is harmless."""

@@ -9,7 +9,6 @@ from typing import Any, Final
 from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import (
     AtLeastNGroupPolicy,
-    BestEffortGroupPolicy,
     CriticalGroupPolicy,
     GroupExecutionPolicy,
     StrictGroupPolicy,
@@ -239,6 +238,3 @@ def _shown(graph: str, group_id: str, members: Sequence[Any], then: Any) -> dict
         shown["then"] = label(then)
         shown["then_id"] = then.task_id
     return shown
-
-
-__all__ = ["BestEffortGroupPolicy", "Submission", "open_and_publish", "policy_of", "prepare"]

@@ -8,7 +8,7 @@ import socket
 import uuid
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Retry
 from celery.worker.request import Request
@@ -23,7 +23,7 @@ from graflow_celery.execution import PutOff
 from graflow_celery.lost_children import record_timeout, run_again
 from graflow_celery.monitoring import MemberEvents, MemberFailedError, is_watched, reason_of, reason_to_wait
 from graflow_celery.record import GroupSpec, MemberState
-from graflow_celery.signatures import indices_of, member_options
+from graflow_celery.signatures import indices_of
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def deployment_for(of: GraflowCelery) -> Deployment:
     return deployment
 
 
-class MemberRequest(Request):  # type: ignore[misc]
+class MemberRequest(Request):
     """A message with members in the worker's main process, which outlives the child that runs them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,12 +73,11 @@ class MemberRequest(Request):  # type: ignore[misc]
                 run_again(deployment, run_id, indices, self.graflow_owner)
             else:
                 record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
-        except Exception:  # noqa: BLE001 - see below
-            # Whatever goes wrong here is repaired by the lease; the worker's main loop must live on.
+        except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong
             _log.exception("The members of a lost child are left to their lease")
 
 
-class MemberTask(Task):  # type: ignore[misc]
+class MemberTask(Task):
     abstract = True
     Request = "graflow_celery.tasks:MemberRequest"
     ignore_result = True
@@ -149,4 +148,3 @@ def install(into: GraflowCelery) -> None:
 
 
 install(app)
-__all__ = ["MemberRequest", "MemberTask", "TimeLimitExceeded", "deployment_for", "install", "member_options"]

@@ -82,7 +82,7 @@ class Deliveries(kombu_redis.QoS):
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         message: Any = self._delivered.get(tag)
         if not _is_hint(message):
-            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+            super().restore_by_tag(tag, client, leftmost)
         elif tag not in self._dirty:
             exchange, key = message.delivery_info["exchange"], message.delivery_info["routing_key"]
             with self.channel.conn_or_acquire(client) as held:
@@ -100,7 +100,7 @@ class HigherFirst(kombu_redis.Channel):
     QoS = Deliveries
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **options)
         self._ascending = sorted(self.priority_steps)
         self.priority_steps = self._ascending[::-1]
 
@@ -117,13 +117,13 @@ class KeptClientChannel(HigherFirst):
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            return super()._create_client(asynchronous=True)
         if self._pool is None and self.connection.client is None:
             # A line that broke is closed twice, the second time without its settings; the worker must not die of that.
             raise ConnectionError("the connection of this channel is closed")
         pool = self.pool
         if self._kept is None or self._kept_pool is not pool:
-            self._kept = super()._create_client()  # type: ignore[no-untyped-call]
+            self._kept = super()._create_client()
             self._kept_pool = pool
         return self._kept
 
@@ -139,7 +139,7 @@ class Transport(kombu_redis.Transport):
     )
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **options)
         self.connection_errors = type(self).connection_errors
 
 
@@ -157,9 +157,9 @@ class SentinelChannel(HigherFirst, kombu_redis.SentinelChannel):
     min_other_sentinels = 0
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        parameters = self._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        parameters = self._connparams(asynchronous)
         own = {name: value for name, value in parameters.items() if name not in {"host", "port"}}
-        manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        manager: Any = redis.sentinel.Sentinel(
             [address_of(text) for text in self.sentinels],
             min_other_sentinels=int(self.min_other_sentinels),
             sentinel_kwargs=self.sentinel_kwargs,

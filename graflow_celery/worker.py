@@ -28,6 +28,7 @@ from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.access import AccessStep
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
+from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, stop_with_parent
 from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.runtime import set_stopping
@@ -39,10 +40,8 @@ _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
 BEAT: Final = 1.0  # seconds between a worker's signs of life
-_PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 10.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
@@ -65,7 +64,7 @@ def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, s
         registry.get(resolver_id).register_module(module)
 
 
-class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class MembersStep(bootsteps.StartStopStep):
     """Tables tasks when the worker starts, then beats, sweeps and looks after the pool."""
 
     requires = ("celery.worker.components:Pool", AccessStep)
@@ -126,7 +125,7 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
         thread.start()
 
     def _beat(self, parent: Any, deployment: Deployment) -> None:
-        _stop_with_parent()
+        stop_with_parent()
         registry = parent.app.registry
         resolvers = [registry.get(name) for name in registry.ids()]
         info = {
@@ -147,10 +146,9 @@ class MembersStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 _reconnected: Final = threading.Event()
-_orphaned: Final = threading.Event()
 
 
-class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class ReconnectStep(bootsteps.StartStopStep):
     """Notes that the line to the broker was broken: a message that was on its way is lost."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -160,25 +158,11 @@ class ReconnectStep(bootsteps.StartStopStep):  # type: ignore[misc]
             _reconnected.set()
 
 
-def _stop_with_parent() -> None:
-    """A worker that was started from code does not outlive the process that started it."""
-    parent = os.environ.get(_PARENT_VARIABLE)
-    if parent and os.getppid() != int(parent) and not _orphaned.is_set():
-        _orphaned.set()
-        threading.Thread(target=_end, args=(_STOP_SECONDS,), name="graflow-end", daemon=True).start()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _end(after: float) -> None:
-    """Kill this worker and its children, which may wait for a Redis that has ended with the parent."""
-    time.sleep(after)
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-
-
-@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _on_shutdown(**_: Any) -> None:
     set_stopping(True)
+
+
+signals.worker_shutting_down.connect(_on_shutdown)
 
 
 def equip(worker_app: GraflowCelery) -> None:
@@ -212,7 +196,7 @@ class TaskWorker:
 
     def __init__(
         self,
-        backend_config: Mapping[str, Any] | RedisTaskQueue | None = None,
+        backend_config: Mapping[str, Any] | Settings | RedisTaskQueue | None = None,
         *,
         queue: str | RedisTaskQueue | None = None,
         imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
@@ -312,7 +296,7 @@ class TaskWorker:
         settings = self.settings
         found = {
             **os.environ,
-            _PARENT_VARIABLE: str(os.getpid()),
+            PARENT_VARIABLE: str(os.getpid()),
             "GRAFLOW_REDIS_URL": redis_url(settings.connection).reveal(),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
@@ -337,7 +321,7 @@ class TaskWorker:
             self._is_asked = True
             self._process.send_signal(signal.SIGTERM)
 
-    def stop(self, timeout: float = _STOP_SECONDS) -> None:
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
         self.ask_to_stop()
         if self._thread is not None:

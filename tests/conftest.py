@@ -10,7 +10,10 @@ import redis
 pytest.register_assert_rewrite("tests.channel_contract")
 
 from graflow.core.workflow import clear_workflow_context  # noqa: E402 - as below
+from tests.rabbit_support import rabbit  # noqa: E402 - as below
 from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
+
+__all__ = ["rabbit"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job in the background of a shell ignores Ctrl-C, and so would all that the tests start and interrupt.

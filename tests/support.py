@@ -10,13 +10,18 @@ import signal as signals
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 def wait_until(
@@ -28,6 +33,19 @@ def wait_until(
         if time.monotonic() >= deadline:
             raise AssertionError(f"Nothing happened within {timeout} s" + (f": {message}" if message else ""))
         time.sleep(interval)
+
+
+def at_once(call: Callable[[_T], _R], arguments: Iterable[_T]) -> list[_R]:
+    """Call with each argument in a thread of its own, all at the same moment; what a call raises is raised here."""
+    each = list(arguments)
+    meeting = threading.Barrier(len(each))
+
+    def begin(argument: _T) -> _R:
+        meeting.wait(10)
+        return call(argument)
+
+    with ThreadPoolExecutor(len(each)) as threads:
+        return list(threads.map(begin, each))
 
 
 def server_binary() -> str | None:

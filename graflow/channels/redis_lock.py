@@ -13,6 +13,7 @@ from typing import Any
 
 from graflow.channels.leases import lease_keeper
 from graflow.channels.scripts import Script
+from graflow.utils.redis_clients import load_redis
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +72,9 @@ class RedisLock:
         return False
 
     def _renew(self) -> bool:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - redis-py is needed only where it is used
-
         try:
             held = _extend.run(self._client(), (self._key,), self._token, self._milliseconds)
-        except RedisError as error:
+        except load_redis().RedisError as error:
             _log.warning("The lock %s could not be extended and is tried again: %s", self._key, error)
             return True
         if not held:
@@ -83,11 +82,9 @@ class RedisLock:
         return bool(held)
 
     def _let_go(self) -> None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
-
         try:
             held = _release.run(self._client(), (self._key,), self._token)
-        except RedisError as error:
+        except load_redis().RedisError as error:
             # What it protected is done; the lock ends by itself.
             _log.warning("The lock %s could not be released and ends within %s s: %s", self._key, self._lease, error)
             return

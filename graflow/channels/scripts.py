@@ -8,6 +8,8 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
+from graflow.utils.redis_clients import load_redis
+
 
 class Script:
     """One script, read when it is first run; it tells its keys and replies at its head."""
@@ -26,9 +28,7 @@ class Script:
 
     def run(self, client: Any, keys: Sequence[str | bytes], *arguments: str | bytes | int) -> Any:
         """The reply, texts as bytes whatever the client's own decoding is."""
-        from redis.exceptions import NoScriptError  # noqa: PLC0415 - redis-py is needed only where it is used
-
         try:
             return client.execute_command("EVALSHA", self.digest, len(keys), *keys, *arguments, NEVER_DECODE=True)
-        except NoScriptError:  # the server has restarted or never saw it
+        except load_redis().exceptions.NoScriptError:  # the server has restarted or never saw it
             return client.execute_command("EVAL", self.text, len(keys), *keys, *arguments, NEVER_DECODE=True)

@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Any
 
 from graflow.coordination.backend_keys import SettingError
+from graflow.exceptions import GroupTimeoutError
+from graflow.protocols import GroupContext, GroupRunLike, Unit
 
 
 class CoordinationBackend(Enum):
@@ -22,7 +24,7 @@ class TaskCoordinator(ABC):
     """Runs the members of a group and waits for all of them."""
 
     @abstractmethod
-    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         """Run every member once, merge what they did into the context, and apply the policy, in any of its forms.
 
         Raises:
@@ -30,7 +32,7 @@ class TaskCoordinator(ABC):
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
         """
 
-    def take_up(self, execution_context: Any) -> None:  # noqa: B027 - most backends have nothing to do
+    def take_up(self, execution_context: GroupContext) -> None:  # noqa: B027 - most backends have nothing to do
         """Be told that a run with groups for this backend goes on after an earlier execution; nothing by default.
 
         Called once for each of the groups that run from here, before any step.
@@ -46,3 +48,10 @@ def checked_timeout(timeout: float | None) -> float | None:
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
         raise SettingError(f"timeout must be seconds above 0, not {timeout!r}")
     return timeout
+
+
+def group_timeout(run: GroupRunLike, timeout: float | None) -> GroupTimeoutError:
+    """What a coordinator raises when a group is not finished after its `timeout` seconds."""
+    done, total = run.finished_count(), len(run.members)
+    message = f"Group '{run.group_id}' was not finished after {timeout} s: {done} of {total} members had ended"
+    return GroupTimeoutError(message, run.group_id, done, total)

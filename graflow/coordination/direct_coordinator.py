@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout, group_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
-from graflow.exceptions import GroupTimeoutError
+from graflow.protocols import GroupContext, Unit
 
 
 class DirectCoordinator(TaskCoordinator):
@@ -21,7 +21,7 @@ class DirectCoordinator(TaskCoordinator):
     def __init__(self, timeout: float | None = None) -> None:
         self._timeout = checked_timeout(timeout)
 
-    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         end = None if self._timeout is None else time.monotonic() + self._timeout
@@ -29,11 +29,6 @@ class DirectCoordinator(TaskCoordinator):
             if run.canceled:
                 break
             if end is not None and time.monotonic() > end:
-                raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
+                raise group_timeout(run, self._timeout)
             run.run(index)
         run.close(resolved)
-
-
-def group_timeout(group_id: str, timeout: float | None, done: int, total: int) -> GroupTimeoutError:
-    message = f"Group '{group_id}' was not finished after {timeout} s: {done} of {total} members had ended"
-    return GroupTimeoutError(message, group_id, done, total)

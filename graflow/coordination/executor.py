@@ -12,6 +12,7 @@ from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.coordination.threading_coordinator import ThreadingCoordinator
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import ConfigError
+from graflow.protocols import GroupContext, Unit
 from graflow.utils.redis_utils import normalize_redis_config
 
 _PLUG_INS = "graflow.coordinators"
@@ -32,8 +33,8 @@ class GroupExecutor:
     @staticmethod
     def execute_parallel_group(
         group_id: str,
-        tasks: Sequence[Any],
-        exec_context: Any,
+        tasks: Sequence[Unit],
+        exec_context: GroupContext,
         *,
         backend: Any = None,
         backend_config: Mapping[str, Any] | None = None,
@@ -61,7 +62,7 @@ class GroupExecutor:
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
 
     @staticmethod
-    def take_up(groups: Iterable[Any], exec_context: Any) -> None:
+    def take_up(groups: Iterable[Any], exec_context: GroupContext) -> None:
         """Tell the backends of these groups, before any step, that their run goes on after an earlier execution."""
         for group in groups:
             where, given = GroupExecutor.backend_of(group), group._execution_config["backend_config"]
@@ -73,7 +74,7 @@ class GroupExecutor:
         return GroupExecutor._resolve_backend(group._execution_config["backend"])
 
     @staticmethod
-    def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: Any) -> TaskCoordinator:
+    def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:
         """The coordinator of a backend with these settings over those of the context."""
         inherited = getattr(exec_context, "config", None)
         config = {**inherited, **given} if isinstance(inherited, Mapping) else given

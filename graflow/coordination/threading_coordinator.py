@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from graflow.coordination.backend_keys import SettingError
-from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
-from graflow.coordination.direct_coordinator import group_timeout
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout, group_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
-from graflow.protocols import GroupRunLike
+from graflow.protocols import GroupContext, GroupRunLike, Unit
 
 
 class ThreadingCoordinator(TaskCoordinator):
@@ -30,13 +29,13 @@ class ThreadingCoordinator(TaskCoordinator):
         self.thread_count = thread_count or os.cpu_count() or 1
         self._timeout = checked_timeout(timeout)
 
-    def execute_group(self, group_id: str, tasks: Sequence[Any], execution_context: Any, policy: Any) -> None:
+    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         pending = run.pending()
         crew = _Crew(run, pending, min(self.thread_count, len(pending)))
         if not crew.finish(self._timeout):
-            raise group_timeout(group_id, self._timeout, run.finished_count(), len(run.members))
+            raise group_timeout(run, self._timeout)
         run.close(resolved)
 
 
@@ -80,12 +79,9 @@ class _Crew:
     def finish(self, timeout: float | None) -> bool:
         """Wait for all threads; False when the time is over first."""
         try:
-            home = self._all_home.wait(timeout)
-        except BaseException:
-            self._stopped = True
-            raise
-        if not home:
-            self._stopped = True
-        elif self._raised is not None:
+            are_home = self._all_home.wait(timeout)
+        finally:
+            self._stopped = True  # whoever is still out takes no other: the time is over, or this wait was interrupted
+        if are_home and self._raised is not None:
             raise self._raised
-        return home
+        return are_home

@@ -158,7 +158,7 @@ class WorkflowEngine:
                 with context.executing_task(task) as frame:
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
-                        raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)  # noqa: TRY301
+                        raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)  # noqa: TRY301 - as if the task did
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
                 acquire()
                 context.running_spec = None

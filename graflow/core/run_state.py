@@ -219,7 +219,7 @@ class RunState:
             if found is None:
                 found = self.held[name] = make()
                 self.looks_first = True
-            return found  # type: ignore[return-value]
+            return found  # type: ignore[return-value]  # one name stands for one kind
 
     def check_held(self) -> None:
         """Raise the error of whatever does not let the run go on."""

@@ -67,9 +67,9 @@ class WorkflowContext:
 
     def show_info(self) -> None:
         """Print name, nodes and edges."""
-        print(f"Workflow: {self.name}")  # noqa: T201 - what it is asked for
-        print(f"Nodes ({len(self.graph.nodes)}): {list(self.graph.nodes)}")  # noqa: T201
-        print(f"Edges ({len(self.graph.edges)}): {self.graph.get_edges()}")  # noqa: T201
+        nodes, edges = list(self.graph.nodes), self.graph.get_edges()
+        lines = f"Workflow: {self.name}", f"Nodes ({len(nodes)}): {nodes}", f"Edges ({len(edges)}): {edges}"
+        print(*lines, sep="\n")  # noqa: T201 - what it is asked for
 
     def visualize_dependencies(self) -> None:
         """Print a drawing of the graph."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+import cloudpickle
+
 logger = logging.getLogger(__name__)
 
 _MAX_OBJECTS: Final = 200_000
@@ -77,8 +79,6 @@ def debug_taskgraph_for_locks(graph: Any) -> None:
 
 
 def _refusal(value: Any) -> str | None:
-    import cloudpickle  # noqa: PLC0415 - needed for this search only
-
     try:
         cloudpickle.dumps(value)
     except Exception as error:  # noqa: BLE001 - an object's own pickling may raise anything

@@ -51,7 +51,7 @@ class Tracer:
     ) -> None:
         """A running task added a node to the graph."""
 
-    def clone(self, trace_id: str) -> Self:  # noqa: ARG002
+    def clone(self, trace_id: str) -> Self:
         """The listener for a branch of the run `trace_id`; by default the same one hears all branches."""
         return self
 

@@ -28,7 +28,7 @@ class LoggingTracer(Tracer):
         self._begun[context.session_id, ""] = time.perf_counter()
         self.logger.log(self.level, "Workflow %s started (session %s)", name, context.session_id)
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         seconds = self._elapsed((context.session_id, ""))
         if error is None:
             self.logger.log(
@@ -46,7 +46,7 @@ class LoggingTracer(Tracer):
         self._begun[context.session_id, task.task_id] = time.perf_counter()
         self.logger.debug("Task %s started (session %s)", task.task_id, context.session_id)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         seconds = self._elapsed((context.session_id, task.task_id))
         if error is None:
             self.logger.log(
@@ -80,7 +80,7 @@ class LoggingTracer(Tracer):
         task_id: str,
         parent_task_id: str | None = None,
         is_iteration: bool = False,
-        metadata: Mapping[str, Any] | None = None,  # noqa: ARG002
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.logger.debug("%s %s added by %s", "Iteration" if is_iteration else "Task", task_id, parent_task_id)
 

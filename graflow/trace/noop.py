@@ -25,7 +25,7 @@ class NoopTracer(Tracer):
         self._dynamic: list[tuple[str, str | None, bool]] = []
         self._graph: Any = None
 
-    def on_workflow_start(self, name: str, context: Any) -> None:  # noqa: ARG002
+    def on_workflow_start(self, name: str, context: Any) -> None:
         """Forget the run before; a run that is continued keeps its record."""
         if context.trace_id != self._trace_id:
             self._clear()
@@ -37,11 +37,11 @@ class NoopTracer(Tracer):
             self._started.append(task)
             self._graph = context.graph
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         if error is not None and self.enable_runtime_graph:
             self._failed.append((task.task_id, len(self._started)))
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:  # noqa: ARG002
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
         if self.enable_runtime_graph:
             self._groups.append((group_id, tuple(member_ids), None))
 
@@ -49,7 +49,7 @@ class NoopTracer(Tracer):
         self,
         group_id: str,
         member_ids: Sequence[str],
-        context: Any,  # noqa: ARG002
+        context: Any,
         results: Mapping[str, Any] | None = None,
     ) -> None:
         if self.enable_runtime_graph and results is not None:
@@ -61,7 +61,7 @@ class NoopTracer(Tracer):
         task_id: str,
         parent_task_id: str | None = None,
         is_iteration: bool = False,
-        metadata: Mapping[str, Any] | None = None,  # noqa: ARG002
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         if self.enable_runtime_graph:
             self._dynamic.append((task_id, parent_task_id, is_iteration))

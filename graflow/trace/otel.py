@@ -63,7 +63,7 @@ class OpenTelemetryTracer(Tracer):
         self._roots[context.trace_id] = span
         self._seen[context.trace_id] = set()
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         self._leave((context.session_id, ""), error)
         self._roots.pop(context.trace_id, None)
         self._seen.pop(context.trace_id, None)
@@ -75,7 +75,7 @@ class OpenTelemetryTracer(Tracer):
         attributes = {"graflow.task_id": task.task_id, "graflow.session_id": context.session_id}
         self._enter((context.session_id, task.task_id), task.task_id, self._parent(context), attributes)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         self._leave((context.session_id, task.task_id), error)
 
     def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
@@ -85,7 +85,7 @@ class OpenTelemetryTracer(Tracer):
     def on_parallel_group_end(
         self,
         group_id: str,
-        member_ids: Sequence[str],  # noqa: ARG002
+        member_ids: Sequence[str],
         context: Any,
         results: Mapping[str, Any] | None = None,
     ) -> None:

@@ -81,7 +81,7 @@ class ProgressTracer(Tracer):
                 self._timer.daemon = True
                 self._timer.start()
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         with self._lock:
             run = self._runs.pop(context.trace_id, None)
             if run is None:
@@ -97,7 +97,7 @@ class ProgressTracer(Tracer):
             run.current = task.task_id
             self._draw(run)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:  # noqa: ARG002
+    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None:
             run.note_end(task.task_id, failed=error is not None)
@@ -105,7 +105,7 @@ class ProgressTracer(Tracer):
 
     def on_member_end(
         self,
-        group_id: str,  # noqa: ARG002
+        group_id: str,
         member_id: str,
         context: Any,
         error: BaseException | None = None,
@@ -117,8 +117,8 @@ class ProgressTracer(Tracer):
 
     def on_parallel_group_end(
         self,
-        group_id: str,  # noqa: ARG002
-        member_ids: Sequence[str],  # noqa: ARG002
+        group_id: str,
+        member_ids: Sequence[str],
         context: Any,
         results: Mapping[str, Any] | None = None,
     ) -> None:
@@ -168,9 +168,8 @@ class ProgressTracer(Tracer):
 
 
 def _make_progress(console: Console | None) -> Progress:
-    # rich costs a tenth of a second: it is loaded when the first bar is shown.
-    from rich.console import Console as RichConsole  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console as RichConsole  # noqa: PLC0415 - takes a tenth of a second, for the first bar
+    from rich.progress import (  # noqa: PLC0415 - as above
         BarColumn,
         MofNCompleteColumn,
         Progress,

@@ -201,10 +201,12 @@ def create_redis_client(config: Mapping[str, Any] | None = None) -> redis.Redis:
         ConfigError: When the server is not named or a secret is not known here; nothing is connected before.
         ImportError: When redis-py is absent.
     """
-    client = (config or {}).get("redis_client")
-    if client is not None:
-        return client  # type: ignore[no-any-return]
-    return _client(connection_of(config))
+    given = _given_client(config)
+    return _client(connection_of(config)) if given is None else given
+
+
+def _given_client(config: Mapping[str, Any] | None) -> redis.Redis | None:
+    return (config or {}).get("redis_client")
 
 
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
@@ -217,9 +219,10 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
         retries=3,
         supported_errors=(module.exceptions.ConnectionError,),
     )
-    if "sentinels" in revealed:
-        return sentinel_client(revealed, retry)  # type: ignore[no-any-return]
-    return module.Redis(**revealed, retry=retry)  # type: ignore[no-any-return]
+    made: redis.Redis = (
+        sentinel_client(revealed, retry) if "sentinels" in revealed else module.Redis(**revealed, retry=retry)
+    )
+    return made
 
 
 def _revealed(value: Any) -> Any:
@@ -265,9 +268,9 @@ def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: 
         config: As for `create_redis_client`.
         decode_responses: Overrides the configuration's own.
     """
-    client = (config or {}).get("redis_client")
-    if client is not None:
-        return client  # type: ignore[no-any-return]
+    given = _given_client(config)
+    if given is not None:
+        return given
     parts = connection_of(config)
     if decode_responses is not None:
         parts["decode_responses"] = decode_responses

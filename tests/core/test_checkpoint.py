@@ -17,6 +17,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.signing import SigningKeys, generate_key
+from tests.graph_support import context_of, node
 
 
 @task("module_task")
@@ -31,19 +32,6 @@ def state_home(tmp_path, monkeypatch):
     monkeypatch.delenv("GRAFLOW_SIGNING_KEY", raising=False)
     monkeypatch.delenv("GRAFLOW_SIGNING_KEY_FILE", raising=False)
     return tmp_path / "state"
-
-
-def node(task_id, func=lambda: None, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
-
-
-def context_of(*tasks, edges=(), start=None, **options):
-    graph = TaskGraph()
-    for each in tasks:
-        graph.add_node(each)
-    for source, target in edges:
-        graph.add_edge(source, target)
-    return ExecutionContext.create(graph, start or tasks[0].task_id, **options)
 
 
 def stopped_half_way():

@@ -138,6 +138,15 @@ class Worker:
         self.process.wait(10)
 
 
+def kill_all(workers: Sequence[Worker]) -> None:
+    """Frozen ones as well."""
+    for worker in workers:
+        worker.signal_all(signal.SIGCONT)
+        worker.signal_all(signal.SIGKILL)
+    for worker in workers:
+        worker.process.wait(10)
+
+
 class Group:
     """A submitted load and what its members wrote into files."""
 
@@ -348,11 +357,7 @@ class Cluster:
         return row
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.signal_all(signal.SIGCONT)
-            worker.signal_all(signal.SIGKILL)
-        for worker in self.workers:
-            worker.process.wait(10)
+        kill_all(self.workers)
 
 
 def load_of(folder: Path, n: int, seconds: float, *, task: Any = members.work, extra: Any = None) -> tuple[Any, Any]:

@@ -61,7 +61,7 @@ class Watched:
 
 def _ask(port: int) -> dict[str, str]:
     with contextlib.suppress(redis.exceptions.RedisError), redis.Redis(port=port, decode_responses=True) as client:
-        return dict(client.execute_command("SENTINEL", "MASTER", NAME))  # type: ignore[no-untyped-call]
+        return dict(client.execute_command("SENTINEL", "MASTER", NAME))
     return {}
 
 

@@ -16,7 +16,7 @@ from celery import Celery, group
 from celery.result import GroupResult
 
 from graflow_celery.celery_app import DEFAULTS
-from tests.faults.harness import ROWS, Cluster, Group, Row, Worker, wait_until_idle
+from tests.faults.harness import ROWS, Cluster, Group, Row, Worker, kill_all, wait_until_idle
 from tests.support import PrivateRedis, private_redis, wait_until
 
 
@@ -87,11 +87,7 @@ class Plain:
         return row
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.signal_all(signal.SIGCONT)
-            worker.signal_all(signal.SIGKILL)
-        for worker in self.workers:
-            worker.process.wait(10)
+        kill_all(self.workers)
 
 
 @contextmanager

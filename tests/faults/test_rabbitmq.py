@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.faults.harness import cluster, pass_time
 from tests.faults.proxy import proxy_to
-from tests.faults.rabbit import PROGRAM, PrivateRabbit, private_rabbit
-
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None,
-    reason="FAULT 31 IS NOT TESTED HERE: no RabbitMQ on this machine (Debian: apt-get install rabbitmq-server)",
-)
-
-
-@pytest.fixture(scope="module")
-def rabbit() -> Iterator[PrivateRabbit]:
-    with private_rabbit() as server:
-        yield server
+from tests.rabbit_support import PrivateRabbit
 
 
 def test_a_group_survives_the_death_of_rabbitmq(tmp_path: Path, rabbit: PrivateRabbit) -> None:

@@ -95,6 +95,14 @@ class Flow:
         self._processes.append(made)
         return made
 
+    def killed_after(self, finished: int) -> float:
+        """Start it and kill its process when so many members have finished; returns the time of that."""
+        process = self.process("start")
+        self.steps.wait_for("finished", finished)
+        process.kill()
+        process.communicate(timeout=10)
+        return time.time()
+
     def stop(self) -> None:
         for process in self._processes:
             process.kill()
@@ -147,11 +155,7 @@ def test_a_process_that_resumes_a_flow_whose_owner_lives_is_told_before_it_repea
 def test_of_two_processes_that_resume_one_flow_one_goes_on_and_the_other_is_told(tmp_path: Path) -> None:
     n = 120
     with flow_of(tmp_path, n) as flow:
-        first = flow.process("start")
-        flow.steps.wait_for("finished", 20)
-        first.kill()
-        first.communicate(timeout=10)
-        died = time.time()
+        died = flow.killed_after(20)
 
         resumed = [flow.process("resume") for _ in range(2)]
         told = {other: other.communicate(timeout=60)[0].split() for other in resumed}
@@ -173,11 +177,7 @@ def continued(flow: Flow) -> float:
 def test_a_flow_whose_owner_was_killed_goes_on_within_its_lease(tmp_path: Path) -> None:
     n = 40
     with flow_of(tmp_path, n) as flow:
-        first = flow.process("start")
-        flow.steps.wait_for("finished", 5)
-        first.kill()
-        first.communicate(timeout=10)
-        died = time.time()
+        died = flow.killed_after(5)
 
         resumed = flow.process("resume")
         assert resumed.communicate(timeout=30)[0].split() == [str(sum(range(n)))]

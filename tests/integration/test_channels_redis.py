@@ -169,7 +169,7 @@ def test_foreign_kinds_of_data_are_errors(plain: RedisChannel, redis_client: red
 
 def test_a_key_must_be_text(plain: RedisChannel) -> None:
     with pytest.raises(TypeError, match="must be str"):
-        plain.set(1, "one")  # type: ignore[arg-type]
+        plain.set(1, "one")
 
 
 def test_a_server_that_is_not_there_is_an_error_at_once(redis_server: PrivateRedis) -> None:

@@ -97,7 +97,7 @@ def test_a_continuation_that_cannot_take_the_values_is_refused(then: Any, config
 
 def test_a_run_id_is_text(config: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="run_id="):
-        submit(members.double.map([1]), config, run_id=5)  # type: ignore[arg-type]
+        submit(members.double.map([1]), config, run_id=5)
     handle = submit(members.double.map([1]), config, run_id="nightly:2026-11-21 {x}")
     assert handle.run_id == "nightly:2026-11-21 {x}"
     assert handle.results(timeout=10) == [2]
@@ -337,7 +337,7 @@ def test_outcomes_are_frozen_plain_and_in_utc(config: dict[str, Any]) -> None:
         *("index", "task_id", "state", "value", "error", "attempts", "worker", "queued_at", "started_at", "finished_at")
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        good.value = 5  # type: ignore[misc]
+        good.value = 5
     for moment in (good.queued_at, good.started_at, good.finished_at, bad.started_at, bad.finished_at):
         assert moment is not None
         assert moment.tzinfo is not None

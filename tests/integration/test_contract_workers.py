@@ -38,6 +38,20 @@ from graflow import task
 def thrice(x):
     return 3 * x
 """
+GREEN_MODULE = """
+import asyncio
+import time
+from graflow import task
+
+@task
+async def soon(x):
+    await asyncio.sleep(0.1)
+    return 3 * x
+
+@task(options={"time_limit": 1})
+def limited(x):
+    time.sleep(3)
+"""
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def test_the_command_runs_members_in_every_pool(
         assert submit(typed_by_a_user.thrice.map([1, 2]), config).results(timeout=20) == [3, 6]
         assert submit(task(id="plus")(lambda x: x + 1).map([1, 2]), config).results(timeout=20) == [2, 3]
         failing = submit(task(id="bad")(lambda x: 1 / 0).map([1]), config)
-        assert failing.outcomes(timeout=20)[0].error.type == "ZeroDivisionError"  # type: ignore[union-attr]
+        assert failing.outcomes(timeout=20)[0].error.type == "ZeroDivisionError"
         queue = RedisTaskQueue(backend_config=config)
         queue.enqueue(TaskSpec(typed_by_a_user.thrice(task_id="alone", x=1), None))
         wait_until(queue.is_empty)
@@ -95,6 +109,28 @@ def test_the_command_runs_members_in_every_pool(
     for secret in secrets_of(no_workers):
         assert secret not in text
     del sys.modules["typed_by_a_user"]
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_pools_of_green_threads_run_async_members_and_keep_time_limits(
+    pool: str, no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(pool)
+    config = {**no_workers.backend_config, "queue": f"pool-{pool}"}
+    (tmp_path / "run_by_green_threads.py").write_text(GREEN_MODULE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import run_by_green_threads
+
+    imports = ["--graflow-import", "run_by_green_threads"]
+    (tmp_path / "keys").write_text(config["signing_key"].reveal(), encoding="utf-8")
+    keys = ["--graflow-key-file", "keys"]
+    with celery_worker(config, tmp_path, config["queue"], *imports, *keys, "-P", pool, "-c", "2"):
+        assert submit(run_by_green_threads.soon.map([1, 2, 3]), config).results(timeout=20) == [3, 6, 9]
+        (over,) = submit(run_by_green_threads.limited.map([1]), config).outcomes(timeout=20)
+    assert over.state == "TIMED_OUT"
+    assert over.error is not None
+    assert over.error.type == "graflow.exceptions.TaskTimeoutError"
+    del sys.modules["run_by_green_threads"]
 
 
 @pytest.mark.parametrize(

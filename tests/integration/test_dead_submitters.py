@@ -32,7 +32,7 @@ def run_flow(config: dict[str, Any], session: str, value: int) -> list[Any]:
 
 def die_while_publishing(session: str) -> None:
     """Run as far as the record is open and no message is out."""
-    RedisTaskQueue.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    RedisTaskQueue.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     run_flow({}, session, 2)
 
 

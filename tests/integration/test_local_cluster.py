@@ -206,7 +206,7 @@ def test_a_worker_takes_settings_or_a_queue_and_nothing_else(no_workers: LocalCl
     assert TaskWorker(queue).settings == queue.settings
     assert TaskWorker(queue=queue).settings == queue.settings
     with pytest.raises(ConfigError, match="settings or a RedisTaskQueue"):
-        TaskWorker(object())  # type: ignore[arg-type]
+        TaskWorker(object())
     with pytest.raises(ConfigError, match="concurrency"):
         TaskWorker(queue, concurrency=0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,11 @@ from graflow_celery.deployment import deployment_of
 from graflow_celery.transport import QUORUM_PRIORITIES_SINCE
 from tests.cluster_support import MEMBERS
 from tests.faults.harness import ROOT, cluster
-from tests.faults.rabbit import PROGRAM, PrivateRabbit, private_rabbit
 from tests.integration import members
+from tests.rabbit_support import PrivateRabbit
 from tests.support import PrivateRedis, wait_until
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        PROGRAM is None,
-        reason="PRIORITIES ON RABBITMQ ARE NOT TESTED HERE: no RabbitMQ (Debian: apt-get install rabbitmq-server)",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def rabbit() -> Iterator[PrivateRabbit]:
-    with private_rabbit() as server:
-        yield server
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 
 def urgent_ones_overtake(config: dict[str, str]) -> bool:

@@ -18,6 +18,7 @@ from graflow_celery import LocalCluster
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record.keys import GLOBAL_KEYS
 from tests.integration import members
+from tests.support import at_once
 
 pytestmark = pytest.mark.redis
 
@@ -59,16 +60,10 @@ def test_a_diamond_runs_its_join_once(config: dict[str, Any]) -> None:
 
 
 def test_the_same_workflow_runs_twice_at_once(config: dict[str, Any]) -> None:
-    results: list[Any] = []
     with workflow("w") as wf:
         shards = members.double.map(range(20), name="shards").with_execution("redis", backend_config=config)
         shards >> members.total
-    threads = [threading.Thread(target=lambda: results.append(wf.execute())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert results == [380, 380]
+    assert at_once(lambda _: wf.execute(), range(2)) == [380, 380]
 
 
 def test_members_that_use_the_channel_share_it_whatever_the_parents_is(config: dict[str, Any]) -> None:

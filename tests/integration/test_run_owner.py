@@ -337,7 +337,7 @@ def flow_of(config: dict[str, Any], steps: list[str], after: Any = None) -> Exec
 def owner_fields(config: dict[str, Any], session: str) -> dict[bytes, bytes]:
     deployment = deployment_of(config)
     found: Any = deployment.client.hgetall(deployment.record.keys.owner(session))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def test_a_run_is_owned_to_its_end_and_free_after_it(config: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from graflow_celery.queue import BrokerUnreachableError
+from graflow_celery.queue import BrokerUnreachableError, RedisTaskQueue
 from graflow_celery.record import GroupSpec
-from graflow_celery.signatures import messages_of
+from graflow_celery.settings import Settings
 from tests.simulation.loop import Loop
 from tests.simulation.runtime import SimulatedRuntime
 
@@ -72,33 +72,28 @@ class Broker:
                 self.publish(Message(message.run_id, None))
 
 
-class SimulatedQueue:
-    """`RedisTaskQueue`, as far as submitters, workers and sweepers use it."""
+class SimulatedQueue(RedisTaskQueue):
+    """The product's own queue, whose messages go to the simulated broker."""
 
     def __init__(
-        self, runtime: SimulatedRuntime, broker: Broker, rng: Random, published: Callable[[str, Sequence[int]], None]
+        self,
+        settings: Settings,
+        runtime: SimulatedRuntime,
+        broker: Broker,
+        rng: Random,
+        published: Callable[[str, Sequence[int]], None],
     ) -> None:
+        super().__init__(backend_config=settings)
         self._runtime = runtime
         self._broker = broker
         self._rng = rng
         self._published = published
 
-    def publish(
-        self,
-        spec: GroupSpec,
-        indices: Sequence[int],
-        *,
-        slots: int = 1,
-        weights: Sequence[int] | None = None,
-        singly: bool = False,
-        then: bool = False,
-    ) -> int:
-        parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly) if indices else []
+    def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
         chord = Chord(spec, len(parts)) if then else None
         for part in parts:
             self._published(spec.run_id, part)
             self._send(Message(spec.run_id, tuple(part), chord))
-        return len(parts)
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         self._send(Message(spec.run_id, None))

@@ -175,8 +175,8 @@ class SimulatedDeployment(Deployment):
         self.keys = None
         self.connection = {}
         self.line = SimulatedRecord(world, runtime)
-        self.record = self.line  # type: ignore[assignment]
-        self.queue = SimulatedQueue(runtime, world.broker, world.rng, self._published)  # type: ignore[assignment]
+        self.record = self.line
+        self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)
         self._world = world
 
     def _published(self, run_id: str, part: Sequence[int]) -> None:

@@ -35,7 +35,7 @@ marker = Task("marker", register_to_context=False)
 
 class Steps:
     @task
-    def inner() -> str:  # type: ignore[misc]
+    def inner() -> str:
         return "inner"
 
 

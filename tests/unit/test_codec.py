@@ -485,7 +485,7 @@ def test_registered_errors_come_back_as_themselves(monkeypatch):
     odd = object()
     assert rebuild_error(describe_error(PlainError(odd))).args == (str(odd),)
     with pytest.raises(TypeError, match="Exception"):
-        register_error(KeyboardInterrupt)  # type: ignore[type-var]
+        register_error(KeyboardInterrupt)
 
 
 def _known():
@@ -574,7 +574,7 @@ def test_an_envelope_goes_through_json_both_ways():
 def test_an_envelope_is_frozen_and_does_not_print_its_payload():
     envelope = SerializedTask("pickle", {"data": "hunter2"})
     with pytest.raises(FrozenInstanceError):
-        envelope.strategy = "x"  # type: ignore[misc]
+        envelope.strategy = "x"
     assert "hunter2" not in repr(envelope)
 
 

@@ -19,24 +19,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.serialization import dumps, loads
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
-
-
-def graph_of(*tasks, edges=()):
-    graph = TaskGraph()
-    for task in tasks:
-        graph.add_node(task)
-    for source, target in edges:
-        graph.add_edge(source, target)
-    return graph
-
-
-def plain(*ids):
-    return [Task(task_id, register_to_context=False) for task_id in ids]
-
-
-def wrapped(task_id, func, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
-
+from tests.graph_support import graph_of, node, plain
 
 # -- creation ----------------------------------------------------------------------------------------------------------
 
@@ -97,7 +80,7 @@ def test_an_empty_graph_may_name_a_start_node_that_comes_later():
     graph = TaskGraph()
     context = ExecutionContext.create(graph, "later")
     assert context.queue.to_list() == []
-    graph.add_node(wrapped("later", lambda: "ran"))
+    graph.add_node(node("later", lambda: "ran"))
     assert context.execute() == "ran"
 
 
@@ -127,7 +110,7 @@ def test_a_start_node_that_never_came_is_refused_when_execution_begins():
 
 
 def test_the_start_node_can_be_assigned():
-    context = ExecutionContext(graph_of(wrapped("a", lambda: 1), wrapped("b", lambda: 2)))
+    context = ExecutionContext(graph_of(node("a", lambda: 1), node("b", lambda: 2)))
     context.start_node = "b"
     assert context.execute() == 2
 
@@ -154,7 +137,7 @@ def test_an_unknown_mode_for_max_steps_is_refused():
 
 def test_a_task_may_be_queued_twice_and_then_runs_twice():
     ran = []
-    again = wrapped("again", lambda: ran.append(1))
+    again = node("again", lambda: ran.append(1))
     context = ExecutionContext.create(graph_of(again), "again")
     context.add_to_queue(again)
     assert context.queue.to_list() == ["again", "again"]
@@ -185,7 +168,7 @@ def test_results_are_channel_keys():
 
 
 def test_executing_task_works_without_an_engine():
-    task = wrapped("t", lambda: 1, max_cycles=3, max_retries=2)
+    task = node("t", lambda: 1, max_cycles=3, max_retries=2)
     context = ExecutionContext(TaskGraph())
     with context.executing_task(task) as ctx:
         assert isinstance(ctx, TaskExecutionContext)
@@ -201,7 +184,7 @@ def test_executing_task_works_without_an_engine():
 
 
 def test_a_retry_by_hand_counts_no_cycle():
-    task = wrapped("t", lambda: 1, max_retries=2)
+    task = node("t", lambda: 1, max_retries=2)
     context = ExecutionContext(graph_of(task))
     with pytest.raises(KeyError), context.executing_task(task):
         raise KeyError("x")
@@ -345,7 +328,7 @@ def test_merging_takes_over_only_what_the_branch_wrote():
 
 def test_a_branch_can_be_executed_by_hand():
     ran = []
-    parent = ExecutionContext(graph_of(wrapped("a", lambda: ran.append("a"))))
+    parent = ExecutionContext(graph_of(node("a", lambda: ran.append("a"))))
     branch = parent.create_branch_context("mine")
     branch.add_to_queue(parent.graph.get_node("a"))
     branch.execute()
@@ -357,7 +340,7 @@ def test_a_branch_can_be_executed_by_hand():
 
 def half_run():
     seen = []
-    tasks = [wrapped(name, lambda name=name: name.upper()) for name in "abcd"]
+    tasks = [node(name, lambda name=name: name.upper()) for name in "abcd"]
     context = ExecutionContext.create(
         graph_of(*tasks, edges=[("a", "b"), ("b", "c"), ("c", "d")]),
         "a",
@@ -406,7 +389,7 @@ def test_a_context_saved_inside_a_task_runs_that_task_again(tmp_path):
         ran.append("save")
         ctx.execution_context.save(tmp_path / "run")
 
-    tasks = [wrapped("first", save, inject_context=True), wrapped("last", lambda: "end")]
+    tasks = [node("first", save, inject_context=True), node("last", lambda: "end")]
     ExecutionContext.create(graph_of(*tasks, edges=[("first", "last")]), "first").execute()
     loaded = ExecutionContext.load(tmp_path / "run")
     assert loaded.queue.to_list() == ["first"]
@@ -420,7 +403,7 @@ def test_iteration_nodes_act_on_the_context_they_are_loaded_into(tmp_path):
             ctx.next_iteration(data + 1)
         return data
 
-    looping = wrapped("loop", loop, inject_context=True)
+    looping = node("loop", loop, inject_context=True)
     context = ExecutionContext.create(graph_of(looping), "loop", max_steps=1, on_max_steps="warn")
     with pytest.warns(UserWarning, match="max_steps=1"):
         context.execute()
@@ -474,7 +457,7 @@ def test_errors_that_do_not_survive_pickling_are_kept_as_descriptions():
     def fail():
         raise NeedsTwoError("one", "two")
 
-    context = ExecutionContext.create(graph_of(wrapped("bad", fail)), "bad")
+    context = ExecutionContext.create(graph_of(node("bad", fail)), "bad")
     with pytest.raises(exceptions.GraflowRuntimeError):
         WorkflowEngine().execute(context)
     kept = loads(dumps(context)).get_result("bad")

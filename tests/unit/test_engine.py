@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 import time
@@ -14,30 +13,11 @@ from graflow.channels.branch import ChannelWrite
 from graflow.core.branch import BranchOutcome
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
-from tests.support import wait_until
-
-
-def node(task_id, func=lambda: None, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
-
-
-def context_of(*tasks, edges=(), start=None, **options):
-    graph = TaskGraph()
-    for task in tasks:
-        graph.add_node(task)
-    for source, target in edges:
-        graph.add_edge(source, target)
-    return ExecutionContext.create(graph, start or tasks[0].task_id, **options)
-
-
-def in_a_row(*tasks, **options):
-    ids = [task.task_id for task in tasks]
-    return context_of(*tasks, edges=list(itertools.pairwise(ids)), **options)
-
+from tests.graph_support import context_of, in_a_row, node
+from tests.support import at_once, wait_until
 
 # -- one step ----------------------------------------------------------------------------------------------------------
 
@@ -398,19 +378,12 @@ def test_two_visits_of_nested_groups_have_different_keys():
 
 
 def test_one_engine_runs_several_contexts_at_once():
-    engine, results = WorkflowEngine(), {}
-    barrier = threading.Barrier(2)
+    engine, barrier = WorkflowEngine(), threading.Barrier(2)
 
     def run(name):
-        context = in_a_row(node("a", lambda: barrier.wait(10)), node("b", lambda: name))
-        results[name] = engine.execute(context)
+        return engine.execute(in_a_row(node("a", lambda: barrier.wait(10)), node("b", lambda: name)))
 
-    threads = [threading.Thread(target=run, args=(name,)) for name in "xy"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert results == {"x": "x", "y": "y"}
+    assert at_once(run, "xy") == ["x", "y"]
 
 
 def test_members_that_are_unknown_to_the_graph_run_all_the_same():

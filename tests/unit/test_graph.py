@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import sys
-import threading
+from functools import partial
 
 import networkx as nx
 import pytest
@@ -13,6 +12,7 @@ from graflow import parallel, workflow
 from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup, Task
 from graflow.exceptions import DuplicateTaskError
+from tests.support import at_once
 
 
 def node(name):
@@ -194,41 +194,26 @@ def test_a_missing_id_costs_nothing_with_large_groups():
     assert looked_at == 0
 
 
-@pytest.fixture
-def _many_switches():
-    """Threads take turns much more often than usual."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-@pytest.mark.usefixtures("_many_switches")
+@pytest.mark.usefixtures("many_switches")
 def test_threads_add_and_walk_at_the_same_time():
     with workflow("w") as wf:
         start = Task("start")
         start >> parallel(*(Task(f"m{number}") for number in range(20)))
-    graph, failures, done = wf.graph, [], threading.Event()
-
-    def guarded(work):
-        def run():
-            try:
-                work()
-            except Exception as error:
-                failures.append(error)
-
-        return threading.Thread(target=run)
+    graph, adding = wf.graph, [0, 1, 2]
 
     def add(offset):
-        for number in range(150):
-            name = f"t{offset}_{number}"
-            graph.add_node(node(name))
-            graph.add_edge("start", name)
-            graph.add_edge(name, f"m{number % 20}")
-            graph.mark_dynamic(name)
+        try:
+            for number in range(150):
+                name = f"t{offset}_{number}"
+                graph.add_node(node(name))
+                graph.add_edge("start", name)
+                graph.add_edge(name, f"m{number % 20}")
+                graph.mark_dynamic(name)
+        finally:
+            adding.remove(offset)
 
     def walk():
-        while not done.is_set():
+        while adding:
             graph.successors("start")
             graph.predecessors("m1")
             graph.get_start_nodes()
@@ -238,17 +223,8 @@ def test_threads_add_and_walk_at_the_same_time():
             str(graph)
 
     def pickle_it():
-        while not done.is_set():
+        while adding:
             pickle.loads(pickle.dumps(graph))
 
-    walkers = [guarded(walk), guarded(pickle_it)]
-    adders = [guarded(lambda offset=offset: add(offset)) for offset in range(3)]
-    for thread in walkers + adders:
-        thread.start()
-    for thread in adders:
-        thread.join()
-    done.set()
-    for thread in walkers:
-        thread.join()
-    assert failures == []
+    at_once(lambda work: work(), [walk, pickle_it, *(partial(add, offset) for offset in (0, 1, 2))])
     assert len(graph.successors("start")) == 451

@@ -10,6 +10,7 @@ from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
+from tests.support import at_once
 
 BACKENDS = ["threading", "direct"]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -208,15 +209,8 @@ def test_two_threads_run_one_workflow_without_seeing_each_other():
             return ctx.get_channel().get("mine")
 
         first >> TaskWrapper("second", lambda first, who: (first, who))
-    results = {}
-
-    def go(who):
-        results[who] = wf.execute(initial_channel={"who": who})
-
-    threads = [threading.Thread(target=go, args=(who,)) for who in "xy"]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert results == {"x": ("x", "x"), "y": ("y", "y")}
+    results = at_once(lambda who: wf.execute(initial_channel={"who": who}), "xy")
+    assert results == [("x", "x"), ("y", "y")]
 
 
 def test_a_group_over_its_time_limit_says_so():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 
@@ -482,16 +481,7 @@ def test_handlers_of_the_engine_run_members():
     assert [context.get_result(name) for name in "ab"] == ["A", "B"]
 
 
-@pytest.fixture
-def _many_switches():
-    """Threads take turns much more often than usual."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-@pytest.mark.usefixtures("_many_switches")
+@pytest.mark.usefixtures("many_switches")
 def test_members_change_and_walk_the_graph_at_the_same_time():
     def grow(ctx):
         name = ctx.task_id

@@ -18,6 +18,7 @@ from graflow.core.serialization import dumps, loads
 from graflow.core.task import ParallelGroup, TaskWrapper
 from graflow.core.workflow import workflow
 from graflow.exceptions import GraflowRuntimeError, ParallelGroupError, RunOwnedError
+from tests.support import at_once
 
 
 class Lease:
@@ -211,23 +212,15 @@ def test_an_execution_inside_another_one_does_not_let_go():
 
 def test_one_name_is_made_once_by_however_many_threads():
     context, _, _ = steps_of(nothing)
-    made, meeting = [], threading.Barrier(8)
+    made = []
 
     def make():
         made.append(Lease())
         return made[-1]
 
-    def ask():
-        meeting.wait(10)
-        context.hold("lease", make)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    held = at_once(lambda _: context.hold("lease", make), range(8))
     assert len(made) == 1
-    assert context.hold("lease", make) is made[0]
+    assert held == made * 8
 
 
 def test_all_are_released_when_one_cannot_be():

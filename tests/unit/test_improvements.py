@@ -21,6 +21,7 @@ from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.serialization import dumps, loads
 from graflow.core.task import ParallelGroup, Task
 from graflow.trace.base import Tracer
+from tests.support import at_once
 from tests.unit.test_tasks import Doubling
 
 each_backend = pytest.mark.parametrize("backend", ["threading", "direct"])
@@ -423,11 +424,7 @@ def test_two_runs_of_one_workflow_in_two_threads_are_apart():
 
     with workflow("w") as wf:
         looking = with_ctx("look", look)
-    threads = [threading.Thread(target=wf.execute, kwargs={"initial_channel": {"who": who}}) for who in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda who: wf.execute(initial_channel={"who": who}), "ab")
     assert seen == {"a": ("a", True), "b": ("b", True)}
 
 

@@ -16,15 +16,13 @@ from graflow.exceptions import ConfigError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
 from graflow.queue.factory import TaskQueueFactory
 from graflow.queue.memory import InMemoryTaskQueue
+from tests.graph_support import graph_of, plain
 from tests.unit import test_pickling as some_module
 
 
 @pytest.fixture
 def context():
-    graph = TaskGraph()
-    for name in "abc":
-        graph.add_node(Task(name, register_to_context=False))
-    return ExecutionContext(graph)
+    return ExecutionContext(graph_of(*plain(*"abc")))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +34,7 @@ from graflow.utils.redis_utils import (
     redis_url,
     shared_client,
 )
+from tests.support import at_once
 
 PASSWORD = "hunter2 / @:#"
 QUOTED = "hunter2%20%2F%20%40%3A%23"
@@ -573,12 +573,7 @@ def test_one_client_is_shared_by_equal_configurations():
     text = shared_client({"host": "h", "password": PASSWORD}, decode_responses=True)
     assert text is not first
     assert text.connection_pool.connection_kwargs["decode_responses"] is True
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(shared_client({"host": "threads"}))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(lambda _: shared_client({"host": "threads"}), range(8))
     assert len(set(map(id, found))) == 1
 
 

@@ -11,11 +11,8 @@ from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.remote import run_branch
-from graflow.core.task import ParallelGroup, Task, TaskWrapper
-
-
-def node(task_id, func=lambda: None, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
+from graflow.core.task import ParallelGroup, Task
+from tests.graph_support import node
 
 
 @dataclass

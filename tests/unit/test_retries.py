@@ -9,21 +9,8 @@ import pytest
 from graflow import RetryPolicy, exceptions, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
-
-
-def node(task_id, func=lambda: None, inject_context=False, **options):
-    return TaskWrapper(task_id, func, inject_context, register_to_context=False, **options)
-
-
-def context_of(*tasks, edges=(), **options):
-    graph = TaskGraph()
-    for task in tasks:
-        graph.add_node(task)
-    for source, target in edges:
-        graph.add_edge(source, target)
-    return ExecutionContext.create(graph, tasks[0].task_id, **options)
+from tests.graph_support import context_of, node
 
 
 class Flaky:

@@ -7,7 +7,6 @@ import hmac
 import os
 import pickle
 import stat
-import threading
 
 import cloudpickle
 import pytest
@@ -16,6 +15,7 @@ from graflow.exceptions import ConfigError, SignatureError
 from graflow.secret import Secret
 from graflow.signing import SigningKeys, generate_key, user_key_path
 from graflow.utils.redis_utils import provide_secret
+from tests.support import at_once
 
 PAYLOAD = b"exactly these bytes"
 
@@ -248,20 +248,8 @@ def test_the_users_key_is_private_whatever_the_umask_is():
 
 
 def test_two_first_uses_at_once_agree_on_one_key():
-    found: list[list[str]] = []
-    start = threading.Barrier(8)
-
-    def use():
-        start.wait()
-        found.append(SigningKeys.user().ids)
-
-    threads = [threading.Thread(target=use) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    assert len({tuple(ids) for ids in found}) == 1
+    found = at_once(lambda _: SigningKeys.user().ids, range(8))
+    assert found == [found[0]] * 8
     assert [entry.name for entry in user_key_path().parent.iterdir()] == ["signing.key"]
 
 

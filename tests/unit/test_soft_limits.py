@@ -65,21 +65,12 @@ def test_a_call_may_bear_the_interruption_and_is_spared_from_then_on(limit: Soft
     assert limit.within(0.01, bears) == 10_000
 
 
-@pytest.fixture
-def _restless() -> Iterator[None]:
-    """Threads take turns all the time."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-
-
-@pytest.mark.usefixtures("_restless")
+@pytest.mark.usefixtures("many_switches")
 def test_nothing_is_raised_after_the_call_however_close_its_end_is_to_the_limit(limit: SoftLimit) -> None:
     interrupted = 0
     for attempt in range(2000):
         try:
-            limit.within(0.0, lambda attempt=attempt: steps(attempt * 5))  # type: ignore[misc]
+            limit.within(0.0, lambda attempt=attempt: steps(attempt * 5))
         except SoftTimeLimitExceeded:
             interrupted += 1
         assert steps(100) == 100
@@ -192,7 +183,7 @@ def test_only_pools_that_leave_soft_limits_to_nobody_are_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     module = ModuleType("soft_module")
-    module.limited = limited  # type: ignore[attr-defined]
+    module.limited = limited
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registry = TaskResolverRegistry()
     registry.register("default", TaskResolver())

@@ -25,6 +25,7 @@ from graflow.core.task_registry import (
 from graflow.core.workflow import clear_workflow_context
 from graflow.exceptions import PayloadError
 from graflow.signing import SigningKeys, generate_key
+from tests.support import at_once
 from tests.unit import registry_tasks as importable
 
 MODULE = importable.__name__
@@ -142,7 +143,7 @@ def test_tasks_around_one_function_are_not_mistaken_for_each_other() -> None:
 
 def test_a_task_imported_from_elsewhere_counts_under_both_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("reexporting_tasks")
-    module.double = importable.double  # type: ignore[attr-defined]
+    module.double = importable.double
     monkeypatch.setitem(sys.modules, module.__name__, module)
     resolver = TaskResolver()
     resolver.register_module("reexporting_tasks")
@@ -155,7 +156,7 @@ def test_attributes_with_a_will_of_their_own_are_left_asleep() -> None:
             raise AssertionError(f"{name} was touched")
 
     module = ModuleType("touchy_tasks")
-    module.touchy = Touchy()  # type: ignore[attr-defined]
+    module.touchy = Touchy()
     assert TaskResolver().register_module(module) == []
 
 
@@ -187,22 +188,15 @@ def test_two_processes_with_the_same_tasks_have_the_same_digest(worker: TaskReso
 
 
 def test_many_threads_register_and_resolve_at_once() -> None:
-    resolver, failures = TaskResolver(), []
+    resolver = TaskResolver()
 
-    def work(index: int) -> None:
-        try:
-            made = importable.double(task_id=f"d{index}", number=index)
-            assert resolver.resolve(resolver.serialize(made)).run() == index * 2
-            resolver.register_module(MODULE)
-        except BaseException as error:
-            failures.append(error)
+    def work(index: int) -> int:
+        made = importable.double(task_id=f"d{index}", number=index)
+        doubled: int = resolver.resolve(resolver.serialize(made)).run()
+        resolver.register_module(MODULE)
+        return doubled
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert at_once(work, range(16)) == [2 * index for index in range(16)]
 
 
 # -- what cannot be sent by reference ----------------------------------------------------------------------------------
@@ -288,7 +282,7 @@ def test_a_retry_policy_travels_as_its_numbers(worker: TaskResolver) -> None:
 
 
 def test_a_retry_policy_of_ones_own_is_refused_unless_it_comes_with_the_definition() -> None:
-    class Patient(type(importable.with_policy.retry_policy)):  # type: ignore[misc]
+    class Patient(type(importable.with_policy.retry_policy)):
         pass
 
     made = importable.double(task_id="patient", number=1)

@@ -26,7 +26,7 @@ from graflow.trace.noop import NoopTracer
 from graflow.trace.otel import OpenTelemetryTracer
 from graflow.trace.progress import ProgressTracer
 from graflow.utils.graph import draw_ascii
-from tests.support import wait_until
+from tests.support import at_once, wait_until
 
 
 @dataclass(eq=False)
@@ -227,11 +227,7 @@ def test_members_on_many_threads_are_all_recorded():
         for step in range(200):
             play(tracer, run, f"{number}_{step}")
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, range(4))
     assert len(tracer.get_runtime_graph()) == 800
 
 

@@ -108,9 +108,9 @@ def test_a_class_that_is_no_typed_dict_is_refused(channel: MemoryChannel) -> Non
 
     for wrong in (dict, str, Ordinary, "Order", None, dict[str, int]):
         with pytest.raises(ValueError, match="message_type must be a TypedDict"):
-            TypedChannel(channel, wrong)  # type: ignore[arg-type]
+            TypedChannel(channel, wrong)
         with pytest.raises(ValueError, match="message_type must be a TypedDict"):
-            ChannelTypeRegistry.register("wrong", wrong)  # type: ignore[arg-type]
+            ChannelTypeRegistry.register("wrong", wrong)
 
 
 def test_other_operations_go_to_the_channel(typed: TypedChannel, channel: MemoryChannel) -> None:
@@ -191,7 +191,7 @@ def test_a_typed_dict_may_name_types_local_to_a_function() -> None:
 def test_an_annotation_that_cannot_be_read_is_not_checked() -> None:
     class Odd(TypedDict):
         kind: str
-        clock: pickle.nothing  # type: ignore[name-defined]
+        clock: pickle.nothing
 
     assert _validate_typed_dict({"kind": "x", "clock": 1}, Odd) is True
     assert _validate_typed_dict({"kind": 1, "clock": 1}, Odd) is False

@@ -20,6 +20,7 @@ from graflow.core.workflow import (
     set_current_workflow_context,
 )
 from graflow.exceptions import GraflowRuntimeError, GraphCompilationError
+from tests.support import at_once
 
 
 def test_a_workflow_is_current_inside_its_block():
@@ -49,19 +50,14 @@ def test_a_block_can_be_entered_again_and_nested_in_itself():
 
 def test_threads_that_share_a_workflow_each_leave_their_own_block():
     wf, outer = workflow("shared"), workflow("outer")
-    both_inside, seen = threading.Barrier(2), []
+    both_inside = threading.Barrier(2)
 
     def build(first):
         with outer if first else workflow("other"), wf:
             both_inside.wait(10)
-        seen.append((first, get_current_workflow_context()))
+        return get_current_workflow_context()
 
-    threads = [threading.Thread(target=build, args=(first,)) for first in (True, False)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(seen, key=str) == [(False, None), (True, None)]
+    assert at_once(build, (True, False)) == [None, None]
 
 
 def test_the_current_workflow_is_made_fetched_required_and_forgotten():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from graflow.core.handler import TaskResult
 from graflow.exceptions import ParallelGroupError, TaskError
+from graflow.protocols import Unit
 
 logger = logging.getLogger(__name__)
 
@@ -16,17 +17,12 @@ _CUSTOM = "__custom__"
 _LISTED = 5
 
 
-class _Member(Protocol):
-    @property
-    def task_id(self) -> str: ...
-
-
 class GroupExecutionPolicy(ABC):
     """Accepts a finished group by returning from `on_group_finished`, refuses it by raising."""
 
     @abstractmethod
     def on_group_finished(
-        self, group_id: str, tasks: Sequence[_Member], results: Mapping[str, TaskResult], context: Any
+        self, group_id: str, tasks: Sequence[Unit], results: Mapping[str, TaskResult], context: Any
     ) -> None:
         """Judge a group whose members have all ended; `results` maps member ids to their results."""
 
@@ -37,7 +33,7 @@ class GroupExecutionPolicy(ABC):
         """Raise `ValueError` when the policy cannot apply to this group; asked before any member starts."""
 
     @staticmethod
-    def check_results(group_id: str, tasks: Sequence[_Member], results: Mapping[str, TaskResult]) -> None:
+    def check_results(group_id: str, tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> None:
         """Make sure that there is one result for each member and no other.
 
         Raises:
@@ -56,7 +52,7 @@ class GroupExecutionPolicy(ABC):
             )
 
 
-def _failed(tasks: Sequence[_Member], results: Mapping[str, TaskResult]) -> list[TaskResult]:
+def _failed(tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> list[TaskResult]:
     """The failed results in member order."""
     return [result for task in tasks if (result := results.get(task.task_id)) is not None and not result.success]
 
@@ -77,7 +73,7 @@ def _listing(failed: Sequence[TaskResult]) -> str:
 def _failure(
     message: str,
     group_id: str,
-    tasks: Sequence[_Member],
+    tasks: Sequence[Unit],
     results: Mapping[str, TaskResult],
     blamed: Sequence[TaskResult] | None = None,
 ) -> ParallelGroupError:
@@ -101,9 +97,9 @@ class _BuiltInPolicy(GroupExecutionPolicy):
     def on_group_finished(
         self,
         group_id: str,
-        tasks: Sequence[_Member],
+        tasks: Sequence[Unit],
         results: Mapping[str, TaskResult],
-        context: Any,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - for policies of users
     ) -> None:
         self.check_results(group_id, tasks, results)
         self.validate([task.task_id for task in tasks])
@@ -164,7 +160,7 @@ class CriticalGroupPolicy(_BuiltInPolicy):
         if unknown := sorted(set(self.critical_task_ids).difference(member_ids)):
             raise ValueError(f"Critical task ids {unknown} are not in the group; its members are {list(member_ids)}")
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002
+    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002 - the signature of all
         critical = [result for result in failed if result.task_id in self.critical_task_ids]
         return ("critical tasks failed", critical) if critical else None
 
@@ -256,7 +252,7 @@ def _from_mapping(form: Mapping[str, Any]) -> GroupExecutionPolicy:
         return _build(name, fields)
     instance = fields.get("policy")
     if not isinstance(instance, GroupExecutionPolicy):
-        raise ValueError(f"A '{_CUSTOM}' group policy needs a GroupExecutionPolicy in 'policy', got {instance!r}")  # noqa: TRY004
+        raise ValueError(f"A '{_CUSTOM}' group policy needs a GroupExecutionPolicy in 'policy', got {instance!r}")  # noqa: TRY004 - as above
     return instance
 
 

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support import free_port, wait_until
 
 # The program in PATH changes to a user of its own; the one behind it does not.
@@ -81,11 +83,14 @@ class PrivateRabbit:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def private_rabbit() -> Iterator[PrivateRabbit]:
-    rabbit = PrivateRabbit()
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[PrivateRabbit]:
+    """A node for the tests of one module; they are skipped where the program is missing."""
+    if PROGRAM is None:
+        pytest.skip("RABBITMQ IS NOT TESTED HERE: it is not on this machine (Debian: apt-get install rabbitmq-server)")
+    server = PrivateRabbit()
     try:
-        rabbit.start()
-        yield rabbit
+        server.start()
+        yield server
     finally:
-        rabbit.stop()
+        server.stop()
