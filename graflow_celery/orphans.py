@@ -1,11 +1,13 @@
-"""A worker that was started from code does not outlive the process that started it."""
+"""The end of workers that were started from code: none outlives the process that started it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
@@ -27,3 +29,16 @@ def _end() -> None:
     time.sleep(STOP_SECONDS)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was killed.
+
+    `Popen.wait` may have been interrupted between taking its lock and the block that gives it back; it would then wait
+    for that lock for ever.
+    """
+    code = -signal.SIGKILL
+    with suppress(ChildProcessError):
+        code = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+    if process.returncode is None:
+        process.returncode = code

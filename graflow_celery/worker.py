@@ -28,7 +28,7 @@ from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.access import AccessStep
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
-from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, stop_with_parent
+from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, reap, stop_with_parent
 from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.runtime import set_stopping
@@ -337,7 +337,7 @@ class TaskWorker:
             # Also when the main process has ended: children of a killed one would live on.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            reap(process)
             self._process = None
 
     def __enter__(self) -> Self:
