@@ -176,7 +176,7 @@ class TaskWorker:
     Runs in a subprocess; with a `resolver_registry` in a thread of this process, because a registry cannot travel.
 
     Args:
-        backend_config: Settings, or a `RedisTaskQueue` whose settings are taken over, and its registry when it has one of its own.
+        backend_config: Settings, or a `RedisTaskQueue`, whose settings are taken over, and a registry of its own.
         queue: A queue name to consume, or a `RedisTaskQueue`.
         imports: Modules whose tasks may run, or `{resolver id: [modules]}`.
         resolver_registry: Where tasks are looked up.
