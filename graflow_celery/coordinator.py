@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.remote import limits_of
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.protocols import GroupContext, Unit
 from graflow.trace.notify import tell
@@ -192,15 +193,19 @@ class _RemoteGroup:
         run, context = self._run, self._run.context
         may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
         outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
+        counts = context.cycle_controller.cycle_counts
         shared = Shared(
             group_id=run.group_id,
             graph=context.workflow_name or "",
             session_id=context.session_id,
             trace_id=context.trace_id,
             outside=outside,
+            known_by_name={name: counts.get(name, 0) for name in context.graph.known_by_name if may_jump},
+            returned_errors=context.returned_errors,
             max_steps=max(context.max_steps - context.steps, 0),
             max_cycles=context.cycle_controller.default_max_cycles,
             max_retries=context.retry_controller.default_max_retries,
+            limits=limits_of(context),
             **as_shared_fields(self._channel),
         )
         return prepare(

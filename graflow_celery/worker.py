@@ -22,10 +22,11 @@ from celery import bootsteps, signals
 from celery.worker import state
 from click import Option
 
-from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
+from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.utils.redis_utils import Secret, redis_url
 from graflow_celery.access import AccessStep
+from graflow_celery.arguments import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
 from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, reap, stop_with_parent
@@ -44,24 +45,6 @@ _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
-
-
-def parse_import(text: str) -> tuple[str, str]:
-    """`[resolver id=]module` as resolver id and module."""
-    resolver_id, separator, module = text.rpartition("=")
-    return (resolver_id if separator else "default", module)
-
-
-def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, str]]) -> None:
-    """Import modules and table their tasks.
-
-    Raises:
-        TaskResolutionError: When a module cannot be imported.
-    """
-    for resolver_id, module in imports:
-        if resolver_id not in registry.ids():
-            registry.register(resolver_id, TaskResolver())
-        registry.get(resolver_id).register_module(module)
 
 
 class MembersStep(bootsteps.StartStopStep):
@@ -186,12 +169,15 @@ class TaskWorker:
     Runs in a subprocess; with a `resolver_registry` in a thread of this process, because a registry cannot travel.
 
     Args:
-        backend_config: Settings, or a `RedisTaskQueue` whose settings and registry are taken over.
+        backend_config: Settings, or a `RedisTaskQueue`, whose settings are taken over, and a registry of its own.
         queue: A queue name to consume, or a `RedisTaskQueue`.
         imports: Modules whose tasks may run, or `{resolver id: [modules]}`.
         resolver_registry: Where tasks are looked up.
         resolver_id: The resolver that `imports` are tabled in.
         concurrency: Members that run at once.
+
+    Raises:
+        ConfigError: For anything else.
     """
 
     def __init__(
@@ -199,7 +185,7 @@ class TaskWorker:
         backend_config: Mapping[str, Any] | Settings | RedisTaskQueue | None = None,
         *,
         queue: str | RedisTaskQueue | None = None,
-        imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
+        imports: Imports = (),
         resolver_registry: TaskResolverRegistry | None = None,
         resolver_id: str = "default",
         concurrency: int = 1,
@@ -207,18 +193,22 @@ class TaskWorker:
         source = queue if isinstance(queue, RedisTaskQueue) else backend_config
         if isinstance(source, RedisTaskQueue):
             settings = source.settings
+            if resolver_registry is None and source.registry is not default_registry():
+                resolver_registry = source.registry
         elif source is None or isinstance(source, Mapping | Settings):
             settings = Settings.load(source)
         else:
             raise ConfigError(f"TaskWorker takes settings or a RedisTaskQueue, not a {type(source).__name__}")
-        if isinstance(queue, str):
+        if isinstance(queue, str) and queue:
             settings = settings.model_copy(update={"queue": queue})
-        if concurrency < 1:
-            raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+        elif queue is not None and not isinstance(queue, RedisTaskQueue):
+            raise ConfigError(f"queue= takes the name of a queue or a RedisTaskQueue, not {queue!r}")
+        if resolver_registry is not None and not isinstance(resolver_registry, TaskResolverRegistry):
+            raise ConfigError(f"resolver_registry= takes a TaskResolverRegistry, not {resolver_registry!r}")
         self.settings = settings
-        self.concurrency = concurrency
+        self.concurrency = whole_number("concurrency", concurrency, at_least=1)
         self.name = f"graflow-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
-        self._imports = _named_imports(imports, resolver_id)
+        self._imports = named_imports(imports, resolver_id)
         self._registry = resolver_registry
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: _WorkerThread | None = None
@@ -237,7 +227,7 @@ class TaskWorker:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, *, wait: bool = True) -> Self:
-        """Start the worker.
+        """Start the worker; one that runs already goes on.
 
         Args:
             wait: Whether to return only when it takes work.
@@ -248,7 +238,9 @@ class TaskWorker:
         """
         deployment = deployment_of(self.settings)
         deployment.check()
-        if self._registry is not None:
+        if self.is_alive():
+            pass
+        elif self._registry is not None:
             fill_registry(self._registry, self._imports)
             self._thread = _WorkerThread(self.settings, self._registry, self.name, self.concurrency)
             self._thread.start()
@@ -382,9 +374,3 @@ class _WorkerThread(threading.Thread):
             self.join(timeout)
         finally:
             state.should_stop = None
-
-
-def _named_imports(imports: Sequence[str] | Mapping[str, Sequence[str]], resolver_id: str) -> list[tuple[str, str]]:
-    if isinstance(imports, Mapping):
-        return [(name, module) for name, modules in imports.items() for module in modules]
-    return [(resolver_id, module) for module in imports if module != "__main__"]

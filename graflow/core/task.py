@@ -78,7 +78,7 @@ class ParallelGroup(Executable):
 
     def register_in(self, graph: TaskGraph) -> None:
         self._pending_registration = False
-        if self._task_id in graph._graph._node:
+        if not graph.lacks(self._task_id):
             return
         for task in self.tasks:
             task.register_in(graph)
@@ -194,7 +194,7 @@ class MappedGroup(ParallelGroup):
 
     def register_in(self, graph: TaskGraph) -> None:
         held = graph._graph._node.get(self._task_id)
-        if held is not None and held.get("task") is not self:
+        if held is not None and held.get("task") is not self and not graph.lacks(self._task_id):
             raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
         super().register_in(graph)
 

@@ -157,7 +157,18 @@ def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
         assert submit(members.noop.map(range(10)), backend_config=config).results(timeout=30) == list(range(10))
         cluster.scale(1)
         cluster.scale(2)
-        assert [worker.is_alive() for worker in cluster.workers] == [False, True]
+        assert [worker.is_alive() for worker in cluster.workers] == [True, True]
+
+
+def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
+    with TaskWorker(no_workers.backend_config).start() as worker:
+        first = worker.pid
+        assert worker.start().pid == first
+    with LocalCluster(workers=0).start() as cluster:
+        url = cluster.redis_url
+        assert cluster.start().redis_url == url
+    assert cluster.start().redis_url != url
+    cluster.stop()
 
 
 def test_an_existing_redis_is_used_and_left_clean(redis_server: PrivateRedis) -> None:
@@ -207,8 +218,52 @@ def test_a_worker_takes_settings_or_a_queue_and_nothing_else(no_workers: LocalCl
     assert TaskWorker(queue=queue).settings == queue.settings
     with pytest.raises(ConfigError, match="settings or a RedisTaskQueue"):
         TaskWorker(object())
-    with pytest.raises(ConfigError, match="concurrency"):
-        TaskWorker(queue, concurrency=0)
+    registry = TaskResolverRegistry()
+    registry.register("default", TaskResolver())
+    registry.get().register_module(members)
+    config = {**no_workers.backend_config, "queue": "registry-of-its-own"}
+    with TaskWorker(RedisTaskQueue(backend_config=config, resolver_registry=registry)):
+        assert submit(members.pid.map([1]), backend_config=config).results(timeout=20) == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"imports": "tests.integration.members"},
+        {"imports": {"etl": "tests.integration.members"}},
+        {"imports": [5]},
+        {"imports": None},
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+        {"concurrency": "2"},
+        {"queue": ""},
+        {"queue": 5},
+        {"resolver_registry": 5},
+    ],
+    ids=repr,
+)
+def test_what_a_worker_cannot_take_is_refused_by_name(given: dict[str, Any], no_workers: LocalCluster) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        TaskWorker(no_workers.backend_config, **given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"workers": -1}, {"workers": "2"}, {"concurrency": 0}, {"redis": 5}, {"redis": {"port": 6379}}], ids=repr
+)
+def test_what_a_cluster_cannot_take_is_refused_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        LocalCluster(**given)
+
+
+def test_a_cluster_cannot_have_less_than_no_workers(no_workers: LocalCluster) -> None:
+    with pytest.raises(ConfigError, match="workers"):
+        no_workers.scale(-1)
+
+
+def test_modules_may_be_given_as_such(no_workers: LocalCluster) -> None:
+    config = {**no_workers.backend_config, "queue": "modules"}
+    with TaskWorker(config, imports=[members]):
+        assert submit(members.double.map([4]), backend_config=config).results(timeout=20) == [8]
 
 
 def test_a_worker_without_its_redis_does_not_start() -> None:
