@@ -107,7 +107,11 @@ class _RemoteGroup:
         submission = self._open()
         run_id = submission.spec.run_id
         helping = running_member.get() is not None
-        waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping)
+        waiter = Waiter(
+            *(self._deployment, run_id, submission.spec.n, submission),
+            before_publishing=self._channel.fill,
+            helping=helping,
+        )
         try:
             for stored in waiter.until(None):
                 self._run.context.root.check_held()
@@ -153,6 +157,7 @@ class _RemoteGroup:
                 return submission
             state = record.status(run_id).state if opened is None else opened.state
             if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
+                self._channel.take_up()
                 return submission
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
@@ -177,6 +182,7 @@ class _RemoteGroup:
         record = self._deployment.record
         header = record.header(run_id)
         if not (header.published or header.state.is_final):
+            self._channel.fill()
             record.hurry(run_id)
             sweep(self._deployment)
 

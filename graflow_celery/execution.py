@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ from typing import Any, Final
 from celery.exceptions import SoftTimeLimitExceeded
 
 from graflow.channels.base import Channel
+from graflow.channels.branch import ChannelWrite
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
@@ -26,7 +27,7 @@ from graflow.core.remote import run_branch
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
-from graflow_celery.overlay import OverlaidChannel
+from graflow_celery.overlay import OverlaidChannel, deletion_of
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 from graflow_celery.runtime import persistently
 from graflow_celery.signatures import member_options
@@ -78,6 +79,15 @@ class ChannelWithGaps(RedisChannel):
 
     def exists(self, key: str) -> bool:
         return key in self._gaps or super().exists(key)
+
+    def delete(self, key: str) -> bool:
+        present = self.exists(key)
+        self.publish(ChannelWrite(key, None, deleted=True), (), once=False)
+        return present
+
+    def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
+        # Whoever takes the changes back cannot tell a key that was deleted from one that got lost.
+        super().publish(write, [*marks, deletion_of(write.key)] if write.deleted else marks, once=once)
 
 
 class SharedPayloads:

@@ -137,6 +137,8 @@ def open_and_publish(
                 deployment.queue.publish_continuation(spec)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
+            if before_publishing is not None:
+                before_publishing()
             record.hurry(spec.run_id)
             sweep(deployment)
     return opened

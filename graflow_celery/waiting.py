@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import redis
@@ -36,6 +36,7 @@ class Waiter:
         run_id: The run.
         n: Members of the group; the continuation, when there is one, has this index.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
+        before_publishing: What must be in place again then, before any member can run.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
     """
 
@@ -46,6 +47,7 @@ class Waiter:
         n: int,
         submission: Submission | None = None,
         *,
+        before_publishing: Callable[[], None] | None = None,
         helping: bool = False,
     ) -> None:
         self.deployment = deployment
@@ -53,6 +55,7 @@ class Waiter:
         self.seen: dict[int, StoredOutcome] = {}
         self._n = n
         self._submission = submission
+        self._before_publishing = before_publishing
         self._helping = helping
         self._runtime = deployment.runtime
         self._cursor = Cursor()
@@ -159,7 +162,13 @@ class Waiter:
         _log.warning("The record of run %s is gone; submitting it again", self.run_id)
         missing = [index for index in range(self._n) if index not in self.seen]
         try:
-            open_and_publish(self.deployment, self._submission, missing, known=list(self.seen.values()))
+            open_and_publish(
+                self.deployment,
+                self._submission,
+                missing,
+                known=list(self.seen.values()),
+                before_publishing=self._before_publishing,
+            )
         except _UNREACHABLE as unreachable:
             self._bear(unreachable)
         self._cursor = Cursor()
