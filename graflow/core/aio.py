@@ -74,9 +74,8 @@ class EventLoopThread:
                 with suppress(TimeoutError):  # raised by the coroutine as well; then it is done
                     future.exception(_LOOK)
             return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        finally:
+            future.cancel()  # where the wait was interrupted; one that is done stays as it is
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

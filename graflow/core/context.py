@@ -174,7 +174,7 @@ class ExecutionContext(RunSaving):
             cycles.increment(base_id)
         try:
             self.tracer.on_task_start(task, self)
-        except Exception:  # noqa: BLE001 - a listener is user code
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_start failed")
 
     def end(self, frame: TaskExecutionContext, task: Any, error: BaseException | None) -> None:
@@ -186,7 +186,7 @@ class ExecutionContext(RunSaving):
             self._retried.add(frame.task_id)
         try:
             self.tracer.on_task_end(task, self, result=frame.task_result, error=error)
-        except Exception:  # noqa: BLE001 - a listener is user code
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_end failed")
         stack = self._task_execution_stack
         stack.pop()

@@ -254,7 +254,7 @@ class RunState:
         self.task_queue.enqueue(spec)
         try:
             self.tracer.on_task_queued(executable, self)
-        except Exception:  # noqa: BLE001 - a listener is user code
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_queued failed")
         return spec
 

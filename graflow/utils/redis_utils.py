@@ -88,7 +88,7 @@ def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
         return _with_secrets(normal)
     try:
         extracted = extract_redis_config(client)
-    except Exception as error:
+    except Exception as error:  # whatever was given as a client
         raise ValueError(f"{_FAILED}: {error}") from error
     for name in SERVER_KEYS:
         normal.pop(name, None)
