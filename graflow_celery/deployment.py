@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -12,8 +11,10 @@ import redis
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.per_process import PerProcess
+from graflow.secret import revealed
 from graflow.signing import SigningKeys
-from graflow.utils.redis_utils import Secret, connection_of, shared_client
+from graflow.utils.redis_utils import connection_of, shared_client
 from graflow_celery.brokers import CLUSTER_REFUSED
 from graflow_celery.celery_app import configuration
 from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
@@ -84,7 +85,7 @@ class Deployment:
     def _refuse_cluster(self) -> None:
         """Raise `ConfigError` when `broker_url` names a node of a Redis Cluster; one that does not answer is left."""
         broker, found = self.settings.broker_url, {}
-        if not str(Secret(broker or "").reveal()).startswith(("redis://", "rediss://")):
+        if not str(revealed(broker or "")).startswith(("redis://", "rediss://")):
             return
         with suppress(redis.exceptions.RedisError, OSError, ValueError):
             client = shared_client({"url": broker}, decode_responses=True)
@@ -139,8 +140,7 @@ def _without_text(error: BaseException) -> BaseException:
         return ConnectionError()
 
 
-_deployments: dict[str, Deployment] = {}
-_lock = threading.Lock()
+_deployments: Final[PerProcess[str, Deployment]] = PerProcess()
 
 
 def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
@@ -151,10 +151,7 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
     """
     settings = Settings.load(config, strict=strict)
     key = f"{settings.identity()}|{settings.keys!r}"
-    with _lock:
-        found = _deployments.get(key)
-        if found is None:
-            found = _deployments[key] = Deployment(settings)
+    found = _deployments.get(key, lambda: Deployment(settings))
     if found.settings != settings:
         # Another timeout or batch size over the same servers: share what is connected.
         twin = object.__new__(Deployment)
@@ -162,12 +159,3 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
         twin.settings = settings
         return twin
     return found
-
-
-def _forget() -> None:
-    global _lock  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
-    _lock = threading.Lock()
-    _deployments.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

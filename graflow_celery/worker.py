@@ -24,7 +24,8 @@ from click import Option
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.utils.redis_utils import Secret, redis_url
+from graflow.secret import revealed
+from graflow.utils.redis_utils import redis_url
 from graflow_celery.access import AccessStep
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
@@ -308,7 +309,7 @@ class TaskWorker:
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         for name, value in settings.model_dump(exclude=_OF_ONE_GROUP, exclude_none=True).items():
-            found[f"GRAFLOW_{name.upper()}"] = value.reveal() if isinstance(value, Secret) else str(value)
+            found[f"GRAFLOW_{name.upper()}"] = str(revealed(value))
         return found
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
