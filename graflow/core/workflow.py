@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Self
 
 from graflow.core.context import ExecutionContext
@@ -41,9 +40,7 @@ class WorkflowContext:
         _make_current(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         *outer, (workflow_before, scope_before) = _entered.get() or ((None, None),)
         _entered.set(tuple(outer))
         _current.set(workflow_before)
