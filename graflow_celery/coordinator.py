@@ -13,7 +13,7 @@ from graflow.core.remote import limits_of
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.protocols import GroupContext, Unit
 from graflow.trace.notify import tell
-from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of
+from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, pack_outcome
 from graflow_celery.execution import running_member, state_of
@@ -45,7 +45,7 @@ class RedisCoordinator(TaskCoordinator):
     """
 
     def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
-        self._deployment = deployment_of(_on_a_worker(dict(backend_config or {})), strict=strict)
+        self._deployment = deployment_of(_on_a_worker(normalize_redis_config(backend_config)), strict=strict)
 
     @classmethod
     def on(cls, deployment: Deployment) -> Self:

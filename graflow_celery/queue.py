@@ -13,6 +13,7 @@ from queue import Empty
 from typing import Any, Final
 
 import redis
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import chord
 from kombu.exceptions import BatchPublishError, ContentDisallowed, DecodeError, KombuError, OperationalError
 from kombu.simple import SimpleQueue
@@ -23,7 +24,8 @@ from redis.retry import Retry
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
-from graflow.utils.redis_utils import normalize_redis_config, shared_client
+from graflow.utils.redis_utils import Secret, normalize_redis_config, shared_client
+from graflow_celery.brokers import describe_broker
 from graflow_celery.celery_app import ENTRY_TASK, RUN_TASK, GraflowCelery, app_for
 from graflow_celery.entries import body_of, spec_of
 from graflow_celery.record import GroupSpec
@@ -61,7 +63,7 @@ class RedisTaskQueue(TaskQueue):
     ) -> None:
         super().__init__()
         if not isinstance(backend_config, Settings):
-            given = dict(backend_config or {})
+            given = normalize_redis_config(backend_config)
             if redis_client is not None:
                 given.update(normalize_redis_config({"redis_client": redis_client}))
             if key_prefix != Settings.model_fields["key_prefix"].default:
@@ -267,12 +269,11 @@ class RedisTaskQueue(TaskQueue):
     def _broker_errors(self) -> Iterator[None]:
         try:
             yield
-        except (KombuError, OperationalError, OSError, redis.exceptions.RedisError) as error:
-            where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
-            refused = isinstance(error, redis.exceptions.AuthenticationError)
-            why = "it refuses the username or password" if refused else type(error).__name__
+        except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
+            broker = self.settings.broker_url
+            where = describe_broker(Secret(broker).reveal()) if broker else self.settings.server
             raise BrokerUnreachableError(
-                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {why}"
+                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
             ) from error
 
     def _reach(self) -> None:
@@ -283,6 +284,17 @@ class RedisTaskQueue(TaskQueue):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_simple": None, "_connection": None}
+
+
+def _reason(error: BaseException) -> str:
+    """Why a broker cannot be used; the texts of errors are left out, since they may repeat its URL."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return "it refuses the username or password"
+    if isinstance(error, AccessRefused | NotAllowed):
+        return "it refuses the username, the password or the virtual host"
+    return type(error).__name__
 
 
 def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
