@@ -259,8 +259,13 @@ def _raise_exit(signum: int, _frame: FrameType | None) -> None:
 
 
 def _stop_all(workers: Sequence[TaskWorker]) -> None:
-    """Ask all to stop at once, then wait for each."""
-    for worker in workers:
-        worker.ask_to_stop()
-    for worker in workers:
-        worker.stop()
+    """Ask all to stop at once, then wait for each; an interrupt meanwhile ends the waiting."""
+    try:
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.stop()
+    except BaseException:
+        for worker in workers:
+            worker.stop(timeout=0.0)
+        raise

@@ -29,6 +29,7 @@ from graflow_celery.access import AccessStep
 from graflow_celery.arguments import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
+from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, reap, stop_with_parent
 from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.runtime import set_stopping
@@ -40,7 +41,6 @@ _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
 BEAT: Final = 1.0  # seconds between a worker's signs of life
-_PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
@@ -108,7 +108,7 @@ class MembersStep(bootsteps.StartStopStep):
         thread.start()
 
     def _beat(self, parent: Any, deployment: Deployment) -> None:
-        _stop_with_parent()
+        stop_with_parent()
         registry = parent.app.registry
         resolvers = [registry.get(name) for name in registry.ids()]
         info = {
@@ -139,13 +139,6 @@ class ReconnectStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         if parent.restart_count > 0:
             _reconnected.set()
-
-
-def _stop_with_parent() -> None:
-    """A worker that was started from code does not outlive the process that started it."""
-    parent = os.environ.get(_PARENT_VARIABLE)
-    if parent and os.getppid() != int(parent):
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _on_shutdown(**_: Any) -> None:
@@ -295,7 +288,7 @@ class TaskWorker:
         settings = self.settings
         found = {
             **os.environ,
-            _PARENT_VARIABLE: str(os.getpid()),
+            PARENT_VARIABLE: str(os.getpid()),
             "GRAFLOW_REDIS_URL": redis_url(settings.connection).reveal(),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
@@ -320,7 +313,7 @@ class TaskWorker:
             self._is_asked = True
             self._process.send_signal(signal.SIGTERM)
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
         self.ask_to_stop()
         if self._thread is not None:
@@ -329,14 +322,15 @@ class TaskWorker:
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
+        try:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout)
-        # Also when the main process has ended: children of a killed one would live on.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        self._process = None
+        finally:
+            # Also when the main process has ended: children of a killed one would live on.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            reap(process)
+            self._process = None
 
     def __enter__(self) -> Self:
         return self.start()

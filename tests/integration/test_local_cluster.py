@@ -83,6 +83,68 @@ def test_nothing_is_left_behind(ending: str, sent: signal.Signals | None, tmp_pa
     assert leftovers(temporary) == []
 
 
+BUSY = """
+import sys, time
+from graflow import task
+from graflow_celery import LocalCluster, submit
+
+@task(inject_context=True)
+def busy(context, x):
+    context.progress(0)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with LocalCluster(workers=2, imports=["__main__"], redis=next(iter(sys.argv[1:]), None)) as cluster:
+        handle = submit(busy.map([1, 2]), backend_config=cluster.backend_config)
+        while len(handle.progress()) < 2:
+            time.sleep(0.05)
+        print(*(worker.pid for worker in cluster.workers), flush=True)
+        try:
+            time.sleep(60)
+        finally:
+            print("leaving", flush=True)
+"""
+
+
+def busy_cluster(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """A program whose cluster has workers in the middle of members that last a minute, and their processes."""
+    script = folder / "busy.py"
+    script.write_text(BUSY, encoding="utf-8")
+    program = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    assert program.stdout is not None
+    workers = [int(text) for text in program.stdout.readline().split()]
+    assert len(workers) == 2
+    return program, workers
+
+
+def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    program, workers = busy_cluster(tmp_path)
+    assert program.stdout is not None
+    with program.stdout:
+        program.send_signal(signal.SIGINT)
+        assert program.stdout.readline().strip() == "leaving"
+        program.send_signal(signal.SIGINT)
+        program.wait(20)
+    assert not any(map(is_alive, workers))
+
+
+def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
+    redis_server: PrivateRedis, tmp_path: Path
+) -> None:
+    program, workers = busy_cluster(tmp_path, redis_server.url)
+    assert program.stdout is not None
+    with program.stdout:
+        program.kill()
+        program.wait(20)
+    wait_until(lambda: not any(map(is_alive, workers)), timeout=30)
+
+
 def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
     with LocalCluster(workers=1, imports=[members.__name__]) as cluster:
         first = cluster.workers[0]
