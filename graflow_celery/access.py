@@ -20,10 +20,10 @@ from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError
 from graflow.secret import revealed
-from graflow.utils.redis_utils import describe_server, shared_client
+from graflow.utils.redis_utils import shared_client
 from graflow_celery.brokers import REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import GraflowCelery
-from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError
+from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
 from graflow_celery.queue import CONNECT_SECONDS, connect_once
 from graflow_celery.settings import Settings
 from graflow_celery.tasks import deployment_for
@@ -49,7 +49,7 @@ class AccessStep(bootsteps.StartStopStep):
         closed = [deployment_for(parent.app).check, *_broker_doors(parent.app)]
         try:
             closed = [door for door in closed if not _enter(door)]
-        except AccessRefusedError as error:
+        except (AccessRefusedError, ConfigError) as error:
             _tell(error)
             raise WorkerShutdown(EX_FAILURE) from None
         if closed:
@@ -106,8 +106,11 @@ def _enter_redis(parts: dict[str, Any]) -> None:
         connect_once(client)
         with suppress(redis.exceptions.NoPermissionError):
             client.ping()  # where no password was given, the first command is what is refused
-    except redis.exceptions.AuthenticationError:
-        raise AccessRefusedError(f"The broker at {describe_server(parts)} refuses the username or password") from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        refused = refusal("The broker", parts, client, error)
+        if refused is None:
+            raise
+        raise AccessRefusedError(refused) from None
 
 
 def _enter_amqp(of: GraflowCelery) -> None:

@@ -66,7 +66,8 @@ def _deployment(url: str | None, key_prefix: str | None) -> Deployment:
 @click.option("--id", "key_id", help="Id of the key [default: a random one].")
 def keygen(key_id: str | None) -> None:
     """Print a new signing key, for GRAFLOW_SIGNING_KEY of submitters and workers."""
-    click.echo(generate_key(key_id))
+    with _clear_errors():
+        click.echo(generate_key(key_id))
 
 
 @graflow.command()

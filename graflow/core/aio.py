@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import cache
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,9 @@ _LOOK = 0.5  # seconds after which a waiting thread takes a step, so that an err
 class EventLoopThread:
     """One event loop in a daemon thread, shared by all async tasks of an engine.
 
-    It is started by the first coroutine and ends with the last block that uses it.
+    It is started by the first coroutine and ends with the last block that uses it. Where threads are green (gevent,
+    eventlet) all of them are one to asyncio, which allows one loop per thread: there one loop serves every engine of
+    the process and stays.
     """
 
     def __init__(self) -> None:
@@ -62,6 +65,8 @@ class EventLoopThread:
 
         if threading.current_thread() is self._thread:
             return coroutine
+        if self is not _for_green_threads and _threads_are_green():
+            return _for_green_threads.run(coroutine)
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -76,6 +81,19 @@ class EventLoopThread:
             return future.result()
         finally:
             future.cancel()  # where the wait was interrupted; one that is done stays as it is
+
+
+_for_green_threads = EventLoopThread()
+
+
+@cache
+def _threads_are_green() -> bool:
+    """Whether a thread that is started here runs in the thread of the system that starts it."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(threading.get_native_id()), name="graflow-look")
+    thread.start()
+    thread.join()
+    return found == [threading.get_native_id()]
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

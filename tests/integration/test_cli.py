@@ -41,6 +41,7 @@ def test_keygen_prints_a_key_that_can_be_used() -> None:
     text = run("keygen", "--id", "mine").strip()
     assert text.startswith("mine:")
     assert SigningKeys.parse(text).ids == ["mine"]
+    assert run("keygen", "--id", "not mine", code=1) == "Error: A key id must consist of letters, digits and '._-'\n"
 
 
 def test_a_run_is_counted_shown_and_printed(config: dict[str, Any]) -> None:

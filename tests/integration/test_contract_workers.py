@@ -37,6 +37,20 @@ from graflow import task
 def thrice(x):
     return 3 * x
 """
+GREEN_MODULE = """
+import asyncio
+import time
+from graflow import task
+
+@task
+async def soon(x):
+    await asyncio.sleep(0.1)
+    return 3 * x
+
+@task(options={"time_limit": 1})
+def limited(x):
+    time.sleep(3)
+"""
 
 
 @contextmanager
@@ -96,10 +110,34 @@ def test_the_command_runs_members_in_every_pool(
     del sys.modules["typed_by_a_user"]
 
 
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_pools_of_green_threads_run_async_members_and_keep_time_limits(
+    pool: str, no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(pool)
+    config = {**no_workers.backend_config, "queue": f"pool-{pool}"}
+    (tmp_path / "run_by_green_threads.py").write_text(GREEN_MODULE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import run_by_green_threads
+
+    imports = ["--graflow-import", "run_by_green_threads"]
+    (tmp_path / "keys").write_text(config["signing_key"].reveal(), encoding="utf-8")
+    keys = ["--graflow-key-file", "keys"]
+    with celery_worker(config, tmp_path, config["queue"], *imports, *keys, "-P", pool, "-c", "2"):
+        assert submit(run_by_green_threads.soon.map([1, 2, 3]), config).results(timeout=20) == [3, 6, 9]
+        (over,) = submit(run_by_green_threads.limited.map([1]), config).outcomes(timeout=20)
+    assert over.state == "TIMED_OUT"
+    assert over.error is not None
+    assert over.error.type == "graflow.exceptions.TaskTimeoutError"
+    del sys.modules["run_by_green_threads"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["--graflow-import", "no.such.module"], "Cannot import the task module 'no.such.module'"),
+        (["--graflow-import", "etl="], "--graflow-import takes MODULE or ID=MODULE, not 'etl='"),
+        (["--graflow-import", ""], "--graflow-import takes MODULE or ID=MODULE, not ''"),
         (["--graflow-key-file", "no-such-file"], "no-such-file cannot be read"),
     ],
 )
