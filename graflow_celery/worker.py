@@ -116,6 +116,7 @@ class MembersStep(bootsteps.StartStopStep):
             "queues": sorted(parent.app.amqp.queues.consume_from),
             "modules": sorted({module for resolver in resolvers for module in resolver.modules}),
             "digest": "-".join(resolver.digest() for resolver in resolvers),
+            "keys": [] if deployment.keys is None else deployment.keys.ids,
             "pid": os.getpid(),
         }
         beat(deployment, parent.hostname, info)
