@@ -272,7 +272,8 @@ class RedisTaskQueue(TaskQueue):
         try:
             yield
         except (KombuError, OperationalError, OSError, redis.exceptions.RedisError) as error:
-            where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
+            with self.app.connection_for_write() as connection:
+                where = connection.as_uri() if self.settings.broker_url else self.settings.server
             refused = isinstance(error, redis.exceptions.AuthenticationError)
             why = "it refuses the username or password" if refused else type(error).__name__
             raise BrokerUnreachableError(

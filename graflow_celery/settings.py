@@ -160,7 +160,7 @@ def _check_broker(url: Any) -> None:
     """Raise `ConfigError` for a broker that Celery has no transport for."""
     scheme = str(_plain(url) or "redis").partition("://")[0]
     if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
-        raise ConfigError(f"Celery knows no broker of the kind {scheme!r}://")
+        raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
 
 
 def _plain(value: Any) -> Any:

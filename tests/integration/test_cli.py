@@ -21,7 +21,7 @@ from graflow_celery import LocalCluster, submit
 from graflow_celery.cli import graflow
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
-from tests.support import wait_until
+from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -167,10 +167,10 @@ def test_the_commands_belong_to_celery_too() -> None:
 
 
 @contextmanager
-def celery_worker(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+def celery_worker(*arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "--loglevel", "WARNING", *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", **variables}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -193,6 +193,55 @@ def test_a_worker_is_told_its_modules_and_keys_on_the_command_line(
         handle = submit(members.double.map([4]), backend_config=mine)
         assert handle.results(timeout=30) == [8]
         assert handle.outcomes()[0].worker == "by-hand@here"
+
+
+def ended_worker(*arguments: str, **variables: str) -> str:
+    """What a worker says that cannot start."""
+    command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker", *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "This worker ends: " in line]
+    return said.partition("This worker ends: ")[2]
+
+
+def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
+    said = ended_worker("--graflow-import", "no.such.module")
+    assert said == "Cannot import the task module 'no.such.module': No module named 'no'"
+    assert "cannot be read" in ended_worker("--graflow-key-file", "no-such-file")
+    assert "malformed" in ended_worker(GRAFLOW_SIGNING_KEY="no key")
+    with private_redis(options=["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) as evicting:
+        assert "allkeys-lru" in ended_worker(GRAFLOW_REDIS_URL=evicting.url)
+
+
+def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCluster, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    mine = {"url": no_workers.redis_url, "queue": "logged"}
+    with celery_worker(
+        *("-Q", "logged", "-n", "logged@here", "-c", "1", "--loglevel", "INFO", "--logfile", str(log)),
+        *("--graflow-import", members.__name__),
+        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
+    ):
+        handle = submit(members.fail_odd.map(range(4)), backend_config={**mine, "batch_size": 4}, policy="best_effort")
+        assert handle.results(timeout=30) == [0, None, 2, None]
+    text = log.read_text(encoding="utf-8")
+    assert f"{members.__name__}; signing keys: none" in text
+    assert [line.partition("Member ")[2] for line in text.splitlines() if "WARNING" in line and "Member " in line] == [
+        f"{index} of run {handle.run_id} failed: ValueError: {index} is odd" for index in (1, 3)
+    ]
+
+
+def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    (tmp_path / "celeryconfig.py").touch()
+    variables = {
+        "GRAFLOW_REDIS_URL": no_workers.redis_url.reveal(),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}",
+    }
+    with celery_worker("--logfile", str(log), cwd=tmp_path, **variables):
+        wait_until(lambda: log.exists() and "can run no member" in log.read_text(encoding="utf-8"), timeout=20)
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
