@@ -19,10 +19,10 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import Secret, describe_server, shared_client
+from graflow.utils.redis_utils import Secret, shared_client
 from graflow_celery.brokers import REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import GraflowCelery
-from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError
+from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
 from graflow_celery.queue import CONNECT_SECONDS, connect_once
 from graflow_celery.settings import Settings
 from graflow_celery.tasks import deployment_for
@@ -112,8 +112,11 @@ def _enter_redis(parts: dict[str, Any]) -> None:
         connect_once(client)
         with suppress(redis.exceptions.NoPermissionError):
             client.ping()  # where no password was given, the first command is what is refused
-    except redis.exceptions.AuthenticationError:
-        raise AccessRefusedError(f"The broker at {describe_server(parts)} refuses the username or password") from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        refused = refusal("The broker", parts, client, error)
+        if refused is None:
+            raise
+        raise AccessRefusedError(refused) from None
 
 
 def _enter_amqp(of: GraflowCelery) -> None:

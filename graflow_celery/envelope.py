@@ -48,6 +48,7 @@ class Shared:
         max_cycles: Executions by iteration for tasks that set no limit of their own.
         max_retries: Retries for tasks that set no limit of their own.
         limits: Limits of single tasks that were set on the run's context.
+        config: Settings of the run's context that groups inside the members go by.
     """
 
     group_id: str
@@ -65,6 +66,7 @@ class Shared:
     max_cycles: int = 10
     max_retries: int = 0
     limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def pack(self) -> tuple[str, bytes]:
         """The hash under which it is found, and its bytes."""

@@ -78,7 +78,8 @@ class GroupChannel:
         for name, task in wanted.items():
             for key in (name + RESULT_SUFFIX, name):
                 value = self._parent.get(key, _ABSENT)
-                if value is _ABSENT or (isinstance(value, BaseException) and not self._context.has_completed(name)):
+                is_failure = isinstance(value, BaseException) and not self._context.has_completed(name)
+                if value is _ABSENT or (is_failure and key != name):
                     continue
                 try:
                     found[key] = to_jsonable(value, where=f"the value of channel key '{key}'")

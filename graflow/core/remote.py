@@ -39,6 +39,7 @@ def run_branch(
     default_max_retries: int = 0,
     limits: Mapping[str, Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    workflow_name: str | None = None,
     info: MemberInfo | None = None,
     engine: WorkflowEngine | None = None,
     retries: int = 0,
@@ -65,6 +66,7 @@ def run_branch(
         default_max_retries: See there.
         limits: What `limits_of` said of the context of the group.
         config: Settings for nested groups and channels.
+        workflow_name: The name of the workflow.
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
         retries: How often the member has been tried again already.
@@ -90,6 +92,7 @@ def run_branch(
     context.returned_elsewhere = frozenset(returned_errors)
     _set_limits(context, limits or {})
     _enter_member(context, info)
+    context.workflow_name, context.start_node = workflow_name, member.task_id
     context.engine = engine
     if retries:
         # A retry is no cycle: the first execution counted the one that this is a part of.

@@ -74,6 +74,8 @@ def act(ctx: TaskExecutionContext, data: Any = None, do: Sequence[Action] = (), 
             seen.append("error" if isinstance(result, Exception) else result)
         elif kind == "place":
             seen.append((ctx.index, ctx.attempt, ctx.max_cycles, ctx.max_retries, ctx.is_cancelled()))
+        elif kind == "workflow":
+            seen.append((ctx.execution_context.workflow_name, ctx.execution_context.start_node))
         elif kind == "fail" or (kind == "flaky" and ctx.retry_count < arguments[1]):
             raise FAILURES[arguments[0]](name)
         elif kind == "value":

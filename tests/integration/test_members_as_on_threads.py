@@ -12,9 +12,11 @@ from graflow.channels.redis_channel import RedisChannel
 from graflow.core.context import ExecutionContext
 from graflow.core.retry import RetryPolicy
 from graflow.core.task import ParallelGroup
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import GraflowRuntimeError, ParallelGroupError
 from graflow.trace.base import Tracer
+from graflow.trace.noop import NoopTracer
 from tests.integration.behaviours import acting, aside, taking
+from tests.integration.members import nap
 
 pytestmark = pytest.mark.redis
 
@@ -173,3 +175,44 @@ def test_an_exception_that_a_task_returned_is_a_value_for_members(group: Group, 
         acting("t1", [("value", "error")]) >> made
         context = run(wf, "t1", **channel)
     assert [str(context.get_result(name)[0]) for name in ("takes", "deep")] == ["a value, not a failure"] * 2
+
+
+def test_an_exception_under_a_plain_key_is_an_argument_of_members(group: Group) -> None:
+    with workflow("w") as wf:
+        group("g", taking.instance("takes", {}), taking.instance("beside", {"k0": 0}))
+        context = run(wf, "g", {"k0": ValueError("kept")})
+    assert str(context.get_result("takes")[3]) == "kept"
+
+
+def test_what_ran_inside_members_is_in_the_runtime_graph(group: Group) -> None:
+    tracer = NoopTracer()
+    with workflow("w") as wf:
+        first = acting("first", [("spawn", [], False)])
+        chain(first, acting("then", [("fail", "plain")]))
+        group("g", first, acting("b", [("iterate", 1)])).with_execution(policy="best_effort")
+        run(wf, "g", tracer=tracer, default_max_cycles=2)
+    graph = tracer.get_runtime_graph()
+    assert graph is not None
+    status = {name.partition("_cycle_")[0]: data["status"] for name, data in graph.nodes(data=True)}
+    assert status == {**dict.fromkeys(["g", "first", "first_child", "b"], "completed"), "then": "failed"}
+    assert {("g", "first"), ("first", "first_child"), ("first", "then")} <= set(graph.edges)
+    assert sorted(tracer.get_execution_order())[:2] == ["b", next(name for name in graph if name.startswith("b_"))]
+
+
+def test_groups_inside_members_go_by_the_settings_of_the_run(group: Group, config: dict[str, Any]) -> None:
+    with workflow("w") as wf:
+        inner = group("inner", *(nap(task_id=f"n{x}", seconds=3.0) for x in range(2)))
+        inner._execution_config["backend_config"] = {}
+        group("outer", inner, acting("b", [])).with_execution(backend_config={"timeout": 30})
+        with pytest.raises(ParallelGroupError, match=r"'inner' was not finished after 0\.5 s"):
+            run(wf, "outer", config={**config, "timeout": 0.5})
+
+
+def test_a_member_knows_its_workflow_by_name(group: Group) -> None:
+    with workflow("w") as wf:
+        inner = group("inner", acting("deep", [("workflow",)]))
+        made = group("outer", inner, acting("b", [("workflow",)]))
+        made >> acting("c", [])
+        _, context = wf.execute("outer", ret_context=True)
+    names = [context.get_result(name)[-1] for name in ("deep", "b")]
+    assert names == [("w", "deep"), ("w", "b")]

@@ -51,7 +51,7 @@ growing = st.one_of(
 )
 limits = st.fixed_dictionaries({
     "max_cycles": st.sampled_from([None, 1, 3]),
-    "retries": st.sampled_from([None, 0, 2, RetryPolicy(2, initial_interval=0.001)]),
+    "retries": st.sampled_from([None, 0, 2, RetryPolicy(2, initial_interval=0)]),
 })  # fmt: skip
 leaves = st.one_of(
     st.tuples(st.just("act"), st.lists(st.one_of(quiet, quiet, loud, growing), max_size=3), limits),
