@@ -30,7 +30,7 @@ WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process i
 
 
 class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
-    """The Redis of record does not answer, or refuses us."""
+    """The Redis of record does not answer, refuses us, or cannot be written to."""
 
 
 class AccessRefusedError(RecordUnreachableError):
@@ -135,6 +135,16 @@ class Deployment:
                 f"What answers at {self.settings.server} is no Redis ({type(error).__name__}); "
                 "is backend_config['url'] or GRAFLOW_REDIS_URL right?"
             ) from _without_text(error)
+        except redis.exceptions.ReadOnlyError as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} is a replica, which nobody may write to; "
+                "name its master, or the Sentinels that know it"
+            ) from error
+        except redis.exceptions.OutOfMemoryError as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} is out of memory; raise maxmemory, or wait for older "
+                "results to expire"
+            ) from error
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
         except redis.exceptions.ResponseError as error:

@@ -254,9 +254,13 @@ class RedisTaskQueue(TaskQueue):
 
     def size(self) -> int:
         """Messages that wait in the queue, those for members of groups included."""
+        return self.lengths([self.settings.queue_name])[self.settings.queue_name]
+
+    def lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages that wait in each of several queues of the broker."""
         with self._broker_errors():
             self._reach()
-            return queue_length(self.app, self.settings.queue_name)
+            return {name: queue_length(self.app, name) for name in queues}
 
     def is_empty(self) -> bool:
         return self.size() == 0

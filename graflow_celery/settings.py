@@ -183,7 +183,7 @@ def _check_broker(settings: Settings) -> None:
         raise ConfigError(f"a broker is named by its URL, not by a {type(url).__name__}")
     scheme = str(revealed(url) or "redis").partition("://")[0]
     if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
-        raise ConfigError(f"Celery knows no broker of the kind {scheme!r}://")
+        raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
 
 
 def _check_key(settings: Settings) -> None:
