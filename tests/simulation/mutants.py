@@ -42,7 +42,7 @@ MUTANTS = [
         "and",
     ),
     Mutant("a claim of one member has no lease", "claim", "redis.call('ZADD', due, ends, index)", ""),
-    Mutant("a claim of one member forgets the limit", "claim", "and in_flight == '0' and attempts", "and attempts"),
+    Mutant("a claim of one member forgets the limit", "claim", "in_flight == '0' and not deadline", "not deadline"),
     Mutant("a claim of one member is not looked for", "claim", "if tonumber(look) <= ends and", "if"),
     Mutant(
         "a report of one member is not compared with its lease",
