@@ -162,8 +162,12 @@ def _field(value: Any, depth: int) -> Any:
         return {"error": inner.to_dict()}
     if isinstance(value, RemoteError):
         return {"remote": value.to_dict()}
-    if type(value) in (list, tuple):
+    if type(value) is list:
         return [_field(item, depth + 1) for item in value]
+    if type(value) is tuple:
+        return {"tuple": [_field(item, depth + 1) for item in value]}
+    if type(value) is bytes and len(value) <= MAX_MESSAGE:
+        return {"bytes": value.hex()}
     if type(value) is dict:
         return {"items": [[_field(key, depth + 1), _field(item, depth + 1)] for key, item in value.items()]}
     raise TypeError(f"a {type(value).__qualname__} is not kept in an error")
@@ -234,6 +238,10 @@ def _value(data: Any, depth: int) -> Any:
     if "error" in data:
         remote = RemoteError.from_dict(data["error"])
         return _rebuilt(remote, depth + 1) or RemoteTaskError(remote)
+    if "tuple" in data:
+        return tuple(_value(item, depth + 1) for item in data["tuple"])
+    if "bytes" in data:
+        return bytes.fromhex(data["bytes"])
     if "remote" in data:
         return RemoteError.from_dict(data["remote"])
     return {_value(key, depth + 1): _value(item, depth + 1) for key, item in data["items"]}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.utils.url import sanitize_url
 
 from graflow.exceptions import ConfigError
 from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS
 from graflow.utils.redis_sentinels import asking
-from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, redis_url
+from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, describe_server, redis_url
 from graflow_celery.settings import celeryconfig
 
 CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
@@ -71,6 +73,14 @@ def broker_connection(broker: str) -> dict[str, Any]:
     if urlsplit(broker).scheme == "sentinel":
         return _behind_sentinels(broker, _operators_options())
     return connection_of({"url": broker})
+
+
+def describe_broker(broker: str) -> str:
+    """Where a broker is, without secrets."""
+    with suppress(ConfigError):
+        if urlsplit(broker).scheme in REDIS_SCHEMES:
+            return describe_server(broker_connection(broker))
+    return ";".join(sanitize_url(address) for address in broker.split(";"))
 
 
 def _operators_options() -> dict[str, Any]:

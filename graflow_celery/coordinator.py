@@ -6,13 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
+from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.remote import limits_of
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.protocols import GroupContext, Unit
 from graflow.trace.notify import tell
-from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of
+from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, pack_outcome
 from graflow_celery.execution import running_member, state_of
@@ -26,6 +28,8 @@ from graflow_celery.sweeping import sweep
 from graflow_celery.waiting import Waiter
 
 _log = logging.getLogger(__name__)
+# What else there is belongs to a deployment, and workers know their own.
+_PASSED_ON: Final = GROUP_KEYS - {"broker_url", "key_prefix", "signing_key"}
 _PATIENCE: Final = 30.0  # seconds in which a member waits for the servers of a group inside it
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 
@@ -44,7 +48,7 @@ class RedisCoordinator(TaskCoordinator):
     """
 
     def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
-        self._deployment = deployment_of(_on_a_worker(dict(backend_config or {})), strict=strict)
+        self._deployment = deployment_of(_on_a_worker(normalize_redis_config(backend_config)), strict=strict)
 
     @classmethod
     def on(cls, deployment: Deployment) -> Self:
@@ -127,7 +131,10 @@ class _RemoteGroup:
                 outcome = branch_outcome(stored, members[stored.index].task_id, limit)
                 self._run.record(stored.index, outcome)
                 context = self._run.context
-                tell(context.tracer.on_member_end, self._run.group_id, outcome.task_id, context, error=outcome.error)
+                completed = {*outcome.completed}
+                ran = {task_id: task_id in completed for task_id, _ in outcome.results}
+                member, error = outcome.task_id, outcome.error
+                tell(context.tracer.on_member_end, self._run.group_id, member, context, error=error, ran=ran)
 
     def _open(self) -> Submission:
         """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor."""
@@ -192,15 +199,20 @@ class _RemoteGroup:
         run, context = self._run, self._run.context
         may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
         outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
+        counts = context.cycle_controller.cycle_counts
         shared = Shared(
             group_id=run.group_id,
             graph=context.workflow_name or "",
             session_id=context.session_id,
             trace_id=context.trace_id,
             outside=outside,
+            known_by_name={name: counts.get(name, 0) for name in context.graph.known_by_name if may_jump},
+            returned_errors=context.returned_errors,
             max_steps=max(context.max_steps - context.steps, 0),
             max_cycles=context.cycle_controller.default_max_cycles,
             max_retries=context.retry_controller.default_max_retries,
+            limits=limits_of(context),
+            config={key: context.config[key] for key in sorted(_PASSED_ON & context.config.keys())},
             **as_shared_fields(self._channel),
         )
         return prepare(

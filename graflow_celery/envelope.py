@@ -39,12 +39,16 @@ class Shared:
         trace_id: Its trace.
         channel: Name of the Redis channel that the members share; empty where none of them can reach the channel.
         unsendable: Channel keys whose values could not be sent, with the reason.
-        overlay: What the enclosing member wrote to that channel and has not published, as typed JSON; null for deleted.
+        overlay: What the enclosing member wrote to that channel and has not published; see `graflow_celery.overlay`.
         seeds: Channel values that tasks take by parameter name, as typed JSON.
         outside: Ids of the parent's graph, for members that can jump to them.
+        known_by_name: Those of them whose tasks only other members had, with their executions so far.
+        returned_errors: Tasks before the group that completed with an exception as their value.
         max_steps: Steps that a branch may take.
         max_cycles: Executions by iteration for tasks that set no limit of their own.
         max_retries: Retries for tasks that set no limit of their own.
+        limits: Limits of single tasks that were set on the run's context.
+        config: Settings of the run's context that groups inside the members go by.
     """
 
     group_id: str
@@ -53,12 +57,16 @@ class Shared:
     trace_id: str = ""
     channel: str = ""
     unsendable: Mapping[str, str] = field(default_factory=dict)
-    overlay: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
+    overlay: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: Mapping[str, Any] = field(default_factory=dict)
     outside: Collection[str] = ()
+    known_by_name: Mapping[str, int] = field(default_factory=dict)
+    returned_errors: Sequence[str] = field(default_factory=list)
     max_steps: int = 10000
     max_cycles: int = 10
     max_retries: int = 0
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def pack(self) -> tuple[str, bytes]:
         """The hash under which it is found, and its bytes."""

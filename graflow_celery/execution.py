@@ -16,7 +16,6 @@ from typing import Any, Final
 from celery.exceptions import SoftTimeLimitExceeded
 
 from graflow.channels.base import Channel
-from graflow.channels.branch import BranchChannel
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
@@ -27,6 +26,7 @@ from graflow.core.remote import run_branch
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
+from graflow_celery.overlay import OverlaidChannel
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 from graflow_celery.runtime import persistently
 from graflow_celery.signatures import member_options
@@ -175,6 +175,8 @@ class MemberRunner:
                 return _put_off(granted, outcome, outcome.retry_in)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
+            if outcome.error is not None:
+                self._log(granted, outcome.error)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
             payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
@@ -186,11 +188,17 @@ class MemberRunner:
                 payload = pack_failure(TaskTimeoutError(f"{self._spec.group_id}[{granted.index}]", hard), time.time())
             else:
                 state = MemberState.FAILED
-                _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
+                self._log(granted, error)
                 payload = pack_failure(error, time.time())
         finally:
             running_member.reset(around)
         return MemberResult(granted.index, granted.attempt, state, payload)
+
+    def _log(self, granted: GrantedMember, error: BaseException) -> None:
+        """One line for the operator; the outcome has the traceback."""
+        _log.warning(
+            "Member %s of run %s failed: %s: %.500s", granted.index, self._spec.run_id, type(error).__name__, error
+        )
 
     def _limit_of(self, index: int) -> float | None:
         """The soft time limit of a member; none that its hard one would be quicker than."""
@@ -216,11 +224,15 @@ class MemberRunner:
             trace_id=shared.trace_id or spec.run_id,
             group_id=spec.group_id,
             outside=shared.outside,
+            known_by_name=shared.known_by_name,
+            returned_errors=shared.returned_errors,
             cycle_counts=envelope.cycle_counts,
             max_steps=shared.max_steps,
             default_max_cycles=shared.max_cycles,
             default_max_retries=shared.max_retries,
-            config={},
+            limits=shared.limits,
+            config=shared.config,
+            workflow_name=shared.graph or None,
             info=WorkerMember(deployment, lease, is_cancelled),
             engine=self._engine,
             retries=granted.retries,
@@ -255,28 +267,14 @@ class MemberRunner:
         channel = self._channels.get(name)
         if channel is None:
             if shared.channel:
-                channel = self._with_overlay(
-                    ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection), shared.overlay
-                )
+                root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection)
+                channel = OverlaidChannel(root, shared.overlay) if shared.overlay else root
             else:
                 channel = MemoryChannel(shared.session_id or self._spec.run_id)
                 for key, value in shared.seeds.items():
                     channel.set(key, from_jsonable(value))
             self._channels[name] = channel
         return channel
-
-    @staticmethod
-    def _with_overlay(channel: Channel, overlay: Mapping[str, Any]) -> Channel:
-        """The channel as the member sees it whose group this is: with what it wrote and has not published."""
-        if not overlay:
-            return channel
-        view = BranchChannel(channel)
-        for key, kept in overlay.items():
-            if kept is None:
-                view.delete(key)
-            else:
-                view.set(key, from_jsonable(kept[0]), ttl=kept[1])
-        return view
 
     def run_continuation(self, granted: GrantedMember, values: list[Any]) -> MemberResult:
         """Run the continuation with the list of the members' values."""

@@ -21,8 +21,11 @@ from graflow.core.graph import is_group
 from graflow.core.wrapper import TaskWrapper
 from graflow.exceptions import PayloadError
 from graflow_celery.deployment import Deployment
+from graflow_celery.overlay import Laid, lay_over
 
 _ABSENT: Final = object()
+_KEPT: Final = 7 * 86400.0  # seconds that the channel of a run lives when nobody drops it
+_CLOSE: Final = 60.0  # seconds; a key that has hardly less left than that has no time to live of its own
 
 
 def reaches_context(task: Any) -> bool:
@@ -49,9 +52,11 @@ class GroupChannel:
         self._context = context
         self._parent: Channel = context.channel
         self._own: RedisChannel | None = None
+        self._root: RedisChannel | None = None
+        self._laid: list[tuple[BranchChannel, str, str]] = []  # whose private value lies over which key, and its mark
         self._filled: dict[str, Any] = {}
         self.name = ""
-        self.overlay: dict[str, Any] = {}
+        self.overlay: dict[str, Laid] = {}
         self.unsendable: dict[str, str] = {}
         self.seeds: dict[str, Any] = {}
         tasks = [task for branch in branches for task in branch.tasks.values()]
@@ -73,7 +78,8 @@ class GroupChannel:
         for name, task in wanted.items():
             for key in (name + RESULT_SUFFIX, name):
                 value = self._parent.get(key, _ABSENT)
-                if value is _ABSENT or (isinstance(value, BaseException) and not self._context.has_completed(name)):
+                is_failure = isinstance(value, BaseException) and not self._context.has_completed(name)
+                if value is _ABSENT or (is_failure and key != name):
                     continue
                 try:
                     found[key] = to_jsonable(value, where=f"the value of channel key '{key}'")
@@ -95,7 +101,10 @@ class GroupChannel:
             self.name = root.name
             self.unsendable = dict(getattr(root, "_gaps", {}))
             for layer in reversed(layers):
-                self._lay_over(layer)
+                own, unsendable = lay_over(self.overlay, layer, run_key)
+                self._laid += [(layer, key, mark) for key, mark in own.items()]
+                self.unsendable.update(unsendable)
+            self._root = root
         else:
             self.name = run_key
             self._own = RedisChannel(run_key, **self._deployment.connection)
@@ -105,16 +114,6 @@ class GroupChannel:
         if getattr(channel, "_gaps", None) is not None:
             return True
         return self._deployment.holds(self._context.config)
-
-    def _lay_over(self, layer: BranchChannel) -> None:
-        for write in layer.writes():
-            if write.deleted:
-                self.overlay[write.key] = None
-                continue
-            try:
-                self.overlay[write.key] = [to_jsonable(write.value, where=f"channel key '{write.key}'"), write.ttl]
-            except TypeError as error:
-                self.unsendable[write.key] = str(error)
 
     def fill(self) -> None:
         """Write the parent's values to the channel of this run, once, before any member can run."""
@@ -129,7 +128,7 @@ class GroupChannel:
                 self._filled[key] = value
             except TypeError as error:
                 self.unsendable[key] = str(error)
-        self._own.expire(self._deployment.settings.result_ttl)
+        self._own.expire(_KEPT)
 
     def plan_gaps(self) -> None:
         """Find out what cannot be sent before the members' envelopes say so."""
@@ -143,12 +142,23 @@ class GroupChannel:
 
     def take_back(self) -> None:
         """Do to the parent's channel what the members did to the shared one, then drop the shared one."""
+        for layer, key, mark in self._laid:
+            if self._root is not None and self._root.is_published(mark):
+                layer.forget(key)
         if self._own is None:
             return
-        present = set(self._own.keys())
+        present = self._own.keys()
         for key in present:
-            _apply_change(self._parent, key, self._filled.get(key, _ABSENT), self._own.get(key))
+            before, after = self._filled.get(key, _ABSENT), self._own.get(key)
+            _apply_change(self._parent, key, before, after, self._limit_of(key))
+        for key in self._filled.keys() - set(present):
+            self._parent.delete(key)
         self._own.clear()
+
+    def _limit_of(self, key: str) -> float | None:
+        """The time to live that a member gave to a key of the shared channel."""
+        left = None if self._own is None else self._own.time_to_live(key)
+        return None if left is None or (key in self._filled and left > _KEPT - _CLOSE) else left
 
     def discard(self) -> None:
         """Let the channel of this run expire soon; others may still write to it."""
@@ -156,26 +166,31 @@ class GroupChannel:
             self._own.expire(self._deployment.settings.result_ttl)
 
 
-def _apply_change(parent: Channel, key: str, before: Any, after: Any) -> None:
+def _apply_change(parent: Channel, key: str, before: Any, after: Any, ttl: float | None) -> None:
     """Repeat a change as the operation it was, so that what others did to the parent meanwhile is kept."""
-    if before is not _ABSENT and type(before) is type(after) and before == after:
+    if ttl is None and before is not _ABSENT and type(before) is type(after) and before == after:
         return
     old = [] if before is _ABSENT else before
-    if isinstance(after, list) and isinstance(old, list) and len(after) >= len(old):
-        grown = len(after) - len(old)
-        if after[: len(old)] == old:
-            for value in after[len(old) :]:
-                parent.append(key, value)
-            return
-        if after[grown:] == old:
-            for value in reversed(after[:grown]):
-                parent.prepend(key, value)
+    if isinstance(after, list) and isinstance(old, list):
+        start = _place_of(old, after)
+        if start is not None and len(after) > len(old):
+            for value in reversed(after[:start]):
+                parent.prepend(key, value, ttl)
+            for value in after[start + len(old) :]:
+                parent.append(key, value, ttl)
             return
     number = 0 if before is _ABSENT else before
-    if _is_number(after) and _is_number(number):
+    if ttl is None and _is_number(after) and _is_number(number):
         parent.atomic_add(key, after - number)
         return
-    parent.set(key, after)
+    parent.set(key, after, ttl)
+
+
+def _place_of(part: list[Any], whole: list[Any]) -> int | None:
+    """Where a list is found within another one."""
+    starts = range(len(whole) - len(part) + 1)
+    found = (start for start in starts if not part or whole[start] == part[0])
+    return next((start for start in found if whole[start : start + len(part)] == part), None)
 
 
 def _is_number(value: Any) -> bool:

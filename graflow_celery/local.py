@@ -21,6 +21,7 @@ import redis
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.signing import generate_key
 from graflow.utils.redis_utils import Secret, create_redis_client
+from graflow_celery.arguments import Imports, whole_number
 from graflow_celery.worker import TaskWorker
 
 _SERVERS: Final = ("valkey-server", "redis-server")
@@ -142,20 +143,26 @@ class LocalCluster:
         concurrency: Members that each of them runs at once.
         imports: Modules whose tasks they may run; functions of `__main__` and of a notebook go by value.
         redis: URL of a Redis to use instead of a private one; this cluster's keys in it are removed at the end.
+
+    Raises:
+        ConfigError: For anything else.
     """
 
     def __init__(
-        self, workers: int = 2, *, concurrency: int = 1, imports: Sequence[str] = (), redis: str | None = None
+        self, workers: int = 2, *, concurrency: int = 1, imports: Imports = (), redis: str | None = None
     ) -> None:
         self.workers: list[TaskWorker] = []
-        self._wanted = workers
-        self._concurrency = concurrency
+        self._wanted = whole_number("workers", workers, at_least=0)
+        self._concurrency = whole_number("concurrency", concurrency, at_least=1)
+        if redis is not None and not isinstance(redis, str):
+            raise ConfigError(f"redis= takes the URL of a Redis, not a {type(redis).__name__}")
         self._imports = imports
         self._given = redis
         self._server: PrivateRedis | None = None
         self._prefix = "graflow" if redis is None else f"local-{secrets.token_hex(4)}"
         self._key = Secret(generate_key("local"), "GRAFLOW_SIGNING_KEY")
         self._previous: Any = None
+        self._is_started = False
 
     @property
     def redis_url(self) -> Secret:
@@ -172,7 +179,10 @@ class LocalCluster:
         return {"url": self.redis_url, "key_prefix": self._prefix, "signing_key": self._key}
 
     def start(self) -> Self:
-        """Start the server, then the workers, and return when they take work."""
+        """Start the server, then the workers, and return when they take work; nothing more when they run already."""
+        if self._is_started:
+            return self
+        self._is_started = True
         atexit.register(self.stop)
         self._catch_termination()
         try:
@@ -186,7 +196,10 @@ class LocalCluster:
         return self
 
     def scale(self, n: int) -> None:
-        """Have `n` workers: start more, or let the last ones finish what they run and stop them."""
+        """Have `n` workers that live: start more, or let the last ones finish what they run and stop them."""
+        whole_number("workers", n, at_least=0)
+        _stop_all([worker for worker in self.workers if not worker.is_alive()])
+        self.workers = [worker for worker in self.workers if worker.is_alive()]
         surplus, self.workers[n:] = self.workers[n:], []
         _stop_all(surplus)
         fresh = [
@@ -202,6 +215,7 @@ class LocalCluster:
     def stop(self) -> None:
         """Stop everything and remove every trace; calling it again does nothing."""
         atexit.unregister(self.stop)
+        self._is_started = False
         try:
             _stop_all(self.workers)
             self.workers = []
@@ -245,8 +259,13 @@ def _raise_exit(signum: int, _frame: FrameType | None) -> None:
 
 
 def _stop_all(workers: Sequence[TaskWorker]) -> None:
-    """Ask all to stop at once, then wait for each."""
-    for worker in workers:
-        worker.ask_to_stop()
-    for worker in workers:
-        worker.stop()
+    """Ask all to stop at once, then wait for each; an interrupt meanwhile ends the waiting."""
+    try:
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.stop()
+    except BaseException:
+        for worker in workers:
+            worker.stop(timeout=0.0)
+        raise

@@ -145,8 +145,8 @@ def group_timeout(
 ) -> GroupTimeoutError:
     done = sum(1 for outcome in stored.values() if outcome.payload)
     return GroupTimeoutError(
-        f"Group '{group_id}' was not finished after {timeout:g} s: {done} of {n} members had ended, the others are "
-        "cancelled",
+        f"Group '{group_id}' was not finished within its timeout of {timeout:g} s: {done} of {n} members had ended, "
+        "the others are cancelled",
         group_id,
         done,
         n,

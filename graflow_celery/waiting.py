@@ -25,6 +25,7 @@ _PATIENCE: Final = 300.0  # seconds without an answer of the record after which 
 _HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
 _NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,
 _LONGEST_NAP: Final = 0.02  # and the most for any number of open members
+_WORKERS_SHOWN: Final = 5
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
 
 
@@ -217,10 +218,21 @@ class Waiter:
         option = "" if queue == settings.queue_name else f" -Q {queue}"
         message = (
             f"No worker consumes queue '{queue}' at {settings.server}, where {length} messages wait (run "
-            f"'{self.run_id}'). Start one: celery -A graflow_celery worker{option} --graflow-import <your modules>"
+            f"'{self.run_id}'); {_workers_seen(self.deployment)}. Start one: celery -A graflow_celery worker{option} "
+            "--graflow-import <your modules>"
         )
         if settings.queue_name != "graflow":
             message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
         if settings.on_no_worker == "error":
             raise NoWorkerError(message, queue, length)
         _log.warning("%s", message)
+
+
+def _workers_seen(deployment: Deployment) -> str:
+    """The live workers of other queues, in words."""
+    seen = sorted(deployment.live_workers(), key=lambda worker: worker.worker_id)
+    if not seen:
+        return "no worker is seen here"
+    shown = [f"{worker.worker_id} of {', '.join(worker.info.get('queues', ()))}" for worker in seen[:_WORKERS_SHOWN]]
+    more = f" and {len(seen) - len(shown)} more" if len(seen) > len(shown) else ""
+    return f"workers seen: {'; '.join(shown)}{more}"

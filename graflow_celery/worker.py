@@ -22,12 +22,14 @@ from celery import bootsteps, signals
 from celery.worker import state
 from click import Option
 
-from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
-from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.exceptions import ConfigError, GraflowRuntimeError, TaskResolutionError
 from graflow.utils.redis_utils import Secret, redis_url
-from graflow_celery.access import AccessStep
+from graflow_celery.access import AccessStep, end_worker
+from graflow_celery.arguments import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
+from graflow_celery.orphans import PARENT_VARIABLE, STOP_SECONDS, reap, stop_with_parent
 from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.runtime import set_stopping
@@ -39,29 +41,10 @@ _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
 BEAT: Final = 1.0  # seconds between a worker's signs of life
-_PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
-
-
-def parse_import(text: str) -> tuple[str, str]:
-    """`[resolver id=]module` as resolver id and module."""
-    resolver_id, separator, module = text.rpartition("=")
-    return (resolver_id if separator else "default", module)
-
-
-def fill_registry(registry: TaskResolverRegistry, imports: Sequence[tuple[str, str]]) -> None:
-    """Import modules and table their tasks.
-
-    Raises:
-        TaskResolutionError: When a module cannot be imported.
-    """
-    for resolver_id, module in imports:
-        if resolver_id not in registry.ids():
-            registry.register(resolver_id, TaskResolver())
-        registry.get(resolver_id).register_module(module)
 
 
 class MembersStep(bootsteps.StartStopStep):
@@ -83,15 +66,18 @@ class MembersStep(bootsteps.StartStopStep):
             sys.path.insert(0, here)  # where Celery, too, looks for what `-A` names
         named = [*(of.conf.imports or ()), *(of.conf.include or ())]
         imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
-        fill_registry(
-            of.registry, [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
-        )
+        imports = [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
+        try:
+            fill_registry(of.registry, imports)
+        except TaskResolutionError as error:
+            end_worker(error)
 
     def start(self, parent: Any) -> None:
         set_stopping(False)
         warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
+        _tell_what_runs(parent.app.registry, deployment)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 
@@ -125,14 +111,15 @@ class MembersStep(bootsteps.StartStopStep):
         thread.start()
 
     def _beat(self, parent: Any, deployment: Deployment) -> None:
-        _stop_with_parent()
+        stop_with_parent()
         registry = parent.app.registry
         resolvers = [registry.get(name) for name in registry.ids()]
         info = {
             "slots": int(getattr(parent, "concurrency", 1) or 1),
             "queues": sorted(parent.app.amqp.queues.consume_from),
-            "modules": sorted({module for resolver in resolvers for module in resolver.modules}),
+            "modules": _modules(registry),
             "digest": "-".join(resolver.digest() for resolver in resolvers),
+            "keys": [] if deployment.keys is None else deployment.keys.ids,
             "pid": os.getpid(),
         }
         beat(deployment, parent.hostname, info)
@@ -143,6 +130,22 @@ class MembersStep(bootsteps.StartStopStep):
             hurry_all(deployment)
             _reconnected.clear()
         sweep(deployment)
+
+
+def _modules(registry: TaskResolverRegistry) -> list[str]:
+    return sorted({module for name in registry.ids() for module in registry.get(name).modules})
+
+
+def _tell_what_runs(registry: TaskResolverRegistry, deployment: Deployment) -> None:
+    modules, keys = _modules(registry), deployment.keys
+    if not modules and keys is None:
+        _log.warning("This worker can run no member: it has neither modules (--graflow-import) nor a signing key")
+        return
+    _log.info(
+        "Runs the tasks of %s; signing keys: %s",
+        ", ".join(modules) or "no module",
+        "none" if keys is None else ", ".join(keys.ids),
+    )
 
 
 _reconnected: Final = threading.Event()
@@ -156,13 +159,6 @@ class ReconnectStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         if parent.restart_count > 0:
             _reconnected.set()
-
-
-def _stop_with_parent() -> None:
-    """A worker that was started from code does not outlive the process that started it."""
-    parent = os.environ.get(_PARENT_VARIABLE)
-    if parent and os.getppid() != int(parent):
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _on_shutdown(**_: Any) -> None:
@@ -193,12 +189,15 @@ class TaskWorker:
     Runs in a subprocess; with a `resolver_registry` in a thread of this process, because a registry cannot travel.
 
     Args:
-        backend_config: Settings, or a `RedisTaskQueue` whose settings and registry are taken over.
+        backend_config: Settings, or a `RedisTaskQueue`, whose settings are taken over, and a registry of its own.
         queue: A queue name to consume, or a `RedisTaskQueue`.
         imports: Modules whose tasks may run, or `{resolver id: [modules]}`.
         resolver_registry: Where tasks are looked up.
         resolver_id: The resolver that `imports` are tabled in.
         concurrency: Members that run at once.
+
+    Raises:
+        ConfigError: For anything else.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ class TaskWorker:
         backend_config: Mapping[str, Any] | Settings | RedisTaskQueue | None = None,
         *,
         queue: str | RedisTaskQueue | None = None,
-        imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
+        imports: Imports = (),
         resolver_registry: TaskResolverRegistry | None = None,
         resolver_id: str = "default",
         concurrency: int = 1,
@@ -214,18 +213,22 @@ class TaskWorker:
         source = queue if isinstance(queue, RedisTaskQueue) else backend_config
         if isinstance(source, RedisTaskQueue):
             settings = source.settings
+            if resolver_registry is None and source.registry is not default_registry():
+                resolver_registry = source.registry
         elif source is None or isinstance(source, Mapping | Settings):
             settings = Settings.load(source)
         else:
             raise ConfigError(f"TaskWorker takes settings or a RedisTaskQueue, not a {type(source).__name__}")
-        if isinstance(queue, str):
+        if isinstance(queue, str) and queue:
             settings = settings.model_copy(update={"queue": queue})
-        if concurrency < 1:
-            raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+        elif queue is not None and not isinstance(queue, RedisTaskQueue):
+            raise ConfigError(f"queue= takes the name of a queue or a RedisTaskQueue, not {queue!r}")
+        if resolver_registry is not None and not isinstance(resolver_registry, TaskResolverRegistry):
+            raise ConfigError(f"resolver_registry= takes a TaskResolverRegistry, not {resolver_registry!r}")
         self.settings = settings
-        self.concurrency = concurrency
+        self.concurrency = whole_number("concurrency", concurrency, at_least=1)
         self.name = f"graflow-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
-        self._imports = _named_imports(imports, resolver_id)
+        self._imports = named_imports(imports, resolver_id)
         self._registry = resolver_registry
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: _WorkerThread | None = None
@@ -244,7 +247,7 @@ class TaskWorker:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, *, wait: bool = True) -> Self:
-        """Start the worker.
+        """Start the worker; one that runs already goes on.
 
         Args:
             wait: Whether to return only when it takes work.
@@ -255,7 +258,9 @@ class TaskWorker:
         """
         deployment = deployment_of(self.settings)
         deployment.check()
-        if self._registry is not None:
+        if self.is_alive():
+            pass
+        elif self._registry is not None:
             fill_registry(self._registry, self._imports)
             self._thread = _WorkerThread(self.settings, self._registry, self.name, self.concurrency)
             self._thread.start()
@@ -303,7 +308,7 @@ class TaskWorker:
         settings = self.settings
         found = {
             **os.environ,
-            _PARENT_VARIABLE: str(os.getpid()),
+            PARENT_VARIABLE: str(os.getpid()),
             "GRAFLOW_REDIS_URL": redis_url(settings.connection).reveal(),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
@@ -328,7 +333,7 @@ class TaskWorker:
             self._is_asked = True
             self._process.send_signal(signal.SIGTERM)
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
         self.ask_to_stop()
         if self._thread is not None:
@@ -337,14 +342,15 @@ class TaskWorker:
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
+        try:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout)
-        # Also when the main process has ended: children of a killed one would live on.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        self._process = None
+        finally:
+            # Also when the main process has ended: children of a killed one would live on.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            reap(process)
+            self._process = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -388,9 +394,3 @@ class _WorkerThread(threading.Thread):
             self.join(timeout)
         finally:
             state.should_stop = None
-
-
-def _named_imports(imports: Sequence[str] | Mapping[str, Sequence[str]], resolver_id: str) -> list[tuple[str, str]]:
-    if isinstance(imports, Mapping):
-        return [(name, module) for name, modules in imports.items() for module in modules]
-    return [(resolver_id, module) for module in imports if module != "__main__"]

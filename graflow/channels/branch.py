@@ -12,7 +12,7 @@ from typing import Any
 from graflow.channels.base import Channel, checked_ttl
 
 _DELETED: Any = object()
-_Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
+Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class BranchChannel(Channel):
     def __init__(self, parent: Channel) -> None:
         super().__init__(parent.name)
         self._parent = parent
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._lock = threading.RLock()
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
@@ -109,7 +109,17 @@ class BranchChannel(Channel):
     def writes(self) -> list[ChannelWrite]:
         """What is still private, in the order in which the keys were first written."""
         with self._lock:
-            return [_as_write(key, pending) for key, pending in self._pending.items()]
+            return [as_write(key, pending) for key, pending in self._pending.items()]
+
+    def lay_deleted(self, key: str) -> None:
+        """Have a key deleted here, present or not."""
+        with self._lock:
+            self._pending[key] = _DELETED, None
+
+    def forget(self, key: str) -> None:
+        """Drop what is private at a key, because somebody else has published it."""
+        with self._lock:
+            self._pending.pop(key, None)
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -137,7 +147,7 @@ class BranchChannel(Channel):
         with self._lock:
             pending = self._pending.get(key)
             if pending is not None:
-                apply_writes(self._parent, (_as_write(key, pending),))
+                apply_writes(self._parent, (as_write(key, pending),))
                 del self._pending[key]
 
 
@@ -150,12 +160,12 @@ def apply_writes(channel: Channel, writes: Iterable[ChannelWrite]) -> None:
             channel.set(write.key, write.value, write.ttl)
 
 
-def _alive(pending: _Pending) -> bool:
+def _alive(pending: Pending) -> bool:
     value, deadline = pending
     return value is not _DELETED and (deadline is None or time.monotonic() < deadline)
 
 
-def _as_write(key: str, pending: _Pending) -> ChannelWrite:
+def as_write(key: str, pending: Pending) -> ChannelWrite:
     value, deadline = pending
     if not _alive(pending):
         return ChannelWrite(key, None, deleted=True)

@@ -14,6 +14,7 @@ from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
+from graflow.channels.branch import ChannelWrite
 from graflow.channels.keylocks import KeyLocks, lock_timeout
 from graflow.channels.redis_lock import RedisLock
 from graflow.channels.scripts import Script
@@ -36,10 +37,12 @@ _convert = Script("convert")
 _add = Script("add")
 _swap = Script("swap")
 _limit = Script("limit")
+_publish = Script("publish")
 
 _BATCH = 500
 _REMEMBERED = 10_000  # milliseconds; a client gives up sending an operation again long before
 _RESULT_TTL = 86400.0
+_MARK_TTL = 7 * 86_400_000  # milliseconds that it is remembered which values were published
 _GLOB = re.compile(r"[*?\[\]\\^]")
 _Command = tuple[str | int, ...]
 
@@ -171,6 +174,32 @@ class RedisChannel(Channel):
         """
         limit = _milliseconds(ttl_seconds)
         return sum(_limit.run(self.redis_client, batch, limit) for batch in self._scan())
+
+    def time_to_live(self, key: str) -> float | None:
+        """Seconds that a key has left; None for a key without a limit, or an absent one."""
+        left = int(self.redis_client.pttl(self._at(key)))
+        return left / 1000 if left >= 0 else None
+
+    def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
+        """Do a write that several processes know of, and tell the others by its mark.
+
+        Args:
+            write: The write.
+            marks: Its mark, then those of writes that it stands in for.
+            once: Whether it is left out when another process has done it already.
+        """
+        deleting: _Command = ("DEL", self._at(write.key))
+        command = deleting if write.deleted else self._set_command(write.key, write.value, write.ttl)
+        name, at, *arguments = command
+        keys = (str(at), *(self._mark(mark) for mark in marks))
+        _publish.run(self.redis_client, keys, _MARK_TTL, int(once), name, *arguments)
+
+    def is_published(self, mark: str) -> bool:
+        """Whether the write with this mark has been done."""
+        return bool(self.redis_client.exists(self._mark(mark)))
+
+    def _mark(self, mark: str) -> str:
+        return f"graflow:published:{self.name}:{mark}"
 
     def run_ended(self) -> None:
         try:

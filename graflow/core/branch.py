@@ -11,12 +11,13 @@ from typing import Any
 
 from graflow.channels.branch import ChannelWrite, apply_writes
 from graflow.core.arguments import RESULT_SUFFIX
-from graflow.core.executable import Executable, Task
+from graflow.core.executable import Executable, TaskElsewhere
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskResult
 from graflow.core.joins import Joins
 from graflow.core.ownership import branch_nodes
 from graflow.core.scope import BranchScope
+from graflow.core.task_context import base_id_of
 from graflow.errors_as_data import message_of
 from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.protocols import upward
@@ -42,7 +43,7 @@ class BranchOutcome:
         cycle_counts: Executions of each task of the branch.
         retry_counts: Retries of each task of the branch.
         writes: What the branch wrote to the channel, results aside; taken over when it succeeded.
-        nodes: Nodes that the branch added, each with the task that asked for it.
+        nodes: Nodes that the branch added, each with the task that asked for it, if one did.
         exits: Edges that the branch followed to nodes that are not its own.
         jumps: Nodes outside the branch that a task of it jumped to.
         terminated: The message of a task that ended the workflow normally.
@@ -337,8 +338,10 @@ def merge_outcome(context: Any, outcome: BranchOutcome) -> None:
     for task_id, parents in outcome.nodes:
         # Nodes that a worker added are known here by their id alone; they have run already.
         if not context.graph.has_node(task_id):
-            context.graph.add_node(Task(task_id, register_to_context=False))
-            context.graph.mark_dynamic(task_id)
+            context.graph.add_name(TaskElsewhere(task_id))
+            for parent in parents:
+                is_iteration = base_id_of(task_id) != task_id
+                tell(context.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
         context.dynamic_nodes.append((task_id, parents))
 
 

@@ -70,7 +70,7 @@ class Executable(ABC):
     def register_in(self, graph: TaskGraph) -> None:
         """Make this task a node of the graph; the first one under an id stays."""
         self._pending_registration = False
-        if self.task_id not in graph._graph._node:
+        if graph.lacks(self.task_id):
             graph.add_node(self, skip_if_exists=True)
 
     def _register_on_creation(self) -> None:
@@ -122,6 +122,19 @@ class Task(Executable):
 
     def __repr__(self) -> str:
         return f"Task({self._task_id})"
+
+
+class TaskElsewhere(Task):
+    """Stands for a task that a member on a worker added: only its id has come back."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id, register_to_context=False)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
+        raise GraflowRuntimeError(
+            f"Task '{self._task_id}' was added by a member on a worker, so only its id is known here; hand the task "
+            "itself to next_task()"
+        )
 
 
 class SequentialTask(Executable):
@@ -209,13 +222,12 @@ class SequentialTask(Executable):
 def link(left: Executable, right: Executable) -> SequentialTask:
     """Record the edge from the end of `left` to the start of `right` and return the longer chain."""
     graph = ensure_scope().graph
-    nodes = graph._graph._node
     end = left.rightmost if isinstance(left, SequentialTask) else left
     start = right.leftmost if isinstance(right, SequentialTask) else right
     end_id, start_id = end.task_id, start.task_id
-    if end_id not in nodes or end._pending_registration:
+    if graph.lacks(end_id) or end._pending_registration:
         end.register_in(graph)
-    if start_id not in nodes or start._pending_registration:
+    if graph.lacks(start_id) or start._pending_registration:
         start.register_in(graph)
     graph.add_edge(end_id, start_id)
     return SequentialTask._extended(left, right)

@@ -72,10 +72,12 @@ class TaskGraph:
         self._graph: Any = nx.DiGraph()  # Any: hot paths read its private tables
         self._lock = threading.RLock()
         self._group_count = 0
+        self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
         self._group_nodes: dict[str, int] = {}  # how many members are noted in `_groups_of`
         self._groups_of: dict[str, list[str]] = {}
         self._births: dict[str, int] | None = None
         self._dynamic: dict[str, None] = {}
+        self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
 
     # -- nodes and edges -------------------------------------------------------------------------------------------
 
@@ -87,12 +89,14 @@ class TaskGraph:
         """
         node_id = task.task_id if task_id is None else task_id
         with self._lock:
-            if node_id in self._graph._node:
+            is_known = node_id in self._graph._node
+            if is_known and not (skip_if_exists and node_id in self._known_by_name):
                 if skip_if_exists:
                     return
                 raise DuplicateTaskError(node_id)
+            self._known_by_name.pop(node_id, None)
             self._graph.add_node(node_id, task=task)
-            if self._births is not None:
+            if self._births is not None and not is_known:
                 self._births[node_id] = len(self._births)
             if is_group(task):
                 self._group_nodes[node_id] = 0
@@ -118,6 +122,7 @@ class TaskGraph:
                 raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
             self._dynamic.pop(task_id, None)
+            self._known_by_name.pop(task_id, None)
             if task_id not in self._group_nodes:
                 return
             del self._group_nodes[task_id]
@@ -148,7 +153,7 @@ class TaskGraph:
                 _rename_key(table, old, new)
             for groups in self._groups_of.values():
                 groups[:] = [new if group == old else group for group in groups]
-            for index in (self._groups_of, self._group_nodes, self._births, self._dynamic):
+            for index in (self._groups_of, self._group_nodes, self._births, self._dynamic, self._known_by_name):
                 if index is not None and old in index:
                     _rename_key(index, old, new)
             task = self._graph._node[new].get("task")
@@ -205,6 +210,7 @@ class TaskGraph:
             self._groups_of.clear()
             self._group_nodes.clear()
             self._dynamic.clear()
+            self._known_by_name.clear()
             self._births = None
             self._group_count = 0
 
@@ -215,7 +221,7 @@ class TaskGraph:
         with self._lock:
             while True:
                 self._group_count += 1
-                name = f"ParallelGroup_{self._group_count}"
+                name = f"{self.group_prefix}ParallelGroup_{self._group_count}"
                 if name not in self._graph._node:
                     return name
 
@@ -289,6 +295,22 @@ class TaskGraph:
         """Remember that a running task added this node, so that it is never a start node."""
         self._dynamic[task_id] = None
 
+    def add_name(self, task: Any) -> None:
+        """Add a node whose task only another process has had; `task` stands in until the task itself is added."""
+        with self._lock:
+            self.add_node(task)
+            self._known_by_name[task.task_id] = None
+            self.mark_dynamic(task.task_id)
+
+    def lacks(self, task_id: str) -> bool:
+        """Whether the task itself has yet to be added, be the id known or not."""
+        return task_id not in self._graph._node or task_id in self._known_by_name
+
+    @property
+    def known_by_name(self) -> list[str]:
+        """Ids of the nodes whose tasks only another process has had."""
+        return list(self._known_by_name)
+
     def copy(self) -> TaskGraph:
         """A graph with its own structure over the same task objects."""
         with self._lock, _no_collections():
@@ -302,6 +324,8 @@ class TaskGraph:
             twin._group_nodes = self._group_nodes.copy()
             twin._groups_of = {member: groups.copy() for member, groups in self._groups_of.items()}
             twin._dynamic = self._dynamic.copy()
+            twin._known_by_name = self._known_by_name.copy()
+            twin.group_prefix = self.group_prefix
             return twin
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from graflow.channels.base import Channel
@@ -11,9 +12,10 @@ from graflow.core.arguments import RESULT_SUFFIX
 from graflow.core.branch import BranchOutcome, execute_branch
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.executable import Executable
+from graflow.core.executable import Executable, TaskElsewhere
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.joins import Joins
+from graflow.core.retry import RetryPolicy
 from graflow.core.scope import OutsideScope
 from graflow.core.task_context import base_id_of
 from graflow.protocols import MemberInfo
@@ -29,11 +31,15 @@ def run_branch(
     trace_id: str,
     group_id: str,
     outside: Collection[str] = (),
+    known_by_name: Mapping[str, int] | None = None,
+    returned_errors: Collection[str] = (),
     cycle_counts: Mapping[str, int] | None = None,
     max_steps: int = 10000,
     default_max_cycles: int = 10,
     default_max_retries: int = 0,
+    limits: Mapping[str, Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    workflow_name: str | None = None,
     info: MemberInfo | None = None,
     engine: WorkflowEngine | None = None,
     retries: int = 0,
@@ -51,11 +57,16 @@ def run_branch(
         group_id: The group that the member belongs to.
         outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those in `tasks`
             are the branch's own all the same. Ends of edges that are not in `tasks` count as outside, too.
+        known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
+            such a task at hand may run it itself.
+        returned_errors: Tasks before the group that completed with an exception as their value.
         cycle_counts: Executions so far of the tasks in the branch.
         max_steps: Tasks that may complete in the branch; this and the other limits as in `ExecutionContext`.
         default_max_cycles: See there.
         default_max_retries: See there.
+        limits: What `limits_of` said of the context of the group.
         config: Settings for nested groups and channels.
+        workflow_name: The name of the workflow.
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
         retries: How often the member has been tried again already.
@@ -63,17 +74,25 @@ def run_branch(
             its branch is done and has to wait longer, its outcome says in `retry_in` how long. None: wait for any.
     """
     nodes = {member.task_id: member, **tasks}
-    graph, leaving = _branch_graph(nodes, edges)
+    names = dict(known_by_name or {})
+    graph, leaving = _branch_graph(nodes, edges, names)
+    # Other members name the groups that they make at the same time.
+    graph.group_prefix = f"{member.task_id}."
+    at_first = frozenset(graph.nodes)
     session_id = f"{session_id}_{member.task_id}"
-    limits = max_steps, default_max_cycles, default_max_retries
+    defaults = max_steps, default_max_cycles, default_max_retries
     private = BranchChannel(channel)
     context = ExecutionContext(
-        graph, None, *limits, config=config, session_id=session_id, trace_id=trace_id, channel=private
+        graph, None, *defaults, config=config, session_id=session_id, trace_id=trace_id, channel=private
     )
-    context.cycle_controller.cycle_counts.update(cycle_counts or {})
-    scope = OutsideScope(frozenset(outside), frozenset({*leaving, group_id}), frozenset(nodes))
+    context.cycle_controller.cycle_counts.update({**names, **(cycle_counts or {})})
+    outer = frozenset(outside).difference(names)
+    scope = OutsideScope(outer, frozenset({*leaving, group_id}), frozenset(nodes))
     context.enter_branch(scope, Joins(frozenset({group_id})))
+    context.returned_elsewhere = frozenset(returned_errors)
+    _set_limits(context, limits or {})
     _enter_member(context, info)
+    context.workflow_name, context.start_node = workflow_name, member.task_id
     context.engine = engine
     if retries:
         # A retry is no cycle: the first execution counted the one that this is a part of.
@@ -83,7 +102,53 @@ def run_branch(
         context.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
     context.add_to_queue(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):
-        return execute_branch(context, member)
+        outcome = execute_branch(context, member)
+    _add_to(outcome, [task_id for task_id in graph.nodes if task_id not in at_first], names)
+    return outcome
+
+
+def _add_to(outcome: BranchOutcome, added: Iterable[str], names: Mapping[str, int]) -> None:
+    """Have an outcome tell of all nodes that were added, and of no counts that are as they were."""
+    asked_for = {task_id for task_id, _ in outcome.nodes}
+    outcome.nodes = [*outcome.nodes, *((task_id, []) for task_id in added if task_id not in asked_for)]
+    if names:
+        counts = outcome.cycle_counts.items()
+        outcome.cycle_counts = {task_id: count for task_id, count in counts if names.get(task_id) != count}
+
+
+def limits_of(context: ExecutionContext) -> dict[str, dict[str, Any]]:
+    """Limits of single tasks that were set on the context rather than on the task, as JSON data."""
+    cycles, retries = context.cycle_controller, context.retry_controller
+
+    def of_others(table: Mapping[str, Any], *own: str) -> dict[str, Any]:
+        return {task_id: limit for task_id, limit in table.items() if not _has_own(context, task_id, own)}
+
+    policies = of_others(retries.node_policies, "retry_policy")
+    found = {
+        "max_cycles": of_others(cycles.node_max_cycles, "max_cycles"),
+        "max_retries": of_others(retries.node_max_retries, "max_retries", "retry_policy"),
+        "policies": {
+            task_id: {part.name: getattr(policy, part.name) for part in fields(RetryPolicy)}
+            for task_id, policy in policies.items()
+        },
+    }
+    return {name: limits for name, limits in found.items() if limits}
+
+
+def _has_own(context: ExecutionContext, task_id: str, names: Iterable[str]) -> bool:
+    if base_id_of(task_id) != task_id:
+        return True  # a pass of a task, which takes after that one
+    task = context.graph.get_node(task_id) if context.graph.has_node(task_id) else None
+    return any(getattr(task, name, None) is not None for name in names)
+
+
+def _set_limits(context: ExecutionContext, limits: Mapping[str, Mapping[str, Any]]) -> None:
+    for task_id, max_cycles in limits.get("max_cycles", {}).items():
+        context.cycle_controller.set_node_max_cycles(task_id, max_cycles)
+    for task_id, parts in limits.get("policies", {}).items():
+        context.retry_controller.set_node_policy(task_id, RetryPolicy(**parts))
+    for task_id, max_retries in limits.get("max_retries", {}).items():
+        context.retry_controller.set_node_max_retries(task_id, max_retries)
 
 
 def _enter_member(context: ExecutionContext, info: MemberInfo | None) -> None:
@@ -108,11 +173,16 @@ def _leaving(
     return leaves
 
 
-def _branch_graph(nodes: Mapping[str, Executable], edges: Iterable[tuple[str, str]]) -> tuple[TaskGraph, set[str]]:
+def _branch_graph(
+    nodes: Mapping[str, Executable], edges: Iterable[tuple[str, str]], names: Iterable[str]
+) -> tuple[TaskGraph, set[str]]:
     """A graph of these nodes and edges, and the ends of edges that lead out of it."""
     graph = TaskGraph()
     for task_id, task in nodes.items():
         graph.add_node(task, task_id, skip_if_exists=True)
+    for name in names:
+        if not graph.has_node(name):
+            graph.add_name(TaskElsewhere(name))
     leaving: set[str] = set()
     for source, target in edges:
         graph.add_edge(source, target)

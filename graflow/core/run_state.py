@@ -87,6 +87,8 @@ class RunState:
     def _prepare(self) -> None:
         """Everything that starts empty, in a root context and in a branch."""
         self._completed: dict[str, None] = {}
+        self._errors_kept: set[str] = set()  # tasks whose stored result is an exception, by failure or by return
+        self.returned_elsewhere: Collection[str] = ()  # of the tasks of outer runs, those that returned one
         self._awaits_start = False  # whether the start node was not in the graph yet
         self._retried: set[str] = set()
         self._interrupted: dict[str, Interrupted] = {}
@@ -148,10 +150,20 @@ class RunState:
         """Whether the task has completed in this run, or in the run this one is a branch of."""
         state: RunState | None = self
         while state is not None:
-            if task_id in state._completed:
+            if task_id in state._completed or task_id in state.returned_elsewhere:
                 return True
             state = state.parent_context
         return False
+
+    @property
+    def returned_errors(self) -> list[str]:
+        """Ids of the tasks that have completed with an exception as their value."""
+        found: set[str] = set()
+        state: RunState | None = self
+        while state is not None:
+            found.update(state.returned_elsewhere, state._errors_kept.intersection(state._completed))
+            state = state.parent_context
+        return sorted(found)
 
     @property
     def current_task_context(self) -> TaskExecutionContext | None:
@@ -193,6 +205,8 @@ class RunState:
 
     def set_result(self, task_id: str, value: Any) -> None:
         self.channel.set(task_id + RESULT_SUFFIX, value)
+        if isinstance(value, BaseException):
+            self._errors_kept.add(task_id)
         if self.results_log is not None:
             self.results_log[task_id] = value
 

@@ -78,7 +78,7 @@ class ParallelGroup(Executable):
 
     def register_in(self, graph: TaskGraph) -> None:
         self._pending_registration = False
-        if self._task_id in graph._graph._node:
+        if not graph.lacks(self._task_id):
             return
         for task in self.tasks:
             task.register_in(graph)
@@ -153,7 +153,7 @@ class ParallelGroup(Executable):
         if backend is not None:
             self._execution_config["backend"] = backend
         if backend_config is not None:
-            merged = {**self._execution_config["backend_config"], **normalize_redis_config(dict(backend_config))}
+            merged = {**self._execution_config["backend_config"], **normalize_redis_config(backend_config)}
             self._execution_config["backend_config"] = merged
         return self
 
@@ -194,7 +194,7 @@ class MappedGroup(ParallelGroup):
 
     def register_in(self, graph: TaskGraph) -> None:
         held = graph._graph._node.get(self._task_id)
-        if held is not None and held.get("task") is not self:
+        if held is not None and held.get("task") is not self and not graph.lacks(self._task_id):
             raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
         super().register_in(graph)
 

@@ -115,6 +115,10 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
     candidates = graph.get_start_nodes()
     if len(candidates) == 1:
         return candidates[0]
+    if not graph.nodes:
+        raise GraphCompilationError(
+            f"Workflow '{name}' has no tasks: make them inside its block; a group of map() joins it with >> or |"
+        )
     if not candidates:
         raise GraphCompilationError(
             f"Workflow '{name}' has no start node: every node has a predecessor; nodes are {list(graph.nodes)}. "

@@ -31,7 +31,7 @@ else:
 
 _OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "queue": ("a name", lambda value: isinstance(value, str) and value != ""),
-    "priority": ("a whole number", lambda value: _is_number(value, int)),
+    "priority": ("a whole number from 0 to 9", lambda value: _is_number(value, int) and 0 <= value <= 9),
     "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
     "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
     "max_attempts": ("a whole number above 0", lambda value: _is_number(value, int) and value > 0),
@@ -71,6 +71,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         self.handler_type = handler_type or "direct"
         self.resolve_keyword_args = resolve_keyword_args
         self.max_cycles = max_cycles
+        if retry_policy is not None and not isinstance(retry_policy, RetryPolicy):
+            raise ConfigError(f"Task '{task_id}': retry_policy must be a RetryPolicy, not {retry_policy!r}")
         self.max_retries = retry_policy.max_retries if retry_policy is not None else max_retries
         self.retry_policy = retry_policy
         self.timeout = _checked_seconds(task_id, "timeout", timeout)
@@ -277,7 +279,9 @@ class TaskWrapper(Executable, Generic[P, R]):
         self._take_after_function()
 
 
-def _checked_options(task_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_options(task_id: str, options: Any) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"Task '{task_id}': options must be a mapping, not {options!r}")
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
         raise ConfigError(

@@ -34,8 +34,15 @@ class Tracer:
     def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
         """The members of a group are about to start."""
 
-    def on_member_end(self, group_id: str, member_id: str, context: Any, error: BaseException | None = None) -> None:
-        """The outcome of a member that runs in another process has arrived."""
+    def on_member_end(
+        self,
+        group_id: str,
+        member_id: str,
+        context: Any,
+        error: BaseException | None = None,
+        ran: Mapping[str, bool] | None = None,
+    ) -> None:
+        """The outcome of a member that runs in another process has arrived; `ran` tells which tasks succeeded there."""
 
     def on_parallel_group_end(
         self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None

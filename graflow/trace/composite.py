@@ -51,8 +51,15 @@ class CompositeTracer(Tracer):
     def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
         self._tell(lambda tracer: tracer.on_parallel_group_start(group_id, member_ids, context))
 
-    def on_member_end(self, group_id: str, member_id: str, context: Any, error: BaseException | None = None) -> None:
-        self._tell(lambda tracer: tracer.on_member_end(group_id, member_id, context, error=error))
+    def on_member_end(
+        self,
+        group_id: str,
+        member_id: str,
+        context: Any,
+        error: BaseException | None = None,
+        ran: Mapping[str, bool] | None = None,
+    ) -> None:
+        self._tell(lambda tracer: tracer.on_member_end(group_id, member_id, context, error=error, ran=ran))
 
     def on_parallel_group_end(
         self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None

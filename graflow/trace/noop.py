@@ -41,6 +41,21 @@ class NoopTracer(Tracer):
         if error is not None and self.enable_runtime_graph:
             self._failed.append((task.task_id, len(self._started)))
 
+    def on_member_end(
+        self,
+        group_id: str,
+        member_id: str,
+        context: Any,
+        error: BaseException | None = None,
+        ran: Mapping[str, bool] | None = None,
+    ) -> None:
+        """Remember the tasks of the member's branch, which have started elsewhere, by their ids."""
+        if self.enable_runtime_graph:
+            for task_id, succeeded in (ran or {}).items():
+                self._started.append(task_id)
+                if not succeeded:
+                    self._failed.append((task_id, len(self._started)))
+
     def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
         if self.enable_runtime_graph:
             self._groups.append((group_id, tuple(member_ids), None))
@@ -67,7 +82,7 @@ class NoopTracer(Tracer):
             self._dynamic.append((task_id, parent_task_id, is_iteration))
 
     def get_execution_order(self) -> list[str]:
-        return [task.task_id for task in list(self._started)]
+        return [task if isinstance(task, str) else task.task_id for task in list(self._started)]
 
     def get_runtime_graph(self) -> nx.DiGraph[str] | None:
         """Nodes are what ran, with `order` of the first start, number of `executions` and `status`.

@@ -109,6 +109,7 @@ class ProgressTracer(Tracer):
         member_id: str,
         context: Any,
         error: BaseException | None = None,
+        ran: Mapping[str, bool] | None = None,
     ) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "create_redis_client",
     "describe_server",
     "extract_redis_config",
+    "laid_over",
     "normalize_redis_config",
     "provide_secret",
     "redis_url",
@@ -54,6 +55,7 @@ _SECRET_NAMES: Final = {
     "signing_key": "GRAFLOW_SIGNING_KEY",
 }
 _SECRET_URLS: Final = {"url": URL_VARIABLE, "broker_url": "GRAFLOW_BROKER_URL"}
+_NAMES_OF_SERVERS: Final = ("url", "host", "unix_socket_path", "sentinels")
 _FAILED: Final = "Failed to extract Redis connection parameters from redis_client"
 
 
@@ -80,8 +82,12 @@ def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The configuration as data: a live client replaced by its parameters, secrets marked; the input is not changed.
 
     Raises:
-        ValueError: When `redis_client` is no client or one whose parameters cannot stand for it.
+        ValueError: When `redis_client` is no client or one whose parameters cannot stand for it, and when the
+            configuration is no mapping.
     """
+    if config is not None and not isinstance(config, Mapping):
+        # Not shown: it may be a URL with a password.
+        raise ConfigError(f"Settings come as a mapping, such as {{'url': ...}}, not as a {type(config).__name__}")
     normal = dict(config or {})
     client = normal.pop("redis_client", None)
     if client is None:
@@ -127,6 +133,14 @@ def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def laid_over(said: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings over others; a server that the nearer ones name stands for itself, without what others say of one."""
+    nearer = normalize_redis_config(given)
+    if any(nearer.get(name) is not None for name in _NAMES_OF_SERVERS):
+        said = {name: value for name, value in said.items() if name not in {*CONNECTION_KEYS, "redis_client"}}
+    return {**said, **nearer}
+
+
 def concerns_server(config: Mapping[str, Any]) -> bool:
     """Whether any key says which server is meant; where none does, the default is."""
     return "host" in config or any(config.get(key) is not None for key in (*SERVER_KEYS, "redis_client"))
@@ -147,6 +161,8 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if not concerns_server(given):
         given["url"] = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     url = given.pop("url", None)
+    if url is not None and not isinstance(url, str):
+        raise ConfigError(f"The URL of a Redis must be text, not a {type(url).__name__}")
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
     if url:
         found = parse_redis_url(Secret(url).reveal())
@@ -164,7 +180,7 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
     """Leave one of Sentinels, a socket path, or host and port, and give what is missing its default."""
     if parts.get("sentinels"):
         settle_sentinels(parts)
-        parts["db"] = int(parts.get("db") or 0)
+        parts["db"] = _number(parts, "db", 0)
         return
     for name in SENTINEL_KEYS:
         parts.pop(name, None)
@@ -176,9 +192,19 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
             "The Redis settings name no server: give url, host or unix_socket_path, or no connection key at all for "
             f"{URL_VARIABLE} or {DEFAULT_URL}"
         )
+    elif not isinstance(parts["host"], str):
+        raise ConfigError(f"The host of a Redis must be text, not a {type(parts['host']).__name__}")
     else:
-        parts["port"] = int(parts.get("port") or 6379)
-    parts["db"] = int(parts.get("db") or 0)
+        parts["port"] = _number(parts, "port", 6379)
+    parts["db"] = _number(parts, "db", 0)
+
+
+def _number(parts: Mapping[str, Any], name: str, default: int) -> int:
+    value = parts.get(name) or default
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"The {name} of a Redis must be a number, not {value!r}") from None
 
 
 def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:

@@ -32,6 +32,7 @@ from graflow.exceptions import (
     RemoteTaskError,
     TaskResolutionError,
 )
+from graflow.utils.redis_utils import connection_of
 from graflow_celery import LocalCluster, MemberOutcome, attach, submit
 from tests.integration import members
 from tests.support import wait_until
@@ -96,8 +97,9 @@ def test_a_continuation_that_cannot_take_the_values_is_refused(then: Any, config
 
 
 def test_a_run_id_is_text(config: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="run_id="):
-        submit(members.double.map([1]), config, run_id=5)
+    for run_id in (5, b"nightly", ""):
+        with pytest.raises(TypeError, match="run_id="):
+            submit(members.double.map([1]), config, run_id=run_id)  # type: ignore[arg-type]
     handle = submit(members.double.map([1]), config, run_id="nightly:2026-11-21 {x}")
     assert handle.run_id == "nightly:2026-11-21 {x}"
     assert handle.results(timeout=10) == [2]
@@ -180,6 +182,9 @@ def test_arguments_override_what_with_execution_said_and_none_keeps_it(config: d
 
     here = {"queue": "graflow"}
     assert submit(group(), here).results(timeout=10) == [0, None]
+    server = connection_of(config)
+    elsewhere = members.double.map([1]).with_execution("redis", {**config, "url": "redis://127.0.0.1:1/0"})
+    assert submit(elsewhere, server).results(timeout=10) == [2]
     with pytest.raises(ParallelGroupError):
         submit(group(), here, "strict").results(timeout=10)
     idle = submit(group())

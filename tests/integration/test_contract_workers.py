@@ -137,6 +137,8 @@ def test_pools_of_green_threads_run_async_members_and_keep_time_limits(
     ("arguments", "why"),
     [
         (["--graflow-import", "no.such.module"], "Cannot import the task module 'no.such.module'"),
+        (["--graflow-import", "etl="], "--graflow-import takes MODULE or ID=MODULE, not 'etl='"),
+        (["--graflow-import", ""], "--graflow-import takes MODULE or ID=MODULE, not ''"),
         (["--graflow-key-file", "no-such-file"], "no-such-file cannot be read"),
     ],
 )

@@ -83,6 +83,68 @@ def test_nothing_is_left_behind(ending: str, sent: signal.Signals | None, tmp_pa
     assert leftovers(temporary) == []
 
 
+BUSY = """
+import sys, time
+from graflow import task
+from graflow_celery import LocalCluster, submit
+
+@task(inject_context=True)
+def busy(context, x):
+    context.progress(0)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with LocalCluster(workers=2, imports=["__main__"], redis=next(iter(sys.argv[1:]), None)) as cluster:
+        handle = submit(busy.map([1, 2]), backend_config=cluster.backend_config)
+        while len(handle.progress()) < 2:
+            time.sleep(0.05)
+        print(*(worker.pid for worker in cluster.workers), flush=True)
+        try:
+            time.sleep(60)
+        finally:
+            print("leaving", flush=True)
+"""
+
+
+def busy_cluster(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """A program whose cluster has workers in the middle of members that last a minute, and their processes."""
+    script = folder / "busy.py"
+    script.write_text(BUSY, encoding="utf-8")
+    program = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    assert program.stdout is not None
+    workers = [int(text) for text in program.stdout.readline().split()]
+    assert len(workers) == 2
+    return program, workers
+
+
+def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    program, workers = busy_cluster(tmp_path)
+    assert program.stdout is not None
+    with program.stdout:
+        program.send_signal(signal.SIGINT)
+        assert program.stdout.readline().strip() == "leaving"
+        program.send_signal(signal.SIGINT)
+        program.wait(20)
+    assert not any(map(is_alive, workers))
+
+
+def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
+    redis_server: PrivateRedis, tmp_path: Path
+) -> None:
+    program, workers = busy_cluster(tmp_path, redis_server.url)
+    assert program.stdout is not None
+    with program.stdout:
+        program.kill()
+        program.wait(20)
+    wait_until(lambda: not any(map(is_alive, workers)), timeout=30)
+
+
 def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
     with LocalCluster(workers=1, imports=[members.__name__]) as cluster:
         first = cluster.workers[0]
@@ -95,7 +157,18 @@ def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
         assert submit(members.noop.map(range(10)), backend_config=config).results(timeout=30) == list(range(10))
         cluster.scale(1)
         cluster.scale(2)
-        assert [worker.is_alive() for worker in cluster.workers] == [False, True]
+        assert [worker.is_alive() for worker in cluster.workers] == [True, True]
+
+
+def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
+    with TaskWorker(no_workers.backend_config).start() as worker:
+        first = worker.pid
+        assert worker.start().pid == first
+    with LocalCluster(workers=0).start() as cluster:
+        url = cluster.redis_url
+        assert cluster.start().redis_url == url
+    assert cluster.start().redis_url != url
+    cluster.stop()
 
 
 def test_an_existing_redis_is_used_and_left_clean(redis_server: PrivateRedis) -> None:
@@ -145,8 +218,52 @@ def test_a_worker_takes_settings_or_a_queue_and_nothing_else(no_workers: LocalCl
     assert TaskWorker(queue=queue).settings == queue.settings
     with pytest.raises(ConfigError, match="settings or a RedisTaskQueue"):
         TaskWorker(object())
-    with pytest.raises(ConfigError, match="concurrency"):
-        TaskWorker(queue, concurrency=0)
+    registry = TaskResolverRegistry()
+    registry.register("default", TaskResolver())
+    registry.get().register_module(members)
+    config = {**no_workers.backend_config, "queue": "registry-of-its-own"}
+    with TaskWorker(RedisTaskQueue(backend_config=config, resolver_registry=registry)):
+        assert submit(members.pid.map([1]), backend_config=config).results(timeout=20) == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"imports": "tests.integration.members"},
+        {"imports": {"etl": "tests.integration.members"}},
+        {"imports": [5]},
+        {"imports": None},
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+        {"concurrency": "2"},
+        {"queue": ""},
+        {"queue": 5},
+        {"resolver_registry": 5},
+    ],
+    ids=repr,
+)
+def test_what_a_worker_cannot_take_is_refused_by_name(given: dict[str, Any], no_workers: LocalCluster) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        TaskWorker(no_workers.backend_config, **given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"workers": -1}, {"workers": "2"}, {"concurrency": 0}, {"redis": 5}, {"redis": {"port": 6379}}], ids=repr
+)
+def test_what_a_cluster_cannot_take_is_refused_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        LocalCluster(**given)
+
+
+def test_a_cluster_cannot_have_less_than_no_workers(no_workers: LocalCluster) -> None:
+    with pytest.raises(ConfigError, match="workers"):
+        no_workers.scale(-1)
+
+
+def test_modules_may_be_given_as_such(no_workers: LocalCluster) -> None:
+    config = {**no_workers.backend_config, "queue": "modules"}
+    with TaskWorker(config, imports=[members]):
+        assert submit(members.double.map([4]), backend_config=config).results(timeout=20) == [8]
 
 
 def test_a_worker_without_its_redis_does_not_start() -> None:

@@ -2,84 +2,180 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graflow import chain, exceptions, parallel, workflow
+from graflow import RetryPolicy, chain, workflow
+from graflow.codec import describe_error
+from graflow.core.context import ExecutionContext
 from graflow.core.executable import Executable
-from graflow.core.task_context import base_id_of
-from tests.integration.behaviours import act, aside
+from graflow.core.task import ParallelGroup
+from graflow.errors_as_data import message_of
+from graflow.exceptions import GraflowError, ParallelGroupError
+from tests.integration.behaviours import FAILURES, VALUES, FirstMemberPolicy, acting, apart, aside, mapped, taking
 
-BEHAVIOURS = ("plain", "write", "delete", "spawn", "iterate", "fail", "jump", "terminate")
-
-leaves = st.sampled_from(BEHAVIOURS)
+keys = st.sampled_from(["k0", "k1"])
+names = st.sampled_from(["t1", "t2", "t3", "t4"])
+lists = st.sampled_from(["l0", "l1"])
+quiet = st.one_of(
+    st.tuples(st.sampled_from(["set", "delete", "get", "exists"]), keys),
+    st.tuples(st.just("set"), keys, st.sampled_from([0, 100])),
+    st.tuples(st.sampled_from(["append", "prepend"]), lists),
+    st.tuples(st.just("atomic_add"), st.just("n0"), st.sampled_from([1, -2, 0.5])),
+    st.tuples(st.just("count_under_lock"), st.just("c0")),
+    st.tuples(st.just("result"), names),
+    st.just(("place",)),
+)
+loud = st.one_of(
+    st.tuples(st.just("jump"), st.sampled_from(["aside", "apart"])),
+    st.tuples(st.just("goto"), names),
+    st.tuples(st.just("iterate"), st.sampled_from([None, 1, "more"])),
+    st.tuples(st.just("fail"), st.sampled_from([*FAILURES])),
+    st.tuples(st.just("flaky"), st.sampled_from([*FAILURES]), st.integers(1, 3)),
+    st.tuples(st.just("value"), st.sampled_from([*VALUES])),
+    st.just(("terminate",)),
+)
+few = st.lists(st.one_of(quiet, quiet, loud), max_size=2)
+growing = st.one_of(
+    st.tuples(st.just("spawn"), few, st.booleans()),
+    st.tuples(st.just("spawn_chain"), st.lists(few, min_size=1, max_size=2)),
+    st.tuples(
+        st.just("spawn_group"),
+        st.lists(few, min_size=1, max_size=2),
+        st.none(),
+        st.sampled_from(["strict", "best_effort"]),
+    ),
+)
+limits = st.fixed_dictionaries({
+    "max_cycles": st.sampled_from([None, 1, 3]),
+    "retries": st.sampled_from([None, 0, 2, RetryPolicy(2, initial_interval=0)]),
+})  # fmt: skip
+leaves = st.one_of(
+    st.tuples(st.just("act"), st.lists(st.one_of(quiet, quiet, loud, growing), max_size=3), limits),
+    st.just(("take",)),
+)
+policies = st.sampled_from(["strict", "best_effort", "best_effort", "critical", "at_least_n", "custom"])
+here = st.sampled_from([False, False, True])  # whether a group stays in the process that it is reached in
 expressions = st.recursive(
     leaves,
     lambda inner: st.one_of(
         st.tuples(st.just("chain"), st.lists(inner, min_size=1, max_size=3)),
-        st.tuples(st.just("group"), st.lists(inner, min_size=2, max_size=3)),
+        st.tuples(st.just("group"), st.lists(inner, min_size=1, max_size=3), policies, here),
+        st.tuples(st.just("map"), st.lists(st.sampled_from([1, "bad", (2,)]), max_size=2), policies, here),
     ),
     max_leaves=8,
 )
 
 
 class Build:
+    """Makes the tasks that an expression stands for, with its groups on one backend."""
+
     def __init__(self, backend: str, config: dict[str, Any]) -> None:
-        self.backend, self.config, self.made = backend, config, 0
+        self.backend, self.config, self.tasks, self.groups = backend, config, 0, 0
 
     def build(self, expression: Any) -> Executable:
-        if isinstance(expression, str):
-            self.made += 1
-            name = f"t{self.made}"
-            made = act.instance(name, {"behaviour": expression, "name": name})
-            made.max_cycles = 3
-            return made
-        kind, parts = expression
-        built = [self.build(part) for part in parts]
+        kind, *parts = expression
+        if kind == "act":
+            return self._acting(*parts)
+        if kind == "take":
+            return taking.instance(self._name(), {})
         if kind == "chain":
-            return chain(*built)
-        return parallel(*built).with_execution(self.backend, self.config, policy="best_effort")
+            return chain(*(self.build(part) for part in parts[0]))
+        self.groups += 1
+        name = f"g{self.groups}"
+        if kind == "map":
+            group: ParallelGroup = mapped.map(parts[0], name=name)
+        else:
+            group = ParallelGroup([self.build(part) for part in parts[0]], name=name)
+        backend, config = ("threading", {}) if parts[2] else (self.backend, self.config)
+        return group.with_execution(backend, config, policy=self._policy(parts[1], group))
+
+    def _name(self) -> str:
+        self.tasks += 1
+        return f"t{self.tasks}"
+
+    def _acting(self, do: Any, limited: dict[str, Any]) -> Executable:
+        on_this_backend = [(*a[:2], self.backend, *a[3:]) if a[0] == "spawn_group" else a for a in do]
+        made = acting(self._name(), on_this_backend)
+        made.max_cycles = limited["max_cycles"] or 3
+        retries = limited["retries"]
+        if isinstance(retries, RetryPolicy):
+            made.retry_policy, made.max_retries = retries, retries.max_retries
+        else:
+            made.max_retries = retries
+        return made
+
+    @staticmethod
+    def _policy(kind: str, group: ParallelGroup) -> Any:
+        members = [member.task_id for member in group.tasks]
+        if kind == "critical":
+            return {"type": kind, "critical_task_ids": members[:1]} if members else "strict"
+        if kind == "at_least_n":
+            return {"type": kind, "min_success": len(members) // 2}
+        return FirstMemberPolicy() if kind == "custom" and members else "strict" if kind == "custom" else kind
 
 
-def story(expression: Any, backend: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Everything that can be seen of a run from outside, without the random part of ids."""
-    build = Build(backend, config)
+def told(error: Any) -> Any:
+    """What an error says, also one that came from another process; without the random part of ids."""
+    if not isinstance(error, BaseException):
+        return re.sub(r"_cycle_\d+_[0-9a-f]{8}", "_pass", repr(error))
+    remote = getattr(error, "remote", None) or describe_error(error)
+    # What an error of another process was caused by is told with its type.
+    known: list[Any] = [remote.type, told(message_of(error)).partition(" (caused by")[0]]
+    if isinstance(error, ParallelGroupError):
+        known += [error.group_id, [name for name, _ in error.failed_tasks], error.successful_tasks]
+        known += [{name: told(inner) for name, inner in error.errors.items()}]
+    return known
+
+
+def story(expression: Any, backend: str, settings: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """Everything that can be seen of a run from outside."""
+    build = Build(backend, settings)
     with workflow("random") as wf:
-        wf.graph.add_node(aside.instance("aside", {}))
-        start = act.instance("start", {"behaviour": "plain", "name": "start"})
+        for task in (aside, apart):
+            wf.graph.add_node(task.instance(task.task_id, {}))
+        begin, end = acting("begin", [("get", "k0")]), acting("end", [("get", "k0"), ("get", "k1")])
         (
-            start
-            >> build.build(("group", [expression, "plain"]))
-            >> act.instance("end", {"behaviour": "plain", "name": "end"})
+            begin
+            >> build.build(
+                ("group", [expression, ("act", [], {"max_cycles": None, "retries": None})], "best_effort", False)
+            )
+            >> end
         )
-        try:
-            _, context = wf.execute("start", ret_context=True, initial_channel={"given": 1, "last": "start"})
-        except exceptions.GraflowError as error:
-            return {"error": type(error).__name__}
+    context = ExecutionContext.create(wf.graph.copy(), "begin", 60, **given)
+    context.channel.set_many({"k0": 1, "l0": ["begun"], "n0": 1})
+    value = error = None
+    try:
+        value = context.execute()
+    except GraflowError as raised:
+        error = raised
     channel = context.channel
-    results = {name: context.get_result(name) for name in sorted(context.cycle_controller.cycle_counts)}
+    held = {key: channel.get(key) for key in channel.keys()}  # noqa: SIM118 - no mapping
+    held.update({key: sorted(held[key]) for key in ("l0", "l1") if key in held})
     return {
-        "completed": [base_id_of(name) for name in context.completed_tasks],
-        "results": {name: repr(value) for name, value in results.items()},
+        "value": told(value),
+        "error": told(error),
+        "channel": sorted((told(key), told(kept)) for key, kept in held.items()),
+        "completed": [told(name) for name in context.completed_tasks],
         "steps": context.steps,
         "cycles": dict(sorted(context.cycle_controller.cycle_counts.items())),
-        "trail": sorted(channel.get("trail")),
-        "count": channel.get("count"),
-        "last": channel.get("last"),
-        "given": channel.exists("given"),
-        "own": sorted(key for key in channel.keys() if key.startswith("own_")),  # noqa: SIM118 - no mapping
+        "retries": sorted((told(name), count) for name, count in context.retry_controller.retry_counts.items()),
         "stop": (context.stop_reason, context.ctrl_message),
-        "nodes": sorted({base_id_of(name) for name in context.graph.nodes}),
+        "nodes": sorted(told(name) for name in context.graph.nodes),
+        "pending": [told(spec.task_id) for spec in context.pending_specs()],
     }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(expression=expressions)
-def test_workers_and_threads_tell_the_same_story(config: dict[str, Any], expression: Any) -> None:
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(expression=expressions, in_redis=st.booleans())
+def test_workers_and_threads_tell_the_same_story(config: dict[str, Any], expression: Any, in_redis: bool) -> None:
     on_workers = {**config, "timeout": 30}
-    assert story(expression, "redis", on_workers) == story(expression, "threading", {"thread_count": 4})
+    channel = "redis" if in_redis else "memory"
+    on_threads = story(expression, "threading", {"thread_count": 4})
+    assert story(expression, "redis", on_workers, config=config, channel_backend=channel) == on_threads
 
 
 @settings(max_examples=80, deadline=None)

@@ -212,7 +212,7 @@ def test_without_then_there_is_no_continuation(config: dict[str, Any]) -> None:
 
 def test_the_time_of_a_whole_group_ends_it(config: dict[str, Any]) -> None:
     handle = submit(members.nap.map([5.0, 5.0]), backend_config={**config, "timeout": 0.5})
-    with pytest.raises(GroupTimeoutError, match=r"'nap' was not finished after 0\.5 s: 0 of 2"):
+    with pytest.raises(GroupTimeoutError, match=r"'nap' was not finished within its timeout of 0\.5 s: 0 of 2"):
         handle.results(timeout=10)
     assert {outcome.state for outcome in handle.outcomes()} == {"TIMED_OUT"}
     assert submit(members.noop.map([1]), backend_config=config).results(timeout=30) == [1]

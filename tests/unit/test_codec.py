@@ -415,6 +415,8 @@ def test_an_error_during_another_keeps_it_unless_it_was_suppressed():
     [
         ValueError("bad"),
         KeyError("k"),
+        KeyError(("a pair", 1)),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
         OSError(2, "no such file"),
         FileNotFoundError(2, "no such file", "a.txt"),
         ZeroDivisionError(),

@@ -29,6 +29,7 @@ from graflow.utils.redis_utils import (
     create_redis_client,
     describe_server,
     extract_redis_config,
+    laid_over,
     normalize_redis_config,
     provide_secret,
     redis_url,
@@ -786,3 +787,11 @@ def test_a_secret_without_a_name_cannot_be_found_again():
 
 def test_a_parsed_url_marks_no_secret_itself():
     assert parse_redis_url(f"redis://:{QUOTED}@h")["password"] == PASSWORD
+
+
+def test_a_server_that_is_named_nearer_stands_for_itself():
+    said = {"url": "redis://:old@far:1/2", "ssl": True, "lease": 5}
+    assert laid_over(said, {"host": "near"}) == {"host": "near", "lease": 5}
+    assert laid_over(said, {"lease": 7}) == {**said, "lease": 7}
+    assert laid_over({"host": "far", "port": 1}, {"port": 2}) == {"host": "far", "port": 2}
+    assert laid_over(said, None) == said

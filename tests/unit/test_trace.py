@@ -88,8 +88,8 @@ class Recorder(Tracer):
     def on_parallel_group_start(self, group_id, member_ids, context):
         self.calls.append(("group_start", group_id, member_ids))
 
-    def on_member_end(self, group_id, member_id, context, error=None):
-        self.calls.append(("member_end", group_id, member_id, error))
+    def on_member_end(self, group_id, member_id, context, error=None, ran=None):
+        self.calls.append(("member_end", group_id, member_id, error, ran))
 
     def on_parallel_group_end(self, group_id, member_ids, context, results=None):
         self.calls.append(("group_end", group_id, member_ids, results))
@@ -113,7 +113,7 @@ def call_every_hook(tracer, run):
     tracer.on_workflow_start("wf", run)
     play(tracer, run, "a")
     tracer.on_parallel_group_start("g", ["m"], run)
-    tracer.on_member_end("g", "m", run)
+    tracer.on_member_end("g", "m", run, ran={"m": True})
     tracer.on_parallel_group_end("g", ["m"], run, results={"m": TaskResult("m", True)})
     tracer.on_dynamic_task_added("d", parent_task_id="a", is_iteration=True, metadata={"n": 1})
     tracer.on_workflow_end("wf", run, result=5)
