@@ -25,6 +25,7 @@ _PATIENCE: Final = 300.0  # seconds without an answer of the record after which 
 _HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
 _NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,
 _LONGEST_NAP: Final = 0.02  # and the most for any number of open members
+_GATHERED: Final = 25  # outcomes of one read that came together already, as those of a batch do
 _WORKERS_SHOWN: Final = 5
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
 
@@ -114,7 +115,7 @@ class Waiter:
 
     def _let_gather(self, batch: Batch, deadline: float | None) -> None:
         nap = (batch.status.pending + batch.status.running) * _NAP_PER_MEMBER
-        if nap and not (batch.more or self._may_help()):
+        if nap and len(batch.outcomes) < _GATHERED and not (batch.more or self._may_help()):
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> Batch | None:
