@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import redis
@@ -39,6 +39,7 @@ class Waiter:
         n: Members of the group; the continuation, when there is one, has this index.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
+        check: Is called while nothing comes, and raises when there is nothing to wait for any more.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Waiter:
         submission: Submission | None = None,
         *,
         helping: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.deployment = deployment
         self.run_id = run_id
@@ -56,6 +58,7 @@ class Waiter:
         self._n = n
         self._submission = submission
         self._helping = helping
+        self._check = check
         self._runtime = deployment.runtime
         self._cursor = Cursor()
         self._unclaimed: list[int] | None = None
@@ -102,6 +105,7 @@ class Waiter:
             if self._may_help() and self._help():
                 continue
             self._unclaimed = []
+            self._check()
             self._look_around()
 
     def _slice(self, deadline: float | None) -> float | None:
