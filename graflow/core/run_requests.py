@@ -130,9 +130,11 @@ class RunRequests(RunQueue):
     # -- an early end ----------------------------------------------------------------------------------------------
 
     def terminate_workflow(self, message: str) -> None:
+        """End the run normally after the running task."""
         self.request_end(self.current_task_context, Control.TERMINATE, message)
 
     def cancel_workflow(self, message: str) -> None:
+        """End the run with `GraflowWorkflowCanceledError` after the running task."""
         self.request_end(self.current_task_context, Control.CANCEL, message)
 
     def request_end(self, frame: _Frame, control: Control, message: str) -> None:

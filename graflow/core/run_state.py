@@ -158,6 +158,7 @@ class RunState:
 
     @property
     def current_task_context(self) -> TaskExecutionContext | None:
+        """The innermost task that runs in this context now."""
         return self._task_execution_stack[-1] if self._task_execution_stack else None
 
     @property
@@ -206,6 +207,7 @@ class RunState:
     # -- results ---------------------------------------------------------------------------------------------------
 
     def set_result(self, task_id: str, value: Any) -> None:
+        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
         self.channel.set(task_id + RESULT_SUFFIX, value)
         if isinstance(value, BaseException):
             self._errors_kept.add(task_id)
@@ -213,12 +215,15 @@ class RunState:
             self.results_log[task_id] = value
 
     def get_result(self, task_id: str, default: Any = None) -> Any:
+        """What `set_result` stored last; `default` when there is nothing."""
         return self.channel.get(task_id + RESULT_SUFFIX, default)
 
     def mark_task_completed(self, task_id: str) -> None:
+        """Note that a task has completed; the order is that of the first time."""
         self._completed[task_id] = None
 
     def increment_step(self) -> None:
+        """Count one more task that has completed."""
         self.steps += 1
 
     # -- what is held until the end --------------------------------------------------------------------------------
