@@ -334,6 +334,9 @@ class SignatureError(GraflowError):
 class TaskResolutionError(GraflowError):
     """A task cannot be put into an envelope, or an envelope stands for no task known here."""
 
+    def __str__(self) -> str:
+        return self.message if str(self.cause) in self.message else super().__str__()
+
 
 def as_runtime_error(error: BaseException) -> GraflowRuntimeError:
     """The error itself when it is a `GraflowRuntimeError`, else one that wraps it."""

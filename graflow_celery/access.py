@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import redis
@@ -19,10 +19,11 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import Secret, describe_server, shared_client
+from graflow.secret import revealed
+from graflow.utils.redis_utils import shared_client
 from graflow_celery.brokers import REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import GraflowCelery
-from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError
+from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
 from graflow_celery.queue import CONNECT_SECONDS, connect_once
 from graflow_celery.settings import Settings
 from graflow_celery.tasks import deployment_for
@@ -32,11 +33,13 @@ _log = logging.getLogger(__name__)
 _LOOK: Final = 1.0  # seconds between looks for a server that did not answer
 _NOT_THERE: Final = (RecordUnreachableError, redis.exceptions.RedisError, KombuError, AMQPError, OSError)
 
+_LAST_WORDS: Final = "This worker ends: %s"
+
 _Door = Callable[[], object]
 
 
 class AccessStep(bootsteps.StartStopStep):
-    """Ends a worker that record or broker refuse; what does not answer yet is waited for, and asked then."""
+    """Ends a worker that is refused by record or broker, or set up wrongly; waits for what does not answer yet."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -45,12 +48,11 @@ class AccessStep(bootsteps.StartStopStep):
         self._stop = threading.Event()
 
     def start(self, parent: Any) -> None:
-        closed = [deployment_for(parent.app).check, *_broker_doors(parent.app)]
         try:
+            closed = [deployment_for(parent.app).check, *_broker_doors(parent.app)]
             closed = [door for door in closed if not _enter(door)]
-        except AccessRefusedError as error:
-            _tell(error)
-            raise WorkerShutdown(EX_FAILURE) from None
+        except (AccessRefusedError, ConfigError) as error:
+            end_worker(error)
         if closed:
             threading.Thread(target=self._keep_asking, args=(closed,), name="graflow-access", daemon=True).start()
 
@@ -64,13 +66,19 @@ class AccessStep(bootsteps.StartStopStep):
             try:
                 closed = [door for door in closed if not _enter(door)]
             except (AccessRefusedError, ConfigError) as error:
-                _tell(error)
+                _log.critical(_LAST_WORDS, error)
                 state.should_stop = EX_FAILURE
                 return
 
 
-def _tell(error: Exception) -> None:
-    _log.critical("This worker ends: %s", error)
+def end_worker(error: Exception) -> NoReturn:
+    """End a worker that cannot start, with a line that says why."""
+    cause = error.__cause__
+    # Of a module that is not there the line says everything; what a module raised needs its traceback.
+    _log.critical(
+        _LAST_WORDS, error, exc_info=isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError)
+    )
+    raise WorkerShutdown(EX_FAILURE) from None
 
 
 def _enter(door: _Door) -> bool:
@@ -91,7 +99,7 @@ def _enter(door: _Door) -> bool:
 def _broker_doors(of: GraflowCelery) -> list[_Door]:
     """How to log in to a broker that is not the Redis of record."""
     settings: Settings = of.graflow_settings
-    broker = Secret(settings.broker_url or "").reveal()
+    broker = revealed(settings.broker_url or "")
     scheme = urlsplit(broker).scheme
     if scheme in REDIS_SCHEMES:
         with suppress(ConfigError):
@@ -105,8 +113,11 @@ def _enter_redis(parts: dict[str, Any]) -> None:
         connect_once(client)
         with suppress(redis.exceptions.NoPermissionError):
             client.ping()  # where no password was given, the first command is what is refused
-    except redis.exceptions.AuthenticationError:
-        raise AccessRefusedError(f"The broker at {describe_server(parts)} refuses the username or password") from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        refused = refusal("The broker", parts, client, error)
+        if refused is None:
+            raise
+        raise AccessRefusedError(refused) from None
 
 
 def _enter_amqp(of: GraflowCelery) -> None:

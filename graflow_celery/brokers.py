@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.utils.url import sanitize_url
 
 from graflow.exceptions import ConfigError
+from graflow.secret import revealed
 from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS
 from graflow.utils.redis_sentinels import asking
-from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, redis_url
+from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, describe_server, redis_url
 from graflow_celery.settings import celeryconfig
 
 CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
@@ -73,6 +76,14 @@ def broker_connection(broker: str) -> dict[str, Any]:
     return connection_of({"url": broker})
 
 
+def describe_broker(broker: str) -> str:
+    """Where a broker is, without secrets."""
+    with suppress(ConfigError):
+        if urlsplit(broker).scheme in REDIS_SCHEMES:
+            return describe_server(broker_connection(broker))
+    return ";".join(sanitize_url(address) for address in broker.split(";"))
+
+
 def _operators_options() -> dict[str, Any]:
     return dict(getattr(celeryconfig(), "broker_transport_options", None) or {})
 
@@ -106,18 +117,18 @@ def _behind_sentinels(broker: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _asking(parts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """How the Sentinels themselves are reached; `sentinel_kwargs` among transport options decides."""
-    return {**asking(_revealed(parts)), **(options.get("sentinel_kwargs") or {})}
+    return {**asking(_plain_parts(parts)), **(options.get("sentinel_kwargs") or {})}
 
 
 def _tls(setting: str, parts: Mapping[str, Any]) -> dict[str, Any]:
     """The TLS options under the name of one of Celery's settings; in a URL all of them would become text."""
     if not parts.get("ssl"):
         return {}
-    return {setting: {"ssl_cert_reqs": "required", **_revealed({k: parts[k] for k in TLS_KEYS if k in parts})}}
+    return {setting: {"ssl_cert_reqs": "required", **_plain_parts({k: parts[k] for k in TLS_KEYS if k in parts})}}
 
 
-def _revealed(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in parts.items()}
+def _plain_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: revealed(value) for name, value in parts.items()}
 
 
 def _bare(url: Secret) -> str:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from graflow.codec import to_jsonable
 from graflow.exceptions import GraflowError, GroupTimeoutError
 from graflow.signing import generate_key
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.handle import GroupHandle
-from graflow_celery.outcomes import MemberOutcome
-from graflow_celery.record import GroupStatus
-from graflow_celery.submitting import attach
+from graflow_celery.listing import columns, headers, member_facts, queue_facts, run_facts, worker_facts, workers
+from graflow_celery.submitting import attach, attach_to
 
 _REDRAWN: Final = 0.5  # seconds
 _MEMBERS_SHOWN: Final = 20
+_COUNTS: Final = ("state", "total", "pending", "running", "succeeded", "failed", "cancelled", "lost")
+_RUNS: Final = ("run_id", "group_id", *_COUNTS, "opened_at")
+_WORKERS: Final = ("worker", "slots", "queues", "modules", "keys", "last_beat")
+_QUEUES: Final = ("queue", "messages", "workers", "slots")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -62,6 +63,9 @@ def _deployment(url: str | None, key_prefix: str | None) -> Deployment:
     return deployment
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+
+
 @graflow.command()
 @click.option("--id", "key_id", help="Id of the key [default: a random one].")
 def keygen(key_id: str | None) -> None:
@@ -71,32 +75,53 @@ def keygen(key_id: str | None) -> None:
 
 
 @graflow.command()
+@click.option("--all", "ended", is_flag=True, help="Also those that have ended, as long as their results are kept.")
+@_as_json
 @_connection
-def runs(url: str | None, key_prefix: str | None) -> None:
-    """List the groups that have not ended."""
+def runs(ended: bool, as_json: bool, url: str | None, key_prefix: str | None) -> None:
+    """List the groups that have not ended, the oldest first."""
     with _clear_errors():
         deployment = _deployment(url, key_prefix)
-        record = deployment.record
-        table = _table("run", "group", "state", "done", "total")
-        for run_id in record.open_groups():
-            header = record.header(run_id)
-            state = header.status
-            table.add_row(run_id, header.spec.group_id, str(header.state), str(state.recorded), str(state.total))
-    Console().print(table)
+        with deployment.errors():
+            _print(_RUNS, [run_facts(header) for header in headers(deployment, ended=ended)], as_json=as_json)
+
+
+@graflow.command("workers")
+@_as_json
+@_connection
+def workers_command(as_json: bool, url: str | None, key_prefix: str | None) -> None:
+    """List the workers that live, with what they consume and may run."""
+    with _clear_errors():
+        deployment = _deployment(url, key_prefix)
+        with deployment.errors():
+            _print(_WORKERS, [worker_facts(worker) for worker in workers(deployment)], as_json=as_json)
+
+
+@graflow.command()
+@_as_json
+@_connection
+def queues(as_json: bool, url: str | None, key_prefix: str | None) -> None:
+    """List the queues: messages that wait, and workers that consume them."""
+    with _clear_errors():
+        deployment = _deployment(url, key_prefix)
+        with deployment.errors():
+            _print(_QUEUES, list(queue_facts(deployment)), as_json=as_json)
 
 
 @graflow.command()
 @click.argument("run_id")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 @_connection
 def status(run_id: str, as_json: bool, url: str | None, key_prefix: str | None) -> None:
     """Count the members of a run by where they are."""
     with _clear_errors():
-        found = _attach(run_id, url, key_prefix).status()
+        deployment = _deployment(url, key_prefix)
+        with deployment.errors():
+            facts = run_facts(deployment.record.header(run_id))
     if as_json:
-        click.echo(json.dumps({name: getattr(found, name) for name in found.__dataclass_fields__}))
+        click.echo(json.dumps(facts))
     else:
-        Console().print(_status_table(run_id, found))
+        click.echo(_counts(facts))
 
 
 @graflow.command()
@@ -104,16 +129,22 @@ def status(run_id: str, as_json: bool, url: str | None, key_prefix: str | None) 
 @click.option("--timeout", type=float, help="Seconds to wait [default: until the end].")
 @_connection
 def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str | None) -> None:
-    """Show a run until it ends; exits with 1 unless it ended well."""
+    """Show a run until it ends; exits with 1 unless it ended well. Silent until then where nobody looks."""
+    console = Console()
     with _clear_errors():
-        handle = _attach(run_id, url, key_prefix)
+        deployment = _deployment(url, key_prefix)
+        handle = attach_to(deployment, run_id)
         deadline = None if timeout is None else time.monotonic() + timeout
-        with Live(_shown(handle), console=Console(), transient=False) as live:
+        if console.is_terminal:
+            with Live(_shown(handle, deployment), console=console, transient=True) as live:
+                while not _has_ended(handle, deadline):
+                    live.update(_shown(handle, deployment))
+        else:
             while not _has_ended(handle, deadline):
-                live.update(_shown(handle))
-            final = handle.status()
-            live.update(_status_table(run_id, final))
-    if final.state != "DONE":
+                pass
+        final = run_facts(deployment.record.header(run_id))
+    click.echo(_counts(final))
+    if final["state"] != "DONE":
         raise click.exceptions.Exit(1)
 
 
@@ -135,7 +166,7 @@ def results(run_id: str, timeout: float | None, url: str | None, key_prefix: str
     """Print one line of JSON per member, in member order."""
     with _clear_errors():
         for outcome in _attach(run_id, url, key_prefix).outcomes(timeout):
-            click.echo(json.dumps(_as_json(outcome)))
+            click.echo(json.dumps(member_facts(outcome)))
 
 
 def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:
@@ -154,48 +185,35 @@ def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:
     return True
 
 
-def _shown(handle: GroupHandle) -> RenderableType:
+def _shown(handle: GroupHandle, deployment: Deployment) -> Text:
     """The counts of a run, and how far its members are."""
-    told = _table("member", "progress")
-    for index, progress in list(handle.progress().items())[:_MEMBERS_SHOWN]:
-        told.add_row(f"[{index}]", Text(str(progress)))
-    counts = _status_table(handle.run_id, handle.status())
-    return Group(counts, told) if told.row_count else counts
+    told = [(f"[{index}]", str(progress)) for index, progress in handle.progress().items()]
+    counts = _counts(run_facts(deployment.record.header(handle.run_id)))
+    if not told:
+        return Text(counts)
+    return Text(f"{counts}\n{columns(('member', 'progress'), told[:_MEMBERS_SHOWN])}")
 
 
 def _attach(run_id: str, url: str | None, key_prefix: str | None) -> GroupHandle:
     return attach(run_id, _config(url, key_prefix))
 
 
-def _as_json(outcome: MemberOutcome) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "index": outcome.index,
-        "task_id": outcome.task_id,
-        "state": str(outcome.state),
-        "attempts": outcome.attempts,
-        "worker": outcome.worker,
-    }
-    if outcome.error is None:
-        shown["value"] = to_jsonable(outcome.value)
+def _print(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        for facts in found:
+            click.echo(json.dumps(facts))
     else:
-        shown["error"] = {"type": outcome.error.type, "message": outcome.error.message}
-    return shown
+        click.echo(columns([name.removesuffix("_id") for name in names], [_row(names, facts) for facts in found]))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    return table
+def _row(names: Sequence[str], facts: Mapping[str, Any]) -> list[Any]:
+    return [", ".join(value) if isinstance(value := facts.get(name), list) else value for name in names]
 
 
-def _status_table(run_id: str, found: GroupStatus) -> Table:
-    table = _table("state", "total", "pending", "running", "succeeded", "failed", "cancelled", "lost")
-    counts = (found.total, found.pending, found.running, found.succeeded, found.failed, found.cancelled, found.lost)
-    table.title = run_id
-    table.title_justify = "left"
-    table.add_row(str(found.state), *map(str, counts))
-    return table
+def _counts(facts: Mapping[str, Any]) -> str:
+    """One run for people."""
+    why = f" ({facts['reason']})" if facts["reason"] else ""
+    return f"{facts['run_id']}{why}\n{columns(_COUNTS, [_row(_COUNTS, facts)])}"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from graflow.exceptions import ParallelGroupError
 from graflow_celery.batch import Batch, claiming
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure, remote_error_of, value_of
+from graflow_celery.execution import PutOff
 from graflow_celery.record import GrantedMember, GroupState, MemberResult, MemberState, StoredOutcome
 
 
@@ -23,15 +24,20 @@ class _Continuation(Batch):
         return self._runner.run_continuation(member, values)
 
 
-def run_continuation(deployment: Deployment, run_id: str, worker: str) -> None:
-    """Claim the continuation and run it; nothing happens when it is not due or another worker has it."""
+def run_continuation(deployment: Deployment, run_id: str, worker: str) -> MemberResult | PutOff | None:
+    """Claim the continuation and run it.
+
+    Returns:
+        What came of it; None when it is not due, or another worker has it.
+    """
     owner = f"{worker}:{deployment.runtime.token()}"
     claim = claiming(deployment.runtime, lambda: deployment.record.claim_continuation(run_id, owner))
     if claim.spec is None or not claim.granted:
-        return
+        return None
     batch = _Continuation(deployment, claim.spec, owner, worker, None)
     with batch.paced():
         batch.run(claim.granted)
+    return batch.last
 
 
 def _value(stored: StoredOutcome | None) -> Any:

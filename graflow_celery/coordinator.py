@@ -14,7 +14,7 @@ from graflow.core.remote import limits_of
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.protocols import GroupContext, Unit
 from graflow.trace.notify import tell
-from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of
+from graflow.utils.redis_utils import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared, pack_outcome
 from graflow_celery.execution import running_member, state_of
@@ -48,7 +48,7 @@ class RedisCoordinator(TaskCoordinator):
     """
 
     def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
-        self._deployment = deployment_of(_on_a_worker(dict(backend_config or {})), strict=strict)
+        self._deployment = deployment_of(_on_a_worker(normalize_redis_config(backend_config)), strict=strict)
 
     @classmethod
     def on(cls, deployment: Deployment) -> Self:
@@ -107,19 +107,21 @@ class _RemoteGroup:
         submission = self._open()
         run_id = submission.spec.run_id
         helping = running_member.get() is not None
+        check = self._run.context.root.check_held
         waiter = Waiter(
             *(self._deployment, run_id, submission.spec.n, submission),
             before_publishing=self._channel.fill,
             helping=helping,
+            check=check,
         )
         try:
             for stored in waiter.until(None):
-                self._run.context.root.check_held()
+                check()
                 self._hand_over(stored, submission)
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
-        except BaseException as error:
+        except BaseException as error:  # an interruption as well: the shared channel must not stay
             self._channel.discard()
             if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
                 self._deployment.record.cancel(run_id, "interrupted")

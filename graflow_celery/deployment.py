@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
+import redis.sentinel
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.per_process import PerProcess
+from graflow.secret import revealed
 from graflow.signing import SigningKeys
-from graflow.utils.redis_utils import Secret, connection_of, shared_client
-from graflow_celery.brokers import CLUSTER_REFUSED
+from graflow.utils.redis_sentinels import refusing_sentinels
+from graflow.utils.redis_utils import connection_of, describe_server, shared_client
+from graflow_celery.brokers import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import configuration
-from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
+from graflow_celery.queue import CONNECT_SECONDS, BrokerUnreachableError, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
@@ -26,7 +30,7 @@ WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process i
 
 
 class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
-    """The Redis of record does not answer, or refuses us."""
+    """The Redis of record does not answer, refuses us, or cannot be written to."""
 
 
 class AccessRefusedError(RecordUnreachableError):
@@ -70,7 +74,9 @@ class Deployment:
         Raises:
             RecordUnreachableError: When it does not answer within about 1.5 s.
             AccessRefusedError: When it refuses us.
-            ConfigError: When it cannot hold the record, or the broker is a Redis Cluster.
+            BrokerUnreachableError: When a broker that is another Redis refuses us.
+            ConfigError: When it cannot hold the record, the broker is a Redis Cluster, or Celery lacks what it needs to
+                talk to the broker.
         """
         if self._is_checked:
             return
@@ -78,18 +84,34 @@ class Deployment:
             connect_once(self.client)
             check_server(self.client)
         configuration(self.settings)  # says what is wrong with the broker before anything is written
-        self._refuse_cluster()
+        self._check_broker()
         self._is_checked = True
 
-    def _refuse_cluster(self) -> None:
-        """Raise `ConfigError` when `broker_url` names a node of a Redis Cluster; one that does not answer is left."""
-        broker, found = self.settings.broker_url, {}
-        if not str(Secret(broker or "").reveal()).startswith(("redis://", "rediss://")):
+    def _check_broker(self) -> None:
+        """Raise at once what would otherwise come after seconds or tries; a broker that does not answer is left."""
+        broker = revealed(self.settings.broker_url or "")
+        if not broker:
             return
-        with suppress(redis.exceptions.RedisError, OSError, ValueError):
-            client = shared_client({"url": broker}, decode_responses=True)
+        try:
+            _ = self.queue.app.connection_for_write().transport
+        except (ImportError, NameError) as error:  # kombu's modules also fail on names of what they could not import
+            scheme = broker.partition("://")[0]
+            raise ConfigError(
+                f"Celery cannot load its transport for {scheme}:// ({error}); is its package installed?"
+            ) from error
+        if urlsplit(broker).scheme in REDIS_SCHEMES:
+            self._check_redis_broker(broker_connection(broker))
+
+    def _check_redis_broker(self, parts: Mapping[str, Any]) -> None:
+        found: dict[str, Any] = {}
+        client = shared_client({"socket_connect_timeout": CONNECT_SECONDS, **parts}, decode_responses=True)
+        try:
             connect_once(client)
             found = dict(client.info("cluster"))
+        except (redis.exceptions.RedisError, OSError) as error:
+            refused = refusal("The broker", parts, client, error)
+            if refused is not None:
+                raise BrokerUnreachableError(refused) from _without_text(error)
         if found.get("cluster_enabled"):
             raise ConfigError(CLUSTER_REFUSED)
 
@@ -100,11 +122,10 @@ class Deployment:
             yield
         except GraflowRuntimeError:
             raise
-        except redis.exceptions.AuthenticationError as error:
-            raise AccessRefusedError(
-                f"The Redis of record at {self.settings.server} refuses the username or password"
-            ) from _without_text(error)
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            refused = refusal("The Redis of record", self.connection, self.client, error)
+            if refused is not None:
+                raise AccessRefusedError(refused) from _without_text(error)
             raise RecordUnreachableError(
                 f"The Redis of record at {self.settings.server} does not answer ({type(error).__name__}); "
                 "is the server running, and is backend_config['url'] or GRAFLOW_REDIS_URL right?"
@@ -114,21 +135,54 @@ class Deployment:
                 f"What answers at {self.settings.server} is no Redis ({type(error).__name__}); "
                 "is backend_config['url'] or GRAFLOW_REDIS_URL right?"
             ) from _without_text(error)
+        except redis.exceptions.ReadOnlyError as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} is a replica, which nobody may write to; "
+                "name its master, or the Sentinels that know it"
+            ) from error
+        except redis.exceptions.OutOfMemoryError as error:
+            raise RecordUnreachableError(
+                f"The Redis of record at {self.settings.server} is out of memory; raise maxmemory, or wait for older "
+                "results to expire"
+            ) from error
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
+        except redis.exceptions.ResponseError as error:
+            if "DB index" not in str(error):
+                raise
+            raise ConfigError(
+                f"The Redis of record at {self.settings.server} has no database of that number"
+            ) from error
 
-    def workers(self, queue: str | None = None) -> list[WorkerInfo]:
-        """Live workers that consume a queue (that of the settings when None), looked up at most twice a second."""
+    def live_workers(self) -> list[WorkerInfo]:
+        """Workers that have beaten lately, whatever they consume; looked up at most twice a second."""
         looked, found = self._seen_workers
         if self.runtime.monotonic() - looked > _WORKERS_KNOWN_FOR:
             found = self.record.live_workers(WORKER_TTL)
             self._seen_workers = (self.runtime.monotonic(), found)
+        return found
+
+    def workers(self, queue: str | None = None) -> list[WorkerInfo]:
+        """Live workers that consume a queue, that of the settings when None."""
         wanted = queue or self.settings.queue_name
-        return [worker for worker in found if wanted in worker.info.get("queues", ())]
+        return [worker for worker in self.live_workers() if wanted in worker.info.get("queues", ())]
 
     def slots(self) -> int:
         """Members that the live workers can run at once; a guess when none is known yet."""
         return sum(int(worker.info.get("slots", 1)) for worker in self.workers()) or (os.cpu_count() or 1)
+
+
+def refusal(what: str, parts: Mapping[str, Any], client: redis.Redis, error: BaseException) -> str | None:
+    """Who refuses our username or password, in words, when that is why a server cannot be reached."""
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return f"{what} at {describe_server(parts)} refuses the username or password"
+    refusing = refusing_sentinels(client) if isinstance(error, redis.sentinel.MasterNotFoundError) else ()
+    if not refusing:
+        return None
+    return (
+        f"{what} cannot be found: Sentinel {', '.join(refusing)} refuses the username or password "
+        "(sentinel_username, sentinel_password)"
+    )
 
 
 def _without_text(error: BaseException) -> BaseException:
@@ -139,8 +193,7 @@ def _without_text(error: BaseException) -> BaseException:
         return ConnectionError()
 
 
-_deployments: dict[str, Deployment] = {}
-_lock = threading.Lock()
+_deployments: Final[PerProcess[str, Deployment]] = PerProcess()
 
 
 def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
@@ -151,10 +204,7 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
     """
     settings = Settings.load(config, strict=strict)
     key = f"{settings.identity()}|{settings.keys!r}"
-    with _lock:
-        found = _deployments.get(key)
-        if found is None:
-            found = _deployments[key] = Deployment(settings)
+    found = _deployments.get(key, lambda: Deployment(settings))
     if found.settings != settings:
         # Another timeout or batch size over the same servers: share what is connected.
         twin = object.__new__(Deployment)
@@ -162,12 +212,3 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
         twin.settings = settings
         return twin
     return found
-
-
-def _forget() -> None:
-    global _lock  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
-    _lock = threading.Lock()
-    _deployments.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

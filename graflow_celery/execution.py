@@ -185,6 +185,8 @@ class MemberRunner:
                 return _put_off(granted, outcome, outcome.retry_in)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
+            if outcome.error is not None:
+                self._log(granted, outcome.error)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
             payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
@@ -196,11 +198,17 @@ class MemberRunner:
                 payload = pack_failure(TaskTimeoutError(f"{self._spec.group_id}[{granted.index}]", hard), time.time())
             else:
                 state = MemberState.FAILED
-                _log.warning("Member %s of run %s failed: %s", granted.index, self._spec.run_id, error)
+                self._log(granted, error)
                 payload = pack_failure(error, time.time())
         finally:
             running_member.reset(around)
         return MemberResult(granted.index, granted.attempt, state, payload)
+
+    def _log(self, granted: GrantedMember, error: BaseException) -> None:
+        """One line for the operator; the outcome has the traceback."""
+        _log.warning(
+            "Member %s of run %s failed: %s: %.500s", granted.index, self._spec.run_id, type(error).__name__, error
+        )
 
     def _limit_of(self, index: int) -> float | None:
         """The soft time limit of a member; none that its hard one would be quicker than."""

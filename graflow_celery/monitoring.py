@@ -8,6 +8,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from celery import Celery
+from celery.exceptions import Ignore
 from kombu.exceptions import KombuError, OperationalError
 
 from graflow_celery.envelope import remote_error_of
@@ -21,6 +22,10 @@ _SHOWN: Final = 200  # characters of an error
 
 class MemberFailedError(Exception):
     """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
+
+
+class NothingToRunError(Ignore):
+    """Makes monitors show a message as revoked: its members are cancelled, recorded already, or run elsewhere."""
 
 
 def reason_of(result: MemberResult) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from queue import Empty
 from typing import Any, Final
 
 import redis
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import chord
 from kombu.exceptions import BatchPublishError, ContentDisallowed, DecodeError, KombuError, OperationalError
-from kombu.simple import SimpleQueue
 from kombu.utils.uuid import uuid
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -23,7 +22,9 @@ from redis.retry import Retry
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
+from graflow.secret import revealed
 from graflow.utils.redis_utils import normalize_redis_config, shared_client
+from graflow_celery.brokers import describe_broker
 from graflow_celery.celery_app import ENTRY_TASK, RUN_TASK, GraflowCelery, app_for
 from graflow_celery.entries import body_of, spec_of
 from graflow_celery.record import GroupSpec
@@ -32,6 +33,8 @@ from graflow_celery.signatures import finish_signature, messages_of, run_message
 from graflow_celery.transport import broker_priority, warn_of_ignored_priorities
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
+_FIRST_PAUSE: Final = 0.005  # seconds between two looks into an empty queue, which double up to
+_LONGEST_PAUSE: Final = 0.1
 _SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
 
 
@@ -47,7 +50,7 @@ class RedisTaskQueue(TaskQueue):
         key_prefix: Namespace of queues.
         backend_config: Settings, of which `queue`, `broker_url` and the connection count here.
         resolver_registry: Where tasks become envelopes and back; the process-wide one when None.
-        default_resolver_id: The resolver of specs that name none.
+        default_resolver_id: The resolver of specs that name no other than `default`.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class RedisTaskQueue(TaskQueue):
     ) -> None:
         super().__init__()
         if not isinstance(backend_config, Settings):
-            given = dict(backend_config or {})
+            given = normalize_redis_config(backend_config)
             if redis_client is not None:
                 given.update(normalize_redis_config({"redis_client": redis_client}))
             if key_prefix != Settings.model_fields["key_prefix"].default:
@@ -70,8 +73,8 @@ class RedisTaskQueue(TaskQueue):
         self.settings: Settings = backend_config
         self.registry = resolver_registry or default_registry()
         self.default_resolver_id = default_resolver_id
-        self._simple: Any = None
         self._connection: Any = None
+        self._is_declared = False
         self._is_reached = False
 
     @property
@@ -144,7 +147,11 @@ class RedisTaskQueue(TaskQueue):
 
     def enqueue_many(self, specs: Iterable[TaskSpec]) -> int:
         """Send several tasks; nothing is sent unless all of them can be."""
-        bodies = [self.body_of(spec) for spec in specs]
+        given = list(specs)
+        for spec in given:
+            if not isinstance(spec, TaskSpec):
+                raise TypeError(f"A queue takes a TaskSpec, not {spec!r}")
+        bodies = [self.body_of(spec) for spec in given]
         with self._broker_errors(), self.app.producer_or_acquire() as producer:
             self._reach()
             for body in bodies:
@@ -164,7 +171,8 @@ class RedisTaskQueue(TaskQueue):
 
     def body_of(self, spec: TaskSpec, *, run_id: str | None = None, index: int = 0) -> dict[str, Any]:
         """The message body of a task on its own, as plain JSON data."""
-        return body_of(spec, self._resolver(spec.resolver_id or self.default_resolver_id), run_id=run_id, index=index)
+        named = spec.resolver_id if spec.resolver_id != "default" else self.default_resolver_id
+        return body_of(spec, self._resolver(named), run_id=run_id, index=index)
 
     def spec_of(self, body: Mapping[str, Any]) -> TaskSpec:
         """The entry that a message body stands for, its task resolved.
@@ -191,32 +199,47 @@ class RedisTaskQueue(TaskQueue):
         Raises:
             TaskResolutionError: For a message that cannot be used; it is taken off the queue.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        left: list[Any] = []
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_PAUSE
         with self._broker_errors():
             self._reach()
-            try:
-                message = self._next_entry(deadline, left)
-                return None if message is None else self._accepted(message)
-            finally:
-                for hint in left:
-                    hint.requeue()
+            while True:
+                # Never blocking: a wait that is given up would take a message off the queue later, for nobody.
+                entry, others = self._next_entry()
+                if entry is not None:
+                    return self._accepted(entry)
+                left = pause if end is None else min(pause, end - time.monotonic())
+                if left <= 0:
+                    return None
+                time.sleep(left)
+                pause = min(2 * pause, _LONGEST_PAUSE * (10 if others else 1))
 
-    def _next_entry(self, deadline: float | None, left: list[Any]) -> Any | None:
-        """The next message that is a task on its own; others are put into `left`."""
-        source = self._source()
-        while True:
-            remaining = None if deadline is None else deadline - time.monotonic()
-            try:
-                if remaining is not None and remaining <= 0:
-                    message = source.get(block=False)
-                else:
-                    message = source.get(block=True, timeout=remaining)
-            except Empty:
-                return None
-            if message.headers.get("task") == ENTRY_TASK:
-                return message
-            left.append(message)
+    def _next_entry(self) -> tuple[Any | None, int]:
+        """The next message that is a task on its own, and the number of other ones before it, which are put back."""
+        others: list[Any] = []
+        try:
+            while (message := self._get()) is not None and message.headers.get("task") != ENTRY_TASK:
+                others.append(message)
+            return message, len(others)
+        finally:
+            for hint in reversed(others):  # each is put at the front
+                hint.requeue()
+
+    def _get(self) -> Any | None:
+        """The next message of the queue, whatever it is."""
+        if self._connection is None:
+            self._connection = self.app.connection_for_read()
+        bound = self.app.amqp.queues[self.settings.queue_name](self._connection.default_channel)
+        if not self._is_declared:
+            bound.declare()
+            self._is_declared = True
+        try:
+            return bound.get(no_ack=False, accept=["json"])
+        except (DecodeError, KeyError, ValueError, TypeError) as error:
+            raise TaskResolutionError(
+                f"A message of queue '{self.settings.queue_name}' is refused: not a message of Celery's "
+                f"({type(error).__name__})"
+            ) from error
 
     def _accepted(self, message: Any) -> TaskSpec:
         try:
@@ -229,20 +252,15 @@ class RedisTaskQueue(TaskQueue):
         self.count("dequeued")
         return spec
 
-    def _source(self) -> Any:
-        if self._simple is None:
-            self._connection = self.app.connection_for_read()
-            queue = self.app.amqp.queues[self.settings.queue_name]
-            simple: Any = SimpleQueue
-            self._simple = simple(self._connection, queue, accept=["json"])
-            self._simple.consumer.qos(prefetch_count=0)
-        return self._simple
-
     def size(self) -> int:
         """Messages that wait in the queue, those for members of groups included."""
+        return self.lengths([self.settings.queue_name])[self.settings.queue_name]
+
+    def lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages that wait in each of several queues of the broker."""
         with self._broker_errors():
             self._reach()
-            return queue_length(self.app, self.settings.queue_name)
+            return {name: queue_length(self.app, name) for name in queues}
 
     def is_empty(self) -> bool:
         return self.size() == 0
@@ -258,21 +276,19 @@ class RedisTaskQueue(TaskQueue):
 
     def close(self) -> None:
         """Close the connection that `dequeue` holds."""
-        if self._simple is not None:
-            self._simple.close()
+        if self._connection is not None:
             self._connection.release()
-            self._simple = self._connection = None
+            self._connection, self._is_declared = None, False
 
     @contextmanager
     def _broker_errors(self) -> Iterator[None]:
         try:
             yield
-        except (KombuError, OperationalError, OSError, redis.exceptions.RedisError) as error:
-            where = "the broker of broker_url" if self.settings.broker_url else self.settings.server
-            refused = isinstance(error, redis.exceptions.AuthenticationError)
-            why = "it refuses the username or password" if refused else type(error).__name__
+        except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
+            broker = self.settings.broker_url
+            where = describe_broker(revealed(broker)) if broker else self.settings.server
             raise BrokerUnreachableError(
-                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {why}"
+                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
             ) from error
 
     def _reach(self) -> None:
@@ -282,7 +298,18 @@ class RedisTaskQueue(TaskQueue):
             self._is_reached = True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_simple": None, "_connection": None}
+        return {**self.__dict__, "_connection": None, "_is_declared": False}
+
+
+def _reason(error: BaseException) -> str:
+    """Why a broker cannot be used; the texts of errors are left out, since they may repeat its URL."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return "it refuses the username or password"
+    if isinstance(error, AccessRefused | NotAllowed):
+        return "it refuses the username, the password or the virtual host"
+    return type(error).__name__
 
 
 def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graflow.coordination.backend_keys import SettingError, check_keys
 from graflow.exceptions import ConfigError
+from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import (
     CONNECTION_KEYS,
@@ -33,7 +34,6 @@ from graflow.utils.redis_utils import (
     redis_url,
 )
 
-MEMBER_LIMIT: Final = 100_000
 _CELERYCONFIG: Final = "celeryconfig"
 
 
@@ -89,33 +89,19 @@ class Settings(BaseModel):
         """
         if isinstance(config, Settings):
             return config
-        given = normalize_redis_config(dict(config or {}))
+        given = normalize_redis_config(config)
         if strict:
             check_keys(given)
-        merged: dict[str, Any] = {}
-        configured, celerys = _from_celeryconfig(), _celerys_own()
-        for found in (configured, _from_environment(), given):
-            source = normalize_redis_config(found)
-            own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
-            connection = {name: source[name] for name in CONNECTION_KEYS if source.get(name) is not None}
-            if connection.keys() & _SERVER_KEYS:
-                merged["connection"] = connection
-                if found is not configured:
-                    celerys.pop("broker_url", None)  # a Redis that is named nearer by is the broker as well
-            elif connection:
-                merged["connection"] = {**merged.get("connection", {}), **connection}
-            merged.update(own)
-        merged = {**celerys, **merged}
-        if merged.get("signing_key") is not None:
-            merged["signing_key"] = Secret(merged["signing_key"], "GRAFLOW_SIGNING_KEY")
+        merged, said = _merged(given)
         try:
             made = cls(**merged)
-            connection_of(made.connection)
-            _check_broker(made.broker_url)
         except ValidationError as error:
-            raise SettingError(_explain(error)) from None
-        except (ConfigError, ValueError) as error:
-            raise SettingError(f"The connection in backend_config cannot be used: {error}") from None
+            raise SettingError(_explain(error, said)) from None
+        for name, check in _CHECKS.items():
+            try:
+                check(made)
+            except (ConfigError, ValueError) as error:
+                raise SettingError(f"{_words(name, said)} cannot be used: {error}") from None
         return made
 
     @property
@@ -136,16 +122,24 @@ class Settings(BaseModel):
     def keys(self) -> SigningKeys | None:
         """The signing keys: those given, else those of the environment."""
         if self.signing_key is not None:
-            return SigningKeys.parse(_plain(self.signing_key))
+            return SigningKeys.parse(revealed(self.signing_key))
         return SigningKeys.from_environment()
 
     def identity(self) -> str:
         """What tells two brokers or records apart, as a key for caches within this process."""
-        parts = {name: str(_plain(value)) for name, value in connection_of(self.connection).items()}
-        return json.dumps([parts, str(_plain(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+        parts = {name: str(revealed(value)) for name, value in connection_of(self.connection).items()}
+        return json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
+_GIVEN: Final = "backend_config['{}']"
+_ENVIRONMENT: Final = "GRAFLOW_{}"
+_CELERYS: Final = "graflow_{} of celeryconfig.py"
+_CONNECTION_PLACES: Final = {
+    _GIVEN: "backend_config",
+    _ENVIRONMENT: "the environment (GRAFLOW_REDIS_URL, GRAFLOW_HOST, ...)",
+    _CELERYS: "celeryconfig.py (graflow_url, graflow_host, ...)",
+}
 _SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path", "sentinels"})
 _TRUTHS: Final = frozenset({"ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname"})
 _NUMBERS: Final = frozenset(
@@ -156,20 +150,66 @@ _NUMBERS: Final = frozenset(
 )
 
 
-def _check_broker(url: Any) -> None:
+def _merged(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is said at each place, nearer places first, and under which name the last one said it."""
+    merged: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    configured, celerys = _from_celeryconfig(), _celerys_own()
+    places = ((_CELERYS, configured), (_ENVIRONMENT, _from_environment()), (_GIVEN, given))
+    for place, found in places:
+        source = normalize_redis_config(found)
+        own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
+        connection = {name: source[name] for name in CONNECTION_KEYS if source.get(name) is not None}
+        said.update(dict.fromkeys(own, place))
+        if connection:
+            said["connection"] = place
+        if connection.keys() & _SERVER_KEYS:
+            merged["connection"] = connection
+            if found is not configured:
+                celerys.pop("broker_url", None)  # a Redis that is named nearer by is the broker as well
+        elif connection:
+            merged["connection"] = {**merged.get("connection", {}), **connection}
+        merged.update(own)
+    merged = {**celerys, **merged}
+    if isinstance(merged.get("signing_key"), str):
+        merged["signing_key"] = Secret(merged["signing_key"], "GRAFLOW_SIGNING_KEY")
+    return merged, said
+
+
+def _check_broker(settings: Settings) -> None:
     """Raise `ConfigError` for a broker that Celery has no transport for."""
-    scheme = str(_plain(url) or "redis").partition("://")[0]
+    url = settings.broker_url
+    if url is not None and not isinstance(url, str):
+        raise ConfigError(f"a broker is named by its URL, not by a {type(url).__name__}")
+    scheme = str(revealed(url) or "redis").partition("://")[0]
     if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
-        raise ConfigError(f"Celery knows no broker of the kind {scheme!r}://")
+        raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
 
 
-def _plain(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Secret) else value
+def _check_key(settings: Settings) -> None:
+    """Raise `ConfigError` for a signing key that is given and is none."""
+    if settings.signing_key is not None and not isinstance(settings.signing_key, str):
+        raise ConfigError(f"it must be text, not a {type(settings.signing_key).__name__}")
 
 
-def _explain(error: ValidationError) -> str:
+_CHECKS: Final[Mapping[str, Callable[[Settings], object]]] = {
+    "connection": lambda settings: connection_of(settings.connection),
+    "broker_url": _check_broker,
+    "signing_key": _check_key,
+}
+
+
+def _words(name: str, said: Mapping[str, str]) -> str:
+    """A setting under the name by which it was given."""
+    place = said.get(name, _GIVEN)
+    if name == "connection":
+        return f"The connection in {_CONNECTION_PLACES[place]}"
+    return place.format(name.upper() if place == _ENVIRONMENT else name)
+
+
+def _explain(error: ValidationError, said: Mapping[str, str]) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"backend_config[{str(first['loc'][0])!r}]: {first['msg']}"
+    return f"{_words(str(first['loc'][0]), said)}: {first['msg']}"
 
 
 def _from_environment() -> dict[str, Any]:

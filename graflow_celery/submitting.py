@@ -14,15 +14,17 @@ from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.ownership import branch_nodes
 from graflow.core.wrapper import TaskWrapper
 from graflow.exceptions import PayloadError
+from graflow.utils.redis_utils import laid_over
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import Shared
 from graflow_celery.handle import GroupHandle
+from graflow_celery.settings import Settings
 from graflow_celery.submission import open_and_publish, prepare
 
 
 def submit(
     group: Executable | Sequence[Executable],
-    backend_config: Mapping[str, Any] | None = None,
+    backend_config: Mapping[str, Any] | Settings | None = None,
     policy: Any = None,
     run_id: str | None = None,
     then: Any = None,
@@ -43,8 +45,9 @@ def submit(
         PayloadError: When an argument cannot be sent.
         RecordUnreachableError: When the Redis of record does not answer or refuses us.
     """
-    said = _execution_of(group).get("backend_config", {})
-    deployment = deployment_of({**said, **(backend_config or {})})
+    if not isinstance(backend_config, Settings):
+        backend_config = laid_over(_execution_of(group).get("backend_config", {}), backend_config)
+    deployment = deployment_of(backend_config)
     return submit_to(deployment, group, policy=policy, run_id=run_id, then=then)
 
 
@@ -60,8 +63,8 @@ def submit_to(
     chains, group_id = _members_of(group)
     if then is not None and not isinstance(then, TaskWrapper):
         raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {then!r}")
-    if run_id is not None and not isinstance(run_id, str):
-        raise TypeError(f"run_id= takes text, not {run_id!r}")
+    if run_id is not None and (not isinstance(run_id, str) or not run_id):
+        raise TypeError(f"run_id= takes text that is not empty, not {run_id!r}")
     chosen = resolve_group_policy(policy if policy is not None else _execution_of(group).get("policy", "strict"))
     task_ids = [tasks[0].task_id for tasks in chains]
     chosen.validate(task_ids)

@@ -21,8 +21,15 @@ from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.envelope import VERSION
 from graflow_celery.execution import PutOff
 from graflow_celery.lost_children import record_timeout, run_again
-from graflow_celery.monitoring import MemberEvents, MemberFailedError, is_watched, reason_of, reason_to_wait
-from graflow_celery.record import GroupSpec, MemberState
+from graflow_celery.monitoring import (
+    MemberEvents,
+    MemberFailedError,
+    NothingToRunError,
+    is_watched,
+    reason_of,
+    reason_to_wait,
+)
+from graflow_celery.record import GroupSpec, MemberResult, MemberState
 from graflow_celery.signatures import indices_of
 
 _log = logging.getLogger(__name__)
@@ -54,7 +61,10 @@ class MemberRequest(Request):
         error = getattr(exc_info, "exception", None)
         error = getattr(error, "exc", error)
         if isinstance(error, WorkerLostError):
+            exc_info.exception = error  # which monitors show, unlike what it is wrapped in
             self._give_up(lost=True)
+        if isinstance(error, NothingToRunError):
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -78,6 +88,8 @@ class MemberRequest(Request):
 
 
 class MemberTask(Task):
+    """What the three tasks below have in common."""
+
     abstract = True
     Request = "graflow_celery.tasks:MemberRequest"
     ignore_result = True
@@ -117,7 +129,11 @@ def _run(self: Any, **hint: Any) -> None:
         )
     finally:
         listening.reset(token)
-    if not alone or last is None or request.chord:
+    if request.chord:
+        return  # a chord counts its messages
+    if last is None:
+        raise NothingToRunError
+    if not alone:
         return
     if isinstance(last, PutOff):
         # Monitors show it as a retry; another message, which the sweeper sends, makes it.
@@ -130,7 +146,11 @@ def _finish(self: Any, *_results: Any, **hint: Any) -> None:
     """Run the continuation of a group, once."""
     _check(hint.get("version"))
     worker = str(self.request.hostname or socket.gethostname())
-    run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker)
+    last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker)
+    if last is None:
+        raise NothingToRunError
+    if isinstance(last, MemberResult) and last.state is not MemberState.SUCCEEDED:
+        raise MemberFailedError(reason_of(last))
 
 
 def _entry(self: Any, **body: Any) -> Any:

@@ -25,6 +25,8 @@ _PATIENCE: Final = 300.0  # seconds without an answer of the record after which 
 _HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
 _NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,
 _LONGEST_NAP: Final = 0.02  # and the most for any number of open members
+_GATHERED: Final = 25  # outcomes of one read that came together already, as those of a batch do
+_WORKERS_SHOWN: Final = 5
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
 
 
@@ -38,6 +40,7 @@ class Waiter:
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
         before_publishing: What must be in place again then, before any member can run.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
+        check: Is called while nothing comes, and raises when there is nothing to wait for any more.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Waiter:
         *,
         before_publishing: Callable[[], None] | None = None,
         helping: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.deployment = deployment
         self.run_id = run_id
@@ -57,6 +61,7 @@ class Waiter:
         self._submission = submission
         self._before_publishing = before_publishing
         self._helping = helping
+        self._check = check
         self._runtime = deployment.runtime
         self._cursor = Cursor()
         self._unclaimed: list[int] | None = None
@@ -103,6 +108,7 @@ class Waiter:
             if self._may_help() and self._help():
                 continue
             self._unclaimed = []
+            self._check()
             self._look_around()
 
     def _slice(self, deadline: float | None) -> float | None:
@@ -116,7 +122,7 @@ class Waiter:
 
     def _let_gather(self, batch: Batch, deadline: float | None) -> None:
         nap = (batch.status.pending + batch.status.running) * _NAP_PER_MEMBER
-        if nap and not (batch.more or self._may_help()):
+        if nap and len(batch.outcomes) < _GATHERED and not (batch.more or self._may_help()):
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> Batch | None:
@@ -226,10 +232,21 @@ class Waiter:
         option = "" if queue == settings.queue_name else f" -Q {queue}"
         message = (
             f"No worker consumes queue '{queue}' at {settings.server}, where {length} messages wait (run "
-            f"'{self.run_id}'). Start one: celery -A graflow_celery worker{option} --graflow-import <your modules>"
+            f"'{self.run_id}'); {_workers_seen(self.deployment)}. Start one: celery -A graflow_celery worker{option} "
+            "--graflow-import <your modules>"
         )
         if settings.queue_name != "graflow":
             message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
         if settings.on_no_worker == "error":
             raise NoWorkerError(message, queue, length)
         _log.warning("%s", message)
+
+
+def _workers_seen(deployment: Deployment) -> str:
+    """The live workers of other queues, in words."""
+    seen = sorted(deployment.live_workers(), key=lambda worker: worker.worker_id)
+    if not seen:
+        return "no worker is seen here"
+    shown = [f"{worker.worker_id} of {', '.join(worker.info.get('queues', ()))}" for worker in seen[:_WORKERS_SHOWN]]
+    more = f" and {len(seen) - len(shown)} more" if len(seen) > len(shown) else ""
+    return f"workers seen: {'; '.join(shown)}{more}"

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import redis
@@ -23,9 +22,10 @@ from celery.worker import state
 from click import Option
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
-from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.utils.redis_utils import Secret, redis_url
-from graflow_celery.access import AccessStep
+from graflow.exceptions import ConfigError, GraflowRuntimeError, TaskResolutionError
+from graflow.secret import revealed
+from graflow.utils.redis_utils import redis_url
+from graflow_celery.access import AccessStep, end_worker
 from graflow_celery.arguments import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.celery_app import GraflowCelery, app, build_app
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
@@ -66,15 +66,18 @@ class MembersStep(bootsteps.StartStopStep):
             sys.path.insert(0, here)  # where Celery, too, looks for what `-A` names
         named = [*(of.conf.imports or ()), *(of.conf.include or ())]
         imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
-        fill_registry(
-            of.registry, [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
-        )
+        imports = [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
+        try:
+            fill_registry(of.registry, imports)
+        except TaskResolutionError as error:
+            end_worker(error)
 
     def start(self, parent: Any) -> None:
         set_stopping(False)
         warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
+        _tell_what_runs(parent.app.registry, deployment)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
 
@@ -114,8 +117,9 @@ class MembersStep(bootsteps.StartStopStep):
         info = {
             "slots": int(getattr(parent, "concurrency", 1) or 1),
             "queues": sorted(parent.app.amqp.queues.consume_from),
-            "modules": sorted({module for resolver in resolvers for module in resolver.modules}),
+            "modules": _modules(registry),
             "digest": "-".join(resolver.digest() for resolver in resolvers),
+            "keys": [] if deployment.keys is None else deployment.keys.ids,
             "pid": os.getpid(),
         }
         beat(deployment, parent.hostname, info)
@@ -126,6 +130,22 @@ class MembersStep(bootsteps.StartStopStep):
             hurry_all(deployment)
             _reconnected.clear()
         sweep(deployment)
+
+
+def _modules(registry: TaskResolverRegistry) -> list[str]:
+    return sorted({module for name in registry.ids() for module in registry.get(name).modules})
+
+
+def _tell_what_runs(registry: TaskResolverRegistry, deployment: Deployment) -> None:
+    modules, keys = _modules(registry), deployment.keys
+    if not modules and keys is None:
+        _log.warning("This worker can run no member: it has neither modules (--graflow-import) nor a signing key")
+        return
+    _log.info(
+        "Runs the tasks of %s; signing keys: %s",
+        ", ".join(modules) or "no module",
+        "none" if keys is None else ", ".join(keys.ids),
+    )
 
 
 _reconnected: Final = threading.Event()
@@ -293,7 +313,7 @@ class TaskWorker:
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         for name, value in settings.model_dump(exclude=_OF_ONE_GROUP, exclude_none=True).items():
-            found[f"GRAFLOW_{name.upper()}"] = value.reveal() if isinstance(value, Secret) else str(value)
+            found[f"GRAFLOW_{name.upper()}"] = str(revealed(value))
         return found
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
@@ -335,9 +355,7 @@ class TaskWorker:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

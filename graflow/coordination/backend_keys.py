@@ -30,5 +30,5 @@ def check_keys(config: Iterable[str]) -> None:
     """
     for key in config:
         if key not in BACKEND_KEYS:
-            near = difflib.get_close_matches(str(key), sorted(BACKEND_KEYS), n=1, cutoff=0.0)
+            near = difflib.get_close_matches(str(key).lower(), sorted(BACKEND_KEYS), n=1, cutoff=0.0)
             raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")

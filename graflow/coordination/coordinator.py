@@ -53,5 +53,6 @@ def checked_timeout(timeout: float | None) -> float | None:
 def group_timeout(run: GroupRunLike, timeout: float | None) -> GroupTimeoutError:
     """What a coordinator raises when a group is not finished after its `timeout` seconds."""
     done, total = run.finished_count(), len(run.members)
-    message = f"Group '{run.group_id}' was not finished after {timeout} s: {done} of {total} members had ended"
+    within = f"its timeout of {timeout} s"
+    message = f"Group '{run.group_id}' was not finished within {within}: {done} of {total} members had ended"
     return GroupTimeoutError(message, run.group_id, done, total)

@@ -13,7 +13,7 @@ from graflow.coordination.threading_coordinator import ThreadingCoordinator
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import ConfigError
 from graflow.protocols import GroupContext, Unit
-from graflow.utils.redis_utils import normalize_redis_config
+from graflow.utils.redis_utils import laid_over, normalize_redis_config
 
 _PLUG_INS = "graflow.coordinators"
 
@@ -56,7 +56,7 @@ class GroupExecutor:
         """
         resolved = resolve_group_policy(policy)
         resolved.validate([task.task_id for task in tasks])
-        where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(dict(backend_config or {}))
+        where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(backend_config)
         coordinator = GroupExecutor._coordinator(where, given, exec_context)
         check_keys(given)
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
@@ -77,7 +77,7 @@ class GroupExecutor:
     def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:
         """The coordinator of a backend with these settings over those of the context."""
         inherited = getattr(exec_context, "config", None)
-        config = {**inherited, **given} if isinstance(inherited, Mapping) else given
+        config = laid_over(inherited, given) if isinstance(inherited, Mapping) else given
         return GroupExecutor._create_coordinator(where, config)
 
     @staticmethod

@@ -153,7 +153,7 @@ class ParallelGroup(Executable):
         if backend is not None:
             self._execution_config["backend"] = backend
         if backend_config is not None:
-            merged = {**self._execution_config["backend_config"], **normalize_redis_config(dict(backend_config))}
+            merged = {**self._execution_config["backend_config"], **normalize_redis_config(backend_config)}
             self._execution_config["backend_config"] = merged
         return self
 

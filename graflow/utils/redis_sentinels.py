@@ -65,3 +65,20 @@ def sentinel_client(parts: Mapping[str, Any], retry: Any) -> Any:
     )
     pool = module.sentinel.SentinelConnectionPool(parts["master_name"], manager, **own, retry=retry)
     return module.Redis(connection_pool=pool)
+
+
+def refusing_sentinels(client: Any) -> list[str]:
+    """The addresses of those Sentinels of a client that refuse its login; empty when another one lets it in."""
+    module = load_redis()
+    found = []
+    for sentinel in client.connection_pool.sentinel_manager.sentinels:
+        place = sentinel.connection_pool.connection_kwargs
+        try:
+            sentinel.ping()
+        except module.exceptions.AuthenticationError:
+            found.append(address_text(place["host"], place["port"]))
+        except (module.exceptions.RedisError, OSError):
+            continue
+        else:
+            return []
+    return found

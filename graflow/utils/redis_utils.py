@@ -11,14 +11,14 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from graflow.exceptions import ConfigError
-from graflow.secret import Secret, provide_secret
+from graflow.per_process import PerProcess
+from graflow.secret import Secret, provide_secret, revealed
 from graflow.utils.redis_clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.utils.redis_sentinels import sentinel_client, settle_sentinels
 from graflow.utils.redis_urls import has_credentials, parse_redis_url
@@ -36,6 +36,7 @@ __all__ = [
     "create_redis_client",
     "describe_server",
     "extract_redis_config",
+    "laid_over",
     "normalize_redis_config",
     "provide_secret",
     "redis_url",
@@ -54,6 +55,7 @@ _SECRET_NAMES: Final = {
     "signing_key": "GRAFLOW_SIGNING_KEY",
 }
 _SECRET_URLS: Final = {"url": URL_VARIABLE, "broker_url": "GRAFLOW_BROKER_URL"}
+_NAMES_OF_SERVERS: Final = ("url", "host", "unix_socket_path", "sentinels")
 _FAILED: Final = "Failed to extract Redis connection parameters from redis_client"
 
 
@@ -80,15 +82,19 @@ def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The configuration as data: a live client replaced by its parameters, secrets marked; the input is not changed.
 
     Raises:
-        ValueError: When `redis_client` is no client or one whose parameters cannot stand for it.
+        ValueError: When `redis_client` is no client or one whose parameters cannot stand for it, and when the
+            configuration is no mapping.
     """
+    if config is not None and not isinstance(config, Mapping):
+        # Not shown: it may be a URL with a password.
+        raise ConfigError(f"Settings come as a mapping, such as {{'url': ...}}, not as a {type(config).__name__}")
     normal = dict(config or {})
     client = normal.pop("redis_client", None)
     if client is None:
         return _with_secrets(normal)
     try:
         extracted = extract_redis_config(client)
-    except Exception as error:
+    except Exception as error:  # whatever was given as a client
         raise ValueError(f"{_FAILED}: {error}") from error
     for name in SERVER_KEYS:
         normal.pop(name, None)
@@ -127,6 +133,14 @@ def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def laid_over(said: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings over others; a server that the nearer ones name stands for itself, without what others say of one."""
+    nearer = normalize_redis_config(given)
+    if any(nearer.get(name) is not None for name in _NAMES_OF_SERVERS):
+        said = {name: value for name, value in said.items() if name not in {*CONNECTION_KEYS, "redis_client"}}
+    return {**said, **nearer}
+
+
 def concerns_server(config: Mapping[str, Any]) -> bool:
     """Whether any key says which server is meant; where none does, the default is."""
     return "host" in config or any(config.get(key) is not None for key in (*SERVER_KEYS, "redis_client"))
@@ -147,9 +161,11 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if not concerns_server(given):
         given["url"] = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     url = given.pop("url", None)
+    if url is not None and not isinstance(url, str):
+        raise ConfigError(f"The URL of a Redis must be text, not a {type(url).__name__}")
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
     if url:
-        found = parse_redis_url(Secret(url).reveal())
+        found = parse_redis_url(revealed(url))
         for key in ("host", "port", "unix_socket_path", "sentinels", *(() if "sentinels" in found else ("ssl",))):
             parts.pop(key, None)
         parts.update(found)
@@ -164,7 +180,7 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
     """Leave one of Sentinels, a socket path, or host and port, and give what is missing its default."""
     if parts.get("sentinels"):
         settle_sentinels(parts)
-        parts["db"] = int(parts.get("db") or 0)
+        parts["db"] = _number(parts, "db", 0)
         return
     for name in SENTINEL_KEYS:
         parts.pop(name, None)
@@ -176,9 +192,19 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
             "The Redis settings name no server: give url, host or unix_socket_path, or no connection key at all for "
             f"{URL_VARIABLE} or {DEFAULT_URL}"
         )
+    elif not isinstance(parts["host"], str):
+        raise ConfigError(f"The host of a Redis must be text, not a {type(parts['host']).__name__}")
     else:
-        parts["port"] = int(parts.get("port") or 6379)
-    parts["db"] = int(parts.get("db") or 0)
+        parts["port"] = _number(parts, "port", 6379)
+    parts["db"] = _number(parts, "db", 0)
+
+
+def _number(parts: Mapping[str, Any], name: str, default: int) -> int:
+    value = parts.get(name) or default
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"The {name} of a Redis must be a number, not {value!r}") from None
 
 
 def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:
@@ -211,7 +237,7 @@ def _given_client(config: Mapping[str, Any] | None) -> redis.Redis | None:
 
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
     module = load_redis()
-    revealed = {key: _revealed(value) for key, value in parts.items()}
+    plain = {key: revealed(value) for key, value in parts.items()}
     # The package's own default tries for several seconds, also when the password is wrong. A server that is silent for
     # the whole socket timeout is not asked again: whoever waits has a time of his own.
     retry = module.retry.Retry(
@@ -219,46 +245,19 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
         retries=3,
         supported_errors=(module.exceptions.ConnectionError,),
     )
-    made: redis.Redis = (
-        sentinel_client(revealed, retry) if "sentinels" in revealed else module.Redis(**revealed, retry=retry)
-    )
+    made: redis.Redis = sentinel_client(plain, retry) if "sentinels" in plain else module.Redis(**plain, retry=retry)
     return made
 
 
-def _revealed(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Secret) else value
+_clients: Final[PerProcess[tuple[Any, ...], redis.Redis]] = PerProcess()
 
 
-class _SharedClients:
-    """One client, hence one pool, per process and connection."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._clients: dict[Any, redis.Redis] = {}
-
-    def get(self, parts: Mapping[str, Any]) -> redis.Redis:
-        key = tuple(sorted((name, repr(_revealed(value))) for name, value in parts.items()))
-        with self._lock:
-            client = self._clients.get(key)
-            if client is None:
-                client = self._clients[key] = _client(parts)
-            return client
-
-    def close(self) -> None:
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
-
-    def after_fork(self) -> None:
-        """A child must neither use its parent's sockets nor inherit a lock that a thread of the parent held."""
-        self._lock = threading.Lock()
-        self._clients = {}
+def _close_clients() -> None:
+    for client in _clients.take_all():
+        client.close()
 
 
-_shared: Final = _SharedClients()
-os.register_at_fork(after_in_child=_shared.after_fork)
-atexit.register(_shared.close)
+atexit.register(_close_clients)
 
 
 def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:
@@ -274,7 +273,8 @@ def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: 
     parts = connection_of(config)
     if decode_responses is not None:
         parts["decode_responses"] = decode_responses
-    return _shared.get(parts)
+    key = tuple(sorted((name, repr(revealed(value))) for name, value in parts.items()))
+    return _clients.get(key, lambda: _client(parts))
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
         for_celery: Write a Unix socket as kombu understands it, and always say how certificates are checked.
     """
     parts = connection_of(config)
-    user, password = (quote(_revealed(parts.get(name)) or "", safe="") for name in ("username", "password"))
+    user, password = (quote(revealed(parts.get(name)) or "", safe="") for name in ("username", "password"))
     login = f"{user}:{password}@" if user or password else ""
     query = {key: value for key, value in parts.items() if key in TLS_KEYS and isinstance(value, str | bool | int)}
     path = parts.get("unix_socket_path")
@@ -301,7 +301,7 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
     if tls and for_celery:
         query.setdefault("ssl_cert_reqs", "required")
     host = f"[{parts['host']}]" if ":" in parts["host"] else parts["host"]
-    options = "?" + urlencode({key: _revealed(value) for key, value in query.items()}) if tls and query else ""
+    options = "?" + urlencode({key: revealed(value) for key, value in query.items()}) if tls and query else ""
     return Secret(
         f"{'rediss' if tls else 'redis'}://{login}{host}:{parts['port']}/{parts['db']}{options}", URL_VARIABLE
     )
@@ -309,9 +309,9 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
 
 def _sentinel_url(parts: Mapping[str, Any], login: str, query: Mapping[str, Any]) -> str:
     """Each Sentinel in full, since whoever reads such a URL may take any of them apart alone."""
-    named = {name: _revealed(parts[name]) for name in SENTINEL_KEYS if name != "sentinels" and parts.get(name)}
+    named = {name: revealed(parts[name]) for name in SENTINEL_KEYS if name != "sentinels" and parts.get(name)}
     urls = ";".join(f"sentinel://{login}{address}/{parts['db']}" for address in parts["sentinels"])
-    return f"{urls}?{urlencode({**named, **{name: _revealed(value) for name, value in query.items()}})}"
+    return f"{urls}?{urlencode({**named, **{name: revealed(value) for name, value in query.items()}})}"
 
 
 def describe_server(config: Mapping[str, Any] | None) -> str:

@@ -183,6 +183,12 @@ class GroupRecord(MemberLeases, RecordReader):
         found: Any = self.client.zrange(self.keys.shared("open"), 0, -1)
         return [run_id.decode() for run_id in found]
 
+    def groups(self) -> list[str]:
+        """Run ids whose record is kept, ended ones included; looks at every key of the server."""
+        first, last = self.keys.run("*", "header").encode().split(b"*")
+        found: Any = self.client.scan_iter(self.keys.run("*", "header"), count=1000)
+        return sorted({key.removeprefix(first).removesuffix(last).decode() for key in found})
+
     def delete(self, run_id: str) -> bool:
         """Remove every key of a run, whatever its state; False when there was none."""
         return bool(self._run("delete", run_id, [run_id, ""]))

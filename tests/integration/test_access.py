@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graflow_celery import submit
+from graflow_celery import BrokerUnreachableError, RecordUnreachableError, attach, submit
 from tests.cluster_support import MEMBERS
 from tests.faults.harness import Worker, cluster
 from tests.integration import members
@@ -74,3 +74,25 @@ def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path
         assert (
             last_words(worker) == f"The Redis of record at 127.0.0.1:{absent.port}/0 refuses the username or password"
         )
+
+
+def test_a_server_that_cannot_be_written_to_is_named_with_what_to_do() -> None:
+    with private_redis() as master, private_redis() as server, server.client() as client:
+        config = {"url": server.url}
+        client.replicaof("127.0.0.1", master.port)
+        with pytest.raises(RecordUnreachableError, match=f"127.0.0.1:{server.port}/0 is a replica.*name its master"):
+            submit(members.double.map([4]), backend_config=config)
+        client.replicaof("no", "one")
+        run_id = submit(members.double.map([4]), backend_config=config).run_id
+        client.config_set("maxmemory", 1)
+        with pytest.raises(RecordUnreachableError, match=f"127.0.0.1:{server.port}/0 is out of memory"):
+            attach(run_id, config).cancel()
+
+
+def test_a_broker_that_does_not_answer_is_named_without_its_password() -> None:
+    address = f"127.0.0.1:{free_port()}/3"
+    with private_redis() as server:
+        config = {"url": server.url, "broker_url": f"redis://:{WRONG}@{address}"}
+        with pytest.raises(BrokerUnreachableError, match=address) as caught:
+            submit(members.double.map([4]), backend_config=config)
+    assert WRONG not in str(caught.value)

@@ -24,7 +24,17 @@ from graflow.exceptions import (
     PayloadError,
     TaskResolutionError,
 )
-from graflow_celery import LocalCluster, RecordUnreachableError, RedisCoordinator, TaskWorker, submit
+from graflow_celery import (
+    BrokerUnreachableError,
+    GroupNotFoundError,
+    LocalCluster,
+    RecordUnreachableError,
+    RedisCoordinator,
+    RedisTaskQueue,
+    TaskWorker,
+    attach,
+    submit,
+)
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import PrivateRedis, private_redis
@@ -135,6 +145,17 @@ def test_no_worker_ends_the_wait_when_asked_and_says_how_to_start_one(no_workers
         handle.results()
     assert caught.value.queue == "lonely"
     assert caught.value.length >= 1
+    assert "no worker is seen here" in str(caught.value)
+
+
+def test_no_worker_for_a_queue_tells_which_workers_there_are(cluster: LocalCluster) -> None:
+    config = {**cluster.backend_config, "worker_wait": 0.5, "on_no_worker": "error", "queue": "not theirs"}
+    handle = submit(members.noop.map([1]), backend_config=config)
+    with pytest.raises(NoWorkerError) as caught:
+        handle.results(timeout=10)
+    handle.cancel()
+    for worker in cluster.workers:
+        assert f"{worker.name} of graflow" in str(caught.value)
 
 
 def test_no_worker_is_warned_about_when_waiting_goes_on(
@@ -192,3 +213,42 @@ def test_a_broker_that_is_not_there_is_told(config: dict[str, Any]) -> None:
 def test_the_same_id_twice_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(PayloadError, match="'a'"):
         submit([members.noop(task_id="a", x=1), members.noop(task_id="a", x=2)], backend_config=config)
+
+
+@pytest.mark.parametrize("given", ["redis://:hunter2@localhost", ["redis://:hunter2@localhost"], 5], ids=repr)
+def test_settings_that_are_no_mapping_are_refused_and_not_shown(given: Any) -> None:
+    for door in (
+        lambda: submit(members.noop.map([1]), given),
+        lambda: attach("some-run", given),
+        lambda: members.noop.map([1]).with_execution("redis", given),
+        lambda: RedisTaskQueue(backend_config=given),
+        lambda: RedisCoordinator(given),
+    ):
+        with pytest.raises(ConfigError, match="mapping") as caught:
+            door()
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_that_the_server_does_not_have_is_refused(cluster: LocalCluster) -> None:
+    url = cluster.redis_url.reveal().removesuffix("/0") + "/99"
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+/99 has no database of that number"):
+        submit(members.noop.map([1]), {**cluster.backend_config, "url": url})
+
+
+def test_a_broker_that_refuses_us_is_told_at_once_and_nothing_is_kept(cluster: LocalCluster) -> None:
+    with private_redis(password=True) as broker:
+        config = {**cluster.backend_config, "broker_url": f"redis://:hunter2@127.0.0.1:{broker.port}/0"}
+        with within(1.0), pytest.raises(BrokerUnreachableError, match="refuses the username or password") as caught:
+            submit(members.noop.map([1]), config, run_id="refused by its broker")
+    assert f"127.0.0.1:{broker.port}/0" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(GroupNotFoundError):
+        attach("refused by its broker", cluster.backend_config)
+
+
+def test_a_broker_that_celery_lacks_a_package_for_is_told_and_nothing_is_kept(cluster: LocalCluster) -> None:
+    config = {**cluster.backend_config, "broker_url": "sqs://"}
+    with pytest.raises(ConfigError, match=r"sqs://.*is its package installed"):
+        submit(members.noop.map([1]), config, run_id="no package")
+    with pytest.raises(GroupNotFoundError):
+        attach("no package", cluster.backend_config)

@@ -21,7 +21,7 @@ from graflow_celery import LocalCluster, submit
 from graflow_celery.cli import graflow
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
-from tests.support import wait_until
+from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -51,7 +51,9 @@ def test_a_run_is_counted_shown_and_printed(config: dict[str, Any]) -> None:
     assert handle.run_id in run("status", handle.run_id).replace("\n", "")
     lines = [json.loads(line) for line in run("results", handle.run_id).splitlines()]
     assert [line.get("value") for line in lines] == [0, None, 2]
-    assert lines[1]["error"] == {"type": "ValueError", "message": "1 is odd"}
+    assert lines[1]["error"].items() >= {"type": "ValueError", "message": "1 is odd"}.items()
+    assert "in fail_odd" in lines[1]["error"]["traceback"]
+    assert lines[0]["started_at"] <= lines[0]["finished_at"]
 
 
 def test_watching_shows_the_progress_of_members(
@@ -82,6 +84,74 @@ def test_open_runs_are_listed_and_cancelled(config: dict[str, Any]) -> None:
     assert "listed" not in run("runs")
 
 
+def lines_of(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(*arguments, "--json").splitlines()]
+
+
+def test_a_list_of_runs_is_never_cut_whatever_they_are_called(config: dict[str, Any]) -> None:
+    group = members.noop.map([1, 2, 3], name="shards-of-a-group-with-a-rather-long-name-" * 3)
+    handle = submit(group, backend_config={**config, "queue": "nobody"}, run_id="long-" * 20)
+    (row,) = [line.split() for line in run("runs").splitlines() if handle.run_id in line]
+    assert row[:5] == [handle.run_id, group.task_id, "RUNNING", "3", "3"]
+    handle.cancel()
+
+
+def test_runs_that_have_ended_are_listed_on_request(config: dict[str, Any]) -> None:
+    handle = submit(members.fail.map([1]), backend_config=config, policy="best_effort")
+    handle.outcomes(timeout=20)
+    assert handle.run_id not in run("runs")
+    assert handle.run_id in run("runs", "--all")
+    (facts,) = [facts for facts in lines_of("runs", "--all") if facts["run_id"] == handle.run_id]
+    assert (facts["state"], facts["failed"], facts["queue"]) == ("DONE", 1, "graflow")
+    assert facts["opened_at"] <= facts["finished_at"]
+
+
+def test_a_run_that_vanished_does_not_spoil_the_list(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"}, run_id="vanished")
+    deployment = deployment_of(config)
+    deployment.client.delete(deployment.record.keys.run("vanished", "header"))
+    assert "vanished" not in run("runs")
+    deployment.record.delete(handle.run_id)
+
+
+def test_why_a_run_was_ended_is_shown(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"})
+    run("cancel", handle.run_id)
+    assert "cancelled from the command line" in run("status", handle.run_id)
+    assert lines_of("status", handle.run_id)[0]["reason"] == "cancelled from the command line"
+
+
+def test_live_workers_are_listed_with_what_they_consume_and_may_run(cluster: LocalCluster) -> None:
+    found = lines_of("workers")
+    assert {worker["pid"] for worker in found} == {worker.pid for worker in cluster.workers}
+    for worker in found:
+        assert worker["queues"] == ["graflow"]
+        assert members.__name__ in worker["modules"]
+        assert worker["keys"] == ["local"]
+    assert all(worker["worker"] in run("workers") for worker in found)
+
+
+def test_queues_are_listed_with_those_that_nobody_consumes(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1, 2]), backend_config={**config, "queue": "lonely", "batch_size": 1})
+    found = {facts["queue"]: facts for facts in lines_of("queues")}
+    assert found["lonely"] == {"queue": "lonely", "messages": 2, "workers": 0, "slots": 0}
+    assert found["graflow"]["workers"] == len(lines_of("workers"))
+    assert ["lonely", "2", "0", "0"] in [line.split() for line in run("queues").splitlines()]
+    handle.cancel()
+
+
+def test_a_watcher_that_gives_up_says_so_on_a_line_of_its_own(config: dict[str, Any]) -> None:
+    handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"})
+    shown = run("watch", handle.run_id, "--timeout", "0.2", code=1)
+    assert shown.startswith("Error: ")
+    handle.cancel()
+
+
+@pytest.mark.parametrize("key_id", ["a:b", "a,b", ""])
+def test_a_key_id_that_cannot_be_written_is_an_error(key_id: str) -> None:
+    assert "letters, digits" in run("keygen", "--id", key_id, code=1)
+
+
 def test_a_run_that_does_not_exist_is_an_error() -> None:
     assert "no-such-run" in run("status", "no-such-run", code=1)
 
@@ -97,10 +167,10 @@ def test_the_commands_belong_to_celery_too() -> None:
 
 
 @contextmanager
-def celery_worker(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+def celery_worker(*arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "--loglevel", "WARNING", *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", **variables}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -123,6 +193,55 @@ def test_a_worker_is_told_its_modules_and_keys_on_the_command_line(
         handle = submit(members.double.map([4]), backend_config=mine)
         assert handle.results(timeout=30) == [8]
         assert handle.outcomes()[0].worker == "by-hand@here"
+
+
+def ended_worker(*arguments: str, **variables: str) -> str:
+    """What a worker says that cannot start."""
+    command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker", *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "This worker ends: " in line]
+    return said.partition("This worker ends: ")[2]
+
+
+def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
+    said = ended_worker("--graflow-import", "no.such.module")
+    assert said == "Cannot import the task module 'no.such.module': No module named 'no'"
+    assert "cannot be read" in ended_worker("--graflow-key-file", "no-such-file")
+    assert "malformed" in ended_worker(GRAFLOW_SIGNING_KEY="no key")
+    with private_redis(options=["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) as evicting:
+        assert "allkeys-lru" in ended_worker(GRAFLOW_REDIS_URL=evicting.url)
+
+
+def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCluster, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    mine = {"url": no_workers.redis_url, "queue": "logged"}
+    with celery_worker(
+        *("-Q", "logged", "-n", "logged@here", "-c", "1", "--loglevel", "INFO", "--logfile", str(log)),
+        *("--graflow-import", members.__name__),
+        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
+    ):
+        handle = submit(members.fail_odd.map(range(4)), backend_config={**mine, "batch_size": 4}, policy="best_effort")
+        assert handle.results(timeout=30) == [0, None, 2, None]
+    text = log.read_text(encoding="utf-8")
+    assert f"{members.__name__}; signing keys: none" in text
+    assert [line.partition("Member ")[2] for line in text.splitlines() if "WARNING" in line and "Member " in line] == [
+        f"{index} of run {handle.run_id} failed: ValueError: {index} is odd" for index in (1, 3)
+    ]
+
+
+def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    (tmp_path / "celeryconfig.py").touch()
+    variables = {
+        "GRAFLOW_REDIS_URL": no_workers.redis_url.reveal(),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}",
+    }
+    with celery_worker("--logfile", str(log), cwd=tmp_path, **variables):
+        wait_until(lambda: log.exists() and "can run no member" in log.read_text(encoding="utf-8"), timeout=20)
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])

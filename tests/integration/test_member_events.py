@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from graflow_celery import LocalCluster, submit
+from graflow_celery import GroupHandle, LocalCluster, submit
 from graflow_celery.celery_app import app_for
 from graflow_celery.settings import Settings
 from tests.integration import members
+from tests.support import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -72,3 +74,52 @@ def test_a_wait_for_a_retry_is_told_to_monitors(one_slot: LocalCluster) -> None:
     assert "ValueError: come back in a minute" in told[False]
     for handle in handles:
         handle.cancel()
+
+
+def final_events(cluster: LocalCluster, run: Callable[[], GroupHandle], wanted: int) -> dict[str, dict[str, Any]]:
+    """How the messages of a run end for a monitor, by what it shows of their arguments."""
+    app, ended, shown = app_for(Settings.load(dict(cluster.backend_config))), dict[str, Any](), dict[str, str]()
+
+    def note(event: Any) -> None:
+        if event["type"] == "task-received":
+            shown[event["uuid"]] = event["args"]
+        elif event["type"] in {"task-succeeded", "task-failed", "task-revoked"}:
+            ended[shown.get(event["uuid"], "")] = event
+
+    with (
+        app.connection_for_read() as connection,
+        app.events.Receiver(connection, handlers={"*": note}).consumer_context() as (line, _channel, _consumers),
+    ):
+        line.drain_events(timeout=20)  # a heartbeat: from here on nothing is missed
+        app.control.enable_events(reply=True)
+        run_id = run().run_id
+        while sum(run_id in args for args in ended) < wanted:
+            line.drain_events(timeout=20)
+    return {args.partition(", ")[2].rstrip(")"): event for args, event in ended.items() if run_id in args}
+
+
+def test_members_of_a_cancelled_run_are_told_to_monitors_as_revoked(one_slot: LocalCluster) -> None:
+    def cancelled() -> GroupHandle:
+        busy = submit(members.nap.map([1.0]), backend_config=one_slot.backend_config)
+        wait_until(lambda: busy.status().running)
+        handle = submit(members.noop.map([1]), backend_config=one_slot.backend_config)
+        handle.cancel()
+        return handle
+
+    (event,) = final_events(one_slot, cancelled, 1).values()
+    assert event["type"] == "task-revoked"
+
+
+def test_a_continuation_that_fails_is_told_to_monitors_as_failed(one_slot: LocalCluster) -> None:
+    ended = final_events(
+        one_slot, lambda: submit(members.noop.map([1]), backend_config=one_slot.backend_config, then=members.fail), 2
+    )
+    assert ended["continuation"]["type"] == "task-failed"
+    assert "no [1]" in ended["continuation"]["exception"]
+    assert ended["index=0"]["type"] == "task-succeeded"
+
+
+def test_monitors_are_told_what_killed_a_pool_child(one_slot: LocalCluster) -> None:
+    config = {**one_slot.backend_config, "max_attempts": 1}
+    (event,) = final_events(one_slot, lambda: submit(members.suicide.map([1]), backend_config=config), 1).values()
+    assert "SIGKILL" in event["exception"]

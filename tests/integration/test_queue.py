@@ -6,6 +6,7 @@ import json
 import pickle
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kombu.simple import SimpleQueue
 
 from graflow import task
 from graflow.core.serialization import loads
+from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import GraflowRuntimeError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.factory import TaskQueueFactory
@@ -66,6 +68,71 @@ def test_an_empty_queue_is_waited_for_as_long_as_asked(queue: RedisTaskQueue) ->
     assert queue.dequeue() is None
     assert queue.dequeue(timeout=0.3) is None
     assert 0.2 < time.monotonic() - begun < 3.0
+
+
+def test_a_wait_that_was_given_up_takes_nothing_afterwards(queue: RedisTaskQueue) -> None:
+    assert queue.dequeue(timeout=0.1) is None
+    queue.enqueue_many([TaskSpec(members.double(task_id=name, x=1)) for name in "ab"])
+    assert (queue.size(), queue.is_empty()) == (2, False)
+    other = RedisTaskQueue(backend_config=queue.settings)
+    taken = [other.dequeue(timeout=5), queue.dequeue(timeout=5)]
+    assert [spec and spec.task_id for spec in taken] == ["a", "b"]
+    other.close()
+
+
+def test_a_message_is_seen_by_who_waits_for_it(queue: RedisTaskQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.dequeue, timeout=None)
+        other = RedisTaskQueue(backend_config=queue.settings)
+        other.enqueue(TaskSpec(members.double(task_id="late", x=1)))
+        spec = waiting.result(timeout=10)
+    assert spec is not None
+    assert spec.task_id == "late"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"no json",
+        b'{"not": "a message"}',
+        (
+            b'{"body": "gASVBAAAAAAAAACMAUGULg==", "content-type": "application/x-python-serialize", '
+            b'"content-encoding": "binary", "headers": {"task": "graflow.entry"}, "properties": {"delivery_info": {}, '
+            b'"delivery_tag": "x", "body_encoding": "base64"}}'
+        ),
+    ],
+    ids=["text", "json", "pickle"],
+)
+def test_what_is_no_message_of_celery_is_refused_and_gone(frame: bytes, queue: RedisTaskQueue) -> None:
+    assert queue.is_empty()
+    with create_redis_client(queue.settings.connection) as client:
+        client.lpush("graflow:broker:on-their-own", frame)
+    with pytest.raises(TaskResolutionError, match="'on-their-own' is refused: not a"):
+        queue.dequeue(timeout=5)
+    assert queue.is_empty()
+    assert queue.dequeue() is None
+
+
+def test_specs_that_name_no_resolver_get_that_of_the_queue(queue: RedisTaskQueue) -> None:
+    registry = TaskResolverRegistry()
+    for name in ("default", "etl"):
+        registry.register(name, TaskResolver())
+    registry.get("etl").register_module(members)
+    etl = RedisTaskQueue(backend_config=queue.settings, resolver_registry=registry, default_resolver_id="etl")
+    etl.enqueue(TaskSpec(members.double(task_id="a", x=1)))
+    spec = etl.dequeue(timeout=5)
+    assert spec is not None
+    assert (spec.resolver_id, spec.get_task().run()) == ("etl", 2)
+    etl.close()
+
+
+@pytest.mark.parametrize("given", [None, "a task", members.double], ids=repr)
+def test_a_queue_takes_nothing_but_specs(given: Any, queue: RedisTaskQueue) -> None:
+    with pytest.raises(TypeError, match="TaskSpec"):
+        queue.enqueue(given)
+    with pytest.raises(TypeError, match="TaskSpec"):
+        queue.enqueue_many([TaskSpec(members.double(task_id="a", x=1)), given])
+    assert queue.is_empty()
 
 
 def test_code_travels_signed_and_is_refused_by_another_key(no_workers: LocalCluster, queue: RedisTaskQueue) -> None:

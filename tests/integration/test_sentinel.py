@@ -16,7 +16,7 @@ import redis
 
 from graflow.core.branch import BranchOutcome
 from graflow.exceptions import ConfigError
-from graflow_celery import LocalCluster, TaskWorker, attach, submit
+from graflow_celery import BrokerUnreachableError, LocalCluster, RecordUnreachableError, TaskWorker, attach, submit
 from graflow_celery.celery_app import build_app
 from graflow_celery.deployment import deployment_of
 from graflow_celery.envelope import pack_outcome
@@ -160,3 +160,19 @@ def test_the_name_of_the_master_may_stand_in_celeryconfig(
 def test_sentinel_without_the_name_of_its_master_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="master_name=mymaster"):
         submit(members.noop.map([1]), backend_config={**config, "broker_url": "sentinel://127.0.0.1:26379/0"})
+
+
+def test_a_sentinel_that_refuses_its_password_is_named(no_workers: LocalCluster, sentinel: int) -> None:
+    with redis.Redis(port=sentinel) as client:
+        client.execute_command("ACL", "SETUSER", "default", "resetpass", ">between-us")
+    named = f"Sentinel 127.0.0.1:{sentinel} refuses the username or password"
+    for password in ("", "&sentinel_password=hunter2"):
+        url = f"sentinel://127.0.0.1:{sentinel}/0?master_name=mine{password}"
+        with pytest.raises(RecordUnreachableError, match=named) as record:
+            submit(members.noop.map([1]), {"url": url})
+        with pytest.raises(BrokerUnreachableError, match=named) as broker:
+            submit(members.noop.map([1]), {**no_workers.backend_config, "broker_url": url})
+        assert "hunter2" not in f"{record.value} {broker.value}"
+    url = f"sentinel://127.0.0.1:{sentinel}/0?master_name=another&sentinel_password=between-us"
+    with pytest.raises(RecordUnreachableError, match="MasterNotFoundError"):
+        submit(members.noop.map([1]), {"url": url})

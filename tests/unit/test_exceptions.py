@@ -25,6 +25,7 @@ from graflow.exceptions import (
     RemoteTaskError,
     RetryLimitExceededError,
     TaskError,
+    TaskResolutionError,
     TaskTimeoutError,
     as_runtime_error,
 )
@@ -202,6 +203,8 @@ class _ShopError(GraflowRuntimeError):
     [
         (GraflowError("msg"), "msg"),
         (GraflowError("msg", ValueError("why")), "msg (caused by why)"),
+        (TaskResolutionError("msg: why", ValueError("why")), "msg: why"),
+        (TaskResolutionError("msg", ValueError("why")), "msg (caused by why)"),
         (TaskError("a", "boom"), "Error in task 'a': boom"),
         (GraflowWorkflowCanceledError("enough", "a"), "Workflow canceled by task 'a': enough"),
         (GraflowWorkflowCanceledError("enough"), "Workflow canceled: enough"),

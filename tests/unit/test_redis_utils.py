@@ -29,6 +29,7 @@ from graflow.utils.redis_utils import (
     create_redis_client,
     describe_server,
     extract_redis_config,
+    laid_over,
     normalize_redis_config,
     provide_secret,
     redis_url,
@@ -579,7 +580,6 @@ def test_one_client_is_shared_by_equal_configurations():
 
 def test_shared_clients_are_made_anew_in_a_forked_child():
     first = shared_client({"host": "h"})
-    assert redis_utils._shared._clients
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -594,11 +594,9 @@ def test_shared_clients_are_made_anew_in_a_forked_child():
 
 
 def test_closing_shared_clients_forgets_them():
-    clients = redis_utils._SharedClients()
-    first = clients.get(connection_of({"host": "h"}))
-    clients.close()
-    assert clients.get(connection_of({"host": "h"})) is not first
-    clients.close()
+    first = shared_client({"host": "closed"})
+    redis_utils._close_clients()
+    assert shared_client({"host": "closed"}) is not first
 
 
 def test_without_a_working_redis_package_importing_works_and_using_says_what_to_install(monkeypatch):
@@ -786,3 +784,11 @@ def test_a_secret_without_a_name_cannot_be_found_again():
 
 def test_a_parsed_url_marks_no_secret_itself():
     assert parse_redis_url(f"redis://:{QUOTED}@h")["password"] == PASSWORD
+
+
+def test_a_server_that_is_named_nearer_stands_for_itself():
+    said = {"url": "redis://:old@far:1/2", "ssl": True, "lease": 5}
+    assert laid_over(said, {"host": "near"}) == {"host": "near", "lease": 5}
+    assert laid_over(said, {"lease": 7}) == {**said, "lease": 7}
+    assert laid_over({"host": "far", "port": 1}, {"port": 2}) == {"host": "far", "port": 2}
+    assert laid_over(said, None) == said

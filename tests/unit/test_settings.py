@@ -37,7 +37,9 @@ def test_the_queue_is_named_after_the_prefix_unless_given() -> None:
     assert Settings.load({"key_prefix": "team", "queue": "heavy"}).queue_name == "heavy"
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("max_attemps", "max_attempts"), ("hosts", "host"), ("Lease", "lease")])
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("max_attemps", "max_attempts"), ("hosts", "host"), ("Lease", "lease"), ("QUEUE", "queue")]
+)
 def test_an_unknown_key_names_the_nearest_known_one(wrong: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"'{wrong}'.*'{near}'"):
         Settings.load({wrong: 1})
@@ -58,6 +60,35 @@ def test_a_configuration_that_may_hold_anything_is_read_leniently() -> None:
 def test_a_value_that_does_not_fit_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         Settings.load({name: value})
+
+
+def test_an_error_names_a_setting_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^backend_config\['lease'\]: "):
+        Settings.load({"lease": "soon"})
+    monkeypatch.setenv("GRAFLOW_LEASE", "soon")
+    with pytest.raises(ConfigError, match=r"^GRAFLOW_LEASE: "):
+        Settings.load()
+    assert Settings.load({"lease": 3}).lease == 3
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "http://elsewhere")
+    with pytest.raises(ConfigError, match=r"^The connection in the environment .*GRAFLOW_REDIS_URL"):
+        Settings.load({"lease": 3})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"url": 5},
+        {"host": 5},
+        {"host": "h", "port": "x"},
+        {"host": "h", "db": [1]},
+        {"signing_key": 5},
+        {"broker_url": 5},
+    ],
+    ids=repr,
+)
+def test_a_value_of_the_wrong_type_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be used: .*(text|number|URL), not"):
+        Settings.load(given)
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

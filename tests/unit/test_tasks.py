@@ -101,6 +101,10 @@ def test_unknown_keywords_and_options_are_refused():
         task(options={"prio": 1})(function)
     with pytest.raises(TypeError, match="a function or an id"):
         task(5)
+    with pytest.raises(ConfigError, match="options must be a mapping, not 5"):
+        task(options=5)(function)
+    with pytest.raises(ConfigError, match="retry_policy must be a RetryPolicy, not 3"):
+        task(retry_policy=3)(function)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,8 @@ def test_unknown_keywords_and_options_are_refused():
         {"queue": ""},
         {"queue": 3},
         {"priority": "high"},
+        {"priority": -1},
+        {"priority": 10},
         {"time_limit": 0},
         {"soft_time_limit": "1"},
         {"max_attempts": 0},

@@ -117,6 +117,13 @@ def test_the_value_of_a_run_is_that_of_the_last_task():
     assert context.stop_reason == "completed"
 
 
+def test_a_workflow_without_tasks_says_how_they_join_it():
+    with workflow("idle") as wf:
+        task(lambda x: x).map([1, 2])
+    with pytest.raises(GraphCompilationError, match=r"'idle' has no tasks.*map"):
+        wf.execute()
+
+
 def test_several_start_nodes_or_none_are_refused_with_the_candidates():
     with workflow("w") as wf:
         a, b, c = (Task(name) for name in "abc")
