@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 _BEATS_PER_LEASE: Final = 3
+_LAST_PATIENCE: Final = 10.0  # seconds that a worker which shuts down waits for the record; then the lease decides
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
 
 
@@ -214,7 +215,7 @@ class Batch:
         self._follow(answer.ready)
 
     def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
-        return persistently(self._runtime, call) if patiently else call()
+        return persistently(self._runtime, call, when_stopping=_LAST_PATIENCE) if patiently else call()
 
     def _follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
         """Publish what has become possible; when the broker is away the sweeper does it later."""
