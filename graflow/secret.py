@@ -30,7 +30,7 @@ class Secret(str):
     name: str | None
 
     def __new__(cls, value: str, name: str | None = None) -> Self:
-        return cls._made(value.reveal() if isinstance(value, Secret) else value, name or getattr(value, "name", None))
+        return cls._made(revealed(value), name or getattr(value, "name", None))
 
     @classmethod
     def reference(cls, name: str | None) -> Self:
@@ -103,12 +103,17 @@ class Secret(str):
         return type(self).reference, (self.name,)
 
 
+def revealed(value: Any) -> Any:
+    """The text of a secret; anything else as it is."""
+    return value.reveal() if isinstance(value, Secret) else value
+
+
 def provide_secret(name: str, value: str | None) -> None:
     """Tell this process a secret by its name, before the environment is asked; None forgets it."""
     if value is None:
         _provided.pop(name, None)
     else:
-        _provided[name] = Secret(value).reveal()
+        _provided[name] = revealed(value)
 
 
 def _delegate(name: str) -> None:

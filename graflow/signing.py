@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from graflow.exceptions import ConfigError, SignatureError
-from graflow.secret import Secret
+from graflow.secret import Secret, revealed
 
 KEY_VARIABLE: Final = "GRAFLOW_SIGNING_KEY"
 KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
@@ -49,9 +49,8 @@ class SigningKeys:
         Raises:
             ConfigError: When a pair is malformed or a key too short; shows no part of any key.
         """
-        plain = text.reveal() if isinstance(text, Secret) else text
         keys: dict[str, bytes] = {}
-        for line in plain.splitlines():
+        for line in revealed(text).splitlines():
             if line.lstrip().startswith("#"):
                 continue
             for pair in line.replace(",", " ").split():

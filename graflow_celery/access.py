@@ -19,7 +19,8 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import Secret, shared_client
+from graflow.secret import revealed
+from graflow.utils.redis_utils import shared_client
 from graflow_celery.brokers import REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import GraflowCelery
 from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
@@ -98,7 +99,7 @@ def _enter(door: _Door) -> bool:
 def _broker_doors(of: GraflowCelery) -> list[_Door]:
     """How to log in to a broker that is not the Redis of record."""
     settings: Settings = of.graflow_settings
-    broker = Secret(settings.broker_url or "").reveal()
+    broker = revealed(settings.broker_url or "")
     scheme = urlsplit(broker).scheme
     if scheme in REDIS_SCHEMES:
         with suppress(ConfigError):

@@ -1,4 +1,4 @@
-"""A batch of members on a worker: claim, run, report, hand back what others could start sooner."""
+"""A batch of members on a worker: claim, run, hand back what others could start sooner."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import redis
 
-from graflow.exceptions import GraflowRuntimeError, TaskTimeoutError
+from graflow.exceptions import TaskTimeoutError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.execution import MemberRunner, PutOff
-from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState, Released
+from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.reports import Reports
 from graflow_celery.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
 from graflow_celery.signatures import member_options
 
 _log = logging.getLogger(__name__)
-_Answer = TypeVar("_Answer")
 
 _BEATS_PER_LEASE: Final = 3
-_LAST_PATIENCE: Final = 10.0  # seconds that a worker which shuts down waits for the record; then the lease decides
 _CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
 
 
@@ -63,11 +62,9 @@ class Batch:
         self._todo: deque[GrantedMember] = deque()
         self._current: GrantedMember | None = None
         self._current_since = 0.0
-        self._results: list[MemberResult] = []
-        self._put_off: list[tuple[PutOff, float]] = []  # each with the time at which it is due
         self._returning: list[GrantedMember] = []
+        self._reports = Reports(deployment, spec, owner)
         self._lock = self._runtime.lock()
-        self._reporting = self._runtime.lock()
         self._beaten = self._tried = self.began
         self.last: MemberResult | PutOff | None = None
         self._timed_out: set[int] = set()
@@ -85,9 +82,10 @@ class Batch:
             self._give_back()
             raise
         finally:
-            self.report(patiently=True)
-            with suppress(*TRY_AGAIN):  # then their lease brings them back
-                persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
+            self._report(patiently=True)
+            if self._returning:
+                with suppress(*TRY_AGAIN):  # then their lease brings them back
+                    persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
 
     def _give_back(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
@@ -134,11 +132,8 @@ class Batch:
             listener.put_off(result)
         elif listener is not None and isinstance(result, MemberResult):
             listener.finished(result, now - begun)
+        self._reports.add(result, now)
         with self._lock:
-            if isinstance(result, PutOff):
-                self._put_off.append((result, now + result.delay))
-            else:
-                self._results.append(result)
             self._current = None
 
     def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
@@ -164,82 +159,24 @@ class Batch:
 
         return is_cancelled
 
-    # -- reporting, from either thread -----------------------------------------------------------------------------
-
-    def report(self, *, patiently: bool = False) -> None:
-        """Record what has been run since the last report.
-
-        Args:
-            patiently: Whether to wait for a record that cannot be reached; otherwise the outcomes are kept.
-        """
-        with self._reporting:
-            with self._lock:
-                results, self._results = self._results, []
-                put_off, self._put_off = self._put_off, []
-            try:
-                if results:
-                    self._complete(results, patiently=patiently)
-                    results = []
-                while put_off:
-                    self._leave(*put_off[-1], patiently=patiently)
-                    put_off.pop()
-            except TRY_AGAIN as error:
-                kept = len(results) + len(put_off)
-                _log.warning("%s outcomes of run %s are kept: %s", kept, self.spec.run_id, type(error).__name__)
-                with self._lock:
-                    self._results = [*results, *self._results]
-                    self._put_off = [*put_off, *self._put_off]
-            if self._listener is not None:
-                self._listener.flush()
-
-    def _complete(self, results: list[MemberResult], *, patiently: bool) -> None:
-        record, spec = self._deployment.record, self.spec
-        done = self._call(lambda: record.complete(spec.run_id, self.owner, results), patiently=patiently)
-        if done.refused:
-            _log.info("Members %s of run %s were recorded by another execution", done.refused, spec.run_id)
-        if done.state is None:
-            _log.warning("The record of run %s is gone: %s outcomes are dropped", spec.run_id, len(results))
-        self._follow(done.ready, continuation=done.continuation)
-
-    def _leave(self, member: PutOff, due: float, *, patiently: bool) -> None:
-        """Hand back a member that is to be tried again; the sweeper publishes it when it is due."""
-        run_id, record = self.spec.run_id, self._deployment.record
-
-        def call() -> Released:
-            delay = due - self._runtime.monotonic()
-            return record.retry(run_id, self.owner, member.index, member.attempt, delay, made=member.made)
-
-        answer = self._call(call, patiently=patiently)
-        if not answer.released:
-            _log.info("Member %s of run %s is no longer held here: its retry is dropped", member.index, run_id)
-        self._follow(answer.ready)
-
-    def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
-        return persistently(self._runtime, call, when_stopping=_LAST_PATIENCE) if patiently else call()
-
-    def _follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
-        """Publish what has become possible; when the broker is away the sweeper does it later."""
-        try:
-            if ready:
-                self._deployment.queue.publish(self.spec, sorted(ready), slots=self._deployment.slots())
-            if continuation:
-                self._deployment.queue.publish_continuation(self.spec)
-        except GraflowRuntimeError as error:
-            _log.warning("Left to the sweeper: %s", error)
-
     # -- the pacing thread -----------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Report, beat and hand back, as far as each is due."""
         self._runner.soft_limit.expire(now)
         self._stop_waiting_for_current(now)
-        self.report()
+        self._report()
         if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:
             self._tried = now
             self._beat()
         if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
             self._hand_back()
         self._return()
+
+    def _report(self, *, patiently: bool = False) -> None:
+        self._reports.send(patiently=patiently)
+        if self._listener is not None:
+            self._listener.flush()
 
     def _stop_waiting_for_current(self, now: float) -> None:
         """Record that the running member's time is over.
@@ -255,19 +192,14 @@ class Batch:
             return
         error = TaskTimeoutError(f"{self.spec.group_id}[{member.index}]", float(limit))
         payload = pack_failure(error, self._runtime.time())
-        self._complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)], patiently=False)
+        self._reports.complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)
 
     def _held(self) -> list[Lease]:
         with self._lock:
-            held: list[Any] = [
-                *([self._current] if self._current else ()),
-                *self._todo,
-                *self._returning,
-                *self._results,
-                *(member for member, _ in self._put_off),
-            ]
-            return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
+            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._returning]
+        held += self._reports.unsent()
+        return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
 
     def _beat(self) -> None:
         held, sent = self._held(), self._runtime.monotonic()
@@ -304,7 +236,7 @@ class Batch:
         released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
         with self._lock:
             self._returning = [member for member in self._returning if member not in returning]
-        self._follow(sorted({*released.released, *released.ready}))
+        self._reports.follow(sorted({*released.released, *released.ready}))
 
 
 def claiming(runtime: Runtime, call: Callable[[], Claim]) -> Claim:

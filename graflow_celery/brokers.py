@@ -12,6 +12,7 @@ from kombu.connection import Connection
 from kombu.utils.url import sanitize_url
 
 from graflow.exceptions import ConfigError
+from graflow.secret import revealed
 from graflow.utils.redis_clients import SENTINEL_KEYS, TLS_KEYS
 from graflow.utils.redis_sentinels import asking
 from graflow.utils.redis_utils import CONNECTION_KEYS, Secret, connection_of, describe_server, redis_url
@@ -116,18 +117,18 @@ def _behind_sentinels(broker: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _asking(parts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """How the Sentinels themselves are reached; `sentinel_kwargs` among transport options decides."""
-    return {**asking(_revealed(parts)), **(options.get("sentinel_kwargs") or {})}
+    return {**asking(_plain_parts(parts)), **(options.get("sentinel_kwargs") or {})}
 
 
 def _tls(setting: str, parts: Mapping[str, Any]) -> dict[str, Any]:
     """The TLS options under the name of one of Celery's settings; in a URL all of them would become text."""
     if not parts.get("ssl"):
         return {}
-    return {setting: {"ssl_cert_reqs": "required", **_revealed({k: parts[k] for k in TLS_KEYS if k in parts})}}
+    return {setting: {"ssl_cert_reqs": "required", **_plain_parts({k: parts[k] for k in TLS_KEYS if k in parts})}}
 
 
-def _revealed(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in parts.items()}
+def _plain_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: revealed(value) for name, value in parts.items()}
 
 
 def _bare(url: Secret) -> str:

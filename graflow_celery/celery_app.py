@@ -6,8 +6,6 @@ several deployments. Building an application connects to nothing, and its config
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
@@ -16,7 +14,9 @@ from urllib.parse import urlsplit
 from celery import Celery
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
-from graflow.utils.redis_utils import Secret, redis_url
+from graflow.per_process import PerProcess
+from graflow.secret import revealed
+from graflow.utils.redis_utils import redis_url
 from graflow_celery.brokers import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
 from graflow_celery.settings import Settings, celeryconfig
 
@@ -65,8 +65,7 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
         settings: Where broker and record are, and under which names.
         results: Whether to name the Redis of record as result backend, which chords need.
     """
-    given = settings.broker_url
-    broker = Secret(given).reveal() if given else redis_url(settings.connection, for_celery=True).reveal()
+    broker = revealed(settings.broker_url or redis_url(settings.connection, for_celery=True))
     scheme = urlsplit(broker).scheme
     made: dict[str, Any] = {
         **ONLY_JSON,
@@ -139,8 +138,7 @@ def _operators_own() -> dict[str, Any]:
     }
 
 
-_apps: dict[tuple[str, bool], GraflowCelery] = {}
-_building = threading.Lock()
+_apps: Final[PerProcess[tuple[str, bool], GraflowCelery]] = PerProcess()
 
 
 def app_for(settings: Settings, *, results: bool = False) -> GraflowCelery:
@@ -149,20 +147,7 @@ def app_for(settings: Settings, *, results: bool = False) -> GraflowCelery:
     A sending application has no result backend unless asked (`results`), because Celery would otherwise subscribe to
     every message of a group that it sends.
     """
-    key = (settings.identity(), results)
-    with _building:
-        found = _apps.get(key)
-        if found is None:
-            found = _apps[key] = build_app(settings, results=results)
-        return found
+    return _apps.get((settings.identity(), results), lambda: build_app(settings, results=results))
 
-
-def _forget() -> None:
-    global _building  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
-    _building = threading.Lock()
-    _apps.clear()
-
-
-os.register_at_fork(after_in_child=_forget)
 
 app = build_app()

@@ -115,7 +115,7 @@ class _RemoteGroup:
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
-        except BaseException as error:
+        except BaseException as error:  # an interruption as well: the shared channel must not stay
             self._channel.discard()
             if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
                 self._deployment.record.cancel(run_id, "interrupted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,9 +13,11 @@ import redis.sentinel
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.per_process import PerProcess
+from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow.utils.redis_sentinels import refusing_sentinels
-from graflow.utils.redis_utils import Secret, connection_of, describe_server, shared_client
+from graflow.utils.redis_utils import connection_of, describe_server, shared_client
 from graflow_celery.brokers import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import configuration
 from graflow_celery.queue import CONNECT_SECONDS, BrokerUnreachableError, RedisTaskQueue, connect_once
@@ -88,7 +89,7 @@ class Deployment:
 
     def _check_broker(self) -> None:
         """Raise at once what would otherwise come after seconds or tries; a broker that does not answer is left."""
-        broker = Secret(self.settings.broker_url or "").reveal()
+        broker = revealed(self.settings.broker_url or "")
         if not broker:
             return
         try:
@@ -192,8 +193,7 @@ def _without_text(error: BaseException) -> BaseException:
         return ConnectionError()
 
 
-_deployments: dict[str, Deployment] = {}
-_lock = threading.Lock()
+_deployments: Final[PerProcess[str, Deployment]] = PerProcess()
 
 
 def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
@@ -204,10 +204,7 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
     """
     settings = Settings.load(config, strict=strict)
     key = f"{settings.identity()}|{settings.keys!r}"
-    with _lock:
-        found = _deployments.get(key)
-        if found is None:
-            found = _deployments[key] = Deployment(settings)
+    found = _deployments.get(key, lambda: Deployment(settings))
     if found.settings != settings:
         # Another timeout or batch size over the same servers: share what is connected.
         twin = object.__new__(Deployment)
@@ -215,12 +212,3 @@ def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
         twin.settings = settings
         return twin
     return found
-
-
-def _forget() -> None:
-    global _lock  # noqa: PLW0603 - the lock may be held by a thread that does not exist in the child
-    _lock = threading.Lock()
-    _deployments.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

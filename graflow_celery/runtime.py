@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.per_process import PerProcess
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -178,22 +179,9 @@ class Pacer:
                     _log.warning("%s: %s: %s", work.name, type(error).__name__, error)
 
 
-_runtime: Runtime | None = None
-_starting = threading.Lock()
+_runtimes: Final[PerProcess[None, Runtime]] = PerProcess()
 
 
 def this_runtime() -> Runtime:
     """The runtime of this process; threads do not survive a fork, so a child has its own."""
-    global _runtime  # noqa: PLW0603 - one per process
-    with _starting:
-        if _runtime is None:
-            _runtime = Runtime()
-        return _runtime
-
-
-def _after_fork() -> None:
-    global _runtime, _starting
-    _runtime, _starting = None, threading.Lock()  # the old one may be held by a thread that does not exist here
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    return _runtimes.get(None, Runtime)

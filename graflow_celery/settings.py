@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graflow.coordination.backend_keys import SettingError, check_keys
 from graflow.exceptions import ConfigError
+from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow.utils.redis_utils import (
     CONNECTION_KEYS,
@@ -33,7 +34,6 @@ from graflow.utils.redis_utils import (
     redis_url,
 )
 
-MEMBER_LIMIT: Final = 100_000
 _CELERYCONFIG: Final = "celeryconfig"
 
 
@@ -122,13 +122,13 @@ class Settings(BaseModel):
     def keys(self) -> SigningKeys | None:
         """The signing keys: those given, else those of the environment."""
         if self.signing_key is not None:
-            return SigningKeys.parse(_plain(self.signing_key))
+            return SigningKeys.parse(revealed(self.signing_key))
         return SigningKeys.from_environment()
 
     def identity(self) -> str:
         """What tells two brokers or records apart, as a key for caches within this process."""
-        parts = {name: str(_plain(value)) for name, value in connection_of(self.connection).items()}
-        return json.dumps([parts, str(_plain(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+        parts = {name: str(revealed(value)) for name, value in connection_of(self.connection).items()}
+        return json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
@@ -181,13 +181,9 @@ def _check_broker(settings: Settings) -> None:
     url = settings.broker_url
     if url is not None and not isinstance(url, str):
         raise ConfigError(f"a broker is named by its URL, not by a {type(url).__name__}")
-    scheme = str(_plain(url) or "redis").partition("://")[0]
+    scheme = str(revealed(url) or "redis").partition("://")[0]
     if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
         raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
-
-
-def _plain(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _check_key(settings: Settings) -> None:

@@ -11,8 +11,7 @@ from celery import Celery, Signature
 from graflow.exceptions import PayloadError
 from graflow_celery.celery_app import FINISH_TASK
 from graflow_celery.envelope import INLINE_LIMIT, VERSION
-from graflow_celery.record import GroupSpec
-from graflow_celery.settings import MEMBER_LIMIT
+from graflow_celery.record import MAX_MEMBERS, GroupSpec
 from graflow_celery.transport import broker_priority
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
@@ -73,8 +72,8 @@ def indices_of(ranges: Any) -> list[int]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(type(end) is int for end in pair):
             raise PayloadError("The ranges of a message must be pairs of numbers")
         first, last = pair
-        if not 0 <= first <= last <= MEMBER_LIMIT or len(found) > MEMBER_LIMIT:
-            raise PayloadError(f"The ranges of a message go beyond the {MEMBER_LIMIT} members of a group")
+        if not 0 <= first <= last <= MAX_MEMBERS or len(found) > MAX_MEMBERS:
+            raise PayloadError(f"The ranges of a message go beyond the {MAX_MEMBERS} members of a group")
         found.extend(range(first, last + 1))
     return found
 

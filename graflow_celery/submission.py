@@ -19,8 +19,7 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared
 from graflow_celery.execution import running_member
-from graflow_celery.record import GroupSpec, Opened, StoredOutcome, manifest_digest
-from graflow_celery.settings import MEMBER_LIMIT
+from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, StoredOutcome, manifest_digest
 from graflow_celery.sweeping import sweep
 
 QUEUE_WAIT: Final = 60.0  # seconds before a message that nobody claimed is published again
@@ -59,8 +58,8 @@ def prepare(
         PayloadError: When an argument cannot be kept, or is over its limit.
         ConfigError: When there are too many members.
     """
-    if len(branches) > MEMBER_LIMIT:
-        raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MEMBER_LIMIT}")
+    if len(branches) > MAX_MEMBERS:
+        raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
     settings = deployment.settings
     resolver = deployment.resolver()
     name, content = shared.pack()

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import redis
@@ -24,7 +23,8 @@ from click import Option
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError, TaskResolutionError
-from graflow.utils.redis_utils import Secret, redis_url
+from graflow.secret import revealed
+from graflow.utils.redis_utils import redis_url
 from graflow_celery.access import AccessStep, end_worker
 from graflow_celery.arguments import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.celery_app import GraflowCelery, app, build_app
@@ -313,7 +313,7 @@ class TaskWorker:
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         for name, value in settings.model_dump(exclude=_OF_ONE_GROUP, exclude_none=True).items():
-            found[f"GRAFLOW_{name.upper()}"] = value.reveal() if isinstance(value, Secret) else str(value)
+            found[f"GRAFLOW_{name.upper()}"] = str(revealed(value))
         return found
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
@@ -355,9 +355,7 @@ class TaskWorker:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

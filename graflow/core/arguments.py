@@ -30,6 +30,15 @@ def keyword_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[s
     return tuple(p.name for p in parameters if p.kind in _BY_KEYWORD and p not in taken)
 
 
+def takes_any_keyword(func: Callable[..., Any]) -> bool:
+    """Whether a function has `**kwargs`, or does not say what it takes."""
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def from_channel(
     task_id: str, wanted: tuple[str, ...], taken: Mapping[str, Any], channel: Any, has_completed: Callable[[str], bool]
 ) -> dict[str, Any]:

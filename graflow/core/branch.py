@@ -77,6 +77,17 @@ class BranchOutcome:
     checkpoint: dict[str, Any] | None = None
     retry_in: float | None = None
 
+    def as_result(self) -> TaskResult:
+        """What policies and listeners see of it."""
+        return TaskResult(
+            self.task_id,
+            self.success,
+            error=self.error,
+            error_message=None if self.error is None else message_of(self.error),
+            duration=self.duration,
+            timestamp=self.timestamp,
+        )
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -236,7 +247,7 @@ class GroupRun:
             self._abandoned = self._canceled = True
             for branch in list(self._branches.values()):
                 branch.max_steps = 0
-            results = {outcome.task_id: _as_result(outcome) for _, outcome in sorted(self._finished.items())}
+            results = {outcome.task_id: outcome.as_result() for _, outcome in sorted(self._finished.items())}
         context = self.context
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
 
@@ -252,7 +263,7 @@ class GroupRun:
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         for outcome in outcomes:
             merge_outcome(context, outcome)
-        results = {outcome.task_id: _as_result(outcome) for outcome in outcomes}
+        results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.group_closed(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
         for outcome in outcomes:
@@ -354,18 +365,6 @@ def _aged(writes: list[ChannelWrite], age: float) -> Iterator[ChannelWrite]:
             yield replace(write, ttl=write.ttl - age)
         else:
             yield ChannelWrite(write.key, None, deleted=True)
-
-
-def _as_result(outcome: BranchOutcome) -> TaskResult:
-    error = outcome.error
-    return TaskResult(
-        outcome.task_id,
-        outcome.success,
-        error=error,
-        error_message=None if error is None else message_of(error),
-        duration=outcome.duration,
-        timestamp=outcome.timestamp,
-    )
 
 
 def _original(error: Exception) -> BaseException:

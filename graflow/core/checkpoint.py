@@ -122,7 +122,7 @@ class CheckpointManager:
             try:
                 parts = cls._parts_of(root, None if root is not context else resuming_task_id)
                 write_parts(base, {**parts, ".meta.json": json.dumps(described.to_dict(), indent=1).encode()})
-            except BaseException:
+            except BaseException:  # an interruption as well: what is not written is not named
                 root.last_checkpoint_path, root.checkpoint_metadata = before
                 raise
             context.last_checkpoint_path, context.checkpoint_metadata = f"{base}.pkl", described.to_dict()

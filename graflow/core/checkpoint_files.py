@@ -32,7 +32,7 @@ def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
         for suffix, content in files.items():
             _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
         _sync_folder(folder)
-    except BaseException:
+    except BaseException:  # an interruption as well: half a checkpoint is none
         _discard_new(base)
         raise
     _rename_new(base)

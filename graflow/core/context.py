@@ -131,12 +131,15 @@ class ExecutionContext(RunSaving):
     # -- running one task ------------------------------------------------------------------------------------------
 
     def create_task_context(self, task_id: str) -> TaskExecutionContext:
+        """What a task of that id sees of this run; the id need not be in the graph."""
         return TaskExecutionContext(task_id, self)
 
     def push_task_context(self, task_context: TaskExecutionContext) -> None:
+        """Make a task the running one, until `pop_task_context`."""
         self._task_execution_stack.append(task_context)
 
     def pop_task_context(self) -> TaskExecutionContext | None:
+        """End the innermost running task; None when none runs."""
         return self._task_execution_stack.pop() if self._task_execution_stack else None
 
     def executing_task(self, task: Any) -> ExecutingTask:
@@ -174,7 +177,7 @@ class ExecutionContext(RunSaving):
             cycles.increment(base_id)
         try:
             self.tracer.on_task_start(task, self)
-        except Exception:  # noqa: BLE001 - a listener is user code
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_start failed")
 
     def end(self, frame: TaskExecutionContext, task: Any, error: BaseException | None) -> None:
@@ -186,7 +189,7 @@ class ExecutionContext(RunSaving):
             self._retried.add(frame.task_id)
         try:
             self.tracer.on_task_end(task, self, result=frame.task_result, error=error)
-        except Exception:  # noqa: BLE001 - a listener is user code
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_end failed")
         stack = self._task_execution_stack
         stack.pop()

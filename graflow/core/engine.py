@@ -16,7 +16,8 @@ from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.iteration import IterationTask
 from graflow.core.ownership import branch_nodes
-from graflow.core.run_state import Delayed, UnknownNodeError
+from graflow.core.run_queue import UnknownNodeError
+from graflow.core.run_state import Delayed
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,
@@ -88,7 +89,7 @@ class WorkflowEngine:
         try:
             with self.event_loop, recording_into(GraphScope(context.graph, registers_on_creation=eager)):
                 result = self._run_whole(context, start_task_id)
-        except BaseException as raised:
+        except BaseException as raised:  # an interruption ends a run like any error
             error = raised
             context.stop_reason = _stop_reason(raised)
             raise
@@ -108,7 +109,7 @@ class WorkflowEngine:
                 GroupExecutor.take_up(_own_groups(context.graph), context)
             _begin_at(context, start_task_id)
             result = self._run(context)
-        except BaseException as error:
+        except BaseException as error:  # an interruption as well: nothing stays held
             if context.held and not is_inside:
                 context.let_go(error)
             raise

@@ -284,7 +284,7 @@ def _signed(keys: SigningKeys, strategy: str, content: bytes, bound_to: Sequence
 def _pickled(task: Any) -> bytes:
     try:
         return dumps(task)
-    except Exception as error:
+    except Exception as error:  # users' classes decide what happens when they are pickled
         raise PayloadError(
             f"Task '{task.task_id}' cannot be sent by value: {type(error).__name__}: {error}", error
         ) from error
@@ -293,7 +293,7 @@ def _pickled(task: Any) -> bytes:
 def _unpickled(content: bytes) -> Any:
     try:
         task = loads(content)
-    except Exception as error:
+    except Exception as error:  # signed code of a user, which runs when it is loaded
         raise TaskResolutionError(
             f"A task that was sent by value cannot be loaded here: {type(error).__name__}: {error}", error
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Self
 
 from graflow.core.context import ExecutionContext
@@ -41,9 +40,7 @@ class WorkflowContext:
         _make_current(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         *outer, (workflow_before, scope_before) = _entered.get() or ((None, None),)
         _entered.set(tuple(outer))
         _current.set(workflow_before)
@@ -59,6 +56,7 @@ class WorkflowContext:
         self.graph.rename_node(old, new)
 
     def get_next_group_name(self) -> str:
+        """`ParallelGroup_<n>`, consumed by the call."""
         return self.graph.next_group_name()
 
     def clear(self) -> None:
@@ -141,6 +139,7 @@ def current_workflow_context() -> WorkflowContext:
 
 
 def get_current_workflow_context(create_if_not_exist: bool = False) -> WorkflowContext | None:
+    """The current workflow; None when there is none, unless an anonymous one may be made."""
     return current_workflow_context() if create_if_not_exist else _current.get()
 
 
@@ -157,6 +156,7 @@ def require_workflow_context() -> WorkflowContext:
 
 
 def set_current_workflow_context(context: WorkflowContext) -> None:
+    """Make a workflow the current one, outside any `with` block."""
     _make_current(context)
 
 

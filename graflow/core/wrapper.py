@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from graflow.core.aio import run_coroutine, run_with_timeout
-from graflow.core.arguments import free_parameters, from_channel, keyword_parameters
+from graflow.core.arguments import free_parameters, from_channel, keyword_parameters, takes_any_keyword
 from graflow.core.executable import Executable, running_frame
 from graflow.core.graph import current_scope
 from graflow.core.retry import RetryPolicy
@@ -165,11 +165,6 @@ class TaskWrapper(Executable, Generic[P, R]):
         found = from_channel(self._task_id, wanted, given, context.channel, context.has_completed)
         return {**found, **given} if found else given
 
-    def resolve_arguments(self, context: Any) -> dict[str, Any]:
-        """The keyword arguments that a run in this context would find, without calling the function."""
-        wanted = keyword_parameters(self.func, 1 if self.inject_context else 0)
-        return self._filled(wanted, dict(self._bound_kwargs), context)
-
     # -- instances and fan-out -------------------------------------------------------------------------------------
 
     def instance(self, task_id: str, bound: Mapping[str, Any]) -> TaskWrapper:
@@ -211,12 +206,22 @@ class TaskWrapper(Executable, Generic[P, R]):
     def starmap(
         self, items: Iterable[Any], *, name: str | None = None, key: Callable[[Any], Any] | None = None
     ) -> ParallelGroup:
-        """Like `map`, but each item is a mapping of keyword arguments or a tuple of positional ones."""
+        """Like `map`, but each item is a mapping of keyword arguments or a tuple of positional ones.
+
+        Raises:
+            TypeError: For an item that is neither, or that the function cannot take.
+        """
+        known = keyword_parameters(self.func, 1 if self.inject_context else 0)
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
 
         def arguments(item: Any) -> dict[str, Any]:
             if isinstance(item, Mapping):
+                self._check_names(item, known)
                 return {**self._bound_kwargs, **item}
+            if isinstance(item, str | bytes) or not isinstance(item, Iterable):
+                raise TypeError(
+                    f"An item of starmap() is a tuple or a mapping, not {item!r}; map() takes single values"
+                )
             values = tuple(item)
             if len(values) > len(free):
                 raise TypeError(
@@ -226,6 +231,14 @@ class TaskWrapper(Executable, Generic[P, R]):
             return {**self._bound_kwargs, **dict(zip(free, values, strict=False))}
 
         return self._fan_out(items, arguments, name, key)
+
+    def _check_names(self, item: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        unknown = [name for name in item if name not in known]
+        if unknown and not takes_any_keyword(self.func):
+            raise TypeError(
+                f"Task '{self._task_id}' has no parameter {', '.join(map(repr, unknown))}, which an item of starmap() "
+                f"names; its parameters are {', '.join(known)}"
+            )
 
     def _fan_out(
         self,

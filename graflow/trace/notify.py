@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call a hook of a listener; whatever it raises ends here."""
+    """Call a hook of a listener; whatever it raises ends here. Hooks of every task are called without this detour."""
     try:
         hook(*args, **kwargs)
     except Exception:  # noqa: BLE001 - listeners are user code

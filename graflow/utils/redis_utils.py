@@ -11,14 +11,14 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from graflow.exceptions import ConfigError
-from graflow.secret import Secret, provide_secret
+from graflow.per_process import PerProcess
+from graflow.secret import Secret, provide_secret, revealed
 from graflow.utils.redis_clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.utils.redis_sentinels import sentinel_client, settle_sentinels
 from graflow.utils.redis_urls import has_credentials, parse_redis_url
@@ -94,7 +94,7 @@ def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
         return _with_secrets(normal)
     try:
         extracted = extract_redis_config(client)
-    except Exception as error:
+    except Exception as error:  # whatever was given as a client
         raise ValueError(f"{_FAILED}: {error}") from error
     for name in SERVER_KEYS:
         normal.pop(name, None)
@@ -165,7 +165,7 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ConfigError(f"The URL of a Redis must be text, not a {type(url).__name__}")
     parts = {key: value for key, value in given.items() if value is not None or key.endswith("timeout")}
     if url:
-        found = parse_redis_url(Secret(url).reveal())
+        found = parse_redis_url(revealed(url))
         for key in ("host", "port", "unix_socket_path", "sentinels", *(() if "sentinels" in found else ("ssl",))):
             parts.pop(key, None)
         parts.update(found)
@@ -237,7 +237,7 @@ def _given_client(config: Mapping[str, Any] | None) -> redis.Redis | None:
 
 def _client(parts: Mapping[str, Any]) -> redis.Redis:
     module = load_redis()
-    revealed = {key: _revealed(value) for key, value in parts.items()}
+    plain = {key: revealed(value) for key, value in parts.items()}
     # The package's own default tries for several seconds, also when the password is wrong. A server that is silent for
     # the whole socket timeout is not asked again: whoever waits has a time of his own.
     retry = module.retry.Retry(
@@ -245,46 +245,19 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
         retries=3,
         supported_errors=(module.exceptions.ConnectionError,),
     )
-    made: redis.Redis = (
-        sentinel_client(revealed, retry) if "sentinels" in revealed else module.Redis(**revealed, retry=retry)
-    )
+    made: redis.Redis = sentinel_client(plain, retry) if "sentinels" in plain else module.Redis(**plain, retry=retry)
     return made
 
 
-def _revealed(value: Any) -> Any:
-    return value.reveal() if isinstance(value, Secret) else value
+_clients: Final[PerProcess[tuple[Any, ...], redis.Redis]] = PerProcess()
 
 
-class _SharedClients:
-    """One client, hence one pool, per process and connection."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._clients: dict[Any, redis.Redis] = {}
-
-    def get(self, parts: Mapping[str, Any]) -> redis.Redis:
-        key = tuple(sorted((name, repr(_revealed(value))) for name, value in parts.items()))
-        with self._lock:
-            client = self._clients.get(key)
-            if client is None:
-                client = self._clients[key] = _client(parts)
-            return client
-
-    def close(self) -> None:
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
-
-    def after_fork(self) -> None:
-        """A child must neither use its parent's sockets nor inherit a lock that a thread of the parent held."""
-        self._lock = threading.Lock()
-        self._clients = {}
+def _close_clients() -> None:
+    for client in _clients.take_all():
+        client.close()
 
 
-_shared: Final = _SharedClients()
-os.register_at_fork(after_in_child=_shared.after_fork)
-atexit.register(_shared.close)
+atexit.register(_close_clients)
 
 
 def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:
@@ -300,7 +273,8 @@ def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: 
     parts = connection_of(config)
     if decode_responses is not None:
         parts["decode_responses"] = decode_responses
-    return _shared.get(parts)
+    key = tuple(sorted((name, repr(revealed(value))) for name, value in parts.items()))
+    return _clients.get(key, lambda: _client(parts))
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -314,7 +288,7 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
         for_celery: Write a Unix socket as kombu understands it, and always say how certificates are checked.
     """
     parts = connection_of(config)
-    user, password = (quote(_revealed(parts.get(name)) or "", safe="") for name in ("username", "password"))
+    user, password = (quote(revealed(parts.get(name)) or "", safe="") for name in ("username", "password"))
     login = f"{user}:{password}@" if user or password else ""
     query = {key: value for key, value in parts.items() if key in TLS_KEYS and isinstance(value, str | bool | int)}
     path = parts.get("unix_socket_path")
@@ -327,7 +301,7 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
     if tls and for_celery:
         query.setdefault("ssl_cert_reqs", "required")
     host = f"[{parts['host']}]" if ":" in parts["host"] else parts["host"]
-    options = "?" + urlencode({key: _revealed(value) for key, value in query.items()}) if tls and query else ""
+    options = "?" + urlencode({key: revealed(value) for key, value in query.items()}) if tls and query else ""
     return Secret(
         f"{'rediss' if tls else 'redis'}://{login}{host}:{parts['port']}/{parts['db']}{options}", URL_VARIABLE
     )
@@ -335,9 +309,9 @@ def redis_url(config: Mapping[str, Any] | None, *, for_celery: bool = False) -> 
 
 def _sentinel_url(parts: Mapping[str, Any], login: str, query: Mapping[str, Any]) -> str:
     """Each Sentinel in full, since whoever reads such a URL may take any of them apart alone."""
-    named = {name: _revealed(parts[name]) for name in SENTINEL_KEYS if name != "sentinels" and parts.get(name)}
+    named = {name: revealed(parts[name]) for name in SENTINEL_KEYS if name != "sentinels" and parts.get(name)}
     urls = ";".join(f"sentinel://{login}{address}/{parts['db']}" for address in parts["sentinels"])
-    return f"{urls}?{urlencode({**named, **{name: _revealed(value) for name, value in query.items()}})}"
+    return f"{urls}?{urlencode({**named, **{name: revealed(value) for name, value in query.items()}})}"
 
 
 def describe_server(config: Mapping[str, Any] | None) -> str:

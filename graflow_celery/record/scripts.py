@@ -18,6 +18,9 @@ LUA = Path(__file__).parent.parent / "lua"
 FREE_STANDING = frozenset({"look", "owner", "workers"})
 """Scripts that touch no run and need nothing of lib.lua."""
 
+ALONE = frozenset({"claim", "complete"})
+"""Scripts that begin with a short way for one member that nothing has happened to."""
+
 _ROOM: Final = 10  # connections that a pool may have, so that one can be kept
 
 WRAPPED: dict[str, type[redis.exceptions.ResponseError]] = {
@@ -30,8 +33,9 @@ WRAPPED: dict[str, type[redis.exceptions.ResponseError]] = {
 @cache
 def source(name: str) -> str:
     """Text of one script with the shared parts in front."""
-    parts = ["time", name] if name in FREE_STANDING else ["time", "lib", name]
-    return "\n".join(_text(part) for part in parts)
+    shared = [] if name in FREE_STANDING else ["lib"]
+    short = [f"{name}_alone"] if name in ALONE else []
+    return "\n".join(_text(part) for part in ["time", *short, *shared, name])
 
 
 @cache

@@ -7,11 +7,13 @@ import os
 import signal
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 from graflow import RetryPolicy, task
 from graflow.core.task import ParallelGroup
+from tests.support import wait_until
 
 
 @task
@@ -65,6 +67,21 @@ def unserialisable(x: int) -> Any:
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@task
+def held(mark: str) -> str:
+    """Ends when there is a file."""
+    wait_until(Path(mark).exists, 20)
+    return mark
+
+
+@task
+def meet(folder: str, count: int) -> int:
+    """Ends when so many members are in that folder at the same time."""
+    (Path(folder) / uuid.uuid4().hex).touch()
+    wait_until(lambda: len(list(Path(folder).iterdir())) >= count, 20)
+    return os.getpid()
 
 
 @task
@@ -211,12 +228,8 @@ def who(context: Any, x: int) -> tuple[str, int, int]:
 
 @task(inject_context=True)
 def patient(context: Any, x: int) -> str:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if context.is_cancelled():
-            return "cancelled"
-        time.sleep(0.02)
-    return "never asked to stop"
+    wait_until(context.is_cancelled, 20)
+    return "cancelled"
 
 
 @task(inject_context=True)
@@ -230,9 +243,7 @@ def reports_and_waits(context: Any, mark: str) -> str:
     """Tells that it is half done, and ends when there is a file."""
     for done in (0, 1):
         context.progress(done, total=2, message="half" if done else "begun")
-    deadline = time.monotonic() + 20
-    while not Path(mark).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(Path(mark).exists, 20)
     return "ended"
 
 
@@ -301,12 +312,6 @@ def count_run(x: tuple[str, str, int]) -> int:
     if index == 3 and Path(blocked).exists():
         raise ValueError("blocked")
     return index
-
-
-@task
-def pid_slowly(x: int) -> int:
-    time.sleep(0.3)
-    return os.getpid()
 
 
 @task(options={"time_limit": 1})

@@ -99,7 +99,7 @@ def test_a_continuation_that_cannot_take_the_values_is_refused(then: Any, config
 def test_a_run_id_is_text(config: dict[str, Any]) -> None:
     for run_id in (5, b"nightly", ""):
         with pytest.raises(TypeError, match="run_id="):
-            submit(members.double.map([1]), config, run_id=run_id)  # type: ignore[arg-type]
+            submit(members.double.map([1]), config, run_id=run_id)
     handle = submit(members.double.map([1]), config, run_id="nightly:2026-11-21 {x}")
     assert handle.run_id == "nightly:2026-11-21 {x}"
     assert handle.results(timeout=10) == [2]
@@ -233,29 +233,33 @@ def test_code_by_value_under_one_run_id_attaches_too(config: dict[str, Any]) -> 
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_of_no_seconds_takes_what_is_there(config: dict[str, Any]) -> None:
-    handle = submit(members.nap.map([0.5]), config)
+def test_a_wait_of_no_seconds_takes_what_is_there(config: dict[str, Any], tmp_path: Path) -> None:
+    mark = tmp_path / "end"
+    handle = submit(members.held.map([str(mark)]), config)
     for wait in (lambda: handle.results(timeout=0), lambda: list(handle.as_completed(timeout=0))):
         with pytest.raises(TimeoutError):
             wait()
-    assert handle.results(timeout=10) == [0.5]
+    mark.touch()
+    assert handle.results(timeout=10) == [str(mark)]
     later = attach(handle.run_id, config)
-    assert later.results(timeout=0) == [0.5]
-    assert [outcome.value for outcome in attach(handle.run_id, config).as_completed(timeout=0)] == [0.5]
+    assert later.results(timeout=0) == [str(mark)]
+    assert [outcome.value for outcome in attach(handle.run_id, config).as_completed(timeout=0)] == [str(mark)]
     big = submit(members.noop.map(range(3000)), config)
     big.results(timeout=30)
     assert attach(big.run_id, config).results(timeout=0) == list(range(3000))
 
 
-def test_the_error_of_a_wait_says_how_far_it_is_and_how_to_attach(config: dict[str, Any]) -> None:
-    handle = submit(members.nap.map([0.0, 1.5]), {**config, "batch_size": 1})
+def test_the_error_of_a_wait_says_how_far_it_is_and_how_to_attach(config: dict[str, Any], tmp_path: Path) -> None:
+    mark = tmp_path / "end"
+    handle = submit(members.held.map([str(tmp_path), str(mark)]), {**config, "batch_size": 1})
     wait_until(lambda: handle.status().succeeded == 1)
     for wait in (handle.results, handle.outcomes, lambda timeout: list(handle.as_completed(timeout))):
         with pytest.raises(GroupTimeoutError, match=r"1 of 2.*attach\('" + handle.run_id) as caught:
             wait(timeout=0.05)
-        assert (caught.value.done, caught.value.total, caught.value.group_id) == (1, 2, "nap")
+        assert (caught.value.done, caught.value.total, caught.value.group_id) == (1, 2, "held")
     assert handle.status().state == "RUNNING"
-    assert attach(handle.run_id, config).results(timeout=10) == [0.0, 1.5]
+    mark.touch()
+    assert attach(handle.run_id, config).results(timeout=10) == [str(tmp_path), str(mark)]
 
 
 def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, Any]) -> None:
@@ -270,29 +274,33 @@ def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, A
     with pytest.raises(ParallelGroupError) as caught:
         attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=10)
     assert caught.value.failed_tasks == [("fail_odd[0]", "1 is odd")]
-    slow = submit(members.nap.map([1.0] * 4), config)
+    slow = submit(members.patient.map(range(4)), config)
     assert attach(slow.run_id, config).cancel() is True
     assert {outcome.state for outcome in slow.outcomes(timeout=2)} == {"CANCELLED"}
     assert slow.status().cancelled == 4
 
 
-def test_waiting_for_several_groups_in_an_event_loop_does_not_hold_it_up(config: dict[str, Any]) -> None:
+def test_waiting_for_several_groups_in_an_event_loop_does_not_hold_it_up(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    mark = tmp_path / "end"
+
     async def both() -> list[Any]:
-        slow, quick = submit(members.nap.map([0.5]), config), submit(members.nap.map([0.0]), config)
-        order: list[Any] = []
+        slow, quick = submit(members.held.map([str(mark)]), config), submit(members.noop.map([1]), config)
 
-        async def follow(handle: Any) -> None:
-            order.extend(await handle)
+        async def end_the_slow_one_after_the_quick_one() -> Any:
+            values = await quick
+            mark.touch()
+            return values
 
-        await asyncio.gather(follow(slow), follow(quick))
-        return order
+        return await asyncio.gather(slow, end_the_slow_one_after_the_quick_one())
 
-    assert asyncio.run(both()) == [0.0, 0.5]
+    assert asyncio.run(both()) == [[str(mark)], [1]]
 
 
 def test_a_coroutine_that_stops_waiting_is_free_at_once(config: dict[str, Any]) -> None:
     async def impatient() -> None:
-        handle = submit(members.nap.map([3.0]), config)
+        handle = submit(members.patient.map([1]), config)
 
         async def first_outcome() -> None:
             async for _ in handle:
@@ -427,7 +435,7 @@ def test_a_continuation_that_fails_says_why_and_leaves_its_group_done(config: di
 
 
 def test_cancelling_a_group_cancels_its_continuation(config: dict[str, Any]) -> None:
-    handle = submit(members.nap.map([1.0] * 3), config, then=members.total)
+    handle = submit(members.patient.map(range(3)), config, then=members.total)
     assert handle.continuation().status().pending == 1
     handle.cancel()
     assert handle.continuation().outcomes(timeout=5)[0].state == "CANCELLED"

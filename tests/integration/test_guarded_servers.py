@@ -37,10 +37,12 @@ def works(running: Cluster, connection: dict[str, Any]) -> str:
     assert handle.continuation().results(timeout=30) == [30]
     assert submit([members.nested(1, 2, config)], backend_config=config).results(timeout=30) == [None]
 
-    blocking = submit(members.nap.map([1.0]), backend_config=config)
+    mark = running.folder / "end"
+    blocking = submit(members.held.map([str(mark)]), backend_config=config)
     wait_until(lambda: blocking.status().running)
     late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
     soon = submit(members.urgent.map(range(3)), backend_config=config)
+    mark.touch()
     assert max(soon.results(timeout=20)) < min(late.results(timeout=20)), "higher priorities first, as with any Redis"
     running.stop()
     return worker.log

@@ -23,7 +23,7 @@ from tests.support import PrivateRedis, wait_until
 pytestmark = pytest.mark.redis
 
 SCRIPT = """
-import sys, time
+import signal, sys
 from graflow import task
 from graflow_celery import LocalCluster, submit
 
@@ -36,7 +36,7 @@ if __name__ == "__main__":
         print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=30))
         print(cluster.workers[0].pid, cluster.redis_url.reveal().rpartition(":")[2], flush=True)
         if sys.argv[1] == "wait":
-            time.sleep(60)
+            signal.pause()
         if sys.argv[1] == "raise":
             raise RuntimeError("on purpose")
 """
@@ -192,10 +192,10 @@ def test_secrets_of_a_cluster_are_not_shown(cluster: LocalCluster) -> None:
         assert password not in Path(f"/proc/{worker.pid}/cmdline").read_text(encoding="utf-8")
 
 
-def test_a_worker_of_two_slots_runs_two_members_at_once(no_workers: LocalCluster) -> None:
+def test_a_worker_of_two_slots_runs_two_members_at_once(no_workers: LocalCluster, tmp_path: Path) -> None:
     config = {**no_workers.backend_config, "queue": "two"}
     with TaskWorker(config, imports=[members.__name__], concurrency=2):
-        pids = submit(members.pid_slowly.map(range(4)), backend_config=config).results(timeout=20)
+        pids = submit(members.meet.starmap([(str(tmp_path), 2)] * 2), backend_config=config).results(timeout=30)
     assert len(set(pids)) == 2
 
 

@@ -34,13 +34,16 @@ def test_members_go_to_the_workers_of_their_own_queue_and_no_others(cluster: Loc
         assert [outcome.task_id for outcome in outcomes if worker.name in (outcome.worker or "")] == ["apart"]
 
 
-def test_members_of_a_higher_priority_start_first_when_there_is_a_backlog(one_slot: LocalCluster) -> None:
-    config = one_slot.backend_config
-    blocking = submit(members.nap.map([1.0]), backend_config=config)
+def test_members_of_a_higher_priority_start_first_when_there_is_a_backlog(
+    one_slot: LocalCluster, tmp_path: Path
+) -> None:
+    config, mark = one_slot.backend_config, tmp_path / "end"
+    blocking = submit(members.held.map([str(mark)]), backend_config=config)
     wait_until(lambda: blocking.status().running)
     late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
     lazy = submit(members.unhurried.map(range(2)), backend_config=config)
     soon = submit(members.urgent.map(range(3)), backend_config=config)
+    mark.touch()
     assert max(soon.results(timeout=20)) < min([*late.results(timeout=20), *lazy.results(timeout=20)])
 
 
@@ -160,14 +163,16 @@ def test_a_member_that_waits_for_its_retry_can_be_cancelled_and_runs_out_of_time
     assert over.outcomes(timeout=10)[0].state == "TIMED_OUT"
 
 
-def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(config: dict[str, Any]) -> None:
+def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
     group = [
         members.fails_for_long(task_id="flaky", x=1),
-        *(members.nap(task_id=f"nap{x}", seconds=1.0) for x in "abc"),
+        *(members.meet(task_id=x, folder=str(tmp_path), count=2) for x in "ab"),
     ]
-    handle = submit(group, backend_config={**config, "batch_size": 4})
-    wait_until(lambda: handle.status().succeeded == 3)
+    handle = submit(group, backend_config={**config, "batch_size": 3})
+    wait_until(lambda: handle.status().succeeded == 2, 30)
     handle.cancel()
-    flaky, *naps = handle.outcomes(timeout=10)
+    flaky, *met = handle.outcomes(timeout=10)
     assert flaky.state == "CANCELLED"
-    assert len({nap.worker for nap in naps}) == 2
+    assert len({outcome.worker for outcome in met}) == 2

@@ -90,7 +90,7 @@ def test_lists_and_values_that_members_share_keep_their_time_to_live(group: Grou
         left = {key: context.channel.time_to_live(key) for key in ("new", "old")}
         assert all(seconds is not None and seconds <= 100 for seconds in left.values())
     else:
-        assert sorted(context.channel._deadlines) == ["new", "old"]  # type: ignore[attr-defined]
+        assert sorted(context.channel._deadlines) == ["new", "old"]
 
 
 def test_a_list_that_grew_at_both_ends_is_grown_at_both_ends_in_an_outer_run(config: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def test_a_graph_of_nested_groups_made_with_a_live_client_pickles_and_holds_no_l
 
 
 def test_cancelling_a_group_reaches_the_groups_inside_its_members(config: dict[str, Any]) -> None:
-    inside = ParallelGroup([members.nap(task_id=f"n{index}", seconds=1.0) for index in range(6)], name="inside")
+    inside = ParallelGroup([members.patient(task_id=f"n{index}", x=index) for index in range(6)], name="inside")
     inside.with_execution("redis", backend_config=config)
     record = deployment_of(config).record
     before = set(record.open_groups())

@@ -21,18 +21,20 @@ from tests.support import PrivateRedis, wait_until
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 
-def urgent_ones_overtake(config: dict[str, str]) -> bool:
+def urgent_ones_overtake(config: dict[str, str], folder: str) -> bool:
     """Whether members of priority 9 start before others that were sent earlier and have none."""
     with TaskWorker(config, imports=[MEMBERS]):
-        blocking = submit(members.nap.map([1.0]), backend_config=config)
+        mark = Path(folder) / "end"
+        blocking = submit(members.held.map([str(mark)]), backend_config=config)
         wait_until(lambda: blocking.status().running)
         late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
         soon = submit(members.urgent.map(range(3)), backend_config=config)
+        mark.touch()
         return max(soon.results(timeout=30)) < min(late.results(timeout=30))
 
 
 def test_quorum_queues_honour_priorities_or_it_is_said_once_why_not(
-    rabbit: PrivateRabbit, redis_server: PrivateRedis, caplog: pytest.LogCaptureFixture
+    rabbit: PrivateRabbit, redis_server: PrivateRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = {"url": redis_server.url, "broker_url": rabbit.url, "key_prefix": "quorum"}
     with deployment_of(config).queue.app.connection_for_write() as connection:
@@ -40,7 +42,7 @@ def test_quorum_queues_honour_priorities_or_it_is_said_once_why_not(
         version = str(connection.connection.server_properties["version"])
 
     with caplog.at_level(logging.WARNING):
-        overtook = urgent_ones_overtake(config)
+        overtook = urgent_ones_overtake(config, str(tmp_path))
         submit(members.urgent.map(range(3)), backend_config=config).cancel()
 
     told = [record.getMessage() for record in caplog.records if "priority" in record.getMessage()]
@@ -62,7 +64,7 @@ def test_classic_queues_with_a_highest_priority_honour_it_on_any_version(
     ]
     (tmp_path / "celeryconfig.py").write_text("\n".join(lines), encoding="utf-8")
     config = {"url": redis_server.url, "broker_url": rabbit.url, "key_prefix": "classic"}
-    code = f"from {__name__} import urgent_ones_overtake; print(urgent_ones_overtake({config!r}))"
+    code = f"from {__name__} import urgent_ones_overtake; print(urgent_ones_overtake({config!r}, '.'))"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
         cwd=tmp_path,

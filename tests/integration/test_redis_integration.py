@@ -140,10 +140,10 @@ def test_a_tolerant_group_goes_on_with_what_there_is(config: dict[str, Any]) -> 
 
 def test_a_group_that_takes_too_long_ends_with_its_name(config: dict[str, Any]) -> None:
     with workflow("w") as wf:
-        group = members.nap.map([3.0, 3.0], name="naps")
+        group = members.patient.map(range(2), name="patients")
         group.with_execution("redis", backend_config={**config, "timeout": 0.3})
         group >> members.listing
-        with pytest.raises(GroupTimeoutError, match="'naps'"):
+        with pytest.raises(GroupTimeoutError, match="'patients'"):
             wf.execute()
 
 

@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 
-from graflow_celery import batch, continuation, coordinator, execution, run_owner, submission, sweeping, waiting
+from graflow_celery import (
+    batch,
+    continuation,
+    coordinator,
+    execution,
+    reports,
+    run_owner,
+    submission,
+    sweeping,
+    waiting,
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +77,15 @@ CODE_MUTANTS = [
     CodeMutant(
         "what is handed back is not published",
         batch,
-        "self._follow(sorted({*released.released, *released.ready}))",
+        "self._reports.follow(sorted({*released.released, *released.ready}))",
         "pass",
     ),
-    CodeMutant("a freed slot is not published", batch, "            if ready:\n", "            if False:\n"),
+    CodeMutant("a freed slot is not published", reports, "            if ready:\n", "            if False:\n"),
     CodeMutant(
         "a success is told for every member",
-        batch,
+        reports,
         "self._results.append(result)",
-        "self._results.append(MemberResult(result.index, result.attempt, MemberState.SUCCEEDED, result.payload))",
+        "self._results.append(MemberResult(result.index, 1, type(result.state).SUCCEEDED, result.payload))",
     ),
     CodeMutant(
         "a continuation runs whatever came of the group",

@@ -29,6 +29,30 @@ class Mutant:
 
 
 MUTANTS = [
+    Mutant(
+        "a member alone is granted although it has an owner",
+        "claim",
+        " and not redis.call('HGET', claims, index) then",
+        " then",
+    ),
+    Mutant(
+        "a member alone is granted although it has an outcome",
+        "claim",
+        "and redis.call('ZSCORE', due, index) and",
+        "and",
+    ),
+    Mutant("a claim of one member has no lease", "claim", "redis.call('ZADD', due, ends, index)", ""),
+    Mutant("a claim of one member forgets the limit", "claim", "in_flight == '0' and not deadline", "not deadline"),
+    Mutant("a claim of one member is not looked for", "claim", "if tonumber(look) <= ends and", "if"),
+    Mutant(
+        "a report of one member is not compared with its lease",
+        "complete",
+        "and redis.call('HGET', claims, index) == attempt .. ' 0 0 0 ' .. owner then",
+        "then",
+    ),
+    Mutant("a report of the last member ends nothing", "complete", "and recorded < tonumber(n)", ""),
+    Mutant("a member alone stays due after its outcome", "complete", "redis.call('ZREM', run .. 'due', index)", ""),
+    Mutant("a member alone is counted twice", "complete", "(succeeded or 0) + 1", "(succeeded or 0) + 2"),
     Mutant("the last outcome wins", "complete", "local outcome = not claims[i] and", "local outcome = false and"),
     Mutant(
         "an unclaimed member is charged an attempt",

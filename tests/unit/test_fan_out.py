@@ -60,6 +60,17 @@ def test_tuples_and_dictionaries_spread_over_parameters(doubled):
     assert run(doubled.starmap([(2,), (2, 3), {"x": 5, "y": 5}, {"x": 1}])) == [4, 6, 25, 2]
     with pytest.raises(TypeError, match="takes 2 free arguments"):
         doubled.starmap([(1, 2, 3)])
+    with pytest.raises(TypeError, match=r"has no parameter 'z'.*its parameters are x, y"):
+        doubled.starmap([{"x": 1}, {"x": 1, "z": 2}])
+    assert run(task("any")(lambda **given: given).starmap([{"z": 2}])) == [{"z": 2}]
+    bound = task("bound")(lambda x, y: (x, y))(task_id="b", y=1)
+    assert run(bound.starmap([(5,), {"x": 5, "y": 6}])) == [(5, 1), (5, 6)]
+
+
+@pytest.mark.parametrize("item", [5, "ab", b"ab", None], ids=repr)
+def test_an_item_that_cannot_spread_is_refused(item, doubled):
+    with pytest.raises(TypeError, match=r"starmap\(\) is a tuple or a mapping"):
+        doubled.starmap([item])
 
 
 def test_values_come_in_item_order_and_reach_the_next_task_by_name(doubled):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 
 import pytest
 
@@ -86,10 +85,16 @@ def test_the_time_limit_of_a_group_is_checked(backend, timeout):
         GroupExecutor._create_coordinator(CoordinationBackend(backend), {"timeout": timeout})
 
 
-def test_a_group_whose_members_have_all_ended_is_not_over_time():
+def test_a_group_whose_members_have_all_ended_is_not_over_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("graflow.coordination.direct_coordinator.time.monotonic", lambda: now[0])
+
+    def slow():
+        now[0] += 3
+        return "done"
+
     with workflow("w") as wf:
-        slow = task("slow")(lambda: time.sleep(0.03) or "done")
-        group = parallel(Task("quick"), slow).with_execution("direct", {"timeout": 0.02})
+        group = parallel(Task("quick"), task(slow)).with_execution("direct", {"timeout": 2})
         _, context = wf.execute(ret_context=True)
         assert context.get_result("slow") == "done"
         (group | Task("late"))
@@ -291,13 +296,15 @@ def test_a_private_value_is_published_before_a_shared_operation_on_it(backend):
 
 @each_backend
 def test_a_lock_excludes_other_members(backend):
-    inside, most = [], []
+    arrived, inside, most = [], [], []
+    expected = 4 if backend == "threading" else 1
 
     def locked(ctx):
+        arrived.append(ctx.task_id)
         with ctx.get_channel().lock("key"):
             inside.append(ctx.task_id)
+            wait_until(lambda: len(arrived) >= expected)
             most.append(len(inside))
-            time.sleep(0.005)
             inside.remove(ctx.task_id)
 
     with workflow("w") as wf:

@@ -14,7 +14,7 @@ class DirectTaskHandler(TaskHandler):
         """Run the task once and store its value, or the exception that it raises, as its result."""
         try:
             value = task.run()
-        except Exception as error:
+        except Exception as error:  # of the user's code, whatever it is
             context.set_result(task.task_id, error)
             raise
         context.set_result(task.task_id, value)
