@@ -8,7 +8,10 @@ back into it when the group has ended.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
+
+import redis
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
@@ -25,6 +28,7 @@ from graflow_celery.overlay import Laid, deletion_of, lay_over
 
 _ABSENT: Final = object()
 _KEPT: Final = 7 * 86400.0  # seconds that the channel of a run lives when nobody drops it
+_ENDED: Final = frozenset({"completed", "terminated"})
 _CLOSE: Final = 60.0  # seconds; a key that has hardly less left than that has no time to live of its own
 
 
@@ -35,6 +39,29 @@ def reaches_context(task: Any) -> bool:
     if isinstance(task, TaskWrapper):
         return task.inject_context or task.handler_type != "direct"
     return type(task) is not Task
+
+
+class _ServedChannels:
+    """Channels of groups that have ended: needed while the run may be taken up, dropped when it has come to its end."""
+
+    error: Exception | None = None
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._served: list[tuple[RedisChannel, list[str]]] = []
+
+    def add(self, channel: RedisChannel, keys: list[str]) -> None:
+        self._served.append((channel, keys))
+
+    def check(self) -> None:
+        """Nothing here keeps a run from going on."""
+
+    def release(self) -> None:
+        if self._root.stop_reason not in _ENDED:
+            return
+        with suppress(redis.exceptions.RedisError):  # they expire, too
+            for channel, keys in self._served:
+                channel.drop(keys)
 
 
 class GroupChannel:
@@ -159,12 +186,16 @@ class GroupChannel:
         present = self._own.keys()
         for key in present:
             before, after = self._filled.get(key, _ABSENT), self._own.get(key, _ABSENT)
-            if after is not _ABSENT:
+            is_same = before is not _ABSENT and type(before) is type(after) and before == after
+            if after is not _ABSENT and not is_same:
                 _apply_change(self._parent, key, before, after, self._limit_of(key))
         for key in self._filled.keys() - set(present):
             if self._own.is_published(deletion_of(key)):
                 self._parent.delete(key)
-        self.discard()
+        self._own.expire(self._deployment.settings.result_ttl, present)
+        root = self._context.root
+        if root.held:
+            root.hold("channels", lambda: _ServedChannels(root)).add(self._own, present)
 
     def _limit_of(self, key: str) -> float | None:
         """The time to live that a member gave to a key of the shared channel, as far as that can be told."""
@@ -181,8 +212,6 @@ class GroupChannel:
 
 def _apply_change(parent: Channel, key: str, before: Any, after: Any, ttl: float | None) -> None:
     """Repeat a change as the operation it was, so that what others did to the parent meanwhile is kept."""
-    if ttl is None and before is not _ABSENT and type(before) is type(after) and before == after:
-        return
     old = [] if before is _ABSENT else before
     if isinstance(after, list) and isinstance(old, list):
         start = _place_of(old, after)

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
@@ -174,14 +174,23 @@ class RedisChannel(Channel):
                 pipeline.execute_command(*command)
             pipeline.execute()
 
-    def expire(self, ttl_seconds: float) -> int:
-        """Give every key of this channel a time to live, from now; a key that has less left keeps it.
+    def drop(self, keys: Sequence[str]) -> None:
+        """Remove some keys, in few round trips."""
+        for start in range(0, len(keys), _BATCH):
+            self.redis_client.unlink(*(self._at(key) for key in keys[start : start + _BATCH]))
+
+    def expire(self, ttl_seconds: float, keys: Sequence[str] | None = None) -> int:
+        """Give every key of this channel, or some keys, a time to live from now; a key that has less left keeps it.
 
         Returns:
             How many keys were given one.
         """
         limit = _milliseconds(ttl_seconds)
-        return sum(_limit.run(self.redis_client, batch, limit) for batch in self._scan())
+        batches: Iterable[list[bytes]] = self._scan()
+        if keys is not None:
+            every = [self._at(key).encode() for key in keys]
+            batches = (every[start : start + _BATCH] for start in range(0, len(every), _BATCH))
+        return sum(_limit.run(self.redis_client, batch, limit) for batch in batches)
 
     def time_to_live(self, key: str) -> float | None:
         """Seconds that a key has left; None for a key without a limit, or an absent one."""

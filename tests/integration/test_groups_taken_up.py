@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from graflow import workflow
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.task import ParallelGroup
+from graflow.exceptions import GraflowRuntimeError
 from graflow.trace.base import Tracer
 from graflow_celery import LocalCluster
 from graflow_celery.deployment import deployment_of
@@ -92,3 +94,22 @@ def test_members_find_the_channel_again_when_their_server_was_emptied() -> None:
     assert context.get_result("a")[-1] == {"a": [1]}
     assert context.channel.get("items") == ["given", "b"]
     assert context.channel.get("gone") == 1
+
+
+@pytest.mark.parametrize("ending", ["fail", "terminate", "note"])
+def test_the_channel_of_a_group_is_kept_while_its_run_may_be_taken_up(
+    config: dict[str, Any], tmp_path: Path, ending: str
+) -> None:
+    with workflow("w") as wf:
+        both = [acting("a", [("append", "items")]), acting("b", [])]
+        group = ParallelGroup(both, name="g").with_execution("redis", {**config, "result_ttl": 50})
+        group >> acting("last", [(ending, "plain" if ending == "fail" else str(tmp_path / "notes"))])
+    context = ExecutionContext.create(wf.graph.copy(), "g")
+    context.channel.set_many(GIVEN)
+    with contextlib.suppress(GraflowRuntimeError):
+        context.execute()
+
+    client = deployment_of(config).client
+    left = [client.ttl(key) for key in client.scan_iter(f"graflow:channel:{context.session_id}:g:0:*")]
+    assert len(left) == (len(GIVEN) if ending == "fail" else 0)
+    assert all(0 < seconds <= 50 for seconds in left)
