@@ -20,7 +20,8 @@ from graflow.utils.redis_sentinels import refusing_sentinels
 from graflow.utils.redis_utils import connection_of, describe_server, shared_client
 from graflow_celery.brokers import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import configuration
-from graflow_celery.queue import CONNECT_SECONDS, BrokerUnreachableError, RedisTaskQueue, connect_once
+from graflow_celery.publishing import BrokerUnreachableError
+from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
