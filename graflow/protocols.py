@@ -35,21 +35,27 @@ class GroupRunLike(Protocol):
     members: list[Any]
 
     @property
-    def canceled(self) -> bool: ...
+    def canceled(self) -> bool:
+        """Whether no further member may be started."""
 
-    def pending(self) -> list[int]: ...
+    def pending(self) -> list[int]:
+        """Indices of the members that have not ended."""
 
-    def run(self, index: int) -> Any: ...
+    def run(self, index: int) -> Any:
+        """Run a member here and record its outcome; its own failure raises nothing."""
 
-    def finished_count(self) -> int: ...
+    def finished_count(self) -> int:
+        """How many members have ended."""
 
-    def close(self, policy: Any) -> None: ...
+    def close(self, policy: Any) -> None:
+        """Take over what the members did, and apply the policy."""
 
 
 class GroupContext(Protocol):
     """The part of an execution context that coordination uses."""
 
-    def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike: ...
+    def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike:
+        """Begin an execution of a group, or go on with an interrupted one."""
 
 
 class Holding(Protocol):

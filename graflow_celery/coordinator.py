@@ -107,10 +107,11 @@ class _RemoteGroup:
         submission = self._open()
         run_id = submission.spec.run_id
         helping = running_member.get() is not None
-        waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping)
+        check = self._run.context.root.check_held
+        waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping, check=check)
         try:
             for stored in waiter.until(None):
-                self._run.context.root.check_held()
+                check()
                 self._hand_over(stored, submission)
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")

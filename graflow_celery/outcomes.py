@@ -77,6 +77,7 @@ def branch_outcome(stored: StoredOutcome, task_id: str, timeout: float | None) -
 
 
 def member_outcome(stored: StoredOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
+    """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec.timeout)
     started = stored.finished_at - outcome.duration if stored.payload else None
     error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)

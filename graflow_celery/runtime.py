@@ -106,20 +106,24 @@ class Runtime:
         return _stopping[0] == 1
 
 
-def persistently(runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None) -> _T:
+def persistently(
+    runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None, when_stopping: float | None = None
+) -> _T:
     """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
 
     Args:
         runtime: Whose time passes meanwhile.
         call: An idempotent call.
         patience: Seconds after which the error is raised; None for no end.
+        when_stopping: The same for a worker that shuts down.
     """
-    pause, end = 0.05, None if patience is None else runtime.monotonic() + patience
+    pause, begun = 0.05, runtime.monotonic()
     while True:
         try:
             return call()
         except TRY_AGAIN as error:
-            if end is not None and runtime.monotonic() + pause > end:
+            limit = when_stopping if when_stopping is not None and runtime.is_stopping() else patience
+            if limit is not None and runtime.monotonic() + pause > begun + limit:
                 raise
             _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
             runtime.sleep(pause)

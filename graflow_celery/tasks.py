@@ -91,6 +91,8 @@ class MemberRequest(Request):
 
 
 class MemberTask(Task):
+    """What the three tasks below have in common."""
+
     abstract = True
     Request = "graflow_celery.tasks:MemberRequest"
     ignore_result = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import redis
@@ -26,6 +26,7 @@ _PATIENCE: Final = 300.0  # seconds without an answer of the record after which 
 _HELPED_AT_ONCE: Final = 50  # members that a helping waiter offers to claim from
 _NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,
 _LONGEST_NAP: Final = 0.02  # and the most for any number of open members
+_GATHERED: Final = 25  # outcomes of one read that came together already, as those of a batch do
 _WORKERS_SHOWN: Final = 5
 _UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, RecordUnreachableError, OSError)
 
@@ -39,6 +40,7 @@ class Waiter:
         n: Members of the group; the continuation, when there is one, has this index.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
+        check: Is called while nothing comes, and raises when there is nothing to wait for any more.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Waiter:
         submission: Submission | None = None,
         *,
         helping: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.deployment = deployment
         self.run_id = run_id
@@ -56,6 +59,7 @@ class Waiter:
         self._n = n
         self._submission = submission
         self._helping = helping
+        self._check = check
         self._runtime = deployment.runtime
         self._cursor = Cursor()
         self._unclaimed: list[int] | None = None
@@ -102,6 +106,7 @@ class Waiter:
             if (self._may_help() and self._help()) or (wanted == self._n and self._continue()):
                 continue
             self._unclaimed = []
+            self._check()
             self._look_around()
 
     def _slice(self, deadline: float | None) -> float | None:
@@ -115,7 +120,7 @@ class Waiter:
 
     def _let_gather(self, batch: Batch, deadline: float | None) -> None:
         nap = (batch.status.pending + batch.status.running) * _NAP_PER_MEMBER
-        if nap and not (batch.more or self._may_help()):
+        if nap and len(batch.outcomes) < _GATHERED and not (batch.more or self._may_help()):
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> Batch | None:

@@ -10,8 +10,6 @@ import enum
 import pickle
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -20,7 +18,7 @@ import cloudpickle
 import pytest
 
 from graflow.channels.base import Channel
-from tests.support import wait_until
+from tests.support import at_once, wait_until
 
 
 class Colour(enum.Enum):
@@ -67,18 +65,6 @@ VALUES = [
 ]
 
 
-def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run `work(index)` in that many threads which start together; their results."""
-    barrier = threading.Barrier(count)
-
-    def run(index: int) -> Any:
-        barrier.wait(timeout=30)
-        return work(index)
-
-    with ThreadPoolExecutor(count) as pool:
-        return [future.result(timeout=60) for future in [pool.submit(run, index) for index in range(count)]]
-
-
 def lock_elsewhere(channel: Channel, key: str) -> None:
     """Take a lock in another thread without waiting, and let it go."""
 
@@ -86,7 +72,7 @@ def lock_elsewhere(channel: Channel, key: str) -> None:
         with channel.lock(key, timeout=0):
             pass
 
-    in_threads(1, take)
+    at_once(take, [0])
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -435,7 +421,7 @@ def test_a_lock_excludes_other_threads(channel: Channel, rounds: int) -> None:
             with channel.lock("n", timeout=50):
                 channel.set("n", channel.get("n") + 1)
 
-    in_threads(4, work)
+    at_once(work, range(4))
     assert channel.get("n") == 4 * max(rounds // 10, 5)
 
 
@@ -493,25 +479,25 @@ def test_no_addition_is_lost(channel: Channel, rounds: int) -> None:
         amount = 1 if index % 2 else 3
         return {channel.atomic_add("n", amount) for _ in range(rounds)}
 
-    seen = in_threads(8, work)
+    seen = at_once(work, range(8))
     assert channel.get("n") == rounds * 4 * (1 + 3)
     assert len(set().union(*seen)) == 8 * rounds, "two additions returned the same sum"
 
 
 def test_no_addition_is_lost_between_ints_and_floats(channel: Channel, rounds: int) -> None:
-    in_threads(4, lambda index: [channel.atomic_add("n", 0.5 if index % 2 else 1) for _ in range(rounds)])
+    at_once(lambda index: [channel.atomic_add("n", 0.5 if index % 2 else 1) for _ in range(rounds)], range(4))
     assert channel.get("n") == rounds * 2 * 1.5
 
 
 def test_no_addition_beyond_64_bits_is_lost(channel: Channel, rounds: int) -> None:
     channel.set("n", 2**64)
-    in_threads(4, lambda _index: [channel.atomic_add("n", 1) for _ in range(rounds // 10 + 1)])
+    at_once(lambda _index: [channel.atomic_add("n", 1) for _ in range(rounds // 10 + 1)], range(4))
     assert channel.get("n") == 2**64 + 4 * (rounds // 10 + 1)
 
 
 def test_no_element_is_lost_and_each_thread_keeps_its_order(channel: Channel, rounds: int) -> None:
     channel.set("list", [])
-    in_threads(6, lambda index: [channel.append("list", [index, step]) for step in range(rounds)])
+    at_once(lambda index: [channel.append("list", [index, step]) for step in range(rounds)], range(6))
     items = channel.get("list")
     assert len(items) == 6 * rounds
     for index in range(6):
@@ -537,7 +523,7 @@ def test_a_set_is_not_lost_to_additions_and_appends_of_others(channel: Channel, 
         finally:
             stop.set()
 
-    in_threads(3, lambda index: set_and_check(index) if index == 0 else add(index))
+    at_once(lambda index: set_and_check(index) if index == 0 else add(index), range(3))
 
 
 def test_many_threads_use_keys_of_their_own(channel: Channel, rounds: int) -> None:
@@ -551,7 +537,7 @@ def test_many_threads_use_keys_of_their_own(channel: Channel, rounds: int) -> No
             assert channel.delete(key) is True
             assert channel.get(key) is None
 
-    in_threads(6, work)
+    at_once(work, range(6))
     assert channel.keys() == []
 
 
@@ -567,7 +553,7 @@ def test_expiry_under_contention_never_shows_an_old_value(channel: Channel, roun
                 channel.exists("key")
                 channel.keys()
 
-    in_threads(4, work)
+    at_once(work, range(4))
     channel.set("key", "last")
     assert channel.get("key") == "last"
 

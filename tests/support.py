@@ -41,7 +41,7 @@ def at_once(call: Callable[[_T], _R], arguments: Iterable[_T]) -> list[_R]:
     meeting = threading.Barrier(len(each))
 
     def begin(argument: _T) -> _R:
-        meeting.wait(10)
+        meeting.wait(30)
         return call(argument)
 
     with ThreadPoolExecutor(len(each)) as threads:

@@ -41,10 +41,12 @@ class Channel(ABC):
         """Remove a key; whether it was there."""
 
     @abstractmethod
-    def exists(self, key: str) -> bool: ...
+    def exists(self, key: str) -> bool:
+        """Whether the key holds anything, None included."""
 
     @abstractmethod
-    def keys(self) -> list[str]: ...
+    def keys(self) -> list[str]:
+        """The keys that hold anything."""
 
     @abstractmethod
     def clear(self) -> None:

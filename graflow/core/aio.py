@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import logging
 import threading
 import time
@@ -142,7 +143,7 @@ def run_with_timeout(
     Raises:
         TaskTimeoutError: When the time is over.
     """
-    if _is_coroutine_function(func):
+    if inspect.iscoroutinefunction(func):
         return run_coroutine(_limited(func(*args, **kwargs), timeout, TaskTimeoutError(task_id, timeout)), context)
     end = time.monotonic() + timeout
     outcome: list[tuple[bool, Any]] = []
@@ -182,8 +183,3 @@ async def _limited(coroutine: Coroutine[Any, Any, Any], seconds: float, over: Ta
         if not limit.expired():
             raise  # the task's own
         raise over from None
-
-
-def _is_coroutine_function(func: Callable[..., Any]) -> bool:
-    code = getattr(func, "__code__", None)
-    return bool(code is not None and code.co_flags & 0x80)

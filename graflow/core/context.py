@@ -131,12 +131,15 @@ class ExecutionContext(RunSaving):
     # -- running one task ------------------------------------------------------------------------------------------
 
     def create_task_context(self, task_id: str) -> TaskExecutionContext:
+        """What a task of that id sees of this run; the id need not be in the graph."""
         return TaskExecutionContext(task_id, self)
 
     def push_task_context(self, task_context: TaskExecutionContext) -> None:
+        """Make a task the running one, until `pop_task_context`."""
         self._task_execution_stack.append(task_context)
 
     def pop_task_context(self) -> TaskExecutionContext | None:
+        """End the innermost running task; None when none runs."""
         return self._task_execution_stack.pop() if self._task_execution_stack else None
 
     def executing_task(self, task: Any) -> ExecutingTask:

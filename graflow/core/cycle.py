@@ -32,6 +32,7 @@ class CycleController:
         return count
 
     def accept_next_cycle(self, task_id: str) -> bool:
+        """Whether the task may run once more by iteration."""
         return self.get_cycle_count(task_id) < self.get_max_cycles_for_node(task_id)
 
     def check_cycle_limit(self, task_id: str) -> None:

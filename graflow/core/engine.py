@@ -16,7 +16,8 @@ from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.iteration import IterationTask
 from graflow.core.ownership import branch_nodes
-from graflow.core.run_state import Delayed, UnknownNodeError
+from graflow.core.run_queue import UnknownNodeError
+from graflow.core.run_state import Delayed
 from graflow.core.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,

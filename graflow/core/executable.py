@@ -36,10 +36,12 @@ class Executable(ABC):
 
     @property
     @abstractmethod
-    def task_id(self) -> str: ...
+    def task_id(self) -> str:
+        """Its id, which no other node of a graph has."""
 
     @abstractmethod
-    def run(self, *args: Any, **kwargs: Any) -> Any: ...
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work and return its value."""
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...

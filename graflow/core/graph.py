@@ -103,6 +103,7 @@ class TaskGraph:
                 self._note_members(node_id, task)
 
     def add_edge(self, from_id: str, to_id: str) -> None:
+        """Let one node precede another; ids without a node are entered and need a task before they run."""
         successors, predecessors = self._graph._succ, self._graph._pred
         with self._lock:
             if from_id not in successors or to_id not in successors:
@@ -176,6 +177,7 @@ class TaskGraph:
         raise KeyError(f"Node '{task_id}' not found in graph")
 
     def has_node(self, task_id: str) -> bool:
+        """Whether there is a node, or a member of a group, with that id."""
         return task_id in self._graph._node or task_id in self._holders()
 
     @property
@@ -191,16 +193,20 @@ class TaskGraph:
             return list(self._graph.edges())
 
     def successors(self, task_id: str) -> list[str]:
+        """Ids in edge order; none for an id that is not a node."""
         return list(self._graph._succ.get(task_id, ()))
 
     def predecessors(self, task_id: str) -> list[str]:
+        """Ids in edge order; none for an id that is not a node."""
         return list(self._graph._pred.get(task_id, ()))
 
     def detect_cycles(self) -> list[list[str]]:
+        """Each simple cycle as the ids on it."""
         with self._lock:
             return [list(cycle) for cycle in nx.simple_cycles(self._graph)]
 
     def nx_graph(self) -> nx.DiGraph[str]:
+        """The graph itself, not a copy."""
         graph: nx.DiGraph[str] = self._graph
         return graph
 
@@ -258,6 +264,7 @@ class TaskGraph:
         return list(self._groups_of.get(task_id, ()))
 
     def get_parallel_group_members(self, task_id: str) -> list[str]:
+        """Ids of a group's members in order; none for any other node."""
         attributes = self._graph._node.get(task_id)
         task: Any = attributes.get("task") if attributes is not None else None
         return [member.task_id for member in task.tasks] if is_group(task) else []

@@ -33,4 +33,5 @@ class TaskHandler(ABC):
         """
 
     def get_name(self) -> str:
+        """What logs call the handler; the name of its class by default."""
         return type(self).__name__

@@ -81,6 +81,7 @@ class RetryController:
         return count
 
     def accept_retry(self, task_id: str) -> bool:
+        """Whether the task may be tried once more."""
         return self.get_retry_count(task_id) < self.get_max_retries_for_node(task_id)
 
     def get_delay(self, task_id: str) -> float:

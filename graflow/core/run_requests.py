@@ -7,7 +7,8 @@ from typing import Any
 
 from graflow.core.executable import Executable, leftmost_of
 from graflow.core.iteration import IterationTask
-from graflow.core.run_state import Interrupted, RunState
+from graflow.core.run_queue import RunQueue
+from graflow.core.run_state import Interrupted
 from graflow.core.task_context import Control, TaskExecutionContext, base_id_of
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import upward
@@ -17,7 +18,7 @@ from graflow.trace.notify import tell
 _Frame = TaskExecutionContext | None
 
 
-class RunRequests(RunState):
+class RunRequests(RunQueue):
     """The state of a run, and the requests of its tasks."""
 
     # -- more tasks ------------------------------------------------------------------------------------------------
@@ -129,9 +130,11 @@ class RunRequests(RunState):
     # -- an early end ----------------------------------------------------------------------------------------------
 
     def terminate_workflow(self, message: str) -> None:
+        """End the run normally after the running task."""
         self.request_end(self.current_task_context, Control.TERMINATE, message)
 
     def cancel_workflow(self, message: str) -> None:
+        """End the run with `GraflowWorkflowCanceledError` after the running task."""
         self.request_end(self.current_task_context, Control.CANCEL, message)
 
     def request_end(self, frame: _Frame, control: Control, message: str) -> None:

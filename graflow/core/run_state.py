@@ -1,8 +1,7 @@
-"""What a run knows: its limits and counts, its queue, and what has completed."""
+"""What a run knows: its limits and counts, what has completed, what waits, what it holds."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -13,25 +12,17 @@ from graflow.channels.base import Channel
 from graflow.core.arguments import RESULT_SUFFIX
 from graflow.core.branch import BranchOutcome, GroupRun
 from graflow.core.cycle import CycleController
-from graflow.core.executable import Executable
 from graflow.core.graph import TaskGraph
-from graflow.core.iteration import IterationTask
 from graflow.core.joins import Joins
 from graflow.core.retry import RetryController
 from graflow.core.scope import OutsideScope
 from graflow.core.task_context import TaskExecutionContext
-from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Holding, MemberInfo
-from graflow.queue.base import TaskSpec, TaskStatus
-from graflow.queue.memory import InMemoryTaskQueue, start_task
+from graflow.queue.base import TaskSpec
+from graflow.queue.memory import InMemoryTaskQueue
 from graflow.trace.base import Tracer
 
-_log = logging.getLogger(__name__)
 _Held = TypeVar("_Held", bound=Holding)
-
-
-class UnknownNodeError(GraflowRuntimeError, ValueError):
-    """A run was told to go on at a task that is nowhere in the graph."""
 
 
 @dataclass
@@ -167,6 +158,7 @@ class RunState:
 
     @property
     def current_task_context(self) -> TaskExecutionContext | None:
+        """The innermost task that runs in this context now."""
         return self._task_execution_stack[-1] if self._task_execution_stack else None
 
     @property
@@ -201,9 +193,21 @@ class RunState:
     def _has_work(self) -> bool:
         return bool(self.joins.waiting or self.delayed) or not self.task_queue.is_empty()
 
+    def in_scope(self, task_id: str) -> bool:
+        """Whether the node belongs to this run; a branch has only the nodes of its own."""
+        return self._scope is None or self._scope.holds(task_id, self.graph)
+
+    @property
+    def elsewhere(self) -> Collection[str]:
+        """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
+        if isinstance(self._scope, OutsideScope):
+            return self._scope.outside
+        return () if self.parent_context is None else self.parent_context.elsewhere
+
     # -- results ---------------------------------------------------------------------------------------------------
 
     def set_result(self, task_id: str, value: Any) -> None:
+        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
         self.channel.set(task_id + RESULT_SUFFIX, value)
         if isinstance(value, BaseException):
             self._errors_kept.add(task_id)
@@ -211,12 +215,15 @@ class RunState:
             self.results_log[task_id] = value
 
     def get_result(self, task_id: str, default: Any = None) -> Any:
+        """What `set_result` stored last; `default` when there is nothing."""
         return self.channel.get(task_id + RESULT_SUFFIX, default)
 
     def mark_task_completed(self, task_id: str) -> None:
+        """Note that a task has completed; the order is that of the first time."""
         self._completed[task_id] = None
 
     def increment_step(self) -> None:
+        """Count one more task that has completed."""
         self.steps += 1
 
     # -- what is held until the end --------------------------------------------------------------------------------
@@ -259,112 +266,3 @@ class RunState:
                 releasing.callback(holding.release)
         if stopped is not None and stopped is not error and (error is None or isinstance(error, Exception)):
             raise stopped from error
-
-    # -- queue -----------------------------------------------------------------------------------------------------
-
-    def add_to_queue(self, executable: Executable) -> TaskSpec:
-        """Queue a task; twice means two entries."""
-        spec = TaskSpec(executable, self)
-        self.task_queue.enqueue(spec)
-        try:
-            self.tracer.on_task_queued(executable, self)
-        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
-            _log.exception("Tracing hook on_task_queued failed")
-        return spec
-
-    def get_next_task(self) -> str | None:
-        """The id of the next task, which leaves the queue."""
-        if self._awaits_start and self.graph.has_node(str(self.start_node)):
-            self.queue_start()
-        return self.task_queue.get_next_task()
-
-    def queue_start(self) -> None:
-        """Queue the start node, unless something has run or waits already.
-
-        Raises:
-            ValueError: When it is not in the graph.
-        """
-        is_due = self.is_untouched() or (self._awaits_start and not self._has_work())
-        if self.start_node is not None and is_due:
-            self.add_to_queue(start_task(self.graph, self.start_node))
-        self._awaits_start = False
-
-    def queue_node(self, task_id: str) -> None:
-        """Queue a node of the graph.
-
-        Raises:
-            UnknownNodeError: When there are edges to it, but no task.
-        """
-        try:
-            task = self.graph.get_node(task_id)
-        except KeyError:
-            raise UnknownNodeError(
-                f"'{task_id}' has edges but no task in the graph; add it with graph.add_node()"
-            ) from None
-        self.add_to_queue(task)
-
-    def pending_specs(self) -> list[TaskSpec]:
-        """Entries that have yet to run: those that wait to be tried again, then the queue."""
-        waiting = self.task_queue.get_pending_task_specs()
-        return [entry.spec for entry in self.delayed] + waiting if self.delayed else waiting
-
-    def restore_pending(self, spec: TaskSpec) -> None:
-        """Queue an entry of a saved run."""
-        self.task_queue.enqueue(spec)
-        self._stand_in(spec)
-
-    def put_back(self, spec: TaskSpec) -> None:
-        """Queue an entry that did not complete before all others."""
-        spec.status = TaskStatus.READY
-        self.task_queue.enqueue_first(spec)
-        self._stand_in(spec)
-
-    def put_off(self, entry: Delayed) -> None:
-        """Keep a failed task until it is due."""
-        self._stand_in(entry.spec)
-        self._set_delayed([*self.delayed, entry])
-
-    def take_up(self, entry: Delayed) -> TaskSpec:
-        """Run a task that was put off."""
-        self._set_delayed([other for other in self.delayed if other is not entry])
-        return entry.spec
-
-    def _set_delayed(self, entries: list[Delayed]) -> None:
-        self.delayed = entries
-        self._delayed_ids = frozenset(entry.spec.task_id for entry in entries)
-        self.looks_first = bool(entries or self.held)
-
-    def reset_queue(self) -> None:
-        """Forget all entries."""
-        self.task_queue.cleanup()
-        self._set_delayed([])
-        self._standing_in.clear()
-
-    def _stand_in(self, spec: TaskSpec) -> None:
-        """A pass that waits makes its base task an active one."""
-        if isinstance(spec.executable, IterationTask):
-            base_id = spec.executable.base_id
-            self._standing_in[base_id] = self._standing_in.get(base_id, 0) + 1
-
-    def stood_in(self, base_id: str) -> None:
-        """A pass of `base_id` waits no longer."""
-        left = self._standing_in.get(base_id, 0) - 1
-        if left > 0:
-            self._standing_in[base_id] = left
-        else:
-            self._standing_in.pop(base_id, None)
-
-    def is_active(self, task_id: str) -> bool:
-        """Whether the task, or a pass of it, waits to run or to be tried again."""
-        return task_id in self.task_queue._waiting or task_id in self._standing_in or task_id in self._delayed_ids
-
-    def in_scope(self, task_id: str) -> bool:
-        """Whether the node belongs to this run; a branch has only the nodes of its own."""
-        return self._scope is None or self._scope.holds(task_id, self.graph)
-
-    @property
-    def elsewhere(self) -> Collection[str]:
-        """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
-        if isinstance(self._scope, OutsideScope):
-            return self._scope.outside
-        return () if self.parent_context is None else self.parent_context.elsewhere

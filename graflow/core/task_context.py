@@ -112,9 +112,11 @@ class TaskExecutionContext:
 
     @property
     def max_cycles(self) -> int:
+        """How often the task may run by iteration."""
         return self.execution_context.cycle_controller.get_max_cycles_for_node(self.base_id)
 
     def can_iterate(self) -> bool:
+        """Whether `next_iteration` would be accepted."""
         return self.cycle_count < self.max_cycles
 
     @property
@@ -124,6 +126,7 @@ class TaskExecutionContext:
 
     @property
     def max_retries(self) -> int:
+        """Attempts after the first."""
         return self.execution_context.retry_controller.get_max_retries_for_node(self.task_id)
 
     def elapsed_time(self) -> float:
@@ -189,20 +192,25 @@ class TaskExecutionContext:
     # -- data ------------------------------------------------------------------------------------------------------
 
     def get_channel(self) -> Channel:
+        """What the tasks of the run share; a member of a group sees it through its own writes."""
         return self.execution_context.channel
 
     def get_typed_channel(self, message_type: type) -> TypedChannel:
+        """The channel, checking each message against a TypedDict."""
         return TypedChannel(self.execution_context.channel, message_type)
 
     def get_result(self, task_id: str, default: Any = None) -> Any:
+        """The value of a task, or the exception that it failed with; `default` when it has not run."""
         return self.execution_context.get_result(task_id, default)
 
     def set_local_data(self, key: str, value: Any) -> None:
+        """Keep something for this execution alone; it ends with it."""
         if self._local is None:
             self._local = {}
         self._local[key] = value
 
     def get_local_data(self, key: str, default: Any = None) -> Any:
+        """What `set_local_data` of this execution kept."""
         return default if self._local is None else self._local.get(key, default)
 
     # -- as a member of a group ------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class WorkflowContext:
         self.graph.rename_node(old, new)
 
     def get_next_group_name(self) -> str:
+        """`ParallelGroup_<n>`, consumed by the call."""
         return self.graph.next_group_name()
 
     def clear(self) -> None:
@@ -138,6 +139,7 @@ def current_workflow_context() -> WorkflowContext:
 
 
 def get_current_workflow_context(create_if_not_exist: bool = False) -> WorkflowContext | None:
+    """The current workflow; None when there is none, unless an anonymous one may be made."""
     return current_workflow_context() if create_if_not_exist else _current.get()
 
 
@@ -154,6 +156,7 @@ def require_workflow_context() -> WorkflowContext:
 
 
 def set_current_workflow_context(context: WorkflowContext) -> None:
+    """Make a workflow the current one, outside any `with` block."""
     _make_current(context)
 
 

@@ -165,11 +165,6 @@ class TaskWrapper(Executable, Generic[P, R]):
         found = from_channel(self._task_id, wanted, given, context.channel, context.has_completed)
         return {**found, **given} if found else given
 
-    def resolve_arguments(self, context: Any) -> dict[str, Any]:
-        """The keyword arguments that a run in this context would find, without calling the function."""
-        wanted = keyword_parameters(self.func, 1 if self.inject_context else 0)
-        return self._filled(wanted, dict(self._bound_kwargs), context)
-
     # -- instances and fan-out -------------------------------------------------------------------------------------
 
     def instance(self, task_id: str, bound: Mapping[str, Any]) -> TaskWrapper:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import cloudpickle
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _MAX_OBJECTS: Final = 200_000
 _MAX_ITEMS: Final = 10_000  # of one container
@@ -70,12 +70,12 @@ def debug_taskgraph_for_locks(graph: Any) -> None:
     """Log every lock in a task graph, and what else of it cannot be pickled; says so when there is nothing."""
     locks = find_thread_locks(graph, max_depth=12)
     for path, lock in locks:
-        logger.warning("Lock in the task graph at %s: %s", path, type(lock).__qualname__)
+        _log.warning("Lock in the task graph at %s: %s", path, type(lock).__qualname__)
     others = find_unpicklable_objects(graph, max_depth=12)
     for path, value, reason in others:
-        logger.warning("Not picklable in the task graph at %s: %s: %s", path, type(value).__qualname__, reason)
+        _log.warning("Not picklable in the task graph at %s: %s: %s", path, type(value).__qualname__, reason)
     if not locks and not others:
-        logger.info("No lock in the task graph, and all of it can be pickled")
+        _log.info("No lock in the task graph, and all of it can be pickled")
 
 
 def _refusal(value: Any) -> str | None:

@@ -15,6 +15,8 @@ _METRICS = ("enqueued", "dequeued", "failures", "retries")
 
 
 class TaskStatus(Enum):
+    """Where an entry stands."""
+
     READY = "ready"
     RUNNING = "running"
     SUCCESS = "success"
@@ -144,9 +146,11 @@ class TaskSpec:
         return self.executable
 
     def can_retry(self) -> bool:
+        """Whether fewer than `max_retries` retries were counted."""
         return self.retry_count < self.max_retries
 
     def increment_retry(self, message: str | None = None) -> None:
+        """Count one more retry, and keep what went wrong."""
         self.retry_count += 1
         self.last_error = message
 
@@ -167,28 +171,36 @@ class TaskQueue(ABC):
         self._metrics = dict.fromkeys(_METRICS, 0)
 
     @abstractmethod
-    def enqueue(self, spec: TaskSpec) -> bool: ...
+    def enqueue(self, spec: TaskSpec) -> bool:
+        """Add an entry behind all others; whether it was taken."""
 
     @abstractmethod
-    def dequeue(self) -> TaskSpec | None: ...
+    def dequeue(self) -> TaskSpec | None:
+        """The next entry, which is RUNNING from now on; None when there is none."""
 
     @abstractmethod
-    def is_empty(self) -> bool: ...
+    def is_empty(self) -> bool:
+        """Whether no entry waits."""
 
     @abstractmethod
-    def cleanup(self) -> None: ...
+    def cleanup(self) -> None:
+        """Remove every entry that waits, and let go of what the queue holds open."""
 
     def get_next_task(self) -> str | None:
+        """The id of the next entry, which leaves the queue."""
         spec = self.dequeue()
         return None if spec is None else spec.task_id
 
     def size(self) -> int:
+        """How many entries wait; 1 stands for any number where a queue cannot count."""
         return 0 if self.is_empty() else 1
 
     def get_task_spec(self, task_id: str) -> TaskSpec | None:  # noqa: ARG002 - queues that cannot look inside have none
+        """The first entry of a task, which stays where it is."""
         return None
 
     def configure(self, enable_retry: bool = False, enable_metrics: bool = False) -> Self:
+        """Whether failed entries are queued again, and whether metrics are counted; both are off at first."""
         self._enable_retry = enable_retry
         self._enable_metrics = enable_metrics
         return self
@@ -199,6 +211,7 @@ class TaskQueue(ABC):
             self._metrics[metric] += 1
 
     def get_metrics(self) -> dict[str, int]:
+        """How many entries were enqueued, dequeued, failed and queued again since the last reset."""
         return dict(self._metrics)
 
     def reset_metrics(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path
         assert (
             last_words(worker) == f"The Redis of record at 127.0.0.1:{absent.port}/0 refuses the username or password"
         )
+
+
+def test_a_worker_with_an_outcome_in_hand_stops_although_its_server_is_gone(tmp_path: Path) -> None:
+    with private_redis() as server, cluster(tmp_path, workers=0, server=server) as running:
+        (worker,) = running.start(1, concurrency=1, imports=[MEMBERS])
+        mark = tmp_path / "end"
+        handle = submit(members.reports_and_waits.map([str(mark)]), backend_config=running.config)
+        wait_until(handle.progress)
+        server.stop()
+        mark.touch()
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(40) is not None
 
 
 def test_a_server_that_cannot_be_written_to_is_named_with_what_to_do() -> None:

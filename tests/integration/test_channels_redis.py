@@ -30,8 +30,8 @@ from graflow.channels.redis_channel import RedisChannel
 from graflow.core.context import ExecutionContext
 from graflow.exceptions import GraflowRuntimeError, PayloadError
 from tests.channel_contract import *  # noqa: F403 - the suite that every storage passes
-from tests.channel_contract import in_threads, lock_elsewhere
-from tests.support import PrivateRedis, private_redis, wait_until
+from tests.channel_contract import lock_elsewhere
+from tests.support import PrivateRedis, at_once, private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -484,7 +484,7 @@ def test_waiters_of_one_process_and_of_others_all_get_their_turn(redis_server: P
             with channels[index // 2].lock("n", timeout=60):
                 channels[index // 2].set("n", channels[index // 2].get("n") + 1)
 
-    in_threads(8, work)
+    at_once(work, range(8))
     assert channels[0].get("n") == 160
     lock_elsewhere(channels[0], "n")
     assert [thread for thread in threading.enumerate() if thread.name == "graflow-leases" and not thread.daemon] == []

@@ -407,9 +407,9 @@ def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
         execution = pool.submit(context.execute)
         wait_until(lambda: context.held and deployment_of(config).record.open_groups() == [run_id])
         lose(config, context)
-        mark.touch()
         with pytest.raises(RunOwnedError, match="belongs to elsewhere:1"):
             execution.result(30)
+        mark.touch()
 
     assert not context.has_completed("last")
     assert attach(run_id, config).results(timeout=30) == ["ended", 2]

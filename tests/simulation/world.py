@@ -174,6 +174,7 @@ class SimulatedDeployment(Deployment):
         self.runtime = runtime
         self.keys = None
         self.connection = {}
+        self.client = redis.Redis()  # which nobody connects
         self.line = SimulatedRecord(world, runtime)
         self.record = self.line
         self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)

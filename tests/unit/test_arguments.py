@@ -161,14 +161,6 @@ def test_what_is_missing_is_pythons_own_error():
         task(lambda x: x).run(x=1, z=2)
 
 
-def test_arguments_can_be_resolved_without_calling():
-    context = ExecutionContext(TaskGraph())
-    context.set_result("x", 1)
-    made = task(inject_context=True)(lambda ctx, x, y=2: 0)
-    assert made.resolve_arguments(context) == {"x": 1}
-    assert made(task_id="b", y=5).resolve_arguments(context) == {"x": 1, "y": 5}
-
-
 def test_data_of_an_iteration_wins_over_a_key_and_a_bound_value_of_that_name():
     seen = []
 

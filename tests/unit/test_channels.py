@@ -14,8 +14,8 @@ from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.exceptions import ConfigError
 from tests.channel_contract import *  # noqa: F403 - the suite that every storage passes
-from tests.channel_contract import in_threads, lock_elsewhere
-from tests.support import wait_until
+from tests.channel_contract import lock_elsewhere
+from tests.support import at_once, wait_until
 
 
 @pytest.fixture(params=["memory", "branch over memory", "branch over branch"])
@@ -115,7 +115,7 @@ def test_reading_and_writing_without_a_lock_can_lose_updates() -> None:
         both_have_read.wait(10)
         channel.set("n", value + 1)
 
-    in_threads(2, work)
+    at_once(work, range(2))
     assert channel.get("n") == 1
 
 
@@ -294,7 +294,7 @@ def test_members_that_hold_a_lock_see_each_others_writes(parent: MemoryChannel) 
             with branch.lock("n"):
                 branch.set("n", branch.get("n") + 1)
 
-    in_threads(4, member)
+    at_once(member, range(4))
     assert parent.get("n") == 400
 
 
@@ -362,7 +362,7 @@ def test_threads_of_one_branch_write_side_by_side(parent: MemoryChannel) -> None
             branch.set("n-copy", step)
             branch.append("n-list", step)
 
-    in_threads(4, work)
+    at_once(work, range(4))
     assert len(branch.writes()) == 4 * 300 + 1
     assert (parent.get("n"), len(parent.get("n-list"))) == (1200, 1200)
 

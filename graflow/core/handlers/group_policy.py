@@ -11,7 +11,7 @@ from graflow.core.handler import TaskResult
 from graflow.exceptions import ParallelGroupError, TaskError
 from graflow.protocols import Unit
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _CUSTOM = "__custom__"
 _LISTED = 5
@@ -27,6 +27,7 @@ class GroupExecutionPolicy(ABC):
         """Judge a group whose members have all ended; `results` maps member ids to their results."""
 
     def get_name(self) -> str:
+        """What messages call the policy; the name of its class by default."""
         return type(self).__name__
 
     def validate(self, member_ids: Sequence[str]) -> None:  # noqa: B027 - optional to override
@@ -109,7 +110,7 @@ class _BuiltInPolicy(GroupExecutionPolicy):
             message = f"Parallel group '{group_id}': {reason}: {_listing(blamed)}"
             raise _failure(message, group_id, tasks, results, blamed=blamed)
         if failed:
-            logger.warning(
+            _log.warning(
                 "Parallel group '%s': policy %s accepts %d failed tasks: %s",
                 group_id,
                 self.get_name(),
