@@ -108,7 +108,12 @@ class _RemoteGroup:
         run_id = submission.spec.run_id
         helping = running_member.get() is not None
         check = self._run.context.root.check_held
-        waiter = Waiter(self._deployment, run_id, submission.spec.n, submission, helping=helping, check=check)
+        waiter = Waiter(
+            *(self._deployment, run_id, submission.spec.n, submission),
+            before_publishing=self._channel.fill,
+            helping=helping,
+            check=check,
+        )
         try:
             for stored in waiter.until(None):
                 check()
@@ -154,6 +159,7 @@ class _RemoteGroup:
                 return submission
             state = record.status(run_id).state if opened is None else opened.state
             if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
+                self._channel.take_up()
                 return submission
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
@@ -178,6 +184,7 @@ class _RemoteGroup:
         record = self._deployment.record
         header = record.header(run_id)
         if not (header.published or header.state.is_final):
+            self._channel.fill()
             record.hurry(run_id)
             sweep(self._deployment)
 

@@ -21,7 +21,7 @@ from graflow.core.graph import is_group
 from graflow.core.wrapper import TaskWrapper
 from graflow.exceptions import PayloadError
 from graflow_celery.deployment import Deployment
-from graflow_celery.overlay import Laid, lay_over
+from graflow_celery.overlay import Laid, deletion_of, lay_over
 
 _ABSENT: Final = object()
 _KEPT: Final = 7 * 86400.0  # seconds that the channel of a run lives when nobody drops it
@@ -55,6 +55,7 @@ class GroupChannel:
         self._root: RedisChannel | None = None
         self._laid: list[tuple[BranchChannel, str, str]] = []  # whose private value lies over which key, and its mark
         self._filled: dict[str, Any] = {}
+        self._is_taken_up = False
         self.name = ""
         self.overlay: dict[str, Laid] = {}
         self.unsendable: dict[str, str] = {}
@@ -116,19 +117,27 @@ class GroupChannel:
         return self._deployment.holds(self._context.config)
 
     def fill(self) -> None:
-        """Write the parent's values to the channel of this run, once, before any member can run."""
-        if self._own is None:
-            return
+        """Write the parent's values to the channel of this run, before any member can run.
+
+        What is there already stays: an earlier process, or an earlier try of the group, went on from these values.
+        """
+        if self._own is not None:
+            self._own.set_missing(self._sendable(), ttl=_KEPT)
+
+    def take_up(self) -> None:
+        """Go on with what an earlier process has filled."""
+        self._is_taken_up = True
+        if self._own is not None:
+            self._sendable()
+
+    def _sendable(self) -> dict[str, Any]:
+        """The parent's values, as far as they can be sent; changes are told by comparison with them."""
+        self._filled = {}
         for key in self._parent.keys():  # noqa: SIM118 - a channel is no mapping
             value = self._parent.get(key, _ABSENT)
-            if value is _ABSENT:
-                continue
-            try:
-                self._own.set(key, value)
+            if value is not _ABSENT and key not in self.unsendable:
                 self._filled[key] = value
-            except TypeError as error:
-                self.unsendable[key] = str(error)
-        self._own.expire(_KEPT)
+        return self._filled
 
     def plan_gaps(self) -> None:
         """Find out what cannot be sent before the members' envelopes say so."""
@@ -141,7 +150,7 @@ class GroupChannel:
                 self.unsendable[key] = str(error)
 
     def take_back(self) -> None:
-        """Do to the parent's channel what the members did to the shared one, then drop the shared one."""
+        """Do to the parent's channel what the members did to the shared one, which then has served."""
         for layer, key, mark in self._laid:
             if self._root is not None and self._root.is_published(mark):
                 layer.forget(key)
@@ -149,19 +158,23 @@ class GroupChannel:
             return
         present = self._own.keys()
         for key in present:
-            before, after = self._filled.get(key, _ABSENT), self._own.get(key)
-            _apply_change(self._parent, key, before, after, self._limit_of(key))
+            before, after = self._filled.get(key, _ABSENT), self._own.get(key, _ABSENT)
+            if after is not _ABSENT:
+                _apply_change(self._parent, key, before, after, self._limit_of(key))
         for key in self._filled.keys() - set(present):
-            self._parent.delete(key)
-        self._own.clear()
+            if self._own.is_published(deletion_of(key)):
+                self._parent.delete(key)
+        self.discard()
 
     def _limit_of(self, key: str) -> float | None:
-        """The time to live that a member gave to a key of the shared channel."""
-        left = None if self._own is None else self._own.time_to_live(key)
+        """The time to live that a member gave to a key of the shared channel, as far as that can be told."""
+        if self._is_taken_up or self._own is None:
+            return None
+        left = self._own.time_to_live(key)
         return None if left is None or (key in self._filled and left > _KEPT - _CLOSE) else left
 
     def discard(self) -> None:
-        """Let the channel of this run expire soon; others may still write to it."""
+        """Let the channel of this run expire when its outcomes do; until then the group can be taken up again."""
         if self._own is not None:
             self._own.expire(self._deployment.settings.result_ttl)
 

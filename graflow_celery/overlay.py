@@ -12,6 +12,11 @@ from graflow.codec import from_jsonable, to_jsonable
 Laid = Sequence[Any]  # marks, whether the key is deleted, its value as typed JSON, its time to live
 
 
+def deletion_of(key: str) -> str:
+    """The mark that tells that members have deleted a key of the channel that they share."""
+    return f"deleted:{key}"
+
+
 class OverlaidChannel(BranchChannel):
     """The view that each member of such a group has, in whatever process it runs.
 

@@ -11,6 +11,7 @@ from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError, NoWorkerError
 from graflow_celery.batch import listening, run_members
+from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, RecordUnreachableError
 from graflow_celery.queue import queue_length
 from graflow_celery.record import Batch, Cursor, GroupSpec, StoredOutcome
@@ -38,6 +39,7 @@ class Waiter:
         run_id: The run.
         n: Members of the group; the continuation, when there is one, has this index.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
+        before_publishing: What must be in place again then, before any member can run.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
         check: Is called while nothing comes, and raises when there is nothing to wait for any more.
     """
@@ -49,6 +51,7 @@ class Waiter:
         n: int,
         submission: Submission | None = None,
         *,
+        before_publishing: Callable[[], None] | None = None,
         helping: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -57,6 +60,7 @@ class Waiter:
         self.seen: dict[int, StoredOutcome] = {}
         self._n = n
         self._submission = submission
+        self._before_publishing = before_publishing
         self._helping = helping
         self._check = check
         self._runtime = deployment.runtime
@@ -102,7 +106,7 @@ class Waiter:
                 # A server that took over may lack the last writes: what came again may stand before the cursor.
                 has_more, is_read_anew, self._cursor = True, True, Cursor()
                 continue
-            if self._may_help() and self._help():
+            if (self._may_help() and self._help()) or (wanted == self._n and self._continue()):
                 continue
             self._unclaimed = []
             self._check()
@@ -165,7 +169,13 @@ class Waiter:
         _log.warning("The record of run %s is gone; submitting it again", self.run_id)
         missing = [index for index in range(self._n) if index not in self.seen]
         try:
-            open_and_publish(self.deployment, self._submission, missing, known=list(self.seen.values()))
+            open_and_publish(
+                self.deployment,
+                self._submission,
+                missing,
+                known=list(self.seen.values()),
+                before_publishing=self._before_publishing,
+            )
         except _UNREACHABLE as unreachable:
             self._bear(unreachable)
         self._cursor = Cursor()
@@ -190,6 +200,12 @@ class Waiter:
                 return True
             del self._unclaimed[: len(offered)]
         return False
+
+    def _continue(self) -> bool:
+        """Run the continuation here when it is due, for the same reason; False when it is not, or runs elsewhere."""
+        if not self._helping or not self.is_complete:
+            return False
+        return run_continuation(self.deployment, self.run_id, self._runtime.name) is not None
 
     def _look_around(self) -> None:
         """Sweep, and see whether anybody works for the queues of the open members."""

@@ -166,6 +166,14 @@ class RedisChannel(Channel):
                 pipeline.execute_command(*command)
             pipeline.execute()
 
+    def set_missing(self, values: Mapping[str, Any], ttl: float) -> None:
+        """Store those of several values whose keys are absent, in few round trips."""
+        for batch in _batches([(*self._set_command(key, value, ttl), "NX") for key, value in values.items()]):
+            pipeline = self.redis_client.pipeline(transaction=False)
+            for command in batch:
+                pipeline.execute_command(*command)
+            pipeline.execute()
+
     def expire(self, ttl_seconds: float) -> int:
         """Give every key of this channel a time to live, from now; a key that has less left keeps it.
 

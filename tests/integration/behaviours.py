@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from graflow import TaskExecutionContext, chain, task
@@ -74,6 +75,11 @@ def act(ctx: TaskExecutionContext, data: Any = None, do: Sequence[Action] = (), 
             seen.append("error" if isinstance(result, Exception) else result)
         elif kind == "place":
             seen.append((ctx.index, ctx.attempt, ctx.max_cycles, ctx.max_retries, ctx.is_cancelled()))
+        elif kind == "note":
+            with Path(arguments[0]).open("a", encoding="utf-8") as notes:
+                notes.write(f"{name}\n")
+        elif kind == "checkpoint":
+            ctx.checkpoint(path=arguments[0])
         elif kind == "workflow":
             seen.append((ctx.execution_context.workflow_name, ctx.execution_context.start_node))
         elif kind == "fail" or (kind == "flaky" and ctx.retry_count < arguments[1]):

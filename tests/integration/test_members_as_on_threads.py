@@ -204,7 +204,7 @@ def test_groups_inside_members_go_by_the_settings_of_the_run(group: Group, confi
         inner = group("inner", *(nap(task_id=f"n{x}", seconds=3.0) for x in range(2)))
         inner._execution_config["backend_config"] = {}
         group("outer", inner, acting("b", [])).with_execution(backend_config={"timeout": 30})
-        with pytest.raises(ParallelGroupError, match=r"'inner' was not finished after 0\.5 s"):
+        with pytest.raises(ParallelGroupError, match=r"'inner' was not finished within its timeout of 0\.5 s"):
             run(wf, "outer", config={**config, "timeout": 0.5})
 
 
