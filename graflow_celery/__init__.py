@@ -21,7 +21,8 @@ from graflow_celery.handle import GroupHandle
 from graflow_celery.local import LocalCluster
 from graflow_celery.outcomes import MemberOutcome
 from graflow_celery.progress import MemberProgress
-from graflow_celery.queue import BrokerUnreachableError, RedisTaskQueue
+from graflow_celery.publishing import BrokerUnreachableError
+from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.record import GroupState, GroupStatus, MemberState, RecordFullError
 from graflow_celery.submitting import attach, submit
 from graflow_celery.worker import TaskWorker

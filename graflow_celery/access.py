@@ -114,7 +114,7 @@ def _enter_redis(parts: dict[str, Any]) -> None:
         with suppress(redis.exceptions.NoPermissionError):
             client.ping()  # where no password was given, the first command is what is refused
     except (redis.exceptions.RedisError, OSError) as error:
-        refused = refusal("The broker", parts, client, error)
+        refused = refusal("The broker", parts, error)
         if refused is None:
             raise
         raise AccessRefusedError(refused) from None

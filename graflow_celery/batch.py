@@ -18,7 +18,7 @@ from graflow_celery.execution import MemberRunner, PutOff
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 from graflow_celery.reports import Reports
 from graflow_celery.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
-from graflow_celery.signatures import member_options
+from graflow_celery.signatures import member_name, member_options
 
 _log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Batch:
         limit = member_options(self.spec, member.index).get("time_limit")
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
-        error = TaskTimeoutError(f"{self.spec.group_id}[{member.index}]", float(limit))
+        error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))
         payload = pack_failure(error, self._runtime.time())
         self._reports.complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)

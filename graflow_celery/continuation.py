@@ -13,7 +13,7 @@ from graflow_celery.record import GrantedMember, GroupState, MemberResult, Membe
 
 
 class _Continuation(Batch):
-    def _execute(self, member: GrantedMember) -> MemberResult:
+    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
         record, spec = self._deployment.record, self.spec
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
         if record.status(spec.run_id).state != GroupState.DONE:
@@ -21,16 +21,24 @@ class _Continuation(Batch):
             payload = pack_failure(error, self._runtime.time())
             return MemberResult(member.index, member.attempt, MemberState.FAILED, payload)
         values = [_value(stored.get(index)) for index in range(spec.n)]
-        return self._runner.run_continuation(member, values)
+        return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
 
 
-def run_continuation(deployment: Deployment, run_id: str, worker: str) -> MemberResult | PutOff | None:
+def run_continuation(
+    deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None
+) -> MemberResult | PutOff | None:
     """Claim the continuation and run it.
+
+    Args:
+        deployment: Where the record is.
+        run_id: Its run.
+        worker: The name of this worker.
+        owner: Unique per delivery of the message; made here when None.
 
     Returns:
         What came of it; None when it is not due, or another worker has it.
     """
-    owner = f"{worker}:{deployment.runtime.token()}"
+    owner = owner or f"{worker}:{deployment.runtime.token()}"
     claim = claiming(deployment.runtime, lambda: deployment.record.claim_continuation(run_id, owner))
     if claim.spec is None or not claim.granted:
         return None

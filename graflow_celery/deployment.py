@@ -20,7 +20,8 @@ from graflow.utils.redis_sentinels import refusing_sentinels
 from graflow.utils.redis_utils import connection_of, describe_server, shared_client
 from graflow_celery.brokers import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.celery_app import configuration
-from graflow_celery.queue import CONNECT_SECONDS, BrokerUnreachableError, RedisTaskQueue, connect_once
+from graflow_celery.publishing import BrokerUnreachableError
+from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
@@ -109,7 +110,7 @@ class Deployment:
             connect_once(client)
             found = dict(client.info("cluster"))
         except (redis.exceptions.RedisError, OSError) as error:
-            refused = refusal("The broker", parts, client, error)
+            refused = refusal("The broker", parts, error)
             if refused is not None:
                 raise BrokerUnreachableError(refused) from _without_text(error)
         if found.get("cluster_enabled"):
@@ -123,7 +124,7 @@ class Deployment:
         except GraflowRuntimeError:
             raise
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-            refused = refusal("The Redis of record", self.connection, self.client, error)
+            refused = refusal("The Redis of record", self.settings.connection, error)
             if refused is not None:
                 raise AccessRefusedError(refused) from _without_text(error)
             raise RecordUnreachableError(
@@ -172,11 +173,12 @@ class Deployment:
         return sum(int(worker.info.get("slots", 1)) for worker in self.workers()) or (os.cpu_count() or 1)
 
 
-def refusal(what: str, parts: Mapping[str, Any], client: redis.Redis, error: BaseException) -> str | None:
+def refusal(what: str, parts: Mapping[str, Any], error: BaseException) -> str | None:
     """Who refuses our username or password, in words, when that is why a server cannot be reached."""
     if isinstance(error, redis.exceptions.AuthenticationError):
         return f"{what} at {describe_server(parts)} refuses the username or password"
-    refusing = refusing_sentinels(client) if isinstance(error, redis.sentinel.MasterNotFoundError) else ()
+    unknown = isinstance(error, redis.sentinel.MasterNotFoundError)
+    refusing = refusing_sentinels(shared_client(parts)) if unknown else ()
     if not refusing:
         return None
     return (

@@ -30,7 +30,7 @@ from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.overlay import OverlaidChannel, deletion_of
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
 from graflow_celery.runtime import persistently
-from graflow_celery.signatures import member_options
+from graflow_celery.signatures import member_name, member_options
 from graflow_celery.soft_limits import SoftLimit
 
 _log = logging.getLogger(__name__)
@@ -176,10 +176,21 @@ class MemberRunner:
     def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult | PutOff:
         """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        return self._within_limits(granted, lambda: self._outcome(granted, lease, is_cancelled))
+
+    def run_continuation(
+        self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool], values: list[Any]
+    ) -> MemberResult | PutOff:
+        """Run the continuation with the list of the members' values, in the same way."""
+        lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
+
+    def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberResult | PutOff:
         limit = self._limit_of(granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
-            outcome = self.soft_limit.within(limit, lambda: self._outcome(granted, lease, is_cancelled, limit))
+            outcome = self.soft_limit.within(limit, call)
+            _name_soft_limit(outcome, limit)
             leave_if_told(outcome.error)
             if outcome.retry_in is not None:
                 return _put_off(granted, outcome, outcome.retry_in)
@@ -195,7 +206,7 @@ class MemberRunner:
             hard = member_options(self._spec, granted.index).get("time_limit")
             if hard is not None and _is_of_green_pool(error):
                 state = MemberState.TIMED_OUT
-                payload = pack_failure(TaskTimeoutError(f"{self._spec.group_id}[{granted.index}]", hard), time.time())
+                payload = pack_failure(TaskTimeoutError(member_name(self._spec, granted.index), hard), time.time())
             else:
                 state = MemberState.FAILED
                 self._log(granted, error)
@@ -216,16 +227,14 @@ class MemberRunner:
         hard, soft = options.get("time_limit"), options.get("soft_time_limit")
         return None if soft is None or (hard is not None and soft >= hard) else float(soft)
 
-    def _outcome(
-        self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool], limit: float | None
-    ) -> BranchOutcome:
+    def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment
         envelope = Envelope.unpack(
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
         shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
-        outcome = run_branch(
+        return run_branch(
             tasks[envelope.task_id],
             tasks,
             [(source, target) for source, target in envelope.edges],
@@ -248,13 +257,6 @@ class MemberRunner:
             retries=granted.retries,
             longest_wait=LONGEST_WAIT,
         )
-        if isinstance(outcome.error, SoftTimeLimitExceeded):
-            outcome.error = TaskTimeoutError(envelope.task_id, limit or 0.0)
-            outcome.results = [
-                (name, outcome.error if isinstance(value, SoftTimeLimitExceeded) else value)
-                for name, value in outcome.results
-            ]
-        return outcome
 
     def _tasks(self, envelope: Envelope) -> dict[str, Any]:
         """The tasks of the branch, resolved; failures name the worker."""
@@ -286,44 +288,47 @@ class MemberRunner:
             self._channels[name] = channel
         return channel
 
-    def run_continuation(self, granted: GrantedMember, values: list[Any]) -> MemberResult:
-        """Run the continuation with the list of the members' values."""
+    def _continuation(
+        self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool], values: list[Any]
+    ) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment
-        try:
-            envelope = Envelope.unpack(
-                granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
-            )
-            task = self._tasks(envelope)[envelope.task_id]
-            shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
-            channel = MemoryChannel(spec.run_id)
-            channel.set(spec.group_id + RESULT_SUFFIX, values)
-            lease = Lease(spec.run_id, granted.index, granted.attempt, "")
-            free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
-            taken = {free[0]: values} if free else {}
-            bound = task.instance(task.task_id, {**task._bound_kwargs, **taken})
-            outcome = run_branch(
-                bound,
-                {},
-                [],
-                channel=channel,
-                session_id=shared.session_id or spec.run_id,
-                trace_id=shared.trace_id or spec.run_id,
-                group_id=spec.group_id,
-                info=WorkerMember(deployment, lease, lambda: False),
-                engine=self._engine,
-            )
-            leave_if_told(outcome.error)
-            return MemberResult(granted.index, granted.attempt, state_of(outcome), pack_outcome(outcome))
-        except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
-            leave_if_told(error)
-            payload = pack_failure(error, time.time())
-            return MemberResult(granted.index, granted.attempt, MemberState.FAILED, payload)
+        envelope = Envelope.unpack(
+            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
+        )
+        task = self._tasks(envelope)[envelope.task_id]
+        shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
+        channel = MemoryChannel(spec.run_id)
+        channel.set(spec.group_id + RESULT_SUFFIX, values)
+        free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
+        taken = {free[0]: values} if free else {}
+        return run_branch(
+            task.instance(task.task_id, {**task._bound_kwargs, **taken}),
+            {},
+            [],
+            channel=channel,
+            session_id=shared.session_id or spec.run_id,
+            trace_id=shared.trace_id or spec.run_id,
+            group_id=spec.group_id,
+            info=WorkerMember(deployment, lease, is_cancelled),
+            engine=self._engine,
+        )
 
 
 def leave_if_told(error: BaseException | None) -> None:
     """Go on leaving when a signal ends this pool child, which is no failure of the member that happened to run."""
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in _SIGNAL_EXITS:
         raise error
+
+
+def _name_soft_limit(outcome: BranchOutcome, limit: float | None) -> None:
+    """Say of a member whose soft time limit ended it what every other limit says."""
+    raised = outcome.error
+    if isinstance(raised, SoftTimeLimitExceeded):
+        outcome.error = TaskTimeoutError(outcome.task_id, limit or 0.0)
+        outcome.results = [
+            (name, outcome.error if isinstance(value, SoftTimeLimitExceeded) else value)
+            for name, value in outcome.results
+        ]
 
 
 def _is_of_green_pool(error: BaseException) -> bool:

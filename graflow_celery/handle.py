@@ -223,10 +223,13 @@ class ContinuationHandle(_Awaited):
         self.group_id = spec.group_id
         self._wanted = self._index = spec.n
         self._task_id = str(spec.meta.get("then_id", "continuation"))
-        self._waiter = Waiter(deployment, self.run_id, self._index)
+        self._waiter = Waiter(deployment, self.run_id, self._index, helping=running_member.get() is not None)
         self._deployment = deployment
         self._runtime = deployment.runtime
         self._lock = self._runtime.lock()
+
+    def __repr__(self) -> str:
+        return f"ContinuationHandle({self.run_id!r}, {self._task_id!r})"
 
     def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
         """Its outcome, in a list of one."""
@@ -283,7 +286,13 @@ class ContinuationHandle(_Awaited):
                 pass
             found = self._waiter.seen.get(self._index)
         if found is None:
+            done = len(self._waiter.seen)
             raise GroupTimeoutError(
-                f"The continuation '{self._task_id}' of run '{self.run_id}' has not ended yet", self.group_id, 0, 1
+                f"The continuation '{self._task_id}' of group '{self.group_id}' has not ended yet: {done} of "
+                f"{self._index} members have. It goes on; graflow_celery.attach('{self.run_id}').continuation() "
+                "continues waiting for it",
+                self.group_id,
+                0,
+                1,
             )
         return found

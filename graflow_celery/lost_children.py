@@ -9,6 +9,7 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import pack_failure
 from graflow_celery.record import MemberResult, MemberState
 from graflow_celery.runtime import persistently
+from graflow_celery.signatures import member_name
 from graflow_celery.sweeping import publish_again
 
 _PATIENCE = 10.0  # seconds; after them the lease repairs what is left
@@ -31,7 +32,7 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     if held.spec is None or not held.granted:
         return
     first, *others = held.granted
-    error = TaskTimeoutError(f"{held.spec.group_id}[{first.index}]", limit)
+    error = TaskTimeoutError(member_name(held.spec, first.index), limit)
     result = MemberResult(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=_PATIENCE)
     again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})

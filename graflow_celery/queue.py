@@ -1,48 +1,37 @@
 """`RedisTaskQueue`: the one place that publishes messages and takes them back, with Celery and kombu.
 
-A group's members go out as hints (which run, which indices); their envelopes lie in the group record. A task on its own
-goes out with its envelope in the message. No execution context is needed on either side.
+How the members of groups go out is in `graflow_celery.publishing`. A task on its own goes out with its envelope in the
+message. No execution context is needed on either side.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import Any, Final
 
 import redis
-from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
-from celery import chord
-from kombu.exceptions import BatchPublishError, ContentDisallowed, DecodeError, KombuError, OperationalError
-from kombu.utils.uuid import uuid
+from kombu.exceptions import ContentDisallowed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
-from graflow.exceptions import GraflowRuntimeError, PayloadError, TaskResolutionError
+from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
-from graflow.secret import revealed
 from graflow.utils.redis_utils import normalize_redis_config, shared_client
-from graflow_celery.brokers import describe_broker
-from graflow_celery.celery_app import ENTRY_TASK, RUN_TASK, GraflowCelery, app_for
+from graflow_celery.celery_app import ENTRY_TASK, GraflowCelery
 from graflow_celery.entries import body_of, spec_of
-from graflow_celery.record import GroupSpec
+from graflow_celery.publishing import MemberPublisher
 from graflow_celery.settings import Settings
-from graflow_celery.signatures import finish_signature, messages_of, run_message
-from graflow_celery.transport import broker_priority, warn_of_ignored_priorities
+from graflow_celery.transport import broker_priority
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 _FIRST_PAUSE: Final = 0.005  # seconds between two looks into an empty queue, which double up to
 _LONGEST_PAUSE: Final = 0.1
-_SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
 
 
-class BrokerUnreachableError(GraflowRuntimeError, ConnectionError):
-    """The broker does not answer, or refuses us."""
-
-
-class RedisTaskQueue(TaskQueue):
+class RedisTaskQueue(MemberPublisher, TaskQueue):
     """Work for Celery workers.
 
     Args:
@@ -62,7 +51,6 @@ class RedisTaskQueue(TaskQueue):
         resolver_registry: TaskResolverRegistry | None = None,
         default_resolver_id: str = "default",
     ) -> None:
-        super().__init__()
         if not isinstance(backend_config, Settings):
             given = normalize_redis_config(backend_config)
             if redis_client is not None:
@@ -70,7 +58,8 @@ class RedisTaskQueue(TaskQueue):
             if key_prefix != Settings.model_fields["key_prefix"].default:
                 given.setdefault("key_prefix", key_prefix)
             backend_config = Settings.load(given)
-        self.settings: Settings = backend_config
+        MemberPublisher.__init__(self, backend_config)
+        TaskQueue.__init__(self)
         self.registry = resolver_registry or default_registry()
         self.default_resolver_id = default_resolver_id
         self._connection: Any = None
@@ -80,61 +69,6 @@ class RedisTaskQueue(TaskQueue):
     @property
     def key_prefix(self) -> str:
         return self.settings.key_prefix
-
-    @property
-    def app(self) -> GraflowCelery:
-        return app_for(self.settings)
-
-    # -- members of groups -----------------------------------------------------------------------------------------
-
-    def publish(
-        self,
-        spec: GroupSpec,
-        indices: Sequence[int],
-        *,
-        slots: int = 1,
-        weights: Sequence[int] | None = None,
-        singly: bool = False,
-        then: bool = False,
-    ) -> int:
-        """Send members of an opened group as one Celery group of batches; returns the number of messages.
-
-        Args:
-            spec: The group as its record holds it.
-            indices: The members to send, ascending.
-            slots: Members that the workers can run at once.
-            weights: Bytes of each member's envelope by index.
-            singly: Whether each member gets a message of its own.
-            then: Whether to send a Celery chord whose body runs the group's continuation.
-
-        Raises:
-            BrokerUnreachableError: When the broker cannot be reached.
-        """
-        if not indices:
-            return 0
-        parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
-        self._send_members(spec, parts, then=then)
-        return len(parts)
-
-    def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
-        """Send a message for each of these parts, as a Celery group or as the header of a chord."""
-        app = app_for(self.settings, results=True) if then else self.app
-        messages = [run_message(app, spec, part) for part in parts]
-        with self._broker_errors(), app.producer_or_acquire() as producer:
-            if then:
-                header = [app.signature(RUN_TASK, app=app, **message) for message in messages]
-                chord(header, finish_signature(app, spec), app=app).apply_async(producer=producer)
-            else:
-                _send_group(app, producer, messages)
-            ranked = sorted({message["queue"] for message in messages if message.get("priority")})
-            warn_of_ignored_priorities(producer.connection, [app.amqp.queues[name] for name in ranked])
-
-    def publish_continuation(self, spec: GroupSpec) -> None:
-        """Send the continuation of a group whose members are all recorded; twice is harmless."""
-        with self._broker_errors(), self.app.producer_or_acquire() as producer:
-            finish_signature(self.app, spec).apply_async(producer=producer)
-
-    # -- tasks on their own ----------------------------------------------------------------------------------------
 
     def enqueue(self, spec: TaskSpec) -> bool:
         """Send one task with its envelope.
@@ -280,17 +214,6 @@ class RedisTaskQueue(TaskQueue):
             self._connection.release()
             self._connection, self._is_declared = None, False
 
-    @contextmanager
-    def _broker_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
-            broker = self.settings.broker_url
-            where = describe_broker(revealed(broker)) if broker else self.settings.server
-            raise BrokerUnreachableError(
-                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
-            ) from error
-
     def _reach(self) -> None:
         """Find out at once, and once, when there is no server; kombu would try for several seconds."""
         if not (self._is_reached or self.settings.broker_url):
@@ -299,38 +222,6 @@ class RedisTaskQueue(TaskQueue):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None, "_is_declared": False}
-
-
-def _reason(error: BaseException) -> str:
-    """Why a broker cannot be used; the texts of errors are left out, since they may repeat its URL."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return "it refuses the username or password"
-    if isinstance(error, AccessRefused | NotAllowed):
-        return "it refuses the username, the password or the virtual host"
-    return type(error).__name__
-
-
-def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Send messages as `celery.group` does, many in one round trip where the transport can.
-
-    After a line that broke all of them are sent again, as they are hints, of which two do what one does.
-    """
-    group_id = uuid()
-
-    def send() -> None:
-        try:
-            with producer.batch(_SENT_AT_ONCE):
-                for index, message in enumerate(messages):
-                    place = {"group_id": group_id, "group_index": index}
-                    app.send_task(RUN_TASK, producer=producer, retry=False, add_to_parent=False, **place, **message)
-        except (BatchPublishError, OperationalError) as error:
-            raise (error.__cause__ or error) from None  # the kinds of error that `ensure` connects again for
-
-    policy = app.conf.task_publish_retry_policy
-    producer.connection.transport_options.update(policy)  # what bounds connecting, as in `Producer.publish`
-    producer.connection.ensure(producer, send, **policy)()
 
 
 def connect_once(client: redis.Redis, seconds: float = CONNECT_SECONDS) -> None:

@@ -79,9 +79,14 @@ def indices_of(ranges: Any) -> list[int]:
 
 
 def member_options(spec: GroupSpec, index: int) -> Mapping[str, Any]:
-    """The Celery options of one member: its own over those of all."""
+    """The Celery options of one member: its own over those of all; of the continuation, which has index n, its own."""
     own: Mapping[str, Any] = spec.options.get("own", {}).get(str(index), {})
-    return {**spec.options.get("common", {}), **own}
+    return {**spec.options.get("common", {}), **own} if index < spec.n else own
+
+
+def member_name(spec: GroupSpec, index: int) -> str:
+    """A member, or the continuation, as messages call it where its envelope is not at hand."""
+    return f"{spec.group_id}[{index}]" if index < spec.n else str(spec.meta.get("then_id", "continuation"))
 
 
 def queues_of(spec: GroupSpec, recorded: Container[int] = ()) -> set[str]:
@@ -90,7 +95,7 @@ def queues_of(spec: GroupSpec, recorded: Container[int] = ()) -> set[str]:
     if not spec.options.get("own"):
         open_ones = (index for index in itertools.islice(open_ones, 1))
     found = {str(member_options(spec, index).get("queue") or spec.queue) for index in open_ones}
-    return found or {spec.queue}
+    return found or {str(member_options(spec, spec.n).get("queue") or spec.queue)}
 
 
 def travels_alone(spec: GroupSpec, index: int) -> bool:
@@ -125,20 +130,25 @@ def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[st
     hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
     name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
-    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
-    if hard and soft and soft >= hard:
-        soft = None  # Celery would look at the hard limit only after the soft one
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
     return {
         "kwargs": hint,
-        "queue": options.get("queue") or spec.queue,
-        "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
-        "time_limit": hard,
-        "soft_time_limit": soft,
+        **_celerys_options(app, spec, options),
         "ignore_result": True,
         "shadow": name if len(indices) == 1 else f"{name} (batch)",
         "argsrepr": f"(run_id={spec.run_id!r}, {shown})",
         "kwargsrepr": "{}",
+    }
+
+
+def _celerys_options(app: Celery, spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    return {
+        "queue": options.get("queue") or spec.queue,
+        "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
+        "time_limit": hard,
+        # Celery would look at the hard limit only after a soft one that is not shorter.
+        "soft_time_limit": None if hard and soft and soft >= hard else soft,
     }
 
 
@@ -149,7 +159,7 @@ def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
         kwargs={"version": VERSION, "run_id": spec.run_id},
         app=app,
         immutable=True,
-        queue=spec.queue,
+        **_celerys_options(app, spec, member_options(spec, spec.n)),
         ignore_result=True,
         shadow=str(spec.meta.get("then", FINISH_TASK)),
         argsrepr=f"(run_id={spec.run_id!r}, continuation)",

@@ -80,12 +80,12 @@ def prepare(
         lease=settings.lease,
         queue_wait=QUEUE_WAIT,
         max_attempts=settings.max_attempts,
-        attempts=_attempts(members),
+        attempts=_attempts(members if then is None else [*members, then]),
         max_in_flight=settings.max_in_flight,
         result_ttl=settings.result_ttl,
         timeout=settings.timeout,
         queue=settings.queue_name,
-        options={**_options(members), "batch_size": settings.batch_size},
+        options={**_options(members, then), "batch_size": settings.batch_size},
         continuation=then is not None,
         parent_run=None if around is None else around.run_id,
         meta=_shown(shared.graph, group_id, members, then),
@@ -210,14 +210,19 @@ def _attempts(members: Sequence[Any]) -> dict[str, int]:
     return {str(index): attempts for index, attempts in own if attempts is not None}
 
 
-def _options(members: Sequence[Any]) -> dict[str, Any]:
-    """The Celery options of the members: once when all have the same, else by index."""
-    each = [{key: value for key, value in _options_of(m).items() if key != "max_attempts"} for m in members]
-    if not any(each):
-        return {}
-    if all(options == each[0] for options in each):
-        return {"common": each[0]}
-    return {"own": {str(index): options for index, options in enumerate(each) if options}}
+def _options(members: Sequence[Any], then: Any) -> dict[str, Any]:
+    """The Celery options of the members, once when all have the same, else by index; the continuation's by its own."""
+    each = [_celerys_options_of(member) for member in members]
+    are_same = all(options == each[0] for options in each)
+    apart = {} if are_same else {str(index): options for index, options in enumerate(each) if options}
+    last = {} if then is None else _celerys_options_of(then)
+    own = {**apart, str(len(each)): last} if last else apart
+    common = {"common": each[0]} if are_same and any(each) else {}
+    return {**common, "own": own} if own else common
+
+
+def _celerys_options_of(task: Any) -> dict[str, Any]:
+    return {key: value for key, value in _options_of(task).items() if key != "max_attempts"}
 
 
 def _shown(graph: str, group_id: str, members: Sequence[Any], then: Any) -> dict[str, Any]:

@@ -74,11 +74,14 @@ class MemberRequest(Request):
 
     def _give_up(self, *, lost: bool, limit: float = 0.0) -> None:
         """The child is gone: have its members run again, or record that the time of one is over."""
-        if self.task.name != RUN_TASK:
+        if self.task.name not in {RUN_TASK, FINISH_TASK}:
             return
         try:
             deployment, run_id = deployment_for(self.app), self.kwargs["run_id"]
-            indices = indices_of(self.kwargs["ranges"])
+            if self.task.name == RUN_TASK:
+                indices = indices_of(self.kwargs["ranges"])
+            else:
+                indices = [deployment.record.header(run_id).spec.n]
             if lost:
                 run_again(deployment, run_id, indices, self.graflow_owner)
             else:
@@ -146,7 +149,8 @@ def _finish(self: Any, *_results: Any, **hint: Any) -> None:
     """Run the continuation of a group, once."""
     _check(hint.get("version"))
     worker = str(self.request.hostname or socket.gethostname())
-    last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker)
+    owner = getattr(self.request, "graflow_owner", None)
+    last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
     if last is None:
         raise NothingToRunError
     if isinstance(last, MemberResult) and last.state is not MemberState.SUCCEEDED:

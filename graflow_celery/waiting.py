@@ -11,6 +11,7 @@ from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError, NoWorkerError
 from graflow_celery.batch import listening, run_members
+from graflow_celery.continuation import run_continuation
 from graflow_celery.deployment import Deployment, RecordUnreachableError
 from graflow_celery.queue import queue_length
 from graflow_celery.record import Batch, Cursor, GroupSpec, StoredOutcome
@@ -105,7 +106,7 @@ class Waiter:
                 # A server that took over may lack the last writes: what came again may stand before the cursor.
                 has_more, is_read_anew, self._cursor = True, True, Cursor()
                 continue
-            if self._may_help() and self._help():
+            if (self._may_help() and self._help()) or (wanted == self._n and self._continue()):
                 continue
             self._unclaimed = []
             self._check()
@@ -199,6 +200,12 @@ class Waiter:
                 return True
             del self._unclaimed[: len(offered)]
         return False
+
+    def _continue(self) -> bool:
+        """Run the continuation here when it is due, for the same reason; False when it is not, or runs elsewhere."""
+        if not self._helping or not self.is_complete:
+            return False
+        return run_continuation(self.deployment, self.run_id, self._runtime.name) is not None
 
     def _look_around(self) -> None:
         """Sweep, and see whether anybody works for the queues of the open members."""

@@ -208,7 +208,7 @@ class TaskQueue(ABC):
     def count(self, metric: str) -> None:
         """Add one to a metric, when metrics are on."""
         if self._enable_metrics:
-            self._metrics[metric] += 1
+            self._metrics[metric] = self._metrics.get(metric, 0) + 1
 
     def get_metrics(self) -> dict[str, int]:
         """How many entries were enqueued, dequeued, failed and queued again since the last reset."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from graflow import RetryPolicy, task
 from graflow.core.task import ParallelGroup
+from graflow_celery import submit
 from tests.support import wait_until
 
 
@@ -318,3 +319,61 @@ def count_run(x: tuple[str, str, int]) -> int:
 def not_quite_endless(x: int) -> int:
     time.sleep(3)
     return x
+
+
+@task
+def doubles_and_sums_inside(n: int) -> int:
+    """Waits in its slot for the continuation of a group of its own."""
+    return submit(double.map(range(n)), then=total).continuation().results(timeout=20)[0]
+
+
+@task
+def doubles_inside(values: list[int]) -> list[int]:
+    return submit(double.map(values)).results(timeout=20)
+
+
+@task(inject_context=True)
+def patient_with_values(context: Any, values: list[int]) -> str:
+    context.progress(1, total=2, message=f"{len(values)} values")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if context.is_cancelled():
+            return "cancelled"
+        time.sleep(0.02)
+    return "never asked to stop"
+
+
+@task(options={"time_limit": 1})
+def soon(x: int) -> int:
+    return x
+
+
+@task
+def total_slowly(values: list[int]) -> int:
+    time.sleep(1.7)
+    return sum(values)
+
+
+@task(options={"time_limit": 1})
+def total_too_slowly(values: list[int]) -> int:
+    time.sleep(10)
+    return sum(values)
+
+
+@task(options={"soft_time_limit": 1})
+def total_softly(values: list[int]) -> int:
+    time.sleep(10)
+    return sum(values)
+
+
+@task(options={"queue": "elsewhere"})
+def total_elsewhere(values: list[int]) -> int:
+    return sum(values)
+
+
+@task(inject_context=True)
+def total_at_second_try(context: Any, values: list[str]) -> tuple[int, int]:
+    """Kills its process the first time."""
+    if context.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(values), context.attempt

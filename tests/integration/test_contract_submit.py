@@ -33,7 +33,7 @@ from graflow.exceptions import (
     TaskResolutionError,
 )
 from graflow.utils.redis_utils import connection_of
-from graflow_celery import LocalCluster, MemberOutcome, attach, submit
+from graflow_celery import LocalCluster, MemberOutcome, TaskWorker, attach, submit
 from tests.integration import members
 from tests.support import wait_until
 
@@ -435,6 +435,53 @@ def test_cancelling_a_group_cancels_its_continuation(config: dict[str, Any]) -> 
     assert handle.continuation().status().pending == 1
     handle.cancel()
     assert handle.continuation().outcomes(timeout=5)[0].state == "CANCELLED"
+
+
+def test_a_continuation_that_runs_can_be_cancelled_and_tells_its_progress(one_slot: LocalCluster) -> None:
+    handle = submit(members.double.map([1, 2]), one_slot.backend_config, then=members.patient_with_values)
+    wait_until(lambda: 2 in handle.progress())
+    assert handle.progress()[2].message == "2 values"
+    assert handle.continuation().cancel()
+    assert handle.continuation().outcomes(timeout=5)[0].state == "CANCELLED"
+    assert submit(members.double.map([1]), one_slot.backend_config).results(timeout=5) == [2]
+
+
+def test_waiting_for_a_continuation_holds_no_slot(one_slot: LocalCluster) -> None:
+    config = one_slot.backend_config
+    assert submit(members.doubles_and_sums_inside.map([3, 4]), config).results(timeout=15) == [6, 12]
+    handle = submit(members.double.map([1, 2]), config, then=members.doubles_inside)
+    assert handle.continuation().results(timeout=15) == [[4, 8]]
+
+
+def test_a_wait_for_a_continuation_says_how_far_its_group_is(no_workers: LocalCluster) -> None:
+    handle = submit(members.double.map([1, 2]), no_workers.backend_config, then=members.total)
+    with pytest.raises(TimeoutError) as caught:
+        handle.continuation().results(timeout=0.1)
+    assert "'total'" in str(caught.value)
+    assert "0 of 2 members" in str(caught.value)
+    assert f"graflow_celery.attach('{handle.run_id}').continuation()" in str(caught.value)
+    handle.cancel()
+
+
+def test_a_continuation_has_the_options_of_its_task_and_not_those_of_members(one_slot: LocalCluster) -> None:
+    config = one_slot.backend_config
+    unlimited = submit(members.soon.map([1, 2]), config, then=members.total_slowly)
+    assert unlimited.continuation().results(timeout=15) == [3]
+    for then in (members.total_too_slowly, members.total_softly):
+        (over,) = submit(members.double.map([1]), config, then=then).continuation().outcomes(timeout=15)
+        assert (over.state, over.error and over.error.message.partition(":")[0]) == (
+            "TIMED_OUT",
+            f"Error in task '{then.task_id}'",
+        )
+    elsewhere = submit(members.double.map([1]), config, then=members.total_elsewhere)
+    assert elsewhere.results(timeout=10) == [2]
+    with TaskWorker(config, queue="elsewhere", imports=[members]):
+        assert elsewhere.continuation().results(timeout=15) == [2]
+
+
+def test_a_continuation_whose_process_is_killed_runs_again_at_once(one_slot: LocalCluster) -> None:
+    handle = submit(members.double.map([1]), one_slot.backend_config, then=members.total_at_second_try)
+    assert handle.continuation().results(timeout=10) == [(1, 2)]  # its lease would take 30 seconds
 
 
 def test_a_continuation_without_a_key_is_refused_before_anything_is_sent(config: dict[str, Any]) -> None:

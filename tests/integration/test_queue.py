@@ -159,9 +159,11 @@ def test_code_travels_signed_and_is_refused_by_another_key(no_workers: LocalClus
 def test_a_message_that_cannot_be_used_is_an_error_and_gone(change: dict[str, Any], queue: RedisTaskQueue) -> None:
     body = {**queue.body_of(TaskSpec(members.double(task_id="a", x=1))), **change}
     queue.app.send_task("graflow.entry", kwargs=body, queue="on-their-own", ignore_result=True)
+    queue.configure(enable_metrics=True)
     with pytest.raises(TaskResolutionError, match="on-their-own"):
         queue.dequeue(timeout=5)
     assert queue.is_empty()
+    assert queue.get_metrics()["refused"] == 1
 
 
 def test_text_of_a_message_is_never_imported(queue: RedisTaskQueue) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from graflow_celery.queue import BrokerUnreachableError, RedisTaskQueue
+from graflow_celery.publishing import BrokerUnreachableError, MemberPublisher
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from tests.simulation.loop import Loop
@@ -72,8 +72,8 @@ class Broker:
                 self.publish(Message(message.run_id, None))
 
 
-class SimulatedQueue(RedisTaskQueue):
-    """The product's own queue, whose messages go to the simulated broker."""
+class SimulatedQueue(MemberPublisher):
+    """The product's own publisher, whose messages go to the simulated broker."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class SimulatedQueue(RedisTaskQueue):
         rng: Random,
         published: Callable[[str, Sequence[int]], None],
     ) -> None:
-        super().__init__(backend_config=settings)
+        super().__init__(settings)
         self._runtime = runtime
         self._broker = broker
         self._rng = rng
