@@ -25,6 +25,7 @@ from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
+from graflow_celery.shared_payloads import SharedPayloads
 
 _WORKERS_KNOWN_FOR: Final = 0.5
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more
@@ -56,6 +57,7 @@ class Deployment:
         self.connection = connection
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
         self.record = GroupRecord(self.client, settings.key_prefix)
+        self.shared = SharedPayloads(self.record, self.runtime)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
         self._is_checked = False
         self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])

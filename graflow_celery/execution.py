@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,13 +27,11 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.envelope import Envelope, Shared, pack_failure, pack_outcome
 from graflow_celery.overlay import OverlaidChannel, deletion_of
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
-from graflow_celery.runtime import persistently
 from graflow_celery.signatures import member_name, member_options
 from graflow_celery.soft_limits import SoftLimit
 
 _log = logging.getLogger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
-_SHARED_KEPT: Final = 256 * 1024 * 1024  # bytes of shared payloads that a process keeps
 LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for
 
 
@@ -88,37 +84,6 @@ class ChannelWithGaps(RedisChannel):
     def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
         # Whoever takes the changes back cannot tell a key that was deleted from one that got lost.
         super().publish(write, [*marks, deletion_of(write.key)] if write.deleted else marks, once=once)
-
-
-class SharedPayloads:
-    """What members have in common, kept by content hash so that a process reads it once."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[Shared, int]] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-
-    def get(self, deployment: Deployment, run_id: str, name: str) -> Shared:
-        with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name][0]
-        # A server that is away for a moment is no failure of the member.
-        found = persistently(deployment.runtime, lambda: deployment.record.shared(run_id, [name]))
-        content = found.get(name)
-        if content is None:
-            raise PayloadError("What the members of the group share is not in its record")
-        shared = Shared.unpack(name, content)
-        with self._lock:
-            self._kept[name] = (shared, len(content))
-            self._size += len(content)
-            while self._size > _SHARED_KEPT and len(self._kept) > 1:
-                _, (_, size) = self._kept.popitem(last=False)
-                self._size -= size
-        return shared
-
-
-_shared_payloads = SharedPayloads()
 
 
 @dataclass(frozen=True)
@@ -232,7 +197,7 @@ class MemberRunner:
         envelope = Envelope.unpack(
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
-        shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
+        shared = deployment.shared.get(spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
         return run_branch(
             tasks[envelope.task_id],
@@ -296,7 +261,7 @@ class MemberRunner:
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
         task = self._tasks(envelope)[envelope.task_id]
-        shared = _shared_payloads.get(deployment, spec.run_id, envelope.shared)
+        shared = deployment.shared.get(spec.run_id, envelope.shared)
         channel = MemoryChannel(spec.run_id)
         channel.set(spec.group_id + RESULT_SUFFIX, values)
         free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)

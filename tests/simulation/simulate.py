@@ -15,7 +15,6 @@ from graflow.coordination import executor
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import GroupTimeoutError, ParallelGroupError
-from graflow_celery import execution
 from graflow_celery.record import GroupRecord, GroupState, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS
 from graflow_celery.record.scripts import Scripts, source
@@ -112,7 +111,6 @@ class Simulation:
     def run(self) -> Report:
         members.set_work(self.world)
         InvariantError.first = None
-        execution._shared_payloads = execution.SharedPayloads()  # no process of this world has read any
         redis_coordinator = {CoordinationBackend.REDIS: lambda _config: self.world.coordinator()}
         try:
             with patch.dict(executor._factories, redis_coordinator):

@@ -37,6 +37,7 @@ from graflow_celery.execution import running_member
 from graflow_celery.lost_children import record_timeout, run_again
 from graflow_celery.record import Batch, Cursor, Republish, RunOwners, WorkerInfo
 from graflow_celery.settings import Settings
+from graflow_celery.shared_payloads import SharedPayloads
 from graflow_celery.submitting import attach_to, submit_to
 from graflow_celery.sweeping import beat, sweep
 from tests.simulation.broker import Broker, Message, SimulatedQueue
@@ -177,6 +178,7 @@ class SimulatedDeployment(Deployment):
         self.client = redis.Redis()  # which nobody connects
         self.line = SimulatedRecord(world, runtime)
         self.record = self.line
+        self.shared = SharedPayloads(self.line, runtime)
         self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)
         self._world = world
 
