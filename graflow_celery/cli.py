@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from graflow.exceptions import GraflowError, GroupTimeoutError
 from graflow.signing import generate_key
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.handle import GroupHandle
-from graflow_celery.listing import columns, headers, member_facts, queue_facts, run_facts, worker_facts, workers
+from graflow_celery.listing import headers, member_facts, queue_facts, run_facts, worker_facts, workers
 from graflow_celery.submitting import attach, attach_to
 
 _REDRAWN: Final = 0.5  # seconds
 _MEMBERS_SHOWN: Final = 20
+_WIDEST: Final = 10_000  # characters of a line, so that none is cut
 _COUNTS: Final = ("state", "total", "pending", "running", "succeeded", "failed", "cancelled", "lost")
 _RUNS: Final = ("run_id", "group_id", *_COUNTS, "opened_at")
 _WORKERS: Final = ("worker", "slots", "queues", "modules", "keys", "last_beat")
@@ -121,7 +123,7 @@ def status(run_id: str, as_json: bool, url: str | None, key_prefix: str | None) 
     if as_json:
         click.echo(json.dumps(facts))
     else:
-        click.echo(_counts(facts))
+        _show(_counts(facts))
 
 
 @graflow.command()
@@ -143,7 +145,7 @@ def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str |
             while not _has_ended(handle, deadline):
                 pass
         final = run_facts(deployment.record.header(run_id))
-    click.echo(_counts(final))
+    _show(_counts(final))
     if final["state"] != "DONE":
         raise click.exceptions.Exit(1)
 
@@ -185,13 +187,11 @@ def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:
     return True
 
 
-def _shown(handle: GroupHandle, deployment: Deployment) -> Text:
+def _shown(handle: GroupHandle, deployment: Deployment) -> Group:
     """The counts of a run, and how far its members are."""
-    told = [(f"[{index}]", str(progress)) for index, progress in handle.progress().items()]
+    told = [(f"[{index}]", str(progress)) for index, progress in handle.progress().items()][:_MEMBERS_SHOWN]
     counts = _counts(run_facts(deployment.record.header(handle.run_id)))
-    if not told:
-        return Text(counts)
-    return Text(f"{counts}\n{columns(('member', 'progress'), told[:_MEMBERS_SHOWN])}")
+    return Group(counts, _table(("member", "progress"), told)) if told else counts
 
 
 def _attach(run_id: str, url: str | None, key_prefix: str | None) -> GroupHandle:
@@ -203,17 +203,35 @@ def _print(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json:
         for facts in found:
             click.echo(json.dumps(facts))
     else:
-        click.echo(columns([name.removesuffix("_id") for name in names], [_row(names, facts) for facts in found]))
+        _show(_table([name.removesuffix("_id") for name in names], [_row(names, facts) for facts in found]))
 
 
 def _row(names: Sequence[str], facts: Mapping[str, Any]) -> list[Any]:
     return [", ".join(value) if isinstance(value := facts.get(name), list) else value for name in names]
 
 
-def _counts(facts: Mapping[str, Any]) -> str:
+def _counts(facts: Mapping[str, Any]) -> Group:
     """One run for people."""
     why = f" ({facts['reason']})" if facts["reason"] else ""
-    return f"{facts['run_id']}{why}\n{columns(_COUNTS, [_row(_COUNTS, facts)])}"
+    return Group(Text(f"{facts['run_id']}{why}"), _table(_COUNTS, [_row(_COUNTS, facts)]))
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Rows under their names, numbers to the right."""
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(names):
+        is_number = any(isinstance(row[place], int) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text("-" if value in {None, ""} else str(value)) for value in row))
+    return table
+
+
+def _show(what: Table | Group) -> None:
+    """Print in full: a terminal breaks lines that are too long for it, and a pipe takes any."""
+    console = Console()
+    console.width = max(console.width, console.measure(what, options=console.options.update(width=_WIDEST)).maximum)
+    console.print(what)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,17 +94,3 @@ def queue_facts(deployment: Deployment) -> Iterator[dict[str, Any]]:
 
 def _iso(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows under their names, aligned and never cut; numbers to the right."""
-    texts = [list(names), *(["-" if value in {None, ""} else str(value) for value in row] for row in rows)]
-    widths = [max(len(row[place]) for row in texts) for place in range(len(names))]
-    right = [any(isinstance(row[place], int) for row in rows) for place in range(len(names))]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if is_right else text.ljust(width)
-            for text, width, is_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in texts
-    )
