@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graflow.channels.branch import ChannelWrite
-from graflow.codec import RemoteError, decode, describe_error, from_jsonable, parse_json, rebuild_error, to_jsonable
+from graflow.codec import RemoteError, describe_error, from_jsonable, parse_json, rebuild_error, to_jsonable
 from graflow.core.branch import BranchOutcome
-from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
+from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
 
 VERSION: Final = 1
@@ -92,7 +92,6 @@ class Envelope:
         shared: Hash of what it has in common with the other members.
         edges: Edges that start in the branch.
         cycle_counts: Executions so far of the tasks of the branch.
-        takes_values: Whether this is a continuation, which takes the list of the members' values.
     """
 
     run_id: str
@@ -103,7 +102,6 @@ class Envelope:
     tasks: Sequence[Mapping[str, Any]]
     edges: Sequence[Sequence[str]] = ()
     cycle_counts: Mapping[str, int] = field(default_factory=dict)
-    takes_values: bool = False
 
     def pack(self, keys: SigningKeys | None) -> bytes:
         """Signature, line feed, body.
@@ -337,19 +335,3 @@ def _object(content: bytes, what: str) -> dict[str, Any]:
     if body.pop("version", None) != VERSION:
         raise PayloadError(f"The {what} is of an unknown version; this process reads version {VERSION}")
     return body
-
-
-__all__ = [
-    "INLINE_LIMIT",
-    "PAYLOAD_LIMIT",
-    "Envelope",
-    "Shared",
-    "TaskResolutionError",
-    "decode",
-    "pack_failure",
-    "pack_outcome",
-    "remote_error_of",
-    "task_id_in",
-    "unpack_outcome",
-    "value_of",
-]

@@ -167,7 +167,6 @@ def _continuation(resolver: Any, run_id: str, group_id: str, index: int, then: A
         task_id=then.task_id,
         shared=shared,
         tasks=[envelope.to_dict()],
-        takes_values=True,
     )
 
 

@@ -80,10 +80,6 @@ class GroupSpec:
     parent_run: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def attempts_of(self, index: int) -> int:
-        """Losses after which that member is LOST."""
-        return self.attempts.get(str(index), self.max_attempts)
-
     def to_json(self) -> str:
         return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, separators=(",", ":"))
 

@@ -173,6 +173,9 @@ class Run:
 
     # the worker
 
+    def _losses_until_lost(self, index: int) -> int:
+        return self.spec.attempts.get(str(index), self.spec.max_attempts)
+
     def claim(self, indices: Sequence[int], owner: str, limit: int | None, envelopes: bool) -> Claim:
         claim = self.record.claim(self.spec.run_id, indices, owner, limit=limit, envelopes=envelopes)
         now = self.clock()
@@ -184,7 +187,7 @@ class Run:
             require(granted.index < self.n or self.is_final, "the continuation was granted too early")
             require(granted.losses == member.losses, "wrong losses", granted)
             require(granted.retries == member.retries, "wrong retries", granted)
-            is_suspect = member.losses > 0 or self.spec.attempts_of(granted.index) == 1
+            is_suspect = member.losses > 0 or self._losses_until_lost(granted.index) == 1
             require(not is_suspect or len(claim.granted) == 1, "a suspect was granted in company", claim)
             if member.owner == owner:
                 require(granted.attempt == member.attempt, "the same claim got another attempt", granted)
@@ -338,7 +341,7 @@ class Run:
             elif member.owner is not None:
                 member.losses += 1
                 self.totals.losses += 1
-                if member.losses >= self.spec.attempts_of(index):
+                if member.losses >= self._losses_until_lost(index):
                     member.outcome = (MemberState.LOST, member.attempt, member.owner, b"")
                     member.owner = None
                 else:
