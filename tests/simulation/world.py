@@ -165,6 +165,9 @@ class SimulatedOwners:
         return lambda *args, **named: self._reaching(lambda: method(*args, **named))
 
 
+_NO_SERVER = redis.Redis()  # which nobody connects
+
+
 class SimulatedDeployment(Deployment):
     """The deployment of one simulated process."""
 
@@ -175,7 +178,7 @@ class SimulatedDeployment(Deployment):
         self.runtime = runtime
         self.keys = None
         self.connection = {}
-        self.client = redis.Redis()  # which nobody connects
+        self.client = _NO_SERVER
         self.line = SimulatedRecord(world, runtime)
         self.record = self.line
         self.shared = SharedPayloads(self.line, runtime)
