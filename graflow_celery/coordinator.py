@@ -210,9 +210,9 @@ class _RemoteGroup:
         counts = context.cycle_controller.cycle_counts
         shared = Shared(
             group_id=run.group_id,
-            graph=context.workflow_name or "",
             session_id=context.session_id,
             trace_id=context.trace_id,
+            workflow_name=context.workflow_name or "",
             outside=outside,
             known_by_name={name: counts.get(name, 0) for name in context.graph.known_by_name if may_jump},
             returned_errors=context.returned_errors,

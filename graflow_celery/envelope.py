@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graflow.channels.branch import ChannelWrite
 from graflow.codec import RemoteError, describe_error, from_jsonable, parse_json, rebuild_error, to_jsonable
 from graflow.core.branch import BranchOutcome
+from graflow.core.remote import Surroundings
 from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
 
@@ -29,48 +30,25 @@ _PLAIN, _DEFLATED = b"J", b"Z"
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Surroundings):
     """What the members of a group have in common.
 
     Attributes:
-        group_id: The group's node.
-        graph: The name of the workflow, empty for a group that was submitted on its own.
-        session_id: The session of the run that the group belongs to.
-        trace_id: Its trace.
         channel: Name of the Redis channel that the members share; empty where none of them can reach the channel.
         unsendable: Channel keys whose values could not be sent, with the reason.
         overlay: What the enclosing member wrote to that channel and has not published; see `graflow_celery.overlay`.
         seeds: Channel values that tasks take by parameter name, as typed JSON.
-        outside: Ids of the parent's graph, for members that can jump to them.
-        known_by_name: Those of them whose tasks only other members had, with their executions so far.
-        returned_errors: Tasks before the group that completed with an exception as their value.
-        max_steps: Steps that a branch may take.
-        max_cycles: Executions by iteration for tasks that set no limit of their own.
-        max_retries: Retries for tasks that set no limit of their own.
-        limits: Limits of single tasks that were set on the run's context.
-        config: Settings of the run's context that groups inside the members go by.
     """
 
-    group_id: str
-    graph: str = ""
-    session_id: str = ""
-    trace_id: str = ""
     channel: str = ""
     unsendable: Mapping[str, str] = field(default_factory=dict)
     overlay: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: Mapping[str, Any] = field(default_factory=dict)
-    outside: Collection[str] = ()
-    known_by_name: Mapping[str, int] = field(default_factory=dict)
-    returned_errors: Sequence[str] = field(default_factory=list)
-    max_steps: int = 10000
-    max_cycles: int = 10
-    max_retries: int = 0
-    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
 
     def pack(self) -> tuple[str, bytes]:
         """The hash under which it is found, and its bytes."""
-        body = {"version": VERSION, **self.__dict__, "outside": sorted(self.outside)}
+        lists = {"outside": sorted(self.outside), "returned_errors": list(self.returned_errors)}
+        body = {"version": VERSION, **self.__dict__, **lists}
         content = pack(_dump(body), what=f"what the members of '{self.group_id}' share")
         return hashlib.sha256(content).hexdigest(), content
 
@@ -81,6 +59,7 @@ class Shared:
             raise PayloadError("What the members of a group share does not have the hash that an envelope names")
         body = _object(unpack(content), "shared payload")
         body["outside"] = frozenset(body.get("outside", ()))
+        body["returned_errors"] = tuple(body.get("returned_errors", ()))
         return cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
 
 

@@ -203,20 +203,9 @@ class MemberRunner:
             tasks[envelope.task_id],
             tasks,
             [(source, target) for source, target in envelope.edges],
+            shared,
             channel=self._channel(envelope.shared, shared),
-            session_id=shared.session_id or spec.run_id,
-            trace_id=shared.trace_id or spec.run_id,
-            group_id=spec.group_id,
-            outside=shared.outside,
-            known_by_name=shared.known_by_name,
-            returned_errors=shared.returned_errors,
             cycle_counts=envelope.cycle_counts,
-            max_steps=shared.max_steps,
-            default_max_cycles=shared.max_cycles,
-            default_max_retries=shared.max_retries,
-            limits=shared.limits,
-            config=shared.config,
-            workflow_name=shared.graph or None,
             info=WorkerMember(deployment, lease, is_cancelled),
             engine=self._engine,
             retries=granted.retries,
@@ -247,7 +236,7 @@ class MemberRunner:
                 root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection)
                 channel = OverlaidChannel(root, shared.overlay) if shared.overlay else root
             else:
-                channel = MemoryChannel(shared.session_id or self._spec.run_id)
+                channel = MemoryChannel(shared.session_id)
                 for key, value in shared.seeds.items():
                     channel.set(key, from_jsonable(value))
             self._channels[name] = channel
@@ -270,10 +259,8 @@ class MemberRunner:
             task.instance(task.task_id, {**task._bound_kwargs, **taken}),
             {},
             [],
+            shared,
             channel=channel,
-            session_id=shared.session_id or spec.run_id,
-            trace_id=shared.trace_id or spec.run_id,
-            group_id=spec.group_id,
             info=WorkerMember(deployment, lease, is_cancelled),
             engine=self._engine,
         )

@@ -88,7 +88,7 @@ def prepare(
         options={**_options(members, then), "batch_size": settings.batch_size},
         continuation=then is not None,
         parent_run=None if around is None else around.run_id,
-        meta=_shown(shared.graph, group_id, members, then),
+        meta=_shown(shared.workflow_name, group_id, members, then),
     )
     return Submission(spec, manifest, payloads)
 
@@ -224,16 +224,16 @@ def _celerys_options_of(task: Any) -> dict[str, Any]:
     return {key: value for key, value in _options_of(task).items() if key != "max_attempts"}
 
 
-def _shown(graph: str, group_id: str, members: Sequence[Any], then: Any) -> dict[str, Any]:
+def _shown(workflow: str, group_id: str, members: Sequence[Any], then: Any) -> dict[str, Any]:
     """Names for monitors, and whether member ids follow from the group's."""
 
     def label(task: Any) -> str:
         name = str(getattr(task, "__name__", None) or task.task_id)
-        return f"{graph}.{name}" if graph else name
+        return f"{workflow}.{name}" if workflow else name
 
     names = [label(member) for member in members]
     shown: dict[str, Any] = {
-        "name": names[0] if names and len(set(names)) == 1 else f"{graph}.{group_id}" if graph else group_id
+        "name": names[0] if names and len(set(names)) == 1 else f"{workflow}.{group_id}" if workflow else group_id
     }
     if len(set(names)) > 1:
         shown["names"] = {str(index): name for index, name in enumerate(names)}

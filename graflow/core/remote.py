@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from graflow.channels.base import Channel
@@ -21,25 +21,49 @@ from graflow.core.task_context import base_id_of
 from graflow.protocols import MemberInfo
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What the branches of a group go by: their share of what its run knows.
+
+    Attributes:
+        group_id: The group that the members belong to.
+        session_id: The session of the group's context.
+        trace_id: The trace of the run.
+        workflow_name: Empty for a group that is in no workflow.
+        outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those of a branch
+            are its own all the same. Ends of edges that lead out of a branch count as outside, too.
+        known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
+            such a task at hand may run it itself.
+        returned_errors: Tasks before the group that completed with an exception as their value.
+        max_steps: Tasks that may complete in a branch.
+        max_cycles: Executions by iteration for tasks that set no limit of their own.
+        max_retries: Retries for tasks that set no limit of their own.
+        limits: What `limits_of` said of the context of the group.
+        config: Settings for nested groups and channels.
+    """
+
+    group_id: str
+    session_id: str
+    trace_id: str
+    workflow_name: str = ""
+    outside: Collection[str] = ()
+    known_by_name: Mapping[str, int] = field(default_factory=dict)
+    returned_errors: Collection[str] = ()
+    max_steps: int = 10000
+    max_cycles: int = 10
+    max_retries: int = 0
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
 def run_branch(
     member: Executable,
     tasks: Mapping[str, Executable],
     edges: Iterable[tuple[str, str]],
+    around: Surroundings,
     *,
     channel: Channel,
-    session_id: str,
-    trace_id: str,
-    group_id: str,
-    outside: Collection[str] = (),
-    known_by_name: Mapping[str, int] | None = None,
-    returned_errors: Collection[str] = (),
     cycle_counts: Mapping[str, int] | None = None,
-    max_steps: int = 10000,
-    default_max_cycles: int = 10,
-    default_max_retries: int = 0,
-    limits: Mapping[str, Mapping[str, Any]] | None = None,
-    config: Mapping[str, Any] | None = None,
-    workflow_name: str | None = None,
     info: MemberInfo | None = None,
     engine: WorkflowEngine | None = None,
     retries: int = 0,
@@ -51,22 +75,9 @@ def run_branch(
         member: The member itself; it need not be in `tasks`.
         tasks: The nodes of the branch by id, as in `Branch.tasks`.
         edges: As in `Branch.edges`; edges to nodes that are not in `tasks` come back as `exits`.
+        around: What the branch knows of the run.
         channel: What the members of the group share; the branch's own writes stay private and come back.
-        session_id: The session of the group's context.
-        trace_id: The trace of the run.
-        group_id: The group that the member belongs to.
-        outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those in `tasks`
-            are the branch's own all the same. Ends of edges that are not in `tasks` count as outside, too.
-        known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
-            such a task at hand may run it itself.
-        returned_errors: Tasks before the group that completed with an exception as their value.
         cycle_counts: Executions so far of the tasks in the branch.
-        max_steps: Tasks that may complete in the branch; this and the other limits as in `ExecutionContext`.
-        default_max_cycles: See there.
-        default_max_retries: See there.
-        limits: What `limits_of` said of the context of the group.
-        config: Settings for nested groups and channels.
-        workflow_name: The name of the workflow.
         info: What the tasks may ask about their member.
         engine: Runs the branch; one with handlers of the worker's own, or a plain one.
         retries: How often the member has been tried again already.
@@ -74,25 +85,25 @@ def run_branch(
             its branch is done and has to wait longer, its outcome says in `retry_in` how long. None: wait for any.
     """
     nodes = {member.task_id: member, **tasks}
-    names = dict(known_by_name or {})
+    names = around.known_by_name
     graph, leaving = _branch_graph(nodes, edges, names)
     # Other members name the groups that they make at the same time.
     graph.group_prefix = f"{member.task_id}."
     at_first = frozenset(graph.nodes)
-    session_id = f"{session_id}_{member.task_id}"
-    defaults = max_steps, default_max_cycles, default_max_retries
+    session_id = f"{around.session_id}_{member.task_id}"
+    defaults = around.max_steps, around.max_cycles, around.max_retries
     private = BranchChannel(channel)
     context = ExecutionContext(
-        graph, None, *defaults, config=config, session_id=session_id, trace_id=trace_id, channel=private
+        graph, None, *defaults, config=around.config, session_id=session_id, trace_id=around.trace_id, channel=private
     )
     context.cycle_controller.cycle_counts.update({**names, **(cycle_counts or {})})
-    outer = frozenset(outside).difference(names)
-    scope = OutsideScope(outer, frozenset({*leaving, group_id}), frozenset(nodes))
-    context.enter_branch(scope, Joins(frozenset({group_id})))
-    context.returned_elsewhere = frozenset(returned_errors)
-    _set_limits(context, limits or {})
+    outer = frozenset(around.outside).difference(names)
+    scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
+    context.enter_branch(scope, Joins(frozenset({around.group_id})))
+    context.returned_elsewhere = frozenset(around.returned_errors)
+    _set_limits(context, around.limits)
     _enter_member(context, info)
-    context.workflow_name, context.start_node = workflow_name, member.task_id
+    context.workflow_name, context.start_node = around.workflow_name or None, member.task_id
     context.engine = engine
     if retries:
         # A retry is no cycle: the first execution counted the one that this is a part of.

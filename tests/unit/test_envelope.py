@@ -110,7 +110,7 @@ def test_deep_json_is_refused_before_it_is_parsed() -> None:
 
 def test_what_members_share_is_found_by_its_hash() -> None:
     overlay = {"k": [["mark"], False, 1, None], "gone": [["other"], True, None, None]}
-    shared = Shared("group", graph="etl", seeds={"x": 1}, outside=frozenset({"a", "b"}), overlay=overlay)
+    shared = Shared("group", "session", "trace", "etl", seeds={"x": 1}, outside=frozenset({"a", "b"}), overlay=overlay)
     name, content = shared.pack()
     assert Shared.unpack(name, content) == shared
     with pytest.raises(PayloadError, match="hash"):

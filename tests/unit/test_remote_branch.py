@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
 from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
-from graflow.core.remote import run_branch
+from graflow.core.remote import Surroundings, run_branch
 from graflow.core.task import ParallelGroup, Task
 from tests.graph_support import node
 
@@ -30,8 +30,8 @@ class Info:
 
 def run(member, tasks=None, edges=(), **options):
     channel = options.pop("channel", None) or MemoryChannel("shared")
-    given = {"session_id": "s", "trace_id": "t", "group_id": "g"} | options
-    return run_branch(member, tasks or {}, edges, channel=channel, **given)
+    around = {part.name: options.pop(part.name) for part in fields(Surroundings) if part.name in options}
+    return run_branch(member, tasks or {}, edges, Surroundings("g", "s", "t", **around), channel=channel, **options)
 
 
 def test_a_member_with_its_successors():
@@ -119,7 +119,7 @@ def test_limits_and_counts_are_those_of_the_run():
         seen.append((ctx.cycle_count, ctx.max_cycles, ctx.max_retries))
         ctx.next_iteration(data + 1)
 
-    outcome = run(node("a", loop, True), cycle_counts={"a": 3}, default_max_cycles=5, default_max_retries=1)
+    outcome = run(node("a", loop, True), cycle_counts={"a": 3}, max_cycles=5, max_retries=1)
     assert seen == [(4, 5, 1), (5, 5, 1)]
     assert isinstance(outcome.error, exceptions.CycleLimitExceededError)
     assert outcome.cycle_counts == {"a": 5}
