@@ -220,7 +220,12 @@ class ExecutingTask:
         task.set_execution_context(context)
         context._task_execution_stack.append(frame)
         self._token = running_frame.set(frame)
-        context.begin(frame, task)
+        try:
+            context.begin(frame, task)
+        except BaseException:  # an interruption as well: nothing runs then
+            running_frame.reset(self._token)
+            context._task_execution_stack.pop()
+            raise
         return frame
 
     def __exit__(

@@ -235,7 +235,7 @@ def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytes
     with pytest.raises(RunOwnedError) as caught:
         context.check_held()
     assert (caught.value.session_id, caught.value.owner) == ("session", "elsewhere:1")
-    assert "belongs to elsewhere:1" in caplog.text
+    wait_until(lambda: "belongs to elsewhere:1" in caplog.text)
     with pytest.raises(RunOwnedError):
         context.let_go(None)
     assert not rival(deployment, "third").mine, "what is lost is not released"

@@ -16,6 +16,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
+from graflow.trace.base import Tracer
 from tests.graph_support import context_of, in_a_row, node
 from tests.support import at_once, wait_until
 
@@ -253,6 +254,28 @@ def test_an_interrupt_ends_the_run_and_keeps_the_task():
         context.execute()
     assert context.stop_reason == "failed"
     assert context.current_task_id is None
+    context.execute()
+    assert context.completed_tasks == ["a", "b"]
+
+
+class PressesOnce(Tracer):
+    def __init__(self):
+        self.presses = [KeyboardInterrupt]
+
+    def on_task_start(self, task, context):
+        if self.presses:
+            raise self.presses.pop()
+
+
+def test_an_interrupt_just_before_a_task_leaves_no_task_running():
+    context = in_a_row(node("a"), node("b"), tracer=PressesOnce())
+    with pytest.raises(KeyboardInterrupt):
+        context.execute()
+
+    assert context.current_task_id is None
+    other, of_other = node("other"), context_of(node("x"))
+    other.set_execution_context(of_other)
+    assert other.get_execution_context() is of_other
     context.execute()
     assert context.completed_tasks == ["a", "b"]
 
