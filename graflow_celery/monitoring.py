@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -59,6 +61,7 @@ class MemberEvents:
         self._spec = spec
         self._request = request
         self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._flushing = threading.Lock()
 
     def _id(self, index: int) -> str:
         # Members of inner groups run in the same request, and an id must not show what the run is called.
@@ -97,9 +100,12 @@ class MemberEvents:
 
     def flush(self) -> None:
         """Send what has been collected; a monitor is never worth a member, so failures are only logged."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
+        with self._flushing:  # the threads that run and that pace members both come here, and events have an order
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._send(waiting)
+
+    def _send(self, waiting: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         try:
             with (
                 self._app.connection_for_write() as connection,
