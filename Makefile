@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := graflow graflow_celery tests examples benchmarks
-REDIS_SETTINGS := graflow.utils.redis_utils graflow.utils.redis_clients graflow.utils.redis_urls graflow.secret
+REDIS_SETTINGS := graflow.redis graflow.secret
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help

@@ -21,7 +21,7 @@ from benchmarks.unrecorded import run_group
 from graflow import workflow
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.task import Executable, ParallelGroup
-from graflow.utils.redis_utils import create_redis_client, redis_url
+from graflow.redis.config import create_redis_client, redis_url
 from graflow_celery import LocalCluster, submit
 
 WORKERS, DEPTH = 2, 4

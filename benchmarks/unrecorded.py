@@ -11,16 +11,16 @@ import uuid
 from typing import Any
 
 from benchmarks.tasks import noop
-from graflow.core.branch import Branch
 from graflow.core.handlers.group_policy import StrictGroupPolicy
+from graflow.core.run.branch import Branch
 from graflow_celery import app, transport
+from graflow_celery.broker.messages import run_message
+from graflow_celery.client.submission import prepare
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.envelope import Shared, unpack_outcome
-from graflow_celery.execution import MemberRunner
 from graflow_celery.record import GrantedMember, GroupSpec, MemberResult
-from graflow_celery.signatures import run_message
-from graflow_celery.submission import prepare
-from graflow_celery.tasks import MemberTask, deployment_for
+from graflow_celery.wire.envelope import Shared, unpack_outcome
+from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
+from graflow_celery.worker.member import MemberRunner
 
 UNRECORDED = "benchmarks.unrecorded"
 AT_ONCE = 100  # messages of one round trip, as the product sends them

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from graflow import exceptions
 from graflow.core.checkpoint import CheckpointManager
-from graflow.core.context import ExecutionContext, TaskExecutionContext
 from graflow.core.data_nodes import register_data_nodes
 from graflow.core.decorators import task
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.retry import RetryPolicy
+from graflow.core.run.context import ExecutionContext, TaskExecutionContext
 from graflow.core.task import chain, parallel
 from graflow.core.task_registry import default_registry
 from graflow.core.workflow import anonymous_scope, workflow
+from graflow.drawing.pictures import draw_ascii
 from graflow.protocols import upward
-from graflow.utils.graph import draw_ascii
 
 __version__ = "0.1.0"
 

@@ -56,7 +56,7 @@ class Secret(str):
                 raise ConfigError("A secret without a name was left out of a pickle; give it again in the settings")
             raise ConfigError(
                 f"The secret {self.name} is not known in this process: set the environment variable {self.name}, or "
-                f"call graflow.utils.redis_utils.provide_secret({self.name!r}, ...)"
+                f"call graflow.redis.config.provide_secret({self.name!r}, ...)"
             )
         return known
 

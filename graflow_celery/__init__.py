@@ -14,18 +14,18 @@ from graflow.exceptions import (
     RemoteTaskError,
     TaskResolutionError,
 )
-from graflow_celery.celery_app import app
-from graflow_celery.coordinator import RedisCoordinator
+from graflow_celery.broker.app import app
+from graflow_celery.broker.publisher import BrokerUnreachableError
+from graflow_celery.broker.task_queue import RedisTaskQueue
+from graflow_celery.client.api import attach, submit
+from graflow_celery.client.coordinator import RedisCoordinator
+from graflow_celery.client.handle import GroupHandle
+from graflow_celery.client.outcomes import MemberOutcome
+from graflow_celery.client.progress import MemberProgress
 from graflow_celery.deployment import RecordUnreachableError
-from graflow_celery.handle import GroupHandle
 from graflow_celery.local import LocalCluster
-from graflow_celery.outcomes import MemberOutcome
-from graflow_celery.progress import MemberProgress
-from graflow_celery.publishing import BrokerUnreachableError
-from graflow_celery.queue import RedisTaskQueue
 from graflow_celery.record import GroupState, GroupStatus, MemberState, RecordFullError
-from graflow_celery.submitting import attach, submit
-from graflow_celery.worker import TaskWorker
+from graflow_celery.worker.process import TaskWorker
 
 __all__ = [
     "BrokerUnreachableError",

@@ -14,18 +14,18 @@ import redis.sentinel
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
+from graflow.redis.config import connection_of, describe_server, shared_client
+from graflow.redis.sentinels import refusing_sentinels
+from graflow.runtime import this_runtime
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
-from graflow.utils.redis_sentinels import refusing_sentinels
-from graflow.utils.redis_utils import connection_of, describe_server, shared_client
-from graflow_celery.brokers import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
-from graflow_celery.celery_app import configuration
-from graflow_celery.publishing import BrokerUnreachableError
-from graflow_celery.queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
+from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
+from graflow_celery.broker.app import configuration
+from graflow_celery.broker.publisher import BrokerUnreachableError
+from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
-from graflow_celery.runtime import this_runtime
 from graflow_celery.settings import Settings
-from graflow_celery.shared_payloads import SharedPayloads
+from graflow_celery.wire.shared_payloads import SharedPayloads
 
 _WORKERS_KNOWN_FOR: Final = 0.5
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more

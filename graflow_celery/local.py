@@ -19,10 +19,10 @@ from typing import Any, Final, Self
 import redis
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.redis.config import Secret, create_redis_client
 from graflow.signing import generate_key
-from graflow.utils.redis_utils import Secret, create_redis_client
-from graflow_celery.arguments import Imports, whole_number
-from graflow_celery.worker import TaskWorker
+from graflow_celery.worker.imports import Imports, whole_number
+from graflow_celery.worker.process import TaskWorker
 
 _SERVERS: Final = ("valkey-server", "redis-server")
 _START_SECONDS: Final = 10.0

@@ -23,9 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graflow.coordination.backend_keys import SettingError, check_keys
 from graflow.exceptions import ConfigError
-from graflow.secret import revealed
-from graflow.signing import SigningKeys
-from graflow.utils.redis_utils import (
+from graflow.redis.config import (
     CONNECTION_KEYS,
     Secret,
     connection_of,
@@ -33,6 +31,8 @@ from graflow.utils.redis_utils import (
     normalize_redis_config,
     redis_url,
 )
+from graflow.secret import revealed
+from graflow.signing import SigningKeys
 
 _CELERYCONFIG: Final = "celeryconfig"
 

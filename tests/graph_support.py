@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from graflow.core.context import ExecutionContext
-from graflow.core.executable import Executable
 from graflow.core.graph import TaskGraph
+from graflow.core.nodes.executable import Executable
 from graflow.core.task import Task, TaskWrapper
 
 

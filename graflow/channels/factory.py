@@ -10,7 +10,7 @@ from graflow.channels.base import Channel
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import concerns_server, connection_of
+from graflow.redis.config import concerns_server, connection_of
 
 
 def _redis_channel(name: str, **config: Any) -> RedisChannel:

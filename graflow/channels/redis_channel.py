@@ -20,8 +20,8 @@ from graflow.channels.redis_lock import RedisLock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.exceptions import PayloadError
-from graflow.utils.redis_clients import load_redis
-from graflow.utils.redis_utils import (
+from graflow.redis.clients import load_redis
+from graflow.redis.config import (
     CONNECTION_KEYS,
     connection_of,
     describe_server,

@@ -13,7 +13,7 @@ from typing import Any
 
 from graflow.channels.leases import lease_keeper
 from graflow.channels.scripts import Script
-from graflow.utils.redis_clients import load_redis
+from graflow.redis.clients import load_redis
 
 _log = logging.getLogger(__name__)
 

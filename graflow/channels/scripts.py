@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from graflow.utils.redis_clients import load_redis
+from graflow.redis.clients import load_redis
 
 
 class Script:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.utils.redis_utils import CONNECTION_KEYS
+from graflow.redis.config import CONNECTION_KEYS
 
 GROUP_KEYS: Final = frozenset(
     {

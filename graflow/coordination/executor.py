@@ -13,7 +13,7 @@ from graflow.coordination.threading_coordinator import ThreadingCoordinator
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.exceptions import ConfigError
 from graflow.protocols import GroupContext, Unit
-from graflow.utils.redis_utils import laid_over, normalize_redis_config
+from graflow.redis.config import laid_over, normalize_redis_config
 
 _PLUG_INS = "graflow.coordinators"
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from graflow.core import serialization
 from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
-from graflow.core.context import ExecutionContext
-from graflow.core.joins import Joins
+from graflow.core.run.context import ExecutionContext
+from graflow.core.run.joins import Joins
 from graflow.exceptions import ConfigError, PayloadError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 

@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Any
 
 from graflow.codec import from_jsonable, to_jsonable
-from graflow.core.executable import Task
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
+from graflow.core.nodes.executable import Task
 from graflow.core.task import MappedGroup, ParallelGroup
 from graflow.core.task_registry import TaskResolver
 from graflow.exceptions import PayloadError, TaskResolutionError
-from graflow.utils.redis_utils import Secret
+from graflow.redis.config import Secret
 
 _Take = Callable[[Any], dict[str, Any]]
 _Make = Callable[[Mapping[str, Any]], Any]

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
+from graflow.core.nodes.wrapper import P, R, TaskWrapper
 from graflow.core.retry import RetryPolicy
-from graflow.core.wrapper import P, R, TaskWrapper
 
 
 @overload

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from graflow.coordination.executor import GroupExecutor
-from graflow.core.aio import EventLoopThread
-from graflow.core.context import ExecutionContext
+from graflow.core.branches.ownership import branch_nodes
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, is_group, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
-from graflow.core.iteration import IterationTask
-from graflow.core.ownership import branch_nodes
-from graflow.core.run_queue import UnknownNodeError
-from graflow.core.run_state import Delayed
-from graflow.core.task_context import Control, TaskExecutionContext
+from graflow.core.nodes.aio import EventLoopThread
+from graflow.core.nodes.iteration import IterationTask
+from graflow.core.run.agenda import UnknownNodeError
+from graflow.core.run.context import ExecutionContext
+from graflow.core.run.state import Delayed
+from graflow.core.run.task_context import Control, TaskExecutionContext
 from graflow.exceptions import (
     CycleLimitExceededError,
     GraflowWorkflowCanceledError,

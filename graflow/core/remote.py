@@ -8,16 +8,16 @@ from typing import Any
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
-from graflow.core.arguments import RESULT_SUFFIX
-from graflow.core.branch import BranchOutcome, execute_branch
-from graflow.core.context import ExecutionContext
+from graflow.core.branches.scope import OutsideScope
 from graflow.core.engine import WorkflowEngine
-from graflow.core.executable import Executable, TaskElsewhere
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
-from graflow.core.joins import Joins
+from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.nodes.executable import Executable, TaskElsewhere
 from graflow.core.retry import RetryPolicy
-from graflow.core.scope import OutsideScope
-from graflow.core.task_context import base_id_of
+from graflow.core.run.branch import BranchOutcome, execute_branch
+from graflow.core.run.context import ExecutionContext
+from graflow.core.run.joins import Joins
+from graflow.core.run.task_context import base_id_of
 from graflow.protocols import MemberInfo
 
 

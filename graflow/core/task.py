@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from graflow.coordination.executor import GroupExecutor
-from graflow.core.executable import Executable, SequentialTask, Task, chain, leftmost_of
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy
-from graflow.core.wrapper import TaskWrapper
-from graflow.utils.redis_utils import normalize_redis_config
+from graflow.core.nodes.executable import Executable, SequentialTask, Task, chain, leftmost_of
+from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.redis.config import normalize_redis_config
 
 __all__ = [
     "Executable",

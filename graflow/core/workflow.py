@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Self
 
-from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
+from graflow.core.run.context import ExecutionContext
+from graflow.drawing.pictures import draw_ascii
 from graflow.exceptions import GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
-from graflow.utils.graph import draw_ascii
 
 _current: ContextVar[WorkflowContext | None] = ContextVar("graflow_workflow", default=None)
 # What each open `with` block restores, innermost last; blocks of other threads are not seen.

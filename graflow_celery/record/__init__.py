@@ -2,7 +2,7 @@
 
 A message of the broker is a hint; this record is the truth. Each member is executed at least once (at most once with
 `max_attempts=1`), its outcome is recorded exactly once, and every opened group ends DONE, FAILED or CANCELLED within a
-bound. Each method of `GroupRecord` is one script (`graflow_celery/lua`) that runs on the time of Redis and may be
+bound. Each method of `GroupRecord` is one script (`record/lua`) that runs on the time of Redis and may be
 repeated after a lost answer.
 """
 

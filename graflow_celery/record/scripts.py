@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import redis
 from redis.sentinel import SentinelConnectionPool
 
-LUA = Path(__file__).parent.parent / "lua"
+LUA = Path(__file__).parent / "lua"
 FREE_STANDING = frozenset({"look", "owner", "workers"})
 """Scripts that touch no run and need nothing of lib.lua."""
 

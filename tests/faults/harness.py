@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import graflow_celery
-import graflow_celery.submission
+import graflow_celery.client.submission
 from graflow.signing import generate_key
 from graflow_celery import GroupHandle
 from graflow_celery.record import GroupRecord
@@ -371,7 +371,7 @@ def load_of(folder: Path, n: int, seconds: float, *, task: Any = members.work, e
 def queue_wait(seconds: float) -> Iterator[None]:
     """Shorten the minute after which a message that nobody claimed is published again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graflow_celery.submission, "QUEUE_WAIT", seconds)
+        patch.setattr(graflow_celery.client.submission, "QUEUE_WAIT", seconds)
         yield
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from graflow_celery.celery_app import DEFAULTS
+from graflow_celery.broker.app import DEFAULTS
 from tests.faults import members
 
 app = Celery("plain", set_as_current=False)

@@ -190,7 +190,7 @@ def test_pickles_unknown_tasks_and_forged_entries_on_the_broker_do_nothing(tmp_p
 
 
 def test_pool_restart_imports_nothing(tmp_path: Path) -> None:
-    from graflow_celery.celery_app import app_for
+    from graflow_celery.broker.app import app_for
     from graflow_celery.settings import Settings
 
     mark = tmp_path / "sprung"

@@ -15,7 +15,7 @@ import pytest
 from celery import Celery, group
 from celery.result import GroupResult
 
-from graflow_celery.celery_app import DEFAULTS
+from graflow_celery.broker.app import DEFAULTS
 from tests.faults.harness import ROWS, Cluster, Group, Row, Worker, kill_all, wait_until_idle
 from tests.support import PrivateRedis, private_redis, wait_until
 

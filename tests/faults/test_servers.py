@@ -199,7 +199,7 @@ def quiet(lines: list[list[str]], seconds: float) -> bool:
 
 
 def test_a_client_that_meets_a_refused_connection_does_not_try_for_long() -> None:
-    from graflow.utils.redis_utils import shared_client
+    from graflow.redis.config import shared_client
 
     begun = time.monotonic()
     with pytest.raises(redis.ConnectionError):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import graflow_celery
-from graflow_celery.run_owner import LEASE
+from graflow_celery.client.run_owner import LEASE
 from tests.faults.harness import ROOT, Cluster, Group, Row, cluster, queue_wait
 from tests.support import wait_until
 

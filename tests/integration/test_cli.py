@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from graflow.signing import SigningKeys
 from graflow_celery import LocalCluster, submit
-from graflow_celery.cli import graflow
+from graflow_celery.cli.commands import graflow
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import private_redis, wait_until

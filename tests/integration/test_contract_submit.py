@@ -16,13 +16,13 @@ import pytest
 
 from graflow import task, workflow
 from graflow.codec import RemoteError
-from graflow.core.executable import Task
 from graflow.core.handlers.group_policy import (
     AtLeastNGroupPolicy,
     BestEffortGroupPolicy,
     CriticalGroupPolicy,
     GroupExecutionPolicy,
 )
+from graflow.core.nodes.executable import Task
 from graflow.exceptions import (
     GroupConflictError,
     GroupTimeoutError,
@@ -32,7 +32,7 @@ from graflow.exceptions import (
     RemoteTaskError,
     TaskResolutionError,
 )
-from graflow.utils.redis_utils import connection_of
+from graflow.redis.config import connection_of
 from graflow_celery import LocalCluster, MemberOutcome, TaskWorker, attach, submit
 from tests.integration import members
 from tests.support import wait_until

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from graflow.utils.redis_utils import create_redis_client, redis_url
+from graflow.redis.config import create_redis_client, redis_url
 from graflow_celery import submit
 from tests.cluster_support import MEMBERS
 from tests.faults.harness import Cluster, cluster

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graflow_celery import GroupHandle, LocalCluster, submit
-from graflow_celery.celery_app import app_for
+from graflow_celery.broker.app import app_for
 from graflow_celery.settings import Settings
 from tests.integration import members
 from tests.support import wait_until

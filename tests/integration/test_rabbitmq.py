@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from graflow_celery import TaskWorker, submit
+from graflow_celery.broker.transport import QUORUM_PRIORITIES_SINCE
 from graflow_celery.deployment import deployment_of
-from graflow_celery.transport import QUORUM_PRIORITIES_SINCE
 from tests.cluster_support import MEMBERS
 from tests.faults.harness import ROOT, cluster
 from tests.integration import members

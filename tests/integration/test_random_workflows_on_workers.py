@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graflow import RetryPolicy, chain, workflow
 from graflow.codec import describe_error
 from graflow.core.context import ExecutionContext
-from graflow.core.executable import Executable
+from graflow.core.nodes.executable import Executable
 from graflow.core.task import ParallelGroup
 from graflow.errors_as_data import message_of
 from graflow.exceptions import GraflowError, ParallelGroupError

@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 
 from graflow.exceptions import ConfigError
-from graflow.utils.redis_utils import (
+from graflow.redis.config import (
     create_redis_client,
     extract_redis_config,
     normalize_redis_config,

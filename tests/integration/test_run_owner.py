@@ -23,10 +23,11 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup
 from graflow.exceptions import GraflowRuntimeError, RunOwnedError
-from graflow_celery import GroupHandle, RecordUnreachableError, attach, run_owner
+from graflow_celery import GroupHandle, RecordUnreachableError, attach
+from graflow_celery.client import run_owner
+from graflow_celery.client.run_owner import RunClaim, claim_run
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GroupRecord, Owner
-from graflow_celery.run_owner import RunClaim, claim_run
 from tests.checkpoint_support import RUNS, noting
 from tests.integration import members
 from tests.record_support import Clock

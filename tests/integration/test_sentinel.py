@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import redis
 
-from graflow.core.branch import BranchOutcome
+from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import ConfigError
 from graflow_celery import BrokerUnreachableError, LocalCluster, RecordUnreachableError, TaskWorker, attach, submit
-from graflow_celery.celery_app import build_app
+from graflow_celery.broker.app import build_app
+from graflow_celery.broker.transport import SentinelTransport
 from graflow_celery.deployment import deployment_of
-from graflow_celery.envelope import pack_outcome
 from graflow_celery.record import GroupRecord, MemberResult, MemberState
 from graflow_celery.settings import Settings
-from graflow_celery.transport import SentinelTransport
+from graflow_celery.wire.envelope import pack_outcome
 from tests.cluster_support import MEMBERS
 from tests.integration import members
 from tests.support import wait_until

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import MemberResult, MemberState
-from graflow_celery.waiting import Waiter
 from tests.record_support import open_group
 from tests.support import private_redis
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import redis
 
-from graflow.core.branch import BranchOutcome
+from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
-from graflow_celery.envelope import pack_outcome
+from graflow_celery.client.api import attach_to
 from graflow_celery.record import GrantedMember, GroupSpec, MemberResult, MemberState
-from graflow_celery.submitting import attach_to
+from graflow_celery.wire.envelope import pack_outcome
 from tests.simulation.broker import Message
 from tests.simulation.loop import Process
 from tests.simulation.model import InvariantError

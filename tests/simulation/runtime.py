@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from graflow_celery.runtime import Runtime
+from graflow.runtime import Runtime
 from tests.simulation.loop import Loop, Process
 
 

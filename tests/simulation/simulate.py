@@ -15,11 +15,11 @@ from graflow.coordination import executor
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import GroupTimeoutError, ParallelGroupError
+from graflow_celery.client.submission import QUEUE_WAIT
 from graflow_celery.record import GroupRecord, GroupState, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS
 from graflow_celery.record.scripts import Scripts, source
 from graflow_celery.settings import Settings
-from graflow_celery.submission import QUEUE_WAIT
 from tests.simulation import bystanders, members
 from tests.simulation.broker import Broker
 from tests.simulation.loop import Loop, Process

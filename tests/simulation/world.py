@@ -29,17 +29,17 @@ from graflow.exceptions import (
     ParallelGroupError,
     RunOwnedError,
 )
-from graflow_celery.batch import run_members
-from graflow_celery.continuation import run_continuation
-from graflow_celery.coordinator import RedisCoordinator
+from graflow_celery.client.api import attach_to, submit_to
+from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.deployment import Deployment
-from graflow_celery.execution import running_member
-from graflow_celery.lost_children import record_timeout, run_again
 from graflow_celery.record import Batch, Cursor, Republish, RunOwners, WorkerInfo
 from graflow_celery.settings import Settings
-from graflow_celery.shared_payloads import SharedPayloads
-from graflow_celery.submitting import attach_to, submit_to
-from graflow_celery.sweeping import beat, sweep
+from graflow_celery.sweeper import beat, sweep
+from graflow_celery.wire.shared_payloads import SharedPayloads
+from graflow_celery.worker.batch import run_members
+from graflow_celery.worker.continuation import run_continuation
+from graflow_celery.worker.lost_children import record_timeout, run_again
+from graflow_celery.worker.member import running_member
 from tests.simulation.broker import Broker, Message, SimulatedQueue
 from tests.simulation.loop import Loop, Process
 from tests.simulation.members import TIME_LIMIT, limited, member, persistent, report, report_nested, total

@@ -8,9 +8,9 @@ import logging
 import pytest
 
 from graflow import task, workflow
-from graflow.core.arguments import free_parameters, keyword_parameters
 from graflow.core.context import ExecutionContext
 from graflow.core.graph import TaskGraph
+from graflow.core.nodes.arguments import free_parameters, keyword_parameters
 from graflow.core.task import Task
 
 

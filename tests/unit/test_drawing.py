@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graflow.drawing.layers import backward_edges, depths, without_cycles
 from graflow.utils.graph import draw_ascii, draw_image, draw_mermaid
-from graflow.utils.layers import backward_edges, depths, without_cycles
 
 
 def paths(*lines, nodes=()):

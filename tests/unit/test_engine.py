@@ -10,11 +10,11 @@ import pytest
 
 from graflow import exceptions, workflow
 from graflow.channels.branch import ChannelWrite
-from graflow.core.branch import BranchOutcome
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
+from graflow.core.run.branch import BranchOutcome
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
 from graflow.trace.base import Tracer
 from tests.graph_support import context_of, in_a_row, node

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graflow.channels.branch import ChannelWrite
-from graflow.core.branch import BranchOutcome
+from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import GroupLostError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
-from graflow_celery import envelope as module
-from graflow_celery.envelope import (
+from graflow_celery.broker.messages import batches, indices_of, ranges_of
+from graflow_celery.wire import envelope as module
+from graflow_celery.wire.envelope import (
     Envelope,
     Shared,
     pack,
@@ -28,7 +29,6 @@ from graflow_celery.envelope import (
     unpack_outcome,
     value_of,
 )
-from graflow_celery.signatures import batches, indices_of, ranges_of
 
 KEYS = SigningKeys.parse(generate_key("first"))
 PLACE = {"run_id": "run", "group_id": "group", "index": 3}

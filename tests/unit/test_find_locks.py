@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from graflow.core.graph import TaskGraph
+from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.task import Task
-from graflow.core.wrapper import TaskWrapper
 from graflow.debug.find_locks import debug_taskgraph_for_locks, find_thread_locks, find_unpicklable_objects
 
 GLOBAL_LOCK = threading.Lock()

@@ -12,7 +12,7 @@ from graflow.coordination import executor
 from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.executable import Executable
+from graflow.core.nodes.executable import Executable
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import dumps, loads
 from graflow.core.task import ParallelGroup, TaskWrapper

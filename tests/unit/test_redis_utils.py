@@ -20,9 +20,8 @@ import redis.cluster
 import redis.sentinel
 
 from graflow.exceptions import ConfigError
-from graflow.utils import redis_utils
-from graflow.utils.redis_urls import parse_redis_url
-from graflow.utils.redis_utils import (
+from graflow.redis import config as redis_utils
+from graflow.redis.config import (
     CONNECTION_KEYS,
     Secret,
     connection_of,
@@ -35,6 +34,7 @@ from graflow.utils.redis_utils import (
     redis_url,
     shared_client,
 )
+from graflow.redis.urls import parse_redis_url
 from tests.support import at_once
 
 PASSWORD = "hunter2 / @:#"

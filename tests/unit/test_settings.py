@@ -11,7 +11,7 @@ import pytest
 
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.exceptions import ConfigError
-from graflow_celery.celery_app import app_for, build_app, configuration
+from graflow_celery.broker.app import app_for, build_app, configuration
 from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
 
 VARIABLES = ("GRAFLOW_REDIS_URL", "GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE", "GRAFLOW_LEASE", "GRAFLOW_SIGNING_KEY")
@@ -162,7 +162,7 @@ def test_the_celery_configuration_takes_json_only_and_keeps_no_results() -> None
     assert made["accept_content"] == ["json"]
     assert made["task_ignore_result"] is True
     assert made["broker_url"] == made["result_backend"] == "redis://h:1/2"
-    assert made["broker_transport"] == "graflow_celery.transport:Transport"
+    assert made["broker_transport"] == "graflow_celery.broker.transport:Transport"
 
 
 def test_two_prefixes_on_one_server_share_neither_queues_nor_control() -> None:
@@ -189,7 +189,7 @@ def test_monitors_are_told_what_kind_of_broker_it_is(url: str, shown: str) -> No
     with build_app(Settings.load({"url": url})).connection_for_read() as connection:
         assert connection.as_uri() == connection.clone().as_uri() == shown
         assert type(connection.clone().transport) is type(connection.transport)
-        assert type(connection.transport).__module__ == "graflow_celery.transport"
+        assert type(connection.transport).__module__ == "graflow_celery.broker.transport"
 
 
 def test_another_broker_leaves_the_record_where_it_is() -> None:

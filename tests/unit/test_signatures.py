@@ -18,12 +18,13 @@ from graflow.debug import find_locks
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.queue.factory import TaskQueueFactory
 from graflow.queue.memory import InMemoryTaskQueue
+from graflow.redis import config as redis_utils
 from graflow.trace.base import Tracer
 from graflow.trace.composite import CompositeTracer
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.noop import NoopTracer
 from graflow.trace.progress import ProgressTracer
-from graflow.utils import graph, redis_utils
+from graflow.utils import graph
 
 SPEC = (
     "created_at=None, retry_count=0, max_retries=3, last_error=None, group_id=None, trace_id=None, "

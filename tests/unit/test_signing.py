@@ -12,9 +12,9 @@ import cloudpickle
 import pytest
 
 from graflow.exceptions import ConfigError, SignatureError
+from graflow.redis.config import provide_secret
 from graflow.secret import Secret
 from graflow.signing import SigningKeys, generate_key, user_key_path
-from graflow.utils.redis_utils import provide_secret
 from tests.support import at_once
 
 PAYLOAD = b"exactly these bytes"

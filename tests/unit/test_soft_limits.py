@@ -18,9 +18,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from graflow import task
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
-from graflow_celery.pools import ThreadPool, runs_threads, warn_of_soft_limits
-from graflow_celery.runtime import Runtime
-from graflow_celery.soft_limits import SoftLimit
+from graflow.runtime import Runtime
+from graflow_celery.worker.pools import ThreadPool, runs_threads, warn_of_soft_limits
+from graflow_celery.worker.soft_limits import SoftLimit
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What can stand in a graph: tasks, functions, passes of a loop."""

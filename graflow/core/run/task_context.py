@@ -1,0 +1,250 @@
+"""What a running task sees of its run: `TaskExecutionContext`."""
+
+from __future__ import annotations
+
+import re
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from graflow.channels.base import Channel
+from graflow.channels.typed import TypedChannel
+from graflow.core.graph import TaskGraph
+from graflow.core.nodes.executable import Executable
+from graflow.exceptions import TaskError
+
+if TYPE_CHECKING:
+    from graflow.core.run.context import ExecutionContext
+
+_ITERATION = re.compile(r"(?:_cycle_\d+_[0-9a-f]+)+$")
+
+
+def base_id_of(task_id: str) -> str:
+    """The id without the marks of iterations: `agent_cycle_2_1a2b3c4d` is a pass of `agent`."""
+    return _ITERATION.sub("", task_id) if "_cycle_" in task_id else task_id
+
+
+class Control(IntEnum):
+    """What a task asked of the engine, weakest first."""
+
+    NORMAL = 0
+    GOTO = 1
+    TERMINATE = 2
+    CANCEL = 3
+
+
+class TaskExecutionContext:
+    """One execution of one task.
+
+    Args:
+        task_id: The id of the task.
+        execution_context: The context of the run.
+    """
+
+    __slots__ = (
+        "_local",
+        "birth_mark",
+        "born",
+        "control",
+        "execution_context",
+        "exits",
+        "is_abandoned",
+        "is_iterating",
+        "jumped",
+        "queued",
+        "repeats",
+        "start_time",
+        "task",
+        "task_id",
+        "task_result",
+    )
+
+    def __init__(self, task_id: str, execution_context: ExecutionContext) -> None:
+        self.task_id = task_id
+        self.execution_context = execution_context
+        self.start_time = time.time()
+        self.task: Any = None
+        self.task_result: Any = None
+        self.birth_mark = execution_context.graph.birth_mark()
+        self.control = 0
+        self.is_iterating = False
+        # Whether nobody waits for this execution any more, although it still runs.
+        self.is_abandoned = False
+        # Entries that this execution queued and nodes that it added, taken back when it fails; what an interrupted
+        # execution had asked for that this one repeats.
+        self.queued: list[Any] | None = None
+        self.born: list[str] | None = None
+        self.repeats: Any = None
+        # For a group, edges out of its members' branches to follow, and nodes that its members jumped to.
+        self.exits: list[tuple[str, str]] | None = None
+        self.jumped: set[str] | None = None
+        self._local: dict[str, Any] | None = None
+
+    # -- who and where ---------------------------------------------------------------------------------------------
+
+    @property
+    def base_id(self) -> str:
+        return base_id_of(self.task_id)
+
+    @property
+    def session_id(self) -> str:
+        return self.execution_context.session_id
+
+    @property
+    def trace_id(self) -> str:
+        return self.execution_context.trace_id
+
+    @property
+    def graph(self) -> TaskGraph:
+        return self.execution_context.graph
+
+    @property
+    def flow(self) -> Any:
+        """The durable flow this run belongs to, or None."""
+        return getattr(self.execution_context, "flow", None)
+
+    # -- counts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def cycle_count(self) -> int:
+        """1 during the first execution, 2 during the second, and so on."""
+        return self.execution_context.cycle_controller.get_cycle_count(self.base_id)
+
+    @property
+    def max_cycles(self) -> int:
+        """How often the task may run by iteration."""
+        return self.execution_context.cycle_controller.get_max_cycles_for_node(self.base_id)
+
+    def can_iterate(self) -> bool:
+        """Whether `next_iteration` would be accepted."""
+        return self.cycle_count < self.max_cycles
+
+    @property
+    def retry_count(self) -> int:
+        """0 on the first attempt, then 1, 2, and so on."""
+        return self.execution_context.retry_controller.get_retry_count(self.task_id)
+
+    @property
+    def max_retries(self) -> int:
+        """Attempts after the first."""
+        return self.execution_context.retry_controller.get_max_retries_for_node(self.task_id)
+
+    def elapsed_time(self) -> float:
+        """Seconds since this execution began."""
+        return time.time() - self.start_time
+
+    # -- control ---------------------------------------------------------------------------------------------------
+
+    def next_task(self, executable: Executable, goto: bool = False) -> str:
+        """Queue a task to run after this one.
+
+        A task that is new joins the run and this task's successors still follow; one that existed before is jumped to
+        instead of the successors. `goto=True` skips the successors in either case. Returns the id.
+        """
+        return self._run_of("next_task").request_task(self, executable, goto=goto)
+
+    def next_iteration(self, data: Any = None) -> str:
+        """Run this task once more with `data` as its first argument; its successors follow after the last pass.
+
+        Raises:
+            CycleLimitExceededError: When the task has run `max_cycles` times.
+        """
+        return self._run_of("next_iteration").request_iteration(self, self.task_id, data)
+
+    def terminate_workflow(self, message: str) -> None:
+        """End the run normally after this task; its value is the run's value."""
+        self._run_of("terminate_workflow").request_end(self, Control.TERMINATE, message)
+
+    def cancel_workflow(self, message: str) -> None:
+        """End the run with `GraflowWorkflowCanceledError` after this task's body."""
+        self._run_of("cancel_workflow").request_end(self, Control.CANCEL, message)
+
+    def checkpoint(
+        self, metadata: dict[str, Any] | None = None, *, path: str | None = None, deferred: bool = True
+    ) -> Any:
+        """Save the run: after this task (`deferred`), or at once, so that a resume runs this task again.
+
+        Returns:
+            None when deferred, else `(path, metadata)`.
+        """
+        return self._run_of("checkpoint").checkpoint_from_task(self, metadata, path=path, deferred=deferred)
+
+    def _run_of(self, request: str) -> ExecutionContext:
+        """The run, unless it has gone on without this execution."""
+        if self.is_abandoned:
+            raise TaskError(self.task_id, f"{request}() comes too late: the task is over its time and was abandoned")
+        return self.execution_context
+
+    def note_born(self, task_id: str) -> None:
+        """Remember a node that this execution added."""
+        if self.born is None:
+            self.born = []
+        self.born.append(task_id)
+
+    def take_over(self, inner: TaskExecutionContext) -> None:
+        """Make the requests of a task that this one called its own."""
+        self.control = max(self.control, inner.control)
+        if inner.queued:
+            self.queued = [*(self.queued or ()), *inner.queued]
+        if inner.born:
+            self.born = [*(self.born or ()), *inner.born]
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def get_channel(self) -> Channel:
+        """What the tasks of the run share; a member of a group sees it through its own writes."""
+        return self.execution_context.channel
+
+    def get_typed_channel(self, message_type: type) -> TypedChannel:
+        """The channel, checking each message against a TypedDict."""
+        return TypedChannel(self.execution_context.channel, message_type)
+
+    def get_result(self, task_id: str, default: Any = None) -> Any:
+        """The value of a task, or the exception that it failed with; `default` when it has not run."""
+        return self.execution_context.get_result(task_id, default)
+
+    def set_local_data(self, key: str, value: Any) -> None:
+        """Keep something for this execution alone; it ends with it."""
+        if self._local is None:
+            self._local = {}
+        self._local[key] = value
+
+    def get_local_data(self, key: str, default: Any = None) -> Any:
+        """What `set_local_data` of this execution kept."""
+        return default if self._local is None else self._local.get(key, default)
+
+    # -- as a member of a group ------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The id of the group run this task is a member of, else the session's id."""
+        member = self.execution_context.member
+        return self.session_id if member is None else member.run_id
+
+    @property
+    def index(self) -> int | None:
+        """The place of the member in its group, or None outside a group."""
+        member = self.execution_context.member
+        return None if member is None else member.index
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first execution of the member, one more each time a worker was lost."""
+        member = self.execution_context.member
+        return 1 if member is None else member.attempt
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for this task any more, so that it may stop."""
+        member = self.execution_context.member
+        return False if member is None else member.is_cancelled()
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the task is; shown by whoever watches the group."""
+        member = self.execution_context.member
+        if member is not None:
+            member.progress(done, total, message)
+
+    def __str__(self) -> str:
+        return f"TaskExecutionContext(task_id={self.task_id}, cycle_count={self.cycle_count})"
+
+    __repr__ = __str__

@@ -1,0 +1,1 @@
+"""Redis settings in and out, and the clients made from them."""

@@ -1,0 +1,174 @@
+"""From members to Celery signatures: which members share a message, and what the message says."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from celery import Celery, Signature
+
+from graflow.exceptions import PayloadError
+from graflow_celery.broker.app import FINISH_TASK
+from graflow_celery.broker.transport import broker_priority
+from graflow_celery.record import MAX_MEMBERS, GroupSpec
+from graflow_celery.wire.envelope import INLINE_LIMIT, VERSION
+
+BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
+LARGEST: Final = 1000  # members per message
+OWN_MESSAGE: Final = frozenset({"queue", "priority", "time_limit", "soft_time_limit"})
+
+
+def batches(
+    indices: Sequence[int], *, slots: int, size: int | str = "auto", weights: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Members that travel together, in member order.
+
+    Args:
+        indices: The members to send.
+        slots: Members that the workers can run at once.
+        size: Members per message; `"auto"` keeps every slot busy several times over, and sends each member alone when
+            there are no more members than slots.
+        weights: Bytes of each member's envelope by index; a message stands for about 1 MiB of them at most.
+    """
+    slots = max(slots, 1)
+    if size == "auto":
+        wanted = 1 if len(indices) <= slots else -(-len(indices) // (slots * BUSY))
+        most = min(wanted, LARGEST)
+    else:
+        most = int(size)
+    if weights is None:
+        return [list(indices[start : start + most]) for start in range(0, len(indices), most)]
+    made: list[list[int]] = []
+    room = 0
+    for index in indices:
+        if not made or len(made[-1]) >= most or room < weights[index]:
+            made.append([])
+            room = INLINE_LIMIT
+        made[-1].append(index)
+        room -= weights[index]
+    return made
+
+
+def ranges_of(indices: Iterable[int]) -> list[list[int]]:
+    """Ascending indices as inclusive ranges: `0, 1, 2, 5` is `[[0, 2], [5, 5]]`."""
+    made: list[list[int]] = []
+    for index in indices:
+        if made and index == made[-1][1] + 1:
+            made[-1][1] = index
+        else:
+            made.append([index, index])
+    return made
+
+
+def indices_of(ranges: Any) -> list[int]:
+    """The indices that ranges of a message stand for.
+
+    Raises:
+        PayloadError: When they are no ranges, or stand for more members than a group can have.
+    """
+    found: list[int] = []
+    for pair in ranges if isinstance(ranges, list) else (None,):
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(type(end) is int for end in pair):
+            raise PayloadError("The ranges of a message must be pairs of numbers")
+        first, last = pair
+        if not 0 <= first <= last <= MAX_MEMBERS or len(found) > MAX_MEMBERS:
+            raise PayloadError(f"The ranges of a message go beyond the {MAX_MEMBERS} members of a group")
+        found.extend(range(first, last + 1))
+    return found
+
+
+def member_options(spec: GroupSpec, index: int) -> Mapping[str, Any]:
+    """The Celery options of one member: its own over those of all; of the continuation, which has index n, its own."""
+    own: Mapping[str, Any] = spec.options.get("own", {}).get(str(index), {})
+    return {**spec.options.get("common", {}), **own} if index < spec.n else own
+
+
+def member_name(spec: GroupSpec, index: int) -> str:
+    """A member, or the continuation, as messages call it where its envelope is not at hand."""
+    return f"{spec.group_id}[{index}]" if index < spec.n else str(spec.meta.get("then_id", "continuation"))
+
+
+def queues_of(spec: GroupSpec, recorded: Container[int] = ()) -> set[str]:
+    """The queues of the members that are not among the recorded ones; that of the continuation after all of them."""
+    open_ones = (index for index in range(spec.n) if index not in recorded)
+    if not spec.options.get("own"):
+        open_ones = (index for index in itertools.islice(open_ones, 1))
+    found = {str(member_options(spec, index).get("queue") or spec.queue) for index in open_ones}
+    return found or {str(member_options(spec, spec.n).get("queue") or spec.queue)}
+
+
+def travels_alone(spec: GroupSpec, index: int) -> bool:
+    return bool(OWN_MESSAGE & member_options(spec, index).keys())
+
+
+def messages_of(
+    spec: GroupSpec,
+    indices: Sequence[int],
+    *,
+    slots: int,
+    weights: Sequence[int] | None = None,
+    singly: bool = False,
+) -> list[list[int]]:
+    """The members of each message, in member order; those with Celery options of their own travel alone."""
+    alone = list(indices) if singly else [index for index in indices if travels_alone(spec, index)]
+    parts = [[index] for index in alone]
+    if len(alone) < len(indices):
+        apart = set(alone)
+        together = [index for index in indices if index not in apart]
+        size = spec.options.get("batch_size", "auto")
+        parts += batches(together, slots=slots, size=size, weights=weights)
+        parts.sort(key=lambda part: part[0])
+    return parts
+
+
+def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
+    """What `send_task` and `signature` take of a message that asks a worker to claim and run these members.
+
+    It is a hint, which the record has to confirm.
+    """
+    hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
+    options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
+    name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
+    shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
+    return {
+        "kwargs": hint,
+        **_celerys_options(app, spec, options),
+        "ignore_result": True,
+        "shadow": name if len(indices) == 1 else f"{name} (batch)",
+        "argsrepr": f"(run_id={spec.run_id!r}, {shown})",
+        "kwargsrepr": "{}",
+    }
+
+
+def _celerys_options(app: Celery, spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    return {
+        "queue": options.get("queue") or spec.queue,
+        "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
+        "time_limit": hard,
+        # Celery would look at the hard limit only after a soft one that is not shorter.
+        "soft_time_limit": None if hard and soft and soft >= hard else soft,
+    }
+
+
+def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
+    """The message that asks a worker to run the continuation of a group."""
+    return app.signature(
+        FINISH_TASK,
+        kwargs={"version": VERSION, "run_id": spec.run_id},
+        app=app,
+        immutable=True,
+        **_celerys_options(app, spec, member_options(spec, spec.n)),
+        ignore_result=True,
+        shadow=str(spec.meta.get("then", FINISH_TASK)),
+        argsrepr=f"(run_id={spec.run_id!r}, continuation)",
+        kwargsrepr="{}",
+    )
+
+
+def shadow_of(spec: GroupSpec, index: int | None = None) -> str:
+    """The name under which monitors show a member: workflow and task, without ids, since it labels metrics."""
+    names: Mapping[str, str] = spec.meta.get("names", {})
+    name = names.get(str(index)) if index is not None else None
+    return name or str(spec.meta.get("name") or spec.group_id)

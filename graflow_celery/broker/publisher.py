@@ -1,0 +1,136 @@
+"""The members of groups on their way to workers, as messages that are only hints.
+
+A message says which run and which indices; the envelopes lie in the group record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
+from celery import chord
+from kombu.exceptions import BatchPublishError, KombuError, OperationalError
+from kombu.utils.uuid import uuid
+
+from graflow.exceptions import GraflowRuntimeError
+from graflow.secret import revealed
+from graflow_celery.broker.addresses import describe_broker
+from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for
+from graflow_celery.broker.messages import finish_signature, messages_of, run_message
+from graflow_celery.broker.transport import warn_of_ignored_priorities
+from graflow_celery.record import GroupSpec
+from graflow_celery.settings import Settings
+
+_SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
+
+
+class BrokerUnreachableError(GraflowRuntimeError, ConnectionError):
+    """The broker does not answer, or refuses us."""
+
+
+class MemberPublisher:
+    """Sends members of groups to the broker of a deployment.
+
+    Args:
+        settings: Where the broker is, and under which names.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def app(self) -> GraflowCelery:
+        return app_for(self.settings)
+
+    def publish(
+        self,
+        spec: GroupSpec,
+        indices: Sequence[int],
+        *,
+        slots: int = 1,
+        weights: Sequence[int] | None = None,
+        singly: bool = False,
+        then: bool = False,
+    ) -> int:
+        """Send members of an opened group as one Celery group of batches; returns the number of messages.
+
+        Args:
+            spec: The group as its record holds it.
+            indices: The members to send, ascending.
+            slots: Members that the workers can run at once.
+            weights: Bytes of each member's envelope by index.
+            singly: Whether each member gets a message of its own.
+            then: Whether to send a Celery chord whose body runs the group's continuation.
+
+        Raises:
+            BrokerUnreachableError: When the broker cannot be reached.
+        """
+        if not indices:
+            return 0
+        parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
+        self._send_members(spec, parts, then=then)
+        return len(parts)
+
+    def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
+        """Send a message for each of these parts, as a Celery group or as the header of a chord."""
+        app = app_for(self.settings, results=True) if then else self.app
+        messages = [run_message(app, spec, part) for part in parts]
+        with self._broker_errors(), app.producer_or_acquire() as producer:
+            if then:
+                header = [app.signature(RUN_TASK, app=app, **message) for message in messages]
+                chord(header, finish_signature(app, spec), app=app).apply_async(producer=producer)
+            else:
+                _send_group(app, producer, messages)
+            ranked = sorted({message["queue"] for message in messages if message.get("priority")})
+            warn_of_ignored_priorities(producer.connection, [app.amqp.queues[name] for name in ranked])
+
+    def publish_continuation(self, spec: GroupSpec) -> None:
+        """Send the continuation of a group whose members are all recorded; twice is harmless."""
+        with self._broker_errors(), self.app.producer_or_acquire() as producer:
+            finish_signature(self.app, spec).apply_async(producer=producer)
+
+    @contextmanager
+    def _broker_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
+            broker = self.settings.broker_url
+            where = describe_broker(revealed(broker)) if broker else self.settings.server
+            raise BrokerUnreachableError(
+                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why a broker cannot be used; the texts of errors are left out, since they may repeat its URL."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return "it refuses the username or password"
+    if isinstance(error, AccessRefused | NotAllowed):
+        return "it refuses the username, the password or the virtual host"
+    return type(error).__name__
+
+
+def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Send messages as `celery.group` does, many in one round trip where the transport can.
+
+    After a line that broke all of them are sent again, as they are hints, of which two do what one does.
+    """
+    group_id = uuid()
+
+    def send() -> None:
+        try:
+            with producer.batch(_SENT_AT_ONCE):
+                for index, message in enumerate(messages):
+                    place = {"group_id": group_id, "group_index": index}
+                    app.send_task(RUN_TASK, producer=producer, retry=False, add_to_parent=False, **place, **message)
+        except (BatchPublishError, OperationalError) as error:
+            raise (error.__cause__ or error) from None  # the kinds of error that `ensure` connects again for
+
+    policy = app.conf.task_publish_retry_policy
+    producer.connection.transport_options.update(policy)  # what bounds connecting, as in `Producer.publish`
+    producer.connection.ensure(producer, send, **policy)()

@@ -1,0 +1,179 @@
+"""kombu's Redis transports with higher priorities first; without Sentinel also with one client per channel.
+
+The stock channel builds a new client object for every operation, which costs more than the operation itself on a fast
+network. The client is only a handle on the channel's connection pool, so one is enough.
+
+The stock channel also notes every delivery in Redis until it is acknowledged, in two transactions per message, so that
+what a dead worker held comes back after the visibility timeout. For members of groups the record does that, sooner.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import redis
+import redis.sentinel
+from kombu.connection import Connection
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from graflow.redis.urls import address_of
+from graflow_celery.broker.app import FINISH_TASK, RUN_TASK
+
+_log = logging.getLogger(__name__)
+
+HIGHEST_PRIORITY: Final = 9
+QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
+_REVERSED: Final = "redis+socket://"
+"""The kind of broker that needs a transport of kombu's own, which takes the lowest number first."""
+_HINTS: Final = (RUN_TASK, FINISH_TASK)
+
+
+_told: Final[set[tuple[str, str]]] = set()
+
+
+def broker_priority(broker_url: str, priority: int | None) -> int | None:
+    """The number that stands for a priority (higher goes first, none is 0) in messages to that broker."""
+    if not broker_url.startswith(_REVERSED):
+        return priority
+    return HIGHEST_PRIORITY - 3 * (max(0, min(priority or 0, HIGHEST_PRIORITY)) // 3)
+
+
+def warn_of_ignored_priorities(connection: Connection, queues: Iterable[Any]) -> None:
+    """Log, once per queue in this process, that messages sent there over AMQP go in order of arrival nevertheless."""
+    if connection.transport.driver_type != "amqp":
+        return
+    for queue in queues:
+        why = _why_ignored(connection, queue.queue_arguments or {})
+        place = (connection.as_uri(), queue.name)
+        if why is not None and place not in _told:
+            _told.add(place)
+            _log.warning(
+                "Members with the option priority start in order of arrival: queue '%s' ignores it, because %s",
+                queue.name,
+                why,
+            )
+
+
+def _why_ignored(connection: Connection, arguments: Mapping[str, Any]) -> str | None:
+    if arguments.get("x-queue-type") != "quorum":
+        return None if "x-max-priority" in arguments else "it is a classic queue without x-max-priority"
+    version = str(connection.connection.server_properties.get("version", ""))
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) >= QUORUM_PRIORITIES_SINCE:
+        return None
+    return f"quorum queues know them since RabbitMQ {QUORUM_PRIORITIES_SINCE}.0, and this is {version}"
+
+
+class Deliveries(kombu_redis.QoS):
+    """What this channel was delivered and has not acknowledged: hints of the record in memory, the rest in Redis."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        keeper: Any = virtual.QoS if _is_hint(message) else kombu_redis.QoS
+        keeper.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        keeper: Any = virtual.QoS if _is_hint(self._delivered.get(delivery_tag)) else kombu_redis.QoS
+        keeper.ack(self, delivery_tag)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        message: Any = self._delivered.get(tag)
+        if not _is_hint(message):
+            super().restore_by_tag(tag, client, leftmost)
+        elif tag not in self._dirty:
+            exchange, key = message.delivery_info["exchange"], message.delivery_info["routing_key"]
+            with self.channel.conn_or_acquire(client) as held:
+                self.channel._do_restore_message(message._raw, exchange, key, held, leftmost)
+
+
+def _is_hint(message: Any) -> bool:
+    """Whether the group record sees to it that this message is sent again when it is lost."""
+    return message is not None and message.headers.get("task") in _HINTS
+
+
+class HigherFirst(kombu_redis.Channel):
+    """Takes messages of a higher priority first, as other brokers do; kombu takes the lowest number first."""
+
+    QoS = Deliveries
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ascending = sorted(self.priority_steps)
+        self.priority_steps = self._ascending[::-1]
+
+    def priority(self, n: int) -> int:
+        """The step that a priority belongs to."""
+        return int(self._ascending[bisect(self._ascending, n) - 1])
+
+
+class KeptClientChannel(HigherFirst):
+    """A channel that keeps its pooled client; clients of the event loop stay as they are."""
+
+    _kept: Any = None
+    _kept_pool: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._pool is None and self.connection.client is None:
+            # A line that broke is closed twice, the second time without its settings; the worker must not die of that.
+            raise ConnectionError("the connection of this channel is closed")
+        pool = self.pool
+        if self._kept is None or self._kept_pool is not pool:
+            self._kept = super()._create_client()
+            self._kept_pool = pool
+        return self._kept
+
+
+class Transport(kombu_redis.Transport):
+    """Also connects again after a server that became a replica, or ran out of memory, refused to write."""
+
+    Channel: type[HigherFirst] = KeptClientChannel
+    connection_errors = (
+        *kombu_redis.Transport.connection_errors,
+        redis.exceptions.ReadOnlyError,
+        redis.exceptions.OutOfMemoryError,
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.connection_errors = type(self).connection_errors
+
+
+class SentinelChannel(HigherFirst, kombu_redis.SentinelChannel):
+    """A channel to whichever server Sentinel calls the master.
+
+    The addresses of all Sentinels come as a transport option: several in the URL would make kombu go from one to the
+    next when the master is gone, with the login of that one and with another transport.
+    """
+
+    from_transport_options: Any = (*kombu_redis.SentinelChannel.from_transport_options, "sentinels")
+    sentinels: Sequence[str] = ()
+    master_name: str = ""
+    sentinel_kwargs: Mapping[str, Any] | None = None
+    min_other_sentinels = 0
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        parameters = self._connparams(asynchronous)
+        own = {name: value for name, value in parameters.items() if name not in {"host", "port"}}
+        manager: Any = redis.sentinel.Sentinel(
+            [address_of(text) for text in self.sentinels],
+            min_other_sentinels=int(self.min_other_sentinels),
+            sentinel_kwargs=self.sentinel_kwargs,
+            **own,
+        )
+        if asynchronous:
+            self._async_sentinel_manager = manager
+        else:
+            self._sentinel_manager = manager
+        return manager.master_for(self.master_name, redis.Redis).connection_pool
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """The transport of `sentinel://` brokers."""
+
+    default_port = kombu_redis.SentinelTransport.default_port
+    Channel = SentinelChannel

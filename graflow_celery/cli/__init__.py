@@ -1,0 +1,3 @@
+"""The command `graflow`."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The side that submits groups and waits for them."""

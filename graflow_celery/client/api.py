@@ -1,0 +1,154 @@
+"""`submit` and `attach`: from a group or a run id to a handle."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from graflow.core.branches.ownership import branch_nodes
+from graflow.core.graph import current_scope, is_group
+from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.core.nodes.executable import Executable, SequentialTask
+from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.core.run.branch import Branch
+from graflow.exceptions import PayloadError
+from graflow.redis.config import laid_over
+from graflow_celery.client.handle import GroupHandle
+from graflow_celery.client.submission import open_and_publish, prepare
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.settings import Settings
+from graflow_celery.wire.envelope import Shared
+
+
+def submit(
+    group: Executable | Sequence[Executable],
+    backend_config: Mapping[str, Any] | Settings | None = None,
+    policy: Any = None,
+    run_id: str | None = None,
+    then: Any = None,
+) -> GroupHandle:
+    """Send a group to Celery workers and return at once.
+
+    Args:
+        group: A `ParallelGroup`, or a sequence of tasks; needs no workflow.
+        backend_config: Laid over what `with_execution` said.
+        policy: A policy in any of its forms; what `with_execution` said, else strict.
+        run_id: An id of your own; the same id with the same members attaches to that run.
+        then: A task that receives the list of values on a worker.
+
+    Raises:
+        TypeError: For something that is no task, and for a `then` that cannot take the values.
+        ConfigError: For unknown settings, naming the nearest known one.
+        TaskResolutionError: When a task cannot be sent.
+        PayloadError: When an argument cannot be sent.
+        RecordUnreachableError: When the Redis of record does not answer or refuses us.
+    """
+    if not isinstance(backend_config, Settings):
+        backend_config = laid_over(_execution_of(group).get("backend_config", {}), backend_config)
+    deployment = deployment_of(backend_config)
+    return submit_to(deployment, group, policy=policy, run_id=run_id, then=then)
+
+
+def submit_to(
+    deployment: Deployment,
+    group: Executable | Sequence[Executable],
+    *,
+    policy: Any = None,
+    run_id: str | None = None,
+    then: Any = None,
+) -> GroupHandle:
+    """`submit` over what is connected already."""
+    chains, group_id = _members_of(group)
+    if then is not None and not isinstance(then, TaskWrapper):
+        raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {then!r}")
+    if run_id is not None and (not isinstance(run_id, str) or not run_id):
+        raise TypeError(f"run_id= takes text that is not empty, not {run_id!r}")
+    chosen = resolve_group_policy(policy if policy is not None else _execution_of(group).get("policy", "strict"))
+    task_ids = [tasks[0].task_id for tasks in chains]
+    chosen.validate(task_ids)
+    run = run_id or uuid.uuid4().hex
+    submission = prepare(
+        deployment,
+        run_id=run,
+        group_id=group_id,
+        branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
+        shared=Shared(group_id=group_id, session_id=run, trace_id=run),
+        policy=chosen,
+        then=then,
+    )
+    open_and_publish(deployment, submission)
+    return GroupHandle(deployment, submission.spec, policy=chosen, task_ids=task_ids, submission=submission)
+
+
+def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> GroupHandle:
+    """A handle on a run that was submitted before, by any process.
+
+    Raises:
+        GroupNotFoundError: When there is no such run, or its record has expired.
+    """
+    deployment = deployment_of(backend_config)
+    deployment.check()
+    return attach_to(deployment, run_id)
+
+
+def attach_to(deployment: Deployment, run_id: str) -> GroupHandle:
+    """`attach` over what is connected already."""
+    with deployment.errors():
+        header = deployment.record.header(run_id)
+        if not (header.published or header.state.is_final):
+            # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
+            deployment.record.hurry(run_id)
+    return GroupHandle(deployment, header.spec)
+
+
+def _branch(index: int, tasks: Sequence[Executable]) -> Branch:
+    """A member with those that follow it, which run inside it."""
+    edges = [(task.task_id, following.task_id) for task, following in pairwise(tasks)]
+    return Branch(tasks[0], index, {task.task_id: task for task in tasks}, edges, {})
+
+
+def _attached(group: Any) -> list[Branch]:
+    """The members of a group of the current workflow, each with what follows it alone; empty for any other group."""
+    scope = current_scope()
+    if not is_group(group) or scope is None or not scope.graph.has_node(group.task_id):
+        return []
+    graph, found = scope.graph, []
+    own = branch_nodes(graph, group.task_id, group.tasks)
+    for index, member in enumerate(group.tasks):
+        inside = own[index] or {member.task_id}
+        names = [name for name in graph.nodes if name in inside] if len(inside) > 1 else ()
+        tasks = {member.task_id: member, **{name: graph.get_node(name) for name in names}}
+        edges = [(name, target) for name in tasks for target in graph.successors(name) if target in inside]
+        found.append(Branch(member, index, tasks, edges, {}))
+    return found
+
+
+def _execution_of(group: Any) -> dict[str, Any]:
+    """What `with_execution` said."""
+    return dict(group._execution_config) if is_group(group) else {}
+
+
+def _members_of(group: Any) -> tuple[list[list[Executable]], str]:
+    """Members, each with those that follow it, and the id of what was given to `submit`."""
+    if is_group(group):
+        return [[member] for member in group.tasks], group.task_id
+    if isinstance(group, Executable):
+        return [_chained(group)], group.task_id
+    if isinstance(group, str | bytes) or not isinstance(group, Iterable):
+        raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {group!r}")
+    given = list(group)
+    for task in given:
+        if not isinstance(task, Executable):
+            raise TypeError(f"submit() takes tasks, not {task!r}; decorate functions with @task")
+    members = [_chained(task) for task in given]
+    ids = [task.task_id for tasks in members for task in tasks]
+    if len(set(ids)) != len(ids):
+        twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
+        raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
+    return members, "submitted"
+
+
+def _chained(task: Executable) -> list[Executable]:
+    return list(task.tasks) if isinstance(task, SequentialTask) else [task]

@@ -1,0 +1,233 @@
+"""`RedisCoordinator`: the members of a workflow's group run on Celery workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+from graflow.coordination.backend_keys import GROUP_KEYS
+from graflow.coordination.coordinator import TaskCoordinator
+from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.remote import limits_of
+from graflow.core.run.branch import Branch
+from graflow.exceptions import GraflowError, GroupConflictError
+from graflow.protocols import GroupContext, Unit
+from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
+from graflow.runtime import persistently
+from graflow.trace.notify import tell
+from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
+from graflow_celery.client.outcomes import branch_outcome, group_timeout, timed_out
+from graflow_celery.client.run_owner import claim_run
+from graflow_celery.client.submission import Submission, open_and_publish, prepare
+from graflow_celery.client.waiter import Waiter
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.record import GroupState, MemberState, Opened, StoredOutcome
+from graflow_celery.sweeper import sweep
+from graflow_celery.wire.envelope import Shared, pack_outcome
+from graflow_celery.worker.member import running_member, state_of
+
+_log = logging.getLogger(__name__)
+# What else there is belongs to a deployment, and workers know their own.
+_PASSED_ON: Final = GROUP_KEYS - {"broker_url", "key_prefix", "signing_key"}
+_PATIENCE: Final = 30.0  # seconds in which a member waits for the servers of a group inside it
+_TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
+
+
+def create_coordinator(config: Mapping[str, Any]) -> RedisCoordinator:
+    """The factory behind the entry point `redis` of `graflow.coordinators`; unknown keys of `config` are ignored."""
+    return RedisCoordinator(config, strict=False)
+
+
+class RedisCoordinator(TaskCoordinator):
+    """Runs the members of a group on Celery workers and brings back what they did.
+
+    Args:
+        backend_config: Settings; those of the environment and `celeryconfig.py` where it says nothing.
+        strict: Whether unknown settings are refused.
+    """
+
+    def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
+        self._deployment = deployment_of(_on_a_worker(normalize_redis_config(backend_config)), strict=strict)
+
+    @classmethod
+    def on(cls, deployment: Deployment) -> Self:
+        """A coordinator over what is connected already."""
+        made = object.__new__(cls)
+        made._deployment = deployment
+        return made
+
+    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
+        claim_run(self._deployment, execution_context)
+        run = execution_context.open_group(group_id, tasks)
+        if run.pending():
+            _RemoteGroup(self._deployment, run, policy).finish()
+        run.close(policy)
+
+    def take_up(self, execution_context: GroupContext) -> None:
+        claim_run(self._deployment, execution_context)
+
+
+def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Inside a member the worker's own servers are meant, unless the group names others."""
+    around = running_member.get()
+    if around is None:
+        return config
+    settings = around.deployment.settings
+    own = settings.model_dump(include={"key_prefix", "queue", "broker_url", "signing_key"}, exclude_none=True)
+    named = {key: value for key, value in config.items() if key in CONNECTION_KEYS}
+    if not named or _place_of(named) == _place_of(settings.connection):
+        # Secrets stay where the group was made, so the worker's own connection to that server counts.
+        return {**own, **settings.connection, **{key: config[key] for key in config.keys() - named.keys()}}
+    return {**own, **config}
+
+
+def _place_of(connection: Mapping[str, Any]) -> tuple[Any, ...]:
+    parts = connection_of(connection)
+    return tuple(parts.get(key) for key in ("host", "port", "unix_socket_path", "sentinels", "master_name", "db"))
+
+
+class _RemoteGroup:
+    """One execution of one group on workers."""
+
+    def __init__(self, deployment: Deployment, run: Any, policy: GroupExecutionPolicy) -> None:
+        self._deployment = deployment
+        self._run = run
+        self._policy = policy
+        self._branches: list[Branch] = [run.branch(index) for index in range(len(run.members))]
+        self._channel = GroupChannel(deployment, run.context, run.run_key, self._branches)
+        self._channel.plan_gaps()
+
+    def finish(self) -> None:
+        """Have every pending member run, and hand its outcome to the run as it comes.
+
+        Raises:
+            GroupTimeoutError: When the time of the group is over; open members are cancelled.
+        """
+        submission = self._open()
+        run_id = submission.spec.run_id
+        helping = running_member.get() is not None
+        check = self._run.context.root.check_held
+        waiter = Waiter(
+            *(self._deployment, run_id, submission.spec.n, submission),
+            before_publishing=self._channel.fill,
+            helping=helping,
+            check=check,
+        )
+        try:
+            for stored in waiter.until(None):
+                check()
+                self._hand_over(stored, submission)
+                if self._run.canceled:
+                    self._deployment.record.cancel(run_id, "a member cancelled the workflow")
+                    break
+        except BaseException as error:  # an interruption as well: the shared channel must not stay
+            self._channel.discard()
+            if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
+                self._deployment.record.cancel(run_id, "interrupted")
+            raise
+        self._channel.take_back()
+        if timed_out(waiter.seen):
+            raise group_timeout(self._run.group_id, submission.spec.timeout, waiter.seen, submission.spec.n)
+
+    def _hand_over(self, outcomes: Sequence[StoredOutcome], submission: Submission) -> None:
+        members, limit = self._run.members, submission.spec.timeout
+        for stored in outcomes:
+            if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
+                outcome = branch_outcome(stored, members[stored.index].task_id, limit)
+                self._run.record(stored.index, outcome)
+                context = self._run.context
+                completed = {*outcome.completed}
+                ran = {task_id: task_id in completed for task_id, _ in outcome.results}
+                member, error = outcome.task_id, outcome.error
+                tell(context.tracer.on_member_end, self._run.group_id, member, context, error=error, ran=ran)
+
+    def _open(self) -> Submission:
+        """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor."""
+        record = self._deployment.record
+        for number in range(_TRIES):
+            run_id = self._run.run_key if number == 0 else f"{self._run.run_key}~{number}"
+            submission = self._prepare(run_id)
+            pending = self._run.pending()
+            try:
+                opened = self._open_and_publish(submission, pending)
+            except GroupConflictError:
+                # The key is this group's alone: its envelopes came out differently in another process.
+                opened = None
+                self._hurry(run_id)
+            if opened is not None and opened.created:
+                return submission
+            state = record.status(run_id).state if opened is None else opened.state
+            if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
+                self._channel.take_up()
+                return submission
+            self._keep_successes(run_id, submission)
+        raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
+
+    def _open_and_publish(self, submission: Submission, pending: Sequence[int]) -> Opened:
+        def call() -> Opened:
+            return open_and_publish(
+                self._deployment,
+                submission,
+                pending,
+                known=self._finished(),
+                before_publishing=self._channel.fill,
+            )
+
+        if running_member.get() is None:
+            return call()
+        # A server that is away for a moment would otherwise be a failure of the member around this group.
+        return persistently(self._deployment.runtime, call, patience=_PATIENCE)
+
+    def _hurry(self, run_id: str) -> None:
+        """A process that died while it published leaves members that nobody would send before their queue wait."""
+        record = self._deployment.record
+        header = record.header(run_id)
+        if not (header.published or header.state.is_final):
+            self._channel.fill()
+            record.hurry(run_id)
+            sweep(self._deployment)
+
+    def _keep_successes(self, run_id: str, submission: Submission) -> None:
+        """What succeeded in a try that failed does not run again in the next one."""
+        good = [
+            outcome for outcome in self._deployment.record.outcomes(run_id) if outcome.state == MemberState.SUCCEEDED
+        ]
+        self._hand_over(good, submission)
+
+    def _finished(self) -> list[StoredOutcome]:
+        """Members that had ended before this process took the group up."""
+        finished, now = self._run._finished, self._deployment.runtime.time()
+        return [
+            StoredOutcome(index, state_of(outcome), 1, "", now, late=False, payload=pack_outcome(outcome))
+            for index, outcome in sorted(finished.items())
+        ]
+
+    def _prepare(self, run_id: str) -> Submission:
+        run, context = self._run, self._run.context
+        may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
+        outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
+        counts = context.cycle_controller.cycle_counts
+        shared = Shared(
+            group_id=run.group_id,
+            session_id=context.session_id,
+            trace_id=context.trace_id,
+            workflow_name=context.workflow_name or "",
+            outside=outside,
+            known_by_name={name: counts.get(name, 0) for name in context.graph.known_by_name if may_jump},
+            returned_errors=context.returned_errors,
+            max_steps=max(context.max_steps - context.steps, 0),
+            max_cycles=context.cycle_controller.default_max_cycles,
+            max_retries=context.retry_controller.default_max_retries,
+            limits=limits_of(context),
+            config={key: context.config[key] for key in sorted(_PASSED_ON & context.config.keys())},
+            **as_shared_fields(self._channel),
+        )
+        return prepare(
+            self._deployment,
+            run_id=run_id,
+            group_id=run.group_id,
+            branches=self._branches,
+            shared=shared,
+            policy=self._policy,
+        )

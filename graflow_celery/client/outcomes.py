@@ -1,0 +1,142 @@
+"""A member's outcome as users see it, and the verdict over a group's outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from graflow.codec import RemoteError, describe_error
+from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
+from graflow.core.run.branch import BranchOutcome
+from graflow.exceptions import (
+    GroupTimeoutError,
+    MemberCancelledError,
+    MemberLostError,
+    ParallelGroupError,
+    RemoteTaskError,
+    TaskTimeoutError,
+)
+from graflow_celery.record import GroupHeader, MemberState, StoredOutcome
+from graflow_celery.wire.envelope import unpack_outcome
+
+
+@dataclass(frozen=True)
+class MemberOutcome:
+    """How one member ended; times are aware and in UTC.
+
+    Attributes:
+        index: Its place in the group.
+        task_id: Its id.
+        state: `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `CANCELLED` or `LOST`.
+        value: What its task returned; None unless it succeeded.
+        error: Why it did not succeed, as data.
+        attempts: How often it was executed.
+        worker: The worker that reported it; None when none did.
+        queued_at: When its group was opened.
+        started_at: When this execution began; None when the record itself ended it.
+        finished_at: When the outcome was recorded.
+    """
+
+    index: int
+    task_id: str
+    state: MemberState
+    value: Any = None
+    error: RemoteError | None = None
+    attempts: int = 0
+    worker: str | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member by its id, as policies look at it."""
+
+    task_id: str
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)
+
+
+def branch_outcome(stored: StoredOutcome, task_id: str, timeout: float | None) -> BranchOutcome:
+    """The outcome as the engine takes it, also of a member that the record itself ended."""
+    if stored.payload:
+        return unpack_outcome(stored.payload, task_id)
+    error: BaseException
+    if stored.state is MemberState.LOST:
+        error = MemberLostError(task_id, stored.attempts)
+    elif stored.state is MemberState.TIMED_OUT:
+        error = TaskTimeoutError(task_id, timeout or 0.0)
+    else:
+        error = MemberCancelledError(task_id)
+    return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
+
+
+def member_outcome(stored: StoredOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
+    """The outcome as users see it."""
+    outcome = branch_outcome(stored, task_id, header.spec.timeout)
+    started = stored.finished_at - outcome.duration if stored.payload else None
+    error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)
+    return MemberOutcome(
+        index=stored.index,
+        task_id=task_id,
+        state=stored.state,
+        value=outcome.value,
+        error=error,
+        attempts=stored.attempts,
+        worker=stored.owner.rpartition(":")[0] or None,
+        queued_at=_at(header.opened_at),
+        started_at=None if started is None else _at(max(started, header.opened_at)),
+        finished_at=_at(stored.finished_at),
+    )
+
+
+def judge(
+    group_id: str,
+    task_ids: Sequence[str],
+    outcomes: Mapping[int, BranchOutcome],
+    policy: GroupExecutionPolicy,
+) -> None:
+    """Apply the policy.
+
+    Raises:
+        ParallelGroupError: When it refuses; chained to the first member's error with its remote traceback.
+    """
+    if type(policy) is StrictGroupPolicy and all(outcome.success for outcome in outcomes.values()):
+        return
+    results = {outcome.task_id: outcome.as_result() for _, outcome in sorted(outcomes.items())}
+    try:
+        policy.on_group_finished(group_id, [Member(task_id) for task_id in task_ids], results, None)
+    except ParallelGroupError as error:
+        _raise_with_remote(error)
+
+
+def _raise_with_remote(error: ParallelGroupError) -> NoReturn:
+    first = next(iter(error.errors.values()), None)
+    remote = getattr(first, "remote", None)
+    if remote is None:
+        raise error
+    task_id = next(iter(error.errors))
+    raise error from RemoteTaskError(remote, task_id)
+
+
+def timed_out(stored: Mapping[int, StoredOutcome]) -> bool:
+    """Whether the record ended members because the time of the whole group was over."""
+    return any(outcome.state is MemberState.TIMED_OUT and not outcome.payload for outcome in stored.values())
+
+
+def group_timeout(
+    group_id: str, timeout: float | None, stored: Mapping[int, StoredOutcome], n: int
+) -> GroupTimeoutError:
+    done = sum(1 for outcome in stored.values() if outcome.payload)
+    return GroupTimeoutError(
+        f"Group '{group_id}' was not finished within its timeout of {timeout:g} s: {done} of {n} members had ended, "
+        "the others are cancelled",
+        group_id,
+        done,
+        n,
+    )

@@ -1,0 +1,245 @@
+"""From the members of a group to a record that is open and messages that are out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from graflow.core.handlers.group_policy import (
+    AtLeastNGroupPolicy,
+    CriticalGroupPolicy,
+    GroupExecutionPolicy,
+    StrictGroupPolicy,
+    canonicalize_group_policy,
+    resolve_group_policy,
+)
+from graflow.core.run.branch import Branch
+from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, StoredOutcome, manifest_digest
+from graflow_celery.sweeper import sweep
+from graflow_celery.wire.envelope import Envelope, Shared
+from graflow_celery.worker.member import running_member
+
+QUEUE_WAIT: Final = 60.0  # seconds before a message that nobody claimed is published again
+_CUSTOM: Final = {"type": "__custom__"}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A group as it is written: specification, envelopes, what they share."""
+
+    spec: GroupSpec
+    manifest: list[bytes]
+    shared: dict[str, bytes]
+
+    @property
+    def weights(self) -> list[int] | None:
+        """Bytes of each envelope, where any is heavy enough to matter."""
+        sizes = [len(envelope) for envelope in self.manifest]
+        return sizes if sizes and max(sizes) > 4096 else None
+
+
+def prepare(
+    deployment: Deployment,
+    *,
+    run_id: str,
+    group_id: str,
+    branches: Sequence[Branch],
+    shared: Shared,
+    policy: GroupExecutionPolicy,
+    then: Any = None,
+) -> Submission:
+    """Write the envelopes of all members; nothing is sent.
+
+    Raises:
+        TaskResolutionError: When a task can be sent neither by reference nor by value.
+        PayloadError: When an argument cannot be kept, or is over its limit.
+        ConfigError: When there are too many members.
+    """
+    if len(branches) > MAX_MEMBERS:
+        raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
+    settings = deployment.settings
+    resolver = deployment.resolver()
+    name, content = shared.pack()
+    manifest = [_envelope(resolver, run_id, group_id, branch, name).pack(deployment.keys) for branch in branches]
+    if then is not None:
+        manifest.append(_continuation(resolver, run_id, group_id, len(branches), then, name).pack(deployment.keys))
+    payloads = {name: content}
+    members = [branch.member for branch in branches]
+    around = running_member.get()
+    spec = GroupSpec(
+        run_id=run_id,
+        group_id=group_id,
+        n=len(branches),
+        digest=manifest_digest(manifest, payloads),
+        policy=_plain_policy(policy),
+        min_success=_needed(policy, len(branches)),
+        critical=_critical(policy, members),
+        lease=settings.lease,
+        queue_wait=QUEUE_WAIT,
+        max_attempts=settings.max_attempts,
+        attempts=_attempts(members if then is None else [*members, then]),
+        max_in_flight=settings.max_in_flight,
+        result_ttl=settings.result_ttl,
+        timeout=settings.timeout,
+        queue=settings.queue_name,
+        options={**_options(members, then), "batch_size": settings.batch_size},
+        continuation=then is not None,
+        parent_run=None if around is None else around.run_id,
+        meta=_shown(shared.workflow_name, group_id, members, then),
+    )
+    return Submission(spec, manifest, payloads)
+
+
+def open_and_publish(
+    deployment: Deployment,
+    submission: Submission,
+    indices: Sequence[int] | None = None,
+    *,
+    known: Sequence[StoredOutcome] = (),
+    before_publishing: Callable[[], None] | None = None,
+) -> Opened:
+    """Write the record, then send the members; a run that is there already is attached to.
+
+    Args:
+        deployment: Where.
+        submission: What.
+        indices: The members to send; all of them when None.
+        known: Outcomes that are known from elsewhere, so that their members do not run (again).
+        before_publishing: What must be in place before any member can run.
+
+    Raises:
+        RecordUnreachableError: When the record cannot be reached; nothing is published then.
+        GroupConflictError: When the run id is taken by a group with other content.
+        RecordFullError: When the Redis of record is out of memory.
+    """
+    deployment.check()
+    spec, record = submission.spec, deployment.record
+    with deployment.errors():
+        opened = record.open(spec, submission.manifest, submission.shared)
+        if known and not opened.state.is_final:
+            record.restore(spec.run_id, known)
+        if opened.created:
+            if before_publishing is not None:
+                before_publishing()
+            wanted = range(spec.n) if indices is None else indices
+            slots, then = deployment.slots(), spec.continuation
+            try:
+                deployment.queue.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
+            except GraflowRuntimeError:
+                # Nothing is half-submitted: messages that did go out find no members to claim.
+                record.delete(spec.run_id)
+                raise
+            if then and not wanted:
+                deployment.queue.publish_continuation(spec)
+            record.mark_published(spec.run_id)
+        elif not (opened.published or opened.state.is_final):
+            if before_publishing is not None:
+                before_publishing()
+            record.hurry(spec.run_id)
+            sweep(deployment)
+    return opened
+
+
+def _envelope(resolver: Any, run_id: str, group_id: str, branch: Branch, shared: str) -> Envelope:
+    binding = (run_id, group_id, str(branch.index))
+    tasks = [resolver.serialize_best(task, bound_to=binding).to_dict() for task in branch.tasks.values()]
+    return Envelope(
+        run_id=run_id,
+        group_id=group_id,
+        index=branch.index,
+        task_id=branch.member.task_id,
+        shared=shared,
+        tasks=tasks,
+        edges=branch.edges,
+        cycle_counts=branch.cycle_counts,
+    )
+
+
+def _continuation(resolver: Any, run_id: str, group_id: str, index: int, then: Any, shared: str) -> Envelope:
+    envelope = resolver.serialize_best(then, bound_to=(run_id, group_id, str(index)))
+    return Envelope(
+        run_id=run_id,
+        group_id=group_id,
+        index=index,
+        task_id=then.task_id,
+        shared=shared,
+        tasks=[envelope.to_dict()],
+    )
+
+
+def _plain_policy(policy: GroupExecutionPolicy) -> Any:
+    canonical = canonicalize_group_policy(policy)
+    if isinstance(canonical, Mapping) and canonical.get("type") == _CUSTOM["type"]:
+        return _CUSTOM
+    return canonical
+
+
+def policy_of(spec: GroupSpec) -> GroupExecutionPolicy:
+    """The policy that the record names; one of the submitter's own making stayed there, so strict stands in."""
+    policy = spec.policy
+    if isinstance(policy, Mapping) and policy.get("type") == _CUSTOM["type"]:
+        return StrictGroupPolicy()
+    return resolve_group_policy(policy)
+
+
+def _needed(policy: GroupExecutionPolicy, n: int) -> int:
+    """How many members have to succeed for the record to call the group DONE."""
+    if isinstance(policy, StrictGroupPolicy):
+        return n
+    return policy.min_success if isinstance(policy, AtLeastNGroupPolicy) else 0
+
+
+def _critical(policy: GroupExecutionPolicy, members: Sequence[Any]) -> tuple[int, ...]:
+    if not isinstance(policy, CriticalGroupPolicy):
+        return ()
+    wanted = set(policy.critical_task_ids)
+    return tuple(index for index, member in enumerate(members) if member.task_id in wanted)
+
+
+def _options_of(member: Any) -> dict[str, Any]:
+    return dict(getattr(member, "options", None) or {})
+
+
+def _attempts(members: Sequence[Any]) -> dict[str, int]:
+    """`max_attempts` of the members that have one of their own, by index."""
+    own = ((index, _options_of(member).get("max_attempts")) for index, member in enumerate(members))
+    return {str(index): attempts for index, attempts in own if attempts is not None}
+
+
+def _options(members: Sequence[Any], then: Any) -> dict[str, Any]:
+    """The Celery options of the members, once when all have the same, else by index; the continuation's by its own."""
+    each = [_celerys_options_of(member) for member in members]
+    are_same = all(options == each[0] for options in each)
+    apart = {} if are_same else {str(index): options for index, options in enumerate(each) if options}
+    last = {} if then is None else _celerys_options_of(then)
+    own = {**apart, str(len(each)): last} if last else apart
+    common = {"common": each[0]} if are_same and any(each) else {}
+    return {**common, "own": own} if own else common
+
+
+def _celerys_options_of(task: Any) -> dict[str, Any]:
+    return {key: value for key, value in _options_of(task).items() if key != "max_attempts"}
+
+
+def _shown(workflow: str, group_id: str, members: Sequence[Any], then: Any) -> dict[str, Any]:
+    """Names for monitors, and whether member ids follow from the group's."""
+
+    def label(task: Any) -> str:
+        name = str(getattr(task, "__name__", None) or task.task_id)
+        return f"{workflow}.{name}" if workflow else name
+
+    names = [label(member) for member in members]
+    shown: dict[str, Any] = {
+        "name": names[0] if names and len(set(names)) == 1 else f"{workflow}.{group_id}" if workflow else group_id
+    }
+    if len(set(names)) > 1:
+        shown["names"] = {str(index): name for index, name in enumerate(names)}
+    if all(member.task_id == f"{group_id}[{index}]" for index, member in enumerate(members)):
+        shown["regular"] = True
+    if then is not None:
+        shown["then"] = label(then)
+        shown["then_id"] = then.task_id
+    return shown

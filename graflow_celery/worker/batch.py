@@ -1,0 +1,283 @@
+"""A batch of members on a worker: claim, run, hand back what others could start sooner."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+import redis
+
+from graflow.exceptions import TaskTimeoutError
+from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
+from graflow_celery.broker.messages import member_name, member_options
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.wire.envelope import pack_failure
+from graflow_celery.worker.member import MemberRunner, PutOff
+from graflow_celery.worker.reports import Reports
+
+_log = logging.getLogger(__name__)
+
+_BEATS_PER_LEASE: Final = 3
+_CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
+
+
+class MemberListener(Protocol):
+    """Is told about each member of a batch, for monitors."""
+
+    def started(self, index: int) -> None: ...
+
+    def finished(self, result: MemberResult, seconds: float) -> None: ...
+
+    def put_off(self, member: PutOff) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+Listening = Callable[[GroupSpec], MemberListener | None]
+"""Makes what is told about the members of a group; None when nobody listens."""
+
+listening: ContextVar[Listening | None] = ContextVar("graflow_listening", default=None)
+"""What listens to the message that this thread works off, for members of inner groups that run here meanwhile."""
+
+
+class Batch:
+    """The members that one delivery of a message was granted."""
+
+    def __init__(
+        self, deployment: Deployment, spec: GroupSpec, owner: str, worker: str, listener: MemberListener | None
+    ) -> None:
+        self.spec = spec
+        self.owner = owner
+        self._runtime = deployment.runtime
+        self.began = self._runtime.monotonic()
+        self.ended = False
+        self._deployment = deployment
+        self._listener = listener
+        self._runner = MemberRunner(deployment, spec, worker)
+        self._todo: deque[GrantedMember] = deque()
+        self._current: GrantedMember | None = None
+        self._current_since = 0.0
+        self._returning: list[GrantedMember] = []
+        self._reports = Reports(deployment, spec, owner)
+        self._lock = self._runtime.lock()
+        self._beaten = self._tried = self.began
+        self.last: MemberResult | PutOff | None = None
+        self._timed_out: set[int] = set()
+
+    # -- the thread that runs members ------------------------------------------------------------------------------
+
+    def run(self, granted: Sequence[GrantedMember]) -> None:
+        """Run the granted members in order and report them."""
+        with self._lock:
+            self._todo.extend(granted)
+        try:
+            while (member := self._next()) is not None:
+                self._run_one(member)
+        except SystemExit:
+            self._give_back()
+            raise
+        finally:
+            self._report(patiently=True)
+            if self._returning:
+                with suppress(*TRY_AGAIN):  # then their lease brings them back
+                    persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
+
+    def _give_back(self) -> None:
+        """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
+        with self._lock:
+            held = [*([self._current] if self._current is not None else ()), *self._todo]
+            self._current = None
+            self._todo.clear()
+        with suppress(redis.exceptions.RedisError):
+            self._deployment.record.lose(self.spec.run_id, self.owner, [member.index for member in held])
+
+    @contextmanager
+    def paced(self) -> Iterator[None]:
+        """Have the pacing thread look after this batch while it runs."""
+        with self._runtime.pacer.pacing(self):
+            try:
+                yield
+            finally:
+                self._runner.close()
+
+    @property
+    def name(self) -> str:
+        return f"Run {self.spec.run_id}"
+
+    def _next(self) -> GrantedMember | None:
+        if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
+            # After a pause: what was lost meanwhile runs elsewhere.
+            with suppress(*TRY_AGAIN):
+                persistently(self._runtime, self._beat, patience=_CLAIM_PATIENCE)
+        with self._lock:
+            if self.ended:
+                self._todo.clear()
+            self._current = self._todo.popleft() if self._todo else None
+            self._current_since = self._runtime.monotonic()
+            return self._current
+
+    def _run_one(self, member: GrantedMember) -> None:
+        listener = self._listener
+        begun = self._runtime.monotonic()
+        if listener is not None:
+            listener.started(member.index)
+        result = self.last = self._execute(member)
+        now = self._runtime.monotonic()
+        if listener is not None and isinstance(result, PutOff):
+            listener.put_off(result)
+        elif listener is not None and isinstance(result, MemberResult):
+            listener.finished(result, now - begun)
+        self._reports.add(result, now)
+        with self._lock:
+            self._current = None
+
+    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
+        return self._runner.run(member, self.owner, self._cancellation(member))
+
+    def _cancellation(self, member: GrantedMember) -> Callable[[], bool]:
+        """Whether this member is cancelled; the record is asked at most every slice."""
+        lease = Lease(self.spec.run_id, member.index, member.attempt, self.owner)
+        asked = 0.0
+        cancelled = False
+
+        def is_cancelled() -> bool:
+            nonlocal asked, cancelled
+            if self.ended or cancelled:
+                return True
+            if self._runtime.monotonic() - asked >= SLICE:
+                asked = self._runtime.monotonic()
+                try:
+                    cancelled = bool(self._deployment.record.beat([lease]).lost)
+                except UNREACHABLE:
+                    _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
+            return cancelled
+
+        return is_cancelled
+
+    # -- the pacing thread -----------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Report, beat and hand back, as far as each is due."""
+        self._runner.soft_limit.expire(now)
+        self._stop_waiting_for_current(now)
+        self._report()
+        if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:
+            self._tried = now
+            self._beat()
+        if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
+            self._hand_back()
+        self._return()
+
+    def _report(self, *, patiently: bool = False) -> None:
+        self._reports.send(patiently=patiently)
+        if self._listener is not None:
+            self._listener.flush()
+
+    def _stop_waiting_for_current(self, now: float) -> None:
+        """Record that the running member's time is over.
+
+        A prefork pool kills the process then. In other pools nothing can stop it: its own outcome comes too late.
+        """
+        with self._lock:
+            member, since = self._current, self._current_since
+        if member is None:
+            return
+        limit = member_options(self.spec, member.index).get("time_limit")
+        if limit is None or now - since < limit or member.index in self._timed_out:
+            return
+        error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))
+        payload = pack_failure(error, self._runtime.time())
+        self._reports.complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
+        self._timed_out.add(member.index)
+
+    def _held(self) -> list[Lease]:
+        with self._lock:
+            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._returning]
+        held += self._reports.unsent()
+        return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
+
+    def _beat(self) -> None:
+        held, sent = self._held(), self._runtime.monotonic()
+        if held:
+            answer = self._deployment.record.beat(held)
+            if self.spec.run_id in answer.ended:
+                self.ended = True
+            if answer.lost:
+                gone = {lease.index for lease in answer.lost}
+                with self._lock:
+                    self._todo = deque(member for member in self._todo if member.index not in gone)
+        self._beaten = sent
+
+    def _hand_back(self) -> None:
+        """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
+        record, spec = self._deployment.record, self.spec
+        if not self._runtime.is_stopping():
+            if self._deployment.slots() < 2:
+                return
+            status = record.status(spec.run_id)
+            if status.pending > status.retrying:
+                return
+        with self._lock:
+            self._returning += self._todo
+            self._todo.clear()
+
+    def _return(self) -> None:
+        """Release what is handed back. Where it is not known whether that was done, it is done again, and none runs."""
+        with self._lock:
+            returning = list(self._returning)
+        if not returning:
+            return
+        indices = [member.index for member in returning]
+        released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
+        with self._lock:
+            self._returning = [member for member in self._returning if member not in returning]
+        self._reports.follow(sorted({*released.released, *released.ready}))
+
+
+def claiming(runtime: Runtime, call: Callable[[], Claim]) -> Claim:
+    """A claim, repeated for half a minute when the record cannot be reached."""
+    return persistently(runtime, call, patience=_CLAIM_PATIENCE)
+
+
+def run_members(
+    deployment: Deployment,
+    run_id: str,
+    indices: Sequence[int],
+    *,
+    owner: str,
+    worker: str,
+    limit: int | None = None,
+    listener: Listening | None = None,
+) -> MemberResult | PutOff | None:
+    """Claim members, run those that are granted, in order, and report them.
+
+    Args:
+        deployment: Where the record is.
+        run_id: Their run.
+        indices: The members that a message named.
+        owner: Unique per delivery of the message.
+        worker: The name of this worker.
+        limit: Members to claim at most.
+        listener: Makes what is told about each member.
+
+    Returns:
+        What came of the last member that ran here; None when none was granted.
+    """
+    record, runtime = deployment.record, deployment.runtime
+    claim = claiming(runtime, lambda: record.claim(run_id, indices, owner, limit=limit))
+    if claim.spec is None or not claim.granted:
+        return None
+    batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
+    with batch.paced():
+        while claim.granted:
+            batch.run(claim.granted)
+            left = claim.left
+            if not left or limit is not None:
+                break
+            claim = claiming(runtime, lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
+    return batch.last

@@ -1,0 +1,174 @@
+"""The Celery tasks: run members of a group, run a continuation, run a task on its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import Task
+from celery.exceptions import Retry
+from celery.worker.request import Request
+
+from graflow.exceptions import GraflowRuntimeError
+from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
+from graflow_celery.broker.messages import indices_of
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.wire.envelope import VERSION
+from graflow_celery.worker.batch import listening, run_members
+from graflow_celery.worker.continuation import run_continuation
+from graflow_celery.worker.events import (
+    MemberEvents,
+    MemberFailedError,
+    NothingToRunError,
+    is_watched,
+    reason_of,
+    reason_to_wait,
+)
+from graflow_celery.worker.lost_children import record_timeout, run_again
+from graflow_celery.worker.member import PutOff
+
+_log = logging.getLogger(__name__)
+
+
+def deployment_for(of: GraflowCelery) -> Deployment:
+    """The deployment of an application's workers, with their own registry."""
+    pid, found = getattr(of, "_deployment", (0, None))
+    if found is None or pid != os.getpid():
+        found = deployment_of(of.graflow_settings)
+        if found.registry is not of.registry:
+            found = Deployment(found.settings, of.registry)
+        of._deployment = (os.getpid(), found)
+    deployment: Deployment = found
+    return deployment
+
+
+class MemberRequest(Request):
+    """A message with members in the worker's main process, which outlives the child that runs them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Each delivery is an owner of its own, so that a doubled message is never granted what the first one runs.
+        self.graflow_owner = f"{self.hostname or socket.gethostname()}:{uuid.uuid4().hex[:12]}"
+        self._request_dict["graflow_owner"] = self.graflow_owner
+        self._request_dict["graflow_events"] = is_watched(self._eventer)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = getattr(exc_info, "exception", None)
+        error = getattr(error, "exc", error)
+        if isinstance(error, WorkerLostError):
+            exc_info.exception = error  # which monitors show, unlike what it is wrapped in
+            self._give_up(lost=True)
+        if isinstance(error, NothingToRunError):
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._give_up(lost=False, limit=timeout)
+
+    def _give_up(self, *, lost: bool, limit: float = 0.0) -> None:
+        """The child is gone: have its members run again, or record that the time of one is over."""
+        if self.task.name not in {RUN_TASK, FINISH_TASK}:
+            return
+        try:
+            deployment, run_id = deployment_for(self.app), self.kwargs["run_id"]
+            if self.task.name == RUN_TASK:
+                indices = indices_of(self.kwargs["ranges"])
+            else:
+                indices = [deployment.record.header(run_id).spec.n]
+            if lost:
+                run_again(deployment, run_id, indices, self.graflow_owner)
+            else:
+                record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
+        except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong
+            _log.exception("The members of a lost child are left to their lease")
+
+
+class MemberTask(Task):
+    """What the three tasks below have in common."""
+
+    abstract = True
+    Request = "graflow_celery.worker.celery_tasks:MemberRequest"
+    ignore_result = True
+    throws = (MemberFailedError,)
+    typing = False
+
+
+def _check(version: Any) -> None:
+    if version != VERSION:
+        raise GraflowRuntimeError(f"Message version {version!r} is unknown; this worker reads version {VERSION}")
+
+
+def _run(self: Any, **hint: Any) -> None:
+    """Claim the members that a message names and run those that are granted."""
+    _check(hint.get("version"))
+    indices = indices_of(hint.get("ranges"))
+    deployment = deployment_for(self.app)
+    request = self.request
+    worker = str(request.hostname or socket.gethostname())
+    owner = getattr(request, "graflow_owner", None) or f"{worker}:{uuid.uuid4().hex[:12]}"
+
+    def listener(spec: GroupSpec) -> MemberEvents | None:
+        if not getattr(request, "graflow_events", False):
+            return None
+        return MemberEvents(self.app, spec, request)
+
+    alone = len(indices) == 1  # then Celery's own events show the member
+    token = listening.set(listener)
+    try:
+        last = run_members(
+            deployment,
+            str(hint.get("run_id")),
+            indices,
+            owner=owner,
+            worker=worker,
+            listener=None if alone else listener,
+        )
+    finally:
+        listening.reset(token)
+    if request.chord:
+        return  # a chord counts its messages
+    if last is None:
+        raise NothingToRunError
+    if not alone:
+        return
+    if isinstance(last, PutOff):
+        # Monitors show it as a retry; another message, which the sweeper sends, makes it.
+        raise Retry(exc=MemberFailedError(reason_to_wait(last)), when=round(last.delay, 1))
+    if last.state is not MemberState.SUCCEEDED:
+        raise MemberFailedError(reason_of(last))
+
+
+def _finish(self: Any, *_results: Any, **hint: Any) -> None:
+    """Run the continuation of a group, once."""
+    _check(hint.get("version"))
+    worker = str(self.request.hostname or socket.gethostname())
+    owner = getattr(self.request, "graflow_owner", None)
+    last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
+    if last is None:
+        raise NothingToRunError
+    if isinstance(last, MemberResult) and last.state is not MemberState.SUCCEEDED:
+        raise MemberFailedError(reason_of(last))
+
+
+def _entry(self: Any, **body: Any) -> Any:
+    """Run a task that was queued on its own."""
+    deployment = deployment_for(self.app)
+    spec = deployment.queue.spec_of(body)
+    return repr(spec.executable.run())
+
+
+def install(into: GraflowCelery) -> None:
+    """Register the tasks with an application."""
+    into.task(name=RUN_TASK, bind=True, base=MemberTask, shared=False)(_run)
+    into.task(name=FINISH_TASK, bind=True, base=MemberTask, shared=False)(_finish)
+    into.task(name=ENTRY_TASK, bind=True, base=MemberTask, shared=False)(_entry)
+
+
+install(app)

@@ -1,0 +1,68 @@
+"""The continuation of a group on a worker: one task that receives the list of the members' values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graflow.exceptions import ParallelGroupError
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import GrantedMember, GroupState, MemberResult, MemberState, StoredOutcome
+from graflow_celery.wire.envelope import pack_failure, remote_error_of, value_of
+from graflow_celery.worker.batch import Batch, claiming
+from graflow_celery.worker.member import PutOff
+
+
+class _Continuation(Batch):
+    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
+        record, spec = self._deployment.record, self.spec
+        stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
+        if record.status(spec.run_id).state != GroupState.DONE:
+            error = _refused(spec.group_id, stored)
+            payload = pack_failure(error, self._runtime.time())
+            return MemberResult(member.index, member.attempt, MemberState.FAILED, payload)
+        values = [_value(stored.get(index)) for index in range(spec.n)]
+        return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
+
+
+def run_continuation(
+    deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None
+) -> MemberResult | PutOff | None:
+    """Claim the continuation and run it.
+
+    Args:
+        deployment: Where the record is.
+        run_id: Its run.
+        worker: The name of this worker.
+        owner: Unique per delivery of the message; made here when None.
+
+    Returns:
+        What came of it; None when it is not due, or another worker has it.
+    """
+    owner = owner or f"{worker}:{deployment.runtime.token()}"
+    claim = claiming(deployment.runtime, lambda: deployment.record.claim_continuation(run_id, owner))
+    if claim.spec is None or not claim.granted:
+        return None
+    batch = _Continuation(deployment, claim.spec, owner, worker, None)
+    with batch.paced():
+        batch.run(claim.granted)
+    return batch.last
+
+
+def _value(stored: StoredOutcome | None) -> Any:
+    return value_of(stored.payload) if stored is not None and stored.state is MemberState.SUCCEEDED else None
+
+
+def _refused(group_id: str, stored: dict[int, StoredOutcome]) -> ParallelGroupError:
+    failed = [
+        (str(index), _reason(outcome)) for index, outcome in stored.items() if outcome.state != MemberState.SUCCEEDED
+    ]
+    shown = "; ".join(f"member {index}: {text}" for index, text in failed[:5])
+    good = [str(index) for index, outcome in stored.items() if outcome.state is MemberState.SUCCEEDED]
+    return ParallelGroupError(
+        f"Group '{group_id}' failed, so its continuation did not run: {shown}", group_id, failed, good
+    )
+
+
+def _reason(outcome: StoredOutcome) -> str:
+    error = remote_error_of(outcome.payload) if outcome.payload else None
+    return outcome.state.value if error is None else error.message

@@ -1,0 +1,120 @@
+"""What Flower and `celery events` see of members that share a message: one task each, under its own name."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from zlib import crc32
+
+from celery import Celery
+from celery.exceptions import Ignore
+from kombu.exceptions import KombuError, OperationalError
+
+from graflow_celery.broker.messages import shadow_of
+from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.wire.envelope import remote_error_of
+from graflow_celery.worker.member import PutOff
+
+_log = logging.getLogger(__name__)
+_SHOWN: Final = 200  # characters of an error
+
+
+class MemberFailedError(Exception):
+    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
+
+
+class NothingToRunError(Ignore):
+    """Makes monitors show a message as revoked: its members are cancelled, recorded already, or run elsewhere."""
+
+
+def reason_of(result: MemberResult) -> str:
+    """Why a member did not succeed, short."""
+    error = remote_error_of(result.payload)
+    text = result.state.value if error is None else f"{error.type}: {error.message}"
+    return text[:_SHOWN]
+
+
+def reason_to_wait(member: PutOff) -> str:
+    """Why a member is tried again later, short."""
+    return f"{type(member.error).__name__}: {member.error}"[:_SHOWN]
+
+
+def is_watched(eventer: Any) -> bool:
+    """Whether somebody asked this worker for events of tasks; its heartbeats are events of their own group."""
+    return bool(eventer and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
+
+
+class MemberEvents:
+    """Sends Celery's task events for each member of a batch, in bundles.
+
+    Args:
+        app: The worker's application.
+        spec: The group.
+        request: The Celery request of the batch.
+    """
+
+    def __init__(self, app: Celery, spec: GroupSpec, request: Any) -> None:
+        self._app = app
+        self._spec = spec
+        self._request = request
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._flushing = threading.Lock()
+
+    def _id(self, index: int) -> str:
+        # Members of inner groups run in the same request, and an id must not show what the run is called.
+        return f"{self._request.id}-{crc32(self._spec.run_id.encode()):08x}-{index}"
+
+    def started(self, index: int) -> None:
+        now = time.time()
+        self._add(
+            "task-received",
+            index,
+            timestamp=now,
+            name=shadow_of(self._spec, index),
+            args=f"(run_id={self._spec.run_id!r}, index={index})",
+            kwargs="{}",
+            retries=0,
+            eta=None,
+            expires=None,
+            root_id=self._request.root_id,
+            parent_id=self._request.id,
+        )
+        self._add("task-started", index, timestamp=now)
+
+    def finished(self, result: MemberResult, seconds: float) -> None:
+        if result.state is MemberState.SUCCEEDED:
+            self._add("task-succeeded", result.index, timestamp=time.time(), result="", runtime=seconds)
+        else:
+            text = reason_of(result)
+            self._add("task-failed", result.index, timestamp=time.time(), exception=text, traceback="")
+
+    def put_off(self, member: PutOff) -> None:
+        text = reason_to_wait(member)
+        self._add("task-retried", member.index, timestamp=time.time(), exception=text, traceback="")
+
+    def _add(self, kind: str, index: int, **fields: Any) -> None:
+        self._waiting.append((kind, {"uuid": self._id(index), **fields}))
+
+    def flush(self) -> None:
+        """Send what has been collected; a monitor is never worth a member, so failures are only logged."""
+        with self._flushing:  # the threads that run and that pace members both come here, and events have an order
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._send(waiting)
+
+    def _send(self, waiting: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        try:
+            with (
+                self._app.connection_for_write() as connection,
+                self._app.events.Dispatcher(connection, hostname=self._request.hostname) as dispatcher,
+            ):
+                dispatcher.buffer_group = frozenset({"task"})
+                dispatcher.buffer_limit = len(waiting) + 1
+                for kind, fields in waiting:
+                    dispatcher.send(kind, **fields)
+                dispatcher.flush(errors=False)
+        except (KombuError, OperationalError, OSError) as error:
+            _log.debug("Events of %s members were not sent: %s", len(waiting), error)

@@ -1,0 +1,131 @@
+"""Whether record and broker let a worker in: one that is refused says so once and ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+import redis
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
+from celery import bootsteps
+from celery.exceptions import WorkerShutdown
+from celery.platforms import EX_FAILURE
+from celery.worker import state
+from kombu.exceptions import KombuError
+
+from graflow.exceptions import ConfigError
+from graflow.redis.config import shared_client
+from graflow.secret import revealed
+from graflow_celery.broker.addresses import REDIS_SCHEMES, broker_connection
+from graflow_celery.broker.app import GraflowCelery
+from graflow_celery.broker.task_queue import CONNECT_SECONDS, connect_once
+from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
+from graflow_celery.settings import Settings
+from graflow_celery.worker.celery_tasks import deployment_for
+
+_log = logging.getLogger(__name__)
+
+_LOOK: Final = 1.0  # seconds between looks for a server that did not answer
+_NOT_THERE: Final = (RecordUnreachableError, redis.exceptions.RedisError, KombuError, AMQPError, OSError)
+
+_LAST_WORDS: Final = "This worker ends: %s"
+
+_Door = Callable[[], object]
+
+
+class AccessStep(bootsteps.StartStopStep):
+    """Ends a worker that is refused by record or broker, or set up wrongly; waits for what does not answer yet."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stop = threading.Event()
+
+    def start(self, parent: Any) -> None:
+        try:
+            closed = [deployment_for(parent.app).check, *_broker_doors(parent.app)]
+            closed = [door for door in closed if not _enter(door)]
+        except (AccessRefusedError, ConfigError) as error:
+            end_worker(error)
+        if closed:
+            threading.Thread(target=self._keep_asking, args=(closed,), name="graflow-access", daemon=True).start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery passes it
+        self._stop.set()
+
+    terminate = stop
+
+    def _keep_asking(self, closed: list[_Door]) -> None:
+        while closed and not self._stop.wait(_LOOK):
+            try:
+                closed = [door for door in closed if not _enter(door)]
+            except (AccessRefusedError, ConfigError) as error:
+                _log.critical(_LAST_WORDS, error)
+                state.should_stop = EX_FAILURE
+                return
+
+
+def end_worker(error: Exception) -> NoReturn:
+    """End a worker that cannot start, with a line that says why."""
+    cause = error.__cause__
+    # Of a module that is not there the line says everything; what a module raised needs its traceback.
+    _log.critical(
+        _LAST_WORDS, error, exc_info=isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError)
+    )
+    raise WorkerShutdown(EX_FAILURE) from None
+
+
+def _enter(door: _Door) -> bool:
+    """Whether a server has let us in; False when it does not answer.
+
+    Raises:
+        AccessRefusedError: When it answers, and does not.
+    """
+    try:
+        door()
+    except AccessRefusedError:
+        raise
+    except _NOT_THERE:
+        return False
+    return True
+
+
+def _broker_doors(of: GraflowCelery) -> list[_Door]:
+    """How to log in to a broker that is not the Redis of record."""
+    settings: Settings = of.graflow_settings
+    broker = revealed(settings.broker_url or "")
+    scheme = urlsplit(broker).scheme
+    if scheme in REDIS_SCHEMES:
+        with suppress(ConfigError):
+            return [partial(_enter_redis, broker_connection(broker))]
+    return [partial(_enter_amqp, of)] if scheme.startswith("amqp") else []
+
+
+def _enter_redis(parts: dict[str, Any]) -> None:
+    client = shared_client({"socket_connect_timeout": CONNECT_SECONDS, **parts})
+    try:
+        connect_once(client)
+        with suppress(redis.exceptions.NoPermissionError):
+            client.ping()  # where no password was given, the first command is what is refused
+    except (redis.exceptions.RedisError, OSError) as error:
+        refused = refusal("The broker", parts, error)
+        if refused is None:
+            raise
+        raise AccessRefusedError(refused) from None
+
+
+def _enter_amqp(of: GraflowCelery) -> None:
+    with of.connection_for_read() as connection:
+        try:
+            # Once: `connect` of kombu would try again.
+            connection.transport.close_connection(connection.transport.establish_connection())
+        except (AccessRefused, NotAllowed):
+            raise AccessRefusedError(
+                f"The broker at {connection.as_uri()} refuses the username, the password or the virtual host"
+            ) from None

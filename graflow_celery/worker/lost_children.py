@@ -1,0 +1,42 @@
+"""What the main process of a worker does for the members of a pool child that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graflow.exceptions import TaskTimeoutError
+from graflow.runtime import persistently
+from graflow_celery.broker.messages import member_name
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import MemberResult, MemberState
+from graflow_celery.sweeper import publish_again
+from graflow_celery.wire.envelope import pack_failure
+
+_PATIENCE = 10.0  # seconds; after them the lease repairs what is left
+
+
+def run_again(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str) -> None:
+    """The child died with these members: have them run again at once instead of when their lease ends."""
+    deployment.record.lose(run_id, owner, indices)
+    for again in deployment.record.sweep(interval=deployment.settings.sweep_interval):
+        publish_again(deployment, again)
+
+
+def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, limit: float) -> None:
+    """The child was killed when its time was over: that was the first member that it had not reported.
+
+    The others go to other slots.
+    """
+    record, runtime = deployment.record, deployment.runtime
+    held = record.claim(run_id, indices, owner, envelopes=False)
+    if held.spec is None or not held.granted:
+        return
+    first, *others = held.granted
+    error = TaskTimeoutError(member_name(held.spec, first.index), limit)
+    result = MemberResult(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
+    done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=_PATIENCE)
+    again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
+    if again:
+        deployment.queue.publish(held.spec, again, slots=deployment.slots())
+    if done.continuation:
+        deployment.queue.publish_continuation(held.spec)

@@ -1,0 +1,301 @@
+"""One member on a worker: from its packed envelope to its packed outcome."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from graflow.channels.base import Channel
+from graflow.channels.branch import ChannelWrite
+from graflow.channels.memory_channel import MemoryChannel
+from graflow.channels.redis_channel import RedisChannel
+from graflow.codec import from_jsonable
+from graflow.core.engine import WorkflowEngine
+from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
+from graflow.core.remote import run_branch
+from graflow.core.run.branch import BranchOutcome
+from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
+from graflow_celery.broker.messages import member_name, member_options
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.wire.envelope import Envelope, Shared, pack_failure, pack_outcome
+from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
+from graflow_celery.worker.soft_limits import SoftLimit
+
+_log = logging.getLogger(__name__)
+_SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
+LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for
+
+
+class WorkerMember:
+    """What a member on a worker may ask about its own execution.
+
+    Attributes:
+        run_id: The run of its group.
+        index: Its place in the group.
+        attempt: 1 for the first execution.
+    """
+
+    def __init__(self, deployment: Deployment, lease: Lease, is_cancelled: Callable[[], bool]) -> None:
+        self.run_id = lease.run_id
+        self.index = lease.index
+        self.attempt = lease.attempt
+        self._deployment = deployment
+        self._lease = lease
+        self._is_cancelled = is_cancelled
+
+    def is_cancelled(self) -> bool:
+        return self._is_cancelled()
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell whoever waits how far this member is."""
+        told = json.dumps({"done": done, "total": total, "message": message})
+        self._deployment.record.progress(self._lease, told.encode())
+
+
+class ChannelWithGaps(RedisChannel):
+    """The channel that the members of a group share, some of whose values could not be sent."""
+
+    def __init__(self, name: str, gaps: Mapping[str, str], connection: Mapping[str, Any]) -> None:
+        super().__init__(name, **connection)
+        self._gaps = dict(gaps)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self._gaps and not super().exists(key):
+            raise PayloadError(f"Channel key '{key}' could not be sent to the worker: {self._gaps[key]}")
+        return super().get(key, default)
+
+    def exists(self, key: str) -> bool:
+        return key in self._gaps or super().exists(key)
+
+    def delete(self, key: str) -> bool:
+        present = self.exists(key)
+        self.publish(ChannelWrite(key, None, deleted=True), (), once=False)
+        return present
+
+    def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
+        # Whoever takes the changes back cannot tell a key that was deleted from one that got lost.
+        super().publish(write, [*marks, deletion_of(write.key)] if write.deleted else marks, once=once)
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """A member that failed and is to be tried again later, here or elsewhere.
+
+    Attributes:
+        index: Its place in the group.
+        attempt: The execution that failed.
+        delay: Seconds until the next one.
+        made: Retries that this execution made itself before.
+        error: Why it failed.
+    """
+
+    index: int
+    attempt: int
+    delay: float
+    made: int
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class RunningMember:
+    """The member that the current thread runs on a worker."""
+
+    run_id: str
+    index: int
+    deployment: Deployment
+
+
+running_member: ContextVar[RunningMember | None] = ContextVar("graflow_running_member", default=None)
+
+
+class MemberRunner:
+    """Runs members of one group run, one at a time.
+
+    Args:
+        deployment: Where record and keys are.
+        spec: The group.
+        worker: The name of this worker, for messages.
+    """
+
+    def __init__(self, deployment: Deployment, spec: GroupSpec, worker: str) -> None:
+        self._deployment = deployment
+        self._spec = spec
+        self._worker = worker
+        self._engine = WorkflowEngine()
+        self._channels: dict[str, Channel] = {}
+        self._resolver = cache(deployment.resolver)
+        self.soft_limit = SoftLimit(deployment.runtime)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult | PutOff:
+        """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
+        lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        return self._within_limits(granted, lambda: self._outcome(granted, lease, is_cancelled))
+
+    def run_continuation(
+        self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool], values: list[Any]
+    ) -> MemberResult | PutOff:
+        """Run the continuation with the list of the members' values, in the same way."""
+        lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
+        return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
+
+    def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberResult | PutOff:
+        limit = self._limit_of(granted.index)
+        around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
+        try:
+            outcome = self.soft_limit.within(limit, call)
+            _name_soft_limit(outcome, limit)
+            leave_if_told(outcome.error)
+            if outcome.retry_in is not None:
+                return _put_off(granted, outcome, outcome.retry_in)
+            state = state_of(outcome)
+            payload = pack_outcome(outcome)
+            if outcome.error is not None:
+                self._log(granted, outcome.error)
+        except SoftTimeLimitExceeded:
+            state = MemberState.TIMED_OUT
+            payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
+        except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
+            leave_if_told(error)
+            hard = member_options(self._spec, granted.index).get("time_limit")
+            if hard is not None and _is_of_green_pool(error):
+                state = MemberState.TIMED_OUT
+                payload = pack_failure(TaskTimeoutError(member_name(self._spec, granted.index), hard), time.time())
+            else:
+                state = MemberState.FAILED
+                self._log(granted, error)
+                payload = pack_failure(error, time.time())
+        finally:
+            running_member.reset(around)
+        return MemberResult(granted.index, granted.attempt, state, payload)
+
+    def _log(self, granted: GrantedMember, error: BaseException) -> None:
+        """One line for the operator; the outcome has the traceback."""
+        _log.warning(
+            "Member %s of run %s failed: %s: %.500s", granted.index, self._spec.run_id, type(error).__name__, error
+        )
+
+    def _limit_of(self, index: int) -> float | None:
+        """The soft time limit of a member; none that its hard one would be quicker than."""
+        options = member_options(self._spec, index)
+        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+        return None if soft is None or (hard is not None and soft >= hard) else float(soft)
+
+    def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
+        spec, deployment = self._spec, self._deployment
+        envelope = Envelope.unpack(
+            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
+        )
+        shared = deployment.shared.get(spec.run_id, envelope.shared)
+        tasks = self._tasks(envelope)
+        return run_branch(
+            tasks[envelope.task_id],
+            tasks,
+            [(source, target) for source, target in envelope.edges],
+            shared,
+            channel=self._channel(envelope.shared, shared),
+            cycle_counts=envelope.cycle_counts,
+            info=WorkerMember(deployment, lease, is_cancelled),
+            engine=self._engine,
+            retries=granted.retries,
+            longest_wait=LONGEST_WAIT,
+        )
+
+    def _tasks(self, envelope: Envelope) -> dict[str, Any]:
+        """The tasks of the branch, resolved; failures name the worker."""
+        found: dict[str, Any] = {}
+        try:
+            for data in envelope.tasks:
+                resolver = self._resolver(str(data.get("resolver_id", "default")))
+                task = resolver.resolve(data, bound_to=envelope.binding)
+                found[task.task_id] = task
+        except (TaskResolutionError, SignatureError) as error:
+            raise TaskResolutionError(
+                f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}", error
+            ) from error
+        if envelope.task_id not in found:
+            raise TaskResolutionError(f"The envelope of '{envelope.task_id}' does not hold that task")
+        return found
+
+    def _channel(self, name: str, shared: Shared) -> Channel:
+        """What the members see as their parent's channel."""
+        channel = self._channels.get(name)
+        if channel is None:
+            if shared.channel:
+                root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection)
+                channel = OverlaidChannel(root, shared.overlay) if shared.overlay else root
+            else:
+                channel = MemoryChannel(shared.session_id)
+                for key, value in shared.seeds.items():
+                    channel.set(key, from_jsonable(value))
+            self._channels[name] = channel
+        return channel
+
+    def _continuation(
+        self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool], values: list[Any]
+    ) -> BranchOutcome:
+        spec, deployment = self._spec, self._deployment
+        envelope = Envelope.unpack(
+            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
+        )
+        task = self._tasks(envelope)[envelope.task_id]
+        shared = deployment.shared.get(spec.run_id, envelope.shared)
+        channel = MemoryChannel(spec.run_id)
+        channel.set(spec.group_id + RESULT_SUFFIX, values)
+        free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
+        taken = {free[0]: values} if free else {}
+        return run_branch(
+            task.instance(task.task_id, {**task._bound_kwargs, **taken}),
+            {},
+            [],
+            shared,
+            channel=channel,
+            info=WorkerMember(deployment, lease, is_cancelled),
+            engine=self._engine,
+        )
+
+
+def leave_if_told(error: BaseException | None) -> None:
+    """Go on leaving when a signal ends this pool child, which is no failure of the member that happened to run."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code in _SIGNAL_EXITS:
+        raise error
+
+
+def _name_soft_limit(outcome: BranchOutcome, limit: float | None) -> None:
+    """Say of a member whose soft time limit ended it what every other limit says."""
+    raised = outcome.error
+    if isinstance(raised, SoftTimeLimitExceeded):
+        outcome.error = TaskTimeoutError(outcome.task_id, limit or 0.0)
+        outcome.results = [
+            (name, outcome.error if isinstance(value, SoftTimeLimitExceeded) else value)
+            for name, value in outcome.results
+        ]
+
+
+def _is_of_green_pool(error: BaseException) -> bool:
+    """Whether a pool of gevent, which cannot kill a process, has raised it because a hard time limit is over."""
+    return type(error).__module__ in {"gevent.timeout", "eventlet.timeout"}
+
+
+def _put_off(granted: GrantedMember, outcome: BranchOutcome, delay: float) -> PutOff:
+    made = outcome.retry_counts[outcome.task_id] - granted.retries - 1
+    return PutOff(granted.index, granted.attempt, delay, made, outcome.error)
+
+
+def state_of(outcome: BranchOutcome) -> MemberState:
+    if outcome.canceled:
+        return MemberState.FAILED
+    if outcome.success:
+        return MemberState.SUCCEEDED
+    return MemberState.TIMED_OUT if isinstance(outcome.error, TaskTimeoutError) else MemberState.FAILED

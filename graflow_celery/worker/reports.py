@@ -1,0 +1,110 @@
+"""Reports of a worker: what members came to, kept until the record has taken it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from graflow.exceptions import GraflowRuntimeError
+from graflow.runtime import TRY_AGAIN, persistently
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import GroupSpec, MemberResult, Released
+from graflow_celery.worker.member import PutOff
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+_LAST_PATIENCE: Final = 10.0  # seconds that a worker which shuts down waits for the record; then the lease decides
+
+
+class Reports:
+    """What one owner's members came to and the record does not know yet; for use from several threads.
+
+    Args:
+        deployment: Where the record is.
+        spec: Their group.
+        owner: As it claimed them.
+    """
+
+    def __init__(self, deployment: Deployment, spec: GroupSpec, owner: str) -> None:
+        self._deployment = deployment
+        self._runtime = deployment.runtime
+        self._spec = spec
+        self._owner = owner
+        self._results: list[MemberResult] = []
+        self._put_off: list[tuple[PutOff, float]] = []  # each with the time at which it is due
+        self._lock = self._runtime.lock()
+        self._sending = self._runtime.lock()
+
+    def add(self, result: MemberResult | PutOff, now: float) -> None:
+        """Keep what a member came to at this monotonic time."""
+        with self._lock:
+            if isinstance(result, PutOff):
+                self._put_off.append((result, now + result.delay))
+            else:
+                self._results.append(result)
+
+    def unsent(self) -> list[MemberResult | PutOff]:
+        with self._lock:
+            return [*self._results, *(member for member, _ in self._put_off)]
+
+    def send(self, *, patiently: bool = False) -> None:
+        """Record what has been added.
+
+        Args:
+            patiently: Whether to wait for a record that cannot be reached; otherwise all is kept for the next time.
+        """
+        with self._sending:
+            with self._lock:
+                results, self._results = self._results, []
+                put_off, self._put_off = self._put_off, []
+            try:
+                if results:
+                    self.complete(results, patiently=patiently)
+                    results = []
+                while put_off:
+                    self._leave(*put_off[-1], patiently=patiently)
+                    put_off.pop()
+            except TRY_AGAIN as error:
+                kept = len(results) + len(put_off)
+                _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
+                with self._lock:
+                    self._results = [*results, *self._results]
+                    self._put_off = [*put_off, *self._put_off]
+
+    def complete(self, results: list[MemberResult], *, patiently: bool = False) -> None:
+        """Record these outcomes now, and publish what they make possible."""
+        record, run_id = self._deployment.record, self._spec.run_id
+        done = self._call(lambda: record.complete(run_id, self._owner, results), patiently=patiently)
+        if done.refused:
+            _log.info("Members %s of run %s were recorded by another execution", done.refused, run_id)
+        if done.state is None:
+            _log.warning("The record of run %s is gone: %s outcomes are dropped", run_id, len(results))
+        self.follow(done.ready, continuation=done.continuation)
+
+    def _leave(self, member: PutOff, due: float, *, patiently: bool) -> None:
+        """Hand back a member that is to be tried again; the sweeper publishes it when it is due."""
+        run_id, record = self._spec.run_id, self._deployment.record
+
+        def call() -> Released:
+            delay = due - self._runtime.monotonic()
+            return record.retry(run_id, self._owner, member.index, member.attempt, delay, made=member.made)
+
+        answer = self._call(call, patiently=patiently)
+        if not answer.released:
+            _log.info("Member %s of run %s is no longer held here: its retry is dropped", member.index, run_id)
+        self.follow(answer.ready)
+
+    def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
+        return persistently(self._runtime, call, when_stopping=_LAST_PATIENCE) if patiently else call()
+
+    def follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
+        """Publish what has become possible; when the broker is away the sweeper does it later."""
+        try:
+            if ready:
+                self._deployment.queue.publish(self._spec, sorted(ready), slots=self._deployment.slots())
+            if continuation:
+                self._deployment.queue.publish_continuation(self._spec)
+        except GraflowRuntimeError as error:
+            _log.warning("Left to the sweeper: %s", error)
