@@ -5,6 +5,7 @@ The importing module offers the fixtures `channel` and `rounds` (how often each 
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import enum
 import pickle
@@ -469,6 +470,36 @@ def test_a_lock_is_no_key(channel: Channel) -> None:
         channel.clear()
         with pytest.raises(TimeoutError):
             lock_elsewhere(channel, "k")
+
+
+def test_coroutines_that_hold_a_lock_exclude_each_other(channel: Channel) -> None:
+    channel.set("n", 0)
+
+    async def add() -> None:
+        for _ in range(3):
+            async with channel.lock("a name of its own", timeout=50):
+                seen = channel.get("n")
+                await asyncio.sleep(0.001)
+                channel.set("n", seen + 1)
+
+    async def several() -> None:
+        await asyncio.gather(*(add() for _ in range(5)))
+
+    asyncio.run(several())
+    assert channel.get("n") == 15
+
+
+def test_a_coroutine_does_not_wait_for_another_one_by_stopping_both(channel: Channel) -> None:
+    async def waiting() -> None:
+        with channel.lock("k", timeout=60):
+            pass
+
+    async def several() -> None:
+        async with channel.lock("k"), channel.lock("k"):
+            await asyncio.create_task(waiting())
+
+    with pytest.raises(RuntimeError, match="async with"):
+        asyncio.run(several())
 
 
 # -- contention --------------------------------------------------------------------------------------------------------

@@ -5,11 +5,28 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Any, Protocol
 
 NOT_A_LIST = "not a list"
 NOT_A_NUMBER = "expected int or float"
+
+
+class ChannelLock(Protocol):
+    """A block under a lock: `with` waits in its thread, `async with` lets other coroutines run meanwhile."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
 
 
 class Channel(ABC):
@@ -83,8 +100,12 @@ class Channel(ABC):
             TypeError: The key or the amount is not a number; a `bool` is none.
         """
 
-    def lock(self, key: str, timeout: float = 10.0) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses
-        """Exclude other holders of the same key's lock for the length of a `with` block.
+    def lock(self, key: str, timeout: float = 10.0) -> ChannelLock:  # noqa: ARG002 - for subclasses
+        """Exclude other holders of the same key's lock for the length of a `with` or `async with` block.
+
+        The holder is the member of a group, or the coroutine, that takes it; elsewhere, and in threads that a member
+        starts itself, the thread. It may take the lock again. Inside the block every key, not only the one that names
+        the lock, is read from and written to what all members share.
 
         Advisory: operations on the key itself never wait for it. This version excludes nobody.
 
@@ -94,6 +115,7 @@ class Channel(ABC):
 
         Raises:
             TimeoutError: Somebody else held it for all that time.
+            RuntimeError: A `with` block in a coroutine would wait for another coroutine of its own event loop.
         """
         return nullcontext()
 

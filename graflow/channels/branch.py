@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
-from graflow.channels.base import Channel, checked_ttl
+from graflow.channels.base import Channel, ChannelLock, checked_ttl
+from graflow.channels.locks import Holder, current_holder
 
 _DELETED: Any = object()
 Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
@@ -36,29 +37,41 @@ class BranchChannel(Channel):
     """A view of a parent channel in which `set` and `delete` stay private until somebody applies `writes()`.
 
     Everything else acts on the parent at once: reads of keys that were not written here, `append`, `prepend`,
-    `atomic_add` and `lock`. Such an operation first publishes the private value of its key, if there is one, so that
-    it works on what this branch sees. What is written to a key under its `lock` is published before the lock is let
-    go, so that the next holder sees it.
+    `atomic_add`, and whatever is done to any key by the holder of a `lock`, whichever name the lock has. Such an
+    operation first publishes the private value of its key, if there is one, so that it works on what this branch sees.
     """
 
     def __init__(self, parent: Channel) -> None:
         super().__init__(parent.name)
         self._parent = parent
         self._pending: dict[str, Pending] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
         self._lock = threading.RLock()
+        self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+        if self._holders and self._is_held():
+            self._publish(key)
+            self._parent.set(key, value, ttl)
+            return
         deadline = None if ttl is None else time.monotonic() + checked_ttl(ttl)
         with self._lock:
             self._pending[key] = value, deadline
 
     def get(self, key: str, default: Any = None) -> Any:
+        if self._holders and self._is_held():
+            self._publish(key)
         pending = self._pending.get(key)
         if pending is None:
             return self._parent.get(key, default)
         return pending[0] if _alive(pending) else default
 
     def delete(self, key: str) -> bool:
+        if self._holders and self._is_held():
+            self._publish(key)
+            return self._parent.delete(key)
         with self._lock:
             present = self.exists(key)
             if present:
@@ -81,9 +94,8 @@ class BranchChannel(Channel):
 
     def clear(self) -> None:
         """Remove every key that this branch sees; for others they stay until the writes are applied."""
-        with self._lock:
-            for key in self.keys():
-                self._pending[key] = _DELETED, None
+        for key in self.keys():
+            self.delete(key)
 
     def append(self, key: str, value: Any, ttl: float | None = None) -> int:
         self._publish(key)
@@ -97,14 +109,24 @@ class BranchChannel(Channel):
         self._publish(key)
         return self._parent.atomic_add(key, amount)
 
-    @contextmanager
-    def lock(self, key: str, timeout: float = 10.0) -> Iterator[None]:
-        with self._parent.lock(key, timeout):
-            self._publish(key)
-            try:
-                yield
-            finally:
-                self._publish(key)
+    def lock(self, key: str, timeout: float = 10.0) -> ChannelLock:
+        return _HeldBlock(self, self._parent.lock(key, timeout))
+
+    def enter_lock(self) -> None:
+        """Act on the parent at once for whoever calls this, until `leave_lock`."""
+        holder = current_holder()
+        with self._lock:
+            self._holders[holder] = self._holders.get(holder, 0) + 1
+
+    def leave_lock(self) -> None:
+        holder = current_holder()
+        with self._lock:
+            self._holders[holder] -= 1
+            if not self._holders[holder]:
+                del self._holders[holder]
+
+    def _is_held(self) -> bool:
+        return current_holder() in self._holders
 
     def writes(self) -> list[ChannelWrite]:
         """What is still private, in the order in which the keys were first written."""
@@ -130,8 +152,8 @@ class BranchChannel(Channel):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
         self._parent = state["parent"]
-        self._lock = threading.RLock()
         self._pending = {}
+        self._prepare()
         left = time.time() - time.monotonic()
         for write in state["writes"]:
             deadline = state["expires"][write.key] - left if write.ttl is not None else None
@@ -149,6 +171,34 @@ class BranchChannel(Channel):
             if pending is not None:
                 apply_writes(self._parent, (as_write(key, pending),))
                 del self._pending[key]
+
+
+class _HeldBlock:
+    """A `with` or `async with` block under a lock of the parent, in which a branch reads and writes the parent."""
+
+    def __init__(self, branch: BranchChannel, inner: ChannelLock) -> None:
+        self._branch = branch
+        self._inner = inner
+
+    def __enter__(self) -> None:
+        self._inner.__enter__()
+        self._branch.enter_lock()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._branch.leave_lock()
+        self._inner.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> None:
+        await self._inner.__aenter__()
+        self._branch.enter_lock()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._branch.leave_lock()
+        await self._inner.__aexit__(kind, error, traceback)
 
 
 def apply_writes(channel: Channel, writes: Iterable[ChannelWrite]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from graflow.channels.base import NOT_A_LIST, Channel, checked_ttl, require_number
-from graflow.channels.keylocks import KeyLocks
+from graflow.channels.locks import KeyLockBlock, KeyLocks
 
 _ABSENT: Any = object()
 _FIRST_SWEEP = 1024
@@ -98,10 +96,8 @@ class MemoryChannel(Channel):
             self._data[key] = total
             return total
 
-    @contextmanager
-    def lock(self, key: str, timeout: float = 10.0) -> Iterator[None]:
-        with self._key_locks.hold(key, timeout, owner=self.name):
-            yield
+    def lock(self, key: str, timeout: float = 10.0) -> KeyLockBlock:
+        return KeyLockBlock(self._key_locks, self.name, key, timeout)
 
     def snapshot(self) -> dict[str, Any]:
         """Every live key with its value."""

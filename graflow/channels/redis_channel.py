@@ -7,16 +7,14 @@ import logging
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
 from graflow.channels.branch import ChannelWrite
-from graflow.channels.keylocks import KeyLocks, lock_timeout
-from graflow.channels.redis_lock import RedisLock
+from graflow.channels.locks import KeyLocks
+from graflow.channels.redis_lock import RedisLock, RedisLockBlock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.exceptions import PayloadError
@@ -144,18 +142,9 @@ class RedisChannel(Channel):
             if _swap.run(self.redis_client, (at,), encode(total), *reply):
                 return total
 
-    @contextmanager
-    def lock(self, key: str, timeout: float = 10.0) -> Iterator[None]:
-        deadline = time.monotonic() + timeout
-        with self._key_locks.hold(key, timeout, owner=self.name) as depth:
-            if depth > 1:
-                yield
-                return
-            lock = RedisLock(lambda: self.redis_client, f"graflow:lock:{self.name}:{key}", self.lock_lease)
-            with lock.held(deadline) as free:
-                if not free:
-                    raise lock_timeout(self.name, key, timeout)
-                yield
+    def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
+        lock = RedisLock(lambda: self.redis_client, f"graflow:lock:{self.name}:{key}", self.lock_lease)
+        return RedisLockBlock(lock, self._key_locks, self.name, key, timeout)
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store several values in few round trips; when one of them cannot be kept, none is written."""

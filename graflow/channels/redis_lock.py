@@ -6,12 +6,13 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
 from graflow.channels.leases import lease_keeper
+from graflow.channels.locks import KeyLocks, LockBlock
 from graflow.channels.scripts import Script
 from graflow.redis.clients import load_redis
 
@@ -38,30 +39,19 @@ class RedisLock:
         self._key = key
         self._lease = lease
         self._token = secrets.token_hex(16)
+        self._kept = ExitStack()
 
-    @contextmanager
-    def held(self, deadline: float) -> Iterator[bool]:
-        """Hold the lock for the length of a `with` block, renewing it; yields whether it was free in time.
+    def take(self) -> bool:
+        """Take the lock if it is free, and renew it from then on."""
+        if not _acquire.run(self._client(), (self._key,), self._token, self._milliseconds):
+            return False
+        self._kept.enter_context(lease_keeper.keep(self._lease / 3, self._renew))
+        return True
 
-        Args:
-            deadline: When to give up waiting, by the monotonic clock.
-        """
-        if not self._wait(deadline):
-            yield False
-            return
-        try:
-            with lease_keeper.keep(self._lease / 3, self._renew):
-                yield True
-        finally:
-            self._let_go()
-
-    @property
-    def _milliseconds(self) -> int:
-        return max(1, round(self._lease * 1000))
-
-    def _wait(self, deadline: float) -> bool:
+    def wait(self, deadline: float) -> bool:
+        """Take the lock, waiting for it until `deadline` on the monotonic clock; whether it was had."""
         for attempt in count():
-            if _acquire.run(self._client(), (self._key,), self._token, self._milliseconds):
+            if self.take():
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -70,6 +60,22 @@ class RedisLock:
             # Uneven, so that those who wait do not come in step.
             time.sleep(min(left, longest * random.uniform(0.5, 1)))  # noqa: S311 - nothing secret
         return False
+
+    def release(self) -> None:
+        """Stop renewing and give it back."""
+        self._kept.close()
+        try:
+            held = _release.run(self._client(), (self._key,), self._token)
+        except load_redis().RedisError as error:
+            # What it protected is done; the lock ends by itself.
+            _log.warning("The lock %s could not be released and ends within %s s: %s", self._key, self._lease, error)
+            return
+        if not held:
+            _log.warning("The lock %s was no longer held when it was released", self._key)
+
+    @property
+    def _milliseconds(self) -> int:
+        return max(1, round(self._lease * 1000))
 
     def _renew(self) -> bool:
         try:
@@ -81,12 +87,38 @@ class RedisLock:
             _log.warning("The lock %s was lost while it was held: it expired or was removed", self._key)
         return bool(held)
 
-    def _let_go(self) -> None:
+
+class RedisLockBlock(LockBlock):
+    """A block under a lock in Redis; within one process its waiters queue here, so that one of them asks the server."""
+
+    def __init__(self, lock: RedisLock, locks: KeyLocks, owner: str, key: str, timeout: float) -> None:
+        super().__init__(owner, key, timeout)
+        self._lock = lock
+        self._locks = locks
+        self._is_outermost = False
+
+    def wait(self, deadline: float) -> bool:
+        return self._confirmed(self._locks.wait(self.key, deadline), lambda: self._lock.wait(deadline))
+
+    def take(self) -> bool:
+        return self._confirmed(self._locks.take(self.key), self._lock.take)
+
+    def _confirmed(self, depth: int, ask: Callable[[], bool]) -> bool:
+        """Whether the lock is had, after the one of this process is (`depth` times)."""
+        if depth != 1:
+            return depth > 1
+        is_had = False
         try:
-            held = _release.run(self._client(), (self._key,), self._token)
-        except load_redis().RedisError as error:
-            # What it protected is done; the lock ends by itself.
-            _log.warning("The lock %s could not be released and ends within %s s: %s", self._key, self._lease, error)
-            return
-        if not held:
-            _log.warning("The lock %s was no longer held when it was released", self._key)
+            is_had = self._is_outermost = ask()
+        finally:
+            if not is_had:
+                self._locks.release(self.key)
+        return is_had
+
+    def release(self) -> None:
+        try:
+            if self._is_outermost:
+                self._is_outermost = False
+                self._lock.release()
+        finally:
+            self._locks.release(self.key)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, ClassVar, ForwardRef, get_type_hints
 
-from graflow.channels.base import Channel
+from graflow.channels.base import Channel, ChannelLock
 from graflow.channels.schemas import (
     CycleNotificationMessage,
     DataTransferMessage,
@@ -85,7 +84,7 @@ class TypedChannel(Channel):
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
         return self._channel.atomic_add(key, amount)
 
-    def lock(self, key: str, timeout: float = 10.0) -> AbstractContextManager[None]:
+    def lock(self, key: str, timeout: float = 10.0) -> ChannelLock:
         return self._channel.lock(key, timeout)
 
     def _store(self, noun: str, key: str, value: Any, ttl: float | None) -> None:

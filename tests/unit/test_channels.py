@@ -309,8 +309,34 @@ def test_what_is_written_under_a_lock_is_published_also_after_an_error(parent: M
 
     with pytest.raises(KeyError):
         fail()
-    assert parent.snapshot() == {"n": 1}
-    assert branch.writes() == [ChannelWrite("other", 1)]
+    assert parent.snapshot() == {"n": 1, "other": 1}
+    assert branch.writes() == []
+
+
+def test_under_a_lock_of_any_name_a_member_reads_and_writes_what_all_share(parent: MemoryChannel) -> None:
+    branch = BranchChannel(BranchChannel(parent))
+    branch.set("mine", 1)
+    branch.set("private", 1)
+    with branch.lock("accounts"):
+        parent.set("theirs", 2)
+        assert branch.get("theirs") == 2
+        branch.set("theirs", 3)
+        branch.set("mine", branch.get("mine") + 1)
+        assert branch.delete("gone") is False
+        assert parent.snapshot() == {"mine": 2, "theirs": 3}
+        parent.delete("theirs")
+        assert branch.exists("theirs") is False
+    branch.set("mine", 5)
+    assert parent.snapshot() == {"mine": 2}
+
+
+def test_a_thread_that_a_member_starts_holds_no_lock_of_the_member(parent: MemoryChannel) -> None:
+    branch = BranchChannel(parent)
+    with branch.lock("accounts"):
+        at_once(lambda _: branch.set("from outside", 1), [0])
+        with pytest.raises(TimeoutError):
+            lock_elsewhere(branch, "accounts")
+    assert parent.exists("from outside") is False
 
 
 def test_clearing_a_branch_leaves_the_parent_until_applied(parent: MemoryChannel) -> None:

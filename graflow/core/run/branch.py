@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite, apply_writes
+from graflow.channels.locks import as_branch
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.graph import TaskGraph
@@ -289,7 +290,8 @@ def execute_branch(branch: Any, member: Executable) -> BranchOutcome:
     outcome = BranchOutcome(member.task_id, success=True)
     begun = time.perf_counter()
     try:
-        engine.run_branch(branch)
+        with as_branch():
+            engine.run_branch(branch)
     except GraflowWorkflowCanceledError as error:
         outcome.success, outcome.error, outcome.canceled = False, error, True
         outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id
