@@ -17,8 +17,8 @@ from graflow_celery import app, transport
 from graflow_celery.broker.messages import run_message
 from graflow_celery.client.submission import prepare
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record import GrantedMember, GroupSpec, MemberResult
-from graflow_celery.wire.envelope import Shared, unpack_outcome
+from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
+from graflow_celery.wire.envelope import SharedPayload, unpack_outcome
 from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
 from graflow_celery.worker.member import MemberRunner
 
@@ -37,7 +37,7 @@ def run_unrecorded(self: Any, run_id: str, ranges: list[list[int]], version: int
     member = GrantedMember(index, version, 0, 0, envelope.encode())
     result = runner.run(member, self.request.graflow_owner, lambda: False)
     runner.close()
-    assert isinstance(result, MemberResult), "no-ops are never tried again"
+    assert isinstance(result, MemberReport), "no-ops are never tried again"
     outcomes, count, done = keys_of(deployment, run_id)
     deployment.client.hset(outcomes, str(index), result.payload)
     if deployment.client.incr(count) == total:
@@ -57,7 +57,7 @@ def run_group(config: dict[str, Any], members: int, timeout: float) -> list[Any]
         run_id=run_id,
         group_id=noop.task_id,
         branches=[Branch(task, index, {task.task_id: task}, [], {}) for index, task in enumerate(tasks)],
-        shared=Shared(noop.task_id, session_id=run_id, trace_id=run_id),
+        shared=SharedPayload(noop.task_id, session_id=run_id, trace_id=run_id),
         policy=StrictGroupPolicy(),
     )
     client, shared = deployment.client, deployment.record.keys.run(run_id, "shared")

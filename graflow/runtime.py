@@ -97,7 +97,7 @@ class Runtime:
         """Raise an error in another thread at its next step of Python; a call into C is left to return first."""
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
-    def spare(self, thread: int) -> None:
+    def cancel_interrupt(self, thread: int) -> None:
         """Take an interruption back that has not reached the thread."""
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 

@@ -57,7 +57,7 @@ class Deployment:
         self.connection = connection
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
         self.record = GroupRecord(self.client, settings.key_prefix)
-        self.shared = SharedPayloads(self.record, self.runtime)
+        self.shared_payloads = SharedPayloads(self.record, self.runtime)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
         self._is_checked = False
         self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])

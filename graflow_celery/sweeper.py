@@ -21,10 +21,10 @@ def sweep(deployment: Deployment) -> int:
     """
     found = deployment.record.sweep(interval=deployment.settings.sweep_interval)
     for again in found:
-        publish_again(deployment, again)
+        requeue(deployment, again)
         if again.lost and not again.ended:
             # A worker that died also held messages that it had not started; they look as if they still waited.
-            deployment.record.hurry(again.run_id)
+            deployment.record.expedite(again.run_id)
     return len(found)
 
 
@@ -34,16 +34,16 @@ def beat(deployment: Deployment, name: str, info: Mapping[str, Any]) -> None:
     What a dead worker took off the queue and never claimed looks as if it still waited.
     """
     if deployment.record.register_worker(name, info, ttl=WORKER_TTL):
-        hurry_all(deployment)
+        expedite_all(deployment)
 
 
-def hurry_all(deployment: Deployment) -> None:
+def expedite_all(deployment: Deployment) -> None:
     """Have what nobody claimed published again, in every open group."""
     for run_id in deployment.record.open_groups():
-        deployment.record.hurry(run_id)
+        deployment.record.expedite(run_id)
 
 
-def publish_again(deployment: Deployment, again: Republish) -> None:
+def requeue(deployment: Deployment, again: Republish) -> None:
     """Publish what a sweep found: lost members one by one, so that one that kills workers takes no other along."""
     queue, slots = deployment.queue, deployment.slots()
     if again.lost:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from graflow_celery.record import GroupRecord, GroupSpec, MemberResult, MemberState
+from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS, RUN_KEYS
 from graflow_celery.record.scripts import Scripts, source
 from tests.support import private_redis, server_binaries
@@ -104,14 +104,14 @@ def finish(
     state: MemberState = MemberState.SUCCEEDED,
 ) -> Any:
     attempt = record.claim(run_id, [index], owner).granted[0].attempt
-    return record.complete(run_id, owner, [MemberResult(index, attempt, state, b"payload %d" % index)])
+    return record.complete(run_id, owner, [MemberReport(index, attempt, state, b"payload %d" % index)])
 
 
 def advance(record: GroupRecord, clock: Clock, seconds: float) -> None:
     """Time passes while a sweeper looks at every second, so that nothing seems to stand still."""
     for _ in range(int(seconds)):
         clock.advance(1)
-        record._scripts.run("look", [record.keys.shared("nothing"), record.keys.shared("clock")], [0, 2500])
+        record._scripts.run("look", [record.keys.deployment("nothing"), record.keys.deployment("clock")], [0, 2500])
 
 
 class Half(list[bytes]):

@@ -48,7 +48,7 @@ def body_of(spec: TaskSpec, resolver: TaskResolver, *, run_id: str | None = None
     }
 
 
-def spec_of(body: Mapping[str, Any], resolver_of: Callable[[str], TaskResolver]) -> TaskSpec:
+def task_spec(body: Mapping[str, Any], resolver_of: Callable[[str], TaskResolver]) -> TaskSpec:
     """The entry that a message body stands for, its task resolved.
 
     Raises:

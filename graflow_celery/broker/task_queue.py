@@ -21,7 +21,7 @@ from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.redis.config import normalize_redis_config, shared_client
 from graflow_celery.broker.app import ENTRY_TASK, GraflowCelery
-from graflow_celery.broker.entries import body_of, spec_of
+from graflow_celery.broker.entries import body_of, task_spec
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.transport import broker_priority
 from graflow_celery.settings import Settings
@@ -108,14 +108,14 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
         named = spec.resolver_id if spec.resolver_id != "default" else self.default_resolver_id
         return body_of(spec, self._resolver(named), run_id=run_id, index=index)
 
-    def spec_of(self, body: Mapping[str, Any]) -> TaskSpec:
+    def task_spec(self, body: Mapping[str, Any]) -> TaskSpec:
         """The entry that a message body stands for, its task resolved.
 
         Raises:
             TaskResolutionError: For an unknown version, a malformed body, an unknown reference, a signature that does
                 not hold.
         """
-        return spec_of(body, self._resolver)
+        return task_spec(body, self._resolver)
 
     def _resolver(self, resolver_id: str) -> Any:
         resolver = self.registry.get(resolver_id)
@@ -138,7 +138,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
         with self._broker_errors():
             self._reach()
             while True:
-                # Never blocking: a wait that is given up would take a message off the queue later, for nobody.
+                # Never blocking: a wait that is abandoned would take a message off the queue later, for nobody.
                 entry, others = self._next_entry()
                 if entry is not None:
                     return self._accepted(entry)
@@ -177,7 +177,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
 
     def _accepted(self, message: Any) -> TaskSpec:
         try:
-            spec = self.spec_of(_body_in(message))
+            spec = self.task_spec(_body_in(message))
         except (TaskResolutionError, PayloadError) as error:
             message.reject()
             self.count("refused")

@@ -19,7 +19,7 @@ from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.submission import open_and_publish, prepare
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.settings import Settings
-from graflow_celery.wire.envelope import Shared
+from graflow_celery.wire.envelope import SharedPayload
 
 
 def submit(
@@ -74,7 +74,7 @@ def submit_to(
         run_id=run,
         group_id=group_id,
         branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
-        shared=Shared(group_id=group_id, session_id=run, trace_id=run),
+        shared=SharedPayload(group_id=group_id, session_id=run, trace_id=run),
         policy=chosen,
         then=then,
     )
@@ -99,7 +99,7 @@ def attach_to(deployment: Deployment, run_id: str) -> GroupHandle:
         header = deployment.record.header(run_id)
         if not (header.published or header.state.is_final):
             # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
-            deployment.record.hurry(run_id)
+            deployment.record.expedite(run_id)
     return GroupHandle(deployment, header.spec)
 
 

@@ -22,9 +22,9 @@ from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record import GroupState, MemberState, Opened, StoredOutcome
+from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.sweeper import sweep
-from graflow_celery.wire.envelope import Shared, pack_outcome
+from graflow_celery.wire.envelope import SharedPayload, pack_outcome
 from graflow_celery.worker.member import running_member, state_of
 
 _log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class _RemoteGroup:
         try:
             for stored in waiter.until(None):
                 check()
-                self._hand_over(stored, submission)
+                self._deliver(stored, submission)
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
@@ -126,11 +126,11 @@ class _RemoteGroup:
             if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
                 self._deployment.record.cancel(run_id, "interrupted")
             raise
-        self._channel.take_back()
+        self._channel.merge_back()
         if timed_out(waiter.seen):
             raise group_timeout(self._run.group_id, submission.spec.timeout, waiter.seen, submission.spec.n)
 
-    def _hand_over(self, outcomes: Sequence[StoredOutcome], submission: Submission) -> None:
+    def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
         members, limit = self._run.members, submission.spec.timeout
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
@@ -154,12 +154,12 @@ class _RemoteGroup:
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 opened = None
-                self._hurry(run_id)
+                self._expedite(run_id)
             if opened is not None and opened.created:
                 return submission
             state = record.status(run_id).state if opened is None else opened.state
             if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
-                self._channel.take_up()
+                self._channel.attach()
                 return submission
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
@@ -179,13 +179,13 @@ class _RemoteGroup:
         # A server that is away for a moment would otherwise be a failure of the member around this group.
         return persistently(self._deployment.runtime, call, patience=_PATIENCE)
 
-    def _hurry(self, run_id: str) -> None:
+    def _expedite(self, run_id: str) -> None:
         """A process that died while it published leaves members that nobody would send before their queue wait."""
         record = self._deployment.record
         header = record.header(run_id)
         if not (header.published or header.state.is_final):
             self._channel.fill()
-            record.hurry(run_id)
+            record.expedite(run_id)
             sweep(self._deployment)
 
     def _keep_successes(self, run_id: str, submission: Submission) -> None:
@@ -193,13 +193,13 @@ class _RemoteGroup:
         good = [
             outcome for outcome in self._deployment.record.outcomes(run_id) if outcome.state == MemberState.SUCCEEDED
         ]
-        self._hand_over(good, submission)
+        self._deliver(good, submission)
 
-    def _finished(self) -> list[StoredOutcome]:
+    def _finished(self) -> list[RecordedOutcome]:
         """Members that had ended before this process took the group up."""
         finished, now = self._run._finished, self._deployment.runtime.time()
         return [
-            StoredOutcome(index, state_of(outcome), 1, "", now, late=False, payload=pack_outcome(outcome))
+            RecordedOutcome(index, state_of(outcome), 1, "", now, late=False, payload=pack_outcome(outcome))
             for index, outcome in sorted(finished.items())
         ]
 
@@ -208,7 +208,7 @@ class _RemoteGroup:
         may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
         outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
         counts = context.cycle_controller.cycle_counts
-        shared = Shared(
+        shared = SharedPayload(
             group_id=run.group_id,
             session_id=context.session_id,
             trace_id=context.trace_id,

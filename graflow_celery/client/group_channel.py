@@ -1,8 +1,8 @@
 """The channel of a group whose members run elsewhere.
 
 Members that cannot reach the channel get the values that their parameters take from it. Where a member can, all of them
-share a Redis channel: the parent's own when it is one, else one of this run, filled from the parent's channel and taken
-back into it when the group has ended.
+share a Redis channel: the parent's own when it is one, else one of this run, filled from the parent's channel and
+merged back into it when the group has ended.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def reaches_context(task: Any) -> bool:
 
 
 class _ServedChannels:
-    """Channels of groups that have ended: needed while the run may be taken up, dropped when it has come to its end."""
+    """Channels of groups that have ended: needed while the run may be resumed, dropped when it has come to its end."""
 
     error: Exception | None = None
 
@@ -82,7 +82,7 @@ class GroupChannel:
         self._root: RedisChannel | None = None
         self._laid: list[tuple[BranchChannel, str, str]] = []  # whose private value lies over which key, and its mark
         self._filled: dict[str, Any] = {}
-        self._is_taken_up = False
+        self._is_attached = False
         self.name = ""
         self.overlay: dict[str, Laid] = {}
         self.unsendable: dict[str, str] = {}
@@ -151,9 +151,9 @@ class GroupChannel:
         if self._own is not None:
             self._own.set_missing(self._sendable(), ttl=_KEPT)
 
-    def take_up(self) -> None:
+    def attach(self) -> None:
         """Go on with what an earlier process has filled."""
-        self._is_taken_up = True
+        self._is_attached = True
         if self._own is not None:
             self._sendable()
 
@@ -176,7 +176,7 @@ class GroupChannel:
             except TypeError as error:
                 self.unsendable[key] = str(error)
 
-    def take_back(self) -> None:
+    def merge_back(self) -> None:
         """Do to the parent's channel what the members did to the shared one, which then has served."""
         for layer, key, mark in self._laid:
             if self._root is not None and self._root.is_published(mark):
@@ -199,13 +199,13 @@ class GroupChannel:
 
     def _limit_of(self, key: str) -> float | None:
         """The time to live that a member gave to a key of the shared channel, as far as that can be told."""
-        if self._is_taken_up or self._own is None:
+        if self._is_attached or self._own is None:
             return None
         left = self._own.time_to_live(key)
         return None if left is None or (key in self._filled and left > _KEPT - _CLOSE) else left
 
     def discard(self) -> None:
-        """Let the channel of this run expire when its outcomes do; until then the group can be taken up again."""
+        """Let the channel of this run expire when its outcomes do; until then the group can be attached to."""
         if self._own is not None:
             self._own.expire(self._deployment.settings.result_ttl)
 

@@ -25,7 +25,7 @@ from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, StoredOutcome
+from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
 from graflow_celery.wire.envelope import task_id_in
 from graflow_celery.worker.member import running_member
 
@@ -144,18 +144,18 @@ class GroupHandle(_Awaited):
     def _advance(self, deadline: float | None) -> None:
         """Read at least one more outcome, unless another reader of this handle was faster."""
         if next(self._waiter.until(deadline), None) is None and not self._waiter.is_complete:
-            self._give_up()
+            self._raise_timeout()
 
-    def _wait(self, timeout: float | None) -> Mapping[int, StoredOutcome]:
+    def _wait(self, timeout: float | None) -> Mapping[int, RecordedOutcome]:
         deadline = None if timeout is None else self._runtime.monotonic() + timeout
         with self._lock:
             for _ in self._waiter.until(deadline):
                 pass
             if not self._waiter.is_complete:
-                self._give_up()
+                self._raise_timeout()
             return {index: outcome for index, outcome in self._waiter.seen.items() if index < self._n}
 
-    def _give_up(self) -> None:
+    def _raise_timeout(self) -> None:
         done = len(self._waiter.seen)
         raise GroupTimeoutError(
             f"Group '{self.group_id}' has not ended yet: {done} of {self._n} members have. It goes on running; "
@@ -165,7 +165,7 @@ class GroupHandle(_Awaited):
             self._n,
         )
 
-    def _branch_outcomes(self, stored: Mapping[int, StoredOutcome]) -> dict[int, BranchOutcome]:
+    def _branch_outcomes(self, stored: Mapping[int, RecordedOutcome]) -> dict[int, BranchOutcome]:
         ids, limit = self._ids(), self._spec.timeout
         return {index: branch_outcome(stored[index], ids[index], limit) for index in range(self._n)}
 
@@ -286,7 +286,7 @@ class ContinuationHandle(_Awaited):
         for outcome in await asyncio.to_thread(self.outcomes):
             yield outcome
 
-    def _stored(self, timeout: float | None) -> StoredOutcome:
+    def _stored(self, timeout: float | None) -> RecordedOutcome:
         deadline = None if timeout is None else self._runtime.monotonic() + timeout
         with self._lock:
             for _ in self._waiter.until(deadline, wanted=self._index):

@@ -18,7 +18,7 @@ from graflow.exceptions import (
     RemoteTaskError,
     TaskTimeoutError,
 )
-from graflow_celery.record import GroupHeader, MemberState, StoredOutcome
+from graflow_celery.record import GroupHeader, MemberState, RecordedOutcome
 from graflow_celery.wire.envelope import unpack_outcome
 
 
@@ -62,7 +62,7 @@ def _at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, tz=UTC)
 
 
-def branch_outcome(stored: StoredOutcome, task_id: str, timeout: float | None) -> BranchOutcome:
+def branch_outcome(stored: RecordedOutcome, task_id: str, timeout: float | None) -> BranchOutcome:
     """The outcome as the engine takes it, also of a member that the record itself ended."""
     if stored.payload:
         return unpack_outcome(stored.payload, task_id)
@@ -76,7 +76,7 @@ def branch_outcome(stored: StoredOutcome, task_id: str, timeout: float | None) -
     return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
 
 
-def member_outcome(stored: StoredOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
+def member_outcome(stored: RecordedOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
     """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec.timeout)
     started = stored.finished_at - outcome.duration if stored.payload else None
@@ -124,13 +124,13 @@ def _raise_with_remote(error: ParallelGroupError) -> NoReturn:
     raise error from RemoteTaskError(remote, task_id)
 
 
-def timed_out(stored: Mapping[int, StoredOutcome]) -> bool:
+def timed_out(stored: Mapping[int, RecordedOutcome]) -> bool:
     """Whether the record ended members because the time of the whole group was over."""
     return any(outcome.state is MemberState.TIMED_OUT and not outcome.payload for outcome in stored.values())
 
 
 def group_timeout(
-    group_id: str, timeout: float | None, stored: Mapping[int, StoredOutcome], n: int
+    group_id: str, timeout: float | None, stored: Mapping[int, RecordedOutcome], n: int
 ) -> GroupTimeoutError:
     done = sum(1 for outcome in stored.values() if outcome.payload)
     return GroupTimeoutError(

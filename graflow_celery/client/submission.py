@@ -17,9 +17,9 @@ from graflow.core.handlers.group_policy import (
 from graflow.core.run.branch import Branch
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, StoredOutcome, manifest_digest
+from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
 from graflow_celery.sweeper import sweep
-from graflow_celery.wire.envelope import Envelope, Shared
+from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.worker.member import running_member
 
 QUEUE_WAIT: Final = 60.0  # seconds before a message that nobody claimed is published again
@@ -47,7 +47,7 @@ def prepare(
     run_id: str,
     group_id: str,
     branches: Sequence[Branch],
-    shared: Shared,
+    shared: SharedPayload,
     policy: GroupExecutionPolicy,
     then: Any = None,
 ) -> Submission:
@@ -98,7 +98,7 @@ def open_and_publish(
     submission: Submission,
     indices: Sequence[int] | None = None,
     *,
-    known: Sequence[StoredOutcome] = (),
+    known: Sequence[RecordedOutcome] = (),
     before_publishing: Callable[[], None] | None = None,
 ) -> Opened:
     """Write the record, then send the members; a run that is there already is attached to.
@@ -138,7 +138,7 @@ def open_and_publish(
         elif not (opened.published or opened.state.is_final):
             if before_publishing is not None:
                 before_publishing()
-            record.hurry(spec.run_id)
+            record.expedite(spec.run_id)
             sweep(deployment)
     return opened
 

@@ -14,7 +14,7 @@ from graflow_celery.broker.messages import queues_of
 from graflow_celery.broker.task_queue import queue_length
 from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.deployment import Deployment, RecordUnreachableError
-from graflow_celery.record import Batch, Cursor, GroupSpec, StoredOutcome
+from graflow_celery.record import Cursor, GroupSpec, OutcomePage, RecordedOutcome
 from graflow_celery.sweeper import sweep
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
@@ -57,7 +57,7 @@ class Waiter:
     ) -> None:
         self.deployment = deployment
         self.run_id = run_id
-        self.seen: dict[int, StoredOutcome] = {}
+        self.seen: dict[int, RecordedOutcome] = {}
         self._n = n
         self._submission = submission
         self._before_publishing = before_publishing
@@ -76,7 +76,7 @@ class Waiter:
         """Whether every member's outcome has been read."""
         return len(self.seen) - (self._n in self.seen) >= self._n
 
-    def until(self, deadline: float | None, *, wanted: int | None = None) -> Iterator[list[StoredOutcome]]:
+    def until(self, deadline: float | None, *, wanted: int | None = None) -> Iterator[list[RecordedOutcome]]:
         """Outcomes as they come, until all members' are there, or that of `wanted`, or the deadline is over.
 
         Raises:
@@ -121,12 +121,12 @@ class Waiter:
         left = deadline - self._runtime.monotonic()
         return None if left <= 0 else min(block, left)
 
-    def _let_gather(self, batch: Batch, deadline: float | None) -> None:
+    def _let_gather(self, batch: OutcomePage, deadline: float | None) -> None:
         nap = (batch.status.pending + batch.status.running) * _NAP_PER_MEMBER
         if nap and len(batch.outcomes) < _GATHERED and not (batch.more or self._may_help()):
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
-    def _read(self, block: float) -> Batch | None:
+    def _read(self, block: float) -> OutcomePage | None:
         try:
             batch = self.deployment.record.read(self.run_id, self._cursor, block=block)
         except _UNREACHABLE as error:
@@ -138,10 +138,10 @@ class Waiter:
         self._answered = self._runtime.monotonic()
         self._cursor = batch.cursor
         if self._n - batch.status.pending - batch.status.running < len(self.seen) - (self._n in self.seen):
-            self._remind()
+            self._restore()
         return batch
 
-    def _remind(self) -> None:
+    def _restore(self) -> None:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""
         _log.warning("The record of run %s has lost outcomes that were read from it; entering them again", self.run_id)
         try:

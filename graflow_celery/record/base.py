@@ -24,4 +24,4 @@ class RecordBase:
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
         """Run a script on one run; scripts find the stem of its keys and `open` in front of their own."""
-        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.shared("open"), *more_keys], args)
+        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.deployment("open"), *more_keys], args)

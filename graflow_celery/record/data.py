@@ -111,7 +111,7 @@ def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> s
 class GroupStatus:
     """Members counted by where they are; the continuation is not counted.
 
-    `failed` includes `timed_out`, `pending` those that are `retrying`: handed back until their retry is due.
+    `failed` includes `timed_out`, `pending` those that are `retrying`: not claimable until their retry is due.
     """
 
     total: int
@@ -224,7 +224,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberResult:
+class MemberReport:
     """What a worker reports for one member that it claimed."""
 
     index: int
@@ -234,7 +234,7 @@ class MemberResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredOutcome:
+class RecordedOutcome:
     """The one recorded outcome of a member.
 
     `payload` is what the worker reported, empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST).
@@ -275,7 +275,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Members handed back: `released` ones were mine; `ready` may be published now because slots got free."""
+    """Answer of `release` and `retry`: `released` were mine; `ready` may be published now because slots got free."""
 
     released: list[int]
     ready: list[int]
@@ -322,13 +322,13 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class OutcomePage:
     """One read: outcomes in the order of recording (the continuation has index n), the next cursor, the counts.
 
     `more` tells that outcomes are waiting already; `closed` that none will ever come.
     """
 
-    outcomes: list[StoredOutcome]
+    outcomes: list[RecordedOutcome]
     cursor: Cursor
     status: GroupStatus
     more: bool

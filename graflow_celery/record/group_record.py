@@ -16,15 +16,15 @@ from graflow_celery.record.data import (
     GroupState,
     Lease,
     Opened,
+    RecordedOutcome,
     RecordFullError,
     Republish,
-    StoredOutcome,
     WorkerInfo,
 )
 from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.owners import RunOwners
 from graflow_celery.record.reading import RecordReader
-from graflow_celery.record.replies import integers, spec_of
+from graflow_celery.record.replies import integers, parse_spec
 from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
 
@@ -93,13 +93,13 @@ class GroupRecord(MemberLeases, RecordReader):
         for first, chunk in _chunks(manifest):
             sent = [] if first else payloads
             head = [spec.digest, opener, fresh_epoch, first, len(fields), len(sent)]
-            more_keys = [self.keys.shared("epoch"), *parents]
+            more_keys = [self.keys.deployment("epoch"), *parents]
             reply = self._run("open", spec.run_id, [*head, *fields, *sent, *chunk], *more_keys)
             if reply[0] != b"OPENING":
                 break
         return reply
 
-    def restore(self, run_id: str, outcomes: Sequence[StoredOutcome]) -> list[int]:
+    def restore(self, run_id: str, outcomes: Sequence[RecordedOutcome]) -> list[int]:
         """Record outcomes that are known from elsewhere, so that their members do not run (again).
 
         Returns those that had none yet. When the last of a group with a continuation is among them, the sweeper
@@ -110,15 +110,15 @@ class GroupRecord(MemberLeases, RecordReader):
 
     def mark_published(self, run_id: str) -> None:
         """Note that the submitter has sent every member once."""
-        self._run("touch", run_id, ["published"])
+        self._run("published", run_id, [])
 
-    def hurry(self, run_id: str) -> None:
+    def expedite(self, run_id: str) -> None:
         """Make every unclaimed member due at the next sweep: after a submitter that died while publishing."""
-        self._run("touch", run_id, ["hurry"])
+        self._run("expedite", run_id, [])
 
     def progress(self, lease: Lease, data: bytes) -> None:
         """Add a progress event of a running member to the capped stream; nothing happens when the run has ended."""
-        self._run("touch", lease.run_id, ["progress", lease.index, lease.attempt, data])
+        self._run("progress", lease.run_id, [lease.index, lease.attempt, data])
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
         """Record every open member as CANCELLED at once, in this run and in all runs that its members opened.
@@ -156,13 +156,13 @@ class GroupRecord(MemberLeases, RecordReader):
         with doubled wait. Past the deadline of the group: TIMED_OUT. Any number of sweepers may run, each at about
         every `interval` seconds.
         """
-        keys = [self.keys.shared("open"), self.keys.shared("clock")]
+        keys = [self.keys.deployment("open"), self.keys.deployment("clock")]
         due: list[bytes] = self._scripts.run("look", keys, [limit, round(interval * STANDSTILL * 1000)])
         found = (self._sweep_run(run_id.decode(), limit) for run_id in due)
         return [republish for republish in found if republish is not None]
 
     def _sweep_run(self, run_id: str, limit: int) -> Republish | None:
-        reply = self._run("sweep", run_id, [limit, run_id], self.keys.shared("clock"))
+        reply = self._run("sweep", run_id, [limit, run_id], self.keys.deployment("clock"))
         if reply[0] is None:
             return None
         spec, lost, waiting, continuation, ended, children = reply
@@ -171,7 +171,7 @@ class GroupRecord(MemberLeases, RecordReader):
             return None
         return Republish(
             run_id=run_id,
-            spec=spec_of(spec),
+            spec=parse_spec(spec),
             lost=integers(lost),
             waiting=integers(waiting),
             continuation=continuation == 1,
@@ -180,7 +180,7 @@ class GroupRecord(MemberLeases, RecordReader):
 
     def open_groups(self) -> list[str]:
         """Run ids that are not closed, the next one due first."""
-        found: Any = self.client.zrange(self.keys.shared("open"), 0, -1)
+        found: Any = self.client.zrange(self.keys.deployment("open"), 0, -1)
         return [run_id.decode() for run_id in found]
 
     def groups(self) -> list[str]:

@@ -51,6 +51,6 @@ class Keys:
         """Who continues a run of a workflow; it expires by itself."""
         return f"{self.prefix}:{session_id}:owner"
 
-    def shared(self, name: str) -> str:
+    def deployment(self, name: str) -> str:
         """A key of the whole deployment, one of `GLOBAL_KEYS`."""
         return f"{self.prefix}:{name}"

@@ -1,4 +1,4 @@
-"""The worker's side of a group: claim members, keep them, report them or hand them back."""
+"""The worker's side of a group: claim members, keep them, report them or release them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graflow_celery.record.base import RecordBase
-from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberResult, Released
-from graflow_celery.record.replies import granted_of, integers, spec_of
+from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
+from graflow_celery.record.replies import granted_of, integers, parse_spec
 
 
 class MemberLeases(RecordBase):
@@ -31,7 +31,7 @@ class MemberLeases(RecordBase):
         text, spec, found = reply
         state, remaining, granted, left, refused, blocked = text.split(b";")
         return Claim(
-            spec=spec_of(spec),
+            spec=parse_spec(spec),
             state=GroupState(state.decode()),
             granted=granted_of(granted.split(), found),
             left=[int(index) for index in left.split()],
@@ -50,7 +50,7 @@ class MemberLeases(RecordBase):
         found: Any = self.client.hmget(self.keys.run(run_id, "manifest"), [str(index) for index in indices])
         return list(found)
 
-    def shared(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
+    def shared_payloads(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
         """Shared payloads by content hash; those that are not there are absent."""
         if not names:
             return {}
@@ -75,7 +75,7 @@ class MemberLeases(RecordBase):
                 answer.ended[run_id] = GroupState(state.decode())
         return answer
 
-    def complete(self, run_id: str, owner: str, results: Sequence[MemberResult]) -> Completion:
+    def complete(self, run_id: str, owner: str, results: Sequence[MemberReport]) -> Completion:
         """Report results; the first outcome of a member wins, the last one of a group ends it.
 
         Repeat it after a lost answer.
@@ -99,7 +99,7 @@ class MemberLeases(RecordBase):
         )
 
     def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
-        """Hand back a member that failed, to run again after `delay` seconds: the sweeper publishes it then.
+        """Have a member that failed run again after `delay` seconds: the sweeper publishes it then.
 
         Retries are counted apart from losses: this one, and those that the execution `made` itself before it.
         `released` is empty when the lease was lost. Repeat it after a lost answer.
@@ -108,16 +108,16 @@ class MemberLeases(RecordBase):
         return Released(integers(reply[0]), integers(reply[1]))
 
     def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:
-        """Hand back members that were claimed and not started; the caller publishes those that were `released`.
+        """Release members that were claimed and not started: they go back unrun, without an attempt.
 
-        Their attempt is not counted.
+        The caller publishes those that were `released`.
         """
         reply = self._run("release", run_id, [owner, *indices])
         return Released(integers(reply[0]), integers(reply[1]))
 
-    def lose(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
-        """The process that ran members for `owner` is known to be dead: the next sweep takes them back at once.
+    def abandon(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+        """End the leases of an `owner` whose process is known to be dead: the next sweep finds its members at once.
 
         Returns those that it still held.
         """
-        return integers(self._run("lose", run_id, [owner, *indices]))
+        return integers(self._run("abandon", run_id, [owner, *indices]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.record.base import RecordBase
-from graflow_celery.record.data import Batch, Cursor, GroupHeader, GroupStatus, StoredOutcome
+from graflow_celery.record.data import Cursor, GroupHeader, GroupStatus, OutcomePage, RecordedOutcome
 from graflow_celery.record.replies import COUNTS, header_of, outcome_of, outcomes_of, status_of
 
 READ_BYTES = 8 * 1024 * 1024
@@ -15,7 +15,7 @@ SLICE = 1000
 
 
 class RecordReader(RecordBase):
-    def read(self, run_id: str, cursor: Cursor | None = None, *, block: float = 0.0, count: int = SLICE) -> Batch:
+    def read(self, run_id: str, cursor: Cursor | None = None, *, block: float = 0.0, count: int = SLICE) -> OutcomePage:
         """The outcomes recorded after the cursor; waits up to `block` seconds when there are none and the run is open.
 
         Answers when anything is there, when the group is closed, when an event woke it, or when the time is up.
@@ -32,7 +32,7 @@ class RecordReader(RecordBase):
         self.client.xread(events, count=1, block=max(1, round(block * 1000)))
         return self._read(run_id, batch.cursor, count)[0]
 
-    def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[Batch, bytes]:
+    def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[OutcomePage, bytes]:
         reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])
         if reply[0] is None:
             if cursor.epoch:
@@ -43,7 +43,7 @@ class RecordReader(RecordBase):
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
         outcomes = outcomes_of(pairs)
         position = cursor.position + len(outcomes)
-        batch = Batch(
+        batch = OutcomePage(
             outcomes=outcomes,
             cursor=Cursor(position, epoch.decode()),
             status=status_of(state, counts),
@@ -52,7 +52,7 @@ class RecordReader(RecordBase):
         )
         return batch, last_event
 
-    def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[StoredOutcome]:
+    def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedOutcome]:
         """The recorded outcomes of `count` members from `start`, by index; open ones are absent, n is the continuation.
 
         Raises:
@@ -62,7 +62,7 @@ class RecordReader(RecordBase):
         if size is None:
             raise GroupNotFoundError(run_id)
         stop = int(size) if count is None else min(int(size), start + count)
-        found: list[StoredOutcome] = []
+        found: list[RecordedOutcome] = []
         for first in range(start, stop, SLICE):
             indices = [str(index) for index in range(first, min(first + SLICE, stop))]
             texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)

@@ -13,7 +13,7 @@ from graflow_celery.record.data import (
     GroupState,
     GroupStatus,
     MemberState,
-    StoredOutcome,
+    RecordedOutcome,
 )
 
 COUNTS = (
@@ -35,7 +35,7 @@ COUNTS = (
 
 
 @lru_cache(maxsize=64)
-def spec_of(text: bytes) -> GroupSpec:
+def parse_spec(text: bytes) -> GroupSpec:
     """The specification; one group is read many times, so it is parsed once."""
     return GroupSpec.from_json(text)
 
@@ -70,7 +70,7 @@ def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus
 
 def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
     return GroupHeader(
-        spec=spec_of(fields[b"spec"]),
+        spec=parse_spec(fields[b"spec"]),
         state=GroupState(fields[b"state"].decode()),
         status=status_of(fields[b"state"], [fields.get(name.encode()) for name in COUNTS]),
         epoch=fields[b"epoch"].decode(),
@@ -86,11 +86,11 @@ def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
     )
 
 
-def outcome_of(index: int, text: bytes) -> StoredOutcome:
+def outcome_of(index: int, text: bytes) -> RecordedOutcome:
     """An outcome is stored as one line "state attempt time late owner" and the payload as it came."""
     line, _, payload = text.partition(b"\n")
     state, attempts, finished, late, owner = line.decode().split(" ", 4)
-    return StoredOutcome(
+    return RecordedOutcome(
         index=index,
         state=MemberState(state),
         attempts=int(attempts),
@@ -101,7 +101,7 @@ def outcome_of(index: int, text: bytes) -> StoredOutcome:
     )
 
 
-def outcomes_of(pairs: Sequence[bytes]) -> list[StoredOutcome]:
+def outcomes_of(pairs: Sequence[bytes]) -> list[RecordedOutcome]:
     """Outcomes of a flat list: index, text, index, text."""
     return [outcome_of(int(pairs[i]), pairs[i + 1]) for i in range(0, len(pairs), 2)]
 

@@ -16,7 +16,7 @@ class LiveWorkers:
 
     def __init__(self, scripts: Scripts, keys: Keys) -> None:
         self._scripts = scripts
-        self._keys = [keys.shared("workers"), keys.shared("workers:info")]
+        self._keys = [keys.deployment("workers"), keys.deployment("workers:info")]
 
     def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> list[str]:
         """Enter or refresh one worker, and drop all that have been silent for `ttl` seconds; returns those."""

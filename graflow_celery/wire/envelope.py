@@ -30,7 +30,7 @@ _PLAIN, _DEFLATED = b"J", b"Z"
 
 
 @dataclass(frozen=True)
-class Shared(Surroundings):
+class SharedPayload(Surroundings):
     """What the members of a group have in common.
 
     Attributes:
@@ -53,7 +53,7 @@ class Shared(Surroundings):
         return hashlib.sha256(content).hexdigest(), content
 
     @classmethod
-    def unpack(cls, name: str, content: bytes) -> Shared:
+    def unpack(cls, name: str, content: bytes) -> SharedPayload:
         """Raises `PayloadError` when the content is not what the hash promises."""
         if hashlib.sha256(content).hexdigest() != name:
             raise PayloadError("What the members of a group share does not have the hash that an envelope names")

@@ -9,22 +9,22 @@ from typing import Final
 from graflow.exceptions import PayloadError
 from graflow.runtime import Runtime, persistently
 from graflow_celery.record import GroupRecord
-from graflow_celery.wire.envelope import Shared
+from graflow_celery.wire.envelope import SharedPayload
 
 _KEPT: Final = 256 * 1024 * 1024  # bytes
 
 
 class SharedPayloads:
-    """Shared payloads by content hash, those used longest ago forgotten first; for use from several threads."""
+    """SharedPayload payloads by content hash, those used longest ago forgotten first; for use from several threads."""
 
     def __init__(self, record: GroupRecord, runtime: Runtime) -> None:
         self._record = record
         self._runtime = runtime
-        self._kept: OrderedDict[str, tuple[Shared, int]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[SharedPayload, int]] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
-    def get(self, run_id: str, name: str) -> Shared:
+    def get(self, run_id: str, name: str) -> SharedPayload:
         """The payload of that hash, from the record of a run unless it is known already.
 
         Raises:
@@ -35,10 +35,10 @@ class SharedPayloads:
                 self._kept.move_to_end(name)
                 return self._kept[name][0]
         # A server that is away for a moment is no failure of the member.
-        content = persistently(self._runtime, lambda: self._record.shared(run_id, [name])).get(name)
+        content = persistently(self._runtime, lambda: self._record.shared_payloads(run_id, [name])).get(name)
         if content is None:
             raise PayloadError("What the members of the group share is not in its record")
-        shared = Shared.unpack(name, content)
+        shared = SharedPayload.unpack(name, content)
         with self._lock:
             if name not in self._kept:
                 self._kept[name] = (shared, len(content))

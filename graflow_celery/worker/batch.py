@@ -1,4 +1,4 @@
-"""A batch of members on a worker: claim, run, hand back what others could start sooner."""
+"""A batch of members on a worker: claim, run, release what others could start sooner."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
 from graflow_celery.broker.messages import member_name, member_options
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberResult, MemberState
+from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import pack_failure
-from graflow_celery.worker.member import MemberRunner, PutOff
+from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.reports import Reports
 
 _log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ class MemberListener(Protocol):
 
     def started(self, index: int) -> None: ...
 
-    def finished(self, result: MemberResult, seconds: float) -> None: ...
+    def finished(self, result: MemberReport, seconds: float) -> None: ...
 
-    def put_off(self, member: PutOff) -> None: ...
+    def retry_later(self, member: RetryLater) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -62,11 +62,11 @@ class Batch:
         self._todo: deque[GrantedMember] = deque()
         self._current: GrantedMember | None = None
         self._current_since = 0.0
-        self._returning: list[GrantedMember] = []
+        self._releasing: list[GrantedMember] = []
         self._reports = Reports(deployment, spec, owner)
         self._lock = self._runtime.lock()
         self._beaten = self._tried = self.began
-        self.last: MemberResult | PutOff | None = None
+        self.last: MemberReport | RetryLater | None = None
         self._timed_out: set[int] = set()
 
     # -- the thread that runs members ------------------------------------------------------------------------------
@@ -79,22 +79,22 @@ class Batch:
             while (member := self._next()) is not None:
                 self._run_one(member)
         except SystemExit:
-            self._give_back()
+            self._abandon()
             raise
         finally:
             self._report(patiently=True)
-            if self._returning:
+            if self._releasing:
                 with suppress(*TRY_AGAIN):  # then their lease brings them back
-                    persistently(self._runtime, self._return, patience=_CLAIM_PATIENCE)
+                    persistently(self._runtime, self._send_releases, patience=_CLAIM_PATIENCE)
 
-    def _give_back(self) -> None:
+    def _abandon(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
         with self._lock:
             held = [*([self._current] if self._current is not None else ()), *self._todo]
             self._current = None
             self._todo.clear()
         with suppress(redis.exceptions.RedisError):
-            self._deployment.record.lose(self.spec.run_id, self.owner, [member.index for member in held])
+            self._deployment.record.abandon(self.spec.run_id, self.owner, [member.index for member in held])
 
     @contextmanager
     def paced(self) -> Iterator[None]:
@@ -128,15 +128,15 @@ class Batch:
             listener.started(member.index)
         result = self.last = self._execute(member)
         now = self._runtime.monotonic()
-        if listener is not None and isinstance(result, PutOff):
-            listener.put_off(result)
-        elif listener is not None and isinstance(result, MemberResult):
+        if listener is not None and isinstance(result, RetryLater):
+            listener.retry_later(result)
+        elif listener is not None and isinstance(result, MemberReport):
             listener.finished(result, now - begun)
         self._reports.add(result, now)
         with self._lock:
             self._current = None
 
-    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
+    def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
         return self._runner.run(member, self.owner, self._cancellation(member))
 
     def _cancellation(self, member: GrantedMember) -> Callable[[], bool]:
@@ -162,7 +162,7 @@ class Batch:
     # -- the pacing thread -----------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Report, beat and hand back, as far as each is due."""
+        """Report, beat and release, as far as each is due."""
         self._runner.soft_limit.expire(now)
         self._stop_waiting_for_current(now)
         self._report()
@@ -170,8 +170,8 @@ class Batch:
             self._tried = now
             self._beat()
         if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
-            self._hand_back()
-        self._return()
+            self._release_unstarted()
+        self._send_releases()
 
     def _report(self, *, patiently: bool = False) -> None:
         self._reports.send(patiently=patiently)
@@ -192,12 +192,12 @@ class Batch:
             return
         error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))
         payload = pack_failure(error, self._runtime.time())
-        self._reports.complete([MemberResult(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
+        self._reports.complete([MemberReport(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)
 
     def _held(self) -> list[Lease]:
         with self._lock:
-            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._returning]
+            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._releasing]
         held += self._reports.unsent()
         return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
 
@@ -213,7 +213,7 @@ class Batch:
                     self._todo = deque(member for member in self._todo if member.index not in gone)
         self._beaten = sent
 
-    def _hand_back(self) -> None:
+    def _release_unstarted(self) -> None:
         """Let other slots start what this one has not, once nothing else of the group waits to be claimed."""
         record, spec = self._deployment.record, self.spec
         if not self._runtime.is_stopping():
@@ -223,19 +223,19 @@ class Batch:
             if status.pending > status.retrying:
                 return
         with self._lock:
-            self._returning += self._todo
+            self._releasing += self._todo
             self._todo.clear()
 
-    def _return(self) -> None:
-        """Release what is handed back. Where it is not known whether that was done, it is done again, and none runs."""
+    def _send_releases(self) -> None:
+        """Release in the record. Where it is not known whether that was done, it is done again, and none runs."""
         with self._lock:
-            returning = list(self._returning)
-        if not returning:
+            releasing = list(self._releasing)
+        if not releasing:
             return
-        indices = [member.index for member in returning]
+        indices = [member.index for member in releasing]
         released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
         with self._lock:
-            self._returning = [member for member in self._returning if member not in returning]
+            self._releasing = [member for member in self._releasing if member not in releasing]
         self._reports.follow(sorted({*released.released, *released.ready}))
 
 
@@ -253,7 +253,7 @@ def run_members(
     worker: str,
     limit: int | None = None,
     listener: Listening | None = None,
-) -> MemberResult | PutOff | None:
+) -> MemberReport | RetryLater | None:
     """Claim members, run those that are granted, in order, and report them.
 
     Args:

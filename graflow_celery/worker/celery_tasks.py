@@ -17,7 +17,7 @@ from graflow.exceptions import GraflowRuntimeError
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.envelope import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
@@ -29,8 +29,8 @@ from graflow_celery.worker.events import (
     reason_of,
     reason_to_wait,
 )
-from graflow_celery.worker.lost_children import record_timeout, run_again
-from graflow_celery.worker.member import PutOff
+from graflow_celery.worker.lost_children import record_timeout, requeue_lost
+from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class MemberRequest(Request):
         error = getattr(error, "exc", error)
         if isinstance(error, WorkerLostError):
             exc_info.exception = error  # which monitors show, unlike what it is wrapped in
-            self._give_up(lost=True)
+            self._settle_lost_child(lost=True)
         if isinstance(error, NothingToRunError):
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -70,9 +70,9 @@ class MemberRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
         if not soft:
-            self._give_up(lost=False, limit=timeout)
+            self._settle_lost_child(lost=False, limit=timeout)
 
-    def _give_up(self, *, lost: bool, limit: float = 0.0) -> None:
+    def _settle_lost_child(self, *, lost: bool, limit: float = 0.0) -> None:
         """The child is gone: have its members run again, or record that the time of one is over."""
         if self.task.name not in {RUN_TASK, FINISH_TASK}:
             return
@@ -83,7 +83,7 @@ class MemberRequest(Request):
             else:
                 indices = [deployment.record.header(run_id).spec.n]
             if lost:
-                run_again(deployment, run_id, indices, self.graflow_owner)
+                requeue_lost(deployment, run_id, indices, self.graflow_owner)
             else:
                 record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
         except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong
@@ -138,7 +138,7 @@ def _run(self: Any, **hint: Any) -> None:
         raise NothingToRunError
     if not alone:
         return
-    if isinstance(last, PutOff):
+    if isinstance(last, RetryLater):
         # Monitors show it as a retry; another message, which the sweeper sends, makes it.
         raise Retry(exc=MemberFailedError(reason_to_wait(last)), when=round(last.delay, 1))
     if last.state is not MemberState.SUCCEEDED:
@@ -153,14 +153,14 @@ def _finish(self: Any, *_results: Any, **hint: Any) -> None:
     last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
     if last is None:
         raise NothingToRunError
-    if isinstance(last, MemberResult) and last.state is not MemberState.SUCCEEDED:
+    if isinstance(last, MemberReport) and last.state is not MemberState.SUCCEEDED:
         raise MemberFailedError(reason_of(last))
 
 
 def _entry(self: Any, **body: Any) -> Any:
     """Run a task that was queued on its own."""
     deployment = deployment_for(self.app)
-    spec = deployment.queue.spec_of(body)
+    spec = deployment.queue.task_spec(body)
     return repr(spec.executable.run())
 
 

@@ -6,27 +6,27 @@ from typing import Any
 
 from graflow.exceptions import ParallelGroupError
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GrantedMember, GroupState, MemberResult, MemberState, StoredOutcome
+from graflow_celery.record import GrantedMember, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.envelope import pack_failure, remote_error_of, value_of
 from graflow_celery.worker.batch import Batch, claiming
-from graflow_celery.worker.member import PutOff
+from graflow_celery.worker.member import RetryLater
 
 
 class _Continuation(Batch):
-    def _execute(self, member: GrantedMember) -> MemberResult | PutOff:
+    def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
         record, spec = self._deployment.record, self.spec
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
         if record.status(spec.run_id).state != GroupState.DONE:
             error = _refused(spec.group_id, stored)
             payload = pack_failure(error, self._runtime.time())
-            return MemberResult(member.index, member.attempt, MemberState.FAILED, payload)
+            return MemberReport(member.index, member.attempt, MemberState.FAILED, payload)
         values = [_value(stored.get(index)) for index in range(spec.n)]
         return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
 
 
 def run_continuation(
     deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None
-) -> MemberResult | PutOff | None:
+) -> MemberReport | RetryLater | None:
     """Claim the continuation and run it.
 
     Args:
@@ -48,11 +48,11 @@ def run_continuation(
     return batch.last
 
 
-def _value(stored: StoredOutcome | None) -> Any:
+def _value(stored: RecordedOutcome | None) -> Any:
     return value_of(stored.payload) if stored is not None and stored.state is MemberState.SUCCEEDED else None
 
 
-def _refused(group_id: str, stored: dict[int, StoredOutcome]) -> ParallelGroupError:
+def _refused(group_id: str, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:
     failed = [
         (str(index), _reason(outcome)) for index, outcome in stored.items() if outcome.state != MemberState.SUCCEEDED
     ]
@@ -63,6 +63,6 @@ def _refused(group_id: str, stored: dict[int, StoredOutcome]) -> ParallelGroupEr
     )
 
 
-def _reason(outcome: StoredOutcome) -> str:
+def _reason(outcome: RecordedOutcome) -> str:
     error = remote_error_of(outcome.payload) if outcome.payload else None
     return outcome.state.value if error is None else error.message

@@ -14,9 +14,9 @@ from celery.exceptions import Ignore
 from kombu.exceptions import KombuError, OperationalError
 
 from graflow_celery.broker.messages import shadow_of
-from graflow_celery.record import GroupSpec, MemberResult, MemberState
+from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.envelope import remote_error_of
-from graflow_celery.worker.member import PutOff
+from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)
 _SHOWN: Final = 200  # characters of an error
@@ -30,14 +30,14 @@ class NothingToRunError(Ignore):
     """Makes monitors show a message as revoked: its members are cancelled, recorded already, or run elsewhere."""
 
 
-def reason_of(result: MemberResult) -> str:
+def reason_of(result: MemberReport) -> str:
     """Why a member did not succeed, short."""
     error = remote_error_of(result.payload)
     text = result.state.value if error is None else f"{error.type}: {error.message}"
     return text[:_SHOWN]
 
 
-def reason_to_wait(member: PutOff) -> str:
+def reason_to_wait(member: RetryLater) -> str:
     """Why a member is tried again later, short."""
     return f"{type(member.error).__name__}: {member.error}"[:_SHOWN]
 
@@ -84,14 +84,14 @@ class MemberEvents:
         )
         self._add("task-started", index, timestamp=now)
 
-    def finished(self, result: MemberResult, seconds: float) -> None:
+    def finished(self, result: MemberReport, seconds: float) -> None:
         if result.state is MemberState.SUCCEEDED:
             self._add("task-succeeded", result.index, timestamp=time.time(), result="", runtime=seconds)
         else:
             text = reason_of(result)
             self._add("task-failed", result.index, timestamp=time.time(), exception=text, traceback="")
 
-    def put_off(self, member: PutOff) -> None:
+    def retry_later(self, member: RetryLater) -> None:
         text = reason_to_wait(member)
         self._add("task-retried", member.index, timestamp=time.time(), exception=text, traceback="")
 

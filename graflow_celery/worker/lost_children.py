@@ -8,18 +8,18 @@ from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import persistently
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import MemberResult, MemberState
-from graflow_celery.sweeper import publish_again
+from graflow_celery.record import MemberReport, MemberState
+from graflow_celery.sweeper import requeue
 from graflow_celery.wire.envelope import pack_failure
 
 _PATIENCE = 10.0  # seconds; after them the lease repairs what is left
 
 
-def run_again(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str) -> None:
-    """The child died with these members: have them run again at once instead of when their lease ends."""
-    deployment.record.lose(run_id, owner, indices)
+def requeue_lost(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str) -> None:
+    """The child died with these members: publish them again at once instead of when their lease ends."""
+    deployment.record.abandon(run_id, owner, indices)
     for again in deployment.record.sweep(interval=deployment.settings.sweep_interval):
-        publish_again(deployment, again)
+        requeue(deployment, again)
 
 
 def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, limit: float) -> None:
@@ -33,7 +33,7 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
         return
     first, *others = held.granted
     error = TaskTimeoutError(member_name(held.spec, first.index), limit)
-    result = MemberResult(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
+    result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=_PATIENCE)
     again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
     if again:

@@ -25,8 +25,8 @@ from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.broker.messages import member_name, member_options
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberResult, MemberState
-from graflow_celery.wire.envelope import Envelope, Shared, pack_failure, pack_outcome
+from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
+from graflow_celery.wire.envelope import Envelope, SharedPayload, pack_failure, pack_outcome
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -87,7 +87,7 @@ class ChannelWithGaps(RedisChannel):
 
 
 @dataclass(frozen=True)
-class PutOff:
+class RetryLater:
     """A member that failed and is to be tried again later, here or elsewhere.
 
     Attributes:
@@ -138,19 +138,19 @@ class MemberRunner:
     def close(self) -> None:
         self._engine.close()
 
-    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberResult | PutOff:
+    def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberReport | RetryLater:
         """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
         return self._within_limits(granted, lambda: self._outcome(granted, lease, is_cancelled))
 
     def run_continuation(
         self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool], values: list[Any]
-    ) -> MemberResult | PutOff:
+    ) -> MemberReport | RetryLater:
         """Run the continuation with the list of the members' values, in the same way."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
         return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
 
-    def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberResult | PutOff:
+    def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
         limit = self._limit_of(granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
@@ -158,7 +158,7 @@ class MemberRunner:
             _name_soft_limit(outcome, limit)
             leave_if_told(outcome.error)
             if outcome.retry_in is not None:
-                return _put_off(granted, outcome, outcome.retry_in)
+                return _retry_later(granted, outcome, outcome.retry_in)
             state = state_of(outcome)
             payload = pack_outcome(outcome)
             if outcome.error is not None:
@@ -178,7 +178,7 @@ class MemberRunner:
                 payload = pack_failure(error, time.time())
         finally:
             running_member.reset(around)
-        return MemberResult(granted.index, granted.attempt, state, payload)
+        return MemberReport(granted.index, granted.attempt, state, payload)
 
     def _log(self, granted: GrantedMember, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""
@@ -197,7 +197,7 @@ class MemberRunner:
         envelope = Envelope.unpack(
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
-        shared = deployment.shared.get(spec.run_id, envelope.shared)
+        shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
         return run_branch(
             tasks[envelope.task_id],
@@ -228,7 +228,7 @@ class MemberRunner:
             raise TaskResolutionError(f"The envelope of '{envelope.task_id}' does not hold that task")
         return found
 
-    def _channel(self, name: str, shared: Shared) -> Channel:
+    def _channel(self, name: str, shared: SharedPayload) -> Channel:
         """What the members see as their parent's channel."""
         channel = self._channels.get(name)
         if channel is None:
@@ -250,7 +250,7 @@ class MemberRunner:
             granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
         )
         task = self._tasks(envelope)[envelope.task_id]
-        shared = deployment.shared.get(spec.run_id, envelope.shared)
+        shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
         channel = MemoryChannel(spec.run_id)
         channel.set(spec.group_id + RESULT_SUFFIX, values)
         free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
@@ -288,9 +288,9 @@ def _is_of_green_pool(error: BaseException) -> bool:
     return type(error).__module__ in {"gevent.timeout", "eventlet.timeout"}
 
 
-def _put_off(granted: GrantedMember, outcome: BranchOutcome, delay: float) -> PutOff:
+def _retry_later(granted: GrantedMember, outcome: BranchOutcome, delay: float) -> RetryLater:
     made = outcome.retry_counts[outcome.task_id] - granted.retries - 1
-    return PutOff(granted.index, granted.attempt, delay, made, outcome.error)
+    return RetryLater(granted.index, granted.attempt, delay, made, outcome.error)
 
 
 def state_of(outcome: BranchOutcome) -> MemberState:

@@ -85,7 +85,7 @@ def lay_over(overlay: dict[str, Laid], layer: BranchChannel, origin: str) -> tup
     Args:
         overlay: What lies there by key; changed in place.
         layer: The view of a member.
-        origin: Names the group run, so that marks are the same again when it is taken up.
+        origin: Names the group run, so that marks are the same again when it is attached to.
 
     Returns:
         The marks by key that tell when another process publishes a value of this layer, and the reasons by key why

@@ -30,7 +30,7 @@ from graflow_celery.broker.app import GraflowCelery, app, build_app
 from graflow_celery.broker.task_queue import RedisTaskQueue
 from graflow_celery.deployment import WORKER_TTL, Deployment, deployment_of
 from graflow_celery.settings import Settings
-from graflow_celery.sweeper import beat, hurry_all, sweep
+from graflow_celery.sweeper import beat, expedite_all, sweep
 from graflow_celery.worker.celery_tasks import deployment_for, install
 from graflow_celery.worker.imports import Imports, fill_registry, named_imports, parse_import, whole_number
 from graflow_celery.worker.login import AccessStep, end_worker
@@ -127,7 +127,7 @@ class MembersStep(bootsteps.StartStopStep):
     @staticmethod
     def _sweep(deployment: Deployment) -> None:
         if _reconnected.is_set():
-            hurry_all(deployment)
+            expedite_all(deployment)
             _reconnected.clear()
         sweep(deployment)
 
@@ -189,7 +189,7 @@ class TaskWorker:
     Runs in a subprocess; with a `resolver_registry` in a thread of this process, because a registry cannot travel.
 
     Args:
-        backend_config: Settings, or a `RedisTaskQueue`, whose settings are taken over, and a registry of its own.
+        backend_config: Settings, or a `RedisTaskQueue`, whose settings count, and a registry of its own.
         queue: A queue name to consume, or a `RedisTaskQueue`.
         imports: Modules whose tasks may run, or `{resolver id: [modules]}`.
         resolver_registry: Where tasks are looked up.

@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GroupSpec, MemberResult, Released
-from graflow_celery.worker.member import PutOff
+from graflow_celery.record import GroupSpec, MemberReport, Released
+from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -32,22 +32,22 @@ class Reports:
         self._runtime = deployment.runtime
         self._spec = spec
         self._owner = owner
-        self._results: list[MemberResult] = []
-        self._put_off: list[tuple[PutOff, float]] = []  # each with the time at which it is due
+        self._results: list[MemberReport] = []
+        self._retries: list[tuple[RetryLater, float]] = []  # each with the time at which it is due
         self._lock = self._runtime.lock()
         self._sending = self._runtime.lock()
 
-    def add(self, result: MemberResult | PutOff, now: float) -> None:
+    def add(self, result: MemberReport | RetryLater, now: float) -> None:
         """Keep what a member came to at this monotonic time."""
         with self._lock:
-            if isinstance(result, PutOff):
-                self._put_off.append((result, now + result.delay))
+            if isinstance(result, RetryLater):
+                self._retries.append((result, now + result.delay))
             else:
                 self._results.append(result)
 
-    def unsent(self) -> list[MemberResult | PutOff]:
+    def unsent(self) -> list[MemberReport | RetryLater]:
         with self._lock:
-            return [*self._results, *(member for member, _ in self._put_off)]
+            return [*self._results, *(member for member, _ in self._retries)]
 
     def send(self, *, patiently: bool = False) -> None:
         """Record what has been added.
@@ -58,22 +58,22 @@ class Reports:
         with self._sending:
             with self._lock:
                 results, self._results = self._results, []
-                put_off, self._put_off = self._put_off, []
+                retries, self._retries = self._retries, []
             try:
                 if results:
                     self.complete(results, patiently=patiently)
                     results = []
-                while put_off:
-                    self._leave(*put_off[-1], patiently=patiently)
-                    put_off.pop()
+                while retries:
+                    self._leave(*retries[-1], patiently=patiently)
+                    retries.pop()
             except TRY_AGAIN as error:
-                kept = len(results) + len(put_off)
+                kept = len(results) + len(retries)
                 _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
                 with self._lock:
                     self._results = [*results, *self._results]
-                    self._put_off = [*put_off, *self._put_off]
+                    self._retries = [*retries, *self._retries]
 
-    def complete(self, results: list[MemberResult], *, patiently: bool = False) -> None:
+    def complete(self, results: list[MemberReport], *, patiently: bool = False) -> None:
         """Record these outcomes now, and publish what they make possible."""
         record, run_id = self._deployment.record, self._spec.run_id
         done = self._call(lambda: record.complete(run_id, self._owner, results), patiently=patiently)
@@ -83,8 +83,8 @@ class Reports:
             _log.warning("The record of run %s is gone: %s outcomes are dropped", run_id, len(results))
         self.follow(done.ready, continuation=done.continuation)
 
-    def _leave(self, member: PutOff, due: float, *, patiently: bool) -> None:
-        """Hand back a member that is to be tried again; the sweeper publishes it when it is due."""
+    def _leave(self, member: RetryLater, due: float, *, patiently: bool) -> None:
+        """Note in the record that a member is to be tried again; the sweeper publishes it when it is due."""
         run_id, record = self._spec.run_id, self._deployment.record
 
         def call() -> Released:

@@ -61,4 +61,4 @@ class SoftLimit:
         """Let nothing be raised any more, not even what was already on its way."""
         with self._lock:
             self._thread = None
-            self._runtime.spare(self._runtime.thread())
+            self._runtime.cancel_interrupt(self._runtime.thread())

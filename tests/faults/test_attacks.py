@@ -225,12 +225,12 @@ def test_a_forged_outcome_makes_the_reader_import_and_call_nothing(
             {"type": "tests.faults.trap.Mine", "message": str(mark), "traceback": "", "cause": None},
             {"exc_type": "system", "exc_module": "os", "exc_message": f"touch {mark}"},
         ]
-        from graflow_celery.record import MemberResult, MemberState
+        from graflow_celery.record import MemberReport, MemberState
 
         bodies = [{"version": 1, "duration": 0, "timestamp": 0, "error": error} for error in errors]
         parts = {"results": [], "completed": [], "steps": 0, "cycle_counts": {}}
         results = [
-            MemberResult(index, 1, MemberState.FAILED, b"J" + json.dumps({**body, **parts}).encode())
+            MemberReport(index, 1, MemberState.FAILED, b"J" + json.dumps({**body, **parts}).encode())
             for index, body in enumerate(bodies)
         ]
         record.complete(group.run_id, "somebody", results[:2])

@@ -45,7 +45,7 @@ def test_the_body_of_a_message_is_the_golden_file() -> None:
 def test_the_golden_file_is_still_read() -> None:
     queue = RedisTaskQueue(backend_config={"url": "redis://127.0.0.1:1/0"})
     queue.registry.get().register_module(members)
-    spec = queue.spec_of(json.loads(GOLDEN.read_text(encoding="utf-8")))
+    spec = queue.task_spec(json.loads(GOLDEN.read_text(encoding="utf-8")))
     assert spec.task_id == "extract_data"
     assert spec.get_task().run() == 6
 

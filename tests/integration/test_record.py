@@ -14,7 +14,7 @@ from graflow_celery.record import (
     GroupSpec,
     GroupState,
     Lease,
-    MemberResult,
+    MemberReport,
     MemberState,
     RecordFullError,
     check_server,
@@ -35,7 +35,7 @@ def test_a_group_is_opened_with_its_manifest_and_shared_payloads(record: GroupRe
 
     assert (opened.created, opened.state, opened.published) == (True, GroupState.RUNNING, False)
     assert record.envelopes("run", [2, 0, 9]) == [b"envelope 2", b"envelope 0", None]
-    assert record.shared("run", ["hash", "other"]) == {"hash": b"big"}
+    assert record.shared_payloads("run", ["hash", "other"]) == {"hash": b"big"}
     header = record.header("run")
     assert header.spec == spec
     assert header.manifest_bytes == 33
@@ -148,7 +148,7 @@ def test_a_blocked_reader_wakes_with_the_outcome(record: GroupRecord) -> None:
     reader = threading.Thread(target=wait)
     reader.start()
     begun.wait()
-    record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     reader.join(10)
 
     assert [o.index for o in batches[0].outcomes] == [0]
@@ -169,14 +169,14 @@ def test_one_event_wakes_every_reader_until_one_of_them_has_read(record: GroupRe
     wait_until(lambda: record.client.info("clients")["blocked_clients"] == len(readers))
 
     # When a member is reported
-    record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     for reader in readers:
         reader.join(10)
 
     # Then both have it, and what comes next tells of itself once
     assert found == [[0], [0]]
     for index in (1, 1):
-        record.complete("run", "w", [MemberResult(index, 1, MemberState.SUCCEEDED, b"")])
+        record.complete("run", "w", [MemberReport(index, 1, MemberState.SUCCEEDED, b"")])
     assert [data["kind"] for _, data in record.events("run")] == [b"open", b"record", b"record"]
 
 
@@ -240,7 +240,7 @@ def test_a_submitter_that_died_while_publishing_is_helped_out(record: GroupRecor
     record.claim("run", [1], "w")
     assert not record.open(spec, make_manifest(spec)).published
 
-    record.hurry("run")
+    record.expedite("run")
     assert record.sweep()[0].waiting == [0, 2]
 
     record.mark_published("run")
@@ -288,13 +288,13 @@ def test_an_out_of_memory_server_records_nothing_of_a_report(record: GroupRecord
     record_server.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
-            record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+            record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             record.cancel("run")
     finally:
         record_server.config_set("maxmemory", 0)
     assert record.header("run").status == before.status
-    assert record.complete("run", "w", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")]).recorded == [0]
+    assert record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")]).recorded == [0]
 
 
 def test_a_replica_takes_nothing_and_the_report_can_be_repeated(
@@ -302,7 +302,7 @@ def test_a_replica_takes_nothing_and_the_report_can_be_repeated(
 ) -> None:
     open_group(record)
     record.claim("run", [0], "w")
-    result = MemberResult(0, 1, MemberState.SUCCEEDED, b"")
+    result = MemberReport(0, 1, MemberState.SUCCEEDED, b"")
     record_server.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(redis.exceptions.ReadOnlyError):

@@ -9,7 +9,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graflow_celery.record import GroupRecord, Lease, MemberResult, MemberState
+from graflow_celery.record import GroupRecord, Lease, MemberReport, MemberState
 from graflow_celery.record.scripts import ALONE, LUA
 from tests.record_support import clocked, clocked_record, make_manifest, make_spec
 
@@ -40,8 +40,8 @@ usual = st.one_of(
 unusual = st.one_of(
     st.tuples(st.just("finish"), indices, owners),
     st.tuples(st.just("complete"), indices, owners, attempts, st.sampled_from(MemberState)),
-    st.tuples(st.sampled_from(["lose", "release", "beat", "retry"]), indices, owners),
-    st.tuples(st.sampled_from(["read", "sweep", "hurry", "cancel"])),
+    st.tuples(st.sampled_from(["abandon", "release", "beat", "retry"]), indices, owners),
+    st.tuples(st.sampled_from(["read", "sweep", "expedite", "cancel"])),
     st.tuples(st.just("later"), st.sampled_from([1, 31])),
 )
 
@@ -62,7 +62,7 @@ def do(record: GroupRecord, step: tuple[Any, ...]) -> Any:
         case "claim", index, owner, envelopes:
             return record.claim("run", [index], owner, envelopes=envelopes)
         case "complete", index, owner, attempt, state:
-            return record.complete("run", owner, [MemberResult(index, attempt, state, b"payload of %d" % index)])
+            return record.complete("run", owner, [MemberReport(index, attempt, state, b"payload of %d" % index)])
         case "finish", index, owner:
             return [do(record, (what, index, owner, *more)) for what, *more in USUALLY]
         case "beat", index, owner:

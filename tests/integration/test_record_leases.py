@@ -8,7 +8,7 @@ from graflow_celery.record import (
     GroupRecord,
     GroupState,
     Lease,
-    MemberResult,
+    MemberReport,
     MemberState,
 )
 from tests.record_support import Clock, advance, finish, open_group
@@ -73,7 +73,7 @@ def test_max_in_flight_blocks_and_completions_hand_the_slots_on(record: GroupRec
 
     assert [m.index for m in claim.granted] == [0, 1]
     assert claim.blocked == [2, 3, 4]
-    completion = record.complete("run", "a", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    completion = record.complete("run", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     assert completion.ready == [2]
     assert [m.index for m in record.claim("run", [2, 3], "b").granted] == [2]
     assert record.status("run").running == 2
@@ -88,7 +88,7 @@ def test_blocked_members_are_not_published_while_the_slots_are_full(record: Grou
     clock.advance(61)
     assert record.sweep() == []
 
-    record.complete("run", "a", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    record.complete("run", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     clock.advance(121)
     assert record.sweep()[0].waiting == [1, 2]
 
@@ -136,7 +136,7 @@ def test_a_member_is_lost_for_good_after_max_attempts(record: GroupRecord, clock
     [outcome] = record.outcomes("run")
     assert (outcome.state, outcome.attempts, outcome.owner) == (MemberState.LOST, 2, "w2")
     assert record.status("run").state is GroupState.FAILED
-    late = record.complete("run", "w2", [MemberResult(0, 2, MemberState.SUCCEEDED, b"")])
+    late = record.complete("run", "w2", [MemberReport(0, 2, MemberState.SUCCEEDED, b"")])
     assert (late.recorded, late.refused) == ([], [0])
 
 
@@ -234,7 +234,7 @@ def test_a_member_does_not_wait_for_its_retry_any_more_however_the_wait_ends(rec
     assert (record.status("run").pending, record.status("run").retrying) == (4, 3)
     record.claim("run", [0], "b")
     assert (record.status("run").pending, record.status("run").retrying) == (3, 2)
-    record.complete("run", "a", [MemberResult(1, 1, MemberState.SUCCEEDED, b"late")])
+    record.complete("run", "a", [MemberReport(1, 1, MemberState.SUCCEEDED, b"late")])
     assert (record.status("run").pending, record.status("run").retrying) == (2, 1)
     record.cancel("run")
     assert (record.status("run").pending, record.status("run").retrying) == (0, 0)
@@ -262,12 +262,12 @@ def test_members_of_a_dead_process_come_back_with_the_next_sweep(record: GroupRe
     record.claim("run", [0, 1], "dead")
     record.claim("run", [2], "alive")
 
-    assert record.lose("run", "dead", [0, 1, 2]) == [0, 1]
+    assert record.abandon("run", "dead", [0, 1, 2]) == [0, 1]
 
     assert record.sweep()[0].lost == [0, 1]
-    assert record.lose("run", "dead", [0, 1, 2]) == []
+    assert record.abandon("run", "dead", [0, 1, 2]) == []
     assert record.status("run").running == 1
-    assert record.lose("nowhere", "dead", [0]) == []
+    assert record.abandon("nowhere", "dead", [0]) == []
 
 
 def test_a_standstill_spares_no_dead_process(record: GroupRecord, clock: Clock) -> None:
@@ -275,5 +275,5 @@ def test_a_standstill_spares_no_dead_process(record: GroupRecord, clock: Clock) 
     record.claim("run", [0], "dead")
     record.sweep()
     clock.advance(10)
-    record.lose("run", "dead", [0])
+    record.abandon("run", "dead", [0])
     assert record.sweep()[0].lost == [0]

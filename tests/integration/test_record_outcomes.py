@@ -10,7 +10,7 @@ from graflow_celery.record import (
     GroupRecord,
     GroupState,
     Lease,
-    MemberResult,
+    MemberReport,
     MemberState,
 )
 from tests.record_support import Clock, Half, advance, finish, make_spec, open_group
@@ -27,9 +27,9 @@ def test_outcomes_are_recorded_once_and_in_the_order_of_coming(record: GroupReco
     first = record.complete(
         "run",
         "a",
-        [MemberResult(2, 1, MemberState.SUCCEEDED, b"two"), MemberResult(0, 1, MemberState.SUCCEEDED, b"zero")],
+        [MemberReport(2, 1, MemberState.SUCCEEDED, b"two"), MemberReport(0, 1, MemberState.SUCCEEDED, b"zero")],
     )
-    again = record.complete("run", "a", [MemberResult(2, 1, MemberState.SUCCEEDED, b"two")])
+    again = record.complete("run", "a", [MemberReport(2, 1, MemberState.SUCCEEDED, b"two")])
 
     assert first.recorded == [0, 2]
     assert (again.recorded, again.refused) == ([2], [])
@@ -37,7 +37,7 @@ def test_outcomes_are_recorded_once_and_in_the_order_of_coming(record: GroupReco
     batch = record.read("run")
     assert [(o.index, o.payload) for o in batch.outcomes] == [(2, b"two"), (0, b"zero")]
     assert [o.index for o in record.outcomes("run")] == [0, 2]
-    assert record.complete("run", "a", [MemberResult(1, 1, MemberState.SUCCEEDED, b"one")]).done
+    assert record.complete("run", "a", [MemberReport(1, 1, MemberState.SUCCEEDED, b"one")]).done
     assert record.status("run").refused == 0
 
 
@@ -50,8 +50,8 @@ def test_the_first_outcome_wins_and_a_late_one_is_counted(record: GroupRecord, c
     record.claim("run", [0], "second")
 
     # When the paused one reports first
-    late = record.complete("run", "paused", [MemberResult(0, 1, MemberState.SUCCEEDED, b"paused")])
-    refused = record.complete("run", "second", [MemberResult(0, 2, MemberState.SUCCEEDED, b"second")])
+    late = record.complete("run", "paused", [MemberReport(0, 1, MemberState.SUCCEEDED, b"paused")])
+    refused = record.complete("run", "second", [MemberReport(0, 2, MemberState.SUCCEEDED, b"second")])
 
     assert (late.recorded, late.late) == ([0], [0])
     assert (refused.recorded, refused.refused) == ([], [0])
@@ -65,21 +65,21 @@ def test_results_of_attempts_that_never_were_are_refused(record: GroupRecord) ->
     open_group(record)
     record.claim("run", [0], "a")
     forged = [
-        MemberResult(0, 2, MemberState.SUCCEEDED, b""),
-        MemberResult(1, 1, MemberState.SUCCEEDED, b""),
-        MemberResult(1, 0, MemberState.SUCCEEDED, b""),
+        MemberReport(0, 2, MemberState.SUCCEEDED, b""),
+        MemberReport(1, 1, MemberState.SUCCEEDED, b""),
+        MemberReport(1, 0, MemberState.SUCCEEDED, b""),
     ]
     assert record.complete("run", "a", forged).recorded == []
-    assert record.complete("run", "a", [MemberResult(9, 1, MemberState.SUCCEEDED, b"")]).recorded == []
+    assert record.complete("run", "a", [MemberReport(9, 1, MemberState.SUCCEEDED, b"")]).recorded == []
     assert record.status("run").refused == 4
-    assert record.complete("nowhere", "a", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")]).state is None
+    assert record.complete("nowhere", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")]).state is None
 
 
 def test_one_index_twice_in_one_report_counts_once(record: GroupRecord) -> None:
     open_group(record, n=2)
     record.claim("run", [0, 1], "a")
     completion = record.complete(
-        "run", "a", [MemberResult(0, 1, MemberState.SUCCEEDED, b"1"), MemberResult(0, 1, MemberState.SUCCEEDED, b"2")]
+        "run", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"1"), MemberReport(0, 1, MemberState.SUCCEEDED, b"2")]
     )
     assert (completion.recorded, completion.refused, completion.done) == ([0], [0], False)
     assert record.outcomes("run")[0].payload == b"1"
@@ -139,13 +139,13 @@ def test_nothing_revives_a_run_that_has_expired(record: GroupRecord, record_serv
     lease = Lease("run", 0, 1, "a")
 
     record.claim("run", [1], "b")
-    record.complete("run", "a", [MemberResult(0, 1, MemberState.SUCCEEDED, b"")])
+    record.complete("run", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     assert record.beat([lease]).ended == {"run": None}
     record.retry("run", "a", 0, 1, 1)
     record.release("run", "a", [0])
     record.progress(lease, b"half")
     record.mark_published("run")
-    record.hurry("run")
+    record.expedite("run")
     record.sweep()
 
     assert list(record_server.scan_iter("t:run:*")) == []
@@ -168,7 +168,7 @@ def test_cancel_records_every_open_member_at_once(record: GroupRecord) -> None:
     assert (batch.status.state, batch.status.cancelled, batch.status.running) == (GroupState.CANCELLED, 2, 0)
     assert record.header("run").reason == "enough"
     assert record.beat([Lease("run", 1, 1, "a")]).ended == {"run": GroupState.CANCELLED}
-    assert record.complete("run", "a", [MemberResult(1, 1, MemberState.SUCCEEDED, b"")]).refused == [1]
+    assert record.complete("run", "a", [MemberReport(1, 1, MemberState.SUCCEEDED, b"")]).refused == [1]
     with pytest.raises(GroupNotFoundError):
         record.cancel("nowhere")
 
@@ -251,7 +251,7 @@ def test_the_continuation_is_claimable_once_all_members_are_recorded(record: Gro
     assert record.claim_continuation("run", "d").granted == []
     assert record.beat([Lease("run", 2, 1, "c")]).ended == {}
     assert record.open_groups() == ["run"]
-    record.complete("run", "c", [MemberResult(2, 1, MemberState.SUCCEEDED, b"sum")])
+    record.complete("run", "c", [MemberReport(2, 1, MemberState.SUCCEEDED, b"sum")])
     assert record.open_groups() == []
     batch = record.read("run")
     assert batch.closed
@@ -315,7 +315,7 @@ def test_outcomes_known_from_elsewhere_are_entered_without_an_execution(record: 
     assert [(o.index, o.payload) for o in record.outcomes("run")] == [(0, b"payload 0"), (3, b"payload 3")]
     status = record.status("run")
     assert (status.executions, status.running, status.succeeded) == (1, 1, 2)
-    record.complete("run", "w", [MemberResult(1, 1, MemberState.SUCCEEDED, b"")])
+    record.complete("run", "w", [MemberReport(1, 1, MemberState.SUCCEEDED, b"")])
     assert finish(record, 2, owner="v").state is GroupState.DONE
     assert record.restore("run", known) == []
     assert record.restore("nowhere", known) == []

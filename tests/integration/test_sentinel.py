@@ -20,7 +20,7 @@ from graflow_celery import BrokerUnreachableError, LocalCluster, RecordUnreachab
 from graflow_celery.broker.app import build_app
 from graflow_celery.broker.transport import SentinelTransport
 from graflow_celery.deployment import deployment_of
-from graflow_celery.record import GroupRecord, MemberResult, MemberState
+from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import Settings
 from graflow_celery.wire.envelope import pack_outcome
 from tests.cluster_support import MEMBERS
@@ -91,7 +91,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     handle = submit(members.double.map(range(4)), backend_config=config)
     record = deployment_of(config).record
     record.claim(handle.run_id, range(4), "someone")
-    keys = [*record.keys.of_run(handle.run_id), record.keys.shared("open")]
+    keys = [*record.keys.of_run(handle.run_id), record.keys.deployment("open")]
     before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
 
     report(record, handle.run_id, [2, 0])
@@ -132,7 +132,7 @@ def report(record: GroupRecord, run_id: str, indices: Sequence[int]) -> None:
     """Record members of `double` as the worker that claimed them does."""
     for index in indices:
         payload = pack_outcome(BranchOutcome(task_id=f"double[{index}]", success=True, value=2 * index))
-        record.complete(run_id, "someone", [MemberResult(index, 1, MemberState.SUCCEEDED, payload)])
+        record.complete(run_id, "someone", [MemberReport(index, 1, MemberState.SUCCEEDED, payload)])
 
 
 def test_several_sentinels_cost_a_broker_neither_its_login_nor_its_priorities(config: dict[str, Any]) -> None:

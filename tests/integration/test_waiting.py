@@ -8,7 +8,7 @@ import pytest
 
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import deployment_of
-from graflow_celery.record import MemberResult, MemberState
+from graflow_celery.record import MemberReport, MemberState
 from tests.record_support import open_group
 from tests.support import private_redis
 
@@ -34,7 +34,7 @@ def test_who_waits_for_many_open_members_takes_many_outcomes_at_once() -> None:
 
         # When each is reported on its own
         for index in range(members):
-            record.complete("run", "w", [MemberResult(index, 1, MemberState.SUCCEEDED, b"")])
+            record.complete("run", "w", [MemberReport(index, 1, MemberState.SUCCEEDED, b"")])
         waiter.join(30)
 
     assert [index for batch in batches for index in batch] == list(range(members))

@@ -9,7 +9,7 @@ import redis
 from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
 from graflow_celery.client.api import attach_to
-from graflow_celery.record import GrantedMember, GroupSpec, MemberResult, MemberState
+from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.envelope import pack_outcome
 from tests.simulation.broker import Message
 from tests.simulation.loop import Process
@@ -55,7 +55,7 @@ def haunt(world: World, process: Process) -> None:
             world.rng.choice(world.rng.choice(list(world.witness.sent.values())))()
         if world.witness.grants:
             lease = world.rng.choice(world.witness.grants)
-            forged = MemberResult(lease.index, lease.attempt + 5, MemberState.SUCCEEDED, b"forged")
+            forged = MemberReport(lease.index, lease.attempt + 5, MemberState.SUCCEEDED, b"forged")
             world.witness.complete(lease.run_id, "forger", [forged])
 
 
@@ -94,7 +94,7 @@ def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -
                 deployment.queue.publish(claim.spec, ready, slots=1)
 
 
-def _succeeded(granted: GrantedMember) -> MemberResult:
+def _succeeded(granted: GrantedMember) -> MemberReport:
     task_id, value = f"values[{granted.index}]", granted.index * 10
     outcome = BranchOutcome(task_id, success=True, value=value, results=[(task_id, value)], completed=[task_id])
-    return MemberResult(granted.index, granted.attempt, MemberState.SUCCEEDED, pack_outcome(outcome))
+    return MemberReport(granted.index, granted.attempt, MemberState.SUCCEEDED, pack_outcome(outcome))

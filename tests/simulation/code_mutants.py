@@ -8,17 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 
-from graflow_celery import (
-    batch,
-    continuation,
-    coordinator,
-    execution,
-    reports,
-    run_owner,
-    submission,
-    sweeping,
-    waiting,
-)
+from graflow_celery import sweeper
+from graflow_celery.client import coordinator, run_owner, submission, waiter
+from graflow_celery.worker import batch, continuation, member, reports
 
 
 @dataclass(frozen=True)
@@ -67,15 +59,15 @@ def _functions_of(module: ModuleType) -> Iterator[FunctionType]:
 
 CODE_MUTANTS = [
     CodeMutant(
-        "what is handed back runs here as well",
+        "what is released runs here as well",
         batch,
-        "self._returning += self._todo\n            self._todo.clear()",
-        "self._returning += self._todo",
+        "self._releasing += self._todo\n            self._todo.clear()",
+        "self._releasing += self._todo",
     ),
     CodeMutant("nobody beats", batch, "if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:", "if False:"),
     CodeMutant("what is left of a claim is forgotten", batch, "if not left or limit is not None:", "if True:"),
     CodeMutant(
-        "what is handed back is not published",
+        "what is released is not published",
         batch,
         "self._reports.follow(sorted({*released.released, *released.ready}))",
         "pass",
@@ -85,7 +77,7 @@ CODE_MUTANTS = [
         "a success is told for every member",
         reports,
         "self._results.append(result)",
-        "self._results.append(MemberResult(result.index, 1, type(result.state).SUCCEEDED, result.payload))",
+        "self._results.append(MemberReport(result.index, 1, type(result.state).SUCCEEDED, result.payload))",
     ),
     CodeMutant(
         "a continuation runs whatever came of the group",
@@ -93,11 +85,11 @@ CODE_MUTANTS = [
         "if record.status(spec.run_id).state != GroupState.DONE:",
         "if False:",
     ),
-    CodeMutant("the sweeper does not publish the continuation", sweeping, "if again.continuation:", "if False:"),
+    CodeMutant("the sweeper does not publish the continuation", sweeper, "if again.continuation:", "if False:"),
     CodeMutant(
-        "the sweeper does not publish lost members", sweeping, "if again.lost:\n        _log", "if False:\n        _log"
+        "the sweeper does not publish lost members", sweeper, "if again.lost:\n        _log", "if False:\n        _log"
     ),
-    CodeMutant("lost members travel together", sweeping, "slots=slots, singly=True)", "slots=slots)"),
+    CodeMutant("lost members travel together", sweeper, "slots=slots, singly=True)", "slots=slots)"),
     CodeMutant(
         "members are published before their record is there",
         submission,
@@ -112,12 +104,12 @@ CODE_MUTANTS = [
     ),
     CodeMutant(
         "a waiter believes that a group has ended when nothing is there",
-        waiting,
+        waiter,
         "if batch.closed and not batch.more:",
         "if not batch.more:",
     ),
     CodeMutant(
-        "an outcome is handed over under another member's name",
+        "an outcome is delivered under another member's name",
         coordinator,
         "self._run.record(stored.index, outcome)",
         "self._run.record(len(members) - 1 - stored.index, outcome)",
@@ -131,7 +123,7 @@ CODE_MUTANTS = [
     ),
     CodeMutant(
         "a failure counts as a success",
-        execution,
+        member,
         "    return MemberState.TIMED_OUT if",
         "    return MemberState.SUCCEEDED if True else MemberState.TIMED_OUT if",
     ),

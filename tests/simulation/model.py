@@ -17,12 +17,12 @@ from graflow_celery.record import (
     GroupRecord,
     GroupSpec,
     Lease,
-    MemberResult,
+    MemberReport,
     MemberState,
     Opened,
+    RecordedOutcome,
     Released,
     Republish,
-    StoredOutcome,
 )
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class Run:
             require(opened.state.is_final == self.is_final, "opened as", opened.state)
         return opened
 
-    def restore(self, outcomes: Sequence[StoredOutcome]) -> list[int]:
+    def restore(self, outcomes: Sequence[RecordedOutcome]) -> list[int]:
         known = []
         for outcome in outcomes:
             member = self.members[outcome.index]
@@ -147,8 +147,8 @@ class Run:
         if self.is_final and self.spec.continuation:
             self.members[self.n].due = self.clock() + self.ms(self.spec.queue_wait)
 
-    def hurry(self) -> None:
-        self.record.hurry(self.spec.run_id)
+    def expedite(self) -> None:
+        self.record.expedite(self.spec.run_id)
         for index, member in self.members.items():
             is_waiting = member.outcome is None and member.owner is None and not member.is_retrying
             is_waiting = is_waiting and (index < self.n or self.is_final)
@@ -233,7 +233,7 @@ class Run:
                 self.members[lease.index].due = self.clock() + self.ms(self.spec.lease)
         return answer
 
-    def complete(self, owner: str, results: Sequence[MemberResult]) -> Completion:
+    def complete(self, owner: str, results: Sequence[MemberReport]) -> Completion:
         completion = self.record.complete(self.spec.run_id, owner, results)
         recorded: list[int] = []
         late: list[int] = []
@@ -290,8 +290,8 @@ class Run:
                 require(index not in answer.released or member.owner is None, "released what is not mine", index)
         return answer
 
-    def lose(self, owner: str, indices: Sequence[int]) -> list[int]:
-        lost = self.record.lose(self.spec.run_id, owner, indices)
+    def abandon(self, owner: str, indices: Sequence[int]) -> list[int]:
+        lost = self.record.abandon(self.spec.run_id, owner, indices)
         for index in indices:
             member = self.members[index]
             is_held = member.outcome is None and member.owner == owner
@@ -412,8 +412,8 @@ class Witness:
             run.starts[index] += 1
             require(run.starts[index] <= run.members[index].attempt, "started without a grant:", index)
 
-    def hurry(self, run_id: str) -> None:
-        self._known(run_id, Run.hurry, lambda: self.record.hurry(run_id))
+    def expedite(self, run_id: str) -> None:
+        self._known(run_id, Run.expedite, lambda: self.record.expedite(run_id))
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
         ended = self.record.cancel(run_id, reason)
@@ -435,7 +435,7 @@ class Witness:
         for one in self._with_inner(run_id):
             self.runs[one].end_as_cancelled()
 
-    def restore(self, run_id: str, outcomes: Sequence[StoredOutcome]) -> list[int]:
+    def restore(self, run_id: str, outcomes: Sequence[RecordedOutcome]) -> list[int]:
         return self._known(run_id, lambda run: run.restore(outcomes), lambda: self.record.restore(run_id, outcomes))
 
     def claim(
@@ -458,7 +458,7 @@ class Witness:
         require(len(run_ids) == 1, "a beat for several runs")
         return self._known(run_ids.pop(), lambda run: run.beat(leases), lambda: self.record.beat(leases))
 
-    def complete(self, run_id: str, owner: str, results: Sequence[MemberResult]) -> Completion:
+    def complete(self, run_id: str, owner: str, results: Sequence[MemberReport]) -> Completion:
         return self._known(
             run_id, lambda run: run.complete(owner, results), lambda: self.record.complete(run_id, owner, results)
         )
@@ -475,9 +475,9 @@ class Witness:
             run_id, lambda run: run.release(owner, indices), lambda: self.record.release(run_id, owner, indices)
         )
 
-    def lose(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+    def abandon(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
         return self._known(
-            run_id, lambda run: run.lose(owner, indices), lambda: self.record.lose(run_id, owner, indices)
+            run_id, lambda run: run.abandon(owner, indices), lambda: self.record.abandon(run_id, owner, indices)
         )
 
     def _known(self, run_id: str, watched: Callable[[Run], T], unwatched: Callable[[], T]) -> T:

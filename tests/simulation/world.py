@@ -1,7 +1,8 @@
 """The processes of one simulation: users, workers and bystanders around the code that is put to the test.
 
 Everything that opens, publishes, claims, runs, reports, sweeps, waits and attaches here is the product's own:
-`RedisCoordinator`, `submit_to`, `attach_to`, `run_members`, `run_continuation`, `sweep`, `run_again`, `record_timeout`.
+`RedisCoordinator`, `submit_to`, `attach_to`, `run_members`, `run_continuation`, `sweep`, `requeue_lost`,
+`record_timeout`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from graflow.exceptions import (
 from graflow_celery.client.api import attach_to, submit_to
 from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import Batch, Cursor, Republish, RunOwners, WorkerInfo
+from graflow_celery.record import Cursor, OutcomePage, Republish, RunOwners, WorkerInfo
 from graflow_celery.settings import Settings
 from graflow_celery.sweeper import beat, sweep
 from graflow_celery.wire.shared_payloads import SharedPayloads
 from graflow_celery.worker.batch import run_members
 from graflow_celery.worker.continuation import run_continuation
-from graflow_celery.worker.lost_children import record_timeout, run_again
+from graflow_celery.worker.lost_children import record_timeout, requeue_lost
 from graflow_celery.worker.member import running_member
 from tests.simulation.broker import Broker, Message, SimulatedQueue
 from tests.simulation.loop import Loop, Process
@@ -47,7 +48,7 @@ from tests.simulation.model import Witness, require
 from tests.simulation.runtime import SimulatedRuntime
 
 T = TypeVar("T")
-_REPEATED = frozenset({"beat", "complete", "lose", "release", "retry"})
+_REPEATED = frozenset({"beat", "complete", "abandon", "release", "retry"})
 TOLD_TO_EXIT = 15 - 256
 """The exit code with which billiard leaves a pool child that was sent SIGTERM."""
 
@@ -135,7 +136,7 @@ class SimulatedRecord:
     def owners(self) -> SimulatedOwners:
         return SimulatedOwners(self._world.witness.record.owners, self._reaching)
 
-    def read(self, run_id: str, cursor: Cursor, *, block: float = 0.0) -> Batch:
+    def read(self, run_id: str, cursor: Cursor, *, block: float = 0.0) -> OutcomePage:
         """A blocking read: it answers early when an event wakes it, or late."""
         size = self._world.rng.choice((2, 1000))
         batch = self._read(run_id, cursor, size)
@@ -144,12 +145,12 @@ class SimulatedRecord:
         self._runtime.sleep(self._world.rng.choice((block, block / 4)))
         return self._read(run_id, batch.cursor, size)
 
-    def _read(self, run_id: str, cursor: Cursor, size: int) -> Batch:
+    def _read(self, run_id: str, cursor: Cursor, size: int) -> OutcomePage:
         asked = (run_id, cursor, self._world.witness.readable(run_id))
         if not self._last or self._last[0] != asked:
             witness = self._world.witness
             self._last = (asked, self._reaching(lambda: witness.record.read(run_id, cursor, count=size)))
-        batch: Batch = self._last[1]
+        batch: OutcomePage = self._last[1]
         return batch
 
 
@@ -352,7 +353,7 @@ class World:
             if is_over_time:
                 record_timeout(deployment, message.run_id, message.indices, owner, TIME_LIMIT)
             else:
-                run_again(deployment, message.run_id, message.indices, owner)
+                requeue_lost(deployment, message.run_id, message.indices, owner)
 
     def sweep(self, process: Process) -> None:
         deployment = SimulatedDeployment(self, process)

@@ -20,7 +20,7 @@ from graflow_celery.broker.messages import batches, indices_of, ranges_of
 from graflow_celery.wire import envelope as module
 from graflow_celery.wire.envelope import (
     Envelope,
-    Shared,
+    SharedPayload,
     pack,
     pack_failure,
     pack_outcome,
@@ -110,11 +110,13 @@ def test_deep_json_is_refused_before_it_is_parsed() -> None:
 
 def test_what_members_share_is_found_by_its_hash() -> None:
     overlay = {"k": [["mark"], False, 1, None], "gone": [["other"], True, None, None]}
-    shared = Shared("group", "session", "trace", "etl", seeds={"x": 1}, outside=frozenset({"a", "b"}), overlay=overlay)
+    shared = SharedPayload(
+        "group", "session", "trace", "etl", seeds={"x": 1}, outside=frozenset({"a", "b"}), overlay=overlay
+    )
     name, content = shared.pack()
-    assert Shared.unpack(name, content) == shared
+    assert SharedPayload.unpack(name, content) == shared
     with pytest.raises(PayloadError, match="hash"):
-        Shared.unpack("0" * 64, content)
+        SharedPayload.unpack("0" * 64, content)
 
 
 def test_long_content_is_compressed_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_keys_carry_prefix_and_run() -> None:
     keys = Keys("p")
     assert keys.of_run("r") == [f"p:r:{name}" for name in RUN_KEYS]
     assert keys.run("r", "due") == "p:r:due"
-    assert [keys.shared(name) for name in GLOBAL_KEYS] == [f"p:{name}" for name in GLOBAL_KEYS]
+    assert [keys.deployment(name) for name in GLOBAL_KEYS] == [f"p:{name}" for name in GLOBAL_KEYS]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -144,7 +144,7 @@ def test_an_interruption_that_is_taken_back_is_not_raised() -> None:
     waiting.start()
     assert waiting.ident is not None
     runtime.interrupt(waiting.ident, SoftTimeLimitExceeded)
-    runtime.spare(waiting.ident)
+    runtime.cancel_interrupt(waiting.ident)
     gate.release()
     waiting.join()
     assert ends == ["unharmed"]

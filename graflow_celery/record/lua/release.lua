@@ -1,4 +1,4 @@
--- Hand back members that were claimed and not started. Touches: header claims due blocked open.
+-- Release members that were claimed and not started: they go back unrun. Touches: header claims due blocked open.
 -- ARGV: owner, indices.
 local owner = ARGV[1]
 local header = load()

@@ -1,4 +1,4 @@
--- Hand back a member that failed, due again after a delay. Touches: header claims due blocked events open.
+-- Have a member that failed run again after a delay. Touches: header claims due blocked events open.
 -- ARGV: owner, index, attempt, delay, retries that this execution made itself.
 local owner, index, attempt, delay = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local made = tonumber(ARGV[5])

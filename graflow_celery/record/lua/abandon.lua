@@ -1,5 +1,5 @@
--- The process that ran these members is known to be dead: their leases end now. Touches: claims due open; reads header.
--- ARGV: owner, indices. An owned claim with waits 1 is not spared when the server stood still.
+-- Give up the leases of a process that is known to be dead: they end now. Touches: claims due open; reads header.
+-- ARGV: owner, indices. An owned claim with waits 1 lives on for no half lease when the server stood still.
 local owner = ARGV[1]
 local header = load()
 if not header then return {} end
@@ -7,7 +7,7 @@ local time = now()
 local indices = {}
 for i = 2, #ARGV do indices[#indices + 1] = ARGV[i] end
 local claims = fetch('HMGET', CLAIMS, indices)
-local lost, written, scores = {}, {}, {}
+local abandoned, written, scores = {}, {}, {}
 for i, index in ipairs(indices) do
   local claim = parse_claim(claims[i])
   if claim.owner == owner then
@@ -16,11 +16,11 @@ for i, index in ipairs(indices) do
     written[#written + 1] = claim_text(claim)
     scores[#scores + 1] = time
     scores[#scores + 1] = index
-    lost[#lost + 1] = index
+    abandoned[#abandoned + 1] = index
   end
 end
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, time) end
 save(header)
-return lost
+return abandoned
