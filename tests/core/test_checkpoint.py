@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graflow import exceptions, task, workflow
+from graflow import exceptions, parallel, task, workflow
 from graflow.core.checkpoint import SCHEMA_VERSION, CheckpointManager, CheckpointMetadata
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
@@ -647,3 +647,32 @@ def test_a_session_id_never_leads_out_of_the_folder(tmp_path, monkeypatch):
     path, metadata = CheckpointManager.create_checkpoint(context)
     assert (tmp_path / path).resolve().is_relative_to(tmp_path / "checkpoints")
     assert metadata.session_id == "../../%252e%252e/etc"
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_finished_members_are_not_run_again_on_resume(tmp_path, backend):
+    ran, crash = [], [True]
+    path = tmp_path / "point"
+
+    def member(ctx, name):
+        ran.append(name)
+        if name == "b":
+            ctx.checkpoint(path=str(path), deferred=False)
+            if crash.pop():
+                raise KeyboardInterrupt
+
+    with workflow("w") as wf:
+        running = task("running", inject_context=True)(member)
+        group = parallel(running(task_id="a", name="a"), running(task_id="b", name="b"))
+        group.with_execution(backend, {"thread_count": 1}) >> Task("after")
+        wf.graph.remove_node("running")
+        with pytest.raises(KeyboardInterrupt):
+            wf.execute()
+    del running, group, wf
+    assert ran == ["a", "b"]
+    context, _ = CheckpointManager.resume_from_checkpoint(str(path))
+    restored = [entry for entry in context.graph.get_node("ParallelGroup_1").tasks if entry.task_id == "a"]
+    restored[0].func = lambda *_, **__: pytest.fail("ran again")
+    context.graph.get_node("b").func = lambda *_, **__: None
+    WorkflowEngine().execute(context)
+    assert context.completed_tasks == ["a", "b", "ParallelGroup_1", "after"]

@@ -217,3 +217,27 @@ def test_max_steps_is_never_a_silent_success():
     with pytest.warns(UserWarning, match="max_steps=5"):
         WorkflowEngine().execute(context)
     assert (context.steps, context.stop_reason) == (5, "max_steps")
+
+
+def test_nodes_that_a_task_added_are_no_start_nodes_of_a_graph_that_is_run_directly():
+    graph = TaskGraph()
+    graph.add_node(TaskWrapper("grow", lambda ctx: ctx.next_task(Task("dynamic", False)), True))
+    context = ExecutionContext.create(graph)
+    assert context.graph is graph
+    context.execute()
+    assert graph.has_node("dynamic")
+    assert graph.get_start_nodes() == ["grow"]
+
+
+def test_a_task_defined_inside_a_running_task_is_new():
+    with workflow("w") as wf:
+
+        def define(ctx):
+            @task
+            def inner():
+                return "inner"
+
+            ctx.next_task(inner)
+
+        TaskWrapper("define", define, True) >> Task("after")
+        assert order(run(wf)) == ["define", "inner", "after"]

@@ -256,3 +256,61 @@ def test_chains_of_groups_run_in_order():
     assert context.completed_tasks[0] == "t0"
     assert context.completed_tasks[-1] == "t6"
     assert context.steps == 9
+
+
+def test_members_are_never_start_nodes():
+    with workflow("w") as wf:
+        a, b, c, d, outside = map(Task, ["a", "b", "c", "d", "outside"])
+        a >> (b | c) >> d
+        assert wf.execute("a", ret_context=True)[1].completed_tasks == ["a", "b", "c", "ParallelGroup_1", "d"]
+        outside >> b
+        assert wf.graph.get_start_nodes() == ["a", "outside"]
+        wf.graph.remove_node("outside")
+        assert wf.execute(ret_context=True)[1].completed_tasks == ["a", "b", "c", "ParallelGroup_1", "d"]
+
+
+@each_backend
+def test_counting_and_appending_in_members_loses_nothing(backend):
+    def count(ctx):
+        for _ in range(50):
+            ctx.get_channel().atomic_add("count")
+            ctx.get_channel().append("list", ctx.task_id)
+
+    with workflow("w") as wf:
+        parallel(*(TaskWrapper(f"m{number}", count, True) for number in range(6))).with_execution(
+            backend, {"thread_count": 6}
+        )
+        _, context = wf.execute(ret_context=True)
+    assert context.channel.get("count") == len(context.channel.get("list")) == 300
+
+
+def test_results_of_a_group_do_not_depend_on_who_finishes_first():
+    order = {"first": threading.Event(), "second": threading.Event()}
+
+    def run(ctx, wait_for=None, then=None):
+        if wait_for:
+            order[wait_for].wait(10)
+        ctx.get_channel().set("last", ctx.task_id)
+        if then:
+            order[then].set()
+        if ctx.task_id.startswith("bad"):
+            raise ValueError(ctx.task_id)
+
+    with workflow("w") as wf:
+        running = task("running", inject_context=True)(run)
+        group = parallel(
+            running(task_id="bad1", wait_for="second"),
+            running(task_id="good1", wait_for="first", then="second"),
+            running(task_id="bad2"),
+            running(task_id="good2", then="first"),
+        ).with_execution("threading", {"thread_count": 4}, "best_effort")
+        _, context = wf.execute(group.task_id, ret_context=True)
+        assert context.completed_tasks == ["good1", "good2", group.task_id]
+        assert context.channel.get("last") == "good2"
+        for event in order.values():
+            event.clear()
+        group.with_execution(policy="strict")
+        with pytest.raises(exceptions.ParallelGroupError) as raised:
+            wf.execute(group.task_id)
+    assert [task_id for task_id, _ in raised.value.failed_tasks] == ["bad1", "bad2"]
+    assert raised.value.successful_tasks == ["good1", "good2"]

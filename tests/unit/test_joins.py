@@ -131,3 +131,14 @@ def test_a_node_reachable_from_two_members_runs_once_after_the_group():
         _, context = wf.execute(start_node="g", ret_context=True)
     assert context.completed_tasks == ["a", "b", "g", "y", "z"]
     assert context.cycle_controller.cycle_counts["y"] == 1
+
+
+def test_a_join_runs_once_and_not_once_per_edge():
+    runs = []
+    with workflow("w") as wf:
+        a, b, c = map(noop, "abc")
+        join = task("join")(lambda: runs.append(1))
+        a >> (b >> join)
+        a >> (c >> join)
+        assert ran(wf) == ["a", "b", "c", "join"]
+    assert runs == [1]

@@ -320,3 +320,24 @@ def test_a_pending_task_is_registered_with_its_group():
     graph = get_current_workflow_context().graph
     assert list(graph.nodes) == ["a", "b", "ParallelGroup_1", "c"]
     assert not any(member._pending_registration for member in group.tasks)
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_a_task_in_front_of_a_group_becomes_a_member_and_runs_once(backend):
+    runs = []
+    with workflow("w") as wf:
+        a, b, c = (task(name)(lambda name=name: runs.append(name)) for name in "abc")
+        (a | (b | c)).with_execution(backend)
+        assert wf.graph.get_edges() == []
+        wf.execute()
+    assert sorted(runs) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_overlapping_groups_run_a_common_member_once(backend):
+    runs = []
+    with workflow("w") as wf:
+        a, b, c = (task(name)(lambda name=name: runs.append(name)) for name in "abc")
+        ((a | b) | (b | c)).with_execution(backend)
+        wf.execute()
+    assert sorted(runs) == ["a", "b", "c"]

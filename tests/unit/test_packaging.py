@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -111,3 +112,20 @@ def test_all_names_what_a_package_exports(name: str) -> None:
     package = importlib.import_module(name)
     assert len(set(package.__all__)) == len(package.__all__)
     assert all(hasattr(package, exported) for exported in package.__all__)
+
+
+def test_importing_building_and_running_create_no_file(tmp_path: Path) -> None:
+    code = (
+        "from graflow import task, workflow\n"
+        "with workflow('w') as wf:\n"
+        "    a, b, c = (task(n)(lambda: 0) for n in 'abc')\n"
+        "    a >> (b | c)\n"
+        "    wf.execute()\n"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=60)
+    assert list(tmp_path.iterdir()) == []
