@@ -3,12 +3,18 @@
 `<base>.pkl`, `<base>.state.json` and `<base>.meta.json` are the parts, `<base>.sig` is a MAC over the three. All four
 are written beside their places first (`.new`) and then renamed, the signature last. Once `.sig.new` holds for what is
 there, the new checkpoint is the valid one; who reads or writes next completes the renaming that was cut short.
+
+Processes that write and read one path take turns by a lock on its folder, which ends with its holder: the last writer's
+checkpoint stays, and a reader gets one of them whole.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from graflow.exceptions import SignatureError
@@ -18,6 +24,7 @@ PARTS = (".pkl", ".state.json", ".meta.json")
 SIGNATURE = ".sig"
 _PURPOSE = "checkpoint"
 _NEW = ".new"
+_KNOWS_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF)  # some network file systems; the last wants it writable
 
 
 def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
@@ -26,16 +33,17 @@ def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
     signature = keys.sign(_message(parts), purpose=_PURPOSE).encode()
     folder = Path(base).parent
     folder.mkdir(parents=True, exist_ok=True)
-    _settle(base)
     files = {**parts, SIGNATURE: signature}
-    try:
-        for suffix, content in files.items():
-            _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
-        _sync_folder(folder)
-    except BaseException:  # an interruption as well: half a checkpoint is none
-        _discard_new(base)
-        raise
-    _rename_new(base)
+    with _turn(folder, fcntl.LOCK_EX):
+        _settle(base)
+        try:
+            for suffix, content in files.items():
+                _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
+            _sync_folder(folder)
+        except BaseException:  # an interruption as well: half a checkpoint is none
+            _discard_new(base)
+            raise
+        _rename_new(base)
 
 
 def read_parts(base: str) -> tuple[dict[str, bytes], bytes | None]:
@@ -44,12 +52,13 @@ def read_parts(base: str) -> tuple[dict[str, bytes], bytes | None]:
     Raises:
         FileNotFoundError: When a part is missing.
     """
-    found = _interrupted_parts(base)
-    if found is not None:
-        return found
-    parts = {name: Path(f"{base}{name}").read_bytes() for name in PARTS}
-    signature = Path(f"{base}{SIGNATURE}")
-    return parts, signature.read_bytes() if signature.exists() else None
+    with _turn(Path(base).parent, fcntl.LOCK_SH):
+        found = _interrupted_parts(base)
+        if found is not None:
+            return found
+        parts = {name: Path(f"{base}{name}").read_bytes() for name in PARTS}
+        signature = Path(f"{base}{SIGNATURE}")
+        return parts, signature.read_bytes() if signature.exists() else None
 
 
 def verify_parts(base: str, parts: Mapping[str, bytes], signature: bytes | None) -> None:
@@ -132,6 +141,21 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _turn(folder: Path, kind: int) -> Iterator[None]:
+    """Wait for processes that use the checkpoints of a folder, where its file system knows locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, kind)
+        except OSError as error:
+            if error.errno not in _KNOWS_NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

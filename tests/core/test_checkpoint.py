@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -676,3 +678,32 @@ def test_finished_members_are_not_run_again_on_resume(tmp_path, backend):
     context.graph.get_node("b").func = lambda *_, **__: None
     WorkflowEngine().execute(context)
     assert context.completed_tasks == ["a", "b", "ParallelGroup_1", "after"]
+
+
+_ONE_OF_SEVERAL = """
+import sys
+from graflow.core.checkpoint import CheckpointManager
+from graflow.core.context import create_execution_context
+path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for index in range(rounds):
+    context = create_execution_context()
+    context.channel.set_many({"first": name, "second": name})
+    CheckpointManager.create_checkpoint(context, path=path, metadata={"writer": name})
+    read, metadata = CheckpointManager.resume_from_checkpoint(path)
+    writers = {metadata.user_metadata["writer"], read.channel.get("first"), read.channel.get("second")}
+    assert len(writers) == 1, writers
+"""
+
+
+def test_processes_that_share_a_path_write_and_read_whole_checkpoints(tmp_path):
+    command = [sys.executable, "-c", _ONE_OF_SEVERAL, str(tmp_path / "shared")]
+    writers = [
+        subprocess.Popen([*command, name, "10"], stderr=subprocess.PIPE, text=True) for name in ("one", "two", "three")
+    ]
+
+    errors = [writer.communicate(timeout=60)[1] for writer in writers]
+
+    assert [writer.returncode for writer in writers] == [0, 0, 0], errors
+    context, _ = CheckpointManager.resume_from_checkpoint(tmp_path / "shared")
+    assert context.channel.get("first") in {"one", "two", "three"}
+    assert sorted(path.suffix for path in tmp_path.glob("shared*")) == [".json", ".json", ".pkl", ".sig"]
