@@ -18,7 +18,7 @@ from typing import Any
 import graflow_celery
 from graflow import task, workflow
 from graflow.coordination.coordinator import CoordinationBackend
-from graflow.trace.progress import ProgressTracer
+from graflow.trace.progress import ProgressTracer, track
 
 if not __package__:  # run as a file: its neighbours are found from the folder above, under the name that workers use
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,18 +42,28 @@ def summarise(shards: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def run(shards: list[dict[str, Any]], backend: CoordinationBackend, config: dict[str, Any]) -> tuple[Any, Any]:
-    """Measure the shards on a backend; returns their figures and the summary."""
-    with workflow("stdlib-report", tracer=ProgressTracer()) as wf:
+def run(shards: list[dict[str, Any]], backend: str, config: dict[str, Any]) -> tuple[Any, Any, float]:
+    """Measure the shards on a backend; returns their figures, the summary, and the seconds that it took."""
+    with workflow(f"on the {backend} backend", tracer=ProgressTracer(delay=0, group="shards")) as wf:
         measured = analyse_shard.map(shards, name="shards", key=lambda shard: shard["name"])
-        measured.with_execution(backend, backend_config=config) >> summarise
+        measured.with_execution(CoordinationBackend(backend), backend_config=config) >> summarise
+        start = time.perf_counter()
         summary, context = wf.execute(ret_context=True)
-        return context.get_result("shards"), summary
+        return context.get_result("shards"), summary, time.perf_counter() - start
+
+
+def run_one_after_another(shards: list[dict[str, Any]]) -> tuple[Any, float]:
+    """Measure the shards without a workflow; returns the summary and the seconds that it took."""
+    start = time.perf_counter()
+    summary = summarise.func([analyse_shard.func(shard) for shard in track(shards, "one after another")])
+    return summary, time.perf_counter() - start
 
 
 def cluster(options: argparse.Namespace) -> AbstractContextManager[Any]:
     """A private Redis with workers, where the run needs one."""
     if options.backend == "redis" and options.redis is None:
+        if sys.stderr.isatty():
+            print(f"Starting a private Redis and {WORKERS} workers", file=sys.stderr)
         return graflow_celery.LocalCluster(workers=WORKERS, imports=[analyse_shard.__module__])
     return nullcontext()
 
@@ -91,13 +101,8 @@ def main() -> int:
     shards = list_shards()[: options.limit]
 
     with cluster(options) as private:
-        start = time.perf_counter()
-        results, summary = run(shards, CoordinationBackend(options.backend), backend_config(options, private))
-        wall = time.perf_counter() - start
-
-    start = time.perf_counter()
-    expected = summarise.func([analyse_shard.func(shard) for shard in shards])
-    serial = time.perf_counter() - start
+        results, summary, wall = run(shards, options.backend, backend_config(options, private))
+    expected, serial = run_one_after_another(shards)
 
     print_report(results, summary)
     print(

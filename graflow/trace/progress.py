@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graflow.trace.base import Tracer
 
@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _REDRAW_AFTER = 0.1
+_T = TypeVar("_T")
 
 
 class _Run:
-    """What is shown of one run: the distinct tasks that have ended, and the one that began last."""
+    """What is shown of one run: the distinct tasks that have ended, and the one that began last.
 
-    __slots__ = ("bar", "current", "drawn_at", "ended", "failed", "graph", "name")
+    With `members`, only those are counted; an empty one waits for its group.
+    """
 
-    def __init__(self, name: str, graph: Any) -> None:
+    __slots__ = ("bar", "current", "drawn_at", "ended", "failed", "graph", "members", "name", "started_at")
+
+    def __init__(self, name: str, graph: Any, members: frozenset[str] | None = None) -> None:
         self.name = name
         self.graph = graph
+        self.members = members
+        self.started_at = time.monotonic()
         self.ended: set[str] = set()
         self.failed: set[str] = set()
         self.current = ""
@@ -32,6 +38,8 @@ class _Run:
         self.bar: TaskID | None = None
 
     def note_end(self, task_id: str, *, failed: bool) -> None:
+        if self.members is not None and task_id not in self.members:
+            return
         self.ended.add(task_id)
         if failed:
             self.failed.add(task_id)
@@ -40,18 +48,21 @@ class _Run:
 
     def fields(self) -> dict[str, Any]:
         ended = len(self.ended)
+        counted = self.graph.nodes if self.members is None else self.members
         note = f"{len(self.failed)} failed " if self.failed else ""
-        return {"completed": ended, "total": max(len(self.graph.nodes), ended), "note": note + self.current}
+        return {"completed": ended, "total": max(len(counted), ended) or None, "note": note + self.current}
 
 
 class ProgressTracer(Tracer):
     """Draws one bar for each run on standard error; nothing at all where that is not a terminal.
 
-    Runs shorter than `delay` seconds (default 1.0) show no bar. With a `console`, the bar goes there.
+    Runs shorter than `delay` seconds (default 1.0) show no bar. With a `console`, the bar goes there. With the id of a
+    `group`, the bar counts the members of that group instead of all tasks. The seconds count from the start of the run.
     """
 
-    def __init__(self, *, console: Console | None = None, delay: float = 1.0) -> None:
+    def __init__(self, *, console: Console | None = None, delay: float = 1.0, group: str | None = None) -> None:
         self.delay = delay
+        self.group = group
         self._console = console
         self._reset()
 
@@ -62,10 +73,11 @@ class ProgressTracer(Tracer):
         self._timer: threading.Timer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"delay": self.delay}
+        return {"delay": self.delay, "group": self.group}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.delay = state["delay"]
+        self.group = state["group"]
         self._console = None
         self._reset()
 
@@ -73,7 +85,8 @@ class ProgressTracer(Tracer):
         if not self._is_visible():
             return
         with self._lock:
-            self._runs[context.trace_id] = _Run(name, context.graph)
+            members = None if self.group is None else frozenset[str]()
+            self._runs[context.trace_id] = _Run(name, context.graph, members)
             if self._progress is not None or self.delay <= 0:
                 self._show()
             elif self._timer is None:
@@ -88,6 +101,8 @@ class ProgressTracer(Tracer):
                 return
             run.current = "" if error is None else type(error).__name__
             self._draw(run, always=True)
+            if self._progress is not None and run.bar is not None:
+                self._progress.stop_task(run.bar)
             if not self._runs:
                 self.shutdown()
 
@@ -102,6 +117,12 @@ class ProgressTracer(Tracer):
         if run is not None:
             run.note_end(task.task_id, failed=error is not None)
             self._draw(run)
+
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+        run = self._runs.get(context.trace_id)
+        if run is not None and group_id == self.group:
+            run.members = frozenset(member_ids)
+            self._draw(run, always=True)
 
     def on_member_end(
         self,
@@ -164,8 +185,15 @@ class ProgressTracer(Tracer):
         with self._lock:
             run.drawn_at = now
             if run.bar is None:
-                run.bar = progress.add_task(run.name, note="")
+                run.bar = progress.add_task(run.name, **run.fields())
+                next(bar for bar in progress.tasks if bar.id == run.bar).start_time = run.started_at
             progress.update(run.bar, **run.fields())
+
+
+def track(items: Sequence[_T], name: str, *, console: Console | None = None) -> Iterator[_T]:
+    """Yield the items and count them in a bar like that of a run; the bar is drawn on a terminal only."""
+    with _make_progress(console) as progress:
+        yield from progress.track(items, task_id=progress.add_task(name, total=len(items), note=""))
 
 
 def _make_progress(console: Console | None) -> Progress:
@@ -175,14 +203,16 @@ def _make_progress(console: Console | None) -> Progress:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
     )
 
+    console = console or RichConsole(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TextColumn("{task.elapsed:.1f} s"),
         TextColumn("{task.fields[note]}", markup=False),
-        console=console or RichConsole(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
+        get_time=time.monotonic,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -139,6 +141,40 @@ def test_the_report_on_the_standard_library_is_the_same_on_every_backend(backend
     assert "in 6 shards" in done.stdout
     assert "Traceback" not in done.stderr
     assert "%" not in done.stderr, "a progress bar was drawn although nobody looks"
+
+
+@pytest.mark.parametrize("backend", ["threading", pytest.param("redis", marks=pytest.mark.redis)])
+def test_on_a_terminal_each_run_of_the_report_has_a_bar_that_ends_with_its_time(backend: str, tmp_path: Path) -> None:
+    home = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "120"}
+    reader, terminal = pty.openpty()
+    with os.fdopen(reader, "rb", buffering=0) as screen:
+        report = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "stdlib_report.py"), "--backend", backend, "--limit", "6"],
+            cwd=ROOT,
+            env={key: value for key, value in home.items() if not key.startswith("GRAFLOW_")},
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+        )
+        os.close(terminal)
+        drawn = b"".join(iter(lambda: read_terminal(screen), b"")).decode()
+        printed, _ = report.communicate(timeout=110)
+
+    assert report.returncode == 0, drawn
+    times = re.search(r"([\d.]+) s on the \w+ backend, ([\d.]+) s one after another", printed)
+    assert times, printed
+    for name, seconds in zip((f"on the {backend} backend", "one after another"), times.groups(), strict=True):
+        *_, last = re.findall(rf"{name} \W+ +(\d+)/(\d+) ([\d.]+) s", re.sub(r"\x1b\[[\d;?]*\w", "", drawn))
+        assert last[:2] == ("6", "6")
+        assert float(last[2]) == pytest.approx(float(seconds), abs=0.15)
+
+
+def read_terminal(screen: io.FileIO) -> bytes:
+    """What a program drew next; nothing after its end, which Linux tells with an error."""
+    try:
+        return screen.read(65536)
+    except OSError:
+        return b""
 
 
 def children_of(pid: int) -> set[int]:

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import pickle
+import re
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from graflow.trace.composite import CompositeTracer, combine
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.noop import NoopTracer
 from graflow.trace.otel import OpenTelemetryTracer
-from graflow.trace.progress import ProgressTracer
+from graflow.trace.progress import ProgressTracer, track
 from graflow.utils.graph import draw_ascii
 from tests.support import at_once, wait_until
 
@@ -343,6 +344,43 @@ def test_members_that_run_elsewhere_move_the_bar_one_by_one():
     tracer.on_member_end("g", "n", run, error=ValueError())
     tracer.shutdown()
     assert tracer._runs[run.trace_id].fields() == {"completed": 2, "total": 3, "note": "1 failed "}
+
+
+def test_a_bar_of_a_group_counts_its_members_and_no_other_task():
+    console, run = terminal(), chain_of("before", "g", "m", "n", "after")
+    tracer = ProgressTracer(console=console, delay=0, group="g")
+    tracer.on_workflow_start("wf", run)
+    play(tracer, run, "before")
+    assert "0/?" in console.file.getvalue()
+    tracer.on_parallel_group_start("other", ["x"], run)
+    tracer.on_parallel_group_start("g", ["m", "n"], run)
+    play(tracer, run, "m")
+    tracer.on_member_end("g", "n", run, error=ValueError())
+    play(tracer, run, "g")
+    play(tracer, run, "after")
+    tracer.on_workflow_end("wf", run)
+    *_, last_drawing = console.file.getvalue().split("wf ")
+    assert "2/2" in last_drawing
+    assert "1 failed" in last_drawing
+
+
+def test_a_bar_that_comes_late_shows_the_seconds_since_the_run_began():
+    console, run = terminal(), chain_of("a")
+    tracer = ProgressTracer(console=console, delay=60)
+    tracer.on_workflow_start("wf", run)
+    tracer._runs[run.trace_id].started_at -= 90
+    tracer._show()
+    tracer.on_workflow_end("wf", run)
+    assert re.search(r" 9\d\.\d s ", console.file.getvalue())
+
+
+def test_items_are_counted_in_a_bar_and_nothing_is_drawn_where_there_is_no_terminal(capsys):
+    console = terminal()
+    assert list(track("abc", "letters", console=console)) == ["a", "b", "c"]
+    assert "letters" in console.file.getvalue()
+    assert "3/3" in console.file.getvalue()
+    assert list(track("abc", "letters")) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_short_run_shows_no_bar():
