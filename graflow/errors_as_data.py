@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from graflow import exceptions
-from graflow.exceptions import PayloadError, RemoteTaskError
+from graflow.exceptions import PayloadError, RemoteTaskError, travelling_errors
 
 MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
@@ -139,9 +138,9 @@ def _clipped_front(text: str, limit: int) -> str:
 def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
     """The arguments that make the error again, where its class is one that comes back as itself."""
     kind = type(error)
-    if _known_errors.get(qualified_name(kind)) is not kind:
+    if _known(qualified_name(kind)) is not kind:
         return None
-    names = _parameters.get(kind)
+    names = _constructor_names(kind)
     try:
         if names is not None and all(hasattr(error, name) for name in names):
             return {"fields": {name: _field(getattr(error, name), depth) for name in names}}
@@ -179,8 +178,9 @@ def _field(value: Any, depth: int) -> Any:
 def rebuild_error(remote: RemoteError, task_id: str | None = None) -> BaseException:
     """An error that can be raised here.
 
-    Builtin errors, those of `graflow.exceptions` and those of `register_error` come back as their own class, anything
-    else as a `RemoteTaskError`. What comes back has the data as `.remote`, and prints the traceback it had there.
+    Builtin errors, those of `graflow` and `graflow_celery` and those of `register_error` come back as their own class,
+    anything else as a `RemoteTaskError`. What comes back has the data as `.remote`, and prints the traceback that it
+    had there.
     """
     telling = RemoteTaskError(remote, task_id)
     error = _rebuilt(remote, 0)
@@ -203,21 +203,23 @@ def register_error(kind: _ErrorType) -> _ErrorType:
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         raise TypeError(f"Only subclasses of Exception can be registered, not {kind!r}")
     _known_errors[qualified_name(kind)] = kind
-    names = _constructor_names(kind)
-    if names is not None:
-        _parameters[kind] = names
     return kind
 
 
+def _known(name: str) -> type[Exception] | None:
+    """The class of that name, from the closed tables of those that come back as themselves."""
+    return travelling_errors.get(name) or _known_errors.get(name)
+
+
 def _rebuilt(remote: RemoteError, depth: int) -> BaseException | None:
-    kind = _known_errors.get(remote.type)
+    kind = _known(remote.type)
     if kind is None:
         return None
     state = remote.state or {}
     fields, args = state.get("fields"), state.get("args")
     try:
         if isinstance(fields, dict):
-            names = _parameters.get(kind, ())
+            names = _constructor_names(kind) or ()
             return kind(**{name: _value(fields.get(name), depth) for name in names})
         if isinstance(args, list):
             error = kind(*[_value(argument, depth) for argument in args])
@@ -260,8 +262,3 @@ def _constructor_names(kind: type[BaseException]) -> tuple[str, ...] | None:
 _known_errors: dict[str, type[Exception]] = {
     name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
 }
-_parameters: dict[type[BaseException], tuple[str, ...]] = {}
-for _name in exceptions.__all__:
-    _kind = getattr(exceptions, _name)
-    if isinstance(_kind, type):
-        register_error(_kind)

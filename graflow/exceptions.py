@@ -1,14 +1,16 @@
-"""The error tree.
+"""The error tree of `graflow`; the branches that `graflow_celery` adds are drawn in `graflow_celery.errors`.
 
 ::
 
     GraflowError
     ├── ConfigError                  (also a ValueError)
+    │   └── SettingError             (also a GraflowRuntimeError)
     ├── GraphCompilationError
     │   └── DuplicateTaskError
     ├── PayloadError                 (also a ValueError)
     ├── SignatureError
     ├── TaskResolutionError
+    ├── UnknownHandlerError          (also a ValueError)
     └── GraflowRuntimeError
         ├── CycleLimitExceededError
         ├── GraflowWorkflowCanceledError
@@ -22,20 +24,22 @@
         ├── RemoteTaskError
         ├── RetryLimitExceededError
         ├── RunOwnedError
-        └── TaskError
-            ├── MemberCancelledError
-            ├── MemberLostError
-            └── TaskTimeoutError     (also a TimeoutError)
+        ├── TaskError
+        │   ├── MemberCancelledError
+        │   ├── MemberLostError
+        │   └── TaskTimeoutError     (also a TimeoutError)
+        └── UnknownNodeError         (also a ValueError)
 
 Each error keeps what its message is built from as attributes, and survives `pickle` and `copy` with type, text and
-attributes; an attribute that cannot be pickled arrives as a description of itself.
+attributes; an attribute that cannot be pickled arrives as a description of itself. One that a member of a group raises
+on a worker comes back as itself: `travelling_errors` holds every class of the two trees, by its qualified name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from graflow.packing import deep_copied, packed, unpacked
 
@@ -60,12 +64,20 @@ __all__ = [
     "RemoteTaskError",
     "RetryLimitExceededError",
     "RunOwnedError",
+    "SettingError",
     "SignatureError",
     "TaskError",
     "TaskResolutionError",
     "TaskTimeoutError",
+    "UnknownHandlerError",
+    "UnknownNodeError",
     "as_runtime_error",
 ]
+
+_HOMES: Final = frozenset({"graflow.exceptions", "graflow_celery.errors"})
+
+travelling_errors: Final[dict[str, type[GraflowError]]] = {}
+"""The classes of both trees by qualified name, as they define themselves; classes of other modules never enter."""
 
 
 class ErrorDescription(Protocol):
@@ -79,12 +91,20 @@ class ErrorDescription(Protocol):
 
 
 class GraflowError(Exception):
-    """Everything that graflow itself raises.
+    """Everything that graflow itself raises: the root of the tree above.
+
+    What goes wrong while a workflow runs is a `GraflowRuntimeError` below it; the other branches are mistakes in a
+    set-up, a graph or what is sent. A subclass of your own does not come back from workers as itself unless you give it
+    to `graflow.codec.register_error`.
 
     Attributes:
         message: What happened.
         cause: The error behind it, also the `__cause__`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _let_travel(cls)
 
     def __init__(self, message: str, cause: BaseException | None = None) -> None:
         super().__init__(message)
@@ -112,6 +132,15 @@ class GraflowError(Exception):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         fields = {name: deep_copied(value, memo) for name, value in self.__dict__.items()}
         return _restored(type(self), self.args, fields)
+
+
+def _let_travel(kind: type[GraflowError]) -> None:
+    if kind.__module__ in _HOMES:
+        # The first of a name stays: nothing that a program defines later can take the place of one of ours.
+        travelling_errors.setdefault(f"{kind.__module__}.{kind.__qualname__}", kind)
+
+
+_let_travel(GraflowError)
 
 
 class GraflowRuntimeError(GraflowError):
@@ -228,13 +257,42 @@ class GraflowWorkflowCanceledError(GraflowRuntimeError):
 
 
 class GroupTimeoutError(GraflowRuntimeError, TimeoutError):
-    """A group was not finished within the time that was given to it or to the wait for it."""
+    """A group was not finished within the time that was given to it or to the wait for it.
 
-    def __init__(self, message: str, group_id: str, done: int, total: int) -> None:
-        super().__init__(message)
+    Attributes:
+        group_id: The group.
+        done: How many of its members had ended.
+        total: How many members it has.
+        timeout: The seconds that the group itself had; None when only a wait for it is over, and it goes on.
+        run_id: Its run on workers; None for a group of this process.
+        task_id: The continuation that was waited for, where it is not the group itself.
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        done: int,
+        total: int,
+        *,
+        timeout: float | None = None,
+        run_id: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        group, ended = f"Group '{group_id}'", f"{done} of {total} members"
+        if timeout is not None:
+            others = "" if run_id is None else ", the others are cancelled"
+            text = f"{group} was not finished within its timeout of {timeout:g} s: {ended} had ended{others}"
+        else:
+            awaited = group if task_id is None else f"The continuation '{task_id}' of group '{group_id}'"
+            again = f"graflow_celery.attach('{run_id}'){'' if task_id is None else '.continuation()'}"
+            text = f"{awaited} has not ended yet: {ended} have. It goes on; {again} continues waiting for it"
+        super().__init__(text)
         self.group_id = group_id
         self.done = done
         self.total = total
+        self.timeout = timeout
+        self.run_id = run_id
+        self.task_id = task_id
 
 
 class GroupNotFoundError(GraflowRuntimeError, LookupError):
@@ -289,6 +347,10 @@ class RunOwnedError(GraflowRuntimeError):
         self.since = since
 
 
+class UnknownNodeError(GraflowRuntimeError, ValueError):
+    """A run was told to go on at a task that is nowhere in the graph."""
+
+
 class RemoteTaskError(GraflowRuntimeError):
     """An error of another process, shown with the traceback that it had there.
 
@@ -321,6 +383,14 @@ class DuplicateTaskError(GraphCompilationError):
 
 class ConfigError(GraflowError, ValueError):
     """A setting is missing, unknown or malformed."""
+
+
+class SettingError(ConfigError, GraflowRuntimeError):
+    """A setting that is unknown or does not fit; a runtime error too, so that a run passes it on as it is."""
+
+
+class UnknownHandlerError(GraflowError, ValueError):
+    """A task asks for a handler that the engine does not have: a mistake in the set-up, not a failure of the task."""
 
 
 class PayloadError(GraflowError, ValueError):

@@ -15,16 +15,15 @@ from graflow.exceptions import (
     TaskResolutionError,
 )
 from graflow_celery.broker.app import app
-from graflow_celery.broker.publisher import BrokerUnreachableError
 from graflow_celery.broker.task_queue import RedisTaskQueue
 from graflow_celery.client.api import attach, submit
 from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
 from graflow_celery.client.progress import MemberProgress
-from graflow_celery.deployment import RecordUnreachableError
+from graflow_celery.errors import BrokerUnreachableError, RecordFullError, RecordUnreachableError
 from graflow_celery.local import LocalCluster
-from graflow_celery.record import GroupState, GroupStatus, MemberState, RecordFullError
+from graflow_celery.record import GroupState, GroupStatus, MemberState
 from graflow_celery.worker.process import TaskWorker
 
 __all__ = [

@@ -21,22 +21,14 @@ from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.broker.app import configuration
-from graflow_celery.broker.publisher import BrokerUnreachableError
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
+from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.settings import Settings
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
 _WORKERS_KNOWN_FOR: Final = 0.5
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more
-
-
-class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
-    """The Redis of record does not answer, refuses us, or cannot be written to."""
-
-
-class AccessRefusedError(RecordUnreachableError):
-    """The Redis of record, or the broker of a worker, refuses the username or password."""
 
 
 class Deployment:

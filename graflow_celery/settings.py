@@ -21,8 +21,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graflow.coordination.backend_keys import SettingError, check_keys
-from graflow.exceptions import ConfigError
+from graflow.coordination.backend_keys import check_keys
+from graflow.exceptions import ConfigError, SettingError
 from graflow.redis.config import (
     CONNECTION_KEYS,
     Secret,

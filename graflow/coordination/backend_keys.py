@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
-from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.exceptions import SettingError
 from graflow.redis.config import CONNECTION_KEYS
 
 GROUP_KEYS: Final = frozenset(
@@ -16,10 +16,6 @@ GROUP_KEYS: Final = frozenset(
     }
 )
 BACKEND_KEYS: Final = frozenset({*GROUP_KEYS, *CONNECTION_KEYS, "redis_client"})
-
-
-class SettingError(ConfigError, GraflowRuntimeError):
-    """A setting that is unknown or does not fit; a runtime error too, so that a run passes it on as it is."""
 
 
 def check_keys(config: Iterable[str]) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from graflow.coordination.backend_keys import SettingError
-from graflow.exceptions import GroupTimeoutError
-from graflow.protocols import GroupContext, GroupRunLike, Unit
+from graflow.exceptions import SettingError
+from graflow.protocols import GroupContext, Unit
 
 
 class CoordinationBackend(Enum):
@@ -48,11 +47,3 @@ def checked_timeout(timeout: float | None) -> float | None:
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
         raise SettingError(f"timeout must be seconds above 0, not {timeout!r}")
     return timeout
-
-
-def group_timeout(run: GroupRunLike, timeout: float | None) -> GroupTimeoutError:
-    """What a coordinator raises when a group is not finished after its `timeout` seconds."""
-    done, total = run.finished_count(), len(run.members)
-    within = f"its timeout of {timeout} s"
-    message = f"Group '{run.group_id}' was not finished within {within}: {done} of {total} members had ended"
-    return GroupTimeoutError(message, run.group_id, done, total)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from graflow.coordination.coordinator import TaskCoordinator, checked_timeout, group_timeout
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.exceptions import GroupTimeoutError
 from graflow.protocols import GroupContext, Unit
 
 
@@ -29,6 +30,6 @@ class DirectCoordinator(TaskCoordinator):
             if run.canceled:
                 break
             if end is not None and time.monotonic() > end:
-                raise group_timeout(run, self._timeout)
+                raise GroupTimeoutError(run.group_id, run.finished_count(), len(run.members), timeout=self._timeout)
             run.run(index)
         run.close(resolved)

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from graflow.coordination.backend_keys import SettingError
-from graflow.coordination.coordinator import TaskCoordinator, checked_timeout, group_timeout
+from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.exceptions import GroupTimeoutError, SettingError
 from graflow.protocols import GroupContext, GroupRunLike, Unit
 
 
@@ -35,7 +35,7 @@ class ThreadingCoordinator(TaskCoordinator):
         pending = run.pending()
         crew = _Crew(run, pending, min(self.thread_count, len(pending)))
         if not crew.finish(self._timeout):
-            raise group_timeout(run, self._timeout)
+            raise GroupTimeoutError(run.group_id, run.finished_count(), len(run.members), timeout=self._timeout)
         run.close(resolved)
 
 

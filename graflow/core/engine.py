@@ -15,7 +15,6 @@ from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.nodes.aio import EventLoopThread
 from graflow.core.nodes.iteration import IterationTask
-from graflow.core.run.agenda import UnknownNodeError
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.state import Delayed
 from graflow.core.run.task_context import Control, TaskExecutionContext
@@ -25,6 +24,8 @@ from graflow.exceptions import (
     MaxStepsExceededError,
     RetryLimitExceededError,
     RunOwnedError,
+    UnknownHandlerError,
+    UnknownNodeError,
     as_runtime_error,
 )
 from graflow.queue.base import TaskSpec
@@ -32,10 +33,6 @@ from graflow.queue.memory import start_task
 from graflow.trace.notify import tell
 
 _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
-
-
-class UnknownHandlerError(ValueError):
-    """A task asks for a handler that the engine does not have: a mistake in the set-up, not a failure of the task."""
 
 
 class WorkflowEngine:

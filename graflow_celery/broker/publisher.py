@@ -15,20 +15,16 @@ from celery import chord
 from kombu.exceptions import BatchPublishError, KombuError, OperationalError
 from kombu.utils.uuid import uuid
 
-from graflow.exceptions import GraflowRuntimeError
 from graflow.secret import revealed
 from graflow_celery.broker.addresses import describe_broker
 from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for
 from graflow_celery.broker.messages import finish_signature, messages_of, run_message
 from graflow_celery.broker.transport import warn_of_ignored_priorities
+from graflow_celery.errors import BrokerUnreachableError
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 
 _SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
-
-
-class BrokerUnreachableError(GraflowRuntimeError, ConnectionError):
-    """The broker does not answer, or refuses us."""
 
 
 class MemberPublisher:

@@ -128,7 +128,7 @@ class _RemoteGroup:
             raise
         self._channel.merge_back()
         if timed_out(waiter.seen):
-            raise group_timeout(self._run.group_id, submission.spec.timeout, waiter.seen, submission.spec.n)
+            raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
 
     def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
         members, limit = self._run.members, submission.spec.timeout

@@ -113,7 +113,7 @@ class GroupHandle(_Awaited):
         stored = self._wait(timeout)
         outcomes = self._branch_outcomes(stored)
         if timed_out(stored):
-            raise group_timeout(self.group_id, self._spec.timeout, stored, self._n)
+            raise group_timeout(self.group_id, self._spec, stored)
         judge(self.group_id, self._ids(), outcomes, self._policy)
         return [outcomes[index].value for index in range(self._n)]
 
@@ -156,14 +156,7 @@ class GroupHandle(_Awaited):
             return {index: outcome for index, outcome in self._waiter.seen.items() if index < self._n}
 
     def _raise_timeout(self) -> None:
-        done = len(self._waiter.seen)
-        raise GroupTimeoutError(
-            f"Group '{self.group_id}' has not ended yet: {done} of {self._n} members have. It goes on running; "
-            f"graflow_celery.attach('{self.run_id}') continues waiting for it",
-            self.group_id,
-            done,
-            self._n,
-        )
+        raise GroupTimeoutError(self.group_id, len(self._waiter.seen), self._n, run_id=self.run_id)
 
     def _branch_outcomes(self, stored: Mapping[int, RecordedOutcome]) -> dict[int, BranchOutcome]:
         ids, limit = self._ids(), self._spec.timeout
@@ -294,12 +287,5 @@ class ContinuationHandle(_Awaited):
             found = self._waiter.seen.get(self._index)
         if found is None:
             done = len(self._waiter.seen)
-            raise GroupTimeoutError(
-                f"The continuation '{self._task_id}' of group '{self.group_id}' has not ended yet: {done} of "
-                f"{self._index} members have. It goes on; graflow_celery.attach('{self.run_id}').continuation() "
-                "continues waiting for it",
-                self.group_id,
-                0,
-                1,
-            )
+            raise GroupTimeoutError(self.group_id, done, self._index, run_id=self.run_id, task_id=self._task_id)
         return found

@@ -18,7 +18,7 @@ from graflow.exceptions import (
     RemoteTaskError,
     TaskTimeoutError,
 )
-from graflow_celery.record import GroupHeader, MemberState, RecordedOutcome
+from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
 from graflow_celery.wire.envelope import unpack_outcome
 
 
@@ -129,14 +129,7 @@ def timed_out(stored: Mapping[int, RecordedOutcome]) -> bool:
     return any(outcome.state is MemberState.TIMED_OUT and not outcome.payload for outcome in stored.values())
 
 
-def group_timeout(
-    group_id: str, timeout: float | None, stored: Mapping[int, RecordedOutcome], n: int
-) -> GroupTimeoutError:
+def group_timeout(group_id: str, spec: GroupSpec, stored: Mapping[int, RecordedOutcome]) -> GroupTimeoutError:
+    """What waiters raise when `timed_out`; the members that ended before have a payload."""
     done = sum(1 for outcome in stored.values() if outcome.payload)
-    return GroupTimeoutError(
-        f"Group '{group_id}' was not finished within its timeout of {timeout:g} s: {done} of {n} members had ended, "
-        "the others are cancelled",
-        group_id,
-        done,
-        n,
-    )
+    return GroupTimeoutError(group_id, done, spec.n, timeout=spec.timeout, run_id=spec.run_id)

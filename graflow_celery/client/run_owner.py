@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from graflow.exceptions import RunOwnedError
-from graflow_celery.deployment import Deployment, RecordUnreachableError
-from graflow_celery.record import Owner, RecordFullError
+from graflow_celery.deployment import Deployment
+from graflow_celery.errors import RecordFullError, RecordUnreachableError
+from graflow_celery.record import Owner
 from graflow_celery.worker.member import running_member
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoun
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.broker.task_queue import queue_length
 from graflow_celery.client.submission import Submission, open_and_publish
-from graflow_celery.deployment import Deployment, RecordUnreachableError
+from graflow_celery.deployment import Deployment
+from graflow_celery.errors import RecordUnreachableError
 from graflow_celery.record import Cursor, GroupSpec, OutcomePage, RecordedOutcome
 from graflow_celery.sweeper import sweep
 from graflow_celery.worker.batch import listening, run_members

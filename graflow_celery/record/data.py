@@ -343,15 +343,3 @@ class WorkerInfo:
     seen_at: float
     age: float
     info: Mapping[str, Any]
-
-
-class RecordFullError(GraflowRuntimeError):
-    """The Redis of record is out of memory; nothing of the group was kept."""
-
-    def __init__(self, run_id: str, needed: int) -> None:
-        super().__init__(
-            f"Group run '{run_id}' was refused: the Redis of record is out of memory (the group needs {needed} bytes "
-            "and more); raise maxmemory, wait for older results to expire, or send less per member"
-        )
-        self.run_id = run_id
-        self.needed = needed

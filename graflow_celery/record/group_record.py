@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from graflow.exceptions import GroupConflictError, GroupNotFoundError, PayloadError
+from graflow_celery.errors import RecordFullError
 from graflow_celery.record.data import (
     FORMAT_VERSION,
     MAX_MEMBERS,
@@ -17,7 +18,6 @@ from graflow_celery.record.data import (
     Lease,
     Opened,
     RecordedOutcome,
-    RecordFullError,
     Republish,
     WorkerInfo,
 )

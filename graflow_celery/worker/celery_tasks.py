@@ -17,18 +17,12 @@ from graflow.exceptions import GraflowRuntimeError
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.errors import MemberFailedError, NothingToRunError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.envelope import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
-from graflow_celery.worker.events import (
-    MemberEvents,
-    MemberFailedError,
-    NothingToRunError,
-    is_watched,
-    reason_of,
-    reason_to_wait,
-)
+from graflow_celery.worker.events import MemberEvents, is_watched, reason_of, reason_to_wait
 from graflow_celery.worker.lost_children import record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 from zlib import crc32
 
 from celery import Celery
-from celery.exceptions import Ignore
 from kombu.exceptions import KombuError, OperationalError
 
 from graflow_celery.broker.messages import shadow_of
@@ -20,14 +19,6 @@ from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)
 _SHOWN: Final = 200  # characters of an error
-
-
-class MemberFailedError(Exception):
-    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
-
-
-class NothingToRunError(Ignore):
-    """Makes monitors show a message as revoked: its members are cancelled, recorded already, or run elsewhere."""
 
 
 def reason_of(result: MemberReport) -> str:

@@ -24,7 +24,8 @@ from graflow.secret import revealed
 from graflow_celery.broker.addresses import REDIS_SCHEMES, broker_connection
 from graflow_celery.broker.app import GraflowCelery
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, connect_once
-from graflow_celery.deployment import AccessRefusedError, RecordUnreachableError, refusal
+from graflow_celery.deployment import refusal
+from graflow_celery.errors import AccessRefusedError, RecordUnreachableError
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import deployment_for
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from graflow.exceptions import ConfigError, GroupConflictError, GroupLostError, GroupNotFoundError, PayloadError
+from graflow_celery.errors import RecordFullError
 from graflow_celery.record import (
     Cursor,
     GroupRecord,
@@ -16,7 +17,6 @@ from graflow_celery.record import (
     Lease,
     MemberReport,
     MemberState,
-    RecordFullError,
     check_server,
     manifest_digest,
 )

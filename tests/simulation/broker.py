@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from graflow_celery.broker.publisher import BrokerUnreachableError, MemberPublisher
+from graflow_celery.broker.publisher import MemberPublisher
+from graflow_celery.errors import BrokerUnreachableError
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
 from tests.simulation.loop import Loop

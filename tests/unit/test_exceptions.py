@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import pickle
+import re
 import threading
 
 import cloudpickle
 import pytest
 
 from graflow import exceptions
-from graflow.codec import RemoteError
+from graflow.codec import RemoteError, describe_error, rebuild_error
 from graflow.exceptions import (
     ConfigError,
     CycleLimitExceededError,
@@ -28,11 +30,15 @@ from graflow.exceptions import (
     TaskResolutionError,
     TaskTimeoutError,
     as_runtime_error,
+    travelling_errors,
 )
+from graflow_celery import errors
 
 _REMOTE = RemoteError("shop.OutOfStock", "no apples", "Traceback: in the shop")
 
 SAMPLES = {
+    "AccessRefusedError": {"message": "refused", "cause": None},
+    "BrokerUnreachableError": {"message": "silent", "cause": OSError(111, "refused")},
     "ConfigError": {"message": "bad", "cause": ValueError("why")},
     "CycleLimitExceededError": {"task_id": "t", "cycle_count": 3, "max_cycles": 2},
     "DuplicateTaskError": {"task_id": "t"},
@@ -43,7 +49,14 @@ SAMPLES = {
     "GroupConflictError": {"run_id": "r", "message": "other content"},
     "GroupLostError": {"run_id": "r", "message": "gone"},
     "GroupNotFoundError": {"run_id": "r"},
-    "GroupTimeoutError": {"message": "late", "group_id": "g", "done": 1, "total": 2},
+    "GroupTimeoutError": {
+        "group_id": "g",
+        "done": 1,
+        "total": 2,
+        "timeout": None,
+        "run_id": "r",
+        "task_id": "after",
+    },
     "MaxStepsExceededError": {"max_steps": 5, "pending": ["a", "b"]},
     "MemberCancelledError": {"task_id": "t", "message": "cancelled"},
     "MemberLostError": {"task_id": "t", "attempts": 4},
@@ -56,20 +69,25 @@ SAMPLES = {
         "errors": {"a": ValueError("boom")},
     },
     "PayloadError": {"message": "bad", "cause": None},
+    "RecordFullError": {"run_id": "r", "needed": 10},
+    "RecordUnreachableError": {"message": "silent", "cause": None},
     "RemoteTaskError": {"error": _REMOTE, "task_id": "t"},
     "RetryLimitExceededError": {"task_id": "t", "retry_count": 3, "max_retries": 2, "last_error": KeyError("k")},
     "RunOwnedError": {"session_id": "s", "owner": "host:12", "since": 1_700_000_000.5},
+    "SettingError": {"message": "bad", "cause": None},
     "SignatureError": {"message": "bad", "cause": None},
     "TaskError": {"task_id": "t", "message": "boom", "cause": ValueError("why")},
     "TaskResolutionError": {"message": "bad", "cause": None},
     "TaskTimeoutError": {"task_id": "t", "timeout": 2.5},
+    "UnknownHandlerError": {"message": "bad", "cause": None},
+    "UnknownNodeError": {"message": "bad", "cause": None},
 }
 
 
 def _whole_tree():
     def below(kind):
         for sub in kind.__subclasses__():
-            if sub.__module__ == "graflow.exceptions":
+            if sub.__module__.partition(".")[0] in ("graflow", "graflow_celery"):
                 yield sub
                 yield from below(sub)
 
@@ -130,11 +148,59 @@ def test_every_error_survives_a_field_that_cannot_be_pickled(kind):
     assert copy.deepcopy(error).extra is error.extra
 
 
-def test_the_docstring_draws_the_whole_tree_and_all_lists_it():
-    names = {kind.__name__ for kind in _whole_tree()}
-    assert set(SAMPLES) == names
-    assert names | {"as_runtime_error"} == set(exceptions.__all__)
-    assert all(name in (exceptions.__doc__ or "") for name in names)
+def test_every_error_has_a_sample_and_lives_in_the_file_of_its_package():
+    assert set(SAMPLES) == {kind.__name__ for kind in _whole_tree()}
+    assert {kind.__module__ for kind in _whole_tree()} == {"graflow.exceptions", "graflow_celery.errors"}
+
+
+@pytest.mark.parametrize("home", [exceptions, errors], ids=lambda home: home.__name__)
+def test_the_docstring_draws_the_whole_tree_and_all_lists_it(home):
+    names = {
+        name
+        for name, kind in vars(home).items()
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == home.__name__
+    }
+    assert names == {name for name in home.__all__ if name != "as_runtime_error"}
+    drawn = re.findall(r"[├└]── ([\w.]+)", home.__doc__)
+    branch = {"GraflowRuntimeError", "celery.exceptions.Ignore"} - names  # where it grows from
+    assert {"GraflowError", *drawn} - branch == names | {"GraflowError"}
+
+
+@pytest.mark.parametrize("kind", _whole_tree(), ids=lambda kind: kind.__name__)
+def test_every_error_that_a_member_raises_comes_back_as_itself_with_its_fields(kind):
+    error = kind(**SAMPLES[kind.__name__])
+    if kind is RemoteTaskError:
+        assert describe_error(error) is _REMOTE  # it stands for what was raised elsewhere, and stays that
+        return
+    back = rebuild_error(RemoteError.from_dict(json.loads(json.dumps(describe_error(error).to_dict()))))
+    assert type(back) is kind
+    assert str(back) == str(error)
+    assert all(_same(getattr(back, name), getattr(error, name)) for name in SAMPLES[kind.__name__])
+
+
+def test_errors_that_a_program_derives_do_not_enter_the_table_of_those_that_travel():
+    before = dict(travelling_errors)
+
+    class StockError(GraflowRuntimeError):
+        pass
+
+    forged = type("ConfigError", (GraflowError,), {"__module__": "graflow.exceptions"})
+    assert travelling_errors == before
+    assert travelling_errors["graflow.exceptions.ConfigError"] is ConfigError
+    assert type(rebuild_error(describe_error(StockError("apples")))) is RemoteTaskError
+    assert type(rebuild_error(describe_error(forged("apples")))) is ConfigError
+
+
+def test_a_group_timeout_says_whose_time_is_over_and_what_becomes_of_the_rest():
+    here = str(GroupTimeoutError("g", 1, 3, timeout=2.0))
+    assert here == "Group 'g' was not finished within its timeout of 2 s: 1 of 3 members had ended"
+    there = str(GroupTimeoutError("g", 1, 3, timeout=0.5, run_id="r"))
+    assert there.endswith("timeout of 0.5 s: 1 of 3 members had ended, the others are cancelled")
+    wait = str(GroupTimeoutError("g", 1, 3, run_id="r"))
+    assert wait.startswith("Group 'g' has not ended yet: 1 of 3 members have. It goes on; graflow_celery.attach('r') ")
+    after = str(GroupTimeoutError("g", 1, 3, run_id="r", task_id="sum"))
+    assert after.startswith("The continuation 'sum' of group 'g' has not ended yet")
+    assert "attach('r').continuation()" in after
 
 
 def test_a_cause_of_a_local_class_becomes_an_error_that_describes_it():

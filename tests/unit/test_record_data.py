@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 
 import pytest
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow_celery.record import GroupSpec, GroupState, GroupStatus, Keys, RecordFullError
+from graflow_celery.record import GroupSpec, GroupState, GroupStatus, Keys
 from graflow_celery.record.keys import GLOBAL_KEYS, RUN_KEYS
 from graflow_celery.record.scripts import LUA, source
 
@@ -41,12 +40,6 @@ def test_opening_and_running_are_the_states_that_are_not_final() -> None:
 def test_recorded_members_are_counted_over_all_ends() -> None:
     status = GroupStatus(10, 2, 1, 3, 2, 1, 1, GroupState.RUNNING, timed_out=1)
     assert status.recorded == 7
-
-
-def test_a_full_record_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(RecordFullError("run", 10)))
-    assert (error.run_id, error.needed) == ("run", 10)
-    assert "run" in str(error)
 
 
 def test_keys_carry_prefix_and_run() -> None:

@@ -7,15 +7,11 @@ import logging
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.state import Delayed, RunState
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import UnknownNodeError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import start_task
 
 _log = logging.getLogger(__name__)
-
-
-class UnknownNodeError(GraflowRuntimeError, ValueError):
-    """A run was told to go on at a task that is nowhere in the graph."""
 
 
 class RunQueue(RunState):

@@ -1,0 +1,70 @@
+"""The errors that `graflow_celery` adds to the tree of `graflow.exceptions`.
+
+::
+
+    GraflowError
+    └── GraflowRuntimeError
+        ├── BrokerUnreachableError       (also a ConnectionError)
+        ├── RecordFullError
+        └── RecordUnreachableError       (also a ConnectionError)
+            └── AccessRefusedError
+
+What Celery is told of a message, and nothing else sees::
+
+    Exception
+    ├── MemberFailedError
+    └── celery.exceptions.Ignore
+        └── NothingToRunError
+"""
+
+from __future__ import annotations
+
+from celery.exceptions import Ignore
+
+from graflow.exceptions import GraflowRuntimeError
+
+__all__ = [
+    "AccessRefusedError",
+    "BrokerUnreachableError",
+    "MemberFailedError",
+    "NothingToRunError",
+    "RecordFullError",
+    "RecordUnreachableError",
+]
+
+
+class BrokerUnreachableError(GraflowRuntimeError, ConnectionError):
+    """The broker does not answer, or refuses us."""
+
+
+class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
+    """The Redis of record does not answer, refuses us, or cannot be written to."""
+
+
+class AccessRefusedError(RecordUnreachableError):
+    """The Redis of record, or the broker of a worker, refuses the username or password."""
+
+
+class RecordFullError(GraflowRuntimeError):
+    """The Redis of record is out of memory; nothing of the group was kept.
+
+    Attributes:
+        run_id: The group run.
+        needed: Bytes that the group needs at least.
+    """
+
+    def __init__(self, run_id: str, needed: int) -> None:
+        super().__init__(
+            f"Group run '{run_id}' was refused: the Redis of record is out of memory (the group needs {needed} bytes "
+            "and more); raise maxmemory, wait for older results to expire, or send less per member"
+        )
+        self.run_id = run_id
+        self.needed = needed
+
+
+class MemberFailedError(Exception):
+    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
+
+
+class NothingToRunError(Ignore):
+    """Makes monitors show a message as revoked: its members are cancelled, recorded already, or run elsewhere."""
