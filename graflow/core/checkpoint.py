@@ -21,10 +21,12 @@ from graflow.core import serialization
 from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
-from graflow.exceptions import ConfigError, PayloadError, TaskResolutionError
+from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 
 SCHEMA_VERSION = 1
+_JSON_PARTS = (".state.json", ".meta.json")
+_LONGEST_LOOK = 1 << 20  # bytes
 _TRIES = 5
 _writing = threading.RLock()
 _stamp_lock = threading.Lock()
@@ -147,10 +149,14 @@ class CheckpointManager:
         _require_local(path)
         base = cls._get_base_path(path)
         parts, signature = read_parts(base)
-        state, described = (_json_object(base, parts[name]) for name in (".state.json", ".meta.json"))
-        _check_format(base, state)
         if not allow_unsigned:
-            verify_parts(base, parts, signature)
+            try:
+                verify_parts(base, parts, signature)
+            except SignatureError:
+                _tell_what_is_wrong(base, parts)
+                raise
+        state, described = (_json_object(base, parts[name]) for name in _JSON_PARTS)
+        _check_format(base, state)
         context: ExecutionContext = serialization.loads(parts[".pkl"])
         metadata = CheckpointMetadata.from_dict(described)
         cls._restore(context, state)
@@ -268,8 +274,20 @@ def _require_local(path: str | Path | None) -> None:
         raise NotImplementedError(f"Checkpoints on {backend} are not supported; give a local path instead of {path}")
 
 
+def _tell_what_is_wrong(base: str, parts: Mapping[str, bytes]) -> None:
+    """Say why parts are not what was signed, where that can be told at little cost: broken JSON, or another format."""
+    if all(len(parts[name]) <= _LONGEST_LOOK for name in _JSON_PARTS):
+        state, _ = (_json_object(base, parts[name]) for name in _JSON_PARTS)
+        _check_format(base, state)
+
+
 def _json_object(base: str, content: bytes) -> dict[str, Any]:
-    data = json.loads(content.decode(errors="replace"))
+    try:
+        data = json.loads(content.decode(errors="replace"))
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number or a nesting without end
+        raise ConfigError(f"Checkpoint {base} is damaged: {error}", error) from error
     if not isinstance(data, dict):
         raise ConfigError(f"Checkpoint {base} is damaged: a {type(data).__name__} stands where an object belongs")
     return data

@@ -2,7 +2,8 @@
 
 `<base>.pkl`, `<base>.state.json` and `<base>.meta.json` are the parts, `<base>.sig` is a MAC over the three. All four
 are written beside their places first (`.new`) and then renamed, the signature last. Once `.sig.new` holds for what is
-there, the new checkpoint is the valid one; who reads or writes next completes the renaming that was cut short.
+there and it is newer, the new checkpoint is the valid one; who reads or writes next completes the renaming that was cut
+short. The MAC is bound to the name: a checkpoint in another one's place is none. Only regular files count.
 
 Processes that write and read one path take turns by a lock on its folder, which ends with its holder: the last writer's
 checkpoint stays, and a reader gets one of them whole.
@@ -12,25 +13,28 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from graflow.exceptions import SignatureError
+from graflow.exceptions import ConfigError, SignatureError
 from graflow.signing import SigningKeys
 
 PARTS = (".pkl", ".state.json", ".meta.json")
 SIGNATURE = ".sig"
 _PURPOSE = "checkpoint"
 _NEW = ".new"
+_LONGEST_SIGNATURE = 1024  # bytes
 _KNOWS_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF)  # some network file systems; the last wants it writable
 
 
 def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
     """Replace the checkpoint at `base`; missing folders are made."""
     keys = SigningKeys.from_environment() or SigningKeys.user()
-    signature = keys.sign(_message(parts), purpose=_PURPOSE).encode()
+    signature = keys.sign(_message(parts), purpose=_PURPOSE, bound_to=_place(base)).encode()
     folder = Path(base).parent
     folder.mkdir(parents=True, exist_ok=True)
     files = {**parts, SIGNATURE: signature}
@@ -51,14 +55,13 @@ def read_parts(base: str) -> tuple[dict[str, bytes], bytes | None]:
 
     Raises:
         FileNotFoundError: When a part is missing.
+        ConfigError: When a part is no regular file.
     """
     with _turn(Path(base).parent, fcntl.LOCK_SH):
         found = _interrupted_parts(base)
         if found is not None:
             return found
-        parts = {name: Path(f"{base}{name}").read_bytes() for name in PARTS}
-        signature = Path(f"{base}{SIGNATURE}")
-        return parts, signature.read_bytes() if signature.exists() else None
+        return _parts_at(base)
 
 
 def verify_parts(base: str, parts: Mapping[str, bytes], signature: bytes | None) -> None:
@@ -77,13 +80,13 @@ def verify_parts(base: str, parts: Mapping[str, bytes], signature: bytes | None)
     for keys in (configured, SigningKeys.user()):
         try:
             if keys is not None:
-                keys.verify(message, text, purpose=_PURPOSE)
+                keys.verify(message, text, purpose=_PURPOSE, bound_to=_place(base))
                 return
         except SignatureError as error:
             refusal = error
     raise SignatureError(
-        f"Checkpoint {base} was edited, is damaged, or was signed with another key; if you trust the files, load "
-        "them with allow_unsigned=True",
+        f"Checkpoint {base} was edited or renamed, is damaged, or was signed with another key; if you trust the files, "
+        "load them with allow_unsigned=True",
         cause=refusal,
     )
 
@@ -93,24 +96,57 @@ def _message(parts: Mapping[str, bytes]) -> bytes:
     return b"".join(len(parts[name]).to_bytes(8, "big") + parts[name] for name in PARTS)
 
 
+def _place(base: str) -> tuple[str]:
+    return (Path(base).name,)
+
+
+def _parts_at(base: str) -> tuple[dict[str, bytes], bytes | None]:
+    parts = {name: _content(Path(f"{base}{name}")) for name in PARTS}
+    signature = Path(f"{base}{SIGNATURE}")
+    return parts, _content(signature, _LONGEST_SIGNATURE) if signature.exists() else None
+
+
 def _interrupted_parts(base: str) -> tuple[dict[str, bytes], bytes] | None:
     """The parts of a new checkpoint that is complete but not yet renamed; None when there is none."""
     new_signature = Path(f"{base}{SIGNATURE}{_NEW}")
     if not new_signature.exists():
         return None
     parts = {}
-    for name in PARTS:
-        candidates = (Path(f"{base}{name}{_NEW}"), Path(f"{base}{name}"))
-        path = next((path for path in candidates if path.exists()), None)
-        if path is None:
-            return None
-        parts[name] = path.read_bytes()
-    signature = new_signature.read_bytes()
     try:
+        for name in PARTS:
+            candidates = (Path(f"{base}{name}{_NEW}"), Path(f"{base}{name}"))
+            path = next((path for path in candidates if path.exists()), None)
+            if path is None:
+                return None
+            parts[name] = _content(path)
+        signature = _content(new_signature, _LONGEST_SIGNATURE)
         verify_parts(base, parts, signature)
-    except SignatureError:
+    except (SignatureError, ConfigError):
         return None  # the writing was cut short before everything was there: the old files are whole
-    return parts, signature
+    return None if _is_older(base, parts) else (parts, signature)
+
+
+def _is_older(base: str, parts: Mapping[str, bytes]) -> bool:
+    """Whether what is at its place already was written later than these verified parts."""
+    try:
+        placed, signature = _parts_at(base)
+        verify_parts(base, placed, signature)
+    except (OSError, SignatureError, ConfigError):
+        return False  # some of its parts have been replaced already, or there is none
+    return _stamp_of(parts) < _stamp_of(placed)
+
+
+def _stamp_of(parts: Mapping[str, bytes]) -> int:
+    described = json.loads(parts[".meta.json"])
+    return int(str(described["checkpoint_id"]).rpartition("_")[2])
+
+
+def _content(path: Path, most: int | None = None) -> bytes:
+    """What a regular file holds, at most so many bytes; nothing else is waited for or read."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(f"A part of a checkpoint, {path}, is no regular file; remove it or name another path")
+        return file.read(-1 if most is None else most)
 
 
 def _settle(base: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -563,6 +564,49 @@ def test_a_part_of_another_checkpoint_is_refused(tmp_path):
     (tmp_path / "run.pkl").write_bytes((tmp_path / "other.pkl").read_bytes())
     with pytest.raises(exceptions.SignatureError, match="edited"):
         CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+
+
+def test_a_checkpoint_in_the_place_of_another_one_is_refused(tmp_path):
+    save(stopped_half_way(), tmp_path)
+    save(stopped_half_way(), tmp_path, "other")
+    for suffix in (".pkl", ".state.json", ".meta.json", ".sig"):
+        (tmp_path / f"other{suffix}").replace(tmp_path / f"run{suffix}")
+    with pytest.raises(exceptions.SignatureError, match="renamed"):
+        CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+
+
+def test_an_older_checkpoint_beside_a_newer_one_counts_for_nothing(tmp_path):
+    older, newer = stopped_half_way(), stopped_half_way()
+    save(older, tmp_path)
+    old = {path.name: path.read_bytes() for path in tmp_path.glob("run.*")}
+    save(newer, tmp_path)
+    for name, content in old.items():
+        (tmp_path / f"{name}.new").write_bytes(content)
+
+    restored, _ = CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+
+    assert restored.session_id == newer.session_id
+
+
+@pytest.mark.parametrize("name", ["run.pkl", "run.sig", "run.sig.new"])
+def test_a_pipe_in_the_place_of_a_part_is_never_waited_for(tmp_path, name):
+    save(stopped_half_way(), tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    if name.endswith(".new"):
+        CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+        return
+    with pytest.raises(exceptions.ConfigError, match=f"{name}, is no regular file"):
+        CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"schema_version": ' + "1" * 10_000 + "}"])
+def test_json_without_end_is_a_clear_error(tmp_path, content):
+    save(stopped_half_way(), tmp_path)
+    (tmp_path / "run.state.json").write_text(content)
+    for options in ({}, {"allow_unsigned": True}):
+        with pytest.raises(exceptions.ConfigError, match="damaged"):
+            CheckpointManager.resume_from_checkpoint(tmp_path / "run", **options)
 
 
 def test_an_unsigned_checkpoint_loads_only_when_the_caller_says_so(tmp_path):
