@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -56,6 +57,79 @@ class GroupContext(Protocol):
 
     def open_group(self, group_id: str, tasks: Sequence[Any]) -> GroupRunLike:
         """Begin an execution of a group, or go on with an interrupted one."""
+
+
+class Run(GroupContext, Protocol):
+    """A run, or the branch of one, as tasks, handlers, listeners and the members of groups see it.
+
+    What lies on higher floors (graph, channel, tracer, engine) is left open here.
+    """
+
+    max_steps: int
+
+    @property
+    def session_id(self) -> str: ...
+
+    @property
+    def trace_id(self) -> str: ...
+
+    @property
+    def workflow_name(self) -> str | None: ...
+
+    @property
+    def graph(self) -> Any: ...
+
+    @property
+    def start_node(self) -> str | None: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def channel(self) -> Any: ...
+
+    @property
+    def tracer(self) -> Any: ...
+
+    @property
+    def engine(self) -> Any:
+        """What runs it now; None outside an execution."""
+
+    @property
+    def cycle_controller(self) -> Any: ...
+
+    @property
+    def retry_controller(self) -> Any: ...
+
+    @property
+    def parent_context(self) -> Run | None: ...
+
+    @property
+    def root(self) -> Run: ...
+
+    @property
+    def member(self) -> MemberInfo | None: ...
+
+    @property
+    def current_task_context(self) -> Any: ...
+
+    @property
+    def completed_tasks(self) -> list[str]: ...
+
+    def has_completed(self, task_id: str) -> bool:
+        """Whether the task has completed in this run, or in the run this one is a branch of."""
+
+    def set_result(self, task_id: str, result: Any) -> None:
+        """Store the value of a task, or the exception it failed with."""
+
+    def get_result(self, task_id: str, default: Any = None) -> Any:
+        """What `set_result` stored last; `default` when there is nothing."""
+
+    def executing_task(self, task: Any) -> AbstractContextManager[Any]:
+        """A block in which `task` is the running one; yields its task context."""
 
 
 class Holding(Protocol):

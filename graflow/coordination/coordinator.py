@@ -31,7 +31,7 @@ class TaskCoordinator(ABC):
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
         """
 
-    def take_up(self, execution_context: GroupContext) -> None:  # noqa: B027 - most backends have nothing to do
+    def resume(self, execution_context: GroupContext) -> None:  # noqa: B027 - most backends have nothing to do
         """Be told that a run with groups for this backend goes on after an earlier execution; nothing by default.
 
         Called once for each of the groups that run from here, before any step.

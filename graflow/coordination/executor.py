@@ -62,11 +62,11 @@ class GroupExecutor:
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
 
     @staticmethod
-    def take_up(groups: Iterable[Any], exec_context: GroupContext) -> None:
+    def resume(groups: Iterable[Any], exec_context: GroupContext) -> None:
         """Tell the backends of these groups, before any step, that their run goes on after an earlier execution."""
         for group in groups:
             where, given = GroupExecutor.backend_of(group), group._execution_config["backend_config"]
-            GroupExecutor._coordinator(where, given, exec_context).take_up(exec_context)
+            GroupExecutor._coordinator(where, given, exec_context).resume(exec_context)
 
     @staticmethod
     def backend_of(group: Any) -> CoordinationBackend:

@@ -103,15 +103,15 @@ class WorkflowEngine:
         is_inside = bool(context.held)
         try:
             if context.was_begun:
-                GroupExecutor.take_up(_own_groups(context.graph), context)
+                GroupExecutor.resume(_own_groups(context.graph), context)
             _begin_at(context, start_task_id)
             result = self._run(context)
         except BaseException as error:  # an interruption as well: nothing stays held
             if context.held and not is_inside:
-                context.let_go(error)
+                context.release_all(error)
             raise
         if context.held and not is_inside:
-            context.let_go(None)
+            context.release_all(None)
         return result
 
     def run_branch(self, context: ExecutionContext) -> Any:
@@ -141,7 +141,7 @@ class WorkflowEngine:
         nodes = context.graph._graph._node
         while (spec := _next(context)) is not None:
             if context.steps >= context.max_steps:
-                context.put_back(spec)
+                context.requeue(spec)
                 _stop_at_max_steps(context, [entry.task_id for entry in context.pending_specs()])
                 return result
             context.running_spec = spec
@@ -168,7 +168,7 @@ class WorkflowEngine:
             context.running_spec = None
             _after_success(context, task, frame)
             if context.checkpoint_requested:
-                with _letting_go(context):
+                with _unlocked(context):
                     context.write_requested_checkpoint()
             if frame.control == Control.TERMINATE:
                 context.stop_reason = "terminated"
@@ -178,7 +178,7 @@ class WorkflowEngine:
 
 
 @contextmanager
-def _letting_go(context: ExecutionContext) -> Iterator[None]:
+def _unlocked(context: ExecutionContext) -> Iterator[None]:
     """Let others look at the run during the block."""
     context.step_lock.release()
     try:
@@ -191,7 +191,7 @@ def _next(context: ExecutionContext) -> TaskSpec | None:
     """The next entry to run: a retry that is due, what waits in the queue, a join that waits on others only."""
     if context.looks_first:
         if context.held:
-            with _letting_go(context):
+            with _unlocked(context):
                 context.check_held()
         if context.delayed:
             return _next_with_delays(context)
@@ -209,9 +209,9 @@ def _next_with_delays(context: ExecutionContext) -> TaskSpec | None:
         if spec is not None:
             return spec
         # Nothing else is ready. The policy's own figure is slept when nothing has run since the failure.
-        with _letting_go(context):
+        with _unlocked(context):
             time.sleep(first.delay if first.since_step == context.steps else waits)
-    return context.take_up(first)
+    return context.take_delayed(first)
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:
@@ -256,18 +256,18 @@ def _after_failure(
     """
     if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
         if frame is not None:
-            context.take_back(frame)
-        context.put_back(spec)
+            context.rollback(frame)
+        context.requeue(spec)
         raise error
-    context.take_back(frame)
+    context.rollback(frame)
     if frame.control == Control.CANCEL and not isinstance(error, GraflowWorkflowCanceledError):
-        context.put_back(spec)
+        context.requeue(spec)
         raise GraflowWorkflowCanceledError(context.ctrl_message or "", frame.task_id) from error
     retries, task_id = context.retry_controller, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
     if not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit:
         return _plan_retry(context, spec, task_id, error)
-    context.put_back(spec)
+    context.requeue(spec)
     if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
         _stop_at_max_steps(context, error.pending)
         return False
@@ -288,13 +288,13 @@ def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: 
     retries.increment(task_id, error)
     delay = retries.get_delay(task_id)
     if context.leaves_retry is not None and context.leaves_retry(delay):
-        context.put_back(spec)
+        context.requeue(spec)
         context.retry_in = delay
         return False
     if delay <= 0:
-        context.put_back(spec)
+        context.requeue(spec)
     else:
-        context.put_off(Delayed(spec, delay, time.monotonic() + delay, context.steps))
+        context.retry_later(Delayed(spec, delay, time.monotonic() + delay, context.steps))
     return True
 
 

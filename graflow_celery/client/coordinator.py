@@ -64,7 +64,7 @@ class RedisCoordinator(TaskCoordinator):
             _RemoteGroup(self._deployment, run, policy).finish()
         run.close(policy)
 
-    def take_up(self, execution_context: GroupContext) -> None:
+    def resume(self, execution_context: GroupContext) -> None:
         claim_run(self._deployment, execution_context)
 
 

@@ -233,7 +233,7 @@ def test_all_are_released_when_one_cannot_be():
     context.hold("first", lambda: lease)
     context.hold("broken", Broken)
     with suppress(OSError):
-        context.let_go(None)
+        context.release_all(None)
     assert lease.releases == 1
     assert not context.held
 
@@ -252,7 +252,7 @@ class Backend(TaskCoordinator):
     def __init__(self, config):
         self.config = config
 
-    def take_up(self, context):
+    def resume(self, context):
         TAKEN_UP.append((self.config.get("queue"), context.steps))
 
     def execute_group(self, group_id, tasks, context, policy):

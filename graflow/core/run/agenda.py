@@ -68,18 +68,18 @@ class RunQueue(RunState):
         self.task_queue.enqueue(spec)
         self._stand_in(spec)
 
-    def put_back(self, spec: TaskSpec) -> None:
+    def requeue(self, spec: TaskSpec) -> None:
         """Queue an entry that did not complete before all others."""
         spec.status = TaskStatus.READY
         self.task_queue.enqueue_first(spec)
         self._stand_in(spec)
 
-    def put_off(self, entry: Delayed) -> None:
+    def retry_later(self, entry: Delayed) -> None:
         """Keep a failed task until it is due."""
         self._stand_in(entry.spec)
         self._set_delayed([*self.delayed, entry])
 
-    def take_up(self, entry: Delayed) -> TaskSpec:
+    def take_delayed(self, entry: Delayed) -> TaskSpec:
         """Run a task that was put off."""
         self._set_delayed([other for other in self.delayed if other is not entry])
         return entry.spec

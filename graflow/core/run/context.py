@@ -195,9 +195,9 @@ class ExecutionContext(RunSaving):
         stack.pop()
         if stack:
             if error is None:
-                stack[-1].take_over(frame)
+                stack[-1].adopt(frame)
             else:
-                self.take_back(frame)
+                self.rollback(frame)
 
     def execute(self) -> Any:
         """Run to the end with a fresh engine and return the last task's value."""

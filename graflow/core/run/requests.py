@@ -116,7 +116,7 @@ class RunRequests(RunQueue):
         if self.task_queue.discard(spec) and isinstance(spec.executable, IterationTask):
             self.stood_in(spec.executable.base_id)
 
-    def take_back(self, frame: TaskExecutionContext) -> None:
+    def rollback(self, frame: TaskExecutionContext) -> None:
         """Undo what a failed execution queued and added, so that the next attempt starts from the same graph."""
         for spec in frame.queued or ():
             self._withdraw(spec)

@@ -206,13 +206,13 @@ class RunState:
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def set_result(self, task_id: str, value: Any) -> None:
+    def set_result(self, task_id: str, result: Any) -> None:
         """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
-        self.channel.set(task_id + RESULT_SUFFIX, value)
-        if isinstance(value, BaseException):
+        self.channel.set(task_id + RESULT_SUFFIX, result)
+        if isinstance(result, BaseException):
             self._errors_kept.add(task_id)
         if self.results_log is not None:
-            self.results_log[task_id] = value
+            self.results_log[task_id] = result
 
     def get_result(self, task_id: str, default: Any = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
@@ -252,7 +252,7 @@ class RunState:
         """Why something that is held does not let the run go on, as far as that is known already."""
         return next((holding.error for holding in list(self.held.values()) if holding.error is not None), None)
 
-    def let_go(self, error: BaseException | None) -> None:
+    def release_all(self, error: BaseException | None) -> None:
         """Release everything that is held, because the execution has ended, with an error or without.
 
         Raises:

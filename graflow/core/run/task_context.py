@@ -181,7 +181,7 @@ class TaskExecutionContext:
             self.born = []
         self.born.append(task_id)
 
-    def take_over(self, inner: TaskExecutionContext) -> None:
+    def adopt(self, inner: TaskExecutionContext) -> None:
         """Make the requests of a task that this one called its own."""
         self.control = max(self.control, inner.control)
         if inner.queued:
