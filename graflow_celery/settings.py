@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graflow.coordination.backend_keys import check_keys
+from graflow.coordination.backend_keys import QUEUE_NAME, check_keys, is_queue_name
 from graflow.exceptions import ConfigError, SettingError
 from graflow.redis.config import (
     CONNECTION_KEYS,
@@ -62,7 +62,7 @@ class Settings(BaseModel):
 
     connection: dict[str, Any] = Field(default_factory=dict, repr=False)
     broker_url: Any = Field(default=None, repr=False)
-    key_prefix: str = Field(default="graflow", min_length=1, pattern=r"^[^\s{}*?\[\]\\]+$")
+    key_prefix: str = Field(default="graflow", min_length=1)
     queue: str | None = Field(default=None, min_length=1)
     timeout: float | None = Field(default=None, gt=0)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -186,6 +186,23 @@ def _check_broker(settings: Settings) -> None:
         raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
 
 
+def _check_prefix(settings: Settings) -> None:
+    """Raise `ConfigError` for a prefix that does not name the same keys and queues everywhere."""
+    # kombu cuts a prefix off names by its length in characters, where names are bytes; a queue may be called like it.
+    unfit = sorted({char for char in settings.key_prefix if not "!" <= char <= "~" or char in "{}*?[]\\,"})
+    if unfit:
+        raise ConfigError(
+            f"{settings.key_prefix!r} holds {', '.join(map(repr, unfit))}; a prefix is made of ASCII letters, digits "
+            "and marks such as - _ . : /"
+        )
+
+
+def _check_queue(settings: Settings) -> None:
+    """Raise `ConfigError` for a queue that no worker could be told to consume."""
+    if settings.queue is not None and not is_queue_name(settings.queue):
+        raise ConfigError(f"{settings.queue!r} is not {QUEUE_NAME}")
+
+
 def _check_key(settings: Settings) -> None:
     """Raise `ConfigError` for a signing key that is given and is none."""
     if settings.signing_key is not None and not isinstance(settings.signing_key, str):
@@ -195,6 +212,8 @@ def _check_key(settings: Settings) -> None:
 _CHECKS: Final[Mapping[str, Callable[[Settings], object]]] = {
     "connection": lambda settings: connection_of(settings.connection),
     "broker_url": _check_broker,
+    "key_prefix": _check_prefix,
+    "queue": _check_queue,
     "signing_key": _check_key,
 }
 
@@ -265,6 +284,8 @@ def celeryconfig() -> ModuleType | None:
         if importlib.util.find_spec(_CELERYCONFIG) is None:
             return None
         return importlib.import_module(_CELERYCONFIG)
+    except SystemExit as error:
+        raise ConfigError(f"celeryconfig.py ends the program, with sys.exit({error.code!r})") from error
     finally:
         if added:
             sys.path.remove(here)

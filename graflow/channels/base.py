@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
+from graflow.durations import checked_seconds
+
 NOT_A_LIST = "not a list"
 NOT_A_NUMBER = "expected int or float"
 
@@ -145,8 +147,9 @@ def checked_ttl(ttl: float) -> float:
     """The time to live as it was given.
 
     Raises:
+        TypeError: It is no number.
         ValueError: It is not a finite number of seconds.
     """
-    if not math.isfinite(ttl):
+    if not math.isfinite(checked_seconds("ttl", ttl)):
         raise ValueError(f"ttl is {ttl}: expected a finite number of seconds, or None for no limit")
     return ttl

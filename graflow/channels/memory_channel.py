@@ -8,6 +8,7 @@ from typing import Any
 
 from graflow.channels.base import NOT_A_LIST, Channel, checked_ttl, require_number
 from graflow.channels.locks import KeyLockBlock, KeyLocks
+from graflow.durations import checked_seconds
 
 _ABSENT: Any = object()
 _FIRST_SWEEP = 1024
@@ -97,7 +98,7 @@ class MemoryChannel(Channel):
             return total
 
     def lock(self, key: str, timeout: float = 10.0) -> KeyLockBlock:
-        return KeyLockBlock(self._key_locks, self.name, key, timeout)
+        return KeyLockBlock(self._key_locks, self.name, key, checked_seconds("timeout", timeout))
 
     def snapshot(self) -> dict[str, Any]:
         """Every live key with its value."""

@@ -17,6 +17,7 @@ from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
 from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
+from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError
 from graflow.redis.clients import load_redis
 from graflow.redis.config import (
@@ -144,7 +145,7 @@ class RedisChannel(Channel):
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
         lock = RedisLock(lambda: self.redis_client, f"graflow:lock:{self.name}:{key}", self.lock_lease)
-        return RedisLockBlock(lock, self._key_locks, self.name, key, timeout)
+        return RedisLockBlock(lock, self._key_locks, self.name, key, checked_seconds("timeout", timeout))
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store several values in few round trips; when one of them cannot be kept, none is written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from graflow.exceptions import SettingError
 from graflow.redis.config import CONNECTION_KEYS
@@ -15,7 +15,20 @@ GROUP_KEYS: Final = frozenset(
         *("worker_wait", "on_no_worker", "result_ttl", "thread_count", "sweep_interval", "signing_key"),
     }
 )
+QUEUE_NAME: Final = "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends"
+_LONGEST_NAME: Final = 200  # bytes; RabbitMQ takes 255, of which prefixes need some
 BACKEND_KEYS: Final = frozenset({*GROUP_KEYS, *CONNECTION_KEYS, "redis_client"})
+
+
+def is_queue_name(value: Any) -> bool:
+    """Whether a queue can be called so: `-Q` of workers takes several names with commas between them."""
+    return (
+        isinstance(value, str)
+        and value.isprintable()
+        and "," not in value
+        and value.strip() == value
+        and 0 < len(value.encode()) <= _LONGEST_NAME
+    )
 
 
 def check_keys(config: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from graflow.durations import checked_seconds
 from graflow.exceptions import SettingError
 from graflow.protocols import GroupContext, Unit
 
@@ -44,6 +45,10 @@ def checked_timeout(timeout: float | None) -> float | None:
     Raises:
         ConfigError: When it is no number above 0.
     """
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+    try:
+        seconds = checked_seconds("timeout", timeout)
+    except (TypeError, ValueError) as error:
+        raise SettingError(str(error)) from None
+    if seconds is not None and seconds <= 0:
         raise SettingError(f"timeout must be seconds above 0, not {timeout!r}")
     return timeout

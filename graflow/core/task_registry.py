@@ -84,10 +84,7 @@ class TaskResolver:
             TaskResolutionError: When the module cannot be imported.
         """
         if isinstance(module, str):
-            try:
-                module = importlib.import_module(module)
-            except ImportError as error:
-                raise TaskResolutionError(f"Cannot import the task module '{module}': {error}", error) from error
+            module = _imported(module)
         found = dict(executables_of(module))
         self._table.add_module(module.__name__, found)
         return [f"{module.__name__}:{path}" for path in found]
@@ -344,6 +341,23 @@ class TaskResolverRegistry:
     def resolve(self, envelope: SerializedTask, *, bound_to: Sequence[str] = ()) -> Any:
         """`resolve` of the resolver that the envelope names."""
         return self.get(envelope.resolver_id).resolve(envelope, bound_to=bound_to)
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever a module of the user's does, its name is said
+        raise TaskResolutionError(_not_imported(name, error), error) from error
+
+
+def _not_imported(module: str, error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        why = f"it ends the program, with sys.exit({error.code!r})"
+    elif isinstance(error, ImportError):
+        why = str(error)
+    else:
+        why = f"{type(error).__name__}: {error}"
+    return f"Cannot import the task module '{module}': {why}"
 
 
 def _made_default() -> TaskResolverRegistry:

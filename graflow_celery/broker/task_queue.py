@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.redis.config import normalize_redis_config, shared_client
@@ -133,7 +134,8 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
         Raises:
             TaskResolutionError: For a message that cannot be used; it is taken off the queue.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        seconds = checked_seconds("timeout", timeout)
+        end = None if seconds is None else time.monotonic() + seconds
         pause = _FIRST_PAUSE
         with self._broker_errors():
             self._reach()

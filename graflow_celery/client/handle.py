@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
 from graflow.core.run.branch import BranchOutcome
+from graflow.durations import checked_seconds
 from graflow.exceptions import GroupTimeoutError
 from graflow.runtime import Runtime
 from graflow_celery.client.outcomes import (
@@ -46,6 +47,11 @@ class _Awaited(ABC):
 
     @abstractmethod
     def results(self, timeout: float | None = None) -> list[Any]: ...
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        """The end of a wait of so many seconds from now; None for no end."""
+        seconds = checked_seconds("timeout", timeout)
+        return None if seconds is None else self._runtime.monotonic() + seconds
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self._results().__await__()
@@ -124,7 +130,9 @@ class GroupHandle(_Awaited):
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
         """Outcomes as they are recorded, those that are there already first."""
-        deadline = None if timeout is None else self._runtime.monotonic() + timeout
+        return self._arriving(self._deadline(timeout))
+
+    def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
         ids = self._ids()
         with self._lock:
             known = [outcome for index, outcome in self._waiter.seen.items() if index < self._n]
@@ -147,7 +155,7 @@ class GroupHandle(_Awaited):
             self._raise_timeout()
 
     def _wait(self, timeout: float | None) -> Mapping[int, RecordedOutcome]:
-        deadline = None if timeout is None else self._runtime.monotonic() + timeout
+        deadline = self._deadline(timeout)
         with self._lock:
             for _ in self._waiter.until(deadline):
                 pass
@@ -249,7 +257,11 @@ class ContinuationHandle(_Awaited):
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
         """Its outcome, when there is one."""
-        yield from self.outcomes(timeout)
+        return self._arriving(self._deadline(timeout))
+
+    def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
+        left = None if deadline is None else deadline - self._runtime.monotonic()
+        yield from self.outcomes(left)
 
     def status(self) -> GroupStatus:
         """The counts of a group of one: pending until it has ended."""
@@ -280,7 +292,7 @@ class ContinuationHandle(_Awaited):
             yield outcome
 
     def _stored(self, timeout: float | None) -> RecordedOutcome:
-        deadline = None if timeout is None else self._runtime.monotonic() + timeout
+        deadline = self._deadline(timeout)
         with self._lock:
             for _ in self._waiter.until(deadline, wanted=self._index):
                 pass

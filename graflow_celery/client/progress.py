@@ -20,7 +20,7 @@ class MemberProgress:
     Attributes:
         index: Its place in the group.
         attempt: The execution that told it.
-        done: How much is done, in units of its own.
+        done: How much is done, in units of its own; None when it told no number.
         total: How much there is; None when it did not say.
         message: A word about it; None when it did not say.
         told_at: When it told, aware and in UTC.
@@ -28,14 +28,15 @@ class MemberProgress:
 
     index: int
     attempt: int
-    done: float
+    done: float | None
     total: float | None
     message: str | None
     told_at: datetime
 
     def __str__(self) -> str:
-        amount = f"{self.done:g}" if self.total is None else f"{self.done:g} of {self.total:g}"
-        return f"{amount} {self.message}" if self.message else amount
+        done = "" if self.done is None else f"{self.done:g}"
+        amount = done if self.total is None else f"{done or '?'} of {self.total:g}"
+        return " ".join(part for part in (amount, self.message) if part)
 
 
 def latest_progress(record: GroupRecord, run_id: str) -> dict[int, MemberProgress]:

@@ -12,14 +12,17 @@ from graflow_celery.record.scripts import Scripts
 
 
 class LiveWorkers:
-    """Which worker processes are there, with their slots, queues and modules; all times on the clock of Redis."""
+    """Which worker processes are there, with their slots, queues and modules; all times on the clock of Redis.
+
+    Nothing keeps two workers from having one name, so an entry is a name, a space, and what tells the two apart.
+    """
 
     def __init__(self, scripts: Scripts, keys: Keys) -> None:
         self._scripts = scripts
         self._keys = [keys.deployment("workers"), keys.deployment("workers:info")]
 
     def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> list[str]:
-        """Enter or refresh one worker, and drop all that have been silent for `ttl` seconds; returns those."""
+        """Enter or refresh one entry, and drop all that have been silent for `ttl` seconds; returns those."""
         text = json.dumps(dict(info), separators=(",", ":"), default=str)
         dropped: list[bytes] = self._scripts.run("workers", self._keys, ["beat", worker_id, text, round(ttl * 1000)])
         return [silent.decode() for silent in dropped]
@@ -31,7 +34,7 @@ class LiveWorkers:
         """Workers whose last beat is at most `within` seconds old, the most silent first."""
         return [
             WorkerInfo(
-                worker_id=worker_id.decode(),
+                worker_id=worker_id.decode().partition(" ")[0],
                 seen_at=float(seen_at) / 1000,
                 age=(time - float(seen_at)) / 1000,
                 info=json.loads(info),

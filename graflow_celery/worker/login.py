@@ -76,9 +76,7 @@ def end_worker(error: Exception) -> NoReturn:
     """End a worker that cannot start, with a line that says why."""
     cause = error.__cause__
     # Of a module that is not there the line says everything; what a module raised needs its traceback.
-    _log.critical(
-        _LAST_WORDS, error, exc_info=isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError)
-    )
+    _log.critical(_LAST_WORDS, error, exc_info=cause is not None and not isinstance(cause, ModuleNotFoundError))
     raise WorkerShutdown(EX_FAILURE) from None
 
 

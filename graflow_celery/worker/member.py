@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
+from numbers import Integral
 from typing import Any, Final
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -32,6 +34,7 @@ from graflow_celery.worker.soft_limits import SoftLimit
 
 _log = logging.getLogger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
+_LONGEST_MESSAGE: Final = 1000  # characters of what a member tells of its progress
 LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for
 
 
@@ -56,9 +59,23 @@ class WorkerMember:
         return self._is_cancelled()
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell whoever waits how far this member is."""
-        told = json.dumps({"done": done, "total": total, "message": message})
-        self._deployment.record.progress(self._lease, told.encode())
+        """Tell whoever waits how far this member is; what is no number is not told, and ends nothing."""
+        told = {"done": _as_number(done), "total": _as_number(total), "message": _as_text(message)}
+        self._deployment.record.progress(self._lease, json.dumps(told).encode())
+
+
+def _as_number(value: Any) -> float | None:
+    """A number of whatever kind as JSON has them; None for what has no finite value."""
+    try:
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return number if isfinite(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _as_text(message: Any) -> str | None:
+    """A message in one piece that every terminal can show."""
+    return None if message is None else str(message)[:_LONGEST_MESSAGE].encode(errors="replace").decode()
 
 
 class ChannelWithGaps(RedisChannel):

@@ -22,6 +22,7 @@ from celery.worker import state
 from click import Option
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.durations import checked_seconds
 from graflow.exceptions import ConfigError, GraflowRuntimeError, TaskResolutionError
 from graflow.redis.config import redis_url
 from graflow.runtime import set_stopping
@@ -40,6 +41,7 @@ from graflow_celery.worker.pools import ThreadPool, runs_threads, warn_of_soft_l
 _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
+_LOOK_FOR_NAMESAKES: Final = 4  # at which beat; what was killed before this worker started has been silent by then
 BEAT: Final = 1.0  # seconds between a worker's signs of life
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _START_SECONDS: Final = 30.0
@@ -58,6 +60,8 @@ class MembersStep(bootsteps.StartStopStep):
         super().__init__(parent, **options)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._entry = f"{parent.hostname} {uuid.uuid4().hex[:12]}"
+        self._beats = 0
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
         of: GraflowCelery = parent.app
@@ -86,7 +90,7 @@ class MembersStep(bootsteps.StartStopStep):
         for thread in self._threads:
             thread.join(timeout=1.0)
         with suppress(redis.exceptions.RedisError, OSError):
-            deployment_for(parent.app).record.forget_worker(parent.hostname)
+            deployment_for(parent.app).record.forget_worker(self._entry)
 
     terminate = stop
 
@@ -122,7 +126,10 @@ class MembersStep(bootsteps.StartStopStep):
             "keys": [] if deployment.keys is None else deployment.keys.ids,
             "pid": os.getpid(),
         }
-        beat(deployment, parent.hostname, info)
+        beat(deployment, self._entry, info)
+        self._beats += 1
+        if self._beats == _LOOK_FOR_NAMESAKES:
+            _warn_of_namesakes(deployment, parent.hostname)
 
     @staticmethod
     def _sweep(deployment: Deployment) -> None:
@@ -130,6 +137,18 @@ class MembersStep(bootsteps.StartStopStep):
             expedite_all(deployment)
             _reconnected.clear()
         sweep(deployment)
+
+
+def _warn_of_namesakes(deployment: Deployment, name: str) -> None:
+    """Log that remote control and monitors take this worker and another one for the same."""
+    alike = [w for w in deployment.record.live_workers(2 * BEAT) if w.worker_id == name]
+    others = ", ".join(str(worker.info.get("pid")) for worker in alike if worker.info.get("pid") != os.getpid())
+    if len(alike) > 1:
+        _log.warning(
+            "%d workers are called '%s' (the other's pid: %s): each works, but Flower and `celery inspect` show them "
+            "as one; start each with a name of its own, such as --hostname second@%%h",
+            *(len(alike), name, others or "the same"),
+        )
 
 
 def _modules(registry: TaskResolverRegistry) -> list[str]:
@@ -283,6 +302,7 @@ class TaskWorker:
         Raises:
             GraflowRuntimeError: When it has ended, or the time is over.
         """
+        timeout = checked_seconds("timeout", timeout)
         record = deployment_of(self.settings).record
         end = time.monotonic() + timeout
         while not any(worker.worker_id == self.name for worker in record.live_workers(WORKER_TTL)):
@@ -335,6 +355,7 @@ class TaskWorker:
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Let running members finish, then stop; after `timeout` seconds the worker and its children are killed."""
+        timeout = checked_seconds("timeout", timeout)
         self.ask_to_stop()
         if self._thread is not None:
             self._thread.stop(timeout)

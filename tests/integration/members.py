@@ -8,6 +8,8 @@ import signal
 import threading
 import time
 import uuid
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,22 @@ def patient(context: Any, x: int) -> str:
 def reports(context: Any, x: int) -> int:
     context.progress(1, total=2, message="half")
     return x
+
+
+class Third:
+    """A number that only says so."""
+
+    def __float__(self) -> float:
+        return 1 / 3
+
+
+ODD_AMOUNTS = (Decimal("1.5"), Fraction(1, 2), Third(), True, 10**400, float("nan"), float("inf"), None, "3", "three")
+
+
+@task(inject_context=True)
+def reports_oddly(context: Any, index: int) -> int:
+    context.progress(ODD_AMOUNTS[index], total=ODD_AMOUNTS[index], message=ValueError("\ud800 said"))
+    return index
 
 
 @task(inject_context=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from datetime import UTC
+from datetime import UTC, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,29 @@ def test_whoever_waits_sees_the_progress_of_running_members(config: dict[str, An
     assert handle.status().running == 1
     mark.touch()
     assert handle.results(timeout=20) == ["ended"]
+
+
+def test_what_a_member_tells_of_its_progress_never_ends_it(config: dict[str, Any]) -> None:
+    amounts = members.ODD_AMOUNTS
+    handle = submit(members.reports_oddly.map(range(len(amounts))), backend_config=config)
+    assert handle.results(timeout=20) == list(range(len(amounts)))
+    told = handle.progress()
+    assert [told[index].done for index in told] == [1.5, 0.5, 1 / 3, 1, None, None, None, None, 3, None]
+    assert [told[index].total for index in told] == [told[index].done for index in told]
+    assert {str(told[0]), str(told[4])} == {"1.5 of 1.5 ? said", "? said"}
+
+
+def test_the_time_of_a_wait_is_refused_where_it_is_given(no_workers: LocalCluster) -> None:
+    handle = submit(members.double.map([1]), no_workers.backend_config, then=members.total)
+    for wait in (handle.results, handle.outcomes, handle.as_completed, handle.continuation().as_completed):
+        with pytest.raises(TypeError, match="timeout is a number of seconds, not a timedelta"):
+            wait(timeout=timedelta(seconds=1))
+        with pytest.raises(TypeError, match="timeout is a number of seconds, not '1'"):
+            wait(timeout="1")
+    for over in (0, -1):
+        with pytest.raises(TimeoutError):
+            handle.results(timeout=over)
+    handle.cancel()
 
 
 def test_a_continuation_receives_the_values_on_a_worker(config: dict[str, Any]) -> None:

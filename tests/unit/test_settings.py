@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from graflow.coordination.backend_keys import GROUP_KEYS
+from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
 from graflow_celery.broker.app import app_for, build_app, configuration
 from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
@@ -51,6 +52,30 @@ def test_local_backends_know_the_keys_of_groups_on_workers() -> None:
 
 def test_a_configuration_that_may_hold_anything_is_read_leniently() -> None:
     assert Settings.load({"lease": 5, "my_own": object()}, strict=False).lease == 5
+
+
+@pytest.mark.parametrize("prefix", ["größe", "a b", "a,b", "a*b", "a{b}", "a\\b", "a\x07b"])
+def test_a_prefix_that_would_not_name_the_same_keys_everywhere_is_refused_and_says_why(prefix: str) -> None:
+    with pytest.raises(ConfigError, match=r"backend_config\['key_prefix'\].*holds '.*ASCII letters, digits"):
+        Settings.load({"key_prefix": prefix})
+
+
+@pytest.mark.parametrize("prefix", ["app:v1/x", "a'b\"c", "x%y$z#", "graflow:", "-dash"])
+def test_other_marks_in_a_prefix_are_fine(prefix: str) -> None:
+    assert Settings.load({"key_prefix": prefix}).queue_name == prefix
+
+
+@pytest.mark.parametrize("queue", ["a,b", " a", "a ", "a\nb", "\x06", "ö" * 101])
+def test_a_queue_that_no_worker_could_be_told_to_consume_is_refused(queue: str) -> None:
+    with pytest.raises(ConfigError, match=r"backend_config\['queue'\].*is not the name of a queue: .*no comma"):
+        Settings.load({"queue": queue})
+    with pytest.raises(ConfigError, match="option queue must be the name of a queue"):
+        TaskWrapper("task", str, options={"queue": queue})
+
+
+@pytest.mark.parametrize("queue", ["a.b:c", "wörter", "it's", "p q", "q/1", "-q"])
+def test_a_queue_may_have_any_other_name(queue: str) -> None:
+    assert Settings.load({"queue": queue}).queue_name == queue
 
 
 @pytest.mark.parametrize(
@@ -119,6 +144,12 @@ def celeryconfig_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     yield write
     celeryconfig.cache_clear()
     sys.modules.pop("celeryconfig", None)
+
+
+def test_a_celeryconfig_that_ends_the_program_is_an_error(celeryconfig_of: Callable[..., None]) -> None:
+    celeryconfig_of("raise SystemExit(3)")
+    with pytest.raises(ConfigError, match=r"celeryconfig\.py ends the program, with sys\.exit\(3\)"):
+        Settings.load({})
 
 
 def test_celeryconfig_is_read_and_the_environment_wins(

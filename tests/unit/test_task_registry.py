@@ -165,11 +165,23 @@ def test_a_missing_module_is_named() -> None:
         TaskResolver().register_module("no_such_module_here")
 
 
-def test_a_module_that_fails_on_its_own_says_so_itself(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "failing_tasks.py").write_text("raise RuntimeError('its own fault')\n")
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("raise RuntimeError('its own fault')", "RuntimeError: its own fault"),
+        ("import sys; sys.exit(2)", r"it ends the program, with sys\.exit\(2\)"),
+        ("def f(:", "SyntaxError: "),
+        ("import not_there_at_all", "No module named 'not_there_at_all'"),
+    ],
+)
+def test_a_module_that_fails_on_its_own_is_named(
+    source: str, why: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_tasks.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RuntimeError, match="its own fault"):
+    with pytest.raises(TaskResolutionError, match=f"Cannot import the task module 'failing_tasks': {why}") as caught:
         TaskResolver().register_module("failing_tasks")
+    assert caught.value.__cause__ is not None
 
 
 def test_a_registered_task_need_not_be_importable() -> None:

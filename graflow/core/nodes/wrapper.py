@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import run_coroutine, run_with_timeout
 from graflow.core.nodes.arguments import free_parameters, from_channel, keyword_parameters, takes_any_keyword
@@ -30,7 +31,7 @@ else:
     P, R = ParamSpec("P"), TypeVar("R")
 
 _OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "queue": ("a name", lambda value: isinstance(value, str) and value != ""),
+    "queue": (QUEUE_NAME, is_queue_name),
     "priority": ("a whole number from 0 to 9", lambda value: _is_number(value, int) and 0 <= value <= 9),
     "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
     "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
