@@ -1,3 +1,1 @@
-"""The command `graflow`."""
-
-from __future__ import annotations
+"""Commands that plug into `graflow`: groups on workers, workers, queues."""

@@ -1,4 +1,4 @@
-"""The command `graflow`, and workers started from the command line."""
+"""Commands of `graflow` that ask servers, and workers started from the command line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from graflow.cli.main import graflow
 from graflow.signing import SigningKeys
 from graflow_celery import LocalCluster, submit
-from graflow_celery.cli.commands import graflow
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import private_redis, wait_until

@@ -94,7 +94,9 @@ import {module}
 """
 
 
-@pytest.mark.parametrize("module", ["graflow_celery", "graflow_celery.cli.commands", "graflow_celery.broker.transport"])
+@pytest.mark.parametrize(
+    "module", ["graflow_celery", "graflow_celery.cli.runs", "graflow.cli.main", "graflow_celery.broker.transport"]
+)
 def test_nothing_is_imported_that_is_not_installed_with_the_package(module: str) -> None:
     installed = installed_with(metadata()["dependencies"]) | {"graflow-celery"}
     owners = packages_distributions().items()

@@ -1,0 +1,97 @@
+"""What commands print: tables for people that fit their terminal, lines of JSON for programs, errors in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+from rich.columns import Columns
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from graflow.exceptions import GraflowError
+
+_WIDEST: Final = 10_000  # characters of a line, so that none is cut
+_EMPTY: Final = "-"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors of ours end the command with their message and status 1, without a traceback."""
+    try:
+        yield
+    except GraflowError as error:
+        raise click.ClickException(printable(str(error))) from error
+
+
+def printable(value: object) -> str:
+    """The text of a value; what would steer a terminal is written out, as Python writes it in a literal."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in str(value)
+    )
+
+
+class Rows:
+    """Rows under their names, numbers to the right; where a terminal is too narrow for that, a block for each row."""
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._names = names
+        self._is_number = [any(isinstance(row[place], int) for row in rows) for place in range(len(names))]
+        self._rows = [[_shown(value) for value in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if _full_width(console, self._table()) <= options.max_width:
+            yield self._table()
+            return
+        for head, *rest in self._rows:
+            yield Text(head, overflow="fold")
+            told = [f"{name} {value}" for name, value in zip(self._names[1:], rest, strict=True) if value != _EMPTY]
+            yield Padding(Columns([Text(text, overflow="fold") for text in told], padding=(0, 2)), (0, 0, 0, 2))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._table())
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name, is_number in zip(self._names, self._is_number, strict=True):
+            table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+        for row in self._rows:
+            table.add_row(*map(Text, row))
+        return table
+
+
+def print_facts(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """The named facts as a table, or all facts as one line of JSON for each mapping."""
+    if as_json:
+        for facts in found:
+            click.echo(json.dumps(facts))
+    else:
+        show(
+            Rows([name.removesuffix("_id") for name in names], [[facts.get(name) for name in names] for facts in found])
+        )
+
+
+def show(what: RenderableType) -> None:
+    """Print for people; in full where output is no terminal, since a pipe takes lines of any length."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _full_width(console, what))
+    console.print(what)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return _EMPTY if value in {None, ""} else printable(value).replace("\n", "\\n")
+
+
+def _full_width(console: Console, what: RenderableType) -> int:
+    return console.measure(what, options=console.options.update(width=_WIDEST)).maximum
