@@ -10,9 +10,10 @@ from typing import Any
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.graph import GraphScope, TaskGraph, current_scope, is_group, recording_into
+from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
+from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.context import ExecutionContext
@@ -138,7 +139,7 @@ class WorkflowEngine:
 
     def _run_steps(self, context: ExecutionContext, acquire: Callable[[], Any], release: Callable[[], None]) -> Any:
         result: Any = None
-        nodes = context.graph._graph._node
+        nodes = context.graph.succ
         while (spec := _next(context)) is not None:
             if context.steps >= context.max_steps:
                 context.requeue(spec)

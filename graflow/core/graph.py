@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 import networkx as nx
 
+from graflow.core.memberships import Memberships, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
 from graflow.protocols import upward
 
@@ -24,6 +25,8 @@ class GraphScope:
         self.graph = graph
         self.registers_on_creation = registers_on_creation
 
+
+_REOPENED: Final = ("_lock", "_nodes", "_succ", "_pred", "succ", "pred")  # what a copy or a loaded graph has of its own
 
 _scope: ContextVar[GraphScope | None] = ContextVar("graflow_scope", default=None)
 
@@ -56,28 +59,40 @@ def recording_into(scope: GraphScope) -> Iterator[None]:
         _scope.reset(token)
 
 
-def is_group(task: Any) -> bool:
-    """Whether a node holds members (asked of the type, so that stand-ins with any attribute are no groups)."""
-    return getattr(type(task), "is_group", False) is True
-
-
 class TaskGraph:
     """Nodes are ids with the task in the attribute `"task"`; edges are precedence.
 
     Members of groups are nodes of their own; the group that holds them is remembered, so that they are never start
     nodes and an edge into a member counts as an edge into its group.
+
+    `succ`, `pred` and `groups` are the living tables, for whoever walks at every step: nothing is copied, so take what
+    you keep with `tuple`, since another member may add edges meanwhile. They change through the methods only.
+
+    Attributes:
+        succ: The ids behind each node, in edge order; every node has an entry.
+        pred: The ids before each node, in edge order; every node has an entry.
+        groups: Which nodes are groups, and which groups hold an id.
     """
 
+    succ: Mapping[str, Mapping[str, Any]]
+    pred: Mapping[str, Mapping[str, Any]]
+    groups: Memberships
+
     def __init__(self) -> None:
-        self._graph: Any = nx.DiGraph()  # Any: hot paths read its private tables
+        self._graph: Any = nx.DiGraph()
+        self._open_tables()
+        self.groups = Memberships()
         self._lock = threading.RLock()
         self._group_count = 0
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
-        self._group_nodes: dict[str, int] = {}  # how many members are noted in `_groups_of`
-        self._groups_of: dict[str, list[str]] = {}
         self._births: dict[str, int] | None = None
         self._dynamic: dict[str, None] = {}
         self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
+
+    def _open_tables(self) -> None:
+        # What networkx offers in public wraps each look in views that cost more than a step of a run may.
+        self._nodes, self._succ, self._pred = self._graph._node, self._graph._succ, self._graph._pred
+        self.succ, self.pred = self._succ, self._pred
 
     # -- nodes and edges -------------------------------------------------------------------------------------------
 
@@ -89,7 +104,7 @@ class TaskGraph:
         """
         node_id = task.task_id if task_id is None else task_id
         with self._lock:
-            is_known = node_id in self._graph._node
+            is_known = node_id in self._nodes
             if is_known and not (skip_if_exists and node_id in self._known_by_name):
                 if skip_if_exists:
                     return
@@ -99,12 +114,11 @@ class TaskGraph:
             if self._births is not None and not is_known:
                 self._births[node_id] = len(self._births)
             if is_group(task):
-                self._group_nodes[node_id] = 0
-                self._note_members(node_id, task)
+                self.groups.add_group(node_id, task, self._nodes)
 
     def add_edge(self, from_id: str, to_id: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
-        successors, predecessors = self._graph._succ, self._graph._pred
+        successors, predecessors = self._succ, self._pred
         with self._lock:
             if from_id not in successors or to_id not in successors:
                 self._graph.add_edge(from_id, to_id)
@@ -119,19 +133,12 @@ class TaskGraph:
             KeyError: Naming the id.
         """
         with self._lock:
-            if task_id not in self._graph._node:
+            if task_id not in self._nodes:
                 raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
             self._dynamic.pop(task_id, None)
             self._known_by_name.pop(task_id, None)
-            if task_id not in self._group_nodes:
-                return
-            del self._group_nodes[task_id]
-            for member, groups in list(self._groups_of.items()):
-                if task_id in groups:
-                    groups.remove(task_id)
-                    if not groups:
-                        del self._groups_of[member]
+            self.groups.forget(task_id)
 
     def rename_node(self, old: str, new: str) -> None:
         """Give a node another id; position and edges are kept.
@@ -141,23 +148,21 @@ class TaskGraph:
             ValueError: When `new` is taken.
         """
         with self._lock:
-            if old not in self._graph._node:
+            if old not in self._nodes:
                 raise KeyError(f"Node '{old}' not found in graph")
             if new == old:
                 return
-            if new in self._graph._node:
+            if new in self._nodes:
                 raise ValueError(f"Cannot rename '{old}': the id '{new}' is already taken")
-            successors, predecessors = self._graph._succ, self._graph._pred
+            successors, predecessors = self._succ, self._pred
             beside = [successors[source] for source in predecessors[old]]
             beside += [predecessors[target] for target in successors[old]]
-            for table in (*beside, self._graph._node, successors, predecessors):
-                _rename_key(table, old, new)
-            for groups in self._groups_of.values():
-                groups[:] = [new if group == old else group for group in groups]
-            for index in (self._groups_of, self._group_nodes, self._births, self._dynamic, self._known_by_name):
-                if index is not None and old in index:
-                    _rename_key(index, old, new)
-            task = self._graph._node[new].get("task")
+            for table in (*beside, self._nodes, successors, predecessors, self._dynamic, self._known_by_name):
+                rename_key(table, old, new)
+            if self._births is not None:
+                rename_key(self._births, old, new)
+            self.groups.rename(old, new)
+            task = self.task_at(new)
             if getattr(task, "_task_id", None) == old:
                 task._task_id = new  # what runs under one id and is looked up under another loses its successors
 
@@ -167,7 +172,7 @@ class TaskGraph:
         Raises:
             KeyError: Naming the id.
         """
-        attributes = self._graph._node.get(task_id)
+        attributes = self._nodes.get(task_id)
         if attributes is not None and "task" in attributes:
             return attributes["task"]
         for group_id in self._holders().get(task_id, ()):
@@ -176,9 +181,14 @@ class TaskGraph:
                     return member
         raise KeyError(f"Node '{task_id}' not found in graph")
 
+    def task_at(self, task_id: str) -> Any:
+        """The task of a node; None for an id without one, members without a node included."""
+        attributes = self._nodes.get(task_id)
+        return None if attributes is None else attributes.get("task")
+
     def has_node(self, task_id: str) -> bool:
         """Whether there is a node, or a member of a group, with that id."""
-        return task_id in self._graph._node or task_id in self._holders()
+        return task_id in self._nodes or task_id in self._holders()
 
     @property
     def nodes(self) -> Any:
@@ -194,11 +204,11 @@ class TaskGraph:
 
     def successors(self, task_id: str) -> list[str]:
         """Ids in edge order; none for an id that is not a node."""
-        return list(self._graph._succ.get(task_id, ()))
+        return list(self._succ.get(task_id, ()))
 
     def predecessors(self, task_id: str) -> list[str]:
         """Ids in edge order; none for an id that is not a node."""
-        return list(self._graph._pred.get(task_id, ()))
+        return list(self._pred.get(task_id, ()))
 
     def detect_cycles(self) -> list[list[str]]:
         """Each simple cycle as the ids on it."""
@@ -213,8 +223,7 @@ class TaskGraph:
     def clear(self) -> None:
         with self._lock:
             self._graph.clear()
-            self._groups_of.clear()
-            self._group_nodes.clear()
+            self.groups.clear()
             self._dynamic.clear()
             self._known_by_name.clear()
             self._births = None
@@ -228,55 +237,37 @@ class TaskGraph:
             while True:
                 self._group_count += 1
                 name = f"{self.group_prefix}ParallelGroup_{self._group_count}"
-                if name not in self._graph._node:
+                if name not in self._nodes:
                     return name
 
     def note_member(self, group_id: str, member_id: str) -> bool:
         """Remember that a group holds a member; False when that was known."""
         with self._lock:
-            groups = self._groups_of.setdefault(member_id, [])
-            if group_id in groups:
-                return False
-            groups.append(group_id)
-            if group_id in self._group_nodes:
-                self._group_nodes[group_id] += 1
-            return True
-
-    def _note_members(self, group_id: str, group: Any) -> None:
-        """Remember the members of a group and, where these are groups without a node, of those too."""
-        for member in group.tasks:
-            is_known = not self.note_member(group_id, member.task_id)
-            if not is_known and is_group(member) and member.task_id not in self._graph._node:
-                self._note_members(member.task_id, member)
+            return self.groups.note(group_id, member_id)
 
     def _holders(self) -> dict[str, list[str]]:
         """Groups by member, after a look for members that joined a group without the graph being told."""
         with self._lock:
-            for group_id, noted in self._group_nodes.items():
-                group = self._graph._node[group_id]["task"]
-                if len(group.tasks) != noted:
-                    self._note_members(group_id, group)
-                    self._group_nodes[group_id] = len(group.tasks)
-        return self._groups_of
+            self.groups.look_again(self._nodes)
+        return self.groups.holders
 
     def groups_of(self, task_id: str) -> list[str]:
         """Ids of the groups that hold this task directly."""
-        return list(self._groups_of.get(task_id, ()))
+        return list(self.groups.holders.get(task_id, ()))
 
     def get_parallel_group_members(self, task_id: str) -> list[str]:
         """Ids of a group's members in order; none for any other node."""
-        attributes = self._graph._node.get(task_id)
-        task: Any = attributes.get("task") if attributes is not None else None
+        task = self.task_at(task_id)
         return [member.task_id for member in task.tasks] if is_group(task) else []
 
     def get_start_nodes(self) -> list[str]:
         """Ids without predecessors that are no member of any group and were not added by a running task."""
         with self._lock:
-            members, predecessors = self._holders(), self._graph._pred
+            members = self._holders()
             return [
                 node
-                for node in self._graph._node
-                if not predecessors[node] and node not in members and node not in self._dynamic
+                for node, sources in self._pred.items()
+                if not sources and node not in members and node not in self._dynamic
             ]
 
     # -- what a run adds -------------------------------------------------------------------------------------------
@@ -311,25 +302,23 @@ class TaskGraph:
 
     def lacks(self, task_id: str) -> bool:
         """Whether the task itself has yet to be added, be the id known or not."""
-        return task_id not in self._graph._node or task_id in self._known_by_name
+        return task_id not in self._nodes or task_id in self._known_by_name
 
     @property
-    def known_by_name(self) -> list[str]:
+    def known_by_name(self) -> KeysView[str]:
         """Ids of the nodes whose tasks only another process has had."""
-        return list(self._known_by_name)
+        return self._known_by_name.keys()
 
     def copy(self) -> TaskGraph:
         """A graph with its own structure over the same task objects."""
         with self._lock, _no_collections():
             twin = TaskGraph()
-            source, target = self._graph, twin._graph
-            target.graph.update(source.graph)
-            target._node.update({node: data.copy() for node, data in source._node.items()})
-            target._succ.update({node: neighbours.copy() for node, neighbours in source._succ.items()})
-            target._pred.update({node: neighbours.copy() for node, neighbours in source._pred.items()})
+            twin._graph.graph.update(self._graph.graph)
+            twin._nodes.update({node: data.copy() for node, data in self._nodes.items()})
+            twin._succ.update({node: neighbours.copy() for node, neighbours in self._succ.items()})
+            twin._pred.update({node: neighbours.copy() for node, neighbours in self._pred.items()})
             twin._group_count = self._group_count
-            twin._group_nodes = self._group_nodes.copy()
-            twin._groups_of = {member: groups.copy() for member, groups in self._groups_of.items()}
+            twin.groups = self.groups.copy()
             twin._dynamic = self._dynamic.copy()
             twin._known_by_name = self._known_by_name.copy()
             twin.group_prefix = self.group_prefix
@@ -340,18 +329,20 @@ class TaskGraph:
             with self._lock:
                 return upward.draw(self._graph)
         except Exception:  # noqa: BLE001 - whatever a node holds, looking at a graph never fails
-            return f"TaskGraph({', '.join(map(str, list(self._graph._node)))})"
+            return f"TaskGraph({', '.join(map(str, list(self._nodes)))})"
 
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
             state = self.copy().__dict__ | {"_births": None if self._births is None else self._births.copy()}
-        del state["_lock"]
+        for name in _REOPENED:
+            del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._open_tables()
 
 
 @contextmanager
@@ -365,10 +356,3 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _rename_key(table: dict[str, Any], old: str, new: str) -> None:
-    """Rename a key in place, keeping its position."""
-    items = [(new if key == old else key, value) for key, value in table.items()]
-    table.clear()
-    table.update(items)

@@ -193,8 +193,7 @@ class MappedGroup(ParallelGroup):
         self._pending_registration = True
 
     def register_in(self, graph: TaskGraph) -> None:
-        held = graph._graph._node.get(self._task_id)
-        if held is not None and held.get("task") is not self and not graph.lacks(self._task_id):
+        if graph.task_at(self._task_id) is not self and not graph.lacks(self._task_id):
             raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
         super().register_in(graph)
 

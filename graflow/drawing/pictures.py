@@ -10,7 +10,8 @@ from typing import Any
 
 import networkx as nx
 
-from graflow.core.graph import TaskGraph, ensure_scope, is_group
+from graflow.core.graph import TaskGraph, ensure_scope
+from graflow.core.memberships import is_group
 from graflow.drawing.ascii_art import draw_layers
 from graflow.drawing.layers import depths, without_cycles
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.graph import current_scope, is_group
+from graflow.core.graph import current_scope
 from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable, SequentialTask
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run.branch import Branch

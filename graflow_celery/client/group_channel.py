@@ -17,7 +17,7 @@ from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import to_jsonable
-from graflow.core.graph import is_group
+from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, keyword_parameters
 from graflow.core.nodes.executable import Task
 from graflow.core.nodes.wrapper import TaskWrapper

@@ -68,6 +68,52 @@ def test_the_networkx_graph_is_the_graph_itself(graph):
     assert inner.edges["c", "a"] is inner.pred["a"]["c"]
 
 
+def test_the_tables_to_walk_are_alive_through_every_change(graph):
+    graph.add_node(node("d"))
+    graph.add_edge("c", "d")
+    assert (list(graph.succ["c"]), list(graph.pred["d"]), list(graph.succ)) == (["d"], ["c"], ["a", "b", "c", "d"])
+    for other in (graph.copy(), pickle.loads(pickle.dumps(graph))):
+        succ, pred = other.succ, other.pred
+        other.rename_node("c", "C")
+        other.remove_node("d")
+        other.add_edge("C", "a")
+        assert (list(succ["C"]), list(pred["a"]), list(pred)) == (["a"], ["C"], ["a", "b", "C"])
+        assert list(other.nx_graph().successors("C")) == ["a"]
+        other.clear()
+        assert not succ
+    assert list(graph.succ["c"]) == ["d"]
+
+
+def test_groups_of_a_graph_and_what_they_hold_follow_renames_and_removals():
+    with workflow("w") as wf:
+        inner = node("a") | node("b")
+        ParallelGroup([inner, node("c")], name="outer")
+        graph = wf.graph
+        assert inner.task_id in graph.groups
+        assert "a" not in graph.groups
+        assert graph.groups.holders == {
+            "a": [inner.task_id],
+            "b": [inner.task_id],
+            inner.task_id: ["outer"],
+            "c": ["outer"],
+        }
+        graph.rename_node(inner.task_id, "inner")
+        graph.rename_node("a", "A")
+        assert graph.groups.holders["A"] == ["inner"]
+        twin = graph.copy()
+        graph.remove_node("inner")
+        assert "inner" not in graph.groups
+        assert graph.groups.holders == {"inner": ["outer"], "c": ["outer"]}
+        assert twin.groups.holders["b"] == ["inner"]
+
+
+def test_the_task_at_a_node_is_none_where_there_is_none(graph):
+    assert graph.task_at("a") is graph.get_node("a")
+    graph.add_edge("a", "bare")
+    assert graph.task_at("bare") is None
+    assert graph.task_at("nowhere") is None
+
+
 def test_a_removed_node_takes_its_edges_along(graph):
     graph.remove_node("b")
     assert (list(graph.nodes), graph.get_edges()) == (["a", "c"], [])

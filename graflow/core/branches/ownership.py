@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graflow.core.graph import TaskGraph, is_group
+from graflow.core.graph import TaskGraph
+from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable
 
 
@@ -14,7 +15,7 @@ def branch_nodes(graph: TaskGraph, group_id: str, members: list[Executable]) -> 
     Returns:
         Node ids by member index; a member that drags nothing along has no entry of its own.
     """
-    successors = graph._graph._succ
+    successors = graph.succ
     if not any(successors.get(member.task_id) or is_group(member) for member in members):
         return _NothingAttached()
     owners = _Owners(graph, group_id, [member.task_id for member in members])

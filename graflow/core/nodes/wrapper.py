@@ -264,9 +264,9 @@ class TaskWrapper(Executable, Generic[P, R]):
             return
         graph = scope.graph
         if (
-            graph._graph._node.get(self._task_id, {}).get("task") is self
-            and not graph._graph._succ[self._task_id]
-            and not graph._graph._pred[self._task_id]
+            graph.task_at(self._task_id) is self
+            and not graph.succ[self._task_id]
+            and not graph.pred[self._task_id]
             and not graph.groups_of(self._task_id)
         ):
             graph.remove_node(self._task_id)

@@ -97,7 +97,7 @@ class RunGroups(RunRequests):
         branch.retry_controller = RetryController(self.retry_controller.default_max_retries)
         branch.visit_path = self.visit_path
         branch._prepare()
-        branch.start_node = branch_id if branch_id in self.graph._graph._node else None
+        branch.start_node = branch_id if branch_id in self.graph.succ else None
         branch.join_parent(self)
         return branch
 

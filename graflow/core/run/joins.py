@@ -10,9 +10,10 @@ Edges from a group to its members schedule nothing; an edge into a member counts
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
-from graflow.core.graph import TaskGraph, is_group
+from graflow.core.graph import TaskGraph
+from graflow.core.memberships import is_group
 
 
 class JoinContext(Protocol):
@@ -45,16 +46,16 @@ class Joins:
         Returns:
             Edges to nodes that belong to an outer run, which has to follow them when this one has ended.
         """
-        successors = tuple(graph._graph._succ.get(task_id, ()))  # in one go: another member may add edges meanwhile
+        successors = tuple(graph.succ.get(task_id, ()))  # in one go: another member may add edges meanwhile
         if not successors:
             return []
-        if graph._groups_of or len(successors) > 1:
+        if graph.groups.holders or len(successors) > 1:
             edges = [(task_id, target) for target in self.targets(task_id, graph)]
             return self.follow(edges, graph, context)
         (target,) = successors
         if not context.in_scope(target):
             return [(task_id, target)]
-        if len(graph._graph._pred[target]) == 1:
+        if len(graph.pred[target]) == 1:
             context.queue_node(target)
         else:
             self._arrive(target, task_id, graph)
@@ -66,7 +67,7 @@ class Joins:
         candidates: list[str] = []
         exits: list[tuple[str, str]] = []
         for source, end in edges:
-            for target in self._entries(end, graph) if graph._groups_of else (end,):
+            for target in self._entries(end, graph) if graph.groups.holders else (end,):
                 if context.in_scope(target):
                     self._arrive(target, source, graph)
                     candidates.append(target)
@@ -100,15 +101,15 @@ class Joins:
 
     def targets(self, task_id: str, graph: TaskGraph) -> list[str]:
         """Successors in edge order, without a group's own members."""
-        successors = list(graph._graph._succ.get(task_id, ()))
-        if task_id not in graph._group_nodes:
+        successors = list(graph.succ.get(task_id, ()))
+        if task_id not in graph.groups:
             return successors
         members = set(graph.get_parallel_group_members(task_id))
         return [successor for successor in successors if successor not in members]
 
     def _entries(self, task_id: str, graph: TaskGraph) -> list[str]:
         """Where an edge into this node enters: the node, or the outermost groups that hold it in this run."""
-        groups = [group for group in graph._groups_of.get(task_id, ()) if group not in self.enclosing]
+        groups = [group for group in graph.groups.holders.get(task_id, ()) if group not in self.enclosing]
         if not groups:
             return [task_id]
         return list(dict.fromkeys(entry for group in groups for entry in self._entries(group, graph)))
@@ -120,8 +121,8 @@ class Joins:
         unfinished.pop(source, None)
 
     def _predecessors(self, task_id: str, graph: TaskGraph) -> Iterable[str]:
-        predecessors: dict[str, Iterable[str]] = graph._graph._pred
-        if task_id not in graph._groups_of and task_id not in graph._group_nodes:
+        predecessors = graph.pred
+        if task_id not in graph.groups.holders and task_id not in graph.groups:
             return predecessors[task_id]
         inside = _members_within(task_id, graph)
         ends = [task_id, *inside]
@@ -129,7 +130,7 @@ class Joins:
             source
             for end in ends
             for source in tuple(predecessors.get(end, ()))
-            if source not in inside and source != task_id and source not in graph._groups_of.get(end, ())
+            if source not in inside and source != task_id and source not in graph.groups.holders.get(end, ())
         ]
 
     def _release(self, candidate: str, graph: TaskGraph, context: JoinContext) -> None:
@@ -155,7 +156,7 @@ class Joins:
         self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext
     ) -> bool:
         """Whether an active node leads to an unfinished predecessor; walks backwards from each of them."""
-        predecessors = graph._graph._pred
+        predecessors = graph.pred
         closed = {candidate, *_members_within(candidate, graph)}
         for source in unfinished:
             stack = [source]
@@ -168,15 +169,14 @@ class Joins:
                     self._witness[candidate] = source
                     return True
                 stack.extend(predecessors.get(node, ()))
-                stack.extend(graph._groups_of.get(node, ()))
+                stack.extend(graph.groups.holders.get(node, ()))
         return False
 
 
 def _members_within(task_id: str, graph: TaskGraph) -> set[str]:
     """Ids of everything that a group holds, at any depth; empty for other nodes."""
     inside: set[str] = set()
-    data: Any = graph._graph._node.get(task_id, {})
-    open_groups = [data.get("task")]
+    open_groups = [graph.task_at(task_id)]
     while open_groups:
         group = open_groups.pop()
         if not is_group(group):

@@ -33,7 +33,7 @@ class RunRequests(RunQueue):
         task_id = target.task_id
         known = self.graph.has_node(task_id) or task_id in self.elsewhere
         is_new = not known or (frame is not None and self._is_born_in(frame, task_id))
-        if not known or task_id in self.graph._known_by_name:
+        if not known or task_id in self.graph.known_by_name:
             executable.register_in(self.graph)
         if is_new:
             self._note_dynamic(task_id, frame, is_iteration=False)

@@ -1,0 +1,91 @@
+"""Which groups of a graph hold which ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def is_group(task: Any) -> bool:
+    """Whether a node holds members (asked of the type, so that stand-ins with any attribute are no groups)."""
+    return getattr(type(task), "is_group", False) is True
+
+
+def rename_key(table: dict[str, Any], old: str, new: str) -> None:
+    """Rename a key in place, keeping its position; nothing happens where it is missing."""
+    if old in table:
+        items = [(new if key == old else key, value) for key, value in table.items()]
+        table.clear()
+        table.update(items)
+
+
+class Memberships:
+    """The groups that are nodes of one graph, and what they hold.
+
+    Attributes:
+        holders: Ids of the groups that hold a member directly, by the id of the member. To be read by others only.
+    """
+
+    def __init__(self) -> None:
+        self.holders: dict[str, list[str]] = {}
+        self._noted: dict[str, int] = {}  # how many members of each group are in `holders`
+
+    def __contains__(self, task_id: str) -> bool:
+        """Whether a node is a group."""
+        return task_id in self._noted
+
+    def add_group(self, group_id: str, group: Any, nodes: Mapping[str, Any]) -> None:
+        """Remember a group that became a node, and its members."""
+        self._noted[group_id] = 0
+        self._note_all(group_id, group, nodes)
+
+    def note(self, group_id: str, member_id: str) -> bool:
+        """Remember that a group holds a member; False when that was known."""
+        groups = self.holders.setdefault(member_id, [])
+        if group_id in groups:
+            return False
+        groups.append(group_id)
+        if group_id in self._noted:
+            self._noted[group_id] += 1
+        return True
+
+    def _note_all(self, group_id: str, group: Any, nodes: Mapping[str, Any]) -> None:
+        """Remember the members of a group and, where these are groups without a node, of those too."""
+        for member in group.tasks:
+            is_known = not self.note(group_id, member.task_id)
+            if not is_known and is_group(member) and member.task_id not in nodes:
+                self._note_all(member.task_id, member, nodes)
+
+    def look_again(self, nodes: Mapping[str, Any]) -> None:
+        """Note members that joined a group without the graph being told."""
+        for group_id, noted in self._noted.items():
+            group = nodes[group_id]["task"]
+            if len(group.tasks) != noted:
+                self._note_all(group_id, group, nodes)
+                self._noted[group_id] = len(group.tasks)
+
+    def forget(self, task_id: str) -> None:
+        """Drop a group that is no node any more."""
+        if self._noted.pop(task_id, None) is None:
+            return
+        for member, groups in list(self.holders.items()):
+            if task_id in groups:
+                groups.remove(task_id)
+                if not groups:
+                    del self.holders[member]
+
+    def rename(self, old: str, new: str) -> None:
+        for groups in self.holders.values():
+            groups[:] = [new if group == old else group for group in groups]
+        rename_key(self.holders, old, new)
+        rename_key(self._noted, old, new)
+
+    def clear(self) -> None:
+        self.holders.clear()
+        self._noted.clear()
+
+    def copy(self) -> Memberships:
+        twin = Memberships()
+        twin.holders.update({member: groups.copy() for member, groups in self.holders.items()})
+        twin._noted.update(self._noted)
+        return twin
