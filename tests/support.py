@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -33,6 +34,23 @@ def wait_until(
         if time.monotonic() >= deadline:
             raise AssertionError(f"Nothing happened within {timeout} s" + (f": {message}" if message else ""))
         time.sleep(interval)
+
+
+def never() -> bool:
+    """What code waits for that has to be ended by others."""
+    return False
+
+
+async def give_way() -> None:
+    """Let the rest of the event loop go on first."""
+    turn = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turn.set_result, None)
+    await turn
+
+
+async def forever() -> None:
+    """Wait in an event loop until cancelled."""
+    await asyncio.get_running_loop().create_future()
 
 
 def at_once(call: Callable[[_T], _R], arguments: Iterable[_T]) -> list[_R]:
@@ -177,13 +195,16 @@ class PrivateRedis:
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         with self.client(retry=None, socket_timeout=5) as client:
-            deadline = time.monotonic() + 10
-            while process.poll() is None and time.monotonic() < deadline:
-                try:
-                    # Not just any server on that port: the one that was started.
-                    return client.info("server")["process_id"] == process.pid
-                except (redis.ConnectionError, redis.TimeoutError):
-                    time.sleep(0.005)
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: process.poll() is not None or _answers(client), 10, interval=0.005)
+            # Not just any server on that port: the one that was started.
+            return _answers(client) and client.info("server")["process_id"] == process.pid
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (redis.ConnectionError, redis.TimeoutError):
         return False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -16,7 +15,7 @@ from typing import Any
 from graflow import RetryPolicy, task
 from graflow.core.task import ParallelGroup
 from graflow_celery import submit
-from tests.support import wait_until
+from tests.support import forever, never, wait_until
 
 
 @task
@@ -67,12 +66,6 @@ def unserialisable(x: int) -> Any:
 
 
 @task
-def nap(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
-
-
-@task
 def held(mark: str) -> str:
     """Ends when there is a file."""
     wait_until(Path(mark).exists, 20)
@@ -110,29 +103,28 @@ def die_once(mark: str) -> str:
 
 @task(options={"time_limit": 1})
 def endless(x: int) -> int:
-    while True:
-        time.sleep(0.05)
+    wait_until(never, 60)
+    return x
 
 
 @task(options={"soft_time_limit": 1})
 def softly_endless(x: int) -> int:
-    while True:
-        time.sleep(0.05)
+    wait_until(never, 60)
+    return x
 
 
 @task(options={"soft_time_limit": 0.5})
 def tidies_up(mark: str) -> None:
     """Notes that its time is over before it ends."""
     try:
-        while True:
-            time.sleep(0.05)
+        wait_until(never, 60)
     finally:
         Path(mark).write_text("tidied up", encoding="utf-8")
 
 
 @task(options={"soft_time_limit": 0.5})
-async def softly_asleep(x: int) -> None:
-    await asyncio.sleep(60)
+async def softly_waiting(x: int) -> None:
+    await forever()
 
 
 @task(options={"max_attempts": 2})
@@ -334,9 +326,10 @@ def count_run(x: tuple[str, str, int]) -> int:
 
 
 @task(options={"time_limit": 1})
-def not_quite_endless(x: int) -> int:
-    time.sleep(3)
-    return x
+def held_over_time(mark: str) -> str:
+    """Ends when there is a file, which is later than it may."""
+    wait_until(Path(mark).exists, 20)
+    return mark
 
 
 @task
@@ -353,34 +346,32 @@ def doubles_inside(values: list[int]) -> list[int]:
 @task(inject_context=True)
 def patient_with_values(context: Any, values: list[int]) -> str:
     context.progress(1, total=2, message=f"{len(values)} values")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if context.is_cancelled():
-            return "cancelled"
-        time.sleep(0.02)
-    return "never asked to stop"
+    wait_until(context.is_cancelled, 20)
+    return "cancelled"
 
 
 @task(options={"time_limit": 1})
-def soon(x: int) -> int:
-    return x
+def soon(mark: str) -> str:
+    return mark
 
 
-@task
-def total_slowly(values: list[int]) -> int:
-    time.sleep(1.7)
-    return sum(values)
+@task(inject_context=True)
+def held_by_values(context: Any, values: list[str]) -> int:
+    """Tells that it has begun, and ends when there are all those files."""
+    context.progress(0)
+    wait_until(lambda: all(Path(mark).exists() for mark in values), 20)
+    return len(values)
 
 
 @task(options={"time_limit": 1})
-def total_too_slowly(values: list[int]) -> int:
-    time.sleep(10)
+def endless_total(values: list[int]) -> int:
+    wait_until(never, 60)
     return sum(values)
 
 
 @task(options={"soft_time_limit": 1})
-def total_softly(values: list[int]) -> int:
-    time.sleep(10)
+def softly_endless_total(values: list[int]) -> int:
+    wait_until(never, 60)
     return sum(values)
 
 

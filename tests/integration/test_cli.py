@@ -245,7 +245,8 @@ def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_pat
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: LocalCluster) -> None:
+def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: LocalCluster, tmp_path: Path) -> None:
+    mark = tmp_path / "end"
     mine = {"url": no_workers.redis_url, "queue": f"pool-{pool}", "lease": 3.0}
     with celery_worker(
         *("-Q", f"pool-{pool}", "-n", f"{pool}@here", "-c", "2", "-P", pool),
@@ -253,8 +254,9 @@ def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: Loc
         GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
     ):
         assert submit(members.double.map([4, 5]), backend_config=mine).results(timeout=30) == [8, 10]
-        slow = submit(members.not_quite_endless.map([1]), backend_config=mine).outcomes(timeout=10)[0]
+        slow = submit(members.held_over_time.map([str(mark)]), backend_config=mine).outcomes(timeout=15)[0]
         assert slow.state == "TIMED_OUT"
+        mark.touch()
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
@@ -269,7 +271,7 @@ def test_other_pools_raise_the_soft_time_limit_inside_the_member(
         GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
     ):
         group = [members.tidies_up(task_id=mark, mark=mark) for mark in marks]
-        handle = submit([*group, members.softly_asleep(task_id="async", x=1)], backend_config=mine)
+        handle = submit([*group, members.softly_waiting(task_id="async", x=1)], backend_config=mine)
         outcomes = handle.outcomes(timeout=30)
         assert [outcome.state for outcome in outcomes] == ["TIMED_OUT"] * 3
         assert {outcome.error.type for outcome in outcomes if outcome.error} == {"graflow.exceptions.TaskTimeoutError"}

@@ -263,14 +263,14 @@ def test_the_error_of_a_wait_says_how_far_it_is_and_how_to_attach(config: dict[s
 
 
 def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, Any]) -> None:
-    handle = submit([members.nap(task_id=f"n{index}", seconds=0.1) for index in range(3)], config)
+    handle = submit([members.noop(task_id=f"n{index}", x=index) for index in range(3)], config)
 
     async def all_of_it() -> tuple[list[Any], list[str]]:
         attached = attach(handle.run_id, config)
         ids = [outcome.task_id async for outcome in attached]
         return await attached, sorted(ids)
 
-    assert asyncio.run(all_of_it()) == ([0.1] * 3, ["n0", "n1", "n2"])
+    assert asyncio.run(all_of_it()) == ([0, 1, 2], ["n0", "n1", "n2"])
     with pytest.raises(ParallelGroupError) as caught:
         attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=10)
     assert caught.value.failed_tasks == [("fail_odd[0]", "1 is odd")]
@@ -465,9 +465,7 @@ def test_a_wait_for_a_continuation_says_how_far_its_group_is(no_workers: LocalCl
 
 def test_a_continuation_has_the_options_of_its_task_and_not_those_of_members(one_slot: LocalCluster) -> None:
     config = one_slot.backend_config
-    unlimited = submit(members.soon.map([1, 2]), config, then=members.total_slowly)
-    assert unlimited.continuation().results(timeout=15) == [3]
-    for then in (members.total_too_slowly, members.total_softly):
+    for then in (members.endless_total, members.softly_endless_total):
         (over,) = submit(members.double.map([1]), config, then=then).continuation().outcomes(timeout=15)
         assert (over.state, over.error and over.error.message.partition(":")[0]) == (
             "TIMED_OUT",
@@ -477,6 +475,16 @@ def test_a_continuation_has_the_options_of_its_task_and_not_those_of_members(one
     assert elsewhere.results(timeout=10) == [2]
     with TaskWorker(config, queue="elsewhere", imports=[members]):
         assert elsewhere.continuation().results(timeout=15) == [2]
+
+
+def test_a_continuation_may_last_longer_than_members_may(config: dict[str, Any], tmp_path: Path) -> None:
+    mark = tmp_path / "end"
+    handle = submit(members.soon.map([str(mark)]), config, then=members.held_by_values)
+    wait_until(lambda: 1 in handle.progress())
+    (over,) = submit(members.endless.map([1]), config).outcomes(timeout=20)
+    assert over.state == "TIMED_OUT", "the limit of members has passed since the continuation began"
+    mark.touch()
+    assert handle.continuation().results(timeout=15) == [1]
 
 
 def test_a_continuation_whose_process_is_killed_runs_again_at_once(one_slot: LocalCluster) -> None:

@@ -39,17 +39,18 @@ def thrice(x):
 """
 GREEN_MODULE = """
 import asyncio
-import time
+import threading
 from graflow import task
 
 @task
 async def soon(x):
-    await asyncio.sleep(0.1)
-    return 3 * x
+    value = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.01, value.set_result, 3 * x)
+    return await value
 
 @task(options={"time_limit": 1})
 def limited(x):
-    time.sleep(3)
+    threading.Event().wait(20)
 """
 
 

@@ -23,9 +23,10 @@ from tests.support import PrivateRedis, wait_until
 pytestmark = pytest.mark.redis
 
 SCRIPT = """
-import signal, sys
+import sys
 from graflow import task
 from graflow_celery import LocalCluster, submit
+from tests.support import never, wait_until
 
 @task
 def triple(x):
@@ -36,7 +37,7 @@ if __name__ == "__main__":
         print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=30))
         print(cluster.workers[0].pid, cluster.redis_url.reveal().rpartition(":")[2], flush=True)
         if sys.argv[1] == "wait":
-            signal.pause()
+            wait_until(never, 60)  # `signal.pause` would miss a signal that comes just before it
         if sys.argv[1] == "raise":
             raise RuntimeError("on purpose")
 """
@@ -84,25 +85,29 @@ def test_nothing_is_left_behind(ending: str, sent: signal.Signals | None, tmp_pa
 
 
 BUSY = """
-import sys, time
+import sys, threading
 from graflow import task
 from graflow_celery import LocalCluster, submit
+from graflow_celery.deployment import deployment_of
+from tests.support import never, wait_until
 
 @task(inject_context=True)
 def busy(context, x):
     context.progress(0)
-    time.sleep(60)
+    wait_until(never, 60)
+
+def tell_when_stopping(record):
+    wait_until(lambda: not record.live_workers(), 30)
+    print("stopping", flush=True)
 
 if __name__ == "__main__":
     with LocalCluster(workers=2, imports=["__main__"], redis=next(iter(sys.argv[1:]), None)) as cluster:
         handle = submit(busy.map([1, 2]), backend_config=cluster.backend_config)
-        while len(handle.progress()) < 2:
-            time.sleep(0.05)
+        wait_until(lambda: len(handle.progress()) == 2, 30)
+        record = deployment_of(cluster.backend_config).record
+        threading.Thread(target=tell_when_stopping, args=[record], daemon=True).start()
         print(*(worker.pid for worker in cluster.workers), flush=True)
-        try:
-            time.sleep(60)
-        finally:
-            print("leaving", flush=True)
+        wait_until(never, 60)
 """
 
 
@@ -128,7 +133,7 @@ def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_be
     assert program.stdout is not None
     with program.stdout:
         program.send_signal(signal.SIGINT)
-        assert program.stdout.readline().strip() == "leaving"
+        assert program.stdout.readline().strip() == "stopping"
         program.send_signal(signal.SIGINT)
         program.wait(20)
     assert not any(map(is_alive, workers))
@@ -281,15 +286,19 @@ def test_a_worker_that_cannot_import_its_modules_says_so(
     assert "no.such.module" in capfd.readouterr().err
 
 
-def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster) -> None:
+def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster, tmp_path: Path) -> None:
+    mark, record = tmp_path / "end", deployment_of(no_workers.backend_config).record
     config = {**no_workers.backend_config, "queue": "stopping"}
     worker = TaskWorker(config, imports=[members.__name__]).start()
-    handle = submit(members.nap.map([1.0, 0.0, 0.0]), backend_config={**config, "batch_size": 3})
+    handle = submit(members.held.map([str(mark), *[str(tmp_path)] * 2]), backend_config={**config, "batch_size": 3})
     wait_until(lambda: handle.status().running)
-    worker.stop(timeout=10)
+    worker.ask_to_stop()
+    wait_until(lambda: worker.name not in {found.worker_id for found in record.live_workers()})
+    mark.touch()
+    worker.stop(timeout=20)
     assert handle.status().succeeded >= 1
     with TaskWorker(config, imports=[members.__name__]):
-        assert handle.results(timeout=10) == [1.0, 0.0, 0.0]
+        assert handle.results(timeout=20) == [str(mark), *[str(tmp_path)] * 2]
     assert handle.status().losses == 0
 
 

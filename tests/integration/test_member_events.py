@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,12 +99,15 @@ def final_events(cluster: LocalCluster, run: Callable[[], GroupHandle], wanted: 
     return {args.partition(", ")[2].rstrip(")"): event for args, event in ended.items() if run_id in args}
 
 
-def test_members_of_a_cancelled_run_are_told_to_monitors_as_revoked(one_slot: LocalCluster) -> None:
+def test_members_of_a_cancelled_run_are_told_to_monitors_as_revoked(one_slot: LocalCluster, tmp_path: Path) -> None:
+    mark = tmp_path / "end"
+
     def cancelled() -> GroupHandle:
-        busy = submit(members.nap.map([1.0]), backend_config=one_slot.backend_config)
+        busy = submit(members.held.map([str(mark)]), backend_config=one_slot.backend_config)
         wait_until(lambda: busy.status().running)
         handle = submit(members.noop.map([1]), backend_config=one_slot.backend_config)
         handle.cancel()
+        mark.touch()
         return handle
 
     (event,) = final_events(one_slot, cancelled, 1).values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from graflow.exceptions import GraflowRuntimeError, ParallelGroupError
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
 from tests.integration.behaviours import acting, aside, taking
-from tests.integration.members import nap
+from tests.integration.members import held
 
 pytestmark = pytest.mark.redis
 
@@ -199,13 +200,17 @@ def test_what_ran_inside_members_is_in_the_runtime_graph(group: Group) -> None:
     assert sorted(tracer.get_execution_order())[:2] == ["b", next(name for name in graph if name.startswith("b_"))]
 
 
-def test_groups_inside_members_go_by_the_settings_of_the_run(group: Group, config: dict[str, Any]) -> None:
+def test_groups_inside_members_go_by_the_settings_of_the_run(
+    group: Group, config: dict[str, Any], tmp_path: Path
+) -> None:
+    mark = tmp_path / "end"
     with workflow("w") as wf:
-        inner = group("inner", *(nap(task_id=f"n{x}", seconds=3.0) for x in range(2)))
+        inner = group("inner", *(held(task_id=f"n{x}", mark=str(mark)) for x in range(2)))
         inner._execution_config["backend_config"] = {}
         group("outer", inner, acting("b", [])).with_execution(backend_config={"timeout": 30})
         with pytest.raises(ParallelGroupError, match=r"'inner' was not finished within its timeout of 0\.5 s"):
             run(wf, "outer", config={**config, "timeout": 0.5})
+    mark.touch()
 
 
 def test_a_member_knows_its_workflow_by_name(group: Group) -> None:

@@ -19,7 +19,7 @@ from tests.simulation.world import SimulatedDeployment, World
 
 def conflict(world: World, process: Process) -> None:
     """Another submitter uses a run id that is taken for other work."""
-    world.loop.sleep(3.0)
+    world.loop.pass_time(3.0)
     for run_id in world.witness.runs:
         try:
             world.witness.record.open(GroupSpec(run_id=run_id, group_id="group", n=1, digest="other"), [b""])
@@ -31,18 +31,18 @@ def conflict(world: World, process: Process) -> None:
 def cancel(world: World, process: Process, at: float) -> None:
     """A user loses patience."""
     deployment = SimulatedDeployment(world, process)
-    deployment.runtime.sleep(at)
+    world.loop.pass_time(at)
     while not world.is_answered:
         for run_id in list(world.witness.runs):
             with suppress(redis.exceptions.RedisError, GraflowRuntimeError, GroupNotFoundError):
                 attach_to(deployment, run_id).cancel()
                 return
-        deployment.runtime.sleep(1.0)
+        world.loop.pass_time(1.0)
 
 
 def wipe(world: World, process: Process, at: float) -> None:
     """The server loses everything."""
-    world.loop.sleep(at)
+    world.loop.pass_time(at)
     if not world.is_answered:
         world.witness.wipe()
 
@@ -50,7 +50,7 @@ def wipe(world: World, process: Process, at: float) -> None:
 def haunt(world: World, process: Process) -> None:
     """A ghost: whatever workers have sent arrives once more, and reports of attempts that never were."""
     while not world.is_calm:
-        world.loop.sleep(world.rng.uniform(1, 20))
+        world.loop.pass_time(world.rng.uniform(1, 20))
         if world.witness.sent:
             world.rng.choice(world.rng.choice(list(world.witness.sent.values())))()
         if world.witness.grants:
@@ -67,11 +67,11 @@ def work_otherwise(world: World, process: Process) -> None:
         if message is None or message.indices is None:
             if message is not None:
                 world.broker.publish(message)
-            deployment.runtime.sleep(2.0)
+            world.loop.pass_time(2.0)
             continue
         with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
             _work_off(world, deployment, message)
-        deployment.runtime.sleep(world.rng.choice((1.0, 20.0)))
+        world.loop.pass_time(world.rng.choice((1.0, 20.0)))
 
 
 def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -> None:
@@ -81,7 +81,7 @@ def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -
         claim = record.claim(run_id, left, owner, limit=2, envelopes=False)
         left = claim.left
         for granted in claim.granted:
-            deployment.runtime.sleep(world.rng.choice((0.1, 5.0)))
+            world.loop.pass_time(world.rng.choice((0.1, 5.0)))
             if world.rng.random() < 0.5 and not world.is_calm:
                 again = record.retry(run_id, owner, granted.index, granted.attempt, world.rng.choice((0.0, 10.0, 60.0)))
                 ready = again.ready

@@ -120,20 +120,20 @@ class Loop:
             raise KilledError
         return actor.process
 
-    def sleep(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:
         self.here()
         self._hub.switch(seconds)
 
     def reach_out(self, seconds: float) -> None:
         """Wait for a server. Here most processes come to grief."""
-        self.sleep(seconds)
+        self.pass_time(seconds)
         if self.crash_rate and self._rng.random() < self.crash_rate:
             self.crashes += 1
             self.end()
         if self.freeze_rate and self._rng.random() < self.freeze_rate:
             self.freezes += 1
             self.here().frozen_until = self.now + self._rng.choice((3, 20, 60))
-            self.sleep(0.0)
+            self.pass_time(0.0)
 
     def end(self) -> NoReturn:
         """End the process of the actor that calls this."""
@@ -141,7 +141,7 @@ class Loop:
         raise KilledError
 
     def park(self) -> Callable[[], None]:
-        """A call that lets the current actor go on, once it has gone to sleep with `wait_parked`."""
+        """A call that lets the current actor go on, once it waits in `wait_parked`."""
         actor = getcurrent()
         assert isinstance(actor, _Actor)
         return lambda: self._push(actor, 0.0)

@@ -32,7 +32,7 @@ class SimulatedRuntime(Runtime):
         return self.loop.now
 
     def sleep(self, seconds: float) -> None:
-        self.loop.sleep(seconds)
+        self.loop.pass_time(seconds)
 
     def lock(self) -> SimulatedLock:
         return SimulatedLock(self)
@@ -56,7 +56,7 @@ class SimulatedLock:
 
     def __enter__(self) -> Self:
         while self._is_held:
-            self._runtime.sleep(0.01)
+            self._runtime.loop.pass_time(0.01)
         self._is_held = True
         return self
 

@@ -142,7 +142,7 @@ class SimulatedRecord:
         batch = self._read(run_id, cursor, size)
         if batch.outcomes or batch.closed or block <= 0:
             return batch
-        self._runtime.sleep(self._world.rng.choice((block, block / 4)))
+        self._world.loop.pass_time(self._world.rng.choice((block, block / 4)))
         return self._read(run_id, batch.cursor, size)
 
     def _read(self, run_id: str, cursor: Cursor, size: int) -> OutcomePage:
@@ -234,10 +234,10 @@ class World:
         self.witness.started(around.run_id, around.index)
         self.busy += (duration := self.rng.choice((0.05, 0.05, 0.3, 1.0, 12.0, 40.0)))
         if self.plan.is_limited and self.plan.has_prefork and duration > TIME_LIMIT:
-            self.loop.sleep(TIME_LIMIT)
+            self.loop.pass_time(TIME_LIMIT)
             self.over_time.add(process)
             self.loop.end()
-        self.loop.sleep(duration)
+        self.loop.pass_time(duration)
         if index in self.plan.poisonous:
             self.loop.end()
         if not self.is_calm and self.rng.random() < self.plan.exit_rate:
@@ -254,7 +254,7 @@ class World:
         self.loop.here()
         self.witness.started("run", self.plan.n)
         self.busy += (duration := self.rng.choice((0.05, 1.0, 40.0)))
-        self.loop.sleep(duration)
+        self.loop.pass_time(duration)
         return weighed(values)
 
     def report(self, values: list[Any]) -> list[Any]:
@@ -280,7 +280,7 @@ class World:
                 self.answer = error
                 break
             except (redis.exceptions.RedisError, GraflowRuntimeError):
-                deployment.runtime.sleep(3.0)
+                self.loop.pass_time(3.0)
             else:
                 break
         self.is_answered = True
@@ -322,7 +322,7 @@ class World:
         while not process.is_told_to_stop:
             message = self.broker.take()
             if message is None:
-                deployment.runtime.sleep(1.0)
+                self.loop.pass_time(1.0)
                 continue
             owner = f"{process.name}:{deployment.runtime.token()}"
             self.in_hand[process] = (message, owner)
@@ -347,7 +347,7 @@ class World:
     def bury(self, process: Process, message: Message, owner: str, *, is_over_time: bool) -> None:
         """The main process of a worker finds its child dead."""
         deployment = SimulatedDeployment(self, process)
-        deployment.runtime.sleep(0.2)
+        self.loop.pass_time(0.2)
         assert message.indices is not None
         with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
             if is_over_time:
@@ -358,7 +358,7 @@ class World:
     def sweep(self, process: Process) -> None:
         deployment = SimulatedDeployment(self, process)
         while True:
-            deployment.runtime.sleep(self.settings.sweep_interval)
+            self.loop.pass_time(self.settings.sweep_interval)
             deployment.line.owed.clear()
             with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
                 sweep(deployment)
@@ -370,4 +370,4 @@ class World:
         while True:
             with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
                 beat(deployment, process.name, {"slots": 1, "queues": [self.settings.queue_name]})
-            deployment.runtime.sleep(3.0)
+            self.loop.pass_time(3.0)

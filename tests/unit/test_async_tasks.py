@@ -14,6 +14,7 @@ from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
+from tests.support import forever, give_way
 
 
 def loop_threads():
@@ -25,12 +26,12 @@ def test_an_async_task_is_a_step_like_any_other():
 
         @task
         async def first(start):
-            await asyncio.sleep(0)
+            await give_way()
             return start + 1
 
         @task(inject_context=True)
         async def second(ctx, first):
-            await asyncio.sleep(0)
+            await give_way()
             ctx.get_channel().set("seen", ctx.task_id)
             return first + 1
 
@@ -55,7 +56,7 @@ def test_steps_and_members_share_one_loop(backend):
 
     async def body(*_):
         loops.append(asyncio.get_running_loop())
-        await asyncio.sleep(0)
+        await give_way()
 
     with workflow("shared") as wf:
         members = [TaskWrapper(f"m{i}", body) for i in range(6)]
@@ -91,7 +92,7 @@ def test_the_context_variables_of_the_caller_are_seen():
     tenant.set("acme")
 
     async def who():
-        await asyncio.sleep(0)
+        await give_way()
         return tenant.get()
 
     with workflow("vars") as wf:
@@ -105,7 +106,7 @@ def test_errors_retries_and_control_work_as_for_sync_tasks():
     attempts = []
 
     async def flaky(ctx):
-        await asyncio.sleep(0)
+        await give_way()
         attempts.append(ctx.retry_count)
         if ctx.retry_count < 2:
             raise OSError("again")
@@ -134,7 +135,7 @@ def test_async_iterations_and_dynamic_tasks():
 
         @task(inject_context=True)
         async def loop(ctx, data=0):
-            await asyncio.sleep(0)
+            await give_way()
             if data < 2:
                 ctx.next_iteration(data + 1)
             return data
@@ -148,7 +149,7 @@ def test_an_async_task_awaits_another_one():
 
         @task
         async def inner(x):
-            await asyncio.sleep(0)
+            await give_way()
             return x * 2
 
         @task(inject_context=True)
@@ -162,7 +163,7 @@ def test_an_async_task_awaits_another_one():
 def test_an_async_task_runs_on_its_own_outside_any_run():
     @task
     async def alone(x):
-        await asyncio.sleep(0)
+        await give_way()
         return x
 
     assert alone.run(x=5) == 5
@@ -174,13 +175,13 @@ def test_what_a_task_leaves_running_is_cancelled_when_the_run_ends():
 
     async def background():
         try:
-            await asyncio.sleep(3600)
+            await forever()
         finally:
             ended.append("cancelled")
 
     async def start():
         kept.append(asyncio.get_running_loop().create_task(background()))
-        await asyncio.sleep(0)
+        await give_way()
 
     kept = []
     with workflow("left") as wf:
@@ -225,7 +226,7 @@ def test_an_async_task_over_its_time_is_cancelled_and_named():
 
     async def slow():
         try:
-            await asyncio.sleep(3600)
+            await forever()
         except asyncio.CancelledError:
             cancelled.append(1)
             raise
@@ -249,13 +250,13 @@ def test_a_timeout_error_of_the_task_itself_stays_its_own():
 
 
 def test_a_function_that_wraps_an_async_one_is_limited_too():
-    async def slow(seconds):
-        await asyncio.sleep(seconds)
+    async def work(wait):
+        await wait()
         return "in time"
 
     with workflow("wrapped") as wf:
-        TaskWrapper("quick", functools.partial(slow, 0), timeout=30) >> TaskWrapper(
-            "slow", functools.partial(slow, 3600), timeout=0.05
+        TaskWrapper("quick", functools.partial(work, give_way), timeout=30) >> TaskWrapper(
+            "slow", functools.partial(work, forever), timeout=0.05
         )
         with pytest.raises(exceptions.TaskTimeoutError, match="slow"):
             wf.execute()
@@ -263,7 +264,7 @@ def test_a_function_that_wraps_an_async_one_is_limited_too():
 
 def test_nested_groups_mix_sync_and_async_members():
     async def co():
-        await asyncio.sleep(0)
+        await give_way()
         return "co"
 
     with workflow("mixed") as wf:

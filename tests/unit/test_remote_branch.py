@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, fields
 
 import pytest
@@ -13,6 +12,7 @@ from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.remote import Surroundings, run_branch
 from graflow.core.task import ParallelGroup, Task
 from tests.graph_support import node
+from tests.support import give_way
 
 
 @dataclass
@@ -149,7 +149,7 @@ def test_groups_inside_a_member_have_a_key_of_the_members_run(run_id):
 
 def test_async_tasks_run_and_leave_no_loop():
     async def body():
-        await asyncio.sleep(0)
+        await give_way()
         return "async"
 
     assert run(node("a", body)).value == "async"
