@@ -182,7 +182,7 @@ class SimulatedDeployment(Deployment):
         self.client = _NO_SERVER
         self.line = SimulatedRecord(world, runtime)
         self.record = self.line
-        self.shared = SharedPayloads(self.line, runtime)
+        self.shared_payloads = SharedPayloads(self.line, runtime)
         self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)
         self._world = world
 
