@@ -18,6 +18,7 @@ from graflow_celery.broker.messages import run_message
 from graflow_celery.client.submission import prepare
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
+from graflow_celery.settings import Settings
 from graflow_celery.wire.envelope import SharedPayload, unpack_outcome
 from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
 from graflow_celery.worker.member import MemberRunner
@@ -50,10 +51,12 @@ def keys_of(deployment: Deployment, run_id: str) -> list[str]:
 
 def run_group(config: dict[str, Any], members: int, timeout: float) -> list[Any]:
     """Send no-ops one by one, wait for them, and return their values in order."""
-    deployment, run_id = deployment_of({**config, "batch_size": 1}), uuid.uuid4().hex
+    settings, run_id = Settings.load({**config, "batch_size": 1}), uuid.uuid4().hex
+    deployment = deployment_of(settings)
     tasks = noop.map(range(members)).tasks
     submission = prepare(
         deployment,
+        settings.options,
         run_id=run_id,
         group_id=noop.task_id,
         branches=[Branch(task, index, {task.task_id: task}, [], {}) for index, task in enumerate(tasks)],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
 from graflow.redis.config import connection_of, describe_server, shared_client
 from graflow.redis.sentinels import refusing_sentinels
-from graflow.runtime import this_runtime
+from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
@@ -24,23 +26,44 @@ from graflow_celery.broker.app import configuration
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
-from graflow_celery.settings import Settings
+from graflow_celery.settings import ServerSettings, Settings
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
+_log = logging.getLogger(__name__)
 _WORKERS_KNOWN_FOR: Final = 0.5
+_PAUSE: Final = 0.2  # seconds between two calls of a record that does not answer
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Seconds that a server which does not answer is waited for.
+
+    Attributes:
+        waiter: By whoever waits for a group, or has to know that a run is still its own.
+        member: By a message that claims members, and by a member for a group inside it; then the sweeper is left to it.
+        last: By a worker that shuts down, and by one whose child is gone; then the lease decides.
+    """
+
+    waiter: float = 300.0
+    member: float = 30.0
+    last: float = 10.0
+
+
 class Deployment:
-    """What is needed to open, run and read groups.
+    """What is needed to open, run and read groups, whatever options these have.
 
     Args:
         settings: Where and under which names.
         registry: Where tasks become envelopes and back.
+        patience: How long servers that do not answer are waited for.
     """
 
-    def __init__(self, settings: Settings, registry: TaskResolverRegistry | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: Settings, registry: TaskResolverRegistry | None = None, *, patience: Patience | None = None
+    ) -> None:
+        self.settings: ServerSettings = settings
+        self.patience = patience or Patience()
         self.registry = registry or default_registry()
         self.runtime = this_runtime()
         self.keys: SigningKeys | None = settings.keys
@@ -78,7 +101,7 @@ class Deployment:
         with self.errors():
             connect_once(self.client)
             check_server(self.client)
-        configuration(self.settings)  # says what is wrong with the broker before anything is written
+        configuration(self.queue.settings)  # says what is wrong with the broker before anything is written
         self._check_broker()
         self._is_checked = True
 
@@ -117,7 +140,7 @@ class Deployment:
             yield
         except GraflowRuntimeError:
             raise
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        except UNREACHABLE as error:
             refused = refusal("The Redis of record", self.settings.connection, error)
             if refused is not None:
                 raise AccessRefusedError(refused) from _without_text(error)
@@ -148,6 +171,27 @@ class Deployment:
             raise ConfigError(
                 f"The Redis of record at {self.settings.server} has no database of that number"
             ) from error
+
+    def wait_out(self, error: BaseException, silent: float, *, run_id: str, why: str, over: str) -> None:
+        """Wait a little for a record that does not answer.
+
+        Args:
+            error: What its client raised.
+            silent: Seconds since it answered last.
+            run_id: The run that waits.
+            why: What for, as a clause that begins with `to`.
+            over: What there is to say when patience is over.
+
+        Raises:
+            RecordUnreachableError: When it has not answered for as long as `patience.waiter`.
+        """
+        server = self.settings.server
+        if silent > self.patience.waiter:
+            raise RecordUnreachableError(
+                f"The Redis of record at {server} has not answered for {silent:.0f} s: {over}"
+            ) from None
+        _log.warning("Run %s waits for the Redis of record at %s (%s) %s", run_id, server, type(error).__name__, why)
+        self.runtime.sleep(_PAUSE)
 
     def live_workers(self) -> list[WorkerInfo]:
         """Workers that have beaten lately, whatever they consume; looked up at most twice a second."""
@@ -192,19 +236,12 @@ def _without_text(error: BaseException) -> BaseException:
 _deployments: Final[PerProcess[str, Deployment]] = PerProcess()
 
 
-def deployment_of(config: Any = None, *, strict: bool = True) -> Deployment:
-    """The deployment that a `backend_config` names; one per process and set of settings.
+def deployment_of(config: Mapping[str, Any] | Settings | None = None, *, strict: bool = True) -> Deployment:
+    """The deployment that a `backend_config` names; one per process and set of servers, names and keys.
 
     Raises:
         ConfigError: For unknown keys and values that do not fit.
     """
     settings = Settings.load(config, strict=strict)
     key = f"{settings.identity()}|{settings.keys!r}"
-    found = _deployments.get(key, lambda: Deployment(settings))
-    if found.settings != settings:
-        # Another timeout or batch size over the same servers: share what is connected.
-        twin = object.__new__(Deployment)
-        twin.__dict__.update(found.__dict__)
-        twin.settings = settings
-        return twin
-    return found
+    return _deployments.get(key, lambda: Deployment(settings))

@@ -19,9 +19,13 @@ What Celery is told of a message, and nothing else sees::
 
 from __future__ import annotations
 
+from typing import Final
+
+import redis
 from celery.exceptions import Ignore
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.runtime import UNREACHABLE
 
 __all__ = [
     "AccessRefusedError",
@@ -43,6 +47,12 @@ class RecordUnreachableError(GraflowRuntimeError, ConnectionError):
 
 class AccessRefusedError(RecordUnreachableError):
     """The Redis of record, or the broker of a worker, refuses the username or password."""
+
+
+SILENT: Final = (*UNREACHABLE, RecordUnreachableError)
+"""What is raised for a record that does not answer."""
+FAILING: Final = (*SILENT, redis.exceptions.RedisError)
+"""What is raised for a record that does not answer, or answers with an error."""
 
 
 class RecordFullError(GraflowRuntimeError):

@@ -37,14 +37,10 @@ from graflow.signing import SigningKeys
 _CELERYCONFIG: Final = "celeryconfig"
 
 
-class Settings(BaseModel):
-    """The `backend_config` of a group, a queue, a worker or a handle, checked and completed.
+class GroupOptions(BaseModel):
+    """What one group may have in another way than the next one over the same servers.
 
     Attributes:
-        connection: The Redis of record, as the connection keys that were given.
-        broker_url: Any Celery broker; the Redis of record when None.
-        key_prefix: Namespace of keys and queues.
-        queue: Celery queue of the members; the key prefix when None.
         timeout: Seconds for a whole group; None for no limit.
         batch_size: Members per message.
         max_attempts: Executions of a member whose worker was lost; 1 means at most once.
@@ -53,8 +49,30 @@ class Settings(BaseModel):
         worker_wait: Seconds without any worker after which the waiter warns.
         on_no_worker: Whether the waiter goes on waiting then, or ends with an error.
         result_ttl: Seconds that outcomes are kept after the end.
-        thread_count: Threads of the threading backend.
         sweep_interval: Seconds between looks for lost members.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    timeout: float | None = Field(default=None, gt=0)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    max_attempts: int = Field(default=4, ge=1)
+    lease: float = Field(default=30.0, gt=0)
+    max_in_flight: int | None = Field(default=None, ge=1)
+    worker_wait: float = Field(default=10.0, ge=0)
+    on_no_worker: Literal["warn", "error"] = "warn"
+    result_ttl: float = Field(default=86400.0, gt=0)
+    sweep_interval: float = Field(default=1.0, gt=0)
+
+
+class ServerSettings(BaseModel):
+    """Where record, broker and keys are, and under which names: what makes a deployment.
+
+    Attributes:
+        connection: The Redis of record, as the connection keys that were given.
+        broker_url: Any Celery broker; the Redis of record when None.
+        key_prefix: Namespace of keys and queues.
+        queue: Celery queue of the members; the key prefix when None.
         signing_key: `key id:base64` pairs; the first signs, all verify.
     """
 
@@ -64,17 +82,43 @@ class Settings(BaseModel):
     broker_url: Any = Field(default=None, repr=False)
     key_prefix: str = Field(default="graflow", min_length=1)
     queue: str | None = Field(default=None, min_length=1)
-    timeout: float | None = Field(default=None, gt=0)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    max_attempts: int = Field(default=4, ge=1)
-    lease: float = Field(default=30.0, gt=0)
-    max_in_flight: int | None = Field(default=None, ge=1)
-    worker_wait: float = Field(default=10.0, ge=0)
-    on_no_worker: Literal["warn", "error"] = "warn"
-    result_ttl: float = Field(default=86400.0, gt=0)
-    thread_count: int | None = Field(default=None, ge=1)
-    sweep_interval: float = Field(default=1.0, gt=0)
     signing_key: Any = Field(default=None, repr=False)
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue or self.key_prefix
+
+    @property
+    def redis_url(self) -> Secret:
+        """URL of the Redis of record, with its secrets."""
+        return redis_url(self.connection)
+
+    @property
+    def server(self) -> str:
+        """The Redis of record in words, without secrets."""
+        return describe_server(self.connection)
+
+    @property
+    def keys(self) -> SigningKeys | None:
+        """The signing keys: those given, else those of the environment."""
+        if self.signing_key is not None:
+            return SigningKeys.parse(revealed(self.signing_key))
+        return SigningKeys.from_environment()
+
+    def identity(self) -> str:
+        """What tells two brokers or records apart, as a key for caches within this process."""
+        parts = {name: str(revealed(value)) for name, value in connection_of(self.connection).items()}
+        return json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+
+
+class Settings(ServerSettings, GroupOptions):
+    """The `backend_config` of a group, a queue, a worker or a handle, checked and completed.
+
+    Attributes:
+        thread_count: Threads of the threading backend.
+    """
+
+    thread_count: int | None = Field(default=None, ge=1)
 
     @classmethod
     def load(cls, config: Mapping[str, Any] | Settings | None = None, *, strict: bool = True) -> Self | Settings:
@@ -105,30 +149,9 @@ class Settings(BaseModel):
         return made
 
     @property
-    def queue_name(self) -> str:
-        return self.queue or self.key_prefix
-
-    @property
-    def redis_url(self) -> Secret:
-        """URL of the Redis of record, with its secrets."""
-        return redis_url(self.connection)
-
-    @property
-    def server(self) -> str:
-        """The Redis of record in words, without secrets."""
-        return describe_server(self.connection)
-
-    @property
-    def keys(self) -> SigningKeys | None:
-        """The signing keys: those given, else those of the environment."""
-        if self.signing_key is not None:
-            return SigningKeys.parse(revealed(self.signing_key))
-        return SigningKeys.from_environment()
-
-    def identity(self) -> str:
-        """What tells two brokers or records apart, as a key for caches within this process."""
-        parts = {name: str(revealed(value)) for name, value in connection_of(self.connection).items()}
-        return json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+    def options(self) -> GroupOptions:
+        """The part that a group carries."""
+        return GroupOptions(**{name: getattr(self, name) for name in GroupOptions.model_fields})
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}

@@ -12,14 +12,18 @@ from graflow_celery.record import Republish
 _log = logging.getLogger(__name__)
 
 
-def sweep(deployment: Deployment) -> int:
+def sweep(deployment: Deployment, interval: float) -> int:
     """Look once and publish what is due; returns how many groups had something due.
+
+    Args:
+        deployment: Whose groups.
+        interval: Seconds between two looks of this caller.
 
     Raises:
         redis.exceptions.RedisError: When the record cannot be reached.
         GraflowRuntimeError: When the broker cannot be reached; the members come up again at a later look.
     """
-    found = deployment.record.sweep(interval=deployment.settings.sweep_interval)
+    found = deployment.record.sweep(interval=interval)
     for again in found:
         requeue(deployment, again)
         if again.lost and not again.ended:

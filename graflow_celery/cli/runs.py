@@ -19,6 +19,7 @@ from graflow_celery.cli.facts import headers, member_facts, run_facts
 from graflow_celery.client.api import attach, attach_to
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import Deployment
+from graflow_celery.settings import Settings
 
 _REDRAWN: Final = 0.5  # seconds
 _MEMBERS_SHOWN: Final = 20
@@ -58,7 +59,7 @@ def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str |
     """Show a run until it ends; exits with 1 unless it ended well. Silent until then where nobody looks."""
     console = Console()
     with deployment(url, key_prefix) as here:
-        handle = attach_to(here, run_id)
+        handle = attach_to(here, run_id, Settings.load(config(url, key_prefix)).options)
         deadline = None if timeout is None else time.monotonic() + timeout
         if console.is_terminal:
             with Live(_progress(handle, here), console=console, transient=True) as live:

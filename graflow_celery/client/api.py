@@ -19,7 +19,7 @@ from graflow.redis.config import laid_over
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.submission import open_and_publish, prepare
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.settings import Settings
+from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.wire.envelope import SharedPayload
 
 
@@ -48,13 +48,14 @@ def submit(
     """
     if not isinstance(backend_config, Settings):
         backend_config = laid_over(_execution_of(group).get("backend_config", {}), backend_config)
-    deployment = deployment_of(backend_config)
-    return submit_to(deployment, group, policy=policy, run_id=run_id, then=then)
+    settings = Settings.load(backend_config)
+    return submit_to(deployment_of(settings), group, settings.options, policy=policy, run_id=run_id, then=then)
 
 
 def submit_to(
     deployment: Deployment,
     group: Executable | Sequence[Executable],
+    options: GroupOptions,
     *,
     policy: Any = None,
     run_id: str | None = None,
@@ -72,6 +73,7 @@ def submit_to(
     run = run_id or uuid.uuid4().hex
     submission = prepare(
         deployment,
+        options,
         run_id=run,
         group_id=group_id,
         branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
@@ -80,7 +82,7 @@ def submit_to(
         then=then,
     )
     open_and_publish(deployment, submission)
-    return GroupHandle(deployment, submission.spec, policy=chosen, task_ids=task_ids, submission=submission)
+    return GroupHandle(deployment, submission.spec, options, policy=chosen, task_ids=task_ids, submission=submission)
 
 
 def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> GroupHandle:
@@ -89,19 +91,20 @@ def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> Grou
     Raises:
         GroupNotFoundError: When there is no such run, or its record has expired.
     """
-    deployment = deployment_of(backend_config)
+    settings = Settings.load(backend_config)
+    deployment = deployment_of(settings)
     deployment.check()
-    return attach_to(deployment, run_id)
+    return attach_to(deployment, run_id, settings.options)
 
 
-def attach_to(deployment: Deployment, run_id: str) -> GroupHandle:
+def attach_to(deployment: Deployment, run_id: str, options: GroupOptions) -> GroupHandle:
     """`attach` over what is connected already."""
     with deployment.errors():
         header = deployment.record.header(run_id)
         if not (header.published or header.state.is_final):
             # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
             deployment.record.expedite(run_id)
-    return GroupHandle(deployment, header.spec)
+    return GroupHandle(deployment, header.spec, options)
 
 
 def _branch(index: int, tasks: Sequence[Executable]) -> Branch:

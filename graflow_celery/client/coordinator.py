@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
@@ -23,6 +23,7 @@ from graflow_celery.client.submission import Submission, open_and_publish, prepa
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
+from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload, pack_outcome
 from graflow_celery.worker.member import running_member, state_of
@@ -30,7 +31,6 @@ from graflow_celery.worker.member import running_member, state_of
 _log = logging.getLogger(__name__)
 # What else there is belongs to a deployment, and workers know their own.
 _PASSED_ON: Final = GROUP_KEYS - {"broker_url", "key_prefix", "signing_key"}
-_PATIENCE: Final = 30.0  # seconds in which a member waits for the servers of a group inside it
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 
 
@@ -45,27 +45,31 @@ class RedisCoordinator(TaskCoordinator):
     Args:
         backend_config: Settings; those of the environment and `celeryconfig.py` where it says nothing.
         strict: Whether unknown settings are refused.
+        deployment: What is connected already; that of the settings when None.
     """
 
-    def __init__(self, backend_config: Mapping[str, Any] | None = None, *, strict: bool = True) -> None:
-        self._deployment = deployment_of(_on_a_worker(normalize_redis_config(backend_config)), strict=strict)
-
-    @classmethod
-    def on(cls, deployment: Deployment) -> Self:
-        """A coordinator over what is connected already."""
-        made = object.__new__(cls)
-        made._deployment = deployment
-        return made
+    def __init__(
+        self,
+        backend_config: Mapping[str, Any] | Settings | None = None,
+        *,
+        strict: bool = True,
+        deployment: Deployment | None = None,
+    ) -> None:
+        if not isinstance(backend_config, Settings):
+            backend_config = _on_a_worker(normalize_redis_config(backend_config))
+        settings = Settings.load(backend_config, strict=strict)
+        self._deployment = deployment or deployment_of(settings)
+        self._options = settings.options
 
     def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
-        claim_run(self._deployment, execution_context)
+        claim_run(self._deployment, execution_context, self._options)
         run = execution_context.open_group(group_id, tasks)
         if run.pending():
-            _RemoteGroup(self._deployment, run, policy).finish()
+            _RemoteGroup(self._deployment, run, self._options, policy).finish()
         run.close(policy)
 
     def resume(self, execution_context: GroupContext) -> None:
-        claim_run(self._deployment, execution_context)
+        claim_run(self._deployment, execution_context, self._options)
 
 
 def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -90,12 +94,13 @@ def _place_of(connection: Mapping[str, Any]) -> tuple[Any, ...]:
 class _RemoteGroup:
     """One execution of one group on workers."""
 
-    def __init__(self, deployment: Deployment, run: Any, policy: GroupExecutionPolicy) -> None:
+    def __init__(self, deployment: Deployment, run: Any, options: GroupOptions, policy: GroupExecutionPolicy) -> None:
         self._deployment = deployment
+        self._options = options
         self._run = run
         self._policy = policy
         self._branches: list[Branch] = [run.branch(index) for index in range(len(run.members))]
-        self._channel = GroupChannel(deployment, run.context, run.run_key, self._branches)
+        self._channel = GroupChannel(*(deployment, run.context, run.run_key, self._branches), kept=options.result_ttl)
         self._channel.plan_gaps()
 
     def finish(self) -> None:
@@ -109,7 +114,7 @@ class _RemoteGroup:
         helping = running_member.get() is not None
         check = self._run.context.root.check_held
         waiter = Waiter(
-            *(self._deployment, run_id, submission.spec.n, submission),
+            *(self._deployment, run_id, submission.spec.n, self._options, submission),
             before_publishing=self._channel.fill,
             helping=helping,
             check=check,
@@ -177,7 +182,7 @@ class _RemoteGroup:
         if running_member.get() is None:
             return call()
         # A server that is away for a moment would otherwise be a failure of the member around this group.
-        return persistently(self._deployment.runtime, call, patience=_PATIENCE)
+        return persistently(self._deployment.runtime, call, patience=self._deployment.patience.member)
 
     def _expedite(self, run_id: str) -> None:
         """A process that died while it published leaves members that nobody would send before their queue wait."""
@@ -186,7 +191,7 @@ class _RemoteGroup:
         if not (header.published or header.state.is_final):
             self._channel.fill()
             record.expedite(run_id)
-            sweep(self._deployment)
+            sweep(self._deployment, self._options.sweep_interval)
 
     def _keep_successes(self, run_id: str, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""
@@ -225,6 +230,7 @@ class _RemoteGroup:
         )
         return prepare(
             self._deployment,
+            self._options,
             run_id=run_id,
             group_id=run.group_id,
             branches=self._branches,

@@ -72,11 +72,15 @@ class GroupChannel:
         context: The context of the group.
         run_key: Names a run-scoped channel.
         branches: What the members drag along.
+        kept: Seconds that a run-scoped channel stays after the end.
     """
 
-    def __init__(self, deployment: Deployment, context: Any, run_key: str, branches: Iterable[Branch]) -> None:
+    def __init__(
+        self, deployment: Deployment, context: Any, run_key: str, branches: Iterable[Branch], *, kept: float
+    ) -> None:
         self._deployment = deployment
         self._context = context
+        self._kept = kept
         self._parent: Channel = context.channel
         self._own: RedisChannel | None = None
         self._root: RedisChannel | None = None
@@ -192,7 +196,7 @@ class GroupChannel:
         for key in self._filled.keys() - set(present):
             if self._own.is_published(deletion_of(key)):
                 self._parent.delete(key)
-        self._own.expire(self._deployment.settings.result_ttl, present)
+        self._own.expire(self._kept, present)
         root = self._context.root
         if root.held:
             root.hold("channels", lambda: _ServedChannels(root)).add(self._own, present)
@@ -207,7 +211,7 @@ class GroupChannel:
     def discard(self) -> None:
         """Let the channel of this run expire when its outcomes do; until then the group can be attached to."""
         if self._own is not None:
-            self._own.expire(self._deployment.settings.result_ttl)
+            self._own.expire(self._kept)
 
 
 def _apply_change(parent: Channel, key: str, before: Any, after: Any, ttl: float | None) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Final
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
-from graflow.core.run.branch import BranchOutcome
 from graflow.durations import checked_seconds
 from graflow.exceptions import GroupTimeoutError
-from graflow.runtime import Runtime
 from graflow_celery.client.outcomes import (
     MemberOutcome,
     branch_outcome,
@@ -27,63 +24,33 @@ from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
+from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.envelope import task_id_in
 from graflow_celery.worker.member import running_member
 
 _ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 
 
-class _Awaited(ABC):
-    """A handle in a coroutine: `await` gives its results, which a thread waits for in slices.
+class _Handle(ABC):
+    """Some of the outcomes of one run: waited for in a thread or, in slices, in a coroutine.
 
-    Attributes:
-        _wanted: The one outcome that is waited for; None for those of all members.
-    """
-
-    _runtime: Runtime
-    _waiter: Waiter
-    _lock: AbstractContextManager[Any]
-    _wanted: int | None = None
-
-    @abstractmethod
-    def results(self, timeout: float | None = None) -> list[Any]: ...
-
-    def _deadline(self, timeout: float | None) -> float | None:
-        """The end of a wait of so many seconds from now; None for no end."""
-        seconds = checked_seconds("timeout", timeout)
-        return None if seconds is None else self._runtime.monotonic() + seconds
-
-    def __await__(self) -> Generator[Any, None, list[Any]]:
-        return self._results().__await__()
-
-    async def _results(self) -> list[Any]:
-        while not await asyncio.to_thread(self._take):
-            pass
-        return await asyncio.to_thread(self.results)
-
-    def _take(self) -> bool:
-        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
-        with self._lock:
-            end = self._runtime.monotonic() + _ASYNC_SLICE
-            fresh = next(self._waiter.until(end, wanted=self._wanted), None)
-            is_over = self._waiter.is_complete if self._wanted is None else self._wanted in self._waiter.seen
-            return is_over or (fresh is None and self._runtime.monotonic() < end)
-
-
-class GroupHandle(_Awaited):
-    """A group that was submitted, from this process or another one.
-
-    Attributes:
-        run_id: What `attach` takes; any process may.
+    Args:
+        deployment: Where the record is.
+        spec: The group.
+        options: How it is waited for.
+        places: The indices of the outcomes.
+        policy: What the outcomes have to satisfy.
+        submission: What was submitted; None in other processes.
     """
 
     def __init__(
         self,
         deployment: Deployment,
         spec: GroupSpec,
+        options: GroupOptions,
         *,
-        policy: GroupExecutionPolicy | None = None,
-        task_ids: Sequence[str] | None = None,
+        places: range,
+        policy: GroupExecutionPolicy,
         submission: Submission | None = None,
     ) -> None:
         self.run_id = spec.run_id
@@ -91,18 +58,37 @@ class GroupHandle(_Awaited):
         self._deployment = deployment
         self._runtime = deployment.runtime
         self._spec = spec
-        self._n = spec.n
-        self._policy = policy or policy_of(spec)
-        self._task_ids = list(task_ids) if task_ids is not None else None
+        self._options = options
+        self._places = places
+        self._policy = policy
         self._lock = self._runtime.lock()
-        self._waiter = Waiter(deployment, self.run_id, self._n, submission, helping=running_member.get() is not None)
+        helping = running_member.get() is not None
+        self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=helping)
+
+    @abstractmethod
+    def _find_ids(self) -> Sequence[str]:
+        """Whose outcomes they are, in the order of the places."""
+
+    @abstractmethod
+    def _timeout(self) -> GroupTimeoutError:
+        """What a wait ends with whose time is over."""
+
+    @property
+    def _wanted(self) -> int | None:
+        """The one outcome that is waited for; None for those of all members."""
+        return self._places.start if self._places.start == self._spec.n and self._places else None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._waiter.is_complete if self._wanted is None else self._wanted in self._waiter.seen
+
+    @cached_property
+    def _task_ids(self) -> Sequence[str]:
+        return self._find_ids()
 
     @cached_property
     def _header(self) -> GroupHeader:
         return self._deployment.record.header(self.run_id)
-
-    def __repr__(self) -> str:
-        return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._n} members)"
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -116,83 +102,142 @@ class GroupHandle(_Awaited):
             ParallelGroupError: When the policy refuses the results.
             GroupTimeoutError: (a `TimeoutError`) when the wait, or the time of the group itself, is over.
         """
-        stored = self._wait(timeout)
-        outcomes = self._branch_outcomes(stored)
-        if timed_out(stored):
-            raise group_timeout(self.group_id, self._spec, stored)
-        judge(self.group_id, self._ids(), outcomes, self._policy)
-        return [outcomes[index].value for index in range(self._n)]
+        return self._values(self._wait(timeout))
+
+    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[Any]:
+        ids = self._task_ids
+        limit = self._spec.timeout
+        outcomes = {index: branch_outcome(stored[index], name, limit) for index, name in self._named(ids)}
+        judge(self.group_id, ids, outcomes, self._policy)
+        return [outcomes[index].value for index in self._places]
+
+    def _named(self, ids: Sequence[str]) -> Iterator[tuple[int, str]]:
+        return zip(self._places, ids, strict=True)
 
     def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
-        """Every member's outcome in member order; raises for no member's failure."""
-        stored, ids = self._wait(timeout), self._ids()
-        return [member_outcome(stored[index], ids[index], self._header) for index in range(self._n)]
+        """Every outcome in member order; raises for no member's failure."""
+        stored, ids = self._wait(timeout), self._task_ids
+        return [member_outcome(stored[index], name, self._header) for index, name in self._named(ids)]
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
         """Outcomes as they are recorded, those that are there already first."""
         return self._arriving(self._deadline(timeout))
 
     def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
-        ids = self._ids()
+        told: set[int] = set()
         with self._lock:
-            known = [outcome for index, outcome in self._waiter.seen.items() if index < self._n]
-        for outcome in known:
-            yield member_outcome(outcome, ids[outcome.index], self._header)
-        told = {outcome.index for outcome in known}
-        while len(told) < self._n:
+            fresh = self._read_besides(told)
+        yield from self._tell(fresh, told)
+        while len(told) < len(self._places):
             with self._lock:
                 self._advance(deadline)
-                fresh = [
-                    outcome for index, outcome in self._waiter.seen.items() if index < self._n and index not in told
-                ]
-            for outcome in fresh:
-                told.add(outcome.index)
-                yield member_outcome(outcome, ids[outcome.index], self._header)
+                fresh = self._read_besides(told)
+            yield from self._tell(fresh, told)
+
+    def _tell(self, fresh: Sequence[RecordedOutcome], told: set[int]) -> Iterator[MemberOutcome]:
+        ids = self._task_ids
+        for outcome in fresh:
+            told.add(outcome.index)
+            yield member_outcome(outcome, ids[outcome.index - self._places.start], self._header)
+
+    def _read_besides(self, told: set[int]) -> list[RecordedOutcome]:
+        """What has been read and not told yet."""
+        return [
+            outcome for index, outcome in list(self._waiter.seen.items()) if index in self._places and index not in told
+        ]
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        """The end of a wait of so many seconds from now; None for no end."""
+        seconds = checked_seconds("timeout", timeout)
+        return None if seconds is None else self._runtime.monotonic() + seconds
 
     def _advance(self, deadline: float | None) -> None:
         """Read at least one more outcome, unless another reader of this handle was faster."""
-        if next(self._waiter.until(deadline), None) is None and not self._waiter.is_complete:
-            self._raise_timeout()
+        if next(self._waiter.until(deadline, wanted=self._wanted), None) is None and not self._is_over:
+            raise self._timeout()
 
     def _wait(self, timeout: float | None) -> Mapping[int, RecordedOutcome]:
         deadline = self._deadline(timeout)
         with self._lock:
-            for _ in self._waiter.until(deadline):
+            for _ in self._waiter.until(deadline, wanted=self._wanted):
                 pass
-            if not self._waiter.is_complete:
-                self._raise_timeout()
-            return {index: outcome for index, outcome in self._waiter.seen.items() if index < self._n}
+            if not self._is_over:
+                raise self._timeout()
+            return {index: self._waiter.seen[index] for index in self._places}
 
-    def _raise_timeout(self) -> None:
-        raise GroupTimeoutError(self.group_id, len(self._waiter.seen), self._n, run_id=self.run_id)
+    # -- waiting in a coroutine ------------------------------------------------------------------------------------
 
-    def _branch_outcomes(self, stored: Mapping[int, RecordedOutcome]) -> dict[int, BranchOutcome]:
-        ids, limit = self._ids(), self._spec.timeout
-        return {index: branch_outcome(stored[index], ids[index], limit) for index in range(self._n)}
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._results().__await__()
 
-    def _ids(self) -> list[str]:
-        """The members' ids, looked up in the record where they do not follow from the group's."""
-        if self._task_ids is None:
-            if self._spec.meta.get("regular"):
-                self._task_ids = [f"{self.group_id}[{index}]" for index in range(self._n)]
-            else:
-                found = self._deployment.record.envelopes(self.run_id, range(self._n))
-                self._task_ids = [
-                    f"{self.group_id}[{index}]" if envelope is None else task_id_in(envelope)
-                    for index, envelope in enumerate(found)
-                ]
-        return self._task_ids
+    async def _results(self) -> list[Any]:
+        while not await asyncio.to_thread(self._take):
+            pass
+        return await asyncio.to_thread(self.results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        ids, told, is_complete = await asyncio.to_thread(self._ids), set[int](), False
+        told: set[int] = set()
+        is_complete = False
         while not is_complete:
             is_complete = await asyncio.to_thread(self._take)
-            for index, stored in list(self._waiter.seen.items()):
-                if index < self._n and index not in told:
-                    told.add(index)
-                    yield member_outcome(stored, ids[index], self._header)
+            for outcome in await asyncio.to_thread(lambda: list(self._tell(self._read_besides(told), told))):
+                yield outcome
 
-    # -- the rest --------------------------------------------------------------------------------------------------
+    def _take(self) -> bool:
+        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
+        with self._lock:
+            end = self._runtime.monotonic() + _ASYNC_SLICE
+            fresh = next(self._waiter.until(end, wanted=self._wanted), None)
+            return self._is_over or (fresh is None and self._runtime.monotonic() < end)
+
+    def _cancel(self, reason: str) -> bool:
+        with self._deployment.errors():
+            return bool(self._deployment.record.cancel(self.run_id, reason))
+
+
+class GroupHandle(_Handle):
+    """A group that was submitted, from this process or another one.
+
+    Attributes:
+        run_id: What `attach` takes; any process may.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        spec: GroupSpec,
+        options: GroupOptions,
+        *,
+        policy: GroupExecutionPolicy | None = None,
+        task_ids: Sequence[str] | None = None,
+        submission: Submission | None = None,
+    ) -> None:
+        chosen = policy or policy_of(spec)
+        super().__init__(deployment, spec, options, places=range(spec.n), policy=chosen, submission=submission)
+        self._known_ids = task_ids
+
+    def __repr__(self) -> str:
+        return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._spec.n} members)"
+
+    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[Any]:
+        if timed_out(stored):
+            raise group_timeout(self.group_id, self._spec, stored)
+        return super()._values(stored)
+
+    def _find_ids(self) -> Sequence[str]:
+        """The members' ids, looked up in the record where they do not follow from the group's."""
+        if self._known_ids is not None:
+            return self._known_ids
+        if self._spec.meta.get("regular"):
+            return [f"{self.group_id}[{index}]" for index in self._places]
+        found = self._deployment.record.envelopes(self.run_id, self._places)
+        return [
+            f"{self.group_id}[{index}]" if envelope is None else task_id_in(envelope)
+            for index, envelope in enumerate(found)
+        ]
+
+    def _timeout(self) -> GroupTimeoutError:
+        return GroupTimeoutError(self.group_id, len(self._waiter.seen), self._spec.n, run_id=self.run_id)
 
     def status(self) -> GroupStatus:
         """Members counted by where they are."""
@@ -206,8 +251,7 @@ class GroupHandle(_Awaited):
 
     def cancel(self, reason: str = "cancelled by its handle") -> bool:
         """Record every open member as CANCELLED, here and in groups that members opened; False when all had ended."""
-        with self._deployment.errors():
-            return bool(self._deployment.record.cancel(self.run_id, reason))
+        return self._cancel(reason)
 
     def continuation(self) -> ContinuationHandle:
         """A handle of one, for the task that was given as `then`.
@@ -217,87 +261,45 @@ class GroupHandle(_Awaited):
         """
         if not self._spec.continuation:
             raise ValueError(f"Group '{self.group_id}' was submitted without then=")
-        return ContinuationHandle(self._deployment, self._spec)
+        return ContinuationHandle(self._deployment, self._spec, self._options)
 
 
 _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
 
 
-class ContinuationHandle(_Awaited):
+class ContinuationHandle(_Handle):
     """The continuation of a group, as a handle of one member."""
 
-    def __init__(self, deployment: Deployment, spec: GroupSpec) -> None:
-        self.run_id = spec.run_id
-        self.group_id = spec.group_id
-        self._wanted = self._index = spec.n
+    def __init__(self, deployment: Deployment, spec: GroupSpec, options: GroupOptions) -> None:
+        places = range(spec.n, spec.n + 1)
+        super().__init__(deployment, spec, options, places=places, policy=StrictGroupPolicy())
         self._task_id = str(spec.meta.get("then_id", "continuation"))
-        self._waiter = Waiter(deployment, self.run_id, self._index, helping=running_member.get() is not None)
-        self._deployment = deployment
-        self._runtime = deployment.runtime
-        self._lock = self._runtime.lock()
 
     def __repr__(self) -> str:
         return f"ContinuationHandle({self.run_id!r}, {self._task_id!r})"
 
-    def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
-        """Its outcome, in a list of one."""
-        stored = self._stored(timeout)
-        return [member_outcome(stored, self._task_id, self._deployment.record.header(self.run_id))]
+    def _find_ids(self) -> Sequence[str]:
+        return [self._task_id]
 
-    def results(self, timeout: float | None = None) -> list[Any]:
-        """Its value, in a list of one.
-
-        Raises:
-            ParallelGroupError: When it failed, or did not run because the group failed.
-            GroupTimeoutError: When the wait is over.
-        """
-        outcome = branch_outcome(self._stored(timeout), self._task_id, None)
-        judge(self.group_id, [self._task_id], {0: outcome}, StrictGroupPolicy())
-        return [outcome.value]
-
-    def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
-        """Its outcome, when there is one."""
-        return self._arriving(self._deadline(timeout))
-
-    def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
-        left = None if deadline is None else deadline - self._runtime.monotonic()
-        yield from self.outcomes(left)
+    def _timeout(self) -> GroupTimeoutError:
+        done = len(self._waiter.seen)
+        return GroupTimeoutError(self.group_id, done, self._spec.n, run_id=self.run_id, task_id=self._task_id)
 
     def status(self) -> GroupStatus:
         """The counts of a group of one: pending until it has ended."""
-        waiter = Waiter(self._deployment, self.run_id, self._index)
         with self._deployment.errors():
-            for _ in waiter.until(self._runtime.monotonic(), wanted=self._index):
-                pass
-        found = waiter.seen.get(self._index)
+            found = self._deployment.record.outcomes(self.run_id, self._spec.n)
+        outcome = found[0] if found else None
         counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "cancelled", "lost"), 0)
-        counts["pending" if found is None else _COUNTED.get(found.state, "failed")] = 1
-        if found is None:
+        counts["pending" if outcome is None else _COUNTED.get(outcome.state, "failed")] = 1
+        if outcome is None:
             state = GroupState.RUNNING
-        elif found.state is MemberState.SUCCEEDED:
+        elif outcome.state is MemberState.SUCCEEDED:
             state = GroupState.DONE
         else:
-            state = GroupState.CANCELLED if found.state is MemberState.CANCELLED else GroupState.FAILED
+            state = GroupState.CANCELLED if outcome.state is MemberState.CANCELLED else GroupState.FAILED
         return GroupStatus(total=1, **counts, state=state)
 
     def cancel(self, reason: str = "cancelled by the handle of its continuation") -> bool:
         """Cancel the group with its continuation; False when it had ended."""
-        with self._deployment.errors():
-            return bool(self._deployment.record.cancel(self.run_id, reason))
-
-    async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        while not await asyncio.to_thread(self._take):
-            pass
-        for outcome in await asyncio.to_thread(self.outcomes):
-            yield outcome
-
-    def _stored(self, timeout: float | None) -> RecordedOutcome:
-        deadline = self._deadline(timeout)
-        with self._lock:
-            for _ in self._waiter.until(deadline, wanted=self._index):
-                pass
-            found = self._waiter.seen.get(self._index)
-        if found is None:
-            done = len(self._waiter.seen)
-            raise GroupTimeoutError(self.group_id, done, self._index, run_id=self.run_id, task_id=self._task_id)
-        return found
+        return self._cancel(reason)

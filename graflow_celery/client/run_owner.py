@@ -10,8 +10,9 @@ import redis
 
 from graflow.exceptions import RunOwnedError
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import RecordFullError, RecordUnreachableError
+from graflow_celery.errors import FAILING, RecordFullError
 from graflow_celery.record import Owner
+from graflow_celery.settings import GroupOptions
 from graflow_celery.worker.member import running_member
 
 _log = logging.getLogger(__name__)
@@ -19,13 +20,10 @@ _log = logging.getLogger(__name__)
 LEASE: Final = 6.0  # seconds without a beat after which another process may take the run over
 _BEATS_PER_LEASE: Final = 3
 _LOOK: Final = 0.25  # seconds between looks at an owner of whom it is not known whether it lives
-_PAUSE: Final = 0.2
-_PATIENCE: Final = 300.0  # seconds without an answer of the record after which a run that needs to know ends
 _SIZE: Final = 512  # bytes that a claim needs at most
-_CANNOT_SAY: Final = (redis.exceptions.RedisError, RecordUnreachableError, OSError)
 
 
-def claim_run(deployment: Deployment, context: Any) -> RunClaim | None:
+def claim_run(deployment: Deployment, context: Any, options: GroupOptions) -> RunClaim | None:
     """Make this execution the one that continues the run of a context, until that execution ends.
 
     Returns:
@@ -41,7 +39,8 @@ def claim_run(deployment: Deployment, context: Any) -> RunClaim | None:
     if running_member.get() is not None or root.engine is None:
         return None
     name = f"owner in {deployment.settings.server} under {deployment.settings.key_prefix}"
-    claim: RunClaim = root.hold(name, lambda: RunClaim(deployment, root.session_id, _token_of(root, deployment)))
+    token = _token_of(root, deployment)
+    claim: RunClaim = root.hold(name, lambda: RunClaim(deployment, root.session_id, token, options.result_ttl))
     claim.take()
     return claim
 
@@ -66,7 +65,7 @@ class RunClaim:
         error: That another execution has the run, once this is known.
     """
 
-    def __init__(self, deployment: Deployment, session_id: str, token: str) -> None:
+    def __init__(self, deployment: Deployment, session_id: str, token: str, kept: float) -> None:
         self.error: RunOwnedError | None = None
         self.name = f"Run {session_id}"
         self.token = token
@@ -75,7 +74,7 @@ class RunClaim:
         self._owners = deployment.record.owners
         self._runtime = deployment.runtime
         self._me = self._runtime.name
-        self._kept = max(deployment.settings.result_ttl, 10 * LEASE)
+        self._kept = max(kept, 10 * LEASE)
         self._lock = self._runtime.lock()
         self._pacing = ExitStack()
         self._is_taken = False
@@ -154,24 +153,21 @@ class RunClaim:
         while self._is_taken and self.error is None and self._silent() >= LEASE:
             try:
                 self._beat()
-            except _CANNOT_SAY as error:
-                self._bear(error)
+            except FAILING as error:
+                self._wait_out(error)
         if self.error is not None:
             raise self.error
 
-    def _bear(self, error: BaseException) -> None:
+    def _wait_out(self, error: BaseException) -> None:
         """Wait a little for a record that does not answer, within bounds."""
-        silent, server = self._silent(), self._deployment.settings.server
-        if silent > _PATIENCE:
-            raise RecordUnreachableError(
-                f"The Redis of record at {server} has not answered for {silent:.0f} s: another process may have taken "
-                f"over run '{self._session_id}'; resume the run when the server is back"
-            ) from None
-        _log.warning(
-            "Run %s waits for the Redis of record at %s (%s) to know that no other process has taken it over",
-            *(self._session_id, server, type(error).__name__),
+        self._deployment.wait_out(
+            error,
+            self._silent(),
+            run_id=self._session_id,
+            why="to know that no other process has taken it over",
+            over=f"another process may have taken over run '{self._session_id}'; resume the run when the server is "
+            "back",
         )
-        self._runtime.sleep(_PAUSE)
 
     def _now(self) -> _Moment:
         return _Moment(self._runtime.monotonic(), self._runtime.time())
@@ -192,5 +188,5 @@ class RunClaim:
         if self.error is None:
             try:
                 self._owners.release(self._session_id, self.token)
-            except _CANNOT_SAY as error:
+            except FAILING as error:
                 _log.warning("Run %s is released in %.0f s: %s", self._session_id, LEASE, type(error).__name__)

@@ -18,6 +18,7 @@ from graflow.core.run.branch import Branch
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
+from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.worker.member import running_member
@@ -28,11 +29,12 @@ _CUSTOM: Final = {"type": "__custom__"}
 
 @dataclass(frozen=True)
 class Submission:
-    """A group as it is written: specification, envelopes, what they share."""
+    """A group as it is written: specification, envelopes, what they share, and the options that it carries."""
 
     spec: GroupSpec
     manifest: list[bytes]
     shared: dict[str, bytes]
+    options: GroupOptions
 
     @property
     def weights(self) -> list[int] | None:
@@ -43,6 +45,7 @@ class Submission:
 
 def prepare(
     deployment: Deployment,
+    options: GroupOptions,
     *,
     run_id: str,
     group_id: str,
@@ -60,7 +63,6 @@ def prepare(
     """
     if len(branches) > MAX_MEMBERS:
         raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
-    settings = deployment.settings
     resolver = deployment.resolver()
     name, content = shared.pack()
     manifest = [_envelope(resolver, run_id, group_id, branch, name).pack(deployment.keys) for branch in branches]
@@ -77,20 +79,20 @@ def prepare(
         policy=_plain_policy(policy),
         min_success=_needed(policy, len(branches)),
         critical=_critical(policy, members),
-        lease=settings.lease,
+        lease=options.lease,
         queue_wait=QUEUE_WAIT,
-        max_attempts=settings.max_attempts,
+        max_attempts=options.max_attempts,
         attempts=_attempts(members if then is None else [*members, then]),
-        max_in_flight=settings.max_in_flight,
-        result_ttl=settings.result_ttl,
-        timeout=settings.timeout,
-        queue=settings.queue_name,
-        options={**_options(members, then), "batch_size": settings.batch_size},
+        max_in_flight=options.max_in_flight,
+        result_ttl=options.result_ttl,
+        timeout=options.timeout,
+        queue=deployment.settings.queue_name,
+        options={**_options(members, then), "batch_size": options.batch_size},
         continuation=then is not None,
         parent_run=None if around is None else around.run_id,
         meta=_shown(shared.workflow_name, group_id, members, then),
     )
-    return Submission(spec, manifest, payloads)
+    return Submission(spec, manifest, payloads, options)
 
 
 def open_and_publish(
@@ -139,7 +141,7 @@ def open_and_publish(
             if before_publishing is not None:
                 before_publishing()
             record.expedite(spec.run_id)
-            sweep(deployment)
+            sweep(deployment, submission.options.sweep_interval)
     return opened
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import redis
 
 from graflow.exceptions import TaskTimeoutError
-from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, Runtime, persistently
+from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, persistently
 from graflow_celery.broker.messages import member_name, member_options
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
@@ -23,7 +23,6 @@ from graflow_celery.worker.reports import Reports
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
-_CLAIM_PATIENCE: Final = 30.0  # seconds; a message whose claim fails for longer is left to the sweeper
 
 
 class MemberListener(Protocol):
@@ -85,7 +84,7 @@ class Batch:
             self._report(patiently=True)
             if self._releasing:
                 with suppress(*TRY_AGAIN):  # then their lease brings them back
-                    persistently(self._runtime, self._send_releases, patience=_CLAIM_PATIENCE)
+                    persistently(self._runtime, self._send_releases, patience=self._deployment.patience.member)
 
     def _abandon(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
@@ -113,7 +112,7 @@ class Batch:
         if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
             # After a pause: what was lost meanwhile runs elsewhere.
             with suppress(*TRY_AGAIN):
-                persistently(self._runtime, self._beat, patience=_CLAIM_PATIENCE)
+                persistently(self._runtime, self._beat, patience=self._deployment.patience.member)
         with self._lock:
             if self.ended:
                 self._todo.clear()
@@ -239,9 +238,9 @@ class Batch:
         self._reports.follow(sorted({*released.released, *released.ready}))
 
 
-def claiming(runtime: Runtime, call: Callable[[], Claim]) -> Claim:
-    """A claim, repeated for half a minute when the record cannot be reached."""
-    return persistently(runtime, call, patience=_CLAIM_PATIENCE)
+def claiming(deployment: Deployment, call: Callable[[], Claim]) -> Claim:
+    """A claim, repeated for a while when the record cannot be reached; then its message is left to the sweeper."""
+    return persistently(deployment.runtime, call, patience=deployment.patience.member)
 
 
 def run_members(
@@ -268,8 +267,8 @@ def run_members(
     Returns:
         What came of the last member that ran here; None when none was granted.
     """
-    record, runtime = deployment.record, deployment.runtime
-    claim = claiming(runtime, lambda: record.claim(run_id, indices, owner, limit=limit))
+    record = deployment.record
+    claim = claiming(deployment, lambda: record.claim(run_id, indices, owner, limit=limit))
     if claim.spec is None or not claim.granted:
         return None
     batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
@@ -279,5 +278,5 @@ def run_members(
             left = claim.left
             if not left or limit is not None:
                 break
-            claim = claiming(runtime, lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
+            claim = claiming(deployment, lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
     return batch.last

@@ -33,9 +33,10 @@ def deployment_for(of: GraflowCelery) -> Deployment:
     """The deployment of an application's workers, with their own registry."""
     pid, found = getattr(of, "_deployment", (0, None))
     if found is None or pid != os.getpid():
-        found = deployment_of(of.graflow_settings)
+        settings = of.graflow_settings
+        found = deployment_of(settings)
         if found.registry is not of.registry:
-            found = Deployment(found.settings, of.registry)
+            found = Deployment(settings, of.registry)
         of._deployment = (os.getpid(), found)
     deployment: Deployment = found
     return deployment
@@ -77,7 +78,9 @@ class MemberRequest(Request):
             else:
                 indices = [deployment.record.header(run_id).spec.n]
             if lost:
-                requeue_lost(deployment, run_id, indices, self.graflow_owner)
+                requeue_lost(
+                    *(deployment, run_id, indices, self.graflow_owner), self.app.graflow_settings.sweep_interval
+                )
             else:
                 record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
         except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong

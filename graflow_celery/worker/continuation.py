@@ -39,7 +39,7 @@ def run_continuation(
         What came of it; None when it is not due, or another worker has it.
     """
     owner = owner or f"{worker}:{deployment.runtime.token()}"
-    claim = claiming(deployment.runtime, lambda: deployment.record.claim_continuation(run_id, owner))
+    claim = claiming(deployment, lambda: deployment.record.claim_continuation(run_id, owner))
     if claim.spec is None or not claim.granted:
         return None
     batch = _Continuation(deployment, claim.spec, owner, worker, None)

@@ -12,13 +12,11 @@ from graflow_celery.record import MemberReport, MemberState
 from graflow_celery.sweeper import requeue
 from graflow_celery.wire.envelope import pack_failure
 
-_PATIENCE = 10.0  # seconds; after them the lease repairs what is left
 
-
-def requeue_lost(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str) -> None:
+def requeue_lost(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, interval: float) -> None:
     """The child died with these members: publish them again at once instead of when their lease ends."""
     deployment.record.abandon(run_id, owner, indices)
-    for again in deployment.record.sweep(interval=deployment.settings.sweep_interval):
+    for again in deployment.record.sweep(interval=interval):
         requeue(deployment, again)
 
 
@@ -34,7 +32,7 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     first, *others = held.granted
     error = TaskTimeoutError(member_name(held.spec, first.index), limit)
     result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
-    done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=_PATIENCE)
+    done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
     again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
     if again:
         deployment.queue.publish(held.spec, again, slots=deployment.slots())

@@ -83,7 +83,8 @@ class MembersStep(bootsteps.StartStopStep):
         deployment.runtime.interrupts = runs_threads(parent.pool)
         _tell_what_runs(parent.app.registry, deployment)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
-        self._spawn("graflow-sweep", lambda: self._sweep(deployment), deployment.settings.sweep_interval)
+        interval = parent.app.graflow_settings.sweep_interval
+        self._spawn("graflow-sweep", lambda: self._sweep(deployment, interval), interval)
 
     def stop(self, parent: Any) -> None:
         self._stop.set()
@@ -132,11 +133,11 @@ class MembersStep(bootsteps.StartStopStep):
             _warn_of_namesakes(deployment, parent.hostname)
 
     @staticmethod
-    def _sweep(deployment: Deployment) -> None:
+    def _sweep(deployment: Deployment, interval: float) -> None:
         if _reconnected.is_set():
             expedite_all(deployment)
             _reconnected.clear()
-        sweep(deployment)
+        sweep(deployment, interval)
 
 
 def _warn_of_namesakes(deployment: Deployment, name: str) -> None:

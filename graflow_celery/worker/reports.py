@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
@@ -14,8 +14,6 @@ from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
-
-_LAST_PATIENCE: Final = 10.0  # seconds that a worker which shuts down waits for the record; then the lease decides
 
 
 class Reports:
@@ -97,7 +95,7 @@ class Reports:
         self.follow(answer.ready)
 
     def _call(self, call: Callable[[], _Answer], *, patiently: bool) -> _Answer:
-        return persistently(self._runtime, call, when_stopping=_LAST_PATIENCE) if patiently else call()
+        return persistently(self._runtime, call, when_stopping=self._deployment.patience.last) if patiently else call()
 
     def follow(self, ready: Sequence[int], *, continuation: bool = False) -> None:
         """Publish what has become possible; when the broker is away the sweeper does it later."""

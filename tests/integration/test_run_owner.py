@@ -26,8 +26,9 @@ from graflow.exceptions import GraflowRuntimeError, RunOwnedError
 from graflow_celery import GroupHandle, RecordUnreachableError, attach
 from graflow_celery.client import run_owner
 from graflow_celery.client.run_owner import RunClaim, claim_run
-from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.deployment import Deployment, Patience, deployment_of
 from graflow_celery.record import GroupRecord, Owner
+from graflow_celery.settings import GroupOptions
 from tests.checkpoint_support import RUNS, noting
 from tests.integration import members
 from tests.record_support import Clock
@@ -199,9 +200,9 @@ def test_an_execution_claims_once_however_many_groups_it_has(deployment: Deploym
     context = running_context()
     other_name = deployment_of({**server.connection, "host": "localhost"})
 
-    first = claim_run(deployment, context)
-    assert claim_run(deployment, context) is first
-    assert claim_run(other_name, context) is not None, "two names of one server are no two executions"
+    first = claim_run(deployment, context, GroupOptions())
+    assert claim_run(deployment, context, GroupOptions()) is first
+    assert claim_run(other_name, context, GroupOptions()) is not None, "two names of one server are no two executions"
     assert deployment.client.hget(deployment.record.keys.owner("session"), "epoch") == b"1"
 
     context.let_go(None)
@@ -209,14 +210,14 @@ def test_an_execution_claims_once_however_many_groups_it_has(deployment: Deploym
 
 
 def test_a_group_outside_of_any_run_claims_nothing(deployment: Deployment) -> None:
-    assert claim_run(deployment, ExecutionContext(TaskGraph(), session_id="session")) is None
+    assert claim_run(deployment, ExecutionContext(TaskGraph(), session_id="session"), GroupOptions()) is None
     assert rival(deployment).mine
 
 
 @pytest.mark.usefixtures("short_lease")
 def test_a_claim_is_kept_by_beats_alone(deployment: Deployment) -> None:
     context = running_context()
-    claim_run(deployment, context)
+    claim_run(deployment, context, GroupOptions())
     first = rival(deployment)
 
     wait_until(lambda: rival(deployment).ends != first.ends)
@@ -227,7 +228,7 @@ def test_a_claim_is_kept_by_beats_alone(deployment: Deployment) -> None:
 @pytest.mark.usefixtures("short_lease")
 def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     context = running_context()
-    made = claim_run(deployment, context)
+    made = claim_run(deployment, context, GroupOptions())
     assert made is not None
     forget_owner(deployment)
     rival(deployment)
@@ -247,7 +248,7 @@ def test_a_run_that_could_not_beat_waits_for_the_server_and_goes_on(
     deployment: Deployment, server: PrivateRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = running_context()
-    claim_run(deployment, context)
+    claim_run(deployment, context, GroupOptions())
     server.kill()
     wait_until(lambda: made_of(context)._silent() > run_owner.LEASE)
 
@@ -271,9 +272,9 @@ def made_of(context: ExecutionContext) -> RunClaim:
 def test_a_server_that_stays_away_ends_the_run(
     deployment: Deployment, server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_owner, "_PATIENCE", 1.0)
+    monkeypatch.setattr(deployment, "patience", Patience(waiter=1.0))
     context = running_context()
-    claim_run(deployment, context)
+    claim_run(deployment, context, GroupOptions())
     server.kill()
     wait_until(lambda: made_of(context)._silent() > run_owner.LEASE)
 
@@ -284,7 +285,7 @@ def test_a_server_that_stays_away_ends_the_run(
 
 def test_a_forked_child_does_not_release_the_claim_of_its_parent(deployment: Deployment) -> None:
     context = running_context()
-    claim_run(deployment, context)
+    claim_run(deployment, context, GroupOptions())
 
     child = os.fork()
     if child == 0:
@@ -299,13 +300,13 @@ def test_a_forked_child_does_not_release_the_claim_of_its_parent(deployment: Dep
 def test_a_server_that_is_away_is_an_error_before_anything_runs(server: PrivateRedis) -> None:
     server.kill()
     with pytest.raises(RecordUnreachableError, match="does not answer"):
-        claim_run(deployment_of(server.connection), running_context())
+        claim_run(deployment_of(server.connection), running_context(), GroupOptions())
 
 
 def test_a_full_server_is_an_error_before_anything_runs(deployment: Deployment, server: PrivateRedis) -> None:
     server.client().config_set("maxmemory", 1)
     with pytest.raises(GraflowRuntimeError, match="out of memory"):
-        claim_run(deployment, running_context())
+        claim_run(deployment, running_context(), GroupOptions())
 
 
 # runs
@@ -458,7 +459,7 @@ def test_a_resumed_run_is_refused_before_any_step_while_its_owner_lives(
         _ = noting("first") >> noting("second") >> pair >> noting("last")
     path = saved_after_first_step(flow.graph, tmp_path)
     owner = running_context(resumed(path).session_id)
-    claim_run(deployment_of(config), owner)
+    claim_run(deployment_of(config), owner, GroupOptions())
 
     with pytest.raises(RunOwnedError) as caught:
         resumed(path).execute()
@@ -524,7 +525,7 @@ def test_waiting_is_told_in_the_log_and_a_silent_owner_is_taken_over(
     deployment.record.owners.claim("session", "dead", "elsewhere:1", lease=0.5, kept=KEPT)
 
     context = running_context()
-    claim_run(deployment, context)
+    claim_run(deployment, context, GroupOptions())
 
     assert "belongs to elsewhere:1; waiting for up to 0.5 s" in caplog.text
     assert "is taken over from elsewhere:1, which is silent; epoch 2" in caplog.text

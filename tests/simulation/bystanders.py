@@ -35,7 +35,7 @@ def cancel(world: World, process: Process, at: float) -> None:
     while not world.is_answered:
         for run_id in list(world.witness.runs):
             with suppress(redis.exceptions.RedisError, GraflowRuntimeError, GroupNotFoundError):
-                attach_to(deployment, run_id).cancel()
+                attach_to(deployment, run_id, world.settings.options).cancel()
                 return
         world.loop.pass_time(1.0)
 

@@ -105,8 +105,8 @@ CODE_MUTANTS = [
     CodeMutant(
         "a waiter believes that a group has ended when nothing is there",
         waiter,
-        "if batch.closed and not batch.more:",
-        "if not batch.more:",
+        "if page.closed and not page.more:",
+        "if not page.more:",
     ),
     CodeMutant(
         "an outcome is delivered under another member's name",

@@ -32,7 +32,7 @@ from graflow.exceptions import (
 )
 from graflow_celery.client.api import attach_to, submit_to
 from graflow_celery.client.coordinator import RedisCoordinator
-from graflow_celery.deployment import Deployment
+from graflow_celery.deployment import Deployment, Patience
 from graflow_celery.record import Cursor, OutcomePage, Republish, RunOwners, WorkerInfo
 from graflow_celery.settings import Settings
 from graflow_celery.sweeper import beat, sweep
@@ -177,6 +177,7 @@ class SimulatedDeployment(Deployment):
         self.settings = world.settings
         self.registry = world.registry
         self.runtime = runtime
+        self.patience = Patience()
         self.keys = None
         self.connection = {}
         self.client = _NO_SERVER
@@ -223,7 +224,7 @@ class World:
 
     def coordinator(self) -> RedisCoordinator:
         """What runs the groups of the process that asks."""
-        return RedisCoordinator.on(self.deployments[self.loop.here()])
+        return RedisCoordinator(self.settings, deployment=self.deployments[self.loop.here()])
 
     # -- what members do -------------------------------------------------------------------------------------------
 
@@ -306,9 +307,11 @@ class World:
         handle = None
         if self.rng.random() < 0.5:
             with suppress(GroupNotFoundError):
-                handle = attach_to(deployment, "run")
+                handle = attach_to(deployment, "run", self.settings.options)
         if handle is None:
-            handle = submit_to(deployment, self._group(), policy=self.plan.policy, run_id="run", then=then)
+            handle = submit_to(
+                *(deployment, self._group(), self.settings.options), policy=self.plan.policy, run_id="run", then=then
+            )
         if not self.plan.continues:
             return handle.results()
         handle.outcomes()
@@ -353,7 +356,7 @@ class World:
             if is_over_time:
                 record_timeout(deployment, message.run_id, message.indices, owner, TIME_LIMIT)
             else:
-                requeue_lost(deployment, message.run_id, message.indices, owner)
+                requeue_lost(*(deployment, message.run_id, message.indices, owner), self.settings.sweep_interval)
 
     def sweep(self, process: Process) -> None:
         deployment = SimulatedDeployment(self, process)
@@ -361,7 +364,7 @@ class World:
             self.loop.pass_time(self.settings.sweep_interval)
             deployment.line.owed.clear()
             with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
-                sweep(deployment)
+                sweep(deployment, self.settings.sweep_interval)
                 require(not deployment.line.owed, "not published:", deployment.line.owed)
 
     def beat(self, process: Process) -> None:

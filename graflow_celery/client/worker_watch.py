@@ -1,0 +1,75 @@
+"""Whether anybody works for the queues in which members of a run wait; who waits for them is told when nobody does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+from typing import Final
+
+from graflow.exceptions import NoWorkerError
+from graflow_celery.broker.messages import queues_of
+from graflow_celery.broker.task_queue import queue_length
+from graflow_celery.deployment import Deployment
+from graflow_celery.record import GroupSpec
+from graflow_celery.settings import GroupOptions
+
+_log = logging.getLogger(__name__)
+_WORKERS_SHOWN: Final = 5
+
+
+class WorkerWatch:
+    """Looks for workers of one run.
+
+    Args:
+        deployment: Where the workers are.
+        run_id: The run.
+        options: How long it may lack them, and what happens then.
+        spec: Its group; looked up when None.
+    """
+
+    def __init__(self, deployment: Deployment, run_id: str, options: GroupOptions, spec: GroupSpec | None) -> None:
+        self._deployment = deployment
+        self._run_id = run_id
+        self._options = options
+        self._spec = spec
+        self._began = deployment.runtime.monotonic()
+        self._seen: dict[str, float] = {}
+
+    def look(self, now: float, ended: Container[int]) -> None:
+        """See to it that every queue in which members that have not ended may wait has a worker.
+
+        Raises:
+            NoWorkerError: When one has none for longer than the options allow, and they ask to end then.
+        """
+        if self._spec is None:
+            self._spec = self._deployment.record.header(self._run_id).spec
+        for queue in sorted(queues_of(self._spec, ended)):
+            if self._deployment.workers(queue):
+                self._seen[queue] = now
+            elif now - self._seen.setdefault(queue, self._began) >= self._options.worker_wait:
+                self._seen[queue] = now
+                self._tell(queue)
+
+    def _tell(self, queue: str) -> None:
+        settings = self._deployment.settings
+        length = queue_length(self._deployment.queue.app, queue)
+        option = "" if queue == settings.queue_name else f" -Q {queue}"
+        message = (
+            f"No worker consumes queue '{queue}' at {settings.server}, where {length} messages wait (run "
+            f"'{self._run_id}'); {self._workers_elsewhere()}. Start one: celery -A graflow_celery worker{option} "
+            "--graflow-import <your modules>"
+        )
+        if settings.queue_name != "graflow":
+            message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
+        if self._options.on_no_worker == "error":
+            raise NoWorkerError(message, queue, length)
+        _log.warning("%s", message)
+
+    def _workers_elsewhere(self) -> str:
+        """The live workers of other queues, in words."""
+        seen = sorted(self._deployment.live_workers(), key=lambda worker: worker.worker_id)
+        if not seen:
+            return "no worker is seen here"
+        shown = [f"{each.worker_id} of {', '.join(each.info.get('queues', ()))}" for each in seen[:_WORKERS_SHOWN]]
+        more = f" and {len(seen) - len(shown)} more" if len(seen) > len(shown) else ""
+        return f"workers seen: {'; '.join(shown)}{more}"
