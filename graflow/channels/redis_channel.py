@@ -15,7 +15,6 @@ from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl
 from graflow.channels.branch import ChannelWrite
 from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
-from graflow.channels.scripts import Script
 from graflow.codec import decode, encode, parse_json
 from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError
@@ -27,16 +26,17 @@ from graflow.redis.config import (
     normalize_redis_config,
     shared_client,
 )
+from graflow.redis.scripts import Script
 
 _log = logging.getLogger(__name__)
 
-_get = Script("get")
-_push = Script("push")
-_convert = Script("convert")
-_add = Script("add")
-_swap = Script("swap")
-_limit = Script("limit")
-_publish = Script("publish")
+_get = Script.of(__package__, "get")
+_push = Script.of(__package__, "push")
+_convert = Script.of(__package__, "convert")
+_add = Script.of(__package__, "add")
+_swap = Script.of(__package__, "swap")
+_limit = Script.of(__package__, "limit")
+_publish = Script.of(__package__, "publish")
 
 _BATCH = 500
 _REMEMBERED = 10_000  # milliseconds; a client gives up sending an operation again long before
@@ -103,7 +103,7 @@ class RedisChannel(Channel):
         self.redis_client.execute_command(*self._set_command(key, value, ttl))
 
     def get(self, key: str, default: Any = None) -> Any:
-        reply = _get.run(self.redis_client, (self._at(key),))
+        reply = _get.run(self.redis_client.execute_command, (self._at(key),))
         if reply is None:
             return default
         return [self._decoded(key, text) for text in reply] if type(reply) is list else self._decoded(key, reply)
@@ -133,14 +133,14 @@ class RedisChannel(Channel):
         at, amount_text, described = self._at(key), encode(amount), self._described(key)
         operation = self._operation()
         while True:
-            reply = _add.run(self.redis_client, (at, operation), amount_text, _REMEMBERED)
+            reply = _add.run(self.redis_client.execute_command, (at, operation), amount_text, _REMEMBERED)
             if reply == 0:
                 raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
                 return require_number(self._decoded(key, reply), described)
             present = self._decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
-            if _swap.run(self.redis_client, (at,), encode(total), *reply):
+            if _swap.run(self.redis_client.execute_command, (at,), encode(total), *reply):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
@@ -180,7 +180,7 @@ class RedisChannel(Channel):
         if keys is not None:
             every = [self._at(key).encode() for key in keys]
             batches = (every[start : start + _BATCH] for start in range(0, len(every), _BATCH))
-        return sum(_limit.run(self.redis_client, batch, limit) for batch in batches)
+        return sum(_limit.run(self.redis_client.execute_command, batch, limit) for batch in batches)
 
     def time_to_live(self, key: str) -> float | None:
         """Seconds that a key has left; None for a key without a limit, or an absent one."""
@@ -199,7 +199,7 @@ class RedisChannel(Channel):
         command = deleting if write.deleted else self._set_command(write.key, write.value, write.ttl)
         name, at, *arguments = command
         keys = (str(at), *(self._mark(mark) for mark in marks))
-        _publish.run(self.redis_client, keys, _MARK_TTL, int(once), name, *arguments)
+        _publish.run(self.redis_client.execute_command, keys, _MARK_TTL, int(once), name, *arguments)
 
     def is_published(self, mark: str) -> bool:
         """Whether the write with this mark has been done."""
@@ -271,7 +271,7 @@ class RedisChannel(Channel):
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:
-            reply = _push.run(self.redis_client, (at, operation), command, element, limit, _REMEMBERED)
+            reply = _push.run(self.redis_client.execute_command, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
             present = 0 if isinstance(reply, int) else self._decoded(key, reply)
@@ -280,7 +280,7 @@ class RedisChannel(Channel):
             # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
             texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
             texts.insert(len(texts) if command == "RPUSH" else 0, element)
-            if _convert.run(self.redis_client, (at,), reply, limit, *texts):
+            if _convert.run(self.redis_client.execute_command, (at,), reply, limit, *texts):
                 return len(texts)
 
     def _scan(self) -> Iterator[list[bytes]]:

@@ -13,14 +13,14 @@ from typing import Any
 
 from graflow.channels.leases import lease_keeper
 from graflow.channels.locks import KeyLocks, LockBlock
-from graflow.channels.scripts import Script
 from graflow.redis.clients import load_redis
+from graflow.redis.scripts import Script
 
 _log = logging.getLogger(__name__)
 
-_acquire = Script("acquire_lock")
-_extend = Script("extend_lock")
-_release = Script("release_lock")
+_acquire = Script.of(__package__, "acquire_lock")
+_extend = Script.of(__package__, "extend_lock")
+_release = Script.of(__package__, "release_lock")
 
 _SHORTEST_NAP, _LONGEST_NAP = 0.001, 0.025  # seconds between two attempts at a lock that somebody else holds
 
@@ -43,7 +43,7 @@ class RedisLock:
 
     def take(self) -> bool:
         """Take the lock if it is free, and renew it from then on."""
-        if not _acquire.run(self._client(), (self._key,), self._token, self._milliseconds):
+        if not _acquire.run(self._client().execute_command, (self._key,), self._token, self._milliseconds):
             return False
         self._kept.enter_context(lease_keeper.keep(self._lease / 3, self._renew))
         return True
@@ -65,7 +65,7 @@ class RedisLock:
         """Stop renewing and give it back."""
         self._kept.close()
         try:
-            held = _release.run(self._client(), (self._key,), self._token)
+            held = _release.run(self._client().execute_command, (self._key,), self._token)
         except load_redis().RedisError as error:
             # What it protected is done; the lock ends by itself.
             _log.warning("The lock %s could not be released and ends within %s s: %s", self._key, self._lease, error)
@@ -79,7 +79,7 @@ class RedisLock:
 
     def _renew(self) -> bool:
         try:
-            held = _extend.run(self._client(), (self._key,), self._token, self._milliseconds)
+            held = _extend.run(self._client().execute_command, (self._key,), self._token, self._milliseconds)
         except load_redis().RedisError as error:
             _log.warning("The lock %s could not be extended and is tried again: %s", self._key, error)
             return True

@@ -1,0 +1,54 @@
+"""One connection of a client's pool that is kept, for callers to whom taking one for each call costs too much."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from graflow.redis.clients import load_redis
+
+_ROOM: Final = 10  # connections that a pool may have, so that one can be kept
+
+
+class KeptConnection:
+    """A connection that is kept, for one call at a time: none is taken from the pool and looked over for each.
+
+    Calls that come meanwhile go through the pool, and so do those of a forked process, and all when the pool is small.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._kept: Any = None
+        self._lock = threading.Lock()
+        pool = client.connection_pool
+        # Behind Sentinel the pool alone knows when the master is another one.
+        is_kept = pool.max_connections >= _ROOM and not isinstance(pool, load_redis().sentinel.SentinelConnectionPool)
+        self._pid = os.getpid() if is_kept else None
+        self._reply_errors = load_redis().exceptions.ResponseError
+
+    def execute_command(self, client: Any, *parts: Any, **options: Any) -> Any:
+        """What `client.execute_command` does; the client is the one that this was made for."""
+        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+            return client.execute_command(*parts, **options)
+        try:
+            if self._kept is None:
+                self._kept = client.client()
+            return self._kept.execute_command(*parts, **options)
+        except self._reply_errors:
+            raise
+        except BaseException:
+            # Whatever else ends a call, an exception of a signal above all, may leave its answer to the next one.
+            if self._kept is not None and self._kept.connection is not None:
+                self._kept.connection.disconnect()
+            raise
+        finally:
+            self._lock.release()
+
+
+_connections: WeakKeyDictionary[Any, KeptConnection] = WeakKeyDictionary()
+
+
+def kept_connection(client: Any) -> KeptConnection:
+    """The one of this client, whatever runs on it; it does not keep the client alive."""
+    return _connections.setdefault(client, KeptConnection(client))

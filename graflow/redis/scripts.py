@@ -1,0 +1,70 @@
+"""Lua scripts: sent by digest, and as text to a server that does not know them yet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Final
+
+from graflow.redis.clients import load_redis
+
+_KINDS: Final = {
+    "OOM command not allowed": "OutOfMemoryError",
+    "READONLY You can't write": "ReadOnlyError",
+}
+"""Errors of a command whose kind is lost when it runs inside a script of Redis 6.2, by what their text keeps."""
+
+
+class Script:
+    """One script, read when it is first run; it tells its keys and replies at its head.
+
+    Args:
+        read: Gives its text.
+    """
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+
+    @classmethod
+    def of(cls, package: str, name: str) -> Script:
+        """The script `lua/<name>.lua` of a package."""
+        return cls(lambda: (files(package) / "lua" / f"{name}.lua").read_text(encoding="utf-8"))
+
+    @cached_property
+    def text(self) -> str:
+        return self._read()
+
+    @cached_property
+    def digest(self) -> str:
+        # Not for safety: it is how a server names the scripts that it knows.
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, execute: Callable[..., Any], keys: Sequence[str | bytes], *arguments: Any) -> Any:
+        """The reply, texts as bytes whatever the client's own decoding is.
+
+        Args:
+            execute: Sends one command, such as `client.execute_command`.
+            keys: The keys that the script touches.
+            arguments: Its other arguments: texts, bytes or numbers.
+
+        Raises:
+            redis.exceptions.OutOfMemoryError: The server refused the write; nothing was changed.
+            redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
+        """
+        try:
+            try:
+                return execute("EVALSHA", self.digest, len(keys), *keys, *arguments, NEVER_DECODE=True)
+            except load_redis().exceptions.NoScriptError:  # the server has restarted or never saw it
+                return execute("EVAL", self.text, len(keys), *keys, *arguments, NEVER_DECODE=True)
+        except load_redis().exceptions.ResponseError as error:
+            _raise_as_its_kind(error)
+            raise
+
+
+def _raise_as_its_kind(error: Exception) -> None:
+    for text, name in _KINDS.items():
+        kind: type[Exception] = getattr(load_redis().exceptions, name)
+        if text in str(error) and not isinstance(error, kind):
+            raise kind(str(error)) from error
