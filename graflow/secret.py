@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final, Self, SupportsIndex
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, Self, SupportsIndex, TypeVar, cast
 
 from graflow.exceptions import ConfigError
 
 MASK: Final = "***"
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
 _provided: dict[str, str] = {}
+
+
+def _on_text(method: _Method) -> _Method:
+    """The method of `str` as one of `Secret`, which applies it to what the secret reveals."""
+
+    @wraps(method)
+    def applied(secret: Secret, /, *args: Any, **kwargs: Any) -> Any:
+        return method(secret.reveal(), *args, **kwargs)
+
+    return cast("_Method", applied)
 
 
 class Secret(str):
@@ -102,6 +116,66 @@ class Secret(str):
     def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
         return type(self).reference, (self.name,)
 
+    # What a text can do, each on the text itself: `str` alone would do it on the mask.
+    __add__ = _on_text(str.__add__)
+    __contains__ = _on_text(str.__contains__)
+    __ge__ = _on_text(str.__ge__)
+    __getitem__ = _on_text(str.__getitem__)
+    __gt__ = _on_text(str.__gt__)
+    __iter__ = _on_text(str.__iter__)
+    __le__ = _on_text(str.__le__)
+    __len__ = _on_text(str.__len__)
+    __lt__ = _on_text(str.__lt__)
+    __mod__ = _on_text(str.__mod__)
+    __mul__ = _on_text(str.__mul__)
+    __rmul__ = _on_text(str.__rmul__)
+    capitalize = _on_text(str.capitalize)
+    casefold = _on_text(str.casefold)
+    center = _on_text(str.center)
+    count = _on_text(str.count)
+    encode = _on_text(str.encode)
+    endswith = _on_text(str.endswith)
+    expandtabs = _on_text(str.expandtabs)
+    find = _on_text(str.find)
+    format = _on_text(str.format)
+    format_map = _on_text(str.format_map)
+    index = _on_text(str.index)
+    isalnum = _on_text(str.isalnum)
+    isalpha = _on_text(str.isalpha)
+    isascii = _on_text(str.isascii)
+    isdecimal = _on_text(str.isdecimal)
+    isdigit = _on_text(str.isdigit)
+    isidentifier = _on_text(str.isidentifier)
+    islower = _on_text(str.islower)
+    isnumeric = _on_text(str.isnumeric)
+    isprintable = _on_text(str.isprintable)
+    isspace = _on_text(str.isspace)
+    istitle = _on_text(str.istitle)
+    isupper = _on_text(str.isupper)
+    join = _on_text(str.join)
+    ljust = _on_text(str.ljust)
+    lower = _on_text(str.lower)
+    lstrip = _on_text(str.lstrip)
+    partition = _on_text(str.partition)
+    removeprefix = _on_text(str.removeprefix)
+    removesuffix = _on_text(str.removesuffix)
+    replace = _on_text(str.replace)
+    rfind = _on_text(str.rfind)
+    rindex = _on_text(str.rindex)
+    rjust = _on_text(str.rjust)
+    rpartition = _on_text(str.rpartition)
+    rsplit = _on_text(str.rsplit)
+    rstrip = _on_text(str.rstrip)
+    split = _on_text(str.split)
+    splitlines = _on_text(str.splitlines)
+    startswith = _on_text(str.startswith)
+    strip = _on_text(str.strip)
+    swapcase = _on_text(str.swapcase)
+    title = _on_text(str.title)
+    translate = _on_text(str.translate)
+    upper = _on_text(str.upper)
+    zfill = _on_text(str.zfill)
+
 
 def revealed(value: Any) -> Any:
     """The text of a secret; anything else as it is."""
@@ -114,26 +188,3 @@ def provide_secret(name: str, value: str | None) -> None:
         _provided.pop(name, None)
     else:
         _provided[name] = revealed(value)
-
-
-def _delegate(name: str) -> None:
-    plain = getattr(str, name)
-
-    def method(self: Secret, *args: Any, **kwargs: Any) -> Any:
-        return plain(self.reveal(), *args, **kwargs)
-
-    method.__name__ = name
-    setattr(Secret, name, method)
-
-
-for _name in dir(str):
-    if callable(getattr(str, _name)) and _name not in {
-        *dir(object),
-        *vars(Secret),
-        "__getnewargs__",
-        "__rmod__",
-        "maketrans",
-    }:
-        _delegate(_name)
-for _name in ("__lt__", "__le__", "__gt__", "__ge__"):
-    _delegate(_name)

@@ -686,6 +686,27 @@ def test_secrets_equal_their_text_and_are_usable_as_text(configuration):
     assert redis.Redis(host="h", password=secret).connection_pool.connection_kwargs["password"] == PASSWORD
 
 
+def test_no_method_of_a_text_sees_the_mask():
+    secret, text = Secret("Hunter %s 2"), "Hunter %s 2"
+    given = {
+        **dict.fromkeys(("__add__", "__contains__", "__ge__", "__gt__", "__le__", "__lt__", "count", "find"), ("H",)),
+        **dict.fromkeys(("index", "rfind", "rindex", "endswith", "startswith", "partition", "rpartition"), ("u",)),
+        **dict.fromkeys(("removeprefix", "removesuffix", "__mod__"), ("H",)),
+        **dict.fromkeys(("center", "ljust", "rjust", "zfill", "__mul__", "__rmul__", "__getitem__"), (3,)),
+        "join": (["a", "b"],),
+        "replace": ("H", "h"),
+        "translate": ({72: "h"},),
+        "format_map": ({},),
+    }
+    compared = {"__ge__", "__gt__", "__le__", "__lt__"}
+    about_the_object = {*dir(object), "__getnewargs__", "__rmod__", "maketrans"} - compared
+    for name in set(dir(str)) - about_the_object:
+        found, wanted = (getattr(one, name)(*given.get(name, ())) for one in (secret, text))
+        if name == "__iter__":
+            found, wanted = list(found), list(wanted)
+        assert found == wanted, name
+
+
 def test_secrets_are_shown_nowhere(configuration, caplog):
     secret = configuration["password"]
     shown = [
