@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from graflow.exceptions import PayloadError, RemoteTaskError, travelling_errors
+from graflow.exceptions import GraflowError, PayloadError, RemoteTaskError, travelling_errors
 
 MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
@@ -137,6 +137,8 @@ def _clipped_front(text: str, limit: int) -> str:
 
 def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
     """The arguments that make the error again, where its class is one that comes back as itself."""
+    if isinstance(error, GraflowError):
+        error = error.as_sent()
     kind = type(error)
     if _known(qualified_name(kind)) is not kind:
         return None

@@ -24,6 +24,7 @@
         ├── RemoteTaskError
         ├── RetryLimitExceededError
         ├── RunOwnedError
+        ├── TaskFailedError          (also of the type that the task raised)
         ├── TaskError
         │   ├── MemberCancelledError
         │   ├── MemberLostError
@@ -67,11 +68,13 @@ __all__ = [
     "SettingError",
     "SignatureError",
     "TaskError",
+    "TaskFailedError",
     "TaskResolutionError",
     "TaskTimeoutError",
     "UnknownHandlerError",
     "UnknownNodeError",
     "as_runtime_error",
+    "named",
 ]
 
 _HOMES: Final = frozenset({"graflow.exceptions", "graflow_celery.errors"})
@@ -100,7 +103,11 @@ class GraflowError(Exception):
     Attributes:
         message: What happened.
         cause: The error behind it, also the `__cause__`.
+        context: The execution context of the run that `WorkflowContext.execute` raised it for, else None; stays in this
+            process.
     """
+
+    context: Any = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,20 +124,26 @@ class GraflowError(Exception):
         return self.message
 
     def __str__(self) -> str:
-        return self._text() if self.cause is None else f"{self._text()} (caused by {self.cause})"
+        text, why = self._text(), "" if self.cause is None else str(self.cause)
+        return text if why in text else f"{text} (caused by {why})"
+
+    def as_sent(self) -> GraflowError:
+        """The error as it is kept and sent: itself, or the part of it whose class has a name."""
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A value in two fields, such as cause and last_error, is one value on the other side.
-        different = {id(value): value for value in self.__dict__.values()}
+        state = {name: value for name, value in self.__dict__.items() if name != "context"}
+        different = {id(value): value for value in state.values()}
         once = {key: packed(value) for key, value in different.items()}
-        fields = {name: once[id(value)] for name, value in self.__dict__.items()}
+        fields = {name: once[id(value)] for name, value in state.items()}
         return _unpickled_error, (type(self), packed(self.args), fields)
 
     def __copy__(self) -> Self:
         return _restored(type(self), self.args, dict(self.__dict__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        fields = {name: deep_copied(value, memo) for name, value in self.__dict__.items()}
+        fields = {name: deep_copied(value, memo) for name, value in self.__dict__.items() if name != "context"}
         return _restored(type(self), self.args, fields)
 
 
@@ -173,6 +186,29 @@ class RetryLimitExceededError(GraflowRuntimeError):
         self.retry_count = retry_count
         self.max_retries = max_retries
         self.last_error = last_error
+
+    def __str__(self) -> str:
+        return self.message if self.cause is None else f"{self.message}: {named(self.cause)}"
+
+
+class TaskFailedError(GraflowRuntimeError):
+    """A task raised an error, which is the `cause`.
+
+    What a run raises is of the cause's type as well, so that `except KeyError` catches a task's `KeyError`, and has the
+    cause's attributes; see `graflow.core.failures`.
+
+    Attributes:
+        task_id: The task.
+        run_id: The run, where known.
+    """
+
+    def __init__(self, task_id: str, cause: BaseException, run_id: str | None = None) -> None:
+        super().__init__(f"Task '{task_id}' failed", cause)
+        self.task_id = task_id
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return self.message if self.cause is None else f"{self.message}: {named(self.cause)}"
 
 
 class MaxStepsExceededError(GraflowRuntimeError):
@@ -404,15 +440,22 @@ class SignatureError(GraflowError):
 class TaskResolutionError(GraflowError):
     """A task cannot be put into an envelope, or an envelope stands for no task known here."""
 
-    def __str__(self) -> str:
-        return self.message if str(self.cause) in self.message else super().__str__()
-
 
 def as_runtime_error(error: BaseException) -> GraflowRuntimeError:
     """The error itself when it is a `GraflowRuntimeError`, else one that wraps it."""
     if isinstance(error, GraflowRuntimeError):
         return error
-    return GraflowRuntimeError(f"An error occurred: {str(error) or repr(error)}", error)
+    return GraflowRuntimeError(f"An error occurred: {named(error)}", error)
+
+
+def named(error: BaseException) -> str:
+    """An error in a sentence: its type and text; errors of ours say what they are in their text."""
+    if isinstance(error, RemoteTaskError):
+        return error.message
+    text = str(error)
+    if isinstance(error, GraflowError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _listed(pending: Sequence[str] | int) -> str:

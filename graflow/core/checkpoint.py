@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
+from graflow.trace.base import Tracer
+from graflow.trace.composite import combine
 
 SCHEMA_VERSION = 1
 _JSON_PARTS = (".state.json", ".meta.json")
@@ -132,13 +134,18 @@ class CheckpointManager:
 
     @classmethod
     def resume_from_checkpoint(
-        cls, path: str | Path, *, allow_unsigned: bool = False
+        cls,
+        checkpoint_path: str | Path,
+        *,
+        allow_unsigned: bool = False,
+        tracer: Tracer | Sequence[Tracer] | None = None,
     ) -> tuple[ExecutionContext, CheckpointMetadata]:
         """Load a run; `WorkflowEngine().execute(context)` continues it.
 
         Args:
-            path: With or without `.pkl`.
+            checkpoint_path: With or without `.pkl`.
             allow_unsigned: Load a checkpoint without a valid signature. Loading runs code: only for files you trust.
+            tracer: A listener to the run from now on, or several. Handlers go to the engine that continues it.
 
         Raises:
             FileNotFoundError: When one of the files is missing.
@@ -146,8 +153,8 @@ class CheckpointManager:
             ConfigError: For a checkpoint of another format.
             SignatureError: When it was edited, is not ours, or is not signed.
         """
-        _require_local(path)
-        base = cls._get_base_path(path)
+        _require_local(checkpoint_path)
+        base = cls._get_base_path(checkpoint_path)
         parts, signature = read_parts(base)
         if not allow_unsigned:
             try:
@@ -160,6 +167,7 @@ class CheckpointManager:
         context: ExecutionContext = serialization.loads(parts[".pkl"])
         metadata = CheckpointMetadata.from_dict(described)
         cls._restore(context, state)
+        context.tracer = combine(tracer)
         context.checkpoint_metadata = metadata.to_dict()
         context.last_checkpoint_path = f"{base}.pkl"
         return context, metadata

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
+from graflow.core.failures import failure_of, of_both_types, without_engine_frames
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
@@ -27,7 +28,6 @@ from graflow.exceptions import (
     RunOwnedError,
     UnknownHandlerError,
     UnknownNodeError,
-    as_runtime_error,
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
@@ -37,10 +37,14 @@ _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStep
 
 
 class WorkflowEngine:
-    """Runs a context step by step; knows handlers by type and holds no state of a run."""
+    """Runs a context step by step; knows handlers by type and holds no state of a run.
 
-    def __init__(self) -> None:
-        self._handlers: dict[str, TaskHandler] = {"direct": DirectTaskHandler()}
+    Args:
+        handlers: Handlers by type, beside `"direct"`.
+    """
+
+    def __init__(self, handlers: Mapping[str, TaskHandler] | None = None) -> None:
+        self._handlers: dict[str, TaskHandler] = {"direct": DirectTaskHandler(), **(handlers or {})}
         self.event_loop = EventLoopThread()
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
@@ -276,11 +280,10 @@ def _after_failure(
         raise error
     context._retried.add(task_id)
     if limit > 0:
-        raise RetryLimitExceededError(task_id, limit + 1, limit, error) from error
-    wrapped = as_runtime_error(error)
-    if wrapped is error:
-        raise error
-    raise wrapped from error
+        exhausted = RetryLimitExceededError(task_id, limit + 1, limit, error)
+        without_engine_frames(error)
+        raise of_both_types(failure_of(exhausted, task_id, context.session_id), error)
+    raise failure_of(error, task_id, context.session_id)
 
 
 def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> bool:

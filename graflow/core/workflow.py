@@ -9,9 +9,10 @@ from typing import Any, Self
 
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
+from graflow.core.handler import TaskHandler
 from graflow.core.run.context import ExecutionContext
 from graflow.drawing.pictures import draw_ascii
-from graflow.exceptions import GraflowRuntimeError, GraphCompilationError
+from graflow.exceptions import GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
@@ -28,12 +29,18 @@ class WorkflowContext:
     Args:
         name: The name of the workflow.
         tracer: A listener, or several.
+
+    Attributes:
+        handlers: Handlers by type, beside `"direct"`; see `register_handler`.
+        last_context: The context of the last execution, where that failed or was interrupted, else None.
     """
 
     def __init__(self, name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> None:
         self.name = name
         self.tracer = combine(tracer)
         self.graph = TaskGraph()
+        self.handlers: dict[str, TaskHandler] = {}
+        self.last_context: ExecutionContext | None = None
 
     def __enter__(self) -> Self:
         _entered.set((*_entered.get(), (_current.get(), current_scope())))
@@ -94,6 +101,8 @@ class WorkflowContext:
         Raises:
             GraphCompilationError: When no start node is given and there is none, or several.
             ValueError: For an unknown start node.
+            GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached. `CheckpointManager` saves its
+                `context`, so that a resume runs what had not succeeded.
         """
         graph = self.graph.copy()
         if start_node is None:
@@ -102,8 +111,20 @@ class WorkflowContext:
         context.workflow_name = self.name
         for key, value in (initial_channel or {}).items():
             context.channel.set(key, value)
-        value = WorkflowEngine().execute(context)
+        self.last_context = None
+        try:
+            value = WorkflowEngine(self.handlers).execute(context)
+        except BaseException as error:  # an interruption as well: the run can be saved
+            self.last_context = context
+            if isinstance(error, GraflowError):
+                error.context = context
+                error.__traceback__ = None  # what the engine did tells nobody anything
+            raise
         return (value, context) if ret_context else value
+
+    def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
+        """Run tasks of this `handler_type` with `handler` in each execution from now on."""
+        self.handlers[handler_type] = handler
 
     def __repr__(self) -> str:
         return f"WorkflowContext({self.name!r}, {len(self.graph.nodes)} nodes)"

@@ -37,7 +37,7 @@ PRINTED = {
         the join runs once
         again: 2
         from 'largest': 20
-        error: An error occurred: no data today (caused by no data today) - cause: ValueError
+        error: Task 'fails' failed: ValueError: no data today - cause: ValueError
     """,
     "03_data_flow.py": """
         label: 5 kg
@@ -62,7 +62,7 @@ PRINTED = {
         load runs
         train runs
         publish runs
-        crashed: An error occurred: the shop is closed (caused by the shop is closed)
+        crashed: Task 'publish' failed: ConnectionError: the shop is closed
         files: ['trained.meta.json', 'trained.pkl', 'trained.sig', 'trained.state.json']
         resumed at step 2, stage 'trained'
         publish runs

@@ -184,8 +184,9 @@ def test_an_error_is_wrapped_and_stored():
         raise original
 
     context = in_a_row(node("a", fail), node("b"))
-    with pytest.raises(exceptions.GraflowRuntimeError, match="An error occurred: broken") as caught:
+    with pytest.raises(exceptions.GraflowRuntimeError, match=r"^Task 'a' failed: ValueError: broken$") as caught:
         context.execute()
+    assert (caught.value.task_id, caught.value.run_id) == ("a", context.session_id)
     assert caught.value.cause is original
     assert context.get_result("a") is original
     assert context.completed_tasks == []

@@ -72,7 +72,7 @@ def test_the_default_budget_comes_from_the_context():
 
 def test_the_tasks_own_zero_beats_the_default():
     context = context_of(node("t", Flaky(1), True, max_retries=0), default_max_retries=5)
-    with pytest.raises(exceptions.GraflowRuntimeError, match="An error occurred: attempt 1"):
+    with pytest.raises(exceptions.GraflowRuntimeError, match=": attempt 1"):
         context.execute()
 
 

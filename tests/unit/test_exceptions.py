@@ -78,6 +78,7 @@ SAMPLES = {
     "SignatureError": {"message": "bad", "cause": None},
     "TaskError": {"task_id": "t", "message": "boom", "cause": ValueError("why")},
     "TaskResolutionError": {"message": "bad", "cause": None},
+    "TaskFailedError": {"task_id": "t", "cause": KeyError("country"), "run_id": "r"},
     "TaskTimeoutError": {"task_id": "t", "timeout": 2.5},
     "UnknownHandlerError": {"message": "bad", "cause": None},
     "UnknownNodeError": {"message": "bad", "cause": None},
@@ -160,7 +161,7 @@ def test_the_docstring_draws_the_whole_tree_and_all_lists_it(home):
         for name, kind in vars(home).items()
         if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == home.__name__
     }
-    assert names == {name for name in home.__all__ if name != "as_runtime_error"}
+    assert names == {name for name in home.__all__ if name not in {"as_runtime_error", "named"}}
     drawn = re.findall(r"[├└]── ([\w.]+)", home.__doc__)
     branch = {"GraflowRuntimeError", "celery.exceptions.Ignore"} - names  # where it grows from
     assert {"GraflowError", *drawn} - branch == names | {"GraflowError"}
@@ -318,5 +319,5 @@ def test_a_runtime_error_passes_unchanged_and_others_are_wrapped():
     wrapped = as_runtime_error(plain)
     assert type(wrapped) is GraflowRuntimeError
     assert wrapped.cause is plain
-    assert str(wrapped).startswith("An error occurred: 'k'")
+    assert str(wrapped).startswith("An error occurred: KeyError: 'k'")
     assert "ValueError" in str(as_runtime_error(ValueError()))

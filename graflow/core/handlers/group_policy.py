@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graflow.core.handler import TaskResult
-from graflow.exceptions import ParallelGroupError, TaskError
+from graflow.exceptions import ParallelGroupError, TaskError, named
 from graflow.protocols import Unit
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,10 @@ def _reason(result: TaskResult) -> str:
 
 
 def _listing(failed: Sequence[TaskResult]) -> str:
-    shown = "; ".join(f"'{result.task_id}': {_reason(result)}" for result in failed[:_LISTED])
+    shown = "; ".join(
+        f"'{result.task_id}': {_reason(result) if result.error is None else named(result.error)}"
+        for result in failed[:_LISTED]
+    )
     return shown if len(failed) <= _LISTED else f"{shown}; and {len(failed) - _LISTED} more"
 
 

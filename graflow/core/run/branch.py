@@ -20,7 +20,7 @@ from graflow.core.nodes.executable import Executable, TaskElsewhere
 from graflow.core.run.joins import Joins
 from graflow.core.run.task_context import base_id_of
 from graflow.errors_as_data import message_of
-from graflow.exceptions import GraflowRuntimeError, GraflowWorkflowCanceledError, MaxStepsExceededError
+from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError, TaskFailedError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
 
@@ -296,7 +296,7 @@ def execute_branch(branch: Any, member: Executable) -> BranchOutcome:
         outcome.success, outcome.error, outcome.canceled = False, error, True
         outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id
     except Exception as error:  # noqa: BLE001 - a member's failure belongs to its outcome
-        outcome.success, outcome.error = False, _original(error)
+        outcome.success, outcome.error = False, _original(error, branch)
     finally:
         if own_engine:
             engine.close()
@@ -369,8 +369,8 @@ def _aged(writes: list[ChannelWrite], age: float) -> Iterator[ChannelWrite]:
             yield ChannelWrite(write.key, None, deleted=True)
 
 
-def _original(error: Exception) -> BaseException:
-    """The task's own exception, without the wrapper that the engine put around it."""
-    if type(error) is GraflowRuntimeError and error.cause is not None:
+def _original(error: Exception, branch: Any) -> BaseException:
+    """The task's own exception, without the wrapper that the engine put around it for this branch."""
+    if isinstance(error, TaskFailedError) and error.run_id == branch.session_id and error.cause is not None:
         return error.cause
     return error

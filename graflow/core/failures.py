@@ -1,0 +1,94 @@
+"""What a run raises when a task failed: an error that names the task, and is also of the type that the task raised."""
+
+from __future__ import annotations
+
+import copy
+from types import TracebackType
+from typing import Any, TypeVar
+
+from graflow.exceptions import GraflowError, GraflowRuntimeError, TaskFailedError
+
+_F = TypeVar("_F", bound=GraflowRuntimeError)
+
+_FLOW_OF_PYTHON = (StopIteration, StopAsyncIteration)  # raised by name they mean something else to whoever catches them
+_HARMLESS = (object, GraflowError)
+_OF_THE_SYSTEM = ("errno", "strerror", "filename", "filename2")
+
+
+def failure_of(error: BaseException, task_id: str, run_id: str) -> GraflowRuntimeError:
+    """What to raise for an error of a task: itself when it is ours already, else one that names the task.
+
+    Either knows `task_id` and `run_id`, and shows the traceback of the task without the frames around it.
+    """
+    without_engine_frames(error)
+    if isinstance(error, GraflowRuntimeError):
+        for name, value in (("task_id", task_id), ("run_id", run_id)):
+            if getattr(error, name, None) is None:
+                setattr(error, name, value)
+        return error
+    return of_both_types(TaskFailedError(task_id, error, run_id), error)
+
+
+def of_both_types(failure: _F, cause: BaseException) -> _F:
+    """The failure as an error that is of its cause's type too, and has the cause's attributes beside its own.
+
+    Where that type cannot be a base of another one, or does something when it becomes one, the failure itself.
+    """
+    kind = type(cause)
+    if isinstance(failure, kind) or not isinstance(cause, Exception) or issubclass(kind, _FLOW_OF_PYTHON):
+        return failure
+    if any("__init_subclass__" in vars(base) for base in kind.__mro__ if base not in _HARMLESS):
+        return failure
+    try:
+        both = type(
+            type(failure).__name__, (_OfBothTypes, type(failure), kind), {"__module__": type(failure).__module__}
+        )
+        made: Any = both.__new__(both, *cause.args)
+        BaseException.__init__(made, *failure.args)
+    except Exception:  # noqa: BLE001 - the user's class decides what can be made of it
+        return failure
+    made.plain = failure
+    made.__dict__.update(failure.__dict__)
+    made.__cause__ = failure.__cause__
+    if isinstance(cause, OSError):
+        for name in _OF_THE_SYSTEM:
+            setattr(made, name, getattr(cause, name))
+    return made  # type: ignore[no-any-return]  # made of both classes
+
+
+class _OfBothTypes:
+    """The part of such an error that is neither class's own; it is kept and sent as the failure alone."""
+
+    plain: GraflowRuntimeError
+
+    def __getattr__(self, name: str) -> Any:
+        cause = self.__dict__.get("cause")
+        if cause is None or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(cause, name)
+
+    def as_sent(self) -> GraflowRuntimeError:
+        return self.plain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.plain,)
+
+    def __copy__(self) -> Any:
+        return _again(copy.copy(self.plain))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _again(copy.deepcopy(self.plain, memo))
+
+
+def _again(plain: Any) -> Any:
+    return plain if plain.cause is None else of_both_types(plain, plain.cause)
+
+
+def without_engine_frames(error: BaseException) -> None:
+    """Begin the traceback of an error at the first frame that is not of this package, where there is one."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("graflow."):
+            error.__traceback__ = trace
+            return
+        trace = trace.tb_next
