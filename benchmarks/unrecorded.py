@@ -75,7 +75,7 @@ def run_group(config: dict[str, Any], members: int, timeout: float) -> list[Any]
 
 
 def send(deployment: Deployment, spec: GroupSpec, manifest: list[bytes]) -> None:
-    sender, group_id = deployment.queue.app, uuid.uuid4().hex
+    sender, group_id = deployment.publisher.app, uuid.uuid4().hex
     with sender.producer_or_acquire() as producer, producer.batch(AT_ONCE):
         for index, envelope in enumerate(manifest):
             message = run_message(sender, spec, [index])

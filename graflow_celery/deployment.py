@@ -23,6 +23,7 @@ from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
 from graflow_celery.broker.app import configuration
+from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
@@ -73,6 +74,7 @@ class Deployment:
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
         self.record = GroupRecord(self.client, settings.key_prefix)
         self.shared_payloads = SharedPayloads(self.record, self.runtime)
+        self.publisher = MemberPublisher(settings)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
         self._is_checked = False
         self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])
@@ -101,7 +103,7 @@ class Deployment:
         with self.errors():
             connect_once(self.client)
             check_server(self.client)
-        configuration(self.queue.settings)  # says what is wrong with the broker before anything is written
+        configuration(self.publisher.settings)  # says what is wrong with the broker before anything is written
         self._check_broker()
         self._is_checked = True
 
@@ -111,7 +113,7 @@ class Deployment:
         if not broker:
             return
         try:
-            _ = self.queue.app.connection_for_write().transport
+            _ = self.publisher.app.connection_for_write().transport
         except (ImportError, NameError) as error:  # kombu's modules also fail on names of what they could not import
             scheme = broker.partition("://")[0]
             raise ConfigError(

@@ -49,11 +49,11 @@ def expedite_all(deployment: Deployment) -> None:
 
 def requeue(deployment: Deployment, again: Republish) -> None:
     """Publish what a sweep found: lost members one by one, so that one that kills workers takes no other along."""
-    queue, slots = deployment.queue, deployment.slots()
+    publisher, slots = deployment.publisher, deployment.slots()
     if again.lost:
         _log.warning("Run %s: the workers of members %s were lost; they run again", again.run_id, again.lost)
-        queue.publish(again.spec, sorted(again.lost), slots=slots, singly=True)
+        publisher.publish(again.spec, sorted(again.lost), slots=slots, singly=True)
     if again.waiting:
-        queue.publish(again.spec, sorted(again.waiting), slots=slots)
+        publisher.publish(again.spec, sorted(again.waiting), slots=slots)
     if again.continuation:
-        queue.publish_continuation(again.spec)
+        publisher.publish_continuation(again.spec)

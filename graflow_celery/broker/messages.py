@@ -141,14 +141,19 @@ def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[st
     }
 
 
-def _celerys_options(app: Celery, spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+def time_limits(options: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The hard and the soft time limit; no soft one where the hard one is as quick, which Celery would see after it."""
     hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    return hard, None if hard and soft and soft >= hard else soft
+
+
+def _celerys_options(app: Celery, spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    hard, soft = time_limits(options)
     return {
         "queue": options.get("queue") or spec.queue,
         "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
         "time_limit": hard,
-        # Celery would look at the hard limit only after a soft one that is not shorter.
-        "soft_time_limit": None if hard and soft and soft >= hard else soft,
+        "soft_time_limit": soft,
     }
 
 

@@ -74,7 +74,7 @@ class MemberPublisher:
         """Send a message for each of these parts, as a Celery group or as the header of a chord."""
         app = app_for(self.settings, results=True) if then else self.app
         messages = [run_message(app, spec, part) for part in parts]
-        with self._broker_errors(), app.producer_or_acquire() as producer:
+        with self.errors(), app.producer_or_acquire() as producer:
             if then:
                 header = [app.signature(RUN_TASK, app=app, **message) for message in messages]
                 chord(header, finish_signature(app, spec), app=app).apply_async(producer=producer)
@@ -85,11 +85,12 @@ class MemberPublisher:
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         """Send the continuation of a group whose members are all recorded; twice is harmless."""
-        with self._broker_errors(), self.app.producer_or_acquire() as producer:
+        with self.errors(), self.app.producer_or_acquire() as producer:
             finish_signature(self.app, spec).apply_async(producer=producer)
 
     @contextmanager
-    def _broker_errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Errors of a broker that cannot be reached as ours, with its name and without secrets."""
         try:
             yield
         except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:

@@ -1,7 +1,6 @@
-"""`RedisTaskQueue`: the one place that publishes messages and takes them back, with Celery and kombu.
+"""`RedisTaskQueue`: tasks on their own, each with its envelope in its message.
 
-How the members of groups go out is in `graflow_celery.broker.publisher`. A task on its own goes out with its envelope
-in the message. No execution context is needed on either side.
+Members of groups go out by `graflow_celery.broker.publisher`. No execution context is needed on either side.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _FIRST_PAUSE: Final = 0.005  # seconds between two looks into an empty queue, wh
 _LONGEST_PAUSE: Final = 0.1
 
 
-class RedisTaskQueue(MemberPublisher, TaskQueue):
+class RedisTaskQueue(TaskQueue):
     """Work for Celery workers.
 
     Args:
@@ -59,13 +58,18 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
             if key_prefix != Settings.model_fields["key_prefix"].default:
                 given.setdefault("key_prefix", key_prefix)
             backend_config = Settings.load(given)
-        MemberPublisher.__init__(self, backend_config)
-        TaskQueue.__init__(self)
+        super().__init__()
+        self.settings = backend_config
+        self._publisher = MemberPublisher(backend_config)
         self.registry = resolver_registry or default_registry()
         self.default_resolver_id = default_resolver_id
         self._connection: Any = None
         self._is_declared = False
         self._is_reached = False
+
+    @property
+    def app(self) -> GraflowCelery:
+        return self._publisher.app
 
     @property
     def key_prefix(self) -> str:
@@ -87,7 +91,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
             if not isinstance(spec, TaskSpec):
                 raise TypeError(f"A queue takes a TaskSpec, not {spec!r}")
         bodies = [self.body_of(spec) for spec in given]
-        with self._broker_errors(), self.app.producer_or_acquire() as producer:
+        with self._publisher.errors(), self.app.producer_or_acquire() as producer:
             self._reach()
             for body in bodies:
                 self.app.send_task(
@@ -137,7 +141,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
         seconds = checked_seconds("timeout", timeout)
         end = None if seconds is None else time.monotonic() + seconds
         pause = _FIRST_PAUSE
-        with self._broker_errors():
+        with self._publisher.errors():
             self._reach()
             while True:
                 # Never blocking: a wait that is abandoned would take a message off the queue later, for nobody.
@@ -194,7 +198,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
 
     def lengths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages that wait in each of several queues of the broker."""
-        with self._broker_errors():
+        with self._publisher.errors():
             self._reach()
             return {name: queue_length(self.app, name) for name in queues}
 
@@ -203,7 +207,7 @@ class RedisTaskQueue(MemberPublisher, TaskQueue):
 
     def cleanup(self) -> None:
         """Take every waiting message off the queue and close the connection that `dequeue` holds."""
-        with self._broker_errors(), self.app.connection_for_write() as connection:
+        with self._publisher.errors(), self.app.connection_for_write() as connection:
             self._reach()
             bound = self.app.amqp.queues[self.settings.queue_name](connection.default_channel)
             bound.declare()

@@ -18,7 +18,6 @@ import redis
 import redis.sentinel
 from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
 
 from graflow.redis.urls import address_of
 from graflow_celery.broker.app import FINISH_TASK, RUN_TASK
@@ -72,12 +71,16 @@ class Deliveries(kombu_redis.QoS):
     """What this channel was delivered and has not acknowledged: hints of the record in memory, the rest in Redis."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        keeper: Any = virtual.QoS if _is_hint(message) else kombu_redis.QoS
-        keeper.append(self, message, delivery_tag)
+        if _is_hint(message):
+            super(kombu_redis.QoS, self).append(message, delivery_tag)  # in memory alone
+        else:
+            super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        keeper: Any = virtual.QoS if _is_hint(self._delivered.get(delivery_tag)) else kombu_redis.QoS
-        keeper.ack(self, delivery_tag)
+        if _is_hint(self._delivered.get(delivery_tag)):
+            super(kombu_redis.QoS, self).ack(delivery_tag)
+        else:
+            super().ack(delivery_tag)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         message: Any = self._delivered.get(tag)

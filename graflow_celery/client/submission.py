@@ -129,13 +129,13 @@ def open_and_publish(
             wanted = range(spec.n) if indices is None else indices
             slots, then = deployment.slots(), spec.continuation
             try:
-                deployment.queue.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
+                deployment.publisher.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
             except GraflowRuntimeError:
                 # Nothing is half-submitted: messages that did go out find no members to claim.
                 record.delete(spec.run_id)
                 raise
             if then and not wanted:
-                deployment.queue.publish_continuation(spec)
+                deployment.publisher.publish_continuation(spec)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             if before_publishing is not None:

@@ -52,7 +52,7 @@ class WorkerWatch:
 
     def _tell(self, queue: str) -> None:
         settings = self._deployment.settings
-        length = queue_length(self._deployment.queue.app, queue)
+        length = queue_length(self._deployment.publisher.app, queue)
         option = "" if queue == settings.queue_name else f" -Q {queue}"
         message = (
             f"No worker consumes queue '{queue}' at {settings.server}, where {length} messages wait (run "

@@ -35,6 +35,6 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
     again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
     if again:
-        deployment.queue.publish(held.spec, again, slots=deployment.slots())
+        deployment.publisher.publish(held.spec, again, slots=deployment.slots())
     if done.continuation:
-        deployment.queue.publish_continuation(held.spec)
+        deployment.publisher.publish_continuation(held.spec)

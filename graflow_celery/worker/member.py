@@ -25,7 +25,7 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
 from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
-from graflow_celery.broker.messages import member_name, member_options
+from graflow_celery.broker.messages import member_name, member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import Envelope, SharedPayload, pack_failure, pack_outcome
@@ -168,7 +168,7 @@ class MemberRunner:
         return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
 
     def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
-        limit = self._limit_of(granted.index)
+        hard, limit = time_limits(member_options(self._spec, granted.index))
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
             outcome = self.soft_limit.within(limit, call)
@@ -185,7 +185,6 @@ class MemberRunner:
             payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
-            hard = member_options(self._spec, granted.index).get("time_limit")
             if hard is not None and _is_of_green_pool(error):
                 state = MemberState.TIMED_OUT
                 payload = pack_failure(TaskTimeoutError(member_name(self._spec, granted.index), hard), time.time())
@@ -202,12 +201,6 @@ class MemberRunner:
         _log.warning(
             "Member %s of run %s failed: %s: %.500s", granted.index, self._spec.run_id, type(error).__name__, error
         )
-
-    def _limit_of(self, index: int) -> float | None:
-        """The soft time limit of a member; none that its hard one would be quicker than."""
-        options = member_options(self._spec, index)
-        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
-        return None if soft is None or (hard is not None and soft >= hard) else float(soft)
 
     def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment

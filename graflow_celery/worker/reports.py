@@ -101,8 +101,8 @@ class Reports:
         """Publish what has become possible; when the broker is away the sweeper does it later."""
         try:
             if ready:
-                self._deployment.queue.publish(self._spec, sorted(ready), slots=self._deployment.slots())
+                self._deployment.publisher.publish(self._spec, sorted(ready), slots=self._deployment.slots())
             if continuation:
-                self._deployment.queue.publish_continuation(self._spec)
+                self._deployment.publisher.publish_continuation(self._spec)
         except GraflowRuntimeError as error:
             _log.warning("Left to the sweeper: %s", error)

@@ -1,4 +1,4 @@
-"""A broker that loses, doubles, delays and reorders what it is given, and the queue that publishes to it."""
+"""A broker that loses, doubles, delays and reorders what it is given, and the publisher that sends to it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Broker:
                 self.publish(Message(message.run_id, None))
 
 
-class SimulatedQueue(MemberPublisher):
+class SimulatedPublisher(MemberPublisher):
     """The product's own publisher, whose messages go to the simulated broker."""
 
     def __init__(

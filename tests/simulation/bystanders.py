@@ -89,9 +89,9 @@ def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -
                 done = record.complete(run_id, owner, [_succeeded(granted)])
                 ready = done.ready
                 if done.continuation and claim.spec is not None:
-                    deployment.queue.publish_continuation(claim.spec)
+                    deployment.publisher.publish_continuation(claim.spec)
             if ready and claim.spec is not None:
-                deployment.queue.publish(claim.spec, ready, slots=1)
+                deployment.publisher.publish(claim.spec, ready, slots=1)
 
 
 def _succeeded(granted: GrantedMember) -> MemberReport:

@@ -94,7 +94,7 @@ CODE_MUTANTS = [
         "members are published before their record is there",
         submission,
         "opened = record.open(",
-        "deployment.queue.publish(spec, range(spec.n), slots=1)\n        opened = record.open(",
+        "deployment.publisher.publish(spec, range(spec.n), slots=1)\n        opened = record.open(",
     ),
     CodeMutant(
         "only some members are published",

@@ -41,7 +41,7 @@ from graflow_celery.worker.batch import run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.lost_children import record_timeout, requeue_lost
 from graflow_celery.worker.member import running_member
-from tests.simulation.broker import Broker, Message, SimulatedQueue
+from tests.simulation.broker import Broker, Message, SimulatedPublisher
 from tests.simulation.loop import Loop, Process
 from tests.simulation.members import TIME_LIMIT, limited, member, persistent, report, report_nested, total
 from tests.simulation.model import Witness, require
@@ -184,7 +184,7 @@ class SimulatedDeployment(Deployment):
         self.line = SimulatedRecord(world, runtime)
         self.record = self.line
         self.shared_payloads = SharedPayloads(self.line, runtime)
-        self.queue = SimulatedQueue(world.settings, runtime, world.broker, world.rng, self._published)
+        self.publisher = SimulatedPublisher(world.settings, runtime, world.broker, world.rng, self._published)
         self._world = world
 
     def _published(self, run_id: str, part: Sequence[int]) -> None:
