@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := graflow graflow_celery tests examples benchmarks
+LONG := slow or fault or mutation or browser
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 REDIS_SETTINGS := graflow.redis graflow.secret
+REDIS_TESTS := tests/unit/test_redis_utils.py
+COVERED := .coverage.redis-settings
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit format coverage faults bench lock clean
+.PHONY: help setup demo test test-rest test-all check unit format coverage faults bench lock clean
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: $(READY)  ## Install everything into .venv
 
@@ -26,16 +31,25 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## Run the example on two Celery workers with a private Redis
 	@$(BIN)/python examples/stdlib_report.py
 
-test: $(READY)  ## Run the tests, with a short selection of the faults
-	$(BIN)/python -m pytest -m "not fault or short"
+# Every test is either in `test` or in `test-rest`. Those of the Redis settings run once, on their own, for their coverage.
+test: $(READY) $(COVERED)  ## Run the tests that are worth most: at most four minutes
+	$(PYTEST) -m "not ($(LONG))" --ignore=$(REDIS_TESTS)
 
-check: $(READY)  ## Format, lint, types, floors, unit tests: about a minute
+test-rest: $(READY)  ## Run the slow tests, the faults and the mutants, which `make test` leaves out
+	$(PYTEST) -m "$(LONG)" --ignore=$(REDIS_TESTS)
+
+test-all: $(READY) $(COVERED)  ## Run all tests
+	$(PYTEST) --ignore=$(REDIS_TESTS)
+
+$(COVERED): $(READY) $(REDIS_TESTS) $(shell find graflow -name '*.py')
+	COVERAGE_FILE=$@ $(BIN)/python -m pytest -q $(REDIS_TESTS) $(REDIS_SETTINGS:%=--cov=%) --cov-report=
+
+check: $(READY) $(COVERED)  ## Format, lint, types, floors, coverage of the Redis settings
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit
-	$(BIN)/python -m pytest -q tests/unit/test_redis_utils.py $(REDIS_SETTINGS:%=--cov=%) --cov-report=term --cov-fail-under=90
+	$(BIN)/coverage report --data-file=$(COVERED) --fail-under=90
 
 unit: $(READY)  ## Run the tests that need no server
 	$(BIN)/python -m pytest -q tests/unit tests/core

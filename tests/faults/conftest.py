@@ -8,7 +8,7 @@ from tests.faults.harness import ROWS, table
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder is a fault; those marked `short` run in every test run."""
+    """Every test of this folder is a fault."""
     for item in items:
         if "tests/faults/" in item.path.as_posix():
             item.add_marker(pytest.mark.fault)

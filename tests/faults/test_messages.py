@@ -20,7 +20,6 @@ from tests.support import wait_until
 QUEUE = "graflow:broker:graflow"
 
 
-@pytest.mark.short
 def test_a_doubled_message_runs_no_member_twice(tmp_path: Path) -> None:
     with cluster(tmp_path, workers=0) as running:
         group = running.submit(80)

@@ -59,7 +59,6 @@ def test_a_group_ends_when_a_pool_child_is_killed_in_the_middle(tmp_path: Path) 
         assert row.executions > group.n
 
 
-@pytest.mark.short
 def test_members_of_a_killed_worker_run_elsewhere_after_lease_and_sweep(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
         group = running.submit(80)
@@ -143,7 +142,6 @@ def test_what_a_frozen_worker_took_and_never_claimed_is_published_again(tmp_path
         assert row.executions == 6
 
 
-@pytest.mark.short
 @pytest.mark.parametrize("how", ["segfault", "exit", "kill"])
 def test_a_member_that_kills_its_process_is_lost_alone_after_max_attempts(tmp_path: Path, how: str) -> None:
     with cluster(tmp_path) as running:

@@ -18,7 +18,6 @@ from tests.faults.proxy import proxy_to
 from tests.support import free_port, private_redis, wait_until
 
 
-@pytest.mark.short
 def test_a_group_survives_the_death_of_a_server_that_keeps_its_data(tmp_path: Path) -> None:
     with cluster(tmp_path, appendonly=True) as running:
         group = running.submit(80)

@@ -31,7 +31,6 @@ def start_submitter(running: Cluster, mode: str, folder: Path, run_id: str, n: i
     return group
 
 
-@pytest.mark.short
 @pytest.mark.parametrize("messages", [0, 5])
 def test_a_run_goes_on_when_its_submitter_dies_while_publishing(tmp_path: Path, messages: int) -> None:
     with cluster(tmp_path) as running:
@@ -47,7 +46,6 @@ def test_a_run_goes_on_when_its_submitter_dies_while_publishing(tmp_path: Path, 
         assert row.executions == 80
 
 
-@pytest.mark.short
 def test_a_run_goes_on_when_its_submitter_dies_while_waiting(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
         group = start_submitter(running, "wait", tmp_path / "load", "orphan", 80)
@@ -61,7 +59,6 @@ def test_a_run_goes_on_when_its_submitter_dies_while_waiting(tmp_path: Path) -> 
         assert row.executions == 80
 
 
-@pytest.mark.short
 def test_two_submitters_of_one_run_share_it_and_another_manifest_is_refused(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
         first = start_submitter(running, "wait", tmp_path / "load", "shared", 40)
@@ -133,7 +130,6 @@ def owner_of(process: subprocess.Popen[str]) -> str:
     return f"{socket.gethostname()}:{process.pid}"
 
 
-@pytest.mark.short
 def test_a_process_that_resumes_a_flow_whose_owner_lives_is_told_before_it_repeats_a_step(tmp_path: Path) -> None:
     with flow_of(tmp_path, 120) as flow:
         first = flow.process("start")

@@ -29,6 +29,7 @@ def last_words(worker: Worker) -> str:
     return said.partition("This worker ends: ")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("login", [f":{WRONG}@", f"nobody:{WRONG}@", ""], ids=["password", "user", "none"])
 def test_a_worker_that_the_record_refuses_says_so_once_and_ends(tmp_path: Path, login: str) -> None:
     with private_redis(password=True) as server, cluster(tmp_path, workers=0, server=server) as running:
@@ -39,6 +40,7 @@ def test_a_worker_that_the_record_refuses_says_so_once_and_ends(tmp_path: Path, 
     assert "Cannot connect" not in worker.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("login", [f":{WRONG}@", ""], ids=["password", "none"])
 def test_a_worker_that_its_broker_refuses_names_the_broker(tmp_path: Path, login: str) -> None:
     with private_redis(password=True) as broker:
@@ -57,6 +59,7 @@ def absent() -> Any:
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, absent: PrivateRedis) -> None:
     with cluster(tmp_path, workers=0, server=absent) as running:
         (worker,) = running.start(imports=[MEMBERS], wait=False)
@@ -66,6 +69,7 @@ def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, absent: Pr
         assert submit(members.double.map([4]), backend_config=running.config).results(timeout=30) == [8]
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path, absent: PrivateRedis) -> None:
     with cluster(tmp_path, workers=0, server=absent) as running:
         running.worker_url = f"redis://:{WRONG}@127.0.0.1:{absent.port}/0"
@@ -77,6 +81,7 @@ def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path
         )
 
 
+@pytest.mark.slow
 def test_a_worker_with_an_outcome_in_hand_stops_although_its_server_is_gone(tmp_path: Path) -> None:
     with private_redis() as server, cluster(tmp_path, workers=0, server=server) as running:
         (worker,) = running.start(1, concurrency=1, imports=[MEMBERS])

@@ -124,6 +124,7 @@ def test_a_result_that_cannot_be_serialised_is_the_members_failure_with_its_type
     assert isinstance(caught.value.errors["unserialisable[1]"], PayloadError)
 
 
+@pytest.mark.slow
 def test_a_worker_that_lacks_the_module_fails_the_member_and_names_reference_and_worker(
     no_workers: LocalCluster,
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_redis_cluster_as_broker_is_refused(config: dict[str, Any]) -> None:
         submit(members.noop.map([1]), backend_config={**config, "broker_url": "redis+cluster://127.0.0.1:7000"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["broker_url", "url"])
 def test_a_node_of_a_redis_cluster_is_refused_by_submitters_and_workers(config: dict[str, Any], role: str) -> None:
     record = deployment_of(config).record

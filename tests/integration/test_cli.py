@@ -178,6 +178,7 @@ def celery_worker(*arguments: str, cwd: Path | None = None, **variables: str) ->
         process.wait(20)
 
 
+@pytest.mark.slow
 def test_a_worker_is_told_its_modules_and_keys_on_the_command_line(
     no_workers: LocalCluster, config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -207,6 +208,7 @@ def ended_worker(*arguments: str, **variables: str) -> str:
     return said.partition("This worker ends: ")[2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
     said = ended_worker("--graflow-import", "no.such.module")
     assert said == "Cannot import the task module 'no.such.module': No module named 'no'"
@@ -216,6 +218,7 @@ def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
         assert "allkeys-lru" in ended_worker(GRAFLOW_REDIS_URL=evicting.url)
 
 
+@pytest.mark.slow
 def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCluster, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     mine = {"url": no_workers.redis_url, "queue": "logged"}
@@ -233,6 +236,7 @@ def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCl
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     (tmp_path / "celeryconfig.py").touch()
@@ -244,6 +248,7 @@ def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_pat
         wait_until(lambda: log.exists() and "can run no member" in log.read_text(encoding="utf-8"), timeout=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: LocalCluster, tmp_path: Path) -> None:
     mark = tmp_path / "end"
@@ -259,6 +264,7 @@ def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: Loc
         mark.touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_other_pools_raise_the_soft_time_limit_inside_the_member(
     pool: str, no_workers: LocalCluster, tmp_path: Path
@@ -280,6 +286,7 @@ def test_other_pools_raise_the_soft_time_limit_inside_the_member(
     assert "soft_time_limit" not in log.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster) -> None:
     record = deployment_of(no_workers.backend_config).record
     with celery_worker("-n", "short@here", GRAFLOW_REDIS_URL=no_workers.redis_url.reveal()):

@@ -84,6 +84,7 @@ def loaded_in(folder: Path, **environment: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_defaults_are_those_that_are_promised(tmp_path: Path) -> None:
     found = loaded_in(tmp_path)
     assert {name: found[name] for name in DEFAULTS} == DEFAULTS
@@ -91,11 +92,13 @@ def test_the_defaults_are_those_that_are_promised(tmp_path: Path) -> None:
     assert found["of app"][1] == "graflow"
 
 
+@pytest.mark.slow
 def test_every_setting_may_come_from_the_environment(tmp_path: Path) -> None:
     found = loaded_in(tmp_path, **{f"GRAFLOW_{name.upper()}": str(value) for name, value in OTHER_VALUES.items()})
     assert {name: found[name] for name in OTHER_VALUES} == OTHER_VALUES
 
 
+@pytest.mark.slow
 def test_every_setting_may_come_from_celeryconfig_and_the_environment_wins(tmp_path: Path) -> None:
     lines = [f"graflow_{name} = {value!r}" for name, value in OTHER_VALUES.items()]
     (tmp_path / "celeryconfig.py").write_text("\n".join([*lines, "graflow_url = 'redis://example:1234/5'"]), "utf-8")
@@ -120,6 +123,7 @@ def test_connection_keys_may_come_from_the_environment_one_by_one(tmp_path: Path
     assert found["url"].startswith("rediss://:12345@example:1234/5")
 
 
+@pytest.mark.slow
 def test_the_broker_and_queue_of_celeryconfig_count_until_a_redis_is_named_nearer(tmp_path: Path) -> None:
     text = "broker_url = 'redis://broker:1/0'\ntask_default_queue = 'theirs'\nworker_prefetch_multiplier = 3\n"
     (tmp_path / "celeryconfig.py").write_text(text, "utf-8")
@@ -130,6 +134,7 @@ def test_the_broker_and_queue_of_celeryconfig_count_until_a_redis_is_named_neare
     assert (nearer["broker_url"], nearer["of app"][0]) == (None, "redis://nearer:1/2")
 
 
+@pytest.mark.slow
 def test_keys_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
     key = f"mine:{'A' * 43}="
     (tmp_path / "keys").write_text(f"{key}\nolder:{'B' * 43}=\n", "utf-8")
@@ -197,6 +202,7 @@ def test_a_queue_takes_its_prefix_from_where_it_is_said(monkeypatch: pytest.Monk
     assert RedisTaskQueue(backend_config={"key_prefix": "configured"}).key_prefix == "configured"
 
 
+@pytest.mark.slow
 def test_two_prefixes_on_one_redis_do_not_meet(no_workers: LocalCluster) -> None:
     ours, theirs = ({**no_workers.backend_config, "key_prefix": name} for name in ("ours", "theirs"))
     handle = submit(members.noop.map([1, 2]), backend_config=ours, run_id="same")
@@ -214,6 +220,7 @@ def test_settings_are_taken_where_a_mapping_is(config: dict[str, Any]) -> None:
     assert RedisTaskQueue(backend_config=settings).settings == settings
 
 
+@pytest.mark.slow
 def test_a_cluster_is_its_own_broker_whatever_celeryconfig_says(tmp_path: Path) -> None:
     (tmp_path / "celeryconfig.py").write_text("broker_url = 'redis://127.0.0.1:1/0'\n", "utf-8")
     (tmp_path / "script.py").write_text(

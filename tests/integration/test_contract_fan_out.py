@@ -43,6 +43,7 @@ def test_a_task_that_takes_nothing_cannot_be_mapped() -> None:
         listing.map([1])
 
 
+@pytest.mark.slow
 def test_ten_thousand_members_come_back_in_order(config: dict[str, Any]) -> None:
     assert submit(noop.map(range(10_000)), config).results(timeout=60) == list(range(10_000))
 

@@ -137,7 +137,6 @@ def test_submitting_creates_no_workflow_and_registers_nothing(config: dict[str, 
         {"type": "at_least_n", "min_success": 2},
         *(CriticalGroupPolicy(["fail_odd[0]"]), {"type": "critical", "critical_task_ids": ["fail_odd[2]"]}),
     ],
-    ids=str,
 )
 def test_a_policy_is_taken_in_every_form_and_known_to_whoever_attaches(policy: Any, config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(4)), config, policy)
@@ -463,6 +462,7 @@ def test_a_wait_for_a_continuation_says_how_far_its_group_is(no_workers: LocalCl
     handle.cancel()
 
 
+@pytest.mark.slow
 def test_a_continuation_has_the_options_of_its_task_and_not_those_of_members(one_slot: LocalCluster) -> None:
     config = one_slot.backend_config
     for then in (members.endless_total, members.softly_endless_total):

@@ -83,6 +83,7 @@ def celery_worker(config: dict[str, Any], folder: Path, queue: str, *arguments: 
         process.wait(45)  # billiard gives its main process up to 30 s to take note of the last result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_the_command_runs_members_in_every_pool(
     pool: str, no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +112,7 @@ def test_the_command_runs_members_in_every_pool(
     del sys.modules["typed_by_a_user"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
 def test_pools_of_green_threads_run_async_members_and_keep_time_limits(
     pool: str, no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +135,7 @@ def test_pools_of_green_threads_run_async_members_and_keep_time_limits(
     del sys.modules["run_by_green_threads"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -158,6 +161,7 @@ def test_a_worker_that_cannot_do_its_work_ends_and_says_why(
     assert why in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_key_of_keygen_is_taken_and_no_two_are_the_same() -> None:
     beside = Path(sys.executable)
     commands = (
@@ -191,12 +195,13 @@ def test_a_worker_in_this_process_uses_its_registry_and_as_many_threads_as_asked
     assert worker.pid is None
 
 
-@pytest.mark.parametrize("given", ["redis://localhost", object(), 5, redis.Redis(host="localhost")], ids=repr)
+@pytest.mark.parametrize("given", ["redis://localhost", object(), 5, redis.Redis(host="localhost")])
 def test_a_worker_takes_nothing_but_settings_or_a_queue(given: Any) -> None:
     with pytest.raises(ConfigError, match="settings or a RedisTaskQueue"):
         TaskWorker(given)
 
 
+@pytest.mark.slow
 def test_imports_of_several_resolvers_are_tabled_apart(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "apart"}
     with TaskWorker(config, imports=[members.__name__], resolver_id="etl"):
@@ -210,6 +215,7 @@ def test_imports_of_several_resolvers_are_tabled_apart(no_workers: LocalCluster)
 # -- clusters ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cluster_that_cannot_start_leaves_nothing_behind() -> None:
     before = {entry for entry in Path(tempfile.gettempdir()).glob("graflow-*") if entry.is_dir()}
     cluster = LocalCluster(workers=2, imports=["no.such.module"])
@@ -221,6 +227,7 @@ def test_a_cluster_that_cannot_start_leaves_nothing_behind() -> None:
     assert {entry for entry in Path(tempfile.gettempdir()).glob("graflow-*") if entry.is_dir()} <= before
 
 
+@pytest.mark.slow
 def test_a_cluster_that_was_left_listens_nowhere_and_runs_nothing() -> None:
     with LocalCluster(workers=1, concurrency=2) as cluster:
         worker, url = cluster.workers[0].pid, cluster.redis_url.reveal()
@@ -334,6 +341,7 @@ def test_a_group_in_a_group_reaches_the_same_server_by_host_and_password(cluster
     assert submit([inner], plain).results(timeout=10) == [[2, 4]]
 
 
+@pytest.mark.slow
 def test_monitors_are_told_no_secrets(cluster: LocalCluster) -> None:
     environment = {**os.environ, "GRAFLOW_REDIS_URL": cluster.redis_url.reveal()}
     environment["GRAFLOW_SIGNING_KEY"] = cluster.backend_config["signing_key"].reveal()

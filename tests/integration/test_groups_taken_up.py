@@ -77,6 +77,7 @@ def test_a_run_that_is_taken_up_has_the_channel_that_it_would_have_had(
     assert sorted(notes.read_text(encoding="utf-8").split()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_members_find_the_channel_again_when_their_server_was_emptied() -> None:
     with LocalCluster(workers=0, imports=[BEHAVIOURS]) as emptied, ThreadPoolExecutor(1) as pool:
         config = emptied.backend_config

@@ -48,6 +48,7 @@ def works(running: Cluster, connection: dict[str, Any]) -> str:
     return worker.log
 
 
+@pytest.mark.slow
 def test_a_worker_reaches_a_server_over_a_unix_socket(tmp_path: Path) -> None:
     with (
         private_redis(password=PASSWORD, unix_socket=True) as server,
@@ -56,6 +57,7 @@ def test_a_worker_reaches_a_server_over_a_unix_socket(tmp_path: Path) -> None:
         assert "hunter2" not in works(running, server.connection)
 
 
+@pytest.mark.slow
 def test_a_worker_and_a_submitter_log_in_as_a_user_of_the_access_list(tmp_path: Path) -> None:
     with (
         private_redis(password="of-the-default-user") as server,

@@ -55,6 +55,7 @@ def leftovers(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "sent"),
     [("return", None), ("raise", None), ("wait", signal.SIGINT), ("wait", signal.SIGTERM)],
@@ -128,6 +129,7 @@ def busy_cluster(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], 
     return program, workers
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_behind(tmp_path: Path) -> None:
     program, workers = busy_cluster(tmp_path)
     assert program.stdout is not None
@@ -139,6 +141,7 @@ def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_be
     assert not any(map(is_alive, workers))
 
 
+@pytest.mark.slow
 def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
     redis_server: PrivateRedis, tmp_path: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
     wait_until(lambda: not any(map(is_alive, workers)), timeout=30)
 
 
+@pytest.mark.slow
 def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
     with LocalCluster(workers=1, imports=[members.__name__]) as cluster:
         first = cluster.workers[0]
@@ -165,6 +169,7 @@ def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
         assert [worker.is_alive() for worker in cluster.workers] == [True, True]
 
 
+@pytest.mark.slow
 def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
     with TaskWorker(no_workers.backend_config).start() as worker:
         first = worker.pid
@@ -176,6 +181,7 @@ def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
     cluster.stop()
 
 
+@pytest.mark.slow
 def test_an_existing_redis_is_used_and_left_clean(redis_server: PrivateRedis) -> None:
     with LocalCluster(workers=1, imports=[members.__name__], redis=redis_server.url) as cluster:
         prefix = cluster.backend_config["key_prefix"]
@@ -197,6 +203,7 @@ def test_secrets_of_a_cluster_are_not_shown(cluster: LocalCluster) -> None:
         assert password not in Path(f"/proc/{worker.pid}/cmdline").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_worker_of_two_slots_runs_two_members_at_once(no_workers: LocalCluster, tmp_path: Path) -> None:
     config = {**no_workers.backend_config, "queue": "two"}
     with TaskWorker(config, imports=[members.__name__], concurrency=2):
@@ -265,6 +272,7 @@ def test_a_cluster_cannot_have_less_than_no_workers(no_workers: LocalCluster) ->
         no_workers.scale(-1)
 
 
+@pytest.mark.slow
 def test_modules_may_be_given_as_such(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "modules"}
     with TaskWorker(config, imports=[members]):
@@ -286,6 +294,7 @@ def test_a_worker_that_cannot_import_its_modules_says_so(
     assert "no.such.module" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster, tmp_path: Path) -> None:
     mark, record = tmp_path / "end", deployment_of(no_workers.backend_config).record
     config = {**no_workers.backend_config, "queue": "stopping"}
@@ -302,6 +311,7 @@ def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster, tmp_p
     assert handle.status().losses == 0
 
 
+@pytest.mark.slow
 def test_modules_can_be_given_per_resolver(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "resolvers"}
     with TaskWorker(config, imports={"etl": [members.__name__]}) as worker:

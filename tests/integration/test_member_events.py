@@ -99,6 +99,7 @@ def final_events(cluster: LocalCluster, run: Callable[[], GroupHandle], wanted: 
     return {args.partition(", ")[2].rstrip(")"): event for args, event in ended.items() if run_id in args}
 
 
+@pytest.mark.slow
 def test_members_of_a_cancelled_run_are_told_to_monitors_as_revoked(one_slot: LocalCluster, tmp_path: Path) -> None:
     mark = tmp_path / "end"
 

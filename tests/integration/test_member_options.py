@@ -20,6 +20,7 @@ from tests.support import wait_until
 pytestmark = pytest.mark.redis
 
 
+@pytest.mark.slow
 def test_members_go_to_the_workers_of_their_own_queue_and_no_others(cluster: LocalCluster) -> None:
     config = cluster.backend_config
     group = [
@@ -60,6 +61,7 @@ def test_each_member_is_executed_as_often_as_it_allows_itself(config: dict[str, 
     assert mark.read_text(encoding="utf-8") == "ran\n"
 
 
+@pytest.mark.slow
 def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
     config: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
     handle.cancel()
 
 
+@pytest.mark.slow
 def test_a_member_that_waits_for_its_retry_holds_no_slot(one_slot: LocalCluster, tmp_path: Path) -> None:
     group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
     handle = submit(group, backend_config=one_slot.backend_config)
@@ -95,6 +98,7 @@ def test_a_member_that_waits_for_its_retry_holds_no_slot(one_slot: LocalCluster,
     assert handle.status().retries == 1
 
 
+@pytest.mark.slow
 def test_a_member_that_is_put_off_frees_its_place_in_a_limited_group(config: dict[str, Any], tmp_path: Path) -> None:
     group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
     flaky, other = submit(group, backend_config={**config, "max_in_flight": 1}).outcomes(timeout=30)
@@ -104,6 +108,7 @@ def test_a_member_that_is_put_off_frees_its_place_in_a_limited_group(config: dic
     assert other.finished_at < flaky.started_at
 
 
+@pytest.mark.slow
 def test_a_member_tried_again_elsewhere_ends_as_on_threads(config: dict[str, Any], tmp_path: Path) -> None:
     def story(backend: str) -> Any:
         with workflow("retries") as wf:
@@ -123,6 +128,7 @@ def test_a_member_tried_again_elsewhere_ends_as_on_threads(config: dict[str, Any
     assert on_workers[3][0] == {"well": 1, "badly": 2, "writes": 1}
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_elsewhere_gives_the_error_of_threads(config: dict[str, Any]) -> None:
     def error(backend: str) -> Any:
         with workflow("retries") as wf:
@@ -146,6 +152,7 @@ def test_retries_after_short_waits_count_with_those_after_long_ones(config: dict
     assert handle.status().retries == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_costs_no_retry(config: dict[str, Any], tmp_path: Path) -> None:
     handle = submit(members.dies_after_its_retry.map([str(tmp_path / "mark")]), backend_config=config)
     assert handle.results(timeout=30) == [(1, 3)]

@@ -200,6 +200,7 @@ def test_what_ran_inside_members_is_in_the_runtime_graph(group: Group) -> None:
     assert sorted(tracer.get_execution_order())[:2] == ["b", next(name for name in graph if name.startswith("b_"))]
 
 
+@pytest.mark.slow
 def test_groups_inside_members_go_by_the_settings_of_the_run(
     group: Group, config: dict[str, Any], tmp_path: Path
 ) -> None:

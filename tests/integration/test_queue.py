@@ -174,6 +174,7 @@ def test_text_of_a_message_is_never_imported(queue: RedisTaskQueue) -> None:
         queue.dequeue(timeout=5)
 
 
+@pytest.mark.slow
 def test_messages_for_members_of_groups_are_left_for_workers(no_workers: LocalCluster, queue: RedisTaskQueue) -> None:
     config = {**no_workers.backend_config, "queue": "on-their-own"}
     handle = submit(members.noop.map([1]), backend_config=config)
@@ -210,6 +211,7 @@ def test_what_a_consumer_leaves_unacknowledged_is_back_when_it_ends(
     assert bool(noted) is not is_member
 
 
+@pytest.mark.slow
 def test_a_worker_runs_what_was_queued(no_workers: LocalCluster, queue: RedisTaskQueue, tmp_path: Path) -> None:
     mark = tmp_path / "marks"
     queue.enqueue(TaskSpec(members.count_run(task_id="c", x=(str(mark), str(tmp_path / "none"), 7))))

@@ -18,7 +18,7 @@ from tests.integration import members
 from tests.rabbit_support import PrivateRabbit
 from tests.support import PrivateRedis, wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = pytest.mark.redis
 
 
 def urgent_ones_overtake(config: dict[str, str], folder: str) -> bool:
@@ -33,6 +33,7 @@ def urgent_ones_overtake(config: dict[str, str], folder: str) -> bool:
         return max(soon.results(timeout=30)) < min(late.results(timeout=30))
 
 
+@pytest.mark.slow
 def test_quorum_queues_honour_priorities_or_it_is_said_once_why_not(
     rabbit: PrivateRabbit, redis_server: PrivateRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,6 +78,7 @@ def test_classic_queues_with_a_highest_priority_honour_it_on_any_version(
     assert "priority" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_rabbitmq_refuses_says_so_once_and_ends(
     rabbit: PrivateRabbit, redis_server: PrivateRedis, tmp_path: Path
 ) -> None:

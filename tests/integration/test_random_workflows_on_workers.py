@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -169,6 +170,7 @@ def story(expression: Any, backend: str, settings: dict[str, Any], **given: Any)
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(expression=expressions, in_redis=st.booleans())
 def test_workers_and_threads_tell_the_same_story(config: dict[str, Any], expression: Any, in_redis: bool) -> None:

@@ -268,6 +268,7 @@ def made_of(context: ExecutionContext) -> RunClaim:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_lease")
 def test_a_server_that_stays_away_ends_the_run(
     deployment: Deployment, server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
@@ -383,6 +384,7 @@ def lose(config: dict[str, Any], run: ExecutionContext) -> None:
     wait_until(lambda: run.held_error is not None, 20)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lost_between_two_steps_stops_there(config: dict[str, Any]) -> None:
     steps: list[str] = []
     context = flow_of(config, steps, lambda inner: lose(config, inner.execution_context))
@@ -393,6 +395,7 @@ def test_a_run_that_is_lost_between_two_steps_stops_there(config: dict[str, Any]
     assert owner_fields(config, context.session_id)[b"token"] == b"rival"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
     config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -445,6 +448,7 @@ def resumed(path: str) -> ExecutionContext:
     return context
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_refused_before_any_step_while_its_owner_lives(
     config: dict[str, Any],
     tmp_path: Path,
@@ -499,6 +503,7 @@ def test_two_threads_that_execute_one_run_are_told_apart(config: dict[str, Any])
     assert steps.count("between") == steps.count("last") == 1
 
 
+@pytest.mark.slow
 def test_a_group_inside_a_member_on_a_worker_is_no_business_of_a_resumed_run(
     config: dict[str, Any], tmp_path: Path, secrets_known: Callable[[dict[str, Any]], None]
 ) -> None:

@@ -477,6 +477,7 @@ def completed_in(state):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["direct", "threading"])
 @settings(max_examples=30, deadline=None)
 @given(expression=expressions, data=st.data())
@@ -659,6 +660,7 @@ def test_a_killed_script_goes_on_in_another_process(tmp_path):
     assert log.read_text().split() == ["first", "left", "right", "right", "last"]
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path):
     code = (
         "import sys\n"

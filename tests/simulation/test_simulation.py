@@ -21,7 +21,10 @@ SEEDS_PER_MUTANT = 1000
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "first_seed" in metafunc.fixturenames:
         start, count = metafunc.config.getoption("--first-seed"), metafunc.config.getoption("--seeds")
-        metafunc.parametrize("first_seed", range(start, start + count, SEEDS_PER_TEST))
+        seeds = range(start, start + count, SEEDS_PER_TEST)
+        metafunc.parametrize(
+            "first_seed", [seeds[0], *(pytest.param(seed, marks=pytest.mark.slow) for seed in seeds[1:])]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,7 @@ def run_until_found(store: redis.Redis, load: Callable[[str], str] = virtual) ->
         Simulation(seed, store, load).run()
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> None:
     load = mutant.load()
@@ -67,6 +71,7 @@ def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> N
         run_until_found(store, load)
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize("mutant", CODE_MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_the_code_is_found(store: redis.Redis, mutant: CodeMutant) -> None:
     with mutant.installed(), pytest.raises(InvariantError):

@@ -28,7 +28,7 @@ def test_none_means_no_limit() -> None:
     assert checked_seconds("timeout", None) is None
 
 
-@pytest.mark.parametrize("given", [timedelta(seconds=1), "1", b"1", True, [1], object()], ids=repr)
+@pytest.mark.parametrize("given", [timedelta(seconds=1), "1", b"1", True, [1], object()])
 def test_what_is_no_number_is_refused_under_the_name_of_the_parameter(given: Any) -> None:
     with pytest.raises(TypeError, match=r"^timeout is a number of seconds, not "):
         checked_seconds("timeout", given)

@@ -110,7 +110,11 @@ def signature(callable_):
     return str(inspect.Signature(plain))[1:-1]
 
 
-@pytest.mark.parametrize(("callable_", "parameters"), SINGLE, ids=str)
+def name_of(value):
+    return value if isinstance(value, str) else value.__qualname__
+
+
+@pytest.mark.parametrize(("callable_", "parameters"), SINGLE, ids=name_of)
 def test_a_function_takes_what_callers_give_it(callable_, parameters):
     assert signature(callable_) == parameters
 
