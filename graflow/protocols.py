@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -148,8 +148,22 @@ class Holding(Protocol):
         """Give it up; raises nothing that depends on others."""
 
 
+class DataNode(NamedTuple):
+    """A kind of node that is data only, and therefore travels without a reference and without a signature.
+
+    Attributes:
+        types: The exact classes it stands for.
+        take: Makes the payload from a node; its second argument puts an inner task into an envelope (as a dict).
+        make: Makes the node from a payload; its second argument resolves an inner envelope.
+    """
+
+    types: tuple[type, ...]
+    take: Callable[[Any, Callable[[Any], dict[str, Any]]], Mapping[str, Any]]
+    make: Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], Any]], Any]
+
+
 class Upward:
-    """Constructors that a few methods call upwards by contract; filled when `graflow` is imported.
+    """What lower floors need of higher ones, by contract; filled when `graflow` is imported.
 
     Attributes:
         context: Makes a temporary in-memory execution context (a task that runs on its own).
@@ -158,6 +172,9 @@ class Upward:
         checkpoint: Writes a checkpoint of a context.
         draw: Draws a `DiGraph` as text (`str(graph)`).
         registry: The process-wide resolver registry (`TaskSpec.serialized`).
+        join: Makes the group that `a | b` is.
+        fan_out: Makes the group over the members of `task.map`.
+        data_nodes: The kinds of nodes that are data only, by the strategy that their envelopes name.
     """
 
     context: Callable[[], Any]
@@ -166,6 +183,9 @@ class Upward:
     checkpoint: Callable[..., Any]
     draw: Callable[[nx.DiGraph[str]], str]
     registry: Callable[[], Any]
+    join: Callable[[Any, Any], Any]
+    fan_out: Callable[..., Any]
+    data_nodes: Mapping[str, DataNode]
 
 
 upward = Upward()

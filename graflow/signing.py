@@ -14,6 +14,7 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,9 +30,22 @@ _FORM: Final = "write 'key id:base64' pairs, at least 32 random bytes each; `gra
 
 
 class SigningKeys:
-    """Keys by id; the first one signs, all verify. Never pickled: a loaded one asks its own process for the keys."""
+    """Keys by id; the first one signs, all verify. Never pickled: a loaded one asks its own process for the keys.
 
-    def __init__(self, keys: Mapping[str, bytes], *, source: str = KEY_VARIABLE) -> None:
+    Args:
+        keys: At least one; None for those of this process, which are looked for when they are first needed.
+        source: Where they come from: the environment, or "user" for the key of `user`.
+
+    Raises:
+        ConfigError: When an id is malformed, a key too short, or none is given.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes] | None, *, source: str = KEY_VARIABLE) -> None:
+        self._known = None if keys is None else self._checked(keys)
+        self._source = source
+
+    @staticmethod
+    def _checked(keys: Mapping[str, bytes]) -> dict[str, bytes]:
         for key_id, key in keys.items():
             if not _KEY_ID.fullmatch(key_id):
                 raise ConfigError(f"A key id must consist of letters, digits and '._-'; {_FORM}")
@@ -39,8 +53,7 @@ class SigningKeys:
                 raise ConfigError(f"The signing key '{key_id}' is shorter than {MIN_KEY_BYTES} bytes; {_FORM}")
         if not keys:
             raise ConfigError(f"No signing key is given; {_FORM}")
-        self._known: dict[str, bytes] | None = dict(keys)
-        self._source = source
+        return dict(keys)
 
     @classmethod
     def parse(cls, text: str, *, source: str = KEY_VARIABLE) -> Self:
@@ -155,15 +168,8 @@ class SigningKeys:
         keys = None if known.is_known() else cls.from_environment()
         return keys if keys is not None else cls.parse(known)
 
-    @classmethod
-    def _reference(cls, source: str) -> Self:
-        keys = cls.__new__(cls)
-        keys._known = None
-        keys._source = source
-        return keys
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._reference, (self._source,)
+        return partial(type(self), None, source=self._source), ()
 
     def __copy__(self) -> Self:
         return self

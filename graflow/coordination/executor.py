@@ -65,13 +65,13 @@ class GroupExecutor:
     def resume(groups: Iterable[Any], exec_context: GroupContext) -> None:
         """Tell the backends of these groups, before any step, that their run goes on after an earlier execution."""
         for group in groups:
-            where, given = GroupExecutor.backend_of(group), group._execution_config["backend_config"]
+            where, given = GroupExecutor.backend_of(group), group.execution_config["backend_config"]
             GroupExecutor._coordinator(where, given, exec_context).resume(exec_context)
 
     @staticmethod
     def backend_of(group: Any) -> CoordinationBackend:
         """Where the members of a group run."""
-        return GroupExecutor._resolve_backend(group._execution_config["backend"])
+        return GroupExecutor._resolve_backend(group.execution_config["backend"])
 
     @staticmethod
     def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:

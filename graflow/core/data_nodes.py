@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.nodes.executable import Task
 from graflow.core.task import MappedGroup, ParallelGroup
-from graflow.core.task_registry import TaskResolver
 from graflow.exceptions import PayloadError, TaskResolutionError
+from graflow.protocols import DataNode
 from graflow.redis.config import Secret
 
 _Take = Callable[[Any], dict[str, Any]]
@@ -27,7 +27,7 @@ def _make_noop(payload: Mapping[str, Any], _make: _Make) -> Task:
 
 
 def _take_group(group: ParallelGroup, take: _Take) -> dict[str, Any]:
-    config = group._execution_config
+    config = group.execution_config
     backend = config["backend"]
     try:
         execution = {
@@ -71,7 +71,7 @@ def _task_id(payload: Mapping[str, Any]) -> str:
     return task_id
 
 
-def register_data_nodes() -> None:
-    """Teach every resolver the strategies "noop" and "group"."""
-    TaskResolver.register_factory("noop", (Task,), _take_noop, _make_noop)
-    TaskResolver.register_factory("group", (ParallelGroup, MappedGroup), _take_group, _make_group)
+DATA_NODES: Final = {
+    "noop": DataNode((Task,), _take_noop, _make_noop),
+    "group": DataNode((ParallelGroup, MappedGroup), _take_group, _make_group),
+}

@@ -85,7 +85,7 @@ class TaskGraph:
         self._lock = threading.RLock()
         self._group_count = 0
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
-        self._births: dict[str, int] | None = None
+        self._births: dict[str, int] = {}  # the order in which nodes came to this graph; a copy begins anew
         self._dynamic: dict[str, None] = {}
         self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
 
@@ -111,7 +111,7 @@ class TaskGraph:
                 raise DuplicateTaskError(node_id)
             self._known_by_name.pop(node_id, None)
             self._graph.add_node(node_id, task=task)
-            if self._births is not None and not is_known:
+            if not is_known:
                 self._births[node_id] = len(self._births)
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
@@ -157,10 +157,9 @@ class TaskGraph:
             successors, predecessors = self._succ, self._pred
             beside = [successors[source] for source in predecessors[old]]
             beside += [predecessors[target] for target in successors[old]]
-            for table in (*beside, self._nodes, successors, predecessors, self._dynamic, self._known_by_name):
+            named = (self._births, self._dynamic, self._known_by_name)
+            for table in (*beside, self._nodes, successors, predecessors, *named):
                 rename_key(table, old, new)
-            if self._births is not None:
-                rename_key(self._births, old, new)
             self.groups.rename(old, new)
             task = self.task_at(new)
             if getattr(task, "_task_id", None) == old:
@@ -226,7 +225,7 @@ class TaskGraph:
             self.groups.clear()
             self._dynamic.clear()
             self._known_by_name.clear()
-            self._births = None
+            self._births.clear()
             self._group_count = 0
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -273,17 +272,12 @@ class TaskGraph:
     # -- what a run adds -------------------------------------------------------------------------------------------
 
     def birth_mark(self) -> int:
-        """A point in time for `born_since`; from the first call on, the birth of every node is remembered."""
-        births = self._births
-        if births is None:
-            with self._lock:
-                births = self._births = {} if self._births is None else self._births
-        return len(births)
+        """A point in time for `born_since`."""
+        return len(self._births)
 
     def born_since(self, task_id: str, mark: int) -> bool:
         """Whether the node was added after `birth_mark` returned `mark`."""
-        births = self._births
-        return births is not None and births.get(task_id, -1) >= mark
+        return self._births.get(task_id, -1) >= mark
 
     def is_dynamic(self, task_id: str) -> bool:
         """Whether a running task added the node."""
@@ -334,7 +328,7 @@ class TaskGraph:
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
-            state = self.copy().__dict__ | {"_births": None if self._births is None else self._births.copy()}
+            state = self.copy().__dict__ | {"_births": self._births.copy()}
         for name in _REOPENED:
             del state[name]
         return state

@@ -53,6 +53,11 @@ class ParallelGroup(Executable):
     def task_id(self) -> str:
         return self._task_id
 
+    @property
+    def execution_config(self) -> Mapping[str, Any]:
+        """What `with_execution` was told: "backend" and "backend_config" as given, "policy" in canonical form."""
+        return self._execution_config
+
     def __repr__(self) -> str:
         return f"ParallelGroup({[task.task_id for task in self.tasks]!r})"
 
@@ -225,6 +230,3 @@ def parallel(*tasks: Executable) -> ParallelGroup:
     for task in tasks[2:]:
         result = result | task
     return result
-
-
-Executable.group_class = ParallelGroup

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from graflow.codec import ENVELOPE_VERSION, SerializedTask
 from graflow.core.references import (
@@ -27,6 +27,7 @@ from graflow.core.references import (
 )
 from graflow.core.serialization import dumps, loads
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
+from graflow.protocols import upward
 from graflow.signing import SigningKeys
 
 __all__ = ["SerializedTask", "TaskResolutionError", "TaskResolver", "TaskResolverRegistry", "default_registry"]
@@ -43,21 +44,12 @@ class _Strategy:
     carries_code: bool
 
 
-@dataclass(frozen=True)
-class _Factory:
-    types: tuple[type, ...]
-    take: Callable[[Any, Callable[[Any], dict[str, Any]]], Payload]
-    make: Callable[[Payload, Callable[[Payload], Any]], Any]
-
-
 class TaskResolver:
     """Puts tasks into envelopes and makes tasks from envelopes.
 
     Args:
         keys: Keys that sign and verify what carries code; those of `GRAFLOW_SIGNING_KEY` when not given.
     """
-
-    _factories: ClassVar[dict[str, _Factory]] = {}
 
     def __init__(self, *, keys: SigningKeys | None = None) -> None:
         self.resolver_id: str | None = None
@@ -125,27 +117,9 @@ class TaskResolver:
         Raises:
             ValueError: When the name is built in.
         """
-        if name in ("reference", "pickle") or name in self._factories:
+        if name in ("reference", "pickle") or name in upward.data_nodes:
             raise ValueError(f"The strategy '{name}' is built in and cannot be replaced")
         self._strategies[name] = _Strategy(serialize, resolve, carries_code)
-
-    @classmethod
-    def register_factory(
-        cls,
-        name: str,
-        types: tuple[type, ...],
-        take: Callable[[Any, Callable[[Any], dict[str, Any]]], Payload],
-        make: Callable[[Payload, Callable[[Payload], Any]], Any],
-    ) -> None:
-        """Teach every resolver a kind of node that is data only.
-
-        Args:
-            name: The strategy that envelopes of this kind name.
-            types: The exact classes it stands for.
-            take: Makes the payload from a node; its second argument puts an inner task into an envelope (as a dict).
-            make: Makes the node from a payload; its second argument resolves an inner envelope.
-        """
-        cls._factories[name] = _Factory(types, take, make)
 
     # -- out -------------------------------------------------------------------------------------------------------
 
@@ -174,8 +148,8 @@ class TaskResolver:
             TaskResolutionError: When neither works; the text names both remedies.
             PayloadError: When a bound argument can be kept neither as data nor, for want of a key, by value.
         """
-        kinds = self._factories.items()
-        strategy = next((name for name, factory in kinds if type(task) in factory.types), "reference")
+        kinds = upward.data_nodes.items()
+        strategy = next((name for name, kind in kinds if type(task) in kind.types), "reference")
         try:
             return self.serialize(task, strategy, bound_to=bound_to)
         except (TaskResolutionError, PayloadError):
@@ -188,11 +162,11 @@ class TaskResolver:
             return self._refer(task)
         if strategy == "pickle":
             return _signed(self._signing_keys(task), strategy, _pickled(task), bound_to)
-        factory = self._factories.get(strategy)
-        if factory is not None:
-            if type(task) not in factory.types:
+        kind = upward.data_nodes.get(strategy)
+        if kind is not None:
+            if type(task) not in kind.types:
                 raise TaskResolutionError(f"Task '{task.task_id}' is no node of the kind that '{strategy}' carries")
-            return factory.take(task, lambda inner: self.serialize_best(inner, bound_to=bound_to).to_dict())
+            return kind.take(task, lambda inner: self.serialize_best(inner, bound_to=bound_to).to_dict())
         known = self._strategy(strategy)
         if not known.carries_code:
             return known.serialize(task)
@@ -237,9 +211,9 @@ class TaskResolver:
             return restore_instance(self._table.look_up(payload), payload)
         if strategy == "pickle":
             return _unpickled(self._verified(strategy, payload, bound_to))
-        factory = self._factories.get(strategy)
-        if factory is not None:
-            return factory.make(payload, lambda inner: self.resolve(inner, bound_to=bound_to))
+        kind = upward.data_nodes.get(strategy)
+        if kind is not None:
+            return kind.make(payload, lambda inner: self.resolve(inner, bound_to=bound_to))
         known = self._strategy(strategy)
         if known.carries_code:
             payload = json.loads(self._verified(strategy, payload, bound_to))
@@ -248,7 +222,7 @@ class TaskResolver:
     def _strategy(self, name: str) -> _Strategy:
         known = self._strategies.get(name) if isinstance(name, str) else None
         if known is None:
-            names = ", ".join(sorted({"reference", "pickle", *self._factories, *self._strategies}))
+            names = ", ".join(sorted({"reference", "pickle", *upward.data_nodes, *self._strategies}))
             raise TaskResolutionError(f"Unknown strategy {name!r}; known are {names}")
         return known
 

@@ -131,7 +131,7 @@ def _attached(group: Any) -> list[Branch]:
 
 def _execution_of(group: Any) -> dict[str, Any]:
     """What `with_execution` said."""
-    return dict(group._execution_config) if is_group(group) else {}
+    return dict(group.execution_config) if is_group(group) else {}
 
 
 def _members_of(group: Any) -> tuple[list[list[Executable]], str]:

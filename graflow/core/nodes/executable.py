@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.exceptions import GraflowRuntimeError
+from graflow.protocols import upward
 
 if TYPE_CHECKING:
     from graflow.core.task import ParallelGroup
@@ -26,7 +27,6 @@ class Executable(ABC):
 
     is_group: ClassVar[bool] = False
     handler_type: str = "direct"
-    group_class: ClassVar[type[ParallelGroup]]  # filled by graflow.core.task, which needs this class first
 
     _execution_context: Any = None
     _pending_registration: bool = False
@@ -93,7 +93,10 @@ class Executable(ABC):
         return link(other, self) if isinstance(other, Executable) else NotImplemented
 
     def __or__(self, other: Executable) -> ParallelGroup:
-        return self.group_class.joined(self, other) if isinstance(other, Executable) else NotImplemented
+        if not isinstance(other, Executable):
+            return NotImplemented
+        joined: ParallelGroup = upward.join(self, other)
+        return joined
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -143,24 +146,22 @@ class SequentialTask(Executable):
     """The value of `>>`: the tasks that were chained, left to right. Not a node of the graph.
 
     Chains that grow from one another share one list, so that building `a >> b >> …` stays linear.
+
+    Args:
+        tasks: The tasks, at least one.
+        after: A chain that comes before them.
     """
 
-    def __init__(self, tasks: Iterable[Executable]) -> None:
-        self._items = list(tasks)
-        self._length = len(self._items)
+    def __init__(self, tasks: Iterable[Executable], *, after: SequentialTask | None = None) -> None:
+        self._items: list[Executable]
+        if after is None:
+            self._items = list(tasks)
+        else:
+            self._items = after._items if after._length == len(after._items) else after.tasks
+            self._items.extend(tasks)
+        self._length: int = len(self._items)
         if not self._items:
             raise ValueError("SequentialTask requires at least one task")
-
-    @classmethod
-    def _extended(cls, left: Executable, right: Executable) -> SequentialTask:
-        tail = right.tasks if isinstance(right, SequentialTask) else [right]
-        if not isinstance(left, SequentialTask):
-            return cls([left, *tail])
-        longer = cls.__new__(cls)
-        longer._items = left._items if left._length == len(left._items) else left.tasks
-        longer._items.extend(tail)
-        longer._length = len(longer._items)
-        return longer
 
     @property
     def tasks(self) -> list[Executable]:
@@ -232,7 +233,8 @@ def link(left: Executable, right: Executable) -> SequentialTask:
     if graph.lacks(start_id) or start._pending_registration:
         start.register_in(graph)
     graph.add_edge(end_id, start_id)
-    return SequentialTask._extended(left, right)
+    tail = right.tasks if isinstance(right, SequentialTask) else [right]
+    return SequentialTask(tail, after=left) if isinstance(left, SequentialTask) else SequentialTask([left, *tail])
 
 
 def leftmost_of(task: Executable) -> Executable:

@@ -254,7 +254,8 @@ class TaskWrapper(Executable, Generic[P, R]):
             for index, item in enumerate(items)
         ]
         self._leave_graph_when_unconnected()
-        return self.group_class.over(members, name=group_id)
+        group: ParallelGroup = upward.fan_out(members, name=group_id)
+        return group
 
     def _leave_graph_when_unconnected(self) -> None:
         """A task that is only a template of members is no step of its own."""
