@@ -45,7 +45,7 @@ _to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separa
 _from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
-def encode(value: Any, *, where: str = "value") -> str:
+def encode(value: object, *, where: str = "value") -> str:
     """The value as JSON text, read by `decode`.
 
     Args:
@@ -151,7 +151,7 @@ class SerializedTask:
         }
 
     @classmethod
-    def from_dict(cls, data: Any) -> SerializedTask:
+    def from_dict(cls, data: object) -> SerializedTask:
         """The envelope that `to_dict` wrote.
 
         Raises:

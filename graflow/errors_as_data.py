@@ -48,7 +48,7 @@ class RemoteError:
         return data
 
     @classmethod
-    def from_dict(cls, data: Any) -> RemoteError:
+    def from_dict(cls, data: object) -> RemoteError:
         """The error that `to_dict` wrote.
 
         Raises:
@@ -64,7 +64,7 @@ class RemoteError:
             link = link.cause
 
 
-def _from_dict(data: Any, depth: int) -> RemoteError:
+def _from_dict(data: object, depth: int) -> RemoteError:
     if not isinstance(data, dict) or depth == 0:
         raise PayloadError("An error must be an object with 'type', 'message', 'traceback' and 'cause', nested little")
     kind, message, trace = data.get("type"), data.get("message", ""), data.get("traceback", "")
@@ -153,7 +153,7 @@ def _state_of(error: BaseException, depth: int) -> dict[str, Any] | None:
         return None
 
 
-def _field(value: Any, depth: int) -> Any:
+def _field(value: object, depth: int) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if depth > _MAX_FIELD_DEPTH:
@@ -232,7 +232,7 @@ def _rebuilt(remote: RemoteError, depth: int) -> BaseException | None:
         return None
 
 
-def _value(data: Any, depth: int) -> Any:
+def _value(data: object, depth: int) -> Any:
     if depth > 2 * _MAX_FIELD_DEPTH:
         raise TypeError("nested too deeply")
     if isinstance(data, list):

@@ -45,7 +45,7 @@ def packed(value: Any) -> Any:
     return Packed(content, text[:1000], is_error)
 
 
-def unpacked(value: Any, as_error: Callable[[str], BaseException]) -> Any:
+def unpacked(value: object, as_error: Callable[[str], BaseException]) -> Any:
     """What `packed` was given, with `as_error` of its text in the place of an error that cannot be loaded."""
     if isinstance(value, Packed):
         return value.value(as_error)
@@ -54,7 +54,7 @@ def unpacked(value: Any, as_error: Callable[[str], BaseException]) -> Any:
     return [unpacked(item, as_error) for item in value] if isinstance(value, list) else value
 
 
-def deep_copied(value: Any, memo: dict[int, Any]) -> Any:
+def deep_copied(value: object, memo: dict[int, Any]) -> Any:
     """A deep copy, or the value itself when it cannot be copied."""
     try:
         return copy.deepcopy(value, memo)

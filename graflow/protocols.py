@@ -17,6 +17,18 @@ class Unit(Protocol):
     def task_id(self) -> str: ...
 
 
+class Node(Unit, Protocol):
+    """A node of a graph as handlers, listeners and resolvers see it: a task, a group, or an `Executable` of a user."""
+
+    handler_type: str
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it once."""
+
+    def set_execution_context(self, context: Any) -> None:
+        """Tell it the run that it belongs to."""
+
+
 class MemberInfo(Protocol):
     """What a member of a group may ask about its own execution."""
 
@@ -48,7 +60,7 @@ class GroupRunLike(Protocol):
     def finished_count(self) -> int:
         """How many members have ended."""
 
-    def close(self, policy: Any) -> None:
+    def close(self, policy: object) -> None:
         """Take over what the members did, and apply the policy."""
 
 
@@ -59,7 +71,14 @@ class GroupContext(Protocol):
         """Begin an execution of a group, or go on with an interrupted one."""
 
 
-class Run(GroupContext, Protocol):
+class HasGraph(Protocol):
+    """The part of a run that a queue in memory looks at."""
+
+    @property
+    def graph(self) -> Any: ...
+
+
+class Run(GroupContext, HasGraph, Protocol):
     """A run, or the branch of one, as tasks, handlers, listeners and the members of groups see it.
 
     What lies on higher floors (graph, channel, tracer, engine) is left open here.
@@ -75,9 +94,6 @@ class Run(GroupContext, Protocol):
 
     @property
     def workflow_name(self) -> str | None: ...
-
-    @property
-    def graph(self) -> Any: ...
 
     @property
     def start_node(self) -> str | None: ...

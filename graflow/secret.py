@@ -177,7 +177,7 @@ class Secret(str):
     zfill = _on_text(str.zfill)
 
 
-def revealed(value: Any) -> Any:
+def revealed(value: object) -> Any:
     """The text of a secret; anything else as it is."""
     return value.reveal() if isinstance(value, Secret) else value
 

@@ -37,7 +37,7 @@ _STR_ONLY: Final = frozenset((str,))
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
-def to_jsonable(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH) -> Any:
+def to_jsonable(value: object, *, where: str = "value", max_depth: int = MAX_DEPTH) -> Any:
     """The value as JSON data; a plain value is returned itself, not copied.
 
     Raises:
@@ -48,7 +48,7 @@ def to_jsonable(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH)
     return _Writer(where, max_depth).write(value, where, 0)
 
 
-def is_plain(value: Any, max_depth: int = MAX_DEPTH, *, check_numbers: bool = False) -> bool:
+def is_plain(value: object, max_depth: int = MAX_DEPTH, *, check_numbers: bool = False) -> bool:
     """Whether JSON keeps the value as it is, looked at level by level with few steps in Python per container.
 
     Args:
@@ -124,7 +124,7 @@ class _Writer:
             return self._container(value, where, depth)
         raise TypeError(_refusal(value, where))
 
-    def _container(self, value: Any, where: str, depth: int) -> Any:
+    def _container(self, value: object, where: str, depth: int) -> Any:
         self._count += 1
         if id(value) in self._open:
             raise TypeError(f"{where} of type {type(value).__qualname__} contains itself and cannot be kept as JSON")
@@ -164,7 +164,7 @@ class _Writer:
         return {TAG: tag, "v": pairs}
 
 
-def _refusal(value: Any, where: str) -> str:
+def _refusal(value: object, where: str) -> str:
     kind = type(value)
     base = next((name for name in (str, int, float, bytes, list, tuple, dict, set) if isinstance(value, name)), None)
     remedy = f"convert it with {base.__name__}(...)" if base else "convert it to plain data"
@@ -247,13 +247,13 @@ def from_jsonable(data: Any, *, max_depth: int = MAX_DEPTH) -> Any:
         raise PayloadError(f"A value of kind '{tag}' is malformed: {type(error).__name__}") from error
 
 
-def _is_leaf(data: Any) -> bool:
+def _is_leaf(data: object) -> bool:
     """Whether data stands for a value that has no values inside."""
     tag = data.get(TAG) if type(data) is dict else None
     return isinstance(tag, str) and tag not in _CONTAINER_TAGS
 
 
-def _list_of(data: Any, below: int) -> list[Any]:
+def _list_of(data: object, below: int) -> list[Any]:
     if type(data) is not list:
         raise TypeError("not a list")
     return [from_jsonable(item, max_depth=below) for item in data]

@@ -48,11 +48,11 @@ class Channel(ABC):
         self.name = name
 
     @abstractmethod
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: str, value: object, ttl: float | None = None) -> None:
         """Store a value; without `ttl` the key lives until it is deleted, whatever its time to live was before."""
 
     @abstractmethod
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """The value, or `default` when the key is absent; a list that `append` made comes as a list of its own."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Channel(ABC):
         """Remove every key of this channel."""
 
     @abstractmethod
-    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def append(self, key: str, value: object, ttl: float | None = None) -> int:
         """Add to the end of a list, which is made when the key is absent.
 
         Args:
@@ -88,7 +88,7 @@ class Channel(ABC):
         """
 
     @abstractmethod
-    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
         """Add to the front of a list; otherwise as `append`."""
 
     @abstractmethod
@@ -130,7 +130,7 @@ class Channel(ABC):
             self.set(key, value, ttl)
 
 
-def require_number(value: Any, described: str) -> int | float:
+def require_number(value: object, described: str) -> int | float:
     """The value as a plain int or float, also when it is of a subclass.
 
     Raises:

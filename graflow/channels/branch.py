@@ -51,7 +51,7 @@ class BranchChannel(Channel):
         self._lock = threading.RLock()
         self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: str, value: object, ttl: float | None = None) -> None:
         if self._holders and self._is_held():
             self._publish(key)
             self._parent.set(key, value, ttl)
@@ -60,7 +60,7 @@ class BranchChannel(Channel):
         with self._lock:
             self._pending[key] = value, deadline
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         if self._holders and self._is_held():
             self._publish(key)
         pending = self._pending.get(key)
@@ -97,11 +97,11 @@ class BranchChannel(Channel):
         for key in self.keys():
             self.delete(key)
 
-    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def append(self, key: str, value: object, ttl: float | None = None) -> int:
         self._publish(key)
         return self._parent.append(key, value, ttl)
 
-    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
         self._publish(key)
         return self._parent.prepend(key, value, ttl)
 

@@ -37,7 +37,7 @@ class MemoryChannel(Channel):
         self._sweep_at = _FIRST_SWEEP
         self._make_locks()
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: str, value: object, ttl: float | None = None) -> None:
         if ttl is not None:
             self._set_for(key, value, ttl)
             return
@@ -46,7 +46,7 @@ class MemoryChannel(Channel):
             if self._deadlines:
                 self._deadlines.pop(key, None)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         if key in self._deadlines and self._expired(key):
             return default
         value = self._data.get(key, default)
@@ -73,14 +73,14 @@ class MemoryChannel(Channel):
             self._data.clear()
             self._deadlines.clear()
 
-    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def append(self, key: str, value: object, ttl: float | None = None) -> int:
         with self._lock:
             items = self._items(key)
             items.append(value)
             self._limit(key, ttl)
             return len(items)
 
-    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
         with self._lock:
             items = self._items(key)
             items.insert(0, value)
@@ -132,7 +132,7 @@ class MemoryChannel(Channel):
         self._lock = threading.RLock()
         self._key_locks = KeyLocks()
 
-    def _set_for(self, key: str, value: Any, ttl: float) -> None:
+    def _set_for(self, key: str, value: object, ttl: float) -> None:
         checked_ttl(ttl)
         with self._lock:
             self._data[key] = value

@@ -99,10 +99,10 @@ class RedisChannel(Channel):
             self._process = os.getpid()
         return self._client
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: str, value: object, ttl: float | None = None) -> None:
         self.redis_client.execute_command(*self._set_command(key, value, ttl))
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         reply = _get.run(self.redis_client.execute_command, (self._at(key),))
         if reply is None:
             return default
@@ -122,10 +122,10 @@ class RedisChannel(Channel):
         for batch in self._scan():
             self.redis_client.unlink(*batch)
 
-    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def append(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._add_element("RPUSH", key, value, ttl)
 
-    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._add_element("LPUSH", key, value, ttl)
 
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
@@ -251,7 +251,7 @@ class RedisChannel(Channel):
     def _described(self, key: str) -> str:
         return f"key {key!r} of channel {self.name!r}"
 
-    def _set_command(self, key: str, value: Any, ttl: float | None) -> _Command:
+    def _set_command(self, key: str, value: object, ttl: float | None) -> _Command:
         at, text = self._at(key), encode(value, where=self._described(key))
         if ttl is None:
             return "SET", at, text
@@ -266,7 +266,7 @@ class RedisChannel(Channel):
         except PayloadError as error:
             raise PayloadError(f"{self._described(key)} cannot be read", error) from error
 
-    def _add_element(self, command: str, key: str, value: Any, ttl: float | None) -> int:
+    def _add_element(self, command: str, key: str, value: object, ttl: float | None) -> int:
         at, element = self._at(key), encode(value, where=self._described(key))
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()

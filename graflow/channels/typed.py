@@ -47,12 +47,12 @@ class TypedChannel(Channel):
         """
         self._store("Message", key, msg, ttl)
 
-    def receive(self, key: str, default: Any = None) -> Any:
+    def receive(self, key: str, default: object = None) -> Any:
         """The message, or `default` when there is none or what is there does not conform."""
         value = self._channel.get(key)
         return value if _validate_typed_dict(value, self.message_type) else default
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: str, value: object, ttl: float | None = None) -> None:
         """Store a message.
 
         Raises:
@@ -60,7 +60,7 @@ class TypedChannel(Channel):
         """
         self._store("Value", key, value, ttl)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         return self.receive(key, default)
 
     def delete(self, key: str) -> bool:
@@ -75,10 +75,10 @@ class TypedChannel(Channel):
     def clear(self) -> None:
         self._channel.clear()
 
-    def append(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def append(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._channel.append(key, value, ttl)
 
-    def prepend(self, key: str, value: Any, ttl: float | None = None) -> int:
+    def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._channel.prepend(key, value, ttl)
 
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
@@ -87,7 +87,7 @@ class TypedChannel(Channel):
     def lock(self, key: str, timeout: float = 10.0) -> ChannelLock:
         return self._channel.lock(key, timeout)
 
-    def _store(self, noun: str, key: str, value: Any, ttl: float | None) -> None:
+    def _store(self, noun: str, key: str, value: object, ttl: float | None) -> None:
         if not _validate_typed_dict(value, self.message_type):
             raise TypeError(f"{noun} does not conform to {self.message_type.__name__} (key {key!r})")
         self._channel.set(key, value, ttl)
@@ -136,7 +136,7 @@ def _is_typed_dict(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
 
 
-def _validate_typed_dict(data: Any, cls: type) -> bool:
+def _validate_typed_dict(data: object, cls: type) -> bool:
     """Whether the data conforms to a TypedDict."""
     if not isinstance(data, dict):
         return False

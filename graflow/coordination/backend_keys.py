@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from graflow.exceptions import SettingError
 from graflow.redis.config import CONNECTION_KEYS
@@ -20,7 +20,7 @@ _LONGEST_NAME: Final = 200  # bytes; RabbitMQ takes 255, of which prefixes need 
 BACKEND_KEYS: Final = frozenset({*GROUP_KEYS, *CONNECTION_KEYS, "redis_client"})
 
 
-def is_queue_name(value: Any) -> bool:
+def is_queue_name(value: object) -> bool:
     """Whether a queue can be called so: `-Q` of workers takes several names with commas between them."""
     return (
         isinstance(value, str)

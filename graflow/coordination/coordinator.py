@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
 
 from graflow.durations import checked_seconds
 from graflow.exceptions import SettingError
@@ -24,7 +23,9 @@ class TaskCoordinator(ABC):
     """Runs the members of a group and waits for all of them."""
 
     @abstractmethod
-    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
+    def execute_group(
+        self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: object
+    ) -> None:
         """Run every member once, merge what they did into the context, and apply the policy, in any of its forms.
 
         Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
@@ -22,7 +21,9 @@ class DirectCoordinator(TaskCoordinator):
     def __init__(self, timeout: float | None = None) -> None:
         self._timeout = checked_timeout(timeout)
 
-    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
+    def execute_group(
+        self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: object
+    ) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         end = None if self._timeout is None else time.monotonic() + self._timeout

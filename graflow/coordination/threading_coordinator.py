@@ -6,7 +6,6 @@ import contextvars
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
 from graflow.core.handlers.group_policy import resolve_group_policy
@@ -29,7 +28,9 @@ class ThreadingCoordinator(TaskCoordinator):
         self.thread_count = thread_count or os.cpu_count() or 1
         self._timeout = checked_timeout(timeout)
 
-    def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
+    def execute_group(
+        self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: object
+    ) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         pending = run.pending()

@@ -13,7 +13,7 @@ import networkx as nx
 
 from graflow.core.memberships import Memberships, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
-from graflow.protocols import upward
+from graflow.protocols import Node, upward
 
 
 class GraphScope:
@@ -96,7 +96,7 @@ class TaskGraph:
 
     # -- nodes and edges -------------------------------------------------------------------------------------------
 
-    def add_node(self, task: Any, task_id: str | None = None, skip_if_exists: bool = False) -> None:
+    def add_node(self, task: Node, task_id: str | None = None, skip_if_exists: bool = False) -> None:
         """Add a task under its id.
 
         Raises:
@@ -287,7 +287,7 @@ class TaskGraph:
         """Remember that a running task added this node, so that it is never a start node."""
         self._dynamic[task_id] = None
 
-    def add_name(self, task: Any) -> None:
+    def add_name(self, task: Node) -> None:
         """Add a node whose task only another process has had; `task` stands in until the task itself is added."""
         with self._lock:
             self.add_node(task)

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from graflow.protocols import Node, Run
+
 
 @dataclass(slots=True)
 class TaskResult:
@@ -26,7 +28,7 @@ class TaskHandler(ABC):
     """Runs one task; `engine.register_handler(name, handler)` makes it available as `@task(handler=name)`."""
 
     @abstractmethod
-    def execute_task(self, task: Any, context: Any) -> Any:
+    def execute_task(self, task: Node, context: Run) -> Any:
         """Run the task and return its value.
 
         A handler stores the value, or the exception that it raises, with `context.set_result(task.task_id, …)`.

@@ -12,6 +12,7 @@ from typing import Any, Final
 from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
+from graflow.protocols import Node
 
 Reference = tuple[str, str, Any]  # module, attribute path in it, the task found there
 
@@ -32,7 +33,7 @@ _TRAVELLING: Final[dict[str, tuple[Any, tuple[type, ...]]]] = {
 _POLICY_FIELDS: Final = frozenset(field.name for field in fields(RetryPolicy))
 
 
-def is_executable(value: Any) -> bool:
+def is_executable(value: object) -> bool:
     """Whether a value is a task; asked of its type, so that module attributes with a will of their own stay asleep."""
     kind = type(value)
     return not isinstance(value, type) and all(hasattr(kind, name) for name in ("task_id", "run", "__call__"))
@@ -55,7 +56,7 @@ def executables_of(module: ModuleType) -> Iterator[tuple[str, Any]]:
                 open_classes.append((f"{prefix}{name}.", found))
 
 
-def reference_of(task: Any) -> Reference:
+def reference_of(task: Node) -> Reference:
     """Where this task, or the one whose bound instance it is, can be found by importing.
 
     Raises:
@@ -86,7 +87,7 @@ def _at(module: ModuleType, path: str) -> Any:
     return found.__func__ if isinstance(found, staticmethod) else found
 
 
-def _stands_for(found: Any, task: Any) -> bool:
+def _stands_for(found: object, task: Node) -> bool:
     if found is task:
         return True
     func = getattr(task, "func", None)
@@ -99,7 +100,7 @@ def _stands_for(found: Any, task: Any) -> bool:
     )
 
 
-def _not_importable(task: Any, why: str) -> TaskResolutionError:
+def _not_importable(task: Node, why: str) -> TaskResolutionError:
     return TaskResolutionError(f"Task '{task.task_id}' cannot be sent by reference: {why}. {REMEDIES}")
 
 
@@ -112,12 +113,12 @@ class ReferenceTable:
         self._modules: set[str] = set()
         self._lock = threading.Lock()
 
-    def put(self, module: str, path: str, task: Any) -> None:
+    def put(self, module: str, path: str, task: Node) -> None:
         if self._tasks.get((module, path)) is not task:
             with self._lock:
                 self._tasks[module, path] = task
 
-    def add(self, task: Any) -> None:
+    def add(self, task: Node) -> None:
         """Table a task where it can be imported, else under the module and name that it says of itself."""
         try:
             module, path, found = reference_of(task)
@@ -138,7 +139,7 @@ class ReferenceTable:
             if home != name:
                 self._add_home(task)
 
-    def _add_home(self, task: Any) -> None:
+    def _add_home(self, task: Node) -> None:
         try:
             module, path, found = reference_of(task)
         except TaskResolutionError:
@@ -146,7 +147,7 @@ class ReferenceTable:
         if found is task:
             self.put(module, path, task)
 
-    def find_or_add(self, task: Any) -> Reference:
+    def find_or_add(self, task: Node) -> Reference:
         """Where the task (or the base of this instance) stands; entered when it is importable.
 
         Raises:
@@ -190,7 +191,7 @@ class ReferenceTable:
             return sorted(f"{module}:{path}" for module, path in self._tasks)
 
 
-def _identity(task: Any) -> int:
+def _identity(task: Node) -> int:
     """The same number for a task and its bound instances; tabled tasks stay alive, so it is not given away again."""
     return id(getattr(task, "func", task))
 
@@ -200,7 +201,7 @@ def _shown(text: str) -> str:
     return ascii(text[:200])[1:-1]
 
 
-def travelling_fields(task: Any, base: Any) -> dict[str, Any]:
+def travelling_fields(task: Node, base: object) -> dict[str, Any]:
     """What a reference to `base` needs besides the name to become `task` again, as JSON data.
 
     Raises:
@@ -218,7 +219,7 @@ def travelling_fields(task: Any, base: Any) -> dict[str, Any]:
     return kept
 
 
-def _travelling_options(task: Any, base: Any) -> dict[str, Any]:
+def _travelling_options(task: Node, base: object) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, (default, _types) in _TRAVELLING.items():
         value = getattr(task, name, default)
@@ -235,7 +236,7 @@ def _travelling_options(task: Any, base: Any) -> dict[str, Any]:
     return kept
 
 
-def _kept(task: Any, what: str, value: Any) -> Any:
+def _kept(task: Node, what: str, value: object) -> Any:
     where = f"{what} of task '{task.task_id}'"
     try:
         return to_jsonable(value, where=where)
@@ -286,7 +287,7 @@ def _checked_options(options: Any) -> dict[str, Any]:
     return wanted
 
 
-def _checked_policy(data: Any) -> RetryPolicy:
+def _checked_policy(data: object) -> RetryPolicy:
     if (
         not isinstance(data, Mapping)
         or not set(data) <= _POLICY_FIELDS

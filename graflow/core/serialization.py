@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
 
 
-def dumps(obj: Any) -> bytes:
+def dumps(obj: object) -> bytes:
     """Pickle an object.
 
     Raises:
@@ -41,13 +41,13 @@ def dumps(obj: Any) -> bytes:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Keeps an error that would not come back as a description of itself, so that one bad class spoils nothing else."""
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> Any:
         if isinstance(obj, BaseException) and not isinstance(obj, GraflowError) and not _comes_back(obj):
             return _described_error, (describe_error(obj).to_dict(),)
         return super().reducer_override(obj)
 
 
-def _dumped(obj: Any) -> bytes:
+def _dumped(obj: object) -> bytes:
     buffer = io.BytesIO()
     _Pickler(buffer).dump(obj)
     return buffer.getvalue()
@@ -69,7 +69,7 @@ def loads(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-def dump(obj: Any, file: IO[bytes]) -> None:
+def dump(obj: object, file: IO[bytes]) -> None:
     """Pickle into a binary file; nothing is written when the object cannot be pickled."""
     file.write(dumps(obj))
 
@@ -90,7 +90,7 @@ def pickles_by_value(module_name: str) -> bool:
     return module_name == "__main__" or any(f"{module_name}.".startswith(f"{name}.") for name in registered)
 
 
-def _log_locks(obj: Any, error: TypeError) -> None:
+def _log_locks(obj: object, error: TypeError) -> None:
     kind = type(obj).__qualname__
     _log.error("A %s cannot be pickled: %s", kind, error)
     for path, lock in find_thread_locks(obj):

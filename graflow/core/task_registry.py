@@ -27,7 +27,7 @@ from graflow.core.references import (
 )
 from graflow.core.serialization import dumps, loads
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
-from graflow.protocols import upward
+from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
 
 __all__ = ["SerializedTask", "TaskResolutionError", "TaskResolver", "TaskResolverRegistry", "default_registry"]
@@ -81,7 +81,7 @@ class TaskResolver:
         self._table.add_module(module.__name__, found)
         return [f"{module.__name__}:{path}" for path in found]
 
-    def register_task(self, task: Any) -> None:
+    def register_task(self, task: Node) -> None:
         """Table one task under its own module and qualified name, importable or not."""
         self._table.add(task)
 
@@ -123,7 +123,7 @@ class TaskResolver:
 
     # -- out -------------------------------------------------------------------------------------------------------
 
-    def serialize(self, task: Any, strategy: str = "reference", *, bound_to: Sequence[str] = ()) -> SerializedTask:
+    def serialize(self, task: Node, strategy: str = "reference", *, bound_to: Sequence[str] = ()) -> SerializedTask:
         """The envelope of a task.
 
         Args:
@@ -141,7 +141,7 @@ class TaskResolver:
             resolver_id=self.resolver_id or "default",
         )
 
-    def serialize_best(self, task: Any, *, bound_to: Sequence[str] = ()) -> SerializedTask:
+    def serialize_best(self, task: Node, *, bound_to: Sequence[str] = ()) -> SerializedTask:
         """The envelope of a task: as data or by reference where that works, else by value when there is a key.
 
         Raises:
@@ -157,7 +157,7 @@ class TaskResolver:
                 raise
         return self.serialize(task, "pickle", bound_to=bound_to)
 
-    def _payload(self, task: Any, strategy: str, bound_to: Sequence[str]) -> Payload:
+    def _payload(self, task: Node, strategy: str, bound_to: Sequence[str]) -> Payload:
         if strategy == "reference":
             return self._refer(task)
         if strategy == "pickle":
@@ -174,12 +174,12 @@ class TaskResolver:
         text = json.dumps(dict(known.serialize(task)), separators=(",", ":"), sort_keys=True)
         return _signed(keys, strategy, text.encode(), bound_to)
 
-    def _refer(self, task: Any) -> dict[str, Any]:
+    def _refer(self, task: Node) -> dict[str, Any]:
         module, path, base = self._table.find_or_add(task)
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
         return {**payload, **travelling_fields(task, base)}
 
-    def _signing_keys(self, task: Any) -> SigningKeys:
+    def _signing_keys(self, task: Node) -> SigningKeys:
         keys = self.keys
         if keys is None:
             raise TaskResolutionError(
@@ -252,7 +252,7 @@ def _signed(keys: SigningKeys, strategy: str, content: bytes, bound_to: Sequence
     return {"data": base64.b64encode(content).decode("ascii"), "signature": signature}
 
 
-def _pickled(task: Any) -> bytes:
+def _pickled(task: Node) -> bytes:
     try:
         return dumps(task)
     except Exception as error:  # users' classes decide what happens when they are pickled
@@ -307,7 +307,7 @@ class TaskResolverRegistry:
         with self._lock:
             return sorted(self._resolvers)
 
-    def serialize(self, task: Any, *, resolver_id: str = "default", bound_to: Sequence[str] = ()) -> SerializedTask:
+    def serialize(self, task: Node, *, resolver_id: str = "default", bound_to: Sequence[str] = ()) -> SerializedTask:
         """`serialize_best` of the resolver with that id, whose id the envelope then names."""
         envelope = self.get(resolver_id).serialize_best(task, bound_to=bound_to)
         return envelope if envelope.resolver_id == resolver_id else replace(envelope, resolver_id=resolver_id)

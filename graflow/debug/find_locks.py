@@ -31,7 +31,7 @@ _LEAVES: Final = (str, bytes, bytearray, int, float, complex, type(None), type, 
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 
 
-def find_thread_locks(root: Any, max_depth: int = 8) -> list[tuple[str, Any]]:
+def find_thread_locks(root: object, max_depth: int = 8) -> list[tuple[str, Any]]:
     """Every lock, condition, semaphore and event below an object, with the path to it.
 
     Walks mappings, sequences, attributes, closures, defaults and globals that functions refer to.
@@ -42,12 +42,12 @@ def find_thread_locks(root: Any, max_depth: int = 8) -> list[tuple[str, Any]]:
     return [(path, value) for path, value in _walk(root, max_depth) if isinstance(value, _LOCK_TYPES)]
 
 
-def find_unpicklable_objects(root: Any, max_depth: int = 8) -> list[tuple[str, Any, str]]:
+def find_unpicklable_objects(root: object, max_depth: int = 8) -> list[tuple[str, Any, str]]:
     """The innermost objects that cloudpickle refuses, with path and reason; empty when the root can be pickled."""
     found: list[tuple[str, Any, str]] = []
     seen: set[int] = set()
 
-    def visit(path: str, value: Any, depth: int) -> bool:
+    def visit(path: str, value: object, depth: int) -> bool:
         """Whether something below, or the value itself, was found to be the reason."""
         if id(value) in seen or len(seen) > _MAX_OBJECTS:
             return False
@@ -78,7 +78,7 @@ def debug_taskgraph_for_locks(graph: Any) -> None:
         _log.info("No lock in the task graph, and all of it can be pickled")
 
 
-def _refusal(value: Any) -> str | None:
+def _refusal(value: object) -> str | None:
     try:
         cloudpickle.dumps(value)
     except Exception as error:  # noqa: BLE001 - an object's own pickling may raise anything
@@ -86,7 +86,7 @@ def _refusal(value: Any) -> str | None:
     return None
 
 
-def _walk(root: Any, max_depth: int) -> Iterator[tuple[str, Any]]:
+def _walk(root: object, max_depth: int) -> Iterator[tuple[str, Any]]:
     """Each object once, by its shortest path."""
     kept: dict[int, Any] = {id(root): root}  # keeps temporary objects alive, so that no id is used twice
     level: list[tuple[str, Any]] = [("root", root)]
@@ -103,7 +103,7 @@ def _walk(root: Any, max_depth: int) -> Iterator[tuple[str, Any]]:
         level = below
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def _parts(value: object) -> Iterator[tuple[str, Any]]:
     """What an object is made of, each part with the step that leads to it."""
     if isinstance(value, _LEAVES):
         return
@@ -166,7 +166,7 @@ def _global_names(code: types.CodeType) -> list[str]:
     return names
 
 
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(value: object) -> Iterator[tuple[str, Any]]:
     """What pickling would store of an object: its own reduction or state where it has one, else dict and slots."""
     kind = type(value)
     try:
@@ -190,7 +190,7 @@ def _is_own(kind: type, name: str) -> bool:
     return isinstance(getattr(kind, name, None), types.FunctionType)
 
 
-def _stored(value: Any) -> dict[str, Any]:
+def _stored(value: object) -> dict[str, Any]:
     found = dict(getattr(value, "__dict__", None) or {})
     for kind in type(value).__mro__:
         for name, slot in vars(kind).items():

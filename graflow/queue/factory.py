@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
+from graflow.core.graph import TaskGraph
 from graflow.exceptions import ConfigError
 from graflow.queue.base import TaskQueue
 from graflow.queue.memory import InMemoryTaskQueue
@@ -35,7 +36,7 @@ class TaskQueueFactory:
         raise ConfigError(f"Unknown queue backend {backend!r}; known are {', '.join(known)}")
 
     @staticmethod
-    def in_memory(graph: Any = None) -> InMemoryTaskQueue:
+    def in_memory(graph: TaskGraph | None = None) -> InMemoryTaskQueue:
         """An in-memory queue over a graph, for tests."""
         return InMemoryTaskQueue(_GraphOnly(graph))
 
@@ -43,5 +44,5 @@ class TaskQueueFactory:
 class _GraphOnly:
     """The part of an execution context that an in-memory queue looks at."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: TaskGraph | None) -> None:
         self.graph = graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from graflow.protocols import HasGraph
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
 
 
@@ -15,7 +16,7 @@ class InMemoryTaskQueue(TaskQueue):
         ValueError: When the start node is not in the graph.
     """
 
-    def __init__(self, execution_context: Any, start_node: str | None = None) -> None:
+    def __init__(self, execution_context: HasGraph, start_node: str | None = None) -> None:
         super().__init__(execution_context)
         self._entries: deque[TaskSpec] = deque()
         self._waiting: dict[str, int] = {}

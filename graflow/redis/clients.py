@@ -116,7 +116,7 @@ def _credentials(provider: Any) -> dict[str, Any]:
     return {name: value for name, value in parts.items() if value}
 
 
-def _server_of(found: Mapping[str, Any], kind: Any, classes: set[str]) -> dict[str, Any]:
+def _server_of(found: Mapping[str, Any], kind: object, classes: set[str]) -> dict[str, Any]:
     path = found.get("path") or found.get("unix_socket_path")
     if path or "UnixDomainSocketConnection" in classes:
         if not path:
@@ -129,7 +129,7 @@ def _server_of(found: Mapping[str, Any], kind: Any, classes: set[str]) -> dict[s
     return {"host": host, "port": int(port)}
 
 
-def _default_of(kind: Any, name: str) -> Any:
+def _default_of(kind: object, name: str) -> Any:
     """What a connection class itself uses where its pool says nothing."""
     if not isinstance(kind, type):
         return None

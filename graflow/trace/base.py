@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import networkx as nx
 
+from graflow.protocols import Node, Run
+
 
 class Tracer:
     """Listens to runs; this base class does nothing.
@@ -16,36 +18,38 @@ class Tracer:
     raises is logged by the caller and does not change the run.
     """
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         """A run begins; not called for branches."""
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_workflow_end(
+        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
         """A run has ended, with an error when it failed or was canceled."""
 
     def on_task_queued(self, task: Any, context: Any) -> None:
         """A task waits for its turn."""
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         """A task begins, once for each attempt."""
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         """A task has ended, with an error when it failed."""
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         """The members of a group are about to start."""
 
     def on_member_end(
         self,
         group_id: str,
         member_id: str,
-        context: Any,
+        context: Run,
         error: BaseException | None = None,
         ran: Mapping[str, bool] | None = None,
     ) -> None:
         """The outcome of a member that runs in another process has arrived; `ran` tells which tasks succeeded there."""
 
     def on_parallel_group_end(
-        self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None
+        self, group_id: str, member_ids: Sequence[str], context: Run, results: Mapping[str, Any] | None = None
     ) -> None:
         """All members of a group have ended; `results` maps their ids to `TaskResult`."""
 

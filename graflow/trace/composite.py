@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import networkx as nx
 
+from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
 
@@ -33,36 +34,38 @@ class CompositeTracer(Tracer):
         if errors:
             raise ExceptionGroup("Several listeners failed", errors)
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         self._tell(lambda tracer: tracer.on_workflow_start(name, context))
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_workflow_end(
+        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
         self._tell(lambda tracer: tracer.on_workflow_end(name, context, result=result, error=error))
 
     def on_task_queued(self, task: Any, context: Any) -> None:
         self._tell(lambda tracer: tracer.on_task_queued(task, context))
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         self._tell(lambda tracer: tracer.on_task_start(task, context))
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         self._tell(lambda tracer: tracer.on_task_end(task, context, result=result, error=error))
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         self._tell(lambda tracer: tracer.on_parallel_group_start(group_id, member_ids, context))
 
     def on_member_end(
         self,
         group_id: str,
         member_id: str,
-        context: Any,
+        context: Run,
         error: BaseException | None = None,
         ran: Mapping[str, bool] | None = None,
     ) -> None:
         self._tell(lambda tracer: tracer.on_member_end(group_id, member_id, context, error=error, ran=ran))
 
     def on_parallel_group_end(
-        self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None
+        self, group_id: str, member_ids: Sequence[str], context: Run, results: Mapping[str, Any] | None = None
     ) -> None:
         self._tell(lambda tracer: tracer.on_parallel_group_end(group_id, member_ids, context, results=results))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 
 _Key = tuple[str, str]
@@ -24,11 +25,13 @@ class LoggingTracer(Tracer):
         self.level = level
         self._begun: dict[_Key, float] = {}
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         self._begun[context.session_id, ""] = time.perf_counter()
         self.logger.log(self.level, "Workflow %s started (session %s)", name, context.session_id)
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_workflow_end(
+        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
         seconds = self._elapsed((context.session_id, ""))
         if error is None:
             self.logger.log(
@@ -42,11 +45,11 @@ class LoggingTracer(Tracer):
     def on_task_queued(self, task: Any, context: Any) -> None:
         self.logger.debug("Task %s queued (session %s)", task.task_id, context.session_id)
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         self._begun[context.session_id, task.task_id] = time.perf_counter()
         self.logger.debug("Task %s started (session %s)", task.task_id, context.session_id)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         seconds = self._elapsed((context.session_id, task.task_id))
         if error is None:
             self.logger.log(
@@ -57,13 +60,13 @@ class LoggingTracer(Tracer):
                 "Task %s failed after %.3f s (session %s): %r", task.task_id, seconds, context.session_id, error
             )
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         self.logger.log(
             self.level, "Group %s of %d members started (session %s)", group_id, len(member_ids), context.session_id
         )
 
     def on_parallel_group_end(
-        self, group_id: str, member_ids: Sequence[str], context: Any, results: Mapping[str, Any] | None = None
+        self, group_id: str, member_ids: Sequence[str], context: Run, results: Mapping[str, Any] | None = None
     ) -> None:
         failed = sum(not result.success for result in (results or {}).values())
         self.logger.log(

@@ -7,6 +7,7 @@ from typing import Any
 
 import networkx as nx
 
+from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 
 
@@ -25,19 +26,19 @@ class NoopTracer(Tracer):
         self._dynamic: list[tuple[str, str | None, bool]] = []
         self._graph: Any = None
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         """Forget the run before; a run that is continued keeps its record."""
         if context.trace_id != self._trace_id:
             self._clear()
             self._trace_id = context.trace_id
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         """Remember the task object alone: this is called for every task, its id is asked for on request."""
         if self.enable_runtime_graph:
             self._started.append(task)
             self._graph = context.graph
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         if error is not None and self.enable_runtime_graph:
             self._failed.append((task.task_id, len(self._started)))
 
@@ -45,7 +46,7 @@ class NoopTracer(Tracer):
         self,
         group_id: str,
         member_id: str,
-        context: Any,
+        context: Run,
         error: BaseException | None = None,
         ran: Mapping[str, bool] | None = None,
     ) -> None:
@@ -56,7 +57,7 @@ class NoopTracer(Tracer):
                 if not succeeded:
                     self._failed.append((task_id, len(self._started)))
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         if self.enable_runtime_graph:
             self._groups.append((group_id, tuple(member_ids), None))
 
@@ -64,7 +65,7 @@ class NoopTracer(Tracer):
         self,
         group_id: str,
         member_ids: Sequence[str],
-        context: Any,
+        context: Run,
         results: Mapping[str, Any] | None = None,
     ) -> None:
         if self.enable_runtime_graph and results is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import Token
 from typing import Any, NamedTuple
 
+from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 
 try:
@@ -57,28 +58,30 @@ class OpenTelemetryTracer(Tracer):
         self._provider = None
         self._reset()
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         attributes = {"graflow.workflow": name, "graflow.session_id": context.session_id}
         span = self._enter((context.session_id, ""), name, None, attributes)
         self._roots[context.trace_id] = span
         self._seen[context.trace_id] = set()
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_workflow_end(
+        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
         self._leave((context.session_id, ""), error)
         self._roots.pop(context.trace_id, None)
         self._seen.pop(context.trace_id, None)
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         seen = self._seen.get(context.trace_id)
         if seen is not None:
             seen.add(task.task_id)
         attributes = {"graflow.task_id": task.task_id, "graflow.session_id": context.session_id}
         self._enter((context.session_id, task.task_id), task.task_id, self._parent(context), attributes)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         self._leave((context.session_id, task.task_id), error)
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         if span := self._span_of((context.session_id, group_id)):
             span.set_attribute("graflow.group.size", len(member_ids))
 
@@ -86,7 +89,7 @@ class OpenTelemetryTracer(Tracer):
         self,
         group_id: str,
         member_ids: Sequence[str],
-        context: Any,
+        context: Run,
         results: Mapping[str, Any] | None = None,
     ) -> None:
         results = results or {}
@@ -111,7 +114,7 @@ class OpenTelemetryTracer(Tracer):
         for entry in reversed(left):
             entry.span.end()
 
-    def _parent(self, context: Any) -> Context | None:
+    def _parent(self, context: Run) -> Context | None:
         """The current span when there is one, else the run's (a member thread without the run's ContextVars)."""
         root = self._roots.get(context.trace_id)
         if root is None or trace.get_current_span().get_span_context().is_valid:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ProgressTracer(Tracer):
         self._console = None
         self._reset()
 
-    def on_workflow_start(self, name: str, context: Any) -> None:
+    def on_workflow_start(self, name: str, context: Run) -> None:
         if not self._is_visible():
             return
         with self._lock:
@@ -94,7 +95,9 @@ class ProgressTracer(Tracer):
                 self._timer.daemon = True
                 self._timer.start()
 
-    def on_workflow_end(self, name: str, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_workflow_end(
+        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
         with self._lock:
             run = self._runs.pop(context.trace_id, None)
             if run is None:
@@ -106,19 +109,19 @@ class ProgressTracer(Tracer):
             if not self._runs:
                 self.shutdown()
 
-    def on_task_start(self, task: Any, context: Any) -> None:
+    def on_task_start(self, task: Node, context: Run) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None:
             run.current = task.task_id
             self._draw(run)
 
-    def on_task_end(self, task: Any, context: Any, result: Any = None, error: BaseException | None = None) -> None:
+    def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None:
             run.note_end(task.task_id, failed=error is not None)
             self._draw(run)
 
-    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Any) -> None:
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None and group_id == self.group:
             run.members = frozenset(member_ids)
@@ -128,7 +131,7 @@ class ProgressTracer(Tracer):
         self,
         group_id: str,
         member_id: str,
-        context: Any,
+        context: Run,
         error: BaseException | None = None,
         ran: Mapping[str, bool] | None = None,
     ) -> None:
@@ -141,7 +144,7 @@ class ProgressTracer(Tracer):
         self,
         group_id: str,
         member_ids: Sequence[str],
-        context: Any,
+        context: Run,
         results: Mapping[str, Any] | None = None,
     ) -> None:
         """Count the members whose end was not told one by one."""

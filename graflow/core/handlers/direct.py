@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from graflow.core.handler import TaskHandler
+from graflow.protocols import Node, Run
 
 
 class DirectTaskHandler(TaskHandler):
     """Calls the task in the current thread."""
 
-    def execute_task(self, task: Any, context: Any) -> Any:
+    def execute_task(self, task: Node, context: Run) -> Any:
         """Run the task once and store its value, or the exception that it raises, as its result."""
         try:
             value = task.run()

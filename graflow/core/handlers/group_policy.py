@@ -9,7 +9,7 @@ from typing import Any
 
 from graflow.core.handler import TaskResult
 from graflow.exceptions import ParallelGroupError, TaskError, named
-from graflow.protocols import Unit
+from graflow.protocols import Run, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class _BuiltInPolicy(GroupExecutionPolicy):
         group_id: str,
         tasks: Sequence[Unit],
         results: Mapping[str, TaskResult],
-        context: Any,  # noqa: ARG002 - for policies of users
+        context: Run,  # noqa: ARG002 - for policies of users
     ) -> None:
         self.check_results(group_id, tasks, results)
         self.validate([task.task_id for task in tasks])
@@ -202,7 +202,7 @@ POLICY_REGISTRY: dict[str, type[GroupExecutionPolicy]] = {
 }
 
 
-def canonicalize_group_policy(policy: Any) -> str | dict[str, Any]:
+def canonicalize_group_policy(policy: object) -> str | dict[str, Any]:
     """The plain form of a policy, which `resolve_group_policy` turns back into an instance.
 
     Raises:
@@ -231,7 +231,7 @@ def _canonical_instance(policy: GroupExecutionPolicy) -> str | dict[str, Any]:
     return {"type": _CUSTOM, "policy": policy}
 
 
-def resolve_group_policy(policy: Any) -> GroupExecutionPolicy:
+def resolve_group_policy(policy: object) -> GroupExecutionPolicy:
     """The policy for a name, a canonical form or an instance; names are case-insensitive.
 
     Raises:

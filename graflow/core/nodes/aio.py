@@ -14,6 +14,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Self
 
 from graflow.exceptions import TaskTimeoutError
+from graflow.protocols import Run
 
 if TYPE_CHECKING:
     import asyncio
@@ -117,7 +118,7 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         loop.close()
 
 
-def run_coroutine(coroutine: Coroutine[Any, Any, Any], context: Any) -> Any:
+def run_coroutine(coroutine: Coroutine[Any, Any, Any], context: Run) -> Any:
     """Run a coroutine on the event loop of the context's engine, or on a loop of its own outside any engine."""
     engine = getattr(context, "engine", None)
     if engine is not None:
@@ -132,7 +133,7 @@ def run_with_timeout(
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    context: Any,
+    context: Run,
     frame: Any = None,
 ) -> Any:
     """Call `func` and wait at most `timeout` seconds; `frame` is the task context of the execution.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.exceptions import GraflowRuntimeError
-from graflow.protocols import upward
+from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
     from graflow.core.task import ParallelGroup
@@ -46,7 +46,7 @@ class Executable(ABC):
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
-    def set_execution_context(self, context: Any) -> None:
+    def set_execution_context(self, context: Run) -> None:
         self._execution_context = context
 
     def get_execution_context(self) -> Any:
@@ -186,7 +186,7 @@ class SequentialTask(Executable):
         for left, right in itertools.pairwise(tasks):
             graph.add_edge(left.task_id, right.task_id)
 
-    def set_execution_context(self, context: Any) -> None:
+    def set_execution_context(self, context: Run) -> None:
         super().set_execution_context(context)
         for task in self.tasks:
             task.set_execution_context(context)

@@ -15,7 +15,7 @@ class IterationTask(Executable):
     context it is loaded into.
     """
 
-    def __init__(self, task_id: str, base_id: str, data: Any, handler_type: str) -> None:
+    def __init__(self, task_id: str, base_id: str, data: object, handler_type: str) -> None:
         self._task_id = task_id
         self.base_id = base_id
         self.data = data

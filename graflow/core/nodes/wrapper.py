@@ -17,7 +17,7 @@ from graflow.core.nodes.executable import Executable, running_frame
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import pickles_by_value
 from graflow.exceptions import ConfigError
-from graflow.protocols import upward
+from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
     import typing_extensions
@@ -133,7 +133,7 @@ class TaskWrapper(Executable, Generic[P, R]):
             if alone:
                 self._execution_context = None
 
-    def invoke(self, context: Any, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function; `frame` is the task context that is injected where the task asks for one."""
         bound = self._bound_kwargs
         if bound and args:
@@ -159,7 +159,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         by_position = set(keyword_parameters(self.func, first)).difference(left)
         return {name: value for name, value in bound.items() if name not in by_position}
 
-    def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Any) -> dict[str, Any]:
+    def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Run) -> dict[str, Any]:
         """The given arguments, and what the channel holds for the others that are wanted."""
         if not self.resolve_keyword_args:
             return given
@@ -215,7 +215,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         known = keyword_parameters(self.func, 1 if self.inject_context else 0)
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
 
-        def arguments(item: Any) -> dict[str, Any]:
+        def arguments(item: object) -> dict[str, Any]:
             if isinstance(item, Mapping):
                 self._check_names(item, known)
                 return {**self._bound_kwargs, **item}
