@@ -37,7 +37,7 @@ def beat(deployment: Deployment, name: str, info: Mapping[str, Any]) -> None:
 
     What a dead worker took off the queue and never claimed looks as if it still waited.
     """
-    if deployment.record.register_worker(name, info, ttl=WORKER_TTL):
+    if deployment.record.workers.beat(name, info, ttl=WORKER_TTL):
         expedite_all(deployment)
 
 

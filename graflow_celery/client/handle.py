@@ -230,7 +230,7 @@ class GroupHandle(_Handle):
             return self._known_ids
         if self._spec.meta.get("regular"):
             return [f"{self.group_id}[{index}]" for index in self._places]
-        found = self._deployment.record.envelopes(self.run_id, self._places)
+        found = self._deployment.record.manifests.envelopes(self.run_id, self._places)
         return [
             f"{self.group_id}[{index}]" if envelope is None else task_id_in(envelope)
             for index, envelope in enumerate(found)

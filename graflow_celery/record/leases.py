@@ -8,7 +8,7 @@ from typing import Any
 
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
-from graflow_celery.record.replies import granted_of, integers, parse_spec
+from graflow_celery.record.replies import claim_of, completion_of, integers
 
 
 class MemberLeases(RecordBase):
@@ -26,36 +26,12 @@ class MemberLeases(RecordBase):
         if not owner or owner[0] in "-@" or "\n" in owner:
             raise ValueError(f"not a name of an owner: {owner!r}")
         reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
-        if reply[0] is None:
-            return Claim(None, None, [], [], list(indices), [], None)
-        text, spec, found = reply
-        state, remaining, granted, left, refused, blocked = text.split(b";")
-        return Claim(
-            spec=parse_spec(spec),
-            state=GroupState(state.decode()),
-            granted=granted_of(granted.split(), found),
-            left=[int(index) for index in left.split()],
-            refused=integers(refused.split()),
-            blocked=integers(blocked.split()),
-            remaining=None if int(remaining) < 0 else int(remaining) / 1000,
-        )
+        return claim_of(reply, indices)
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
         """Take the continuation, which has index n, once all members are recorded; report it like a member."""
         size: Any = self.client.hget(self.keys.run(run_id, "header"), "n")
         return self.claim(run_id, [int(size or 0)], owner)
-
-    def envelopes(self, run_id: str, indices: Sequence[int]) -> list[bytes | None]:
-        """Envelopes of the manifest, None where there is none."""
-        found: Any = self.client.hmget(self.keys.run(run_id, "manifest"), [str(index) for index in indices])
-        return list(found)
-
-    def shared_payloads(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
-        """Shared payloads by content hash; those that are not there are absent."""
-        if not names:
-            return {}
-        found: Any = self.client.hmget(self.keys.run(run_id, "shared"), list(names))
-        return {name: payload for name, payload in zip(names, found, strict=True) if payload is not None}
 
     def beat(self, leases: Iterable[Lease]) -> BeatAnswer:
         """Extend the leases of members that run in this process: one script per run."""
@@ -85,18 +61,7 @@ class MemberLeases(RecordBase):
         """
         parts = [part for x in results for part in (x.index, x.attempt, x.state.value, x.payload)]
         reply = self._run("complete", run_id, [owner, *parts])
-        if reply is None:
-            return Completion([], [], [x.index for x in results], None, False, False, [])
-        state, recorded, late, refused, done, continuation, ready = reply.split(b";")
-        return Completion(
-            recorded=integers(recorded.split()),
-            late=integers(late.split()),
-            refused=integers(refused.split()),
-            state=GroupState(state.decode()),
-            done=done == b"1",
-            continuation=continuation == b"1",
-            ready=integers(ready.split()),
-        )
+        return completion_of(reply, [x.index for x in results])
 
     def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
         """Have a member that failed run again after `delay` seconds: the sweeper publishes it then.

@@ -7,7 +7,7 @@ from typing import Any
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.data import Cursor, GroupHeader, GroupStatus, OutcomePage, RecordedOutcome
-from graflow_celery.record.replies import COUNTS, header_of, outcome_of, outcomes_of, status_of
+from graflow_celery.record.replies import COUNTS, header_of, outcome_of, page_of, status_of
 
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""
@@ -24,13 +24,13 @@ class RecordReader(RecordBase):
             GroupNotFoundError: no such run.
             GroupLostError: the run was there when the cursor began, and is not any more.
         """
-        batch, last_event = self._read(run_id, cursor or Cursor(), count)
-        if batch.outcomes or batch.closed or block <= 0:
-            return batch
+        page, last_event = self._read(run_id, cursor or Cursor(), count)
+        if page.outcomes or page.closed or block <= 0:
+            return page
         # An event wakes, nothing more: what counts is read again from the record.
         events: Any = {self.keys.run(run_id, "events"): last_event}
         self.client.xread(events, count=1, block=max(1, round(block * 1000)))
-        return self._read(run_id, batch.cursor, count)[0]
+        return self._read(run_id, page.cursor, count)[0]
 
     def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[OutcomePage, bytes]:
         reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])
@@ -38,19 +38,10 @@ class RecordReader(RecordBase):
             if cursor.epoch:
                 raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped, or its record expired")
             raise GroupNotFoundError(run_id)
-        state, closed, epoch, counts, last_event, pairs, recorded = reply
-        if cursor.epoch not in {"", epoch.decode()}:
+        page, last_event = page_of(reply, cursor.position)
+        if cursor.epoch not in {"", page.cursor.epoch}:
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
-        outcomes = outcomes_of(pairs)
-        position = cursor.position + len(outcomes)
-        batch = OutcomePage(
-            outcomes=outcomes,
-            cursor=Cursor(position, epoch.decode()),
-            status=status_of(state, counts),
-            more=position < recorded,
-            closed=closed == 1 and position >= recorded,
-        )
-        return batch, last_event
+        return page, last_event
 
     def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedOutcome]:
         """The recorded outcomes of `count` members from `start`, by index; open ones are absent, n is the continuation.

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import zip_longest
+from typing import Any
 
 from graflow_celery.record.data import (
+    Claim,
+    Completion,
+    Cursor,
     GrantedMember,
     GroupHeader,
     GroupSpec,
     GroupState,
     GroupStatus,
     MemberState,
+    Opened,
+    OutcomePage,
     RecordedOutcome,
 )
 
@@ -114,6 +120,65 @@ def granted_of(numbers: Sequence[bytes], envelopes: Sequence[bytes | None]) -> l
         GrantedMember(index, attempt, losses, retries, envelope or b"")
         for (index, attempt, losses, retries), envelope in zip_longest(members, envelopes)
     ]
+
+
+def page_of(reply: Any, position: int) -> tuple[OutcomePage, bytes]:
+    """What `read.lua` answers from a position on, and the id of the last event."""
+    state, closed, epoch, counts, last_event, pairs, recorded = reply
+    outcomes = outcomes_of(pairs)
+    position += len(outcomes)
+    page = OutcomePage(
+        outcomes=outcomes,
+        cursor=Cursor(position, epoch.decode()),
+        status=status_of(state, counts),
+        more=position < recorded,
+        closed=closed == 1 and position >= recorded,
+    )
+    return page, last_event
+
+
+def opened_of(reply: Any) -> Opened:
+    """What `open.lua` answers for a group that is there."""
+    status, state, epoch, published = reply
+    return Opened(
+        created=status == b"CREATED",
+        state=GroupState(state.decode()),
+        epoch=epoch.decode(),
+        published=int(published) == 1,
+    )
+
+
+def claim_of(reply: Any, asked: Sequence[int]) -> Claim:
+    """What `claim.lua` answers; a run that is gone refuses everything."""
+    if reply[0] is None:
+        return Claim(None, None, [], [], list(asked), [], None)
+    text, spec, found = reply
+    state, remaining, granted, left, refused, blocked = text.split(b";")
+    return Claim(
+        spec=parse_spec(spec),
+        state=GroupState(state.decode()),
+        granted=granted_of(granted.split(), found),
+        left=[int(index) for index in left.split()],
+        refused=integers(refused.split()),
+        blocked=integers(blocked.split()),
+        remaining=None if int(remaining) < 0 else int(remaining) / 1000,
+    )
+
+
+def completion_of(reply: bytes | None, reported: Sequence[int]) -> Completion:
+    """What `complete.lua` answers; a run that is gone refuses everything."""
+    if reply is None:
+        return Completion([], [], list(reported), None, False, False, [])
+    state, recorded, late, refused, done, continuation, ready = reply.split(b";")
+    return Completion(
+        recorded=integers(recorded.split()),
+        late=integers(late.split()),
+        refused=integers(refused.split()),
+        state=GroupState(state.decode()),
+        done=done == b"1",
+        continuation=continuation == b"1",
+        ready=integers(ready.split()),
+    )
 
 
 def integers(values: Sequence[bytes]) -> list[int]:

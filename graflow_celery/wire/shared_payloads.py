@@ -35,7 +35,7 @@ class SharedPayloads:
                 self._kept.move_to_end(name)
                 return self._kept[name][0]
         # A server that is away for a moment is no failure of the member.
-        content = persistently(self._runtime, lambda: self._record.shared_payloads(run_id, [name])).get(name)
+        content = persistently(self._runtime, lambda: self._record.manifests.payloads(run_id, [name])).get(name)
         if content is None:
             raise PayloadError("What the members of the group share is not in its record")
         shared = SharedPayload.unpack(name, content)

@@ -91,7 +91,7 @@ class MembersStep(bootsteps.StartStopStep):
         for thread in self._threads:
             thread.join(timeout=1.0)
         with suppress(redis.exceptions.RedisError, OSError):
-            deployment_for(parent.app).record.forget_worker(self._entry)
+            deployment_for(parent.app).record.workers.forget(self._entry)
 
     terminate = stop
 

@@ -109,7 +109,7 @@ def test_every_forged_envelope_is_refused_alone_and_before_anything_is_imported(
         n = len(ATTACKS) + 4
         group = running.submit(n, 0.01, policy="best_effort", then=False)
         record = running.record
-        envelopes = [envelope or b"" for envelope in record.envelopes(group.run_id, range(n))]
+        envelopes = [envelope or b"" for envelope in record.manifests.envelopes(group.run_id, range(n))]
         for index, forge in enumerate(ATTACKS.values(), start=2):
             forged = forge(Forger(index, envelopes, group, running.key, mark))
             assert forged != envelopes[index]

@@ -34,8 +34,8 @@ def test_a_group_is_opened_with_its_manifest_and_shared_payloads(record: GroupRe
     opened = record.open(spec, make_manifest(spec), {"hash": b"big"})
 
     assert (opened.created, opened.state, opened.published) == (True, GroupState.RUNNING, False)
-    assert record.envelopes("run", [2, 0, 9]) == [b"envelope 2", b"envelope 0", None]
-    assert record.shared_payloads("run", ["hash", "other"]) == {"hash": b"big"}
+    assert record.manifests.envelopes("run", [2, 0, 9]) == [b"envelope 2", b"envelope 0", None]
+    assert record.manifests.payloads("run", ["hash", "other"]) == {"hash": b"big"}
     header = record.header("run")
     assert header.spec == spec
     assert header.manifest_bytes == 33
@@ -87,7 +87,7 @@ def test_a_big_manifest_is_written_in_chunks(record: GroupRecord) -> None:
 
     record.open(spec, [b"%d" % index for index in range(5001)])
 
-    assert record.envelopes("run", [0, 2000, 5000]) == [b"0", b"2000", b"5000"]
+    assert record.manifests.envelopes("run", [0, 2000, 5000]) == [b"0", b"2000", b"5000"]
     assert record.status("run").pending == 5001
     claim = record.claim("run", range(5001), "w")
     assert [member.index for member in claim.granted] == list(range(5001))
@@ -96,7 +96,7 @@ def test_a_big_manifest_is_written_in_chunks(record: GroupRecord) -> None:
 def test_a_group_that_was_never_opened_to_its_end_is_removed_by_the_sweeper(record: GroupRecord, clock: Clock) -> None:
     # Given a submitter that died between two chunks
     spec = make_spec(n=2001)
-    record._write(spec, "opener", 0, Half(range(2001)), {})
+    record.manifests.write(spec, "opener", Half(range(2001)), {})
     assert record.header("run").state is GroupState.OPENING
     assert len(record.claim("run", [0], "w").refused) == 1
 
@@ -113,7 +113,7 @@ def test_a_group_that_was_never_opened_to_its_end_is_removed_by_the_sweeper(reco
 def test_another_submitter_finishes_a_half_opened_group(record: GroupRecord) -> None:
     spec = make_spec(n=2001)
     manifest = [b"%d" % index for index in range(2001)]
-    record._write(spec, "opener", 0, Half(range(2001)), {})
+    record.manifests.write(spec, "opener", Half(range(2001)), {})
 
     assert record.open(spec, manifest).created
     assert record.status("run").pending == 2001
@@ -252,16 +252,16 @@ def test_a_submitter_that_died_while_publishing_is_helped_out(record: GroupRecor
 
 
 def test_workers_are_listed_while_they_beat(record: GroupRecord, clock: Clock) -> None:
-    record.register_worker("a", {"slots": 2, "queues": ["q"]})
+    record.workers.beat("a", {"slots": 2, "queues": ["q"]})
     clock.advance(20)
-    record.register_worker("b", {"slots": 1})
+    record.workers.beat("b", {"slots": 1})
 
     assert [(w.worker_id, w.age, w.info["slots"]) for w in record.live_workers()] == [("a", 20.0, 2), ("b", 0.0, 1)]
     clock.advance(11)
     assert [w.worker_id for w in record.live_workers()] == ["b"]
-    record.register_worker("b", {"slots": 1})
+    record.workers.beat("b", {"slots": 1})
     assert record.client.hlen("t:workers:info") == 1
-    record.forget_worker("b")
+    record.workers.forget("b")
     assert record.live_workers() == []
 
 

@@ -213,7 +213,7 @@ def test_the_sweeper_finishes_a_cancel_that_was_cut_off(record: GroupRecord, clo
 
 def test_a_group_that_is_being_opened_can_be_cancelled(record: GroupRecord) -> None:
     spec = make_spec(n=2001)
-    record._write(spec, "opener", 0, Half(range(2001)), {})
+    record.manifests.write(spec, "opener", Half(range(2001)), {})
     record.cancel("run")
     assert record.open(spec, [b"%d" % index for index in range(2001)]).state is GroupState.CANCELLED
 

@@ -33,7 +33,7 @@ from graflow.exceptions import (
 from graflow_celery.client.api import attach_to, submit_to
 from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.deployment import Deployment, Patience
-from graflow_celery.record import Cursor, OutcomePage, Republish, RunOwners, WorkerInfo
+from graflow_celery.record import Cursor, OutcomePage, Republish, WorkerInfo
 from graflow_celery.settings import Settings
 from graflow_celery.sweeper import beat, sweep
 from graflow_celery.wire.shared_payloads import SharedPayloads
@@ -133,8 +133,16 @@ class SimulatedRecord:
             require(len(part) == 1 or not travels_alone, "a suspect was published in company:", part)
 
     @property
-    def owners(self) -> SimulatedOwners:
-        return SimulatedOwners(self._world.witness.record.owners, self._reaching)
+    def owners(self) -> SimulatedPart:
+        return SimulatedPart(self._world.witness.record.owners, self._reaching)
+
+    @property
+    def workers(self) -> SimulatedPart:
+        return SimulatedPart(self._world.witness.record.workers, self._reaching)
+
+    @property
+    def manifests(self) -> SimulatedPart:
+        return SimulatedPart(self._world.witness.record.manifests, self._reaching)
 
     def read(self, run_id: str, cursor: Cursor, *, block: float = 0.0) -> OutcomePage:
         """A blocking read: it answers early when an event wakes it, or late."""
@@ -154,15 +162,15 @@ class SimulatedRecord:
         return batch
 
 
-class SimulatedOwners:
-    """The owners of runs, over the same line."""
+class SimulatedPart:
+    """A part of the record, over the same line."""
 
-    def __init__(self, owners: RunOwners, reaching: Callable[[Callable[[], Any]], Any]) -> None:
-        self._owners = owners
+    def __init__(self, part: Any, reaching: Callable[[Callable[[], Any]], Any]) -> None:
+        self._part = part
         self._reaching = reaching
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._owners, name)
+        method = getattr(self._part, name)
         return lambda *args, **named: self._reaching(lambda: method(*args, **named))
 
 

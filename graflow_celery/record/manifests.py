@@ -1,0 +1,99 @@
+"""What is submitted: envelopes and what they share, written once by the submitter and read by workers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from graflow.exceptions import PayloadError
+from graflow_celery.record.base import RecordBase
+from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
+
+CHUNK_MEMBERS: Final = 2_000
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+
+
+class Manifests(RecordBase):
+    """The manifests of groups: one envelope per member, and payloads that several envelopes name by content hash."""
+
+    def write(self, spec: GroupSpec, opener: str, manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> Any:
+        """Send a group in chunks; ends early when another submitter of the same group was faster.
+
+        Returns:
+            What `open.lua` answers: status, state, epoch and whether all members were published.
+        """
+        parents = [self.keys.run(spec.parent_run, name) for name in ("header", "children")] if spec.parent_run else []
+        fields = _header_fields(spec, size_of(manifest, payloads), parents[0] if parents else "")
+        pairs: list[str | bytes] = [part for item in payloads.items() for part in item]
+        fresh_epoch = secrets.token_hex(8)
+        for first, chunk in _chunks(manifest):
+            sent = [] if first else pairs
+            head = [spec.digest, opener, fresh_epoch, first, len(fields), len(sent)]
+            more_keys = [self.keys.deployment("epoch"), *parents]
+            reply = self._run("open", spec.run_id, [*head, *fields, *sent, *chunk], *more_keys)
+            if reply[0] != b"OPENING":
+                break
+        return reply
+
+    def envelopes(self, run_id: str, indices: Sequence[int]) -> list[bytes | None]:
+        """Envelopes by index, None where there is none."""
+        found: Any = self.client.hmget(self.keys.run(run_id, "manifest"), [str(index) for index in indices])
+        return list(found)
+
+    def payloads(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Shared payloads by content hash; those that are not there are absent."""
+        if not names:
+            return {}
+        found: Any = self.client.hmget(self.keys.run(run_id, "shared"), list(names))
+        return {name: payload for name, payload in zip(names, found, strict=True) if payload is not None}
+
+
+def size_of(manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> int:
+    """Bytes of all envelopes and shared payloads."""
+    return sum(map(len, manifest)) + sum(map(len, payloads.values()))
+
+
+def check_manifest(spec: GroupSpec, manifest: Sequence[bytes]) -> None:
+    expected = spec.n + int(spec.continuation)
+    if len(manifest) != expected:
+        raise PayloadError(f"Group run '{spec.run_id}' needs {expected} envelopes, its manifest has {len(manifest)}")
+    if spec.n > MAX_MEMBERS:
+        raise PayloadError(f"Group run '{spec.run_id}' has {spec.n} members: {MAX_MEMBERS} are the limit of one group")
+
+
+def _header_fields(spec: GroupSpec, size: int, parent: str) -> list[str | int]:
+    """The header as names and values; times in milliseconds, 0 where there is no limit."""
+    fields: dict[str, str | int] = {
+        "version": FORMAT_VERSION,
+        "run": spec.run_id,
+        "spec": spec.to_json(),
+        "n": spec.n,
+        "size": spec.n + int(spec.continuation),
+        "continuation": int(spec.continuation),
+        "lease": round(spec.lease * 1000),
+        "queue_wait": round(spec.queue_wait * 1000),
+        "max_attempts": spec.max_attempts,
+        "max_in_flight": spec.max_in_flight or 0,
+        "result_ttl": max(1, round(spec.result_ttl * 1000)),
+        "timeout": 0 if spec.timeout is None else max(1, round(spec.timeout * 1000)),
+        "min_success": spec.min_success,
+        "critical": f",{','.join(map(str, spec.critical))}," if spec.critical else "",
+        "parent": parent,
+        "manifest_bytes": size,
+    }
+    if spec.attempts:
+        fields["own_attempts"] = 1
+        fields.update((f"attempts:{index}", attempts) for index, attempts in spec.attempts.items())
+    return [part for item in fields.items() for part in item]
+
+
+def _chunks(manifest: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """The manifest in pieces of limited count and size, each with its first index; one empty piece when it is empty."""
+    first, size = 0, 0
+    for index, envelope in enumerate(manifest):
+        if index > first and (index - first >= CHUNK_MEMBERS or size + len(envelope) > CHUNK_BYTES):
+            yield first, manifest[first:index]
+            first, size = index, 0
+        size += len(envelope)
+    yield first, manifest[first:]
