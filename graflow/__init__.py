@@ -13,7 +13,7 @@ from graflow.core.run.context import ExecutionContext, TaskExecutionContext
 from graflow.core.task import ParallelGroup, chain, parallel
 from graflow.core.task_registry import default_registry
 from graflow.core.workflow import anonymous_scope, workflow
-from graflow.drawing.pictures import draw_ascii
+from graflow.drawing.text import draw_ascii
 from graflow.protocols import upward
 
 __version__ = "0.1.0"

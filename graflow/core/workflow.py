@@ -11,7 +11,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
 from graflow.core.run.context import ExecutionContext
-from graflow.drawing.pictures import draw_ascii
+from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
@@ -71,14 +71,13 @@ class WorkflowContext:
         self.graph.clear()
 
     def show_info(self) -> None:
-        """Print name, nodes and edges."""
-        nodes, edges = list(self.graph.nodes), self.graph.get_edges()
-        lines = f"Workflow: {self.name}", f"Nodes ({len(nodes)}): {nodes}", f"Edges ({len(edges)}): {edges}"
-        print(*lines, sep="\n")  # noqa: T201 - what it is asked for
+        """Print the name, and what `show_graph_info` prints of the graph."""
+        print(f"Workflow: {self.name}")  # noqa: T201 - what it is asked for
+        show_graph_info(self.graph)
 
     def visualize_dependencies(self) -> None:
         """Print a drawing of the graph."""
-        print(draw_ascii(self.graph.nx_graph()))  # noqa: T201 - what it is asked for
+        visualize_dependencies(self.graph)
 
     def execute(
         self,

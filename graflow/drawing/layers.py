@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import networkx as nx
@@ -47,9 +47,9 @@ def backward_edges(graph: nx.DiGraph[Any]) -> list[Edge]:
     return found
 
 
-def depths(graph: nx.DiGraph[Any]) -> dict[Any, int]:
-    """Length of the longest path that leads to each node of a graph without cycles."""
+def depths(graph: nx.DiGraph[Any], *, points: Container[Any] = ()) -> dict[Any, int]:
+    """Length of the longest path that leads to each node of a graph without cycles; `points` take no place on it."""
     depth: dict[Any, int] = {}
     for node in nx.topological_sort(graph):
-        depth[node] = max((depth[before] + 1 for before in graph.predecessors(node)), default=0)
+        depth[node] = max((depth[before] + (before not in points) for before in graph.predecessors(node)), default=0)
     return depth

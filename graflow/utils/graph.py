@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from graflow.drawing.pictures import build_graph, draw_ascii, draw_image, draw_mermaid
+from graflow.core.structure import build_graph
+from graflow.drawing.image import create_agraph, draw_dot, draw_image, draw_mermaid_png, draw_png
+from graflow.drawing.info import draw_task_graph, show_graph_info, visualize_dependencies
+from graflow.drawing.mermaid import draw_mermaid
+from graflow.drawing.text import draw_ascii
 
-__all__ = ["build_graph", "draw_ascii", "draw_image", "draw_mermaid"]
+__all__ = [
+    "build_graph",
+    "create_agraph",
+    "draw_ascii",
+    "draw_dot",
+    "draw_image",
+    "draw_mermaid",
+    "draw_mermaid_png",
+    "draw_png",
+    "draw_task_graph",
+    "show_graph_info",
+    "visualize_dependencies",
+]

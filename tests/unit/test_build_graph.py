@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from graflow.core.task import ParallelGroup, Task, chain
 from graflow.core.workflow import clear_workflow_context, current_workflow_context, workflow
-from graflow.utils.graph import build_graph, draw_ascii, draw_mermaid
+from graflow.utils.graph import build_graph
 
 
 def tasks(names):
@@ -88,14 +88,3 @@ def test_a_workflow_runs_as_before_after_its_graph_was_built():
     assert sorted(ran) == ["a", "b", "c", "d"]
     assert ran[0] == "a"
     assert ran[-1] == "d"
-
-
-def test_drawings_show_members_below_their_group_even_without_such_edges():
-    with workflow("wf") as wf:
-        a, b, c, d = tasks("a b c d")
-        a >> (b | c) >> d
-    assert draw_ascii(wf.graph.nx_graph()).splitlines()[-1].split() == ["b", "c", "d"]
-    assert str(wf.graph) == draw_ascii(wf.graph.nx_graph())
-    mermaid = draw_mermaid(wf.graph.nx_graph())
-    assert mermaid.count("-.->") == 2
-    assert '{{"ParallelGroup_1"}}' in mermaid

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import string
 
 import networkx as nx
@@ -9,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graflow.drawing.layers import backward_edges, depths, without_cycles
-from graflow.utils.graph import draw_ascii, draw_image, draw_mermaid
+from graflow.utils.graph import (
+    create_agraph,
+    draw_ascii,
+    draw_dot,
+    draw_image,
+    draw_mermaid,
+    draw_mermaid_png,
+    draw_png,
+)
 
 
 def paths(*lines, nodes=()):
@@ -154,13 +163,6 @@ def test_a_deep_graph_needs_no_recursion():
     assert backward_edges(graph) == [(4_999, 0)]
 
 
-def test_mermaid_text_names_nodes_safely():
-    assert draw_mermaid(nx.DiGraph([("a", 'say "hi" <b>')])) == (
-        'flowchart TD\n    n0["a"]\n    n1["say &quot;hi&quot; &lt;b>"]\n    n0 --> n1\n'
-    )
-    assert draw_mermaid(nx.DiGraph(), direction="LR") == "flowchart LR\n"
-
-
 HAS_DRAWING = any(importlib.util.find_spec(name) for name in ("pygraphviz", "matplotlib"))
 
 
@@ -176,3 +178,26 @@ def test_without_a_drawing_package_the_text_is_written_and_the_log_says_what_to_
 def test_an_image_is_written_where_a_drawing_package_is_installed(tmp_path):
     path = draw_image(paths("a b a"), tmp_path / "graph.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+    assert draw_png(paths("a b a")).startswith(b"\x89PNG")
+    assert draw_mermaid_png(paths("a b a"), tmp_path / "mermaid.png", title="T", background_color="#eee") is None
+    assert (tmp_path / "mermaid.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(HAS_DRAWING, reason="a drawing package is installed")
+@pytest.mark.parametrize("draw", [draw_png, draw_mermaid_png, create_agraph])
+def test_without_a_drawing_package_an_image_is_an_error_that_names_the_extra(draw):
+    with pytest.raises(ImportError, match=re.escape("pip install 'graflow-celery[draw]'")):
+        draw(paths("a b"))
+
+
+def test_dot_source_needs_no_package_and_survives_any_name():
+    source = draw_dot(
+        paths(nodes=["a", 'say "hi"', "node", 1, "1"]), node_labels={"a": "first\nstep"}, node_colors={1: "red"}
+    )
+    assert source.splitlines()[2:-1] == [
+        '    a [label="first\\nstep", fillcolor="#dde8f4"];',
+        '    "say \\"hi\\"" [label="say \\"hi\\"", fillcolor="#dde8f4"];',
+        '    "node" [label="node", fillcolor="#dde8f4"];',
+        '    "1" [label="1", fillcolor="red"];',
+        '    "1 (4)" [label="1", fillcolor="#dde8f4"];',
+    ]

@@ -99,7 +99,7 @@ SINGLE = [
     (find_locks.find_thread_locks, "root, max_depth=8"),
     (find_locks.find_unpicklable_objects, "root, max_depth=8"),
     (find_locks.debug_taskgraph_for_locks, "graph"),
-    (graph.build_graph, "executable, context=None"),
+    (graph.build_graph, "start_node, context=None"),
     (NoopTracer, "enable_runtime_graph=True"),
 ]
 
