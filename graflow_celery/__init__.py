@@ -24,7 +24,7 @@ from graflow_celery.client.progress import MemberProgress
 from graflow_celery.errors import BrokerUnreachableError, RecordFullError, RecordUnreachableError
 from graflow_celery.local import LocalCluster
 from graflow_celery.record import GroupState, GroupStatus, MemberState
-from graflow_celery.worker.process import TaskWorker
+from graflow_celery.worker.task_worker import TaskWorker
 
 __all__ = [
     "BrokerUnreachableError",

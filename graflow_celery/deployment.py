@@ -77,12 +77,19 @@ class Deployment:
         self.publisher = MemberPublisher(settings)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
         self._is_checked = False
+        self._place = _place_of(settings)
         self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])
 
     def resolver(self, resolver_id: str = "default") -> TaskResolver:
         """The resolver with that id, signing and verifying with the keys of this deployment."""
         found = self.registry.get(resolver_id)
         return found if self.keys is None else found.with_keys(self.keys)
+
+    def check_not_gone(self) -> None:
+        """Raise `RecordUnreachableError` at once when the record is gone for good."""
+        why = _gone.get(self._place)
+        if why is not None:
+            raise RecordUnreachableError(why)
 
     def holds(self, config: Mapping[str, Any]) -> bool:
         """Whether a configuration names the Redis of record."""
@@ -138,6 +145,7 @@ class Deployment:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Errors of the Redis client as ours, with the server's name and without secrets."""
+        self.check_not_gone()
         try:
             yield
         except GraflowRuntimeError:
@@ -233,6 +241,22 @@ def _without_text(error: BaseException) -> BaseException:
         return type(error)()
     except TypeError:
         return ConnectionError()
+
+
+_gone: Final[dict[str, str]] = {}  # why records are gone for good, by their place
+
+
+def _place_of(settings: Settings) -> str:
+    """What all deployments over one record have in common."""
+    return f"{settings.key_prefix}|{settings.redis_url.reveal()}"
+
+
+def note_gone(settings: Settings, why: str | None) -> None:
+    """Note why a record is gone for good, so that nobody waits for it; None when it is there, perhaps again."""
+    if why is None:
+        _gone.pop(_place_of(settings), None)
+    else:
+        _gone[_place_of(settings)] = why
 
 
 _deployments: Final[PerProcess[str, Deployment]] = PerProcess()

