@@ -11,8 +11,8 @@ import uuid
 from typing import Any
 
 from benchmarks.tasks import noop
+from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import StrictGroupPolicy
-from graflow.core.run.branch import Branch
 from graflow_celery import app, transport
 from graflow_celery.broker.messages import run_message
 from graflow_celery.client.submission import prepare

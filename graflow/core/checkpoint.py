@@ -20,7 +20,7 @@ from typing import Any, Self
 from graflow.core import serialization
 from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
 from graflow.core.run.context import ExecutionContext
-from graflow.core.run.joins import Joins
+from graflow.core.run.saving import standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.trace.base import Tracer
@@ -179,37 +179,37 @@ class CheckpointManager:
         """State and pickle of one moment."""
         for _ in range(_TRIES - 1):
             # A member that is running may change a value of its own while that is pickled.
-            with suppress(RuntimeError), root.standing_still():
+            with suppress(RuntimeError), standing_still(root):
                 return cls._snapshot(root, resuming_task_id)
-        with root.standing_still():
+        with standing_still(root):
             return cls._snapshot(root, resuming_task_id)
 
     @classmethod
     def _snapshot(cls, root: ExecutionContext, resuming_task_id: str | None) -> dict[str, bytes]:
-        if resuming_task_id is None and root.running_spec is not None:
-            resuming_task_id = root.running_spec.task_id
+        if resuming_task_id is None and root.agenda.running is not None:
+            resuming_task_id = root.agenda.running.task_id
         state = {
             "schema_version": SCHEMA_VERSION,
             **root.get_checkpoint_state(),
-            "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.pending_specs()],
+            "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.agenda.pending()],
             "resuming_task_id": resuming_task_id,
         }
         return {".pkl": serialization.dumps(root), ".state.json": json.dumps(state).encode()}
 
     @classmethod
     def _restore(cls, context: ExecutionContext, state: Mapping[str, Any]) -> None:
-        context._completed = dict.fromkeys(state["completed_tasks"])
-        context.cycle_controller.cycle_counts = dict(state["cycle_counts"])
-        context.retry_controller.retry_counts = dict(state["retry_counts"])
-        context.joins = Joins(context.joins.enclosing)
-        context.joins.waiting = {candidate: dict.fromkeys(left) for candidate, left in state["waiting_joins"].items()}
+        agenda, ledger = context.agenda, context.ledger
+        ledger.completed = dict.fromkeys(state["completed_tasks"])
+        ledger.cycles.cycle_counts = dict(state["cycle_counts"])
+        ledger.retries.retry_counts = dict(state["retry_counts"])
+        agenda.joins.waiting = {candidate: dict.fromkeys(left) for candidate, left in state["waiting_joins"].items()}
         context.clear_checkpoint_request()
-        context.reset_queue()
+        agenda.clear()
         resuming = state["resuming_task_id"]
         if resuming is not None:
-            context.restore_pending(TaskSpec(context.graph.get_node(resuming), context))
+            agenda.restore(TaskSpec(context.graph.get_node(resuming), context))
         for entry in state["pending_tasks"]:
-            context.restore_pending(cls._deserialize_task_spec(entry, context))
+            agenda.restore(cls._deserialize_task_spec(entry, context))
 
     @staticmethod
     def _serialize_task_spec(spec: TaskSpec) -> dict[str, Any]:

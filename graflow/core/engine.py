@@ -17,9 +17,10 @@ from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread
 from graflow.core.nodes.iteration import IterationTask
+from graflow.core.run.asking import rollback, write_requested_checkpoint
+from graflow.core.run.branching import follow_group
 from graflow.core.run.context import ExecutionContext
-from graflow.core.run.state import Delayed
-from graflow.core.run.task_context import Control, TaskExecutionContext
+from graflow.core.run.frame import Control, Frame
 from graflow.exceptions import (
     CycleLimitExceededError,
     GraflowWorkflowCanceledError,
@@ -85,7 +86,7 @@ class WorkflowEngine:
         scope = current_scope()
         eager = scope is not None and scope.registers_on_creation
         result, error = None, None
-        context.stop_reason = None
+        context.ledger.stop_reason = None
         if is_root:
             tell(tracer.on_workflow_start, name, context)
         try:
@@ -93,7 +94,7 @@ class WorkflowEngine:
                 result = self._run_whole(context, start_task_id)
         except BaseException as raised:  # an interruption ends a run like any error
             error = raised
-            context.stop_reason = _stop_reason(raised)
+            context.ledger.stop_reason = _stop_reason(raised)
             raise
         finally:
             context.engine = previous
@@ -104,19 +105,20 @@ class WorkflowEngine:
         return result
 
     def _run_whole(self, context: ExecutionContext, start_task_id: str | None) -> Any:
-        """Run from where the context stands, and let go at the end of what the run came to hold meanwhile."""
-        is_inside = bool(context.held)
+        """Run from where the context stands, and release at the end what the run came to hold meanwhile."""
+        holdings = context.holdings
+        is_inside = bool(holdings.held)
         try:
-            if context.was_begun:
+            if context.ledger.steps or context.last_checkpoint_path:  # an earlier execution has run a part of it
                 GroupExecutor.resume(_own_groups(context.graph), context)
             _begin_at(context, start_task_id)
             result = self._run(context)
         except BaseException as error:  # an interruption as well: nothing stays held
-            if context.held and not is_inside:
-                context.release_all(error)
+            if holdings.held and not is_inside:
+                holdings.release_all(error)
             raise
-        if context.held and not is_inside:
-            context.release_all(None)
+        if holdings.held and not is_inside:
+            holdings.release_all(None)
         return result
 
     def run_branch(self, context: ExecutionContext) -> Any:
@@ -143,17 +145,27 @@ class WorkflowEngine:
 
     def _run_steps(self, context: ExecutionContext, acquire: Callable[[], Any], release: Callable[[], None]) -> Any:
         result: Any = None
-        nodes = context.graph.succ
-        while (spec := _next(context)) is not None:
-            if context.steps >= context.max_steps:
-                context.requeue(spec)
-                _stop_at_max_steps(context, [entry.task_id for entry in context.pending_specs()])
+        agenda, ledger, requests = context.agenda, context.ledger, context.requests
+        nodes, held = context.graph.succ, context.holdings.held
+
+        def pause(seconds: float) -> None:
+            with _unlocked(context):
+                time.sleep(seconds)
+
+        while True:
+            if held:
+                with _unlocked(context):
+                    context.holdings.check()
+            spec = agenda.next(pause)
+            if spec is None:
+                break
+            if ledger.steps >= ledger.max_steps:
+                agenda.requeue(spec)
+                _stop_at_max_steps(context, [entry.task_id for entry in agenda.pending()])
                 return result
-            context.running_spec = spec
+            agenda.running = spec
             task = spec.executable
-            if type(task) is IterationTask:
-                context.stood_in(task.base_id)
-            frame: TaskExecutionContext | None = None
+            frame: Frame | None = None
             try:
                 release()
                 if task.task_id not in nodes:
@@ -161,24 +173,24 @@ class WorkflowEngine:
                 with context.executing_task(task) as frame:
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
-                        raise GraflowWorkflowCanceledError(context.ctrl_message or "", task.task_id)  # noqa: TRY301 - as if the task did
+                        raise GraflowWorkflowCanceledError(requests.message or "", task.task_id)  # noqa: TRY301 - as if the task did
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
                 acquire()
-                context.running_spec = None
+                agenda.running = None
                 if _after_failure(context, spec, frame, error):
                     continue
                 return result
             acquire()
             result = value
-            context.running_spec = None
+            agenda.running = None
             _after_success(context, task, frame)
-            if context.checkpoint_requested:
+            if requests.checkpoint is not None:
                 with _unlocked(context):
-                    context.write_requested_checkpoint()
+                    write_requested_checkpoint(context)
             if frame.control == Control.TERMINATE:
-                context.stop_reason = "terminated"
+                ledger.stop_reason, requests.terminated = "terminated", requests.message or ""
                 return result
-        context.stop_reason = "completed"
+        ledger.stop_reason = "completed"
         return result
 
 
@@ -192,93 +204,64 @@ def _unlocked(context: ExecutionContext) -> Iterator[None]:
         context.step_lock.acquire()
 
 
-def _next(context: ExecutionContext) -> TaskSpec | None:
-    """The next entry to run: a retry that is due, what waits in the queue, a join that waits on others only."""
-    if context.looks_first:
-        if context.held:
-            with _unlocked(context):
-                context.check_held()
-        if context.delayed:
-            return _next_with_delays(context)
-    spec = context.task_queue.dequeue()
-    if spec is None and context.joins.waiting and context.joins.release_oldest(context):
-        spec = context.task_queue.dequeue()
-    return spec
-
-
-def _next_with_delays(context: ExecutionContext) -> TaskSpec | None:
-    first = min(context.delayed, key=lambda entry: entry.due)
-    waits = first.due - time.monotonic()
-    if waits > 0:
-        spec = context.task_queue.dequeue()
-        if spec is not None:
-            return spec
-        # Nothing else is ready. The policy's own figure is slept when nothing has run since the failure.
-        with _unlocked(context):
-            time.sleep(first.delay if first.since_step == context.steps else waits)
-    return context.take_delayed(first)
-
-
 def _require_node(task_id: str, context: ExecutionContext) -> None:
     """Refuse a task that was queued but is nowhere in the graph; members may be known to their group alone."""
-    if context.parent_context is None and context.in_scope(task_id) and not context.graph.has_node(task_id):
+    if context.parent_context is None and context.agenda.in_scope(task_id) and not context.graph.has_node(task_id):
         raise UnknownNodeError(f"Task '{task_id}' is queued but not found in graph; add it with graph.add_node()")
 
 
-def _after_success(context: ExecutionContext, task: Any, frame: TaskExecutionContext) -> None:
+def _after_success(context: ExecutionContext, task: Any, frame: Frame) -> None:
     """Complete the task and queue what follows."""
-    task_id = frame.task_id
-    context._completed[task_id] = None
-    context.steps += 1
+    task_id, agenda, ledger = frame.task_id, context.agenda, context.ledger
+    ledger.completed[task_id] = None
+    ledger.steps += 1
     base_id = task_id
     if type(task) is IterationTask:
         base_id = task.base_id
         context.set_result(base_id, frame.task_result)
     if frame.control == Control.TERMINATE:
         return
-    has_more_passes = frame.is_iterating or base_id in context._standing_in
+    has_more_passes = frame.is_iterating or agenda.has_passes(base_id)
     if frame.control == Control.NORMAL and not has_more_passes:
         if frame.exits is None:
-            exits = context.joins.finished(base_id, context.graph, context)
+            exits = agenda.joins.finished(base_id, context.graph, agenda)
         else:
-            exits = context.follow_group(base_id, frame)
+            exits = follow_group(context, base_id, frame)
         if exits:
-            context.exits += exits
-            context.joins.reconsider(context.graph, context)
-    elif context.joins.waiting and not has_more_passes:
-        context.joins.reconsider(context.graph, context)
+            context.requests.exits += exits
+            agenda.joins.reconsider(context.graph, agenda)
+    elif agenda.joins.waiting and not has_more_passes:
+        agenda.joins.reconsider(context.graph, agenda)
 
 
-def _after_failure(
-    context: ExecutionContext, spec: TaskSpec, frame: TaskExecutionContext | None, error: BaseException
-) -> bool:
+def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | None, error: BaseException) -> bool:
     """Plan another attempt while the budget lasts, else raise.
 
-    A task that is given up stays the next one to run, so that the run can be taken up again there.
+    A task that is given up stays the next one to run, so that the run can be resumed there.
 
     Returns:
         True when the run goes on, False when it ends normally although steps are left to do.
     """
+    agenda, ledger = context.agenda, context.ledger
+    if frame is not None:
+        rollback(context, frame)
     if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
-        if frame is not None:
-            context.rollback(frame)
-        context.requeue(spec)
+        agenda.requeue(spec)
         raise error
-    context.rollback(frame)
     if frame.control == Control.CANCEL and not isinstance(error, GraflowWorkflowCanceledError):
-        context.requeue(spec)
-        raise GraflowWorkflowCanceledError(context.ctrl_message or "", frame.task_id) from error
-    retries, task_id = context.retry_controller, frame.task_id
+        agenda.requeue(spec)
+        raise GraflowWorkflowCanceledError(context.requests.message or "", frame.task_id) from error
+    retries, task_id = ledger.retries, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
     if not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit:
         return _plan_retry(context, spec, task_id, error)
-    context.requeue(spec)
+    agenda.requeue(spec)
     if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
         _stop_at_max_steps(context, error.pending)
         return False
     if isinstance(error, _NEVER_RETRIED):
         raise error
-    context._retried.add(task_id)
+    ledger.retried.add(task_id)
     if limit > 0:
         exhausted = RetryLimitExceededError(task_id, limit + 1, limit, error)
         without_engine_frames(error)
@@ -288,17 +271,17 @@ def _after_failure(
 
 def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> bool:
     """Count the retry and see to it that it is made; False when that is left to whoever runs this branch."""
-    retries = context.retry_controller
+    agenda, retries = context.agenda, context.ledger.retries
     retries.increment(task_id, error)
     delay = retries.get_delay(task_id)
-    if context.leaves_retry is not None and context.leaves_retry(delay):
-        context.requeue(spec)
-        context.retry_in = delay
+    if agenda.leaves_retry is not None and agenda.leaves_retry(delay):
+        agenda.requeue(spec)
+        agenda.retry_in = delay
         return False
     if delay <= 0:
-        context.requeue(spec)
+        agenda.requeue(spec)
     else:
-        context.retry_later(Delayed(spec, delay, time.monotonic() + delay, context.steps))
+        agenda.retry_later(spec, delay)
     return True
 
 
@@ -317,28 +300,28 @@ def _own_groups(graph: TaskGraph) -> Iterable[Any]:
 
 def _begin_at(context: ExecutionContext, start_task_id: str | None) -> None:
     """Queue the first task where that is still to be done."""
-    queue = context.task_queue
-    if start_task_id is not None:
-        try:
-            task = start_task(context.graph, start_task_id)
-        except ValueError as error:
-            raise UnknownNodeError(str(error)) from None
-        if not context.steps and queue.to_list() == [context.start_node]:
-            queue.cleanup()
-        if not queue.holds(start_task_id):
-            context.add_to_queue(task)
-    else:
-        context.queue_start()
+    agenda, ledger = context.agenda, context.ledger
+    if start_task_id is None:
+        agenda.start(is_fresh=ledger.is_blank)
+        return
+    try:
+        task = start_task(context.graph, start_task_id)
+    except ValueError as error:
+        raise UnknownNodeError(str(error)) from None
+    if not ledger.steps and agenda.queue.to_list() == [agenda.start_node]:
+        agenda.queue.cleanup()
+    if not agenda.queue.holds(start_task_id):
+        agenda.add(task)
 
 
 def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
     """Whether a group failed that has no retry limit of its own; its members have used up theirs."""
-    return is_group(task) and task.task_id not in context.retry_controller.node_max_retries
+    return is_group(task) and task.task_id not in context.ledger.retries.node_max_retries
 
 
 def _stop_at_max_steps(context: ExecutionContext, pending: Sequence[str] | int) -> None:
-    context.stop_reason = "max_steps"
-    error = MaxStepsExceededError(context.max_steps, pending)
+    context.ledger.stop_reason = "max_steps"
+    error = MaxStepsExceededError(context.ledger.max_steps, pending)
     if context.on_max_steps == "raise":
         raise error
     warnings.warn(str(error), stacklevel=4)

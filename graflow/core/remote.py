@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.scope import OutsideScope
+from graflow.core.branches.surroundings import Surroundings
+from graflow.core.cycle import base_id_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable, TaskElsewhere
 from graflow.core.retry import RetryPolicy
-from graflow.core.run.branch import BranchOutcome, execute_branch
+from graflow.core.run.branching import execute_branch
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
-from graflow.core.run.task_context import base_id_of
+from graflow.core.run.ledger import Ledger
 from graflow.protocols import MemberInfo
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the branches of a group go by: their share of what its run knows.
-
-    Attributes:
-        group_id: The group that the members belong to.
-        session_id: The session of the group's context.
-        trace_id: The trace of the run.
-        workflow_name: Empty for a group that is in no workflow.
-        outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those of a branch
-            are its own all the same. Ends of edges that lead out of a branch count as outside, too.
-        known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
-            such a task at hand may run it itself.
-        returned_errors: Tasks before the group that completed with an exception as their value.
-        max_steps: Tasks that may complete in a branch.
-        max_cycles: Executions by iteration for tasks that set no limit of their own.
-        max_retries: Retries for tasks that set no limit of their own.
-        limits: What `limits_of` said of the context of the group.
-        config: Settings for nested groups and channels.
-    """
-
-    group_id: str
-    session_id: str
-    trace_id: str
-    workflow_name: str = ""
-    outside: Collection[str] = ()
-    known_by_name: Mapping[str, int] = field(default_factory=dict)
-    returned_errors: Collection[str] = ()
-    max_steps: int = 10000
-    max_cycles: int = 10
-    max_retries: int = 0
-    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_branch(
@@ -90,28 +58,24 @@ def run_branch(
     # Other members name the groups that they make at the same time.
     graph.group_prefix = f"{member.task_id}."
     at_first = frozenset(graph.nodes)
-    session_id = f"{around.session_id}_{member.task_id}"
-    defaults = around.max_steps, around.max_cycles, around.max_retries
     private = BranchChannel(channel)
-    context = ExecutionContext(
-        graph, None, *defaults, config=around.config, session_id=session_id, trace_id=around.trace_id, channel=private
-    )
-    context.cycle_controller.cycle_counts.update({**names, **(cycle_counts or {})})
+    context = ExecutionContext(graph, channel=private, around=around.of_member(member.task_id))
+    agenda, ledger = context.agenda, context.ledger
+    agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
     outer = frozenset(around.outside).difference(names)
-    scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
-    context.enter_branch(scope, Joins(frozenset({around.group_id})))
-    context.returned_elsewhere = frozenset(around.returned_errors)
-    _set_limits(context, around.limits)
+    agenda.scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
+    ledger.cycles.cycle_counts.update({**names, **(cycle_counts or {})})
+    ledger.returned_elsewhere = frozenset(around.returned_errors)
+    _set_limits(ledger, around.limits)
     _enter_member(context, info)
-    context.workflow_name, context.start_node = around.workflow_name or None, member.task_id
     context.engine = engine
     if retries:
         # A retry is no cycle: the first execution counted the one that this is a part of.
-        context.retry_controller.retry_counts[member.task_id] = retries
-        context.cycle_controller.increment(base_id_of(member.task_id))
+        ledger.retries.retry_counts[member.task_id] = retries
+        ledger.cycles.increment(base_id_of(member.task_id))
     if longest_wait is not None:
-        context.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
-    context.add_to_queue(member)
+        agenda.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
+    agenda.add(member)
     with recording_into(GraphScope(graph, registers_on_creation=False)):
         outcome = execute_branch(context, member)
     _add_to(outcome, [task_id for task_id in graph.nodes if task_id not in at_first], names)
@@ -120,16 +84,34 @@ def run_branch(
 
 def _add_to(outcome: BranchOutcome, added: Iterable[str], names: Mapping[str, int]) -> None:
     """Have an outcome tell of all nodes that were added, and of no counts that are as they were."""
-    asked_for = {task_id for task_id, _ in outcome.nodes}
-    outcome.nodes = [*outcome.nodes, *((task_id, []) for task_id in added if task_id not in asked_for)]
+    asked_for = {task_id for task_id, _ in outcome.requests.nodes}
+    outcome.requests.nodes += [(task_id, []) for task_id in added if task_id not in asked_for]
     if names:
         counts = outcome.cycle_counts.items()
         outcome.cycle_counts = {task_id: count for task_id, count in counts if names.get(task_id) != count}
 
 
+def surroundings_of(context: ExecutionContext, group_id: str, *, may_jump: bool) -> Surroundings:
+    """What the branches of a group inherit that run away from their run.
+
+    Args:
+        context: The context of the group.
+        group_id: The group.
+        may_jump: Whether tasks of the branches may ask for other tasks, and so have to know which there are.
+    """
+    graph, cycles = context.graph, context.ledger.cycles
+    return replace(
+        context.surroundings(group_id),
+        outside=(*graph.nodes, *context.elsewhere) if may_jump else (),
+        known_by_name={name: cycles.get_cycle_count(name) for name in graph.known_by_name if may_jump},
+        returned_errors=context.ledger.returned_errors,
+        limits=limits_of(context),
+    )
+
+
 def limits_of(context: ExecutionContext) -> dict[str, dict[str, Any]]:
     """Limits of single tasks that were set on the context rather than on the task, as JSON data."""
-    cycles, retries = context.cycle_controller, context.retry_controller
+    cycles, retries = context.ledger.cycles, context.ledger.retries
 
     def of_others(table: Mapping[str, Any], *own: str) -> dict[str, Any]:
         return {task_id: limit for task_id, limit in table.items() if not _has_own(context, task_id, own)}
@@ -153,20 +135,20 @@ def _has_own(context: ExecutionContext, task_id: str, names: Iterable[str]) -> b
     return any(getattr(task, name, None) is not None for name in names)
 
 
-def _set_limits(context: ExecutionContext, limits: Mapping[str, Mapping[str, Any]]) -> None:
+def _set_limits(ledger: Ledger, limits: Mapping[str, Mapping[str, Any]]) -> None:
     for task_id, max_cycles in limits.get("max_cycles", {}).items():
-        context.cycle_controller.set_node_max_cycles(task_id, max_cycles)
+        ledger.cycles.set_node_max_cycles(task_id, max_cycles)
     for task_id, parts in limits.get("policies", {}).items():
-        context.retry_controller.set_node_policy(task_id, RetryPolicy(**parts))
+        ledger.retries.set_node_policy(task_id, RetryPolicy(**parts))
     for task_id, max_retries in limits.get("max_retries", {}).items():
-        context.retry_controller.set_node_max_retries(task_id, max_retries)
+        ledger.retries.set_node_max_retries(task_id, max_retries)
 
 
 def _enter_member(context: ExecutionContext, info: MemberInfo | None) -> None:
     context.member = info
     if info is not None:
         # Groups inside the member have keys of their own for each execution of the group that it belongs to.
-        context.visit_path = f"{info.run_id.rpartition(':')[2]}."
+        context.groups.visit_path = f"{info.run_id.rpartition(':')[2]}."
 
 
 def _leaving(
@@ -177,11 +159,17 @@ def _leaving(
     def leaves(delay: float) -> bool:
         return (
             delay > longest_wait
-            and context.has_done_nothing()
+            and _has_done_nothing(context)
             and all(write.key == member_id + RESULT_SUFFIX for write in private.writes())
         )
 
     return leaves
+
+
+def _has_done_nothing(context: ExecutionContext) -> bool:
+    """Whether no task has completed, waits, or has left anything behind that a repetition would have to find."""
+    is_left = context.agenda.has_work() or not (context.requests.is_empty() and context.groups.is_untouched())
+    return context.ledger.is_blank and not is_left
 
 
 def _branch_graph(

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from graflow.core.branches.outcome import Branch
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.graph import current_scope
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable, SequentialTask
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.run.branch import Branch
 from graflow.exceptions import PayloadError
 from graflow.redis.config import laid_over
 from graflow_celery.client.handle import GroupHandle

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
+from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
-from graflow.core.remote import limits_of
-from graflow.core.run.branch import Branch
+from graflow.core.remote import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
@@ -112,7 +113,7 @@ class _RemoteGroup:
         submission = self._open()
         run_id = submission.spec.run_id
         helping = running_member.get() is not None
-        check = self._run.context.root.check_held
+        check = self._run.context.holdings.check
         waiter = Waiter(
             *(self._deployment, run_id, submission.spec.n, self._options, submission),
             before_publishing=self._channel.fill,
@@ -128,7 +129,7 @@ class _RemoteGroup:
                     break
         except BaseException as error:  # an interruption as well: the shared channel must not stay
             self._channel.discard()
-            if isinstance(error, KeyboardInterrupt) and self._run.context.root.held_error is None:
+            if isinstance(error, KeyboardInterrupt) and self._run.context.holdings.error is None:
                 self._deployment.record.cancel(run_id, "interrupted")
             raise
         self._channel.merge_back()
@@ -211,21 +212,10 @@ class _RemoteGroup:
     def _prepare(self, run_id: str) -> Submission:
         run, context = self._run, self._run.context
         may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
-        outside = (*context.graph.nodes, *context.elsewhere) if may_jump else ()
-        counts = context.cycle_controller.cycle_counts
+        around = surroundings_of(context, run.group_id, may_jump=may_jump)
+        config = {key: context.config[key] for key in sorted(_PASSED_ON & context.config.keys())}
         shared = SharedPayload(
-            group_id=run.group_id,
-            session_id=context.session_id,
-            trace_id=context.trace_id,
-            workflow_name=context.workflow_name or "",
-            outside=outside,
-            known_by_name={name: counts.get(name, 0) for name in context.graph.known_by_name if may_jump},
-            returned_errors=context.returned_errors,
-            max_steps=max(context.max_steps - context.steps, 0),
-            max_cycles=context.cycle_controller.default_max_cycles,
-            max_retries=context.retry_controller.default_max_retries,
-            limits=limits_of(context),
-            config={key: context.config[key] for key in sorted(_PASSED_ON & context.config.keys())},
+            **vars(replace(around, config=config)),
             **as_shared_fields(self._channel),
         )
         return prepare(

@@ -17,11 +17,11 @@ from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import to_jsonable
+from graflow.core.branches.outcome import Branch
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, keyword_parameters
 from graflow.core.nodes.executable import Task
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.run.branch import Branch
 from graflow.exceptions import PayloadError
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.overlay import Laid, deletion_of, lay_over
@@ -198,8 +198,8 @@ class GroupChannel:
                 self._parent.delete(key)
         self._own.expire(self._kept, present)
         root = self._context.root
-        if root.held:
-            root.hold("channels", lambda: _ServedChannels(root)).add(self._own, present)
+        if root.holdings.held:
+            root.holdings.hold("channels", lambda: _ServedChannels(root)).add(self._own, present)
 
     def _limit_of(self, key: str) -> float | None:
         """The time to live that a member gave to a key of the shared channel, as far as that can be told."""

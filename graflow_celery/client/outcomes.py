@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from graflow.codec import RemoteError, describe_error
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
-from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import (
     GroupTimeoutError,
     MemberCancelledError,

@@ -40,14 +40,14 @@ def claim_run(deployment: Deployment, context: Any, options: GroupOptions) -> Ru
         return None
     name = f"owner in {deployment.settings.server} under {deployment.settings.key_prefix}"
     token = _token_of(root, deployment)
-    claim: RunClaim = root.hold(name, lambda: RunClaim(deployment, root.session_id, token, options.result_ttl))
+    claim: RunClaim = root.holdings.hold(name, lambda: RunClaim(deployment, root.session_id, token, options.result_ttl))
     claim.take()
     return claim
 
 
 def _token_of(root: Any, deployment: Deployment) -> str:
     """What stands for this execution; the same in each of its claims, since two names may lead to one server."""
-    tokens = [holding.token for holding in root.held.values() if isinstance(holding, RunClaim)]
+    tokens = [holding.token for holding in root.holdings if isinstance(holding, RunClaim)]
     return tokens[0] if tokens else deployment.runtime.token()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import (
     AtLeastNGroupPolicy,
     CriticalGroupPolicy,
@@ -14,7 +15,6 @@ from graflow.core.handlers.group_policy import (
     canonicalize_group_policy,
     resolve_group_policy,
 )
-from graflow.core.run.branch import Branch
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest

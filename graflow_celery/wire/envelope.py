@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from graflow.channels.branch import ChannelWrite
 from graflow.codec import RemoteError, describe_error, from_jsonable, parse_json, rebuild_error, to_jsonable
-from graflow.core.remote import Surroundings
-from graflow.core.run.branch import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome, Requests
+from graflow.core.branches.surroundings import Surroundings
 from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
 
@@ -198,21 +198,21 @@ def pack_outcome(outcome: BranchOutcome) -> bytes:
 
 
 def _rarely_used(outcome: BranchOutcome) -> dict[str, Any]:
-    where = f"a channel value of task '{outcome.task_id}'"
+    where, requests = f"a channel value of task '{outcome.task_id}'", outcome.requests
     rare: dict[str, Any] = {
         "retry_counts": outcome.retry_counts,
         "writes": [[w.key, _kept(w.value, f"{where}, key '{w.key}'"), w.ttl, w.deleted] for w in outcome.writes],
-        "nodes": outcome.nodes,
-        "exits": outcome.exits,
-        "jumps": outcome.jumps,
+        "nodes": requests.nodes,
+        "exits": requests.exits,
+        "jumps": requests.jumps,
         "canceled": outcome.canceled,
         "cancel_message": outcome.cancel_message,
         "cancel_task_id": outcome.cancel_task_id,
-        "checkpoint": outcome.checkpoint and _kept(outcome.checkpoint, f"the checkpoint of task '{outcome.task_id}'"),
+        "checkpoint": requests.checkpoint and _kept(requests.checkpoint, f"the checkpoint of task '{outcome.task_id}'"),
     }
     kept = {name: value for name, value in rare.items() if value}
-    if outcome.terminated is not None:
-        kept["terminated"] = outcome.terminated
+    if requests.terminated is not None:
+        kept["terminated"] = requests.terminated
     return kept
 
 
@@ -244,13 +244,15 @@ def unpack_outcome(packed: bytes, task_id: str) -> BranchOutcome:
     outcome.writes = [
         ChannelWrite(key, from_jsonable(value), ttl, deleted) for key, value, ttl, deleted in body.get("writes", ())
     ]
-    outcome.nodes = [(name, list(parents)) for name, parents in body.get("nodes", ())]
-    outcome.exits = [(source, target) for source, target in body.get("exits", ())]
-    outcome.jumps = list(body.get("jumps", ()))
     outcome.canceled = bool(body.get("canceled"))
-    outcome.terminated = body.get("terminated")
     outcome.cancel_message, outcome.cancel_task_id = body.get("cancel_message"), body.get("cancel_task_id")
-    outcome.checkpoint = from_jsonable(body.get("checkpoint"))
+    outcome.requests = Requests(
+        nodes=[(name, list(parents)) for name, parents in body.get("nodes", ())],
+        exits=[(source, target) for source, target in body.get("exits", ())],
+        jumps=list(body.get("jumps", ())),
+        terminated=body.get("terminated"),
+        checkpoint=from_jsonable(body.get("checkpoint")),
+    )
     return outcome
 
 

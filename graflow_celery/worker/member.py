@@ -20,10 +20,10 @@ from graflow.channels.branch import ChannelWrite
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
-from graflow.core.run.branch import BranchOutcome
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.broker.messages import member_name, member_options, time_limits
 from graflow_celery.deployment import Deployment

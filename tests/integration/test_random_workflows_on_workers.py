@@ -166,7 +166,7 @@ def story(expression: Any, backend: str, settings: dict[str, Any], **given: Any)
         "retries": sorted((told(name), count) for name, count in context.retry_controller.retry_counts.items()),
         "stop": (context.stop_reason, context.ctrl_message),
         "nodes": sorted(told(name) for name in context.graph.nodes),
-        "pending": [told(spec.task_id) for spec in context.pending_specs()],
+        "pending": [told(spec.task_id) for spec in context.agenda.pending()],
     }
 
 

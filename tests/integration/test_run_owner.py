@@ -205,7 +205,7 @@ def test_an_execution_claims_once_however_many_groups_it_has(deployment: Deploym
     assert claim_run(other_name, context, GroupOptions()) is not None, "two names of one server are no two executions"
     assert deployment.client.hget(deployment.record.keys.owner("session"), "epoch") == b"1"
 
-    context.let_go(None)
+    context.holdings.release_all(None)
     assert rival(deployment).mine
 
 
@@ -222,7 +222,7 @@ def test_a_claim_is_kept_by_beats_alone(deployment: Deployment) -> None:
 
     wait_until(lambda: rival(deployment).ends != first.ends)
     assert not rival(deployment).mine
-    context.let_go(None)
+    context.holdings.release_all(None)
 
 
 @pytest.mark.usefixtures("short_lease")
@@ -239,7 +239,7 @@ def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytes
     assert (caught.value.session_id, caught.value.owner) == ("session", "elsewhere:1")
     wait_until(lambda: "belongs to elsewhere:1" in caplog.text)
     with pytest.raises(RunOwnedError):
-        context.let_go(None)
+        context.holdings.release_all(None)
     assert not rival(deployment, "third").mine, "what is lost is not released"
 
 
@@ -259,11 +259,11 @@ def test_a_run_that_could_not_beat_waits_for_the_server_and_goes_on(
 
     assert "to know that no other process has taken it over" in caplog.text
     assert not rival(deployment).mine
-    context.let_go(None)
+    context.holdings.release_all(None)
 
 
 def made_of(context: ExecutionContext) -> RunClaim:
-    (made,) = context.held.values()
+    (made,) = context.holdings.held.values()
     assert isinstance(made, RunClaim)
     return made
 
@@ -281,7 +281,7 @@ def test_a_server_that_stays_away_ends_the_run(
 
     with pytest.raises(RecordUnreachableError, match="resume the run when the server is back"):
         context.check_held()
-    context.let_go(None)
+    context.holdings.release_all(None)
 
 
 def test_a_forked_child_does_not_release_the_claim_of_its_parent(deployment: Deployment) -> None:
@@ -290,12 +290,12 @@ def test_a_forked_child_does_not_release_the_claim_of_its_parent(deployment: Dep
 
     child = os.fork()
     if child == 0:
-        context.let_go(None)
+        context.holdings.release_all(None)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
 
     assert not rival(deployment).mine
-    context.let_go(None)
+    context.holdings.release_all(None)
 
 
 def test_a_server_that_is_away_is_an_error_before_anything_runs(server: PrivateRedis) -> None:
@@ -353,7 +353,7 @@ def test_a_run_is_owned_to_its_end_and_free_after_it(config: dict[str, Any]) -> 
     assert seen[0][b"name"].endswith(f":{os.getpid()}".encode())
     assert owner_fields(config, context.session_id)[b"token"] == b""
     assert deployment_of(config).client.pttl(deployment_of(config).record.keys.owner(context.session_id)) > 0
-    assert not context.held
+    assert not context.holdings.held
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=["failure", "Ctrl-C"])
@@ -410,7 +410,7 @@ def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
 
     with ThreadPoolExecutor(1) as pool:
         execution = pool.submit(context.execute)
-        wait_until(lambda: context.held and deployment_of(config).record.open_groups() == [run_id])
+        wait_until(lambda: context.holdings.held and deployment_of(config).record.open_groups() == [run_id])
         lose(config, context)
         with pytest.raises(RunOwnedError, match="belongs to elsewhere:1"):
             execution.result(30)
@@ -471,7 +471,7 @@ def test_a_resumed_run_is_refused_before_any_step_while_its_owner_lives(
     assert "to see whether that process is alive" in caplog.text
     assert RUNS == ["first"]
 
-    owner.let_go(None)
+    owner.holdings.release_all(None)
     assert resumed(path).execute() == "last"
     assert RUNS == ["first", "second", "last"]
 
@@ -534,4 +534,4 @@ def test_waiting_is_told_in_the_log_and_a_silent_owner_is_taken_over(
 
     assert "belongs to elsewhere:1; waiting for up to 0.5 s" in caplog.text
     assert "is taken over from elsewhere:1, which is silent; epoch 2" in caplog.text
-    context.let_go(None)
+    context.holdings.release_all(None)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from graflow.core.run.branch import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import ConfigError
 from graflow_celery import BrokerUnreachableError, LocalCluster, RecordUnreachableError, TaskWorker, attach, submit
 from graflow_celery.broker.app import build_app

@@ -470,9 +470,9 @@ def build(expression, path, backend, names):
 def completed_in(state):
     """Everything that a saved run, its open branches included, counts as completed."""
     found = set(state.completed_tasks)
-    for members in state.finished_members.values():
+    for members in state.groups.finished.values():
         found.update(*(outcome.completed for outcome in members.values()))
-    for branches in state.saved_branches.values():
+    for branches in state.groups.branches.values():
         found.update(*(completed_in(branch) for branch in branches.values()))
     return found
 

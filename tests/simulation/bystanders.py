@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import redis
 
-from graflow.core.run.branch import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
 from graflow_celery.client.api import attach_to
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState

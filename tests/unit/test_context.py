@@ -271,7 +271,7 @@ def test_a_new_task_is_told_to_listeners_once():
     with context.executing_task(context.graph.get_node("t")) as ctx:
         ctx.next_task(new)
         ctx.next_task(new)
-    assert context.dynamic_nodes == [("new", ["t"])]
+    assert context.requests.nodes == [("new", ["t"])]
     assert context.queue.to_list() == ["new", "new"]
 
 

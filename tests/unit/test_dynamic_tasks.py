@@ -241,3 +241,21 @@ def test_a_task_defined_inside_a_running_task_is_new():
 
         TaskWrapper("define", define, True) >> Task("after")
         assert order(run(wf)) == ["define", "inner", "after"]
+
+
+def test_a_loop_that_max_steps_cut_off_before_a_pass_is_followed_by_its_successors():
+    ran = []
+
+    def loop(ctx, data=0):
+        ran.append(data)
+        if data < 2:
+            ctx.next_iteration(data + 1)
+
+    with workflow("cut off") as wf:
+        TaskWrapper("loop", loop, inject_context=True) >> TaskWrapper("after", lambda: ran.append("after"))
+    context = ExecutionContext.create(wf.graph, "loop", max_steps=1, on_max_steps="warn")
+    with pytest.warns(UserWarning, match="max_steps"):
+        context.execute()
+    context.max_steps = 10
+    context.execute()
+    assert ran == [0, 1, 2, "after"]

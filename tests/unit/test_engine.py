@@ -10,11 +10,11 @@ import pytest
 
 from graflow import exceptions, workflow
 from graflow.channels.branch import ChannelWrite
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
-from graflow.core.run.branch import BranchOutcome
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
 from graflow.trace.base import Tracer
 from tests.graph_support import context_of, in_a_row, node
@@ -239,7 +239,7 @@ def test_what_a_failed_attempt_added_is_gone_before_the_next_one():
         _, context = wf.execute(ret_context=True)
     assert context.completed_tasks == ["t", "fresh", "after"]
     assert context.get_result("fresh") == 3
-    assert context.dynamic_nodes == [("fresh", ["t"])]
+    assert context.requests.nodes == [("fresh", ["t"])]
 
 
 def test_an_interrupt_ends_the_run_and_keeps_the_task():
@@ -352,7 +352,7 @@ def test_members_of_an_abandoned_group_are_told_and_start_nothing_more():
     with pytest.raises(exceptions.GroupTimeoutError):
         context.execute()
     assert entered.is_set()
-    assert context.open_groups == {}
+    assert context.groups.open == {}
     (worker,) = [thread for thread in threading.enumerate() if thread.name.startswith("graflow-ParallelGroup_1")]
     release.set()
     wait_until(lambda: told)
@@ -455,6 +455,6 @@ def test_an_interrupt_ends_a_group_on_threads_and_tells_its_members():
     with pytest.raises(KeyboardInterrupt):
         context.execute()
     wait_until(lambda: told)
-    assert context.open_groups == {}
+    assert context.groups.open == {}
     assert context.queue.to_list() == ["ParallelGroup_1"]
     assert context.stop_reason == "failed"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graflow.channels.branch import ChannelWrite
-from graflow.core.run.branch import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import GroupLostError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
 from graflow_celery.broker.messages import batches, indices_of, ranges_of
@@ -145,11 +145,13 @@ def test_an_outcome_comes_back_as_it_was() -> None:
         cycle_counts={"t": 1, "after": 1},
         retry_counts={"t": 1},
         writes=[ChannelWrite("k", {2}, 5.0, deleted=False), ChannelWrite("gone", None, None, deleted=True)],
-        nodes=[("dynamic", ["t"])],
-        exits=[("after", "end")],
-        jumps=["start"],
-        terminated="",
-        checkpoint={"metadata": {"a": 1}, "path": None},
+        requests=Requests(
+            nodes=[("dynamic", ["t"])],
+            exits=[("after", "end")],
+            jumps=["start"],
+            terminated="",
+            checkpoint={"metadata": {"a": 1}, "path": None},
+        ),
     )
     assert unpack_outcome(pack_outcome(sent), "t") == sent
 

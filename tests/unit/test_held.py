@@ -47,7 +47,7 @@ def steps_of(*bodies, **options):
     def step(index, body):
         def run(ctx):
             ran.append(f"t{index}")
-            ctx.execution_context.root.hold("lease", lambda: lease)
+            ctx.execution_context.holdings.hold("lease", lambda: lease)
             return body(lease)
 
         return TaskWrapper(f"t{index}", run, inject_context=True, **options)
@@ -78,7 +78,7 @@ def test_it_is_held_over_all_steps_and_released_once():
 
     assert ran == ["t0", "t1", "t2"]
     assert (seen, lease.releases, lease.checks) == ([0], 1, 3)
-    assert (context.held, context.looks_first) == ({}, False)
+    assert context.holdings.held == {}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_it_is_released_whatever_ends_the_run(error):
     with pytest.raises((GraflowRuntimeError, type(error))):
         context.execute()
     assert lease.releases == 1
-    assert not context.held
+    assert not context.holdings.held
 
 
 def test_a_run_that_lost_it_stops_before_the_next_step_and_can_be_saved_there():
@@ -163,7 +163,7 @@ def test_it_is_asked_before_a_retry_that_was_put_off_and_after_it():
     context.execute()
     assert ran == ["t0", "t0", "t1"]
     assert (lease_checks, lease.checks) == ([0, 1], 3)
-    assert not context.looks_first
+    assert not context.agenda.delayed
 
 
 @pytest.mark.parametrize("policy", ["strict", "best_effort"])
@@ -175,7 +175,7 @@ def test_members_of_this_process_stop_too(policy):
 
     with workflow("held") as flow:
         begin = TaskWrapper(
-            "begin", lambda ctx: ctx.execution_context.hold("lease", lambda: lease), inject_context=True
+            "begin", lambda ctx: ctx.execution_context.holdings.hold("lease", lambda: lease), inject_context=True
         )
         loses = TaskWrapper("loses", lease.lose)
         group = ParallelGroup([loses, noting("other")], name="group").with_execution("direct", policy=policy)
@@ -218,7 +218,7 @@ def test_one_name_is_made_once_by_however_many_threads():
         made.append(Lease())
         return made[-1]
 
-    held = at_once(lambda _: context.hold("lease", make), range(8))
+    held = at_once(lambda _: context.holdings.hold("lease", make), range(8))
     assert len(made) == 1
     assert held == made * 8
 
@@ -230,19 +230,19 @@ def test_all_are_released_when_one_cannot_be():
         def release(self):
             raise OSError("gone")
 
-    context.hold("first", lambda: lease)
-    context.hold("broken", Broken)
+    context.holdings.hold("first", lambda: lease)
+    context.holdings.hold("broken", Broken)
     with suppress(OSError):
-        context.release_all(None)
+        context.holdings.release_all(None)
     assert lease.releases == 1
-    assert not context.held
+    assert not context.holdings.held
 
 
 def test_it_is_no_part_of_what_is_saved():
     context, _, _ = steps_of(nothing, nothing)
-    context.hold("lock", threading.Lock)
+    context.holdings.hold("lock", threading.Lock)
     loaded = loads(dumps(context))
-    assert (loaded.held, loaded.looks_first) == ({}, False)
+    assert loaded.holdings.held == {}
     assert loaded.queue.to_list() == ["t0"]
 
 

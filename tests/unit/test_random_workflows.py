@@ -197,7 +197,7 @@ def test_a_run_resumed_from_any_crash_point_repeats_nothing(tmp_path_factory, ex
     CRASH_AT[0] = 0
     resumed, _ = CheckpointManager.resume_from_checkpoint(path)
     saved = set(resumed.completed_tasks)
-    for members in resumed.finished_members.values():
+    for members in resumed.groups.finished.values():
         saved.update(*(outcome.completed for outcome in members.values()))
     WorkflowEngine().execute(resumed)
     assert [name for name in saved if name in names and RUNS.count(name) != 1] == []

@@ -8,8 +8,9 @@ import pytest
 
 from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
+from graflow.core.branches.surroundings import Surroundings
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
-from graflow.core.remote import Surroundings, run_branch
+from graflow.core.remote import run_branch
 from graflow.core.task import ParallelGroup, Task
 from tests.graph_support import node
 from tests.support import give_way
@@ -48,7 +49,7 @@ def test_edges_that_leave_the_branch_come_back_as_exits():
     a = node("a")
     outcome = run(a, edges=[("a", "outside")])
     assert outcome.completed == ["a"]
-    assert outcome.exits == [("a", "outside")]
+    assert outcome.requests.exits == [("a", "outside")]
 
 
 def test_writes_stay_private_and_come_back():
@@ -69,13 +70,13 @@ def test_a_jump_to_a_node_of_the_workflow_ends_the_branch():
     a, a2 = node("a", lambda ctx: ctx.next_task(elsewhere), True), node("a2")
     outcome = run(a, {"a2": a2}, [("a", "a2")], outside=["elsewhere"])
     assert outcome.completed == ["a"]
-    assert outcome.jumps == ["elsewhere"]
+    assert outcome.requests.jumps == ["elsewhere"]
 
 
 def test_new_tasks_run_in_the_branch_and_are_named():
     outcome = run(node("a", lambda ctx: ctx.next_task(node("new", lambda: "new")), True))
     assert outcome.completed == ["a", "new"]
-    assert outcome.nodes == [("new", ["a"])]
+    assert outcome.requests.nodes == [("new", ["a"])]
 
 
 def test_a_failure_is_the_tasks_own_error():
@@ -94,14 +95,14 @@ def test_cancel_and_terminate_are_told():
     cancelled = run(node("a", lambda ctx: ctx.cancel_workflow("no"), True))
     assert (cancelled.canceled, cancelled.cancel_message, cancelled.cancel_task_id) == (True, "no", "a")
     terminated = run(node("a", lambda ctx: ctx.terminate_workflow("enough"), True))
-    assert (terminated.success, terminated.terminated) == (True, "enough")
+    assert (terminated.success, terminated.requests.terminated) == (True, "enough")
 
 
 def test_a_deferred_checkpoint_goes_back_with_the_outcome(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     outcome = run(node("a", lambda ctx: ctx.checkpoint({"n": 1}, path="x"), True))
-    assert outcome.checkpoint["path"] == "x"
-    assert outcome.checkpoint["metadata"]["n"] == 1
+    assert outcome.requests.checkpoint["path"] == "x"
+    assert outcome.requests.checkpoint["metadata"]["n"] == 1
     assert list(tmp_path.iterdir()) == []
 
 

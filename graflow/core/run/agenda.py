@@ -1,48 +1,109 @@
-"""What waits in a run: entries of the queue, tasks that are to be tried again, passes of a loop."""
+"""What a run has yet to do: entries of its queue, failed tasks that wait, passes of loops, joins; and what is next."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
-from graflow.core.run.state import Delayed, RunState
+from graflow.core.run.frame import Frame, Interrupted
+from graflow.core.run.joins import Joins
 from graflow.exceptions import UnknownNodeError
 from graflow.queue.base import TaskSpec, TaskStatus
-from graflow.queue.memory import start_task
+from graflow.queue.memory import InMemoryTaskQueue, start_task
 
 _log = logging.getLogger(__name__)
 
 
-class RunQueue(RunState):
-    """The state of a run, and its entries."""
+class Owner(Protocol):
+    """The run whose agenda it is."""
 
-    def add_to_queue(self, executable: Executable) -> TaskSpec:
+    @property
+    def graph(self) -> TaskGraph: ...
+
+    @property
+    def tracer(self) -> Any: ...
+
+    @property
+    def steps(self) -> int: ...
+
+
+class Scope(Protocol):
+    """Which nodes belong to a branch."""
+
+    def holds(self, task_id: str, graph: TaskGraph) -> bool: ...
+
+
+@dataclass
+class Delayed:
+    """A failed task that waits to be tried again.
+
+    Attributes:
+        spec: Its entry.
+        delay: Seconds, as its policy says.
+        due: When the wait is over, on the monotonic clock.
+        since_step: How many tasks had completed when it failed.
+    """
+
+    spec: TaskSpec
+    delay: float
+    due: float
+    since_step: int
+
+
+class Agenda:
+    """The entries of one run that have yet to be run, or are running.
+
+    Args:
+        owner: The run.
+
+    Attributes:
+        queue: Entries that are ready, first in first out.
+        running: The entry that is being run.
+        delayed: Failed tasks that wait to be tried again.
+        joins: Nodes that wait for their predecessors.
+        scope: The nodes that belong to the run; None for all of the graph.
+        start_node: Where the run begins.
+        awaits_start: Whether the start node is yet to be added to the graph.
+        interrupted: Executions that were cut short when the run was saved, by task.
+        leaves_retry: Whether whoever runs this branch takes over a failed task's wait of so many seconds.
+        retry_in: The seconds of the wait that was left to it.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.queue = InMemoryTaskQueue(owner)
+        self.running: TaskSpec | None = None
+        self.delayed: list[Delayed] = []
+        self.joins = Joins()
+        self.scope: Scope | None = None
+        self.start_node: str | None = None
+        self.awaits_start = False
+        self.interrupted: dict[str, Interrupted] = {}
+        self.leaves_retry: Callable[[float], bool] | None = None
+        self.retry_in: float | None = None
+        self._delayed_ids: frozenset[str] = frozenset()
+        self._passes: dict[str, int] = {}  # by base task, how many of its passes wait
+
+    # -- entries in ------------------------------------------------------------------------------------------------
+
+    def add(self, task: Executable) -> TaskSpec:
         """Queue a task; twice means two entries."""
-        spec = TaskSpec(executable, self)
-        self.task_queue.enqueue(spec)
+        owner = self._owner
+        spec = TaskSpec(task, owner)
+        self.queue.enqueue(spec)
+        if type(task) is IterationTask:
+            self._note_pass(spec)
         try:
-            self.tracer.on_task_queued(executable, self)
+            owner.tracer.on_task_queued(task, owner)
         except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_queued failed")
         return spec
-
-    def get_next_task(self) -> str | None:
-        """The id of the next task, which leaves the queue."""
-        if self._awaits_start and self.graph.has_node(str(self.start_node)):
-            self.queue_start()
-        return self.task_queue.get_next_task()
-
-    def queue_start(self) -> None:
-        """Queue the start node, unless something has run or waits already.
-
-        Raises:
-            ValueError: When it is not in the graph.
-        """
-        is_due = self.is_untouched() or (self._awaits_start and not self._has_work())
-        if self.start_node is not None and is_due:
-            self.add_to_queue(start_task(self.graph, self.start_node))
-        self._awaits_start = False
 
     def queue_node(self, task_id: str) -> None:
         """Queue a node of the graph.
@@ -51,64 +112,181 @@ class RunQueue(RunState):
             UnknownNodeError: When there are edges to it, but no task.
         """
         try:
-            task = self.graph.get_node(task_id)
+            task = self._owner.graph.get_node(task_id)
         except KeyError:
             raise UnknownNodeError(
                 f"'{task_id}' has edges but no task in the graph; add it with graph.add_node()"
             ) from None
-        self.add_to_queue(task)
+        self.add(task)
 
-    def pending_specs(self) -> list[TaskSpec]:
-        """Entries that have yet to run: those that wait to be tried again, then the queue."""
-        waiting = self.task_queue.get_pending_task_specs()
-        return [entry.spec for entry in self.delayed] + waiting if self.delayed else waiting
+    def add_for(self, frame: Frame | None, task: Executable) -> TaskSpec:
+        """Queue a task that an execution asked for, in the place of what it asked for before it was interrupted."""
+        if frame is not None and frame.repeats is not None:
+            self._replace_repeated(frame.repeats, task)
+        spec = self.add(task)
+        if frame is not None:
+            frame.note_queued(spec)
+        return spec
 
-    def restore_pending(self, spec: TaskSpec) -> None:
-        """Queue an entry of a saved run."""
-        self.task_queue.enqueue(spec)
-        self._stand_in(spec)
+    def start(self, *, is_fresh: bool) -> None:
+        """Queue the start node, unless something waits already; `is_fresh`: nothing has run.
+
+        Raises:
+            ValueError: When it is not in the graph.
+        """
+        if self.start_node is not None and (is_fresh or self.awaits_start) and not self._has_entries():
+            self.add(start_task(self._owner.graph, self.start_node))
+        self.awaits_start = False
 
     def requeue(self, spec: TaskSpec) -> None:
-        """Queue an entry that did not complete before all others."""
+        """Put an entry that did not complete before all others."""
         spec.status = TaskStatus.READY
-        self.task_queue.enqueue_first(spec)
-        self._stand_in(spec)
+        self.queue.enqueue_first(spec)
+        self._note_pass(spec)
 
-    def retry_later(self, entry: Delayed) -> None:
-        """Keep a failed task until it is due."""
-        self._stand_in(entry.spec)
-        self._set_delayed([*self.delayed, entry])
+    def restore(self, spec: TaskSpec) -> None:
+        """Queue an entry of a saved run."""
+        self.queue.enqueue(spec)
+        self._note_pass(spec)
 
-    def take_delayed(self, entry: Delayed) -> TaskSpec:
-        """Run a task that was put off."""
-        self._set_delayed([other for other in self.delayed if other is not entry])
-        return entry.spec
+    def retry_later(self, spec: TaskSpec, delay: float) -> None:
+        """Keep a failed task until it is due, `delay` seconds from now."""
+        self._note_pass(spec)
+        self._set_delayed([*self.delayed, Delayed(spec, delay, time.monotonic() + delay, self._owner.steps)])
+
+    # -- entries out -----------------------------------------------------------------------------------------------
+
+    def next(self, pause: Callable[[float], None]) -> TaskSpec | None:
+        """The next entry: a retry that is due, what waits in the queue, or a join that waits for others only.
+
+        Args:
+            pause: Called with the seconds to wait for a retry when nothing else is ready.
+        """
+        spec = self._next_with_delays(pause) if self.delayed else self.queue.dequeue()
+        if spec is None and self.joins.waiting and self.joins.release_oldest(self):
+            spec = self.queue.dequeue()
+        if self._passes and spec is not None:
+            self._forget_pass(spec)
+        return spec
+
+    def _next_with_delays(self, pause: Callable[[float], None]) -> TaskSpec:
+        first = min(self.delayed, key=lambda entry: entry.due)
+        waits = first.due - time.monotonic()
+        if waits > 0:
+            spec = self.queue.dequeue()
+            if spec is not None:
+                return spec
+            # Nothing else is ready. The policy's own figure is waited for when nothing has run since the failure.
+            pause(first.delay if first.since_step == self._owner.steps else waits)
+        self._set_delayed([other for other in self.delayed if other is not first])
+        return first.spec
+
+    def withdraw(self, spec: TaskSpec) -> None:
+        """Take an entry out again."""
+        if self.queue.discard(spec):
+            self._forget_pass(spec)
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self.queue.cleanup()
+        self._set_delayed([])
+        self._passes.clear()
 
     def _set_delayed(self, entries: list[Delayed]) -> None:
         self.delayed = entries
         self._delayed_ids = frozenset(entry.spec.task_id for entry in entries)
-        self.looks_first = bool(entries or self.held)
 
-    def reset_queue(self) -> None:
-        """Forget all entries."""
-        self.task_queue.cleanup()
-        self._set_delayed([])
-        self._standing_in.clear()
+    def _replace_repeated(self, interrupted: Interrupted, task: Executable) -> None:
+        """Drop the entry of an interrupted execution that its repetition asks for again."""
+        for spec in self.queue.get_pending_task_specs():
+            if spec.task_id in interrupted.queued and _is_same_request(spec.executable, task):
+                interrupted.queued.remove(spec.task_id)
+                self.withdraw(spec)
+                return
 
-    def _stand_in(self, spec: TaskSpec) -> None:
+    # -- passes ----------------------------------------------------------------------------------------------------
+
+    def _note_pass(self, spec: TaskSpec) -> None:
         """A pass that waits makes its base task an active one."""
         if isinstance(spec.executable, IterationTask):
             base_id = spec.executable.base_id
-            self._standing_in[base_id] = self._standing_in.get(base_id, 0) + 1
+            self._passes[base_id] = self._passes.get(base_id, 0) + 1
 
-    def stood_in(self, base_id: str) -> None:
-        """A pass of `base_id` waits no longer."""
-        left = self._standing_in.get(base_id, 0) - 1
-        if left > 0:
-            self._standing_in[base_id] = left
-        else:
-            self._standing_in.pop(base_id, None)
+    def _forget_pass(self, spec: TaskSpec) -> None:
+        if isinstance(spec.executable, IterationTask):
+            base_id = spec.executable.base_id
+            left = self._passes.get(base_id, 0) - 1
+            if left > 0:
+                self._passes[base_id] = left
+            else:
+                self._passes.pop(base_id, None)
+
+    def has_passes(self, base_id: str) -> bool:
+        """Whether a pass of the task waits."""
+        return base_id in self._passes
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def in_scope(self, task_id: str) -> bool:
+        """Whether the node belongs to this run; a branch has only the nodes of its own."""
+        return self.scope is None or self.scope.holds(task_id, self._owner.graph)
 
     def is_active(self, task_id: str) -> bool:
         """Whether the task, or a pass of it, waits to run or to be tried again."""
-        return task_id in self.task_queue._waiting or task_id in self._standing_in or task_id in self._delayed_ids
+        return self.queue.holds(task_id) or task_id in self._passes or task_id in self._delayed_ids
+
+    def has_work(self) -> bool:
+        """Whether anything waits, be it for the start node to be added."""
+        return self.awaits_start or self._has_entries()
+
+    def _has_entries(self) -> bool:
+        return bool(self.joins.waiting or self.delayed) or not self.queue.is_empty()
+
+    def pending(self) -> list[TaskSpec]:
+        """Entries that have yet to run: those that wait to be tried again, then the queue."""
+        return [*(entry.spec for entry in self.delayed), *self.queue.get_pending_task_specs()]
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def saved(self, frame: Frame | None) -> dict[str, Any]:
+        """What has to be kept to go on later; `frame` is the execution that will be repeated then."""
+        interrupted = self.interrupted.copy()
+        if frame is not None:
+            queued = [spec.task_id for spec in list(frame.queued or ())]
+            interrupted[frame.task_id] = Interrupted(queued, list(frame.born or ()))
+        return {
+            "start_node": self.start_node,
+            "awaits_start": self.awaits_start,
+            "scope": self.scope,
+            "joins": self.joins.copy(),
+            "interrupted": interrupted,
+            "pending": [
+                (spec.executable, spec.created_at, spec.retry_count, spec.max_retries, spec.last_error)
+                for spec in ([] if self.running is None else [self.running]) + self.pending()
+            ],
+        }
+
+    @classmethod
+    def from_saved(cls, owner: Owner, saved: dict[str, Any]) -> Agenda:
+        """The agenda that `saved` described."""
+        agenda = cls(owner)
+        agenda.start_node, agenda.awaits_start = saved["start_node"], saved["awaits_start"]
+        agenda.scope, agenda.joins, agenda.interrupted = saved["scope"], saved["joins"], saved["interrupted"]
+        for executable, created_at, retry_count, max_retries, last_error in saved["pending"]:
+            agenda.restore(
+                TaskSpec(
+                    executable,
+                    owner,
+                    created_at=created_at,
+                    retry_count=retry_count,
+                    max_retries=max_retries,
+                    last_error=last_error,
+                )
+            )
+        return agenda
+
+
+def _is_same_request(earlier: Any, repeated: Any) -> bool:
+    if isinstance(earlier, IterationTask) and isinstance(repeated, IterationTask):
+        return earlier.base_id == repeated.base_id
+    return bool(earlier.task_id == repeated.task_id)

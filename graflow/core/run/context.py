@@ -1,25 +1,40 @@
-"""The state of one run: `ExecutionContext`."""
+"""The state of one run: `ExecutionContext`, a face over the parts that it owns."""
 
 from __future__ import annotations
 
 import logging
+import pickle
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
 
 from graflow.channels.base import Channel
+from graflow.channels.branch import BranchChannel, apply_writes
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
+from graflow.core.branches.outcome import Requests
+from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.executable import Task, running_frame
+from graflow.core.nodes.executable import Executable, Task
 from graflow.core.retry import RetryController
-from graflow.core.run.saving import RunSaving
-from graflow.core.run.task_context import TaskExecutionContext, base_id_of
+from graflow.core.run import asking, saving
+from graflow.core.run.agenda import Agenda
+from graflow.core.run.branching import BranchRun
+from graflow.core.run.execution import ExecutingTask
+from graflow.core.run.frame import Control
+from graflow.core.run.group_run import GroupRun
+from graflow.core.run.groups import Groups
+from graflow.core.run.holdings import Holdings
+from graflow.core.run.ledger import Ledger
+from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
-from graflow.protocols import upward
-from graflow.queue.memory import start_task
+from graflow.protocols import MemberInfo, upward
+from graflow.queue.base import TaskSpec
+from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.redis.config import normalize_redis_config
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
@@ -28,9 +43,26 @@ __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context
 
 _log = logging.getLogger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
+# What a saved context does not keep, the agenda aside, which is kept in another form.
+_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "step_lock", "holdings", "_task_execution_stack"})
+
+_T = TypeVar("_T")
 
 
-class ExecutionContext(RunSaving):
+class Of(Generic[_T]):
+    """An attribute that is one of a part: `steps = Of[int]("ledger", "steps")`."""
+
+    def __init__(self, part: str, name: str) -> None:
+        self._part, self._name = part, name
+
+    def __get__(self, run: object | None, owner: type) -> _T:
+        return self if run is None else getattr(getattr(run, self._part), self._name)  # type: ignore[return-value]
+
+    def __set__(self, run: object, value: _T) -> None:
+        setattr(getattr(run, self._part), self._name, value)
+
+
+class ExecutionContext:
     """Everything that one run knows: its graph, queue, channel, counts, and what has completed.
 
     Args:
@@ -48,6 +80,18 @@ class ExecutionContext(RunSaving):
         session_id: 32 hex characters by default.
         trace_id: The session id of the root context by default.
         channel: What tasks share; a new one of `channel_backend` by default.
+        around: For a branch, all of the settings above at once.
+
+    Attributes:
+        agenda: What the run has yet to do.
+        ledger: What it has done.
+        requests: What its tasks asked for that somebody else has to do.
+        groups: Its executions of groups.
+        holdings: What it holds until its execution ends.
+        engine: What runs it now.
+        member: What its tasks may ask about their member, when it is a branch.
+        step_lock: Held from the end of one task to the start of the next one, so that whoever saves this run from
+            another thread finds it inside a task, never between two.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
@@ -70,34 +114,52 @@ class ExecutionContext(RunSaving):
         session_id: str | None = None,
         trace_id: str | None = None,
         channel: Channel | None = None,
+        around: Surroundings | None = None,
     ) -> None:
         if on_max_steps not in _ON_MAX_STEPS:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
-        self.session_id = session_id or uuid.uuid4().hex
-        self.trace_id = trace_id or self.session_id
+        if around is None:
+            session_id = session_id or uuid.uuid4().hex
+            around = Surroundings(
+                "",
+                session_id,
+                trace_id or session_id,
+                max_steps=max_steps,
+                max_cycles=default_max_cycles,
+                max_retries=default_max_retries,
+                config=normalize_redis_config(config) if config else {},
+                channel_backend=channel_backend,
+            )
+        self._around = around
         self.graph = graph
-        self.max_steps = max_steps
-        self.on_max_steps = on_max_steps
-        self.steps = steps
-        self.default_max_retries = default_max_retries
-        self.channel_backend = channel_backend
-        self.config = normalize_redis_config(config) if config else {}
         self.parent_context = parent_context
-        self.visit_path = ""
-        self.tracer = combine(tracer)
-        self.cycle_controller = CycleController(default_max_cycles)
-        self.retry_controller = RetryController(default_max_retries)
-        if channel is not None:
-            self.channel = channel
-        elif channel_backend == "memory":
-            self.channel = MemoryChannel(self.session_id)
-        else:
-            self.channel = ChannelFactory.from_config(channel_backend, self.session_id, self.config)
-        self._prepare()
-        self.start_node = start_node
+        self.on_max_steps = on_max_steps
+        self.ledger = Ledger(
+            _channel_of(around) if channel is None else channel,
+            max_steps=around.max_steps,
+            max_cycles=around.max_cycles,
+            max_retries=around.max_retries,
+            steps=steps,
+        )
+        self.requests = Requests()
+        self.groups: Groups[BranchRun] = Groups()
+        self.checkpoint_metadata: dict[str, Any] = {}
+        self.last_checkpoint_path: str | None = None
+        self._set_up(tracer)
+        self.agenda = Agenda(self)
+        self.agenda.start_node = start_node
+        self.agenda.awaits_start = start_node is not None and not len(graph.nodes)
         if start_node is not None and len(graph.nodes):
-            self.add_to_queue(start_task(graph, start_node))
-        self._awaits_start = start_node is not None and not len(graph.nodes)
+            self.agenda.add(start_task(graph, start_node))
+
+    def _set_up(self, tracer: Tracer | Sequence[Tracer] | None) -> None:
+        """Begin with what a saved context does not keep."""
+        self.tracer = combine(tracer)
+        self.engine: Any = None
+        self.member: MemberInfo | None = None
+        self.holdings = Holdings()
+        self.step_lock = threading.RLock()
+        self._task_execution_stack: list[TaskExecutionContext] = []
 
     @classmethod
     def create(
@@ -116,19 +178,90 @@ class ExecutionContext(RunSaving):
         """A context that starts at `start_node`, or at the first node without predecessors."""
         if start_node is None:
             start_node = next(iter(graph.get_start_nodes()), None)
-        return cls(
-            graph,
-            start_node,
-            max_steps,
-            default_max_cycles,
-            default_max_retries,
-            channel_backend,
-            config,
-            tracer,
-            on_max_steps=on_max_steps,
-        )
+        limits = max_steps, default_max_cycles, default_max_retries
+        return cls(graph, start_node, *limits, channel_backend, config, tracer, on_max_steps=on_max_steps)
 
-    # -- running one task ------------------------------------------------------------------------------------------
+    # -- attributes of its parts -----------------------------------------------------------------------------------
+
+    session_id = Of[str]("_around", "session_id")
+    trace_id = Of[str]("_around", "trace_id")
+    config = Of[Mapping[str, Any]]("_around", "config")
+    channel_backend = Of[str]("_around", "channel_backend")
+    default_max_retries = Of[int]("_around", "max_retries")
+
+    start_node = Of[str | None]("agenda", "start_node")
+    queue = task_queue = Of[InMemoryTaskQueue]("agenda", "queue")
+
+    channel = Of[Channel]("ledger", "channel")
+    steps = Of[int]("ledger", "steps")
+    max_steps = Of[int]("ledger", "max_steps")
+    stop_reason = Of[str | None]("ledger", "stop_reason")
+    cycle_controller = Of[CycleController]("ledger", "cycles")
+    retry_controller = Of[RetryController]("ledger", "retries")
+    has_completed = Of[Callable[[str], bool]]("ledger", "has_completed")
+
+    ctrl_message = Of[str | None]("requests", "message")
+
+    @property
+    def workflow_name(self) -> str | None:
+        """None for a run that is not one of a named workflow."""
+        return self._around.workflow_name or None
+
+    @workflow_name.setter
+    def workflow_name(self, name: str | None) -> None:
+        self._around = replace(self._around, workflow_name=name or "")
+
+    @property
+    def completed_tasks(self) -> list[str]:
+        """Ids in order of first completion."""
+        return list(self.ledger.completed)
+
+    @property
+    def current_task_context(self) -> TaskExecutionContext | None:
+        """The innermost task that runs in this context now."""
+        return self._task_execution_stack[-1] if self._task_execution_stack else None
+
+    @property
+    def current_task_id(self) -> str | None:
+        return self._task_execution_stack[-1].task_id if self._task_execution_stack else None
+
+    @property
+    def checkpoint_requested(self) -> bool:
+        return self.requests.checkpoint is not None
+
+    @property
+    def checkpoint_request_metadata(self) -> dict[str, Any] | None:
+        return None if self.requests.checkpoint is None else self.requests.checkpoint["metadata"]
+
+    @property
+    def checkpoint_request_path(self) -> str | None:
+        return None if self.requests.checkpoint is None else self.requests.checkpoint["path"]
+
+    @property
+    def root(self) -> Self:
+        """The context of the whole run."""
+        run = self
+        while run.parent_context is not None:
+            run = run.parent_context
+        return run
+
+    @property
+    def elsewhere(self) -> Collection[str]:
+        """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
+        return asking.elsewhere(self)
+
+    def get_channel(self) -> Channel:
+        return self.ledger.channel
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def execute(self) -> Any:
+        """Run to the end with a fresh engine and return the last task's value."""
+        return upward.engine().execute(self)
+
+    def executing_task(self, task: Any) -> ExecutingTask:
+        """A block in which `task` is the running one; yields its task context. Values are not stored by it."""
+        return ExecutingTask(self, task)
 
     def create_task_context(self, task_id: str) -> TaskExecutionContext:
         """What a task of that id sees of this run; the id need not be in the graph."""
@@ -142,97 +275,154 @@ class ExecutionContext(RunSaving):
         """End the innermost running task; None when none runs."""
         return self._task_execution_stack.pop() if self._task_execution_stack else None
 
-    def executing_task(self, task: Any) -> ExecutingTask:
-        """A block in which `task` is the running one; yields its task context. Values are not stored by it."""
-        return ExecutingTask(self, task)
+    def add_to_queue(self, executable: Executable) -> TaskSpec:
+        """Queue a task; twice means two entries."""
+        return self.agenda.add(executable)
 
-    def begin(self, frame: TaskExecutionContext, task: Any) -> None:
-        """Apply the task's own limits, count the execution, and tell the listeners."""
-        task_id = frame.task_id
-        base_id = base_id_of(task_id)
-        cycles, retries = self.cycle_controller, self.retry_controller
-        limits = task
-        if base_id != task_id and self.graph.has_node(base_id):
-            limits = self.graph.get_node(base_id)
-            retries.inherit(task_id, base_id)
-        max_cycles = getattr(limits, "max_cycles", None)
-        if max_cycles is not None:
-            cycles.set_node_max_cycles(base_id, max_cycles)
-        policy = getattr(limits, "retry_policy", None)
-        if policy is not None:
-            retries.set_node_policy(task_id, policy)
-        else:
-            max_retries = getattr(limits, "max_retries", None)
-            if max_retries is not None:
-                retries.set_node_max_retries(task_id, max_retries)
-        if self._interrupted and task_id in self._interrupted:
-            # This execution was begun, and counted, before the run was saved.
-            frame.repeats = self._interrupted.pop(task_id)
-        elif task_id not in retries.retry_counts:
-            cycles.increment(base_id)
-        elif task_id in self._retried:
-            # It has ended since: this is another visit, with its full budget.
-            self._retried.discard(task_id)
-            retries.reset(task_id)
-            cycles.increment(base_id)
+    def get_next_task(self) -> str | None:
+        """The id of the next task, which leaves the queue."""
+        if self.agenda.awaits_start and self.graph.has_node(str(self.start_node)):
+            self.agenda.start(is_fresh=self.ledger.is_blank)
+        return self.agenda.queue.get_next_task()
+
+    def is_completed(self) -> bool:
+        """Whether nothing is left to run, or `max_steps` is reached."""
+        return self.ledger.is_full or not self.agenda.has_work()
+
+    def set_result(self, task_id: str, result: Any) -> None:
+        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
+        self.ledger.set_result(task_id, result)
+
+    def get_result(self, task_id: str, default: Any = None) -> Any:
+        """What `set_result` stored last; `default` when there is nothing."""
+        return self.ledger.get_result(task_id, default)
+
+    def mark_task_completed(self, task_id: str) -> None:
+        """Note that a task has completed; the order is that of the first time."""
+        self.ledger.completed[task_id] = None
+
+    def increment_step(self) -> None:
+        """Count one more task that has completed."""
+        self.ledger.steps += 1
+
+    # -- what a task may ask for -----------------------------------------------------------------------------------
+
+    def next_task(self, executable: Executable, goto: bool = False) -> str:
+        """Queue a task on behalf of the running one; see `TaskExecutionContext.next_task`."""
+        return asking.next_task(self, self.current_task_context, executable, goto=goto)
+
+    def next_iteration(self, data: Any = None, task_id: str | None = None) -> str:
+        """Queue one more pass of the running task; see `TaskExecutionContext.next_iteration`.
+
+        Raises:
+            ValueError: When no task runs, or the task is not in the graph.
+            CycleLimitExceededError: When the limit is reached.
+        """
+        return asking.next_iteration(self, self.current_task_context, task_id or self.current_task_id, data)
+
+    def terminate_workflow(self, message: str) -> None:
+        """End the run normally after the running task."""
+        asking.end(self, self.current_task_context, Control.TERMINATE, message)
+
+    def cancel_workflow(self, message: str) -> None:
+        """End the run with `GraflowWorkflowCanceledError` after the running task."""
+        asking.end(self, self.current_task_context, Control.CANCEL, message)
+
+    def request_checkpoint(self, metadata: dict[str, Any] | None = None, *, path: str | None = None) -> None:
+        """Ask the engine to save the run after the current task."""
+        asking.checkpoint_later(self, metadata, path)
+
+    def clear_checkpoint_request(self) -> None:
+        self.requests.checkpoint = None
+
+    # -- groups and branches ---------------------------------------------------------------------------------------
+
+    def open_group(self, group_id: str, tasks: Sequence[Executable]) -> GroupRun:
+        """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
+        key = self.groups.key_of(self.session_id, group_id)
+        run = self.groups.open[group_id] = GroupRun(self, group_id, key, list(tasks), *self.groups.go_on(key))
+        return run
+
+    def surroundings(self, group_id: str = "") -> Surroundings:
+        """What the branches of a group inherit of this run."""
+        ledger = self.ledger
+        return replace(
+            self._around,
+            group_id=group_id,
+            max_steps=ledger.steps_left,
+            max_cycles=ledger.cycles.default_max_cycles,
+            max_retries=ledger.retries.default_max_retries,
+        )
+
+    def create_branch_context(self, branch_id: str) -> Self:
+        """A context for one member: own session, queue, counts and private writes over this context's channel."""
+        around = self.surroundings().of_member(branch_id)
+        branch = type(self)(self.graph, channel=BranchChannel(self.channel), around=around)
+        branch.agenda.start_node = branch_id if branch_id in self.graph.succ else None
+        branch.groups.visit_path = self.groups.visit_path
+        branch.join(self)
+        return branch
+
+    def join(self, parent: Self) -> None:
+        """Become a branch of a run in this process, and share what is the same for all of its branches."""
+        self.parent_context = parent
+        self.ledger.join(parent.ledger)
+        self.engine, self.holdings = parent.engine, parent.holdings
+        self.tracer = parent.tracer
         try:
-            self.tracer.on_task_start(task, self)
-        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
-            _log.exception("Tracing hook on_task_start failed")
+            self.tracer = parent.tracer.clone(parent.trace_id)
+        except Exception:  # noqa: BLE001 - a listener is user code
+            _log.exception("Tracing hook clone failed")
 
-    def end(self, frame: TaskExecutionContext, task: Any, error: BaseException | None) -> None:
-        """Note the end of an execution, tell the listeners, and hand requests on to the task that called this one."""
-        if error is not None:
-            if self.open_groups:
-                self.abandon_group(frame.task_id)
-        elif frame.task_id in self.retry_controller.retry_counts:
-            self._retried.add(frame.task_id)
-        try:
-            self.tracer.on_task_end(task, self, result=frame.task_result, error=error)
-        except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
-            _log.exception("Tracing hook on_task_end failed")
-        stack = self._task_execution_stack
-        stack.pop()
-        if stack:
-            if error is None:
-                stack[-1].adopt(frame)
-            else:
-                self.rollback(frame)
+    def merge_results(self, branch: Self) -> None:
+        """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
+        if isinstance(branch.channel, BranchChannel):
+            apply_writes(self.channel, branch.channel.writes())
+        done = branch.ledger
+        self.ledger.add(done.completed, done.steps, done.cycles.cycle_counts, done.retries.retry_counts)
 
-    def execute(self) -> Any:
-        """Run to the end with a fresh engine and return the last task's value."""
-        return upward.engine().execute(self)
+    def mark_branch_completed(self, branch_id: str) -> None:
+        self.mark_task_completed(branch_id)
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name not in _NOT_KEPT}
+        frame = self._task_execution_stack[0] if self._task_execution_stack else None
+        return kept | {"saved_agenda": self.agenda.saved(frame)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("saved_agenda")
+        self.__dict__.update(state)
+        self._set_up(None)
+        self.agenda = Agenda.from_saved(self, saved)
+
+    def save(self, path: str | Path) -> None:
+        """Write the context to a file with cloudpickle."""
+        saving.write(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a context that `save` wrote. Only for files that you trust: loading runs code.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            pickle.UnpicklingError: When it holds something else.
+        """
+        context = saving.read(path)
+        if not isinstance(context, cls):
+            raise pickle.UnpicklingError(f"{path} holds a {type(context).__qualname__}, not a context")
+        return context
+
+    def get_checkpoint_state(self) -> dict[str, Any]:
+        """The part of a checkpoint that is plain data; results and channel values are not in it."""
+        return saving.plain_state(self)
 
 
-class ExecutingTask:
-    """The block of `executing_task`."""
-
-    __slots__ = ("_context", "_frame", "_task", "_token")
-
-    def __init__(self, context: ExecutionContext, task: Any) -> None:
-        self._context = context
-        self._task = task
-
-    def __enter__(self) -> TaskExecutionContext:
-        context, task = self._context, self._task
-        frame = self._frame = TaskExecutionContext(task.task_id, context)
-        frame.task = task
-        task.set_execution_context(context)
-        context._task_execution_stack.append(frame)
-        self._token = running_frame.set(frame)
-        try:
-            context.begin(frame, task)
-        except BaseException:  # an interruption as well: nothing runs then
-            running_frame.reset(self._token)
-            context._task_execution_stack.pop()
-            raise
-        return frame
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        running_frame.reset(self._token)
-        self._context.end(self._frame, self._task, error)
+def _channel_of(around: Surroundings) -> Channel:
+    if around.channel_backend == "memory":
+        return MemoryChannel(around.session_id)
+    return ChannelFactory.from_config(around.channel_backend, around.session_id, around.config)
 
 
 def create_execution_context(start_node: str = "ROOT", max_steps: int = 10) -> ExecutionContext:

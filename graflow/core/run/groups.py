@@ -1,137 +1,93 @@
-"""What a run does with groups: opens their executions, makes branches, takes over what branches did."""
+"""The executions of groups in a run: which are open, which members have finished, how often each group has run."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
-from graflow.channels.branch import BranchChannel, apply_writes
-from graflow.core.cycle import CycleController
-from graflow.core.nodes.executable import Executable
-from graflow.core.retry import RetryController
-from graflow.core.run.branch import BranchOutcome, GroupRun
-from graflow.core.run.joins import Joins
-from graflow.core.run.requests import RunRequests
-from graflow.core.run.task_context import TaskExecutionContext
+from graflow.core.branches.outcome import BranchOutcome
 
-_log = logging.getLogger(__name__)
+_Run = TypeVar("_Run")
 
 
-class RunGroups(RunRequests):
-    """The state of a run, and its groups."""
+class OpenGroup(Protocol[_Run]):
+    """One execution of a group that has not ended."""
 
-    # -- executions of groups --------------------------------------------------------------------------------------
+    @property
+    def group_id(self) -> str: ...
 
-    def open_group(self, group_id: str, tasks: Sequence[Executable]) -> GroupRun:
-        """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
-        visits = f"{self.visit_path}{self._group_visits.get(group_id, 0)}"
-        key = f"{self.session_id}:{group_id}:{visits}"
-        finished = self.finished_members[key] = {
-            index: outcome for index, outcome in self.finished_members.get(key, {}).items() if outcome.success
-        }
-        run = GroupRun(self, group_id, key, list(tasks), finished, self.saved_branches.pop(key, {}))
-        self.open_groups[group_id] = run
-        return run
+    @property
+    def run_key(self) -> str: ...
 
-    def group_closed(self, run: GroupRun) -> None:
-        """One execution of a group has ended; the next one has another key."""
-        self.open_groups.pop(run.group_id, None)
-        self.finished_members.pop(run.run_key, None)
-        self._group_visits[run.group_id] = self._group_visits.get(run.group_id, 0) + 1
+    def open_branches(self) -> dict[int, _Run]: ...
 
-    def abandon_group(self, group_id: str) -> None:
+    def abandon(self) -> None: ...
+
+
+class Groups(Generic[_Run]):
+    """The executions of groups in one run; `_Run` is the type of a branch.
+
+    Attributes:
+        visit_path: What the keys of this run's groups begin their visit with; those of a branch tell its own group's.
+        open: Executions that have not ended, by the id of their group.
+        finished: Outcomes of the members that have ended, by the key of the execution and by index.
+        branches: Saved branches of members that a resumed run goes on with, by the same.
+    """
+
+    def __init__(self, visit_path: str = "") -> None:
+        self.visit_path = visit_path
+        self.open: dict[str, OpenGroup[_Run]] = {}
+        self.finished: dict[str, dict[int, BranchOutcome]] = {}
+        self.branches: dict[str, dict[int, _Run]] = {}
+        self._visits: dict[str, int] = {}
+
+    def key_of(self, session_id: str, group_id: str) -> str:
+        """`<session>:<group>:<visit>` of the execution that is to come, or that was interrupted."""
+        return f"{session_id}:{group_id}:{self.visit_path}{self._visits.get(group_id, 0)}"
+
+    def go_on(self, key: str) -> tuple[dict[int, BranchOutcome], dict[int, _Run]]:
+        """What is left of an interrupted execution: outcomes of members that have succeeded, and open branches.
+
+        The outcomes are kept up to date by whoever runs the members from now on.
+        """
+        earlier = self.finished.get(key, {})
+        finished = self.finished[key] = {index: outcome for index, outcome in earlier.items() if outcome.success}
+        return finished, self.branches.pop(key, {})
+
+    def close(self, run: OpenGroup[_Run]) -> None:
+        """One execution has ended; the next one has another key."""
+        self.open.pop(run.group_id, None)
+        self.finished.pop(run.run_key, None)
+        self._visits[run.group_id] = self._visits.get(run.group_id, 0) + 1
+
+    def abandon(self, group_id: str) -> None:
         """End an execution that its coordinator left open; what its members finished counts when it is repeated."""
-        run = self.open_groups.pop(group_id, None)
+        run = self.open.pop(group_id, None)
         if run is not None:
             run.abandon()
 
-    def follow_outcomes(self, outcomes: Sequence[BranchOutcome]) -> None:
-        """Do what the members of a group asked of this run, in member order."""
-        frame = self.current_task_context
-        exits = [edge for outcome in outcomes for edge in outcome.exits]
-        jumps = list(dict.fromkeys(jump for outcome in outcomes for jump in outcome.jumps))
-        for jump in jumps:
-            if self.in_scope(jump):
-                self.joins.forget(jump)
-                self.queue_for(frame, self.graph.get_node(jump))
-            else:
-                self.jumps_out.append(jump)
-        if frame is not None:
-            frame.exits, frame.jumped = exits, set(jumps)
-        elif exits:
-            self.exits += self.joins.follow(exits, self.graph, self)
-        for outcome in outcomes:
-            if outcome.terminated is not None:
-                self.terminate_workflow(outcome.terminated)
-            if outcome.checkpoint is not None:
-                self.request_checkpoint(**outcome.checkpoint)
+    def is_untouched(self) -> bool:
+        """Whether no group has been run, or begun."""
+        return not (self._visits or self.finished)
 
-    def follow_group(self, group_id: str, frame: TaskExecutionContext) -> list[tuple[str, str]]:
-        """Follow the edges out of a group's branches, then its own; what a member jumped to is queued already."""
-        jumped = frame.jumped or set()
-        edges = [*(frame.exits or ()), *((group_id, target) for target in self.joins.targets(group_id, self.graph))]
-        return self.joins.follow([edge for edge in edges if edge[1] not in jumped], self.graph, self)
+    def open_branches(self) -> Iterator[_Run]:
+        """The branches that have begun here and have not succeeded."""
+        for run in list(self.open.values()):
+            yield from run.open_branches().values()
 
-    # -- branches --------------------------------------------------------------------------------------------------
+    def succeeded(self) -> dict[str, list[str]]:
+        """Ids of the members that have succeeded in each open execution, in member order."""
+        return {
+            key: [outcome.task_id for _, outcome in sorted(_good(finished).items())]
+            for key, finished in list(self.finished.items())
+        }
 
-    def enter_branch(self, scope: Any, joins: Joins) -> None:
-        """Confine this context to the nodes of a branch."""
-        self._scope = scope
-        self.joins = joins
+    def __getstate__(self) -> dict[str, Any]:
+        # Members that failed run again, like any other task that has not completed.
+        branches = self.branches | {run.run_key: run.open_branches() for run in list(self.open.values())}
+        finished = {key: _good(outcomes) for key, outcomes in list(self.finished.items())}
+        return self.__dict__ | {"open": {}, "finished": finished, "branches": branches, "_visits": self._visits.copy()}
 
-    def create_branch_context(self, branch_id: str) -> Self:
-        """A context for one member: own session, queue, counts and private writes over this context's channel."""
-        branch = object.__new__(type(self))
-        branch.session_id = f"{self.session_id}_{branch_id}"
-        branch.trace_id = self.trace_id
-        branch.graph = self.graph
-        branch.max_steps = max(self.max_steps - self.steps, 0)
-        branch.on_max_steps = "raise"
-        branch.steps = 0
-        branch.default_max_retries = self.default_max_retries
-        branch.channel_backend = self.channel_backend
-        branch.config = self.config
-        branch.channel = BranchChannel(self.channel)
-        branch.cycle_controller = CycleController(self.cycle_controller.default_max_cycles)
-        branch.retry_controller = RetryController(self.retry_controller.default_max_retries)
-        branch.visit_path = self.visit_path
-        branch._prepare()
-        branch.start_node = branch_id if branch_id in self.graph.succ else None
-        branch.join_parent(self)
-        return branch
 
-    def join_parent(self, parent: Self) -> None:
-        """Share with the parent what is the same for all of its branches."""
-        self.parent_context = parent
-        self.cycle_controller.node_max_cycles = parent.cycle_controller.node_max_cycles
-        self.retry_controller.node_max_retries = parent.retry_controller.node_max_retries
-        self.retry_controller.node_policies = parent.retry_controller.node_policies
-        self.engine = parent.engine
-        self.held, self.looks_first = parent.held, bool(parent.held)
-        self.workflow_name = parent.workflow_name
-        self.tracer = parent.tracer
-        try:
-            self.tracer = parent.tracer.clone(parent.trace_id)
-        except Exception:  # noqa: BLE001 - a listener is user code
-            _log.exception("Tracing hook clone failed")
-
-    def merge_results(self, branch: Self) -> None:
-        """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
-        if isinstance(branch.channel, BranchChannel):
-            apply_writes(self.channel, branch.channel.writes())
-        for task_id in branch._completed:
-            self.mark_task_completed(task_id)
-        self.steps += branch.steps
-        counts = self.cycle_controller.cycle_counts
-        for task_id, count in branch.cycle_controller.cycle_counts.items():
-            counts[task_id] = counts.get(task_id, 0) + count
-        self.note_retries(branch.retry_controller.retry_counts)
-
-    def note_retries(self, retry_counts: dict[str, int]) -> None:
-        """Keep how often tasks of a branch were retried; their next visit has its full budget."""
-        self.retry_controller.retry_counts.update(retry_counts)
-        self._retried.update(retry_counts)
-
-    def mark_branch_completed(self, branch_id: str) -> None:
-        self.mark_task_completed(branch_id)
+def _good(outcomes: Mapping[int, BranchOutcome]) -> dict[int, BranchOutcome]:
+    return {index: outcome for index, outcome in list(outcomes.items()) if outcome.success}

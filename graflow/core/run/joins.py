@@ -38,6 +38,12 @@ class Joins:
         self._witness: dict[str, str] = {}
         self.enclosing = enclosing
 
+    def copy(self) -> Joins:
+        """Candidates of their own, without what was found out about them."""
+        twin = Joins(self.enclosing)
+        twin.waiting = {candidate: dict(left) for candidate, left in list(self.waiting.items())}
+        return twin
+
     # -- events ----------------------------------------------------------------------------------------------------
 
     def finished(self, task_id: str, graph: TaskGraph, context: JoinContext) -> list[tuple[str, str]]:

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graflow.channels.base import Channel
 from graflow.channels.typed import TypedChannel
+from graflow.core.cycle import base_id_of
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
+from graflow.core.run import asking
+from graflow.core.run.frame import Control, Frame
+from graflow.core.run.parts import RunParts
 from graflow.exceptions import TaskError
 
-if TYPE_CHECKING:
-    from graflow.core.run.context import ExecutionContext
 
-_ITERATION = re.compile(r"(?:_cycle_\d+_[0-9a-f]+)+$")
-
-
-def base_id_of(task_id: str) -> str:
-    """The id without the marks of iterations: `agent_cycle_2_1a2b3c4d` is a pass of `agent`."""
-    return _ITERATION.sub("", task_id) if "_cycle_" in task_id else task_id
-
-
-class Control(IntEnum):
-    """What a task asked of the engine, weakest first."""
-
-    NORMAL = 0
-    GOTO = 1
-    TERMINATE = 2
-    CANCEL = 3
-
-
-class TaskExecutionContext:
+class TaskExecutionContext(Frame):
     """One execution of one task.
 
     Args:
@@ -41,44 +24,11 @@ class TaskExecutionContext:
         execution_context: The context of the run.
     """
 
-    __slots__ = (
-        "_local",
-        "birth_mark",
-        "born",
-        "control",
-        "execution_context",
-        "exits",
-        "is_abandoned",
-        "is_iterating",
-        "jumped",
-        "queued",
-        "repeats",
-        "start_time",
-        "task",
-        "task_id",
-        "task_result",
-    )
-
-    def __init__(self, task_id: str, execution_context: ExecutionContext) -> None:
+    def __init__(self, task_id: str, execution_context: RunParts) -> None:
         self.task_id = task_id
         self.execution_context = execution_context
         self.start_time = time.time()
-        self.task: Any = None
-        self.task_result: Any = None
         self.birth_mark = execution_context.graph.birth_mark()
-        self.control = 0
-        self.is_iterating = False
-        # Whether nobody waits for this execution any more, although it still runs.
-        self.is_abandoned = False
-        # Entries that this execution queued and nodes that it added, taken back when it fails; what an interrupted
-        # execution had asked for that this one repeats.
-        self.queued: list[Any] | None = None
-        self.born: list[str] | None = None
-        self.repeats: Any = None
-        # For a group, edges out of its members' branches to follow, and nodes that its members jumped to.
-        self.exits: list[tuple[str, str]] | None = None
-        self.jumped: set[str] | None = None
-        self._local: dict[str, Any] | None = None
 
     # -- who and where ---------------------------------------------------------------------------------------------
 
@@ -141,7 +91,7 @@ class TaskExecutionContext:
         A task that is new joins the run and this task's successors still follow; one that existed before is jumped to
         instead of the successors. `goto=True` skips the successors in either case. Returns the id.
         """
-        return self._run_of("next_task").request_task(self, executable, goto=goto)
+        return asking.next_task(self._run_of("next_task"), self, executable, goto=goto)
 
     def next_iteration(self, data: Any = None) -> str:
         """Run this task once more with `data` as its first argument; its successors follow after the last pass.
@@ -149,15 +99,15 @@ class TaskExecutionContext:
         Raises:
             CycleLimitExceededError: When the task has run `max_cycles` times.
         """
-        return self._run_of("next_iteration").request_iteration(self, self.task_id, data)
+        return asking.next_iteration(self._run_of("next_iteration"), self, self.task_id, data)
 
     def terminate_workflow(self, message: str) -> None:
         """End the run normally after this task; its value is the run's value."""
-        self._run_of("terminate_workflow").request_end(self, Control.TERMINATE, message)
+        asking.end(self._run_of("terminate_workflow"), self, Control.TERMINATE, message)
 
     def cancel_workflow(self, message: str) -> None:
         """End the run with `GraflowWorkflowCanceledError` after this task's body."""
-        self._run_of("cancel_workflow").request_end(self, Control.CANCEL, message)
+        asking.end(self._run_of("cancel_workflow"), self, Control.CANCEL, message)
 
     def checkpoint(
         self, metadata: dict[str, Any] | None = None, *, path: str | None = None, deferred: bool = True
@@ -167,27 +117,24 @@ class TaskExecutionContext:
         Returns:
             None when deferred, else `(path, metadata)`.
         """
-        return self._run_of("checkpoint").checkpoint_from_task(self, metadata, path=path, deferred=deferred)
+        run = self._run_of("checkpoint")
+        described = {
+            "task_id": self.task_id,
+            "cycle_count": self.cycle_count,
+            "elapsed_time": self.elapsed_time(),
+            "mode": "deferred" if deferred else "immediate",
+            **(metadata or {}),
+        }
+        if deferred:
+            asking.checkpoint_later(run, described, path)
+            return None
+        return asking.checkpoint_now(run, self, described, path)
 
-    def _run_of(self, request: str) -> ExecutionContext:
+    def _run_of(self, request: str) -> RunParts:
         """The run, unless it has gone on without this execution."""
         if self.is_abandoned:
             raise TaskError(self.task_id, f"{request}() comes too late: the task is over its time and was abandoned")
         return self.execution_context
-
-    def note_born(self, task_id: str) -> None:
-        """Remember a node that this execution added."""
-        if self.born is None:
-            self.born = []
-        self.born.append(task_id)
-
-    def adopt(self, inner: TaskExecutionContext) -> None:
-        """Make the requests of a task that this one called its own."""
-        self.control = max(self.control, inner.control)
-        if inner.queued:
-            self.queued = [*(self.queued or ()), *inner.queued]
-        if inner.born:
-            self.born = [*(self.born or ()), *inner.born]
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -202,6 +149,8 @@ class TaskExecutionContext:
     def get_result(self, task_id: str, default: Any = None) -> Any:
         """The value of a task, or the exception that it failed with; `default` when it has not run."""
         return self.execution_context.get_result(task_id, default)
+
+    _local: dict[str, Any] | None = None
 
     def set_local_data(self, key: str, value: Any) -> None:
         """Keep something for this execution alone; it ends with it."""

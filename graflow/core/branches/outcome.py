@@ -1,0 +1,118 @@
+"""What a member drags along, what its tasks ask of the run, and what came of it: plain data for every border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from graflow.channels.branch import ChannelWrite
+from graflow.core.handler import TaskResult
+from graflow.core.nodes.executable import Executable
+from graflow.errors_as_data import message_of
+
+
+@dataclass
+class Requests:
+    """What the tasks of a run, or of a branch, have asked for that somebody else has to do.
+
+    Attributes:
+        nodes: Nodes that tasks added, each with the task that asked for it, if one did.
+        exits: Edges that were followed to nodes of an outer run.
+        jumps: Nodes of an outer run that tasks jumped to.
+        message: The text of the last request to end the run.
+        terminated: The message of a task that ended the workflow normally.
+        checkpoint: Metadata and path of a checkpoint that was asked for and is not written yet.
+    """
+
+    nodes: list[tuple[str, list[str]]] = field(default_factory=list)
+    exits: list[tuple[str, str]] = field(default_factory=list)
+    jumps: list[str] = field(default_factory=list)
+    message: str | None = None
+    terminated: str | None = None
+    checkpoint: dict[str, Any] | None = None
+
+    def is_empty(self) -> bool:
+        """Whether nothing is left to do for others."""
+        return not (self.nodes or self.exits or self.jumps or self.checkpoint is not None)
+
+    def withdraw_nodes(self, task_ids: list[str]) -> None:
+        """Forget nodes that a failed execution added."""
+        self.nodes = [node for node in self.nodes if node[0] not in task_ids]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies, since other threads may go on changing what they write into.
+        return {name: value.copy() if type(value) is list else value for name, value in self.__dict__.items()}
+
+
+@dataclass
+class BranchOutcome:
+    """What the branch of one member did, as plain data.
+
+    Attributes:
+        task_id: The member.
+        success: Whether the member and everything in its branch succeeded.
+        value: The member's own value.
+        error: Why the branch failed.
+        duration: Seconds.
+        timestamp: When the branch ended, in seconds since the epoch.
+        results: Value or exception of every task of the branch, in order of completion.
+        completed: Ids of the tasks that completed, in order.
+        steps: How many tasks completed.
+        cycle_counts: Executions of each task of the branch.
+        retry_counts: Retries of each task of the branch.
+        writes: What the branch wrote to the channel, results aside; taken over when it succeeded.
+        canceled: Whether a task of the branch cancelled the workflow.
+        cancel_message: The message of that task.
+        cancel_task_id: The id of that task.
+        retry_in: Seconds after which the member is to be run again from its beginning, since it failed and its wait is
+            left to whoever ran it; this is no outcome yet then.
+        requests: What the branch asked of the run.
+    """
+
+    task_id: str
+    success: bool
+    value: Any = None
+    error: BaseException | None = None
+    duration: float = 0.0
+    timestamp: float = 0.0
+    results: list[tuple[str, Any]] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
+    steps: int = 0
+    cycle_counts: dict[str, int] = field(default_factory=dict)
+    retry_counts: dict[str, int] = field(default_factory=dict)
+    writes: list[ChannelWrite] = field(default_factory=list)
+    canceled: bool = False
+    cancel_message: str | None = None
+    cancel_task_id: str | None = None
+    retry_in: float | None = None
+    requests: Requests = field(default_factory=Requests)
+
+    def as_result(self) -> TaskResult:
+        """What policies and listeners see of it."""
+        return TaskResult(
+            self.task_id,
+            self.success,
+            error=self.error,
+            error_message=None if self.error is None else message_of(self.error),
+            duration=self.duration,
+            timestamp=self.timestamp,
+        )
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a member drags along.
+
+    Attributes:
+        member: The member itself.
+        index: Its place in the group.
+        tasks: All nodes that belong to its branch by id, the member first.
+        edges: Edges that start in the branch, those that leave it included.
+        cycle_counts: Executions so far of the tasks in the branch.
+    """
+
+    member: Executable
+    index: int
+    tasks: dict[str, Executable]
+    edges: list[tuple[str, str]]
+    cycle_counts: dict[str, int]

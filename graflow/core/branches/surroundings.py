@@ -1,0 +1,49 @@
+"""What a branch inherits of its run, whether it runs here or on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is the same for the whole of a run, or for all branches of a group: the only thing that a branch inherits.
+
+    Attributes:
+        group_id: The group that the members belong to; empty for a run of its own.
+        session_id: The session of the run, or of the group's context.
+        trace_id: The trace of the run.
+        workflow_name: Empty for a group that is in no workflow.
+        outside: Ids of the workflow's nodes, so that a jump to one is told from a task that is new; those of a branch
+            are its own all the same. Ends of edges that lead out of a branch count as outside, too. This field and the
+            next two, as `limits`, are for a branch that is away: one in the process of its run looks there.
+        known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
+            such a task at hand may run it itself.
+        returned_errors: Tasks before the group that completed with an exception as their value.
+        max_steps: Tasks that may complete.
+        max_cycles: Executions by iteration for tasks that set no limit of their own.
+        max_retries: Retries for tasks that set no limit of their own.
+        limits: What `remote.limits_of` said of the context of the group.
+        config: Settings for nested groups and channels.
+        channel_backend: The type of the channel that the whole run shares.
+    """
+
+    group_id: str
+    session_id: str
+    trace_id: str
+    workflow_name: str = ""
+    outside: Collection[str] = ()
+    known_by_name: Mapping[str, int] = field(default_factory=dict)
+    returned_errors: Collection[str] = ()
+    max_steps: int = 10000
+    max_cycles: int = 10
+    max_retries: int = 0
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    channel_backend: str = "memory"
+
+    def of_member(self, task_id: str) -> Surroundings:
+        """Those of the member's own run."""
+        return replace(self, session_id=f"{self.session_id}_{task_id}")

@@ -1,0 +1,153 @@
+"""What a running task may ask of its run: more tasks, another pass, an early end, a checkpoint."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+from graflow.core.branches.scope import OutsideScope
+from graflow.core.cycle import base_id_of
+from graflow.core.nodes.executable import Executable, leftmost_of
+from graflow.core.nodes.iteration import IterationTask
+from graflow.core.run.frame import Control, Frame
+from graflow.core.run.parts import RunParts
+from graflow.exceptions import GraflowRuntimeError
+from graflow.protocols import upward
+from graflow.trace.notify import tell
+
+# -- more tasks --------------------------------------------------------------------------------------------------------
+
+
+def next_task(run: RunParts, frame: Frame | None, executable: Executable, *, goto: bool) -> str:
+    """Queue a task on behalf of one execution; see `TaskExecutionContext.next_task`."""
+    graph, agenda = run.graph, run.agenda
+    target = leftmost_of(executable)
+    task_id = target.task_id
+    is_known = graph.has_node(task_id) or task_id in elsewhere(run)
+    is_new = not is_known or (frame is not None and _is_born_in(run, frame, task_id))
+    if not is_known or task_id in graph.known_by_name:
+        executable.register_in(graph)
+    if is_new:
+        _note_dynamic(run, frame, task_id, is_iteration=False)
+    if frame is not None and (goto or not is_new) and frame.control < Control.GOTO:
+        frame.control = Control.GOTO
+    if not is_new and not agenda.in_scope(task_id):
+        run.requests.jumps.append(task_id)
+        return task_id
+    agenda.joins.forget(task_id)
+    agenda.add_for(frame, graph.get_node(task_id))
+    return task_id
+
+
+def elsewhere(run: RunParts) -> Collection[str]:
+    """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
+    around: RunParts | None = run
+    while around is not None:
+        if isinstance(around.agenda.scope, OutsideScope):
+            return around.agenda.scope.outside
+        around = around.parent_context
+    return ()
+
+
+def _is_born_in(run: RunParts, frame: Frame, task_id: str) -> bool:
+    """Whether the node is younger than this execution, or than the interrupted one that it repeats."""
+    if run.graph.born_since(task_id, frame.birth_mark):
+        return True
+    return frame.repeats is not None and task_id in frame.repeats.born
+
+
+def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data: Any) -> str:
+    """Queue one more pass of a task on behalf of one execution.
+
+    Raises:
+        ValueError: Without a task, or when it is not in the graph.
+        CycleLimitExceededError: When the limit is reached.
+    """
+    if task_id is None:
+        raise ValueError("next_iteration() needs a running task, or a task_id")
+    base_id = base_id_of(task_id)
+    if not run.graph.has_node(base_id):
+        raise ValueError(f"next_iteration(): task '{base_id}' is not in the graph")
+    cycles = run.ledger.cycles
+    cycles.check_cycle_limit(base_id)
+    base = run.graph.get_node(base_id)
+    iteration_id = f"{base_id}_cycle_{cycles.get_cycle_count(base_id)}_{uuid.uuid4().hex[:8]}"
+    task = IterationTask(iteration_id, base_id, data, getattr(base, "handler_type", "direct"))
+    run.graph.add_node(task)
+    _note_dynamic(run, frame, iteration_id, is_iteration=True)
+    if frame is not None:
+        frame.is_iterating = True
+    run.agenda.add_for(frame, task)
+    return iteration_id
+
+
+def _note_dynamic(run: RunParts, frame: Frame | None, task_id: str, *, is_iteration: bool) -> None:
+    if run.graph.is_dynamic(task_id):
+        return
+    run.graph.mark_dynamic(task_id)
+    parent = None
+    if frame is not None:
+        parent = frame.task_id
+        frame.note_born(task_id)
+    run.requests.nodes.append((task_id, [] if parent is None else [parent]))
+    tell(run.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
+
+
+def rollback(run: RunParts, frame: Frame) -> None:
+    """Undo what a failed execution queued and added, so that the next attempt starts from the same graph."""
+    for spec in frame.queued or ():
+        run.agenda.withdraw(spec)
+    if frame.born:
+        for task_id in frame.born:
+            if task_id in run.graph.nodes:
+                run.graph.remove_node(task_id)
+        run.requests.withdraw_nodes(frame.born)
+    frame.queued = frame.born = None
+
+
+# -- an early end ------------------------------------------------------------------------------------------------------
+
+
+def end(run: RunParts, frame: Frame | None, control: Control, message: str) -> None:
+    """End the run after an execution; a weaker request changes nothing."""
+    if frame is None or control > frame.control:
+        run.requests.message = message
+        if frame is not None:
+            frame.control = control
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str | None) -> None:
+    """Ask the engine to save the run after the current task."""
+    run.requests.checkpoint = {"metadata": dict(metadata or {}), "path": path}
+
+
+def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: str | None) -> Any:
+    """Save the run, so that a resume runs the current task again.
+
+    Raises:
+        GraflowRuntimeError: On a worker.
+    """
+    if _is_away(run):
+        raise GraflowRuntimeError(
+            f"Task '{frame.task_id}' runs on a worker, which holds only its own part of the run and cannot write a "
+            "checkpoint at once; use deferred=True, and the run is saved when the group has ended"
+        )
+    outermost = run._task_execution_stack[0] if run._task_execution_stack else frame
+    return upward.checkpoint(run, path=path, metadata=metadata, resuming_task_id=outermost.task_id)
+
+
+def write_requested_checkpoint(run: RunParts) -> None:
+    """Save the run when a task asked for it; on a worker the request goes back with the outcome instead."""
+    request = run.requests.checkpoint
+    if request is not None and not _is_away(run):
+        run.requests.checkpoint = None
+        upward.checkpoint(run, **request)
+
+
+def _is_away(run: RunParts) -> bool:
+    """Whether this is a branch whose run is in another process."""
+    return run.agenda.scope is not None and run.parent_context is None

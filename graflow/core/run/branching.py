@@ -1,0 +1,165 @@
+"""Branches of a run: how one is run to its end, what came of it, and how its run takes that over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, Self
+
+from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
+from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.cycle import base_id_of
+from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.nodes.executable import Executable, TaskElsewhere
+from graflow.core.run import asking
+from graflow.core.run.frame import Control, Frame
+from graflow.core.run.parts import RunParts
+from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError
+from graflow.protocols import upward
+from graflow.trace.notify import tell
+
+
+class BranchRun(RunParts, Protocol):
+    """A run that makes branches, which are runs themselves."""
+
+    def create_branch_context(self, branch_id: str) -> Self:
+        """A run for one member."""
+
+    def join(self, parent: Self) -> None:
+        """Become a branch of a run in this process."""
+
+
+# -- a branch ----------------------------------------------------------------------------------------------------------
+
+
+def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
+    """Run a branch to its end and describe what it did."""
+    engine = branch.engine
+    own_engine = engine is None
+    if own_engine:
+        engine = branch.engine = upward.engine()
+    ledger = branch.ledger
+    if ledger.results is None:
+        ledger.results = {}
+    outcome = BranchOutcome(member.task_id, success=True)
+    begun = time.perf_counter()
+    try:
+        engine.run_branch(branch)
+    except GraflowWorkflowCanceledError as error:
+        outcome.success, outcome.error, outcome.canceled = False, error, True
+        outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id
+    except Exception as error:  # noqa: BLE001 - a member's failure belongs to its outcome
+        outcome.success, outcome.error = False, _original(error, branch)
+    finally:
+        if own_engine:
+            engine.close()
+    if branch.agenda.retry_in is not None:
+        outcome.success, outcome.retry_in = False, branch.agenda.retry_in
+        outcome.error = ledger.retries.get_last_error(member.task_id)
+    outcome.duration = time.perf_counter() - begun
+    outcome.timestamp = time.time()
+    _describe(branch, outcome)
+    return outcome
+
+
+def _describe(branch: RunParts, outcome: BranchOutcome) -> None:
+    ledger, channel = branch.ledger, branch.channel
+    results = ledger.results if ledger.results is not None else {}
+    if outcome.error is not None and outcome.task_id not in results:
+        results[outcome.task_id] = outcome.error
+    outcome.value = results.get(outcome.task_id) if outcome.success else None
+    outcome.results = list(results.items())
+    outcome.completed = list(ledger.completed)
+    outcome.steps = ledger.steps
+    outcome.cycle_counts = ledger.cycles.cycle_counts
+    outcome.retry_counts = ledger.retries.retry_counts
+    outcome.writes = [
+        write
+        for write in (channel.writes() if isinstance(channel, BranchChannel) else ())
+        if not (write.key.endswith(RESULT_SUFFIX) and write.key[: -len(RESULT_SUFFIX)] in results)
+    ]
+    outcome.requests = branch.requests
+
+
+def _original(error: Exception, branch: RunParts) -> BaseException:
+    """The task's own exception, without the wrapper that the engine put around it for this branch."""
+    if isinstance(error, TaskFailedError) and error.run_id == branch.session_id and error.cause is not None:
+        return error.cause
+    return error
+
+
+# -- its run -----------------------------------------------------------------------------------------------------------
+
+
+def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
+    """Take over what branches did, in order: results and counts always, channel writes of those that succeeded."""
+    begun_with = {
+        task_id: run.ledger.cycles.get_cycle_count(task_id) for outcome in outcomes for task_id in outcome.cycle_counts
+    }
+    for outcome in outcomes:
+        for task_id, value in outcome.results:
+            run.set_result(task_id, value)
+        if outcome.success and outcome.writes:
+            age = time.time() - outcome.timestamp if outcome.timestamp else 0.0
+            apply_writes(run.channel, _aged(outcome.writes, max(age, 0.0)))
+        run.ledger.add(
+            outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with
+        )
+        for task_id, parents in outcome.requests.nodes:
+            _note_node(run, task_id, parents)
+
+
+def _note_node(run: RunParts, task_id: str, parents: list[str]) -> None:
+    """Nodes that a worker added are known here by their id alone; they have run already."""
+    if not run.graph.has_node(task_id):
+        run.graph.add_name(TaskElsewhere(task_id))
+        is_iteration = base_id_of(task_id) != task_id
+        for parent in parents:
+            tell(run.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
+    run.requests.nodes.append((task_id, parents))
+
+
+def _aged(writes: list[ChannelWrite], age: float) -> Iterator[ChannelWrite]:
+    """The writes with the time to live that they have left `age` seconds after the branch ended."""
+    for write in writes:
+        if write.ttl is None:
+            yield write
+        elif write.ttl > age:
+            yield replace(write, ttl=write.ttl - age)
+        else:
+            yield ChannelWrite(write.key, None, deleted=True)
+
+
+def follow_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
+    """Do what the members of a group asked of their run, in member order."""
+    frame, agenda, graph = run.current_task_context, run.agenda, run.graph
+    asked = [outcome.requests for outcome in outcomes]
+    exits = [edge for requests in asked for edge in requests.exits]
+    jumps = list(dict.fromkeys(jump for requests in asked for jump in requests.jumps))
+    for jump in jumps:
+        if agenda.in_scope(jump):
+            agenda.joins.forget(jump)
+            agenda.add_for(frame, graph.get_node(jump))
+        else:
+            run.requests.jumps.append(jump)
+    if frame is not None:
+        frame.exits, frame.jumped = exits, set(jumps)
+    elif exits:
+        run.requests.exits += agenda.joins.follow(exits, graph, agenda)
+    for requests in asked:
+        if requests.terminated is not None:
+            asking.end(run, frame, Control.TERMINATE, requests.terminated)
+        if requests.checkpoint is not None:
+            asking.checkpoint_later(run, **requests.checkpoint)
+
+
+def follow_group(run: RunParts, group_id: str, frame: Frame) -> list[tuple[str, str]]:
+    """Follow the edges out of a group's branches, then its own; what a member jumped to is queued already.
+
+    Returns:
+        Edges to nodes of an outer run.
+    """
+    joins, graph, jumped = run.agenda.joins, run.graph, frame.jumped or set()
+    edges = [*(frame.exits or ()), *((group_id, target) for target in joins.targets(group_id, graph))]
+    return joins.follow([edge for edge in edges if edge[1] not in jumped], graph, run.agenda)

@@ -1,0 +1,95 @@
+"""One execution of one task: the block of `ExecutionContext.executing_task`."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any
+
+from graflow.core.cycle import base_id_of
+from graflow.core.nodes.executable import running_frame
+from graflow.core.run import asking
+from graflow.core.run.parts import RunParts
+from graflow.core.run.task_context import TaskExecutionContext
+
+_log = logging.getLogger(__name__)
+
+
+class ExecutingTask:
+    """A block in which `task` is the running one; yields its task context."""
+
+    __slots__ = ("_frame", "_run", "_task", "_token")
+
+    def __init__(self, run: RunParts, task: Any) -> None:
+        self._run = run
+        self._task = task
+
+    def __enter__(self) -> TaskExecutionContext:
+        run, task = self._run, self._task
+        frame = self._frame = TaskExecutionContext(task.task_id, run)
+        frame.task = task
+        task.set_execution_context(run)
+        run._task_execution_stack.append(frame)
+        self._token = running_frame.set(frame)
+        try:
+            _begin(run, frame, task)
+        except BaseException:  # an interruption as well: nothing runs then
+            running_frame.reset(self._token)
+            run._task_execution_stack.pop()
+            raise
+        return frame
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        running_frame.reset(self._token)
+        _end(self._run, self._frame, self._task, error)
+
+
+def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
+    """Apply the task's own limits, count the execution, and tell the listeners."""
+    task_id, ledger, interrupted = frame.task_id, run.ledger, run.agenda.interrupted
+    base_id = base_id_of(task_id)
+    limits = task
+    if base_id != task_id and run.graph.has_node(base_id):
+        limits = run.graph.get_node(base_id)
+        ledger.retries.inherit(task_id, base_id)
+    max_cycles = getattr(limits, "max_cycles", None)
+    if max_cycles is not None:
+        ledger.cycles.set_node_max_cycles(base_id, max_cycles)
+    policy = getattr(limits, "retry_policy", None)
+    if policy is not None:
+        ledger.retries.set_node_policy(task_id, policy)
+    else:
+        max_retries = getattr(limits, "max_retries", None)
+        if max_retries is not None:
+            ledger.retries.set_node_max_retries(task_id, max_retries)
+    if interrupted and task_id in interrupted:
+        # This execution was begun, and counted, before the run was saved.
+        frame.repeats = interrupted.pop(task_id)
+    else:
+        ledger.count_execution(task_id, base_id)
+    try:
+        run.tracer.on_task_start(task, run)
+    except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
+        _log.exception("Tracing hook on_task_start failed")
+
+
+def _end(run: RunParts, frame: TaskExecutionContext, task: Any, error: BaseException | None) -> None:
+    """Note the end of an execution, tell the listeners, and hand requests on to the task that called this one."""
+    if error is not None:
+        if run.groups.open:
+            run.groups.abandon(frame.task_id)
+    elif frame.task_id in run.ledger.retries.retry_counts:
+        run.ledger.retried.add(frame.task_id)
+    try:
+        run.tracer.on_task_end(task, run, result=frame.task_result, error=error)
+    except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
+        _log.exception("Tracing hook on_task_end failed")
+    stack = run._task_execution_stack
+    stack.pop()
+    if stack:
+        if error is None:
+            stack[-1].adopt(frame)
+        else:
+            asking.rollback(run, frame)

@@ -1,0 +1,187 @@
+"""One execution of a group: runs its members here, keeps their outcomes, and hands them to the run in the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from graflow.core.branches.outcome import Branch, BranchOutcome
+from graflow.core.branches.ownership import branch_nodes
+from graflow.core.branches.scope import BranchScope
+from graflow.core.nodes.executable import Executable
+from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
+from graflow.core.run.joins import Joins
+from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
+from graflow.trace.notify import tell
+
+_log = logging.getLogger(__name__)
+
+
+class LocalMember:
+    """What a member in this process may ask about itself."""
+
+    __slots__ = ("_run", "attempt", "index", "run_id")
+
+    def __init__(self, run: GroupRun, index: int) -> None:
+        self._run = run
+        self.run_id = run.run_key
+        self.index = index
+        self.attempt = 1
+
+    def is_cancelled(self) -> bool:
+        outer = self._run.context.member
+        return self._run.canceled or (outer is not None and outer.is_cancelled())
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        _log.info("Member %s of %s: %s of %s %s", self.index, self.run_id, done, total, message or "")
+
+
+class GroupRun:
+    """One execution of a group.
+
+    Args:
+        context: The context that the group runs in.
+        group_id: The id of the group's node.
+        run_key: `<session>:<group>:<visit>`, the same again when the run is resumed.
+        members: The members, in order.
+        finished: Outcomes by index of members that have succeeded already; the context keeps it for checkpoints.
+        interrupted: Branches by index of members that a resumed run goes on with.
+    """
+
+    def __init__(
+        self,
+        context: BranchRun,
+        group_id: str,
+        run_key: str,
+        members: list[Executable],
+        finished: dict[int, BranchOutcome],
+        interrupted: dict[int, BranchRun],
+    ) -> None:
+        self.context = context
+        self.group_id = group_id
+        self.run_key = run_key
+        self.members = members
+        self._finished = finished
+        self._branches = interrupted
+        self._lock = threading.Lock()
+        self._own_nodes = branch_nodes(context.graph, group_id, members)
+        self._canceled = self._abandoned = False
+        self._visit_path = f"{run_key.rpartition(':')[2]}."
+        self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
+        tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
+
+    @property
+    def member_ids(self) -> list[str]:
+        return [member.task_id for member in self.members]
+
+    @property
+    def canceled(self) -> bool:
+        """Whether a member cancelled the workflow, or nobody waits any more, so that no other is started."""
+        return self._canceled
+
+    @property
+    def finished(self) -> dict[int, BranchOutcome]:
+        """Outcomes by index of the members that have ended."""
+        with self._lock:
+            return self._finished.copy()
+
+    def pending(self) -> list[int]:
+        """Indices of the members that have not ended."""
+        return [index for index in range(len(self.members)) if index not in self._finished]
+
+    def finished_count(self) -> int:
+        return len(self._finished)
+
+    def open_branches(self) -> dict[int, BranchRun]:
+        """Contexts by index of the members that have begun here and not succeeded."""
+        with self._lock:
+            return self._branches.copy()
+
+    def branch(self, index: int) -> Branch:
+        """What this member drags along."""
+        graph = self.context.graph
+        member = self.members[index]
+        tasks = {member.task_id: member}
+        edges: list[tuple[str, str]] = []
+        for task_id in self._own_nodes[index] or (member.task_id,):
+            if task_id != member.task_id:
+                tasks[task_id] = graph.get_node(task_id)
+            inside = set(graph.get_parallel_group_members(task_id))
+            edges += [(task_id, target) for target in graph.successors(task_id) if target not in inside]
+        counts = self.context.ledger.cycles.cycle_counts
+        return Branch(member, index, tasks, edges, {task_id: counts[task_id] for task_id in tasks if task_id in counts})
+
+    def run(self, index: int) -> BranchOutcome:
+        """Run a member and its branch here and record the outcome; the member's own failure is part of it."""
+        branch = self._branches.get(index)
+        if branch is None:
+            branch = self._begin(index)
+        else:
+            branch.join(self.context)
+        branch.member = LocalMember(self, index)
+        outcome = execute_branch(branch, self.members[index])
+        self.record(index, outcome)
+        return outcome
+
+    def _begin(self, index: int) -> BranchRun:
+        """The context of a member that starts from its beginning."""
+        member, parent = self.members[index], self.context
+        branch = parent.create_branch_context(member.task_id)
+        own = self._own_nodes[index] or {member.task_id}
+        branch.agenda.scope, branch.agenda.joins = BranchScope(own, parent.graph), Joins(self._enclosing)
+        branch.groups.visit_path = self._visit_path
+        counts = parent.ledger.cycles.cycle_counts
+        if counts:
+            seed = {task_id: counts[task_id] for task_id in own if task_id in counts}
+            branch.ledger.cycles.cycle_counts.update(seed)
+        branch.agenda.add(member)
+        self._branches[index] = branch
+        return branch
+
+    def record(self, index: int, outcome: BranchOutcome) -> None:
+        """Keep the outcome of a member, wherever it ran; the first one stays."""
+        with self._lock:
+            if self._abandoned:
+                return
+            if outcome.success:
+                # A branch that failed is kept: a checkpoint goes on with it at the task that failed.
+                self._branches.pop(index, None)
+            self._finished.setdefault(index, outcome)
+        if outcome.canceled:
+            self._canceled = True
+
+    def abandon(self) -> None:
+        """End the execution as it is, because its coordinator gave up; branches stop after the task they are in."""
+        with self._lock:
+            self._abandoned = self._canceled = True
+            for branch in list(self._branches.values()):
+                branch.ledger.max_steps = 0
+            results = {outcome.task_id: outcome.as_result() for _, outcome in sorted(self._finished.items())}
+        context = self.context
+        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
+
+    def close(self, policy: Any) -> None:
+        """Take over what the members did, in member order, apply the policy, then what they asked of the workflow.
+
+        Raises:
+            GraflowWorkflowCanceledError: When a member cancelled the workflow.
+            MaxStepsExceededError: When a branch has used up the steps that the run had left.
+            ParallelGroupError: When the policy refuses the results.
+        """
+        context = self.context
+        outcomes = [self._finished[index] for index in sorted(self._finished)]
+        merge_outcomes(context, outcomes)
+        results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
+        context.groups.close(self)
+        tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
+        for outcome in outcomes:
+            if outcome.canceled:
+                raise GraflowWorkflowCanceledError(
+                    outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id
+                )
+        stopped = [outcome.task_id for outcome in outcomes if isinstance(outcome.error, MaxStepsExceededError)]
+        if stopped:
+            raise MaxStepsExceededError(context.ledger.max_steps, stopped)
+        policy.on_group_finished(self.group_id, self.members, results, context)
+        follow_outcomes(context, outcomes)

@@ -1,0 +1,150 @@
+"""What has been done in a run: completed tasks, results, steps, executions and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from graflow.channels.base import Channel
+from graflow.core.cycle import CycleController
+from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.retry import RetryController
+
+
+class Ledger:
+    """The books of one run, or of one branch of it.
+
+    Args:
+        channel: Where results are kept.
+        max_steps: Tasks that may complete.
+        max_cycles: Executions by iteration for tasks that set no limit of their own.
+        max_retries: Retries for tasks that set no limit of their own.
+
+    Attributes:
+        steps: How many tasks have completed.
+        completed: Ids in order of first completion, as keys.
+        cycles: Counts and limits of executions.
+        retries: Counts and limits of retries.
+        retried: Tasks whose retries belong to a visit that is over, so that the next one has its full budget.
+        results: Values and errors in order, where somebody asked for them to be listed.
+        outer: The books of the run that this one is a branch of, in this process.
+        returned_elsewhere: Tasks of outer runs in other processes that returned an exception.
+        stop_reason: How the last execution ended.
+    """
+
+    def __init__(
+        self, channel: Channel, *, max_steps: int = 10000, max_cycles: int = 10, max_retries: int = 0, steps: int = 0
+    ) -> None:
+        self.channel = channel
+        self.steps = steps
+        self.max_steps = max_steps
+        self.completed: dict[str, None] = {}
+        self.cycles = CycleController(max_cycles)
+        self.retries = RetryController(max_retries)
+        self.retried: set[str] = set()
+        self.results: dict[str, Any] | None = None
+        self.outer: Ledger | None = None
+        self.returned_elsewhere: Collection[str] = ()
+        self.stop_reason: str | None = None
+        self._errors_kept: set[str] = set()  # tasks whose stored result is an exception, by failure or by return
+
+    def join(self, outer: Ledger) -> None:
+        """Be the books of a branch: limits are those of the run, and what it has completed counts here, too."""
+        self.outer = outer
+        self.cycles.node_max_cycles = outer.cycles.node_max_cycles
+        self.retries.node_max_retries = outer.retries.node_max_retries
+        self.retries.node_policies = outer.retries.node_policies
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def set_result(self, task_id: str, result: Any) -> None:
+        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
+        self.channel.set(task_id + RESULT_SUFFIX, result)
+        if isinstance(result, BaseException):
+            self._errors_kept.add(task_id)
+        if self.results is not None:
+            self.results[task_id] = result
+
+    def get_result(self, task_id: str, default: Any = None) -> Any:
+        """What `set_result` stored last; `default` when there is nothing."""
+        return self.channel.get(task_id + RESULT_SUFFIX, default)
+
+    # -- completion ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no task has completed."""
+        return not (self.completed or self.steps)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further task may complete."""
+        return self.steps >= self.max_steps
+
+    @property
+    def steps_left(self) -> int:
+        return max(self.max_steps - self.steps, 0)
+
+    def has_completed(self, task_id: str) -> bool:
+        """Whether the task has completed in this run, or in the run this one is a branch of."""
+        ledger: Ledger | None = self
+        while ledger is not None:
+            if task_id in ledger.completed or task_id in ledger.returned_elsewhere:
+                return True
+            ledger = ledger.outer
+        return False
+
+    @property
+    def returned_errors(self) -> list[str]:
+        """Ids of the tasks that have completed with an exception as their value."""
+        found: set[str] = set()
+        ledger: Ledger | None = self
+        while ledger is not None:
+            found.update(ledger.returned_elsewhere, ledger._errors_kept.intersection(ledger.completed))
+            ledger = ledger.outer
+        return sorted(found)
+
+    # -- a visit of a task -----------------------------------------------------------------------------------------
+
+    def count_execution(self, task_id: str, base_id: str) -> None:
+        """Count an execution of a task, unless it is a retry; a new visit has its full budget of retries."""
+        if task_id not in self.retries.retry_counts:
+            self.cycles.increment(base_id)
+        elif task_id in self.retried:
+            self.retried.discard(task_id)
+            self.retries.reset(task_id)
+            self.cycles.increment(base_id)
+
+    # -- branches --------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        completed: Iterable[str],
+        steps: int,
+        cycle_counts: Mapping[str, int],
+        retry_counts: Mapping[str, int],
+        *,
+        begun_with: Mapping[str, int] | None = None,
+    ) -> None:
+        """Add what a branch has done since it began.
+
+        Args:
+            completed: Ids of its tasks, in order.
+            steps: How many tasks it completed.
+            cycle_counts: Executions by task, those that it began with included.
+            retry_counts: How often its tasks were retried; their next visit has its full budget.
+            begun_with: Executions by task that it began with; none when not given.
+        """
+        self.completed.update(dict.fromkeys(completed))
+        self.steps += steps
+        counts, before = self.cycles.cycle_counts, begun_with or {}
+        for task_id, count in cycle_counts.items():
+            counts[task_id] = counts.get(task_id, 0) + count - before.get(task_id, 0)
+        self.retries.retry_counts.update(retry_counts)
+        self.retried.update(retry_counts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies, since other threads may go on changing what they write into.
+        return {
+            name: value.copy() if type(value) in (dict, list, set) else value for name, value in self.__dict__.items()
+        }

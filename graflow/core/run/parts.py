@@ -1,0 +1,60 @@
+"""The parts of a run, as the modules see it that work on several of them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+from graflow.channels.base import Channel
+from graflow.core.branches.outcome import Requests
+from graflow.core.cycle import CycleController
+from graflow.core.graph import TaskGraph
+from graflow.core.retry import RetryController
+from graflow.core.run.agenda import Agenda
+from graflow.core.run.frame import Frame
+from graflow.core.run.groups import Groups
+from graflow.core.run.holdings import Holdings
+from graflow.core.run.ledger import Ledger
+from graflow.protocols import MemberInfo, Run
+from graflow.trace.base import Tracer
+
+
+class RunParts(Run, Protocol):
+    """A run and what it is made of.
+
+    Attributes:
+        agenda: What it has yet to do.
+        ledger: What it has done.
+        requests: What its tasks asked for that somebody else has to do.
+        groups: Its executions of groups.
+        holdings: What it holds until its execution ends.
+        member: What its tasks may ask about their member, when it is a branch.
+        step_lock: Held from the end of one task to the start of the next one.
+    """
+
+    agenda: Agenda
+    ledger: Ledger
+    requests: Requests
+    groups: Groups[Any]
+    holdings: Holdings
+    graph: TaskGraph
+    tracer: Tracer
+    engine: Any
+    member: MemberInfo | None
+    parent_context: Self | None
+    step_lock: Any
+    _task_execution_stack: list[Any]
+
+    @property
+    def channel_backend(self) -> str: ...
+
+    @property
+    def channel(self) -> Channel: ...
+
+    @property
+    def cycle_controller(self) -> CycleController: ...
+
+    @property
+    def retry_controller(self) -> RetryController: ...
+
+    @property
+    def current_task_context(self) -> Frame | None: ...
