@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,11 +30,13 @@ from graflow.exceptions import (
     RunOwnedError,
     UnknownHandlerError,
     UnknownNodeError,
+    named,
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
 from graflow.trace.notify import tell
 
+_log = logging.getLogger(__name__)
 _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
 
 
@@ -253,7 +256,8 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
         raise GraflowWorkflowCanceledError(context.requests.message or "", frame.task_id) from error
     retries, task_id = ledger.retries, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
-    if not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit:
+    has_budget = not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit
+    if has_budget and retries.is_worth_retry(task_id, error):
         return _plan_retry(context, spec, task_id, error)
     agenda.requeue(spec)
     if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
@@ -262,7 +266,7 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
     if isinstance(error, _NEVER_RETRIED):
         raise error
     ledger.retried.add(task_id)
-    if limit > 0:
+    if limit > 0 and not has_budget:
         exhausted = RetryLimitExceededError(task_id, limit + 1, limit, error)
         without_engine_frames(error)
         raise of_both_types(failure_of(exhausted, task_id, context.session_id), error)
@@ -274,6 +278,15 @@ def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: 
     agenda, retries = context.agenda, context.ledger.retries
     retries.increment(task_id, error)
     delay = retries.get_delay(task_id)
+    _log.warning(
+        "Task '%s' of run %s failed at attempt %d of %d and is tried again in %.3g s: %s",
+        task_id,
+        context.session_id,
+        retries.get_retry_count(task_id),
+        retries.get_max_retries_for_node(task_id) + 1,
+        delay,
+        named(error),
+    )
     if agenda.leaves_retry is not None and agenda.leaves_retry(delay):
         agenda.requeue(spec)
         agenda.retry_in = delay

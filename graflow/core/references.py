@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
 from types import ModuleType
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ _TRAVELLING: Final[dict[str, tuple[Any, tuple[type, ...]]]] = {
     "timeout": (None, (int, float, type(None))),
     "options": (None, (dict, type(None))),
 }
-_POLICY_FIELDS: Final = frozenset(field.name for field in fields(RetryPolicy))
+_POLICY_FIELDS: Final = frozenset(RetryPolicy().numbers())
 
 
 def is_executable(value: object) -> bool:
@@ -225,15 +224,18 @@ def _travelling_options(task: Node, base: object) -> dict[str, Any]:
         value = getattr(task, name, default)
         if value != default or (task is not base and value != getattr(base, name, default)):
             kept[name] = _kept(task, f"option '{name}'", value)
-    policy = getattr(task, "retry_policy", None)
-    if type(policy) is RetryPolicy:
-        kept["retry_policy"] = asdict(policy)
-    elif policy is not getattr(base, "retry_policy", None):
-        raise PayloadError(
-            f"Task '{task.task_id}': a retry policy of type {type(policy).__name__} cannot be sent with a reference; "
-            "set it where the task is defined"
-        )
-    return kept
+    policy, defined = getattr(task, "retry_policy", None), getattr(base, "retry_policy", None)
+    if policy is None or policy is defined or (type(policy) is RetryPolicy and _view_of(policy) == _view_of(defined)):
+        return kept if type(policy) is not RetryPolicy else {**kept, "retry_policy": policy.numbers()}
+    raise PayloadError(
+        f"Task '{task.task_id}': of its retry policy, a {type(policy).__name__}, only numbers can be sent with a "
+        "reference, not a class or a view of errors of its own; set it where the task is defined"
+    )
+
+
+def _view_of(policy: Any) -> tuple[Any, Any]:
+    """What a policy makes of errors, which is code."""
+    return getattr(policy, "retry_on", None), getattr(policy, "give_up_on", None)
 
 
 def _kept(task: Node, what: str, value: object) -> Any:
@@ -256,7 +258,7 @@ def restore_instance(base: Any, payload: Mapping[str, Any]) -> Any:
         raise TaskResolutionError("A reference may carry 'task_id' as text and 'bound' as an object")
     try:
         arguments = {name: from_jsonable(value) for name, value in bound.items()}
-        wanted = _checked_options(options)
+        wanted = _checked_options(options, getattr(base, "retry_policy", None))
     except (GraflowError, ValueError, TypeError) as error:
         raise TaskResolutionError(f"Task '{base.task_id}' cannot be restored: {error}", error) from error
     changed = {name: value for name, value in wanted.items() if getattr(base, name, None) != value}
@@ -270,13 +272,14 @@ def restore_instance(base: Any, payload: Mapping[str, Any]) -> Any:
     return task
 
 
-def _checked_options(options: Any) -> dict[str, Any]:
+def _checked_options(options: Any, policy: Any) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise TypeError("'options' must be an object")
     wanted: dict[str, Any] = {}
     for name, data in options.items():
         if name == "retry_policy":
-            wanted[name] = _checked_policy(data)
+            retry_on, give_up_on = _view_of(policy)
+            wanted[name] = RetryPolicy(**_checked_numbers(data), retry_on=retry_on, give_up_on=give_up_on)
             continue
         if name not in _TRAVELLING:
             raise ValueError(f"unknown option {_shown(str(name))!r}")
@@ -287,11 +290,11 @@ def _checked_options(options: Any) -> dict[str, Any]:
     return wanted
 
 
-def _checked_policy(data: object) -> RetryPolicy:
+def _checked_numbers(data: object) -> dict[str, Any]:
     if (
         not isinstance(data, Mapping)
         or not set(data) <= _POLICY_FIELDS
         or not all(isinstance(value, int | float) for value in data.values())
     ):
         raise ValueError("'retry_policy' must be an object of numbers")
-    return RetryPolicy(**data)
+    return dict(data)

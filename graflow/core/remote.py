@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from graflow.channels.base import Channel
@@ -120,10 +120,7 @@ def limits_of(context: ExecutionContext) -> dict[str, dict[str, Any]]:
     found = {
         "max_cycles": of_others(cycles.node_max_cycles, "max_cycles"),
         "max_retries": of_others(retries.node_max_retries, "max_retries", "retry_policy"),
-        "policies": {
-            task_id: {part.name: getattr(policy, part.name) for part in fields(RetryPolicy)}
-            for task_id, policy in policies.items()
-        },
+        "policies": {task_id: policy.numbers() for task_id, policy in policies.items()},
     }
     return {name: limits for name, limits in found.items() if limits}
 

@@ -2,37 +2,121 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from graflow.exceptions import GraflowError, RetryLimitExceededError
+from graflow.exceptions import ConfigError, GraflowError, RetryLimitExceededError
+
+ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""An error type, several of them, or a function that says yes or no to an error."""
+
+_INTERVALS = ("initial_interval", "backoff_factor", "max_interval")
 
 
 @dataclass
 class RetryPolicy:
-    """Exponential backoff; intervals are in seconds."""
+    """Exponential backoff: whether a failed task is tried again, and when.
+
+    An error may say itself when: one with an attribute `retry_in` (seconds, or a `timedelta`), such as a server's
+    Retry-After, is waited for that long instead.
+
+    Attributes:
+        max_retries: Attempts after the first.
+        initial_interval: Seconds before the first retry.
+        backoff_factor: What the interval is multiplied by for each further one.
+        max_interval: Seconds that an interval never exceeds.
+        jitter: Multiply each interval by a random factor between 0.5 and 1.5.
+        retry_on: Which errors are worth a retry: a type, a tuple of types, or a function of the error; all by default.
+        give_up_on: Which errors are not, given likewise; it beats `retry_on`.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range.
+    """
 
     max_retries: int = 0
     initial_interval: float = 1.0
     backoff_factor: float = 2.0
     max_interval: float = 60.0
     jitter: bool = False
+    retry_on: ErrorFilter | None = None
+    give_up_on: ErrorFilter | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_retries", "initial_interval", "backoff_factor", "max_interval"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"RetryPolicy.{name} must not be negative, got {getattr(self, name)!r}")
+        self.max_retries = checked_count("RetryPolicy.max_retries", self.max_retries)
+        for name in _INTERVALS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"RetryPolicy.{name} must be a number of at least 0, not {value!r}")
+        if not isinstance(self.jitter, bool):
+            raise ConfigError(f"RetryPolicy.jitter must be True or False, not {self.jitter!r}")
+        for name in ("retry_on", "give_up_on"):
+            checked_filter(f"RetryPolicy.{name}", getattr(self, name))
 
-    def get_delay(self, retry: int) -> float:
+    def get_delay(self, retry_count: int) -> float:
         """Seconds to wait before a retry, counted from 0; never more than `max_interval`."""
         try:
-            delay = min(self.initial_interval * self.backoff_factor**retry, self.max_interval)
+            delay = min(self.initial_interval * self.backoff_factor**retry_count, self.max_interval)
         except OverflowError:
             delay = self.max_interval
         if self.jitter:
             delay = min(delay * random.uniform(0.5, 1.5), self.max_interval)  # noqa: S311 - spreads load, keeps no secret
         return float(delay)
+
+    def accepts(self, error: BaseException) -> bool:
+        """Whether an error is worth a retry."""
+        if self.give_up_on is not None and _matches(self.give_up_on, error):
+            return False
+        return self.retry_on is None or _matches(self.retry_on, error)
+
+    def numbers(self) -> dict[str, int | float | bool]:
+        """The part of the policy that travels as data; what it makes of errors stays where it is defined."""
+        return {name: getattr(self, name) for name in ("max_retries", *_INTERVALS, "jitter")}
+
+
+def checked_count(name: str, value: Any) -> int:
+    """A whole number of at least 0.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{name} must be a whole number of at least 0, not {value!r}")
+    return value
+
+
+def checked_filter(name: str, value: Any) -> ErrorFilter | None:
+    """An `ErrorFilter`, or None.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if value is None:
+        return None
+    kinds = value if isinstance(value, tuple) else (value,)
+    are_types = bool(kinds) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+    if are_types or (callable(value) and not isinstance(value, type)):
+        return value  # type: ignore[no-any-return]  # looked at just now
+    raise ConfigError(f"{name} must be an error type, a tuple of them, or a function of the error, not {value!r}")
+
+
+def _matches(wanted: ErrorFilter, error: BaseException) -> bool:
+    if isinstance(wanted, type | tuple):
+        return isinstance(error, wanted)
+    return bool(wanted(error))
+
+
+def _asked_for(error: BaseException | None) -> float | None:
+    """Seconds after which the error itself says that a retry makes sense."""
+    wanted = getattr(error, "retry_in", None)
+    if isinstance(wanted, timedelta):
+        wanted = wanted.total_seconds()
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 <= wanted < math.inf:
+        return None
+    return float(wanted)
 
 
 class RetryController:
@@ -85,9 +169,20 @@ class RetryController:
         return self.get_retry_count(task_id) < self.get_max_retries_for_node(task_id)
 
     def get_delay(self, task_id: str) -> float:
-        """Seconds to wait before the retry that was counted last; 0.0 for a task without a policy."""
+        """Seconds to wait before the retry that was counted last: what the error asks for, else what the policy says.
+
+        0.0 for a task without a policy.
+        """
+        wanted = _asked_for(self.last_errors.get(task_id))
+        if wanted is not None:
+            return wanted
         policy = self.node_policies.get(task_id)
         return 0.0 if policy is None else policy.get_delay(max(self.get_retry_count(task_id) - 1, 0))
+
+    def is_worth_retry(self, task_id: str, error: BaseException) -> bool:
+        """Whether the task's policy has nothing against a retry after this error."""
+        policy = self.node_policies.get(task_id)
+        return policy is None or policy.accepts(error)
 
     def check_retry_limit(self, task_id: str) -> None:
         """Refuse one more retry of a task that has used up its budget; a budget of 0 is used up from the start.

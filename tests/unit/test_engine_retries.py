@@ -76,6 +76,27 @@ def test_the_tasks_own_zero_beats_the_default():
         context.execute()
 
 
+def test_an_error_that_is_not_worth_a_retry_ends_the_run_at_once():
+    flaky = Flaky(5)
+    policy = RetryPolicy(max_retries=3, initial_interval=0.0, give_up_on=lambda error: "2" in str(error))
+    with pytest.raises(exceptions.TaskFailedError, match="attempt 2") as caught:
+        context_of(node("t", flaky, True, retry_policy=policy)).execute()
+    assert len(flaky.seen) == 2
+    assert not isinstance(caught.value, exceptions.RetryLimitExceededError)
+
+
+def test_a_failed_attempt_is_logged_with_its_error_and_what_comes_next(caplog):
+    context = context_of(node("t", Flaky(2), True, max_retries=2))
+    with caplog.at_level("WARNING", logger="graflow"):
+        context.execute()
+    assert [record.getMessage().partition(" of run ")[0] for record in caplog.records] == ["Task 't'"] * 2
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.endswith(": attempt 1")
+    assert "at attempt 1 of 3" in first
+    assert "at attempt 2 of 3" in second
+    assert context.session_id in first
+
+
 def test_a_retry_runs_before_anything_queued_later():
     order = []
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pickle
+import re
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graflow.core.retry import RetryController, RetryPolicy
-from graflow.exceptions import RetryLimitExceededError
+from graflow.exceptions import ConfigError, RetryLimitExceededError
 
 
 def test_delays_grow_by_the_factor_up_to_the_maximum():
@@ -126,3 +128,56 @@ def test_the_last_error_survives_pickling_at_least_as_a_description():
     assert isinstance(again.get_last_error("plain"), ValueError)
     assert "this and that" in str(again.get_last_error("picky"))
     assert isinstance(controller.get_last_error("picky"), TwoPartError)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_retries": "3"},
+        {"max_retries": True},
+        {"max_retries": 1.5},
+        {"initial_interval": None},
+        {"backoff_factor": "2"},
+        {"max_interval": float("inf")},
+        {"max_interval": float("nan")},
+        {"jitter": "yes"},
+        {"retry_on": "ConnectionError"},
+        {"retry_on": ()},
+        {"give_up_on": int},
+        {"give_up_on": (ValueError, "KeyError")},
+    ],
+    ids=str,
+)
+def test_a_setting_of_a_wrong_kind_is_refused_by_name(options):
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigError, match=f"RetryPolicy.{name} must be .*{re.escape(repr(value))}"):
+        RetryPolicy(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "accepted", "refused"),
+    [
+        ({}, [ValueError(), ConnectionError()], []),
+        ({"retry_on": ConnectionError}, [ConnectionError(), ConnectionResetError()], [ValueError()]),
+        ({"retry_on": (ConnectionError, TimeoutError)}, [TimeoutError()], [OSError()]),
+        ({"give_up_on": ValueError}, [KeyError()], [ValueError(), UnicodeError()]),
+        ({"retry_on": OSError, "give_up_on": FileNotFoundError}, [OSError()], [FileNotFoundError(), ValueError()]),
+        ({"retry_on": lambda error: "again" in str(error)}, [ValueError("again")], [ValueError("never")]),
+    ],
+)
+def test_a_policy_says_which_errors_are_worth_a_retry(options, accepted, refused):
+    policy = RetryPolicy(max_retries=1, **options)
+    assert [error for error in accepted if not policy.accepts(error)] == []
+    assert [error for error in refused if policy.accepts(error)] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "delay"), [(7, 7.0), (0, 0.0), (timedelta(seconds=2), 2.0), (-1, 5.0), ("soon", 5.0), (None, 5.0)]
+)
+def test_an_error_may_say_when_a_retry_makes_sense(wanted, delay):
+    controller = RetryController()
+    controller.set_node_policy("t", RetryPolicy(max_retries=3, initial_interval=5.0))
+    error = ConnectionError("busy")
+    error.retry_in = wanted
+    controller.increment("t", error)
+    assert controller.get_delay("t") == delay
