@@ -1,7 +1,7 @@
 """Values and task envelopes as JSON text.
 
-How kinds that JSON does not know are written is in `graflow.typed_json`, errors are in `graflow.errors_as_data`; both
-are importable here.
+How kinds that JSON does not know are written is in `graflow.typed_json`, errors are in `graflow.errors_as_data`, the
+classes that values are made of in `graflow.values.classes`; all three are importable here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Final, NoReturn
 from graflow.errors_as_data import RemoteError, describe_error, rebuild_error, register_error
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.typed_json import MAX_DEPTH, SCALARS, from_jsonable, is_plain, to_jsonable
+from graflow.values.classes import register
+from graflow.values.pickles import Pickles
 
 __all__ = [
     "ENVELOPE_VERSION",
@@ -28,6 +30,7 @@ __all__ = [
     "from_jsonable",
     "parse_json",
     "rebuild_error",
+    "register",
     "register_error",
     "to_jsonable",
 ]
@@ -45,29 +48,30 @@ _to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separa
 _from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
-def encode(value: object, *, where: str = "value") -> str:
+def encode(value: object, *, where: str = "value", pickles: Pickles | None = None) -> str:
     """The value as JSON text, read by `decode`.
 
     Args:
         value: What to write.
         where: What the value is called in error messages.
+        pickles: Takes what has no other form.
 
     Raises:
         TypeError: When a part of it cannot be kept; the text names its place and type.
         PayloadError: When the text is longer than 128 Mi characters.
     """
     if type(value) not in SCALARS and not is_plain(value):
-        value = to_jsonable(value, where=where)
+        value = to_jsonable(value, where=where, pickles=pickles)
     try:
         text = _to_text(value)
     except ValueError:  # a non-finite float, or an integer beyond the interpreter's limit of digits
-        text = _to_text(to_jsonable(value, where=where))
+        text = _to_text(to_jsonable(value, where=where, pickles=pickles))
     if len(text) > MAX_TEXT:
         raise PayloadError(f"{where} is {len(text)} characters long as JSON, more than {MAX_TEXT}; pass a reference")
     return text
 
 
-def decode(text: str | bytes) -> Any:
+def decode(text: str | bytes, *, pickles: Pickles | None = None) -> Any:
     """The value that `encode` wrote.
 
     Raises:
@@ -75,7 +79,7 @@ def decode(text: str | bytes) -> Any:
     """
     tagged = b'"$t"' in text if isinstance(text, bytes) else '"$t"' in text
     data = parse_json(text, max_depth=MAX_DEPTH * _LEVELS_PER_VALUE if tagged else MAX_DEPTH)
-    return from_jsonable(data) if tagged else data
+    return from_jsonable(data, pickles=pickles) if tagged else data
 
 
 def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:

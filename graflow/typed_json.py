@@ -2,28 +2,32 @@
 
 Strings, numbers, booleans, None, lists and dictionaries with string keys stay what they are. Other kinds become objects
 of the form `{"$t": kind, "v": content}`; a dictionary that itself has the key `$t` becomes its list of pairs. What has
-no kind is refused: nothing is ever turned into its text. Reading builds objects of the kinds below only: no name that
-arrives is imported or looked up with `getattr`.
+no kind is a signed pickle where the caller has keys for that, else it is refused: nothing is ever turned into its text.
+Reading builds objects of the kinds of `graflow.values` only: no name that arrives is imported or looked up with
+`getattr`.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import zoneinfo
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, Flag
-from functools import cache
+from importlib import import_module
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
 
 from graflow.errors_as_data import RemoteError, describe_error, rebuild_error
 from graflow.exceptions import PayloadError
+from graflow.values import classes, moments, records
+from graflow.values.base import Codec, Make, NoCodecError, Reading, Writing
+from graflow.values.pickles import Pickles
 
 MAX_DEPTH: Final = 64
 TAG: Final = "$t"
@@ -37,15 +41,29 @@ _STR_ONLY: Final = frozenset((str,))
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
-def to_jsonable(value: object, *, where: str = "value", max_depth: int = MAX_DEPTH) -> Any:
+def to_jsonable(
+    value: object,
+    *,
+    where: str = "value",
+    max_depth: int = MAX_DEPTH,
+    near: Mapping[str, type] | None = None,
+    pickles: Pickles | None = None,
+) -> Any:
     """The value as JSON data; a plain value is returned itself, not copied.
 
+    Args:
+        value: What to write.
+        where: What it is called in error messages.
+        max_depth: How many levels of containers there may be.
+        near: Classes by name that the receiver knows besides those of the table.
+        pickles: Takes what has no other form, and values of classes that the receiver may not know.
+
     Raises:
-        TypeError: When a part of it cannot be kept; the text names its place and type.
+        TypeError: When a part of it cannot be kept; the text names its place and type, and what to do.
     """
     if is_plain(value, max_depth, check_numbers=True):
         return value
-    return _Writer(where, max_depth).write(value, where, 0)
+    return _Writer(where, max_depth, near or {}, pickles).write(value, "")
 
 
 def is_plain(value: object, max_depth: int = MAX_DEPTH, *, check_numbers: bool = False) -> bool:
@@ -97,52 +115,62 @@ _MAX_INT_BITS: Final = 14_000  # below 4,300 digits, the limit of the interprete
 class _Writer:
     """Writes one value; refuses cycles, depth and size before memory does."""
 
-    def __init__(self, where: str, max_depth: int) -> None:
+    def __init__(self, where: str, max_depth: int, near: Mapping[str, type], pickles: Pickles | None) -> None:
         self._root = where
         self._max_depth = max_depth
+        self._near = near
+        self._pickles = pickles if pickles is not None and pickles.keys is not None else None
+        self._path: list[str | tuple[Any]] = []
         self._open: set[int] = set()
         self._count = 0
 
-    def write(self, value: Any, where: str, depth: int) -> Any:
+    def write(self, value: Any, step: str | tuple[Any], /) -> Any:
         kind = type(value)
         if kind in _AS_IS:
             return value
-        if kind is int:
-            return value if value.bit_length() <= _MAX_INT_BITS else {TAG: "int", "v": hex(value)}
-        if kind is float:
-            return value if isfinite(value) else {TAG: "float", "v": repr(value)}
-        scalar = _SCALAR_KINDS.get(kind)
-        if scalar is not None:
-            return {TAG: scalar[0], "v": scalar[1](value, where)}
-        if isinstance(value, Enum):
-            return {TAG: "enum", "v": [_enum_key(kind), value.value if isinstance(value, Flag) else value.name]}
-        if isinstance(value, BaseException):
-            return {TAG: "error", "v": describe_error(value).to_dict()}
-        if isinstance(value, Path):
-            return {TAG: "path", "v": str(value)}
-        if kind in _SEQUENCE_KINDS or kind in _MAPPING_KINDS:
-            return self._container(value, where, depth)
-        raise TypeError(_refusal(value, where))
+        if kind is int and value.bit_length() <= _MAX_INT_BITS:
+            return value
+        if kind is float and isfinite(value):
+            return value
+        self._path.append(step)
+        try:
+            return self._tagged(value, kind)
+        finally:
+            self._path.pop()
 
-    def _container(self, value: object, where: str, depth: int) -> Any:
+    def _tagged(self, value: Any, kind: type) -> Any:
+        if kind in _SEQUENCE_KINDS or kind in _MAPPING_KINDS:
+            return self._inside(value, self._mapping if isinstance(value, dict) else self._items)
+        codec = _codec_of(kind)
+        if codec is None:
+            return self._pickled(value)
+        if codec.kind is not None:
+            if self._pickles is not None and not classes.is_known(kind, self._near):
+                return self._pickled(value)
+            classes.enter(kind)
+        try:
+            return self._inside(value, lambda whole: {TAG: codec.tag, "v": codec.take(whole, self)})
+        except NoCodecError as error:
+            return self._pickled(value, str(error))
+
+    def _inside(self, value: Any, take: Callable[[Any], Any]) -> Any:
+        if type(value) in _SCALAR_KINDS:
+            return take(value)
         self._count += 1
         if id(value) in self._open:
-            raise TypeError(f"{where} of type {type(value).__qualname__} contains itself and cannot be kept as JSON")
-        if depth >= self._max_depth:
-            raise TypeError(f"{self._root} is nested deeper than {self._max_depth} levels and cannot be kept as JSON")
+            raise TypeError(f"{self._place()} of type {_name_of(type(value))} contains itself and cannot be kept")
+        if len(self._open) >= self._max_depth:
+            raise TypeError(f"{self._root} is nested deeper than {self._max_depth} levels and cannot be kept")
         if self._count > _MAX_CONTAINERS:
-            raise TypeError(f"{self._root} holds more than {_MAX_CONTAINERS} containers and cannot be kept as JSON")
+            raise TypeError(f"{self._root} holds more than {_MAX_CONTAINERS} containers and cannot be kept")
         self._open.add(id(value))
         try:
-            return self._mapping(value, where, depth) if isinstance(value, dict) else self._items(value, where, depth)
+            return take(value)
         finally:
             self._open.discard(id(value))
 
-    def _items(self, value: Any, where: str, depth: int) -> Any:
-        items = [
-            item if type(item) in _AS_IS else self.write(item, f"{where}[{index}]", depth + 1)
-            for index, item in enumerate(value)
-        ]
+    def _items(self, value: Any) -> Any:
+        items = [item if type(item) in _AS_IS else self.write(item, (index,)) for index, item in enumerate(value)]
         tag = _SEQUENCE_KINDS[type(value)]
         if tag is None:
             return items
@@ -150,54 +178,111 @@ class _Writer:
             items.sort(key=repr)  # what is written must not depend on hashes
         return {TAG: tag, "v": [value.maxlen, items] if isinstance(value, deque) else items}
 
-    def _mapping(self, value: dict[Any, Any], where: str, depth: int) -> Any:
+    def _mapping(self, value: dict[Any, Any]) -> Any:
         tag = _MAPPING_KINDS[type(value)]
         if tag == "dict" and _STR_ONLY.issuperset(map(type, value)) and TAG not in value:
-            return {
-                key: item if type(item) in _AS_IS else self.write(item, f"{where}[{key!r}]", depth + 1)
-                for key, item in value.items()
-            }
-        pairs = []
-        for key, item in value.items():
-            kept = self.write(key, f"key of {where}", depth + 1)
-            pairs.append([kept, self.write(item, f"{where}[{key!r}]", depth + 1)])
-        return {TAG: tag, "v": pairs}
+            return {key: item if type(item) in _AS_IS else self.write(item, (key,)) for key, item in value.items()}
+        return {TAG: tag, "v": [[self.write(key, _KEY), self.write(item, (key,))] for key, item in value.items()]}
+
+    def _pickled(self, value: Any, reason: str = "") -> Any:
+        if self._pickles is None:
+            raise TypeError(self._refusal(value, reason)) from None
+        try:
+            return {TAG: "pickle", "v": self._pickles.take(value)}
+        except Exception as error:  # users' classes decide what happens when they are pickled
+            text = self._refusal(value, reason, f"{type(error).__name__}: {error}")
+            raise TypeError(text) from error
+
+    def _refusal(self, value: Any, reason: str, pickling: str | None = None) -> str:
+        kind = type(value)
+        told = f"{self._place()} of type {_name_of(kind)}"
+        base = next(
+            (name for name in (str, int, float, bytes, list, tuple, dict, set) if isinstance(value, name)), None
+        )
+        plain = f"convert it with {base.__name__}(...)" if base else "convert it to plain data or a dataclass"
+        because = f" ({reason})" if reason else ""
+        if pickling is not None:
+            return f"{told} cannot be kept as JSON{because} nor pickled ({pickling}); {plain} first"
+        return (
+            f"{told} cannot be kept as JSON{because}; {plain} first, or teach graflow.codec.register its class, or set "
+            "GRAFLOW_SIGNING_KEY on both sides so that it goes as a signed pickle"
+        )
+
+    def _place(self) -> str:
+        """What the value is called, and the way to the part that is being written."""
+        shown, keys = "", ""
+        for step in self._path:
+            if step is _KEY:
+                keys = f"key of {keys}"
+            else:
+                shown += step if isinstance(step, str) else f"[{step[0]!r}]"
+        comma = ", " if shown and self._root.endswith("'") else ""
+        return f"{keys}{self._root}{comma}{shown}"
 
 
-def _refusal(value: object, where: str) -> str:
-    kind = type(value)
-    base = next((name for name in (str, int, float, bytes, list, tuple, dict, set) if isinstance(value, name)), None)
-    remedy = f"convert it with {base.__name__}(...)" if base else "convert it to plain data"
-    return f"{where} of type {kind.__module__}.{kind.__qualname__} cannot be kept as JSON; {remedy} first"
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _zoned(value: datetime, where: str) -> Any:
-    zone = value.tzinfo
-    if isinstance(zone, zoneinfo.ZoneInfo) and zone.key:
-        return [value.isoformat(), zone.key]
-    if zone is not None and value.utcoffset() is None:
-        raise TypeError(f"{where}: a datetime whose tzinfo gives no offset cannot be kept as JSON")
-    return value.isoformat()
+def _codec_of(kind: type) -> Codec | None:
+    """How values of a class are taken apart; libraries are asked about their own classes alone."""
+    found = _SCALAR_KINDS.get(kind) or _codecs.get(kind)
+    if found is None:
+        if issubclass(kind, BaseException):
+            found = _ERROR
+        else:
+            found = classes.class_codec(kind) or _library_codec(kind)
+            if found is None or found.kind is not None:
+                return found  # the table of classes may change
+        _codecs[kind] = found
+    return found
 
 
-def _clock(value: time, where: str) -> str:
-    if value.tzinfo is not None and value.utcoffset() is None:
-        raise TypeError(f"{where}: a time of day whose offset depends on the date cannot be kept as JSON")
-    return value.isoformat()
+def _library_codec(kind: type) -> Codec | None:
+    leaf = _LEAVES.get(kind.__module__.partition(".")[0])
+    found: Codec | None = None if leaf is None else import_module(leaf).codec_of(kind)
+    return found
 
 
-_SCALAR_KINDS: Final[dict[type, tuple[str, Callable[[Any, str], Any]]]] = {
-    bytes: ("bytes", lambda value, _: base64.b64encode(value).decode("ascii")),
-    bytearray: ("bytearray", lambda value, _: base64.b64encode(value).decode("ascii")),
-    datetime: ("datetime", _zoned),
-    date: ("date", lambda value, _: value.isoformat()),
-    time: ("time", _clock),
-    timedelta: ("timedelta", lambda value, _: [value.days, value.seconds, value.microseconds]),
-    Decimal: ("decimal", lambda value, _: str(value)),
-    UUID: ("uuid", lambda value, _: value.hex),
-    complex: ("complex", lambda value, _: [repr(value.real), repr(value.imag)]),
-    range: ("range", lambda value, _: [value.start, value.stop, value.step]),
-    RemoteError: ("remote", lambda value, _: value.to_dict()),
+# Rooms that import a library which need not be there, by the library's name.
+_LEAVES: Final = {
+    "numpy": "graflow.values.arrays",
+    "pandas": "graflow.values.frames",
+    "pyarrow": "graflow.values.arrow",
+    "polars": "graflow.values.polar",
+}
+_KEY: Final = "key"
+_ERROR: Final = Codec("error", lambda value, _: describe_error(value).to_dict())
+_codecs: WeakKeyDictionary[type, Codec] = WeakKeyDictionary()
+
+
+def _base64(value: bytes | bytearray, _writing: Writing) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _text(value: Any, _writing: Writing) -> str:
+    return str(value)
+
+
+_SCALAR_KINDS: Final[dict[type, Codec]] = {
+    int: Codec("int", lambda value, _: hex(value)),
+    float: Codec("float", lambda value, _: repr(value)),
+    bytes: Codec("bytes", _base64),
+    bytearray: Codec("bytearray", _base64),
+    datetime: Codec("datetime", moments.take_datetime),
+    date: Codec("date", lambda value, _: value.isoformat()),
+    time: Codec("time", moments.take_time),
+    timedelta: Codec("timedelta", lambda value, _: [value.days, value.seconds, value.microseconds]),
+    timezone: Codec("timezone", moments.take_timezone),
+    ZoneInfo: Codec("zone", moments.take_zone),
+    Decimal: Codec("decimal", _text),
+    UUID: Codec("uuid", lambda value, _: value.hex),
+    complex: Codec("complex", lambda value, _: [repr(value.real), repr(value.imag)]),
+    range: Codec("range", lambda value, _: [value.start, value.stop, value.step]),
+    type(Path()): Codec("path", _text),
+    PurePosixPath: Codec("posixpath", _text),
+    PureWindowsPath: Codec("windowspath", _text),
+    RemoteError: Codec("remote", lambda value, _: value.to_dict()),
 }
 _SEQUENCE_KINDS: Final[dict[type, str | None]] = {
     list: None,
@@ -209,144 +294,175 @@ _SEQUENCE_KINDS: Final[dict[type, str | None]] = {
 _MAPPING_KINDS: Final[dict[type, str]] = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}
 
 
-_CONTAINER_TAGS: Final = frozenset(tag for tag in (*_SEQUENCE_KINDS.values(), *_MAPPING_KINDS.values()) if tag)
-
-
 # -- back --------------------------------------------------------------------------------------------------------------
 
 
-def from_jsonable(data: Any, *, max_depth: int = MAX_DEPTH) -> Any:
+def from_jsonable(
+    data: object,
+    *,
+    max_depth: int = MAX_DEPTH,
+    near: Mapping[str, type] | None = None,
+    pickles: Pickles | None = None,
+) -> Any:
     """The value that `to_jsonable` wrote.
 
+    Args:
+        data: JSON data.
+        max_depth: How many levels of containers there may be.
+        near: Classes by name that come before those of the table.
+        pickles: Verifies and loads signed pickles; without it none is loaded.
+
     Raises:
-        PayloadError: When the data is too deep or holds an unknown kind.
+        PayloadError: When the data is too deep, or holds an unknown kind, a class that is not known here, or a pickle
+            whose signature does not hold.
     """
-    kind = type(data)
-    if kind in SCALARS:
-        return data
-    if max_depth <= 0 and not _is_leaf(data):
-        raise PayloadError(f"A value nested deeper than {MAX_DEPTH} levels is refused")
-    below = max_depth - 1
-    if kind is list:
-        return [item if type(item) in SCALARS else from_jsonable(item, max_depth=below) for item in data]
-    if kind is not dict:
-        raise PayloadError(f"A {kind.__qualname__} is not JSON data")
-    if TAG not in data:
-        return {
-            key: item if type(item) in SCALARS else from_jsonable(item, max_depth=below) for key, item in data.items()
-        }
-    tag = data[TAG]
-    reader = _READERS.get(tag) if isinstance(tag, str) else None
-    if reader is None or len(data) != 2 or "v" not in data:
-        raise PayloadError(f"Unknown kind of value {str(tag)[:40]!r}; the sender may be of a newer version")
-    try:
-        return reader(data["v"], below)
-    except PayloadError:
-        raise
-    except (ValueError, TypeError, ArithmeticError, KeyError) as error:
-        raise PayloadError(f"A value of kind '{tag}' is malformed: {type(error).__name__}") from error
+    return data if type(data) in SCALARS else _Reader(max_depth, near or {}, pickles).read(data)
+
+
+class _Reader:
+    """Reads one value; refuses depth before the stack does."""
+
+    def __init__(self, max_depth: int, near: Mapping[str, type], pickles: Pickles | None) -> None:
+        self._left = max_depth
+        self._near = near
+        self._pickles = pickles
+
+    def read(self, data: Any, /) -> Any:
+        kind = type(data)
+        if kind in SCALARS:
+            return data
+        if self._left <= 0 and not _is_leaf(data):
+            raise PayloadError(f"A value nested deeper than {MAX_DEPTH} levels is refused")
+        self._left -= 1
+        try:
+            if kind is list:
+                return [item if type(item) in SCALARS else self.read(item) for item in data]
+            if kind is not dict:
+                raise PayloadError(f"A {kind.__qualname__} is not JSON data")
+            if TAG in data:
+                return self._tagged(data)
+            return {key: item if type(item) in SCALARS else self.read(item) for key, item in data.items()}
+        finally:
+            self._left += 1
+
+    def find_class(self, name: Any, /) -> type:
+        return classes.find_class(name, self._near)
+
+    def unpickle(self, content: Any) -> Any:
+        """The value of a signed pickle."""
+        if self._pickles is None:
+            raise PayloadError("A pickled value is refused here: nothing says which key it is signed with")
+        return self._pickles.make(content)
+
+    def _tagged(self, data: dict[str, Any]) -> Any:
+        tag = data[TAG]
+        if not isinstance(tag, str) or len(data) != 2 or "v" not in data:
+            raise _unknown(tag)
+        try:
+            if tag == "pickle":
+                return self.unpickle(data["v"])
+            return _reader_of(tag)(data["v"], self)
+        except PayloadError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, MemoryError) as error:
+            raise PayloadError(f"A value of kind '{tag}' is malformed: {type(error).__name__}") from error
+
+
+def _reader_of(tag: str) -> Make:
+    reader = _READERS.get(tag)
+    if reader is None:
+        library = tag.partition(".")[0]
+        if library not in _LEAVES:
+            raise _unknown(tag)
+        try:
+            reader = import_module(_LEAVES[library]).READERS.get(tag)
+        except ImportError as error:
+            raise PayloadError(
+                f"A value of {library} cannot be made here ({error}): pip install {library}", error
+            ) from error
+        if reader is None:
+            raise _unknown(tag)
+    return reader
+
+
+def _unknown(tag: Any) -> PayloadError:
+    return PayloadError(f"Unknown kind of value {str(tag)[:40]!r}; the sender may be of a newer version")
 
 
 def _is_leaf(data: object) -> bool:
     """Whether data stands for a value that has no values inside."""
     tag = data.get(TAG) if type(data) is dict else None
-    return isinstance(tag, str) and tag not in _CONTAINER_TAGS
+    return isinstance(tag, str) and tag in _LEAF_TAGS
 
 
-def _list_of(data: object, below: int) -> list[Any]:
+def _list_of(data: Any, reading: Reading) -> list[Any]:
     if type(data) is not list:
         raise TypeError("not a list")
-    return [from_jsonable(item, max_depth=below) for item in data]
+    return [reading.read(item) for item in data]
 
 
-def _pairs_of(data: Any, below: int) -> list[tuple[Any, Any]]:
-    return [(from_jsonable(key, max_depth=below), from_jsonable(item, max_depth=below)) for key, item in data]
+def _pairs_of(data: Any, reading: Reading) -> list[tuple[Any, Any]]:
+    return [(reading.read(key), reading.read(item)) for key, item in data]
 
 
-def _bytes_of(data: Any, _below: int) -> bytes:
+def _bytes_of(data: Any, _reading: Reading) -> bytes:
     return base64.b64decode(data, validate=True)
 
 
-def _datetime_of(data: Any, _below: int) -> datetime:
-    text, zone = data if type(data) is list else (data, None)
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(zoneinfo.ZoneInfo(zone)) if zone in _zones() else moment
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
-
-
-def _int_of(data: Any, _below: int) -> int:
+def _int_of(data: Any, _reading: Reading) -> int:
     return int(data, 16)
 
 
-def _float_of(data: Any, _below: int) -> float:
+def _float_of(data: Any, _reading: Reading) -> float:
     return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[data]
 
 
-def _timedelta_of(data: Any, _below: int) -> timedelta:
+def _timedelta_of(data: Any, _reading: Reading) -> timedelta:
     days, seconds, microseconds = data
     return timedelta(days, seconds, microseconds)
 
 
-def _complex_of(data: Any, _below: int) -> complex:
+def _complex_of(data: Any, _reading: Reading) -> complex:
     real, imaginary = data
     return complex(float(real), float(imaginary))
 
 
-def _deque_of(data: Any, below: int) -> deque[Any]:
+def _deque_of(data: Any, reading: Reading) -> deque[Any]:
     limit, items = data
-    return deque(_list_of(items, below), maxlen=limit)
+    return deque(_list_of(items, reading), maxlen=limit)
 
 
-_enums: dict[str, type[Enum]] = {}
-
-
-def _enum_key(kind: type[Enum]) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _enum_of(data: Any, _below: int) -> Enum:
-    name, member = data
-    kind = _enums.get(name) or _loaded_enums().get(name)
-    if kind is None:
-        raise PayloadError(f"The Enum class {str(name)[:80]!r} is not loaded in this process; import its module first")
-    return kind(member) if isinstance(member, int) and issubclass(kind, Flag) else kind.__members__[member]
-
-
-def _loaded_enums() -> dict[str, type[Enum]]:
-    waiting: list[type[Enum]] = [Enum]
-    while waiting:
-        below = waiting.pop().__subclasses__()
-        waiting.extend(below)
-        _enums.update({_enum_key(kind): kind for kind in below})
-    return _enums
-
-
-_READERS: Final[dict[str, Callable[[Any, int], Any]]] = {
-    "bytearray": lambda data, below: bytearray(_bytes_of(data, below)),
+_READERS: Final[dict[str, Make]] = {
+    "bytearray": lambda data, reading: bytearray(_bytes_of(data, reading)),
     "bytes": _bytes_of,
     "complex": _complex_of,
-    "counter": lambda data, below: Counter(dict(_pairs_of(data, below))),
+    "counter": lambda data, reading: Counter(dict(_pairs_of(data, reading))),
     "date": lambda data, _: date.fromisoformat(data),
-    "datetime": _datetime_of,
+    "datetime": moments.make_datetime,
     "decimal": lambda data, _: Decimal(data),
     "deque": _deque_of,
-    "dict": lambda data, below: dict(_pairs_of(data, below)),
-    "enum": _enum_of,
+    "dict": lambda data, reading: dict(_pairs_of(data, reading)),
+    "enum": records.make_member,
     "error": lambda data, _: rebuild_error(RemoteError.from_dict(data)),
     "float": _float_of,
-    "frozenset": lambda data, below: frozenset(_list_of(data, below)),
+    "frozenset": lambda data, reading: frozenset(_list_of(data, reading)),
     "int": _int_of,
-    "ordered": lambda data, below: OrderedDict(_pairs_of(data, below)),
+    "model": records.make_model,
+    "namedtuple": records.make_namedtuple,
+    "ordered": lambda data, reading: OrderedDict(_pairs_of(data, reading)),
+    "own": classes.make_own,
     "path": lambda data, _: Path(data),
+    "posixpath": lambda data, _: PurePosixPath(data),
     "range": lambda data, _: range(*data),
+    "record": records.make_record,
     "remote": lambda data, _: RemoteError.from_dict(data),
-    "set": lambda data, below: set(_list_of(data, below)),
-    "time": lambda data, _: time.fromisoformat(data),
+    "set": lambda data, reading: set(_list_of(data, reading)),
+    "time": moments.make_time,
     "timedelta": _timedelta_of,
-    "tuple": lambda data, below: tuple(_list_of(data, below)),
+    "timezone": moments.make_timezone,
+    "tuple": lambda data, reading: tuple(_list_of(data, reading)),
     "uuid": lambda data, _: UUID(hex=data),
+    "windowspath": lambda data, _: PureWindowsPath(data),
+    "zone": moments.make_zone,
 }
+_LEAF_TAGS: Final = frozenset({codec.tag for codec in _SCALAR_KINDS.values()} | {"enum", "error", "pickle"})

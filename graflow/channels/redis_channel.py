@@ -15,7 +15,8 @@ from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl
 from graflow.channels.branch import ChannelWrite
 from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
-from graflow.codec import decode, encode, parse_json
+from graflow.codec import decode, encode, parse_json, to_jsonable
+from graflow.core.serialization import signed_pickles
 from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError
 from graflow.redis.clients import load_redis
@@ -27,6 +28,8 @@ from graflow.redis.config import (
     shared_client,
 )
 from graflow.redis.scripts import Script
+from graflow.signing import SigningKeys
+from graflow.values.pickles import Pickles
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +69,8 @@ class RedisChannel(Channel):
         port: Of the server, likewise.
         db: Number of the database, unless a client or `url` names it.
         connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …), and `result_ttl`, how
-            many seconds the keys live on when the run ends (86,400 by default); others are ignored.
+            many seconds the keys live on when the run ends (86,400 by default); others are ignored. `signing_keys`
+            sign and verify pickles of values that have no other form: those of the environment when not given.
     """
 
     lock_lease: ClassVar[float] = 30.0
@@ -85,6 +89,7 @@ class RedisChannel(Channel):
         **connection: Any,
     ) -> None:
         super().__init__(name)
+        self._keys: SigningKeys | None = connection.pop("signing_keys", None)
         given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
         self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
         self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
@@ -214,6 +219,14 @@ class RedisChannel(Channel):
         except load_redis().RedisError as error:
             _log.warning("Keys of channel %s could not be given a time to live: %s", self.name, error)
 
+    def check(self, key: str, value: Any) -> None:
+        """Make sure that a value can be kept.
+
+        Raises:
+            TypeError: When it cannot; the text names place and type.
+        """
+        to_jsonable(value, where=f"channel key '{key}'", pickles=self._pickles(key))
+
     def ping(self) -> bool:
         """Whether the server answers; a connection that fails raises redis-py's own error."""
         return bool(self.redis_client.ping())
@@ -227,6 +240,7 @@ class RedisChannel(Channel):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
+        self._keys = None  # never kept: they come from the environment
         self._config = state["config"]
         self._attach(None)
 
@@ -252,22 +266,32 @@ class RedisChannel(Channel):
         return f"key {key!r} of channel {self.name!r}"
 
     def _set_command(self, key: str, value: object, ttl: float | None) -> _Command:
-        at, text = self._at(key), encode(value, where=self._described(key))
+        at, text = self._at(key), self._encoded(key, value)
         if ttl is None:
             return "SET", at, text
         milliseconds = _milliseconds(ttl)
         return ("SET", at, text, "PX", milliseconds) if milliseconds else ("DEL", at)
 
+    def _encoded(self, key: str, value: Any) -> str:
+        if value is None or type(value) in {str, bool, int}:
+            return encode(value)
+        return encode(value, where=self._described(key), pickles=self._pickles(key))
+
+    def _pickles(self, key: str) -> Pickles:
+        if self._keys is None:
+            self._keys = SigningKeys.from_environment()
+        return signed_pickles(self._keys, "channel", self.name, key)
+
     def _decoded(self, key: str, reply: bytes | int) -> Any:
         if isinstance(reply, int):
             raise PayloadError(f"{self._described(key)} holds neither text nor a list: something else wrote it")
         try:
-            return decode(reply)
+            return decode(reply, pickles=self._pickles(key))
         except PayloadError as error:
             raise PayloadError(f"{self._described(key)} cannot be read", error) from error
 
     def _add_element(self, command: str, key: str, value: object, ttl: float | None) -> int:
-        at, element = self._at(key), encode(value, where=self._described(key))
+        at, element = self._at(key), self._encoded(key, value)
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:

@@ -24,8 +24,8 @@ class TypedChannel(Channel):
     """A channel that takes and gives only messages which conform to a TypedDict.
 
     A message conforms when it is a dict with every required field and no other than the declared ones, and its fields
-    annotated exactly `str`, `int`, `float`, `bool`, `list` or `dict` are instances of that; other annotations are not
-    checked. Elements of lists (`append`, `prepend`) are not checked either.
+    annotated exactly `str`, `int`, `float`, `bool`, `list` or `dict` are instances of that, or ints for `float`; other
+    annotations are not checked. Elements of lists (`append`, `prepend`) are not checked either.
 
     Attributes:
         message_type: The TypedDict.
@@ -144,8 +144,13 @@ def _validate_typed_dict(data: object, cls: type) -> bool:
     return (
         required <= data.keys()
         and data.keys() <= fields
-        and all(isinstance(data[name], kind) for name, kind in checked if name in data)
+        and all(_fits(data[name], kind) for name, kind in checked if name in data)
     )
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a field holds what type checkers accept for it: an int will do for a float."""
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
 def _require_typed_dict(cls: type) -> type:

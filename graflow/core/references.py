@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -12,6 +12,9 @@ from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
 from graflow.protocols import Node
+from graflow.typed_json import is_plain
+from graflow.values.classes import learn_from
+from graflow.values.pickles import Pickles
 
 Reference = tuple[str, str, Any]  # module, attribute path in it, the task found there
 
@@ -200,8 +203,13 @@ def _shown(text: str) -> str:
     return ascii(text[:200])[1:-1]
 
 
-def travelling_fields(task: Node, base: object) -> dict[str, Any]:
+def travelling_fields(task: Node, base: object, pickles: Callable[[], Pickles]) -> dict[str, Any]:
     """What a reference to `base` needs besides the name to become `task` again, as JSON data.
+
+    Args:
+        task: What is sent.
+        base: The task whose name is sent.
+        pickles: Gives what takes arguments that have no other form.
 
     Raises:
         PayloadError: When a bound argument or an option cannot be kept, naming task and parameter.
@@ -211,7 +219,9 @@ def travelling_fields(task: Node, base: object) -> dict[str, Any]:
         kept["task_id"] = task.task_id
         bound = getattr(task, "_bound_kwargs", None) or {}
         if bound:
-            kept["bound"] = {name: _kept(task, f"argument '{name}'", value) for name, value in bound.items()}
+            kept["bound"] = {
+                name: _kept(task, f"argument '{name}'", value, base, pickles) for name, value in bound.items()
+            }
     options = _travelling_options(task, base)
     if options:
         kept["options"] = options
@@ -238,16 +248,27 @@ def _view_of(policy: Any) -> tuple[Any, Any]:
     return getattr(policy, "retry_on", None), getattr(policy, "give_up_on", None)
 
 
-def _kept(task: Node, what: str, value: object) -> Any:
+def _kept(
+    task: Node, what: str, value: object, base: object = None, pickles: Callable[[], Pickles] | None = None
+) -> Any:
+    if is_plain(value, check_numbers=True):
+        return value
     where = f"{what} of task '{task.task_id}'"
+    near = classes_of(base)
     try:
-        return to_jsonable(value, where=where)
+        return to_jsonable(value, where=where, near=near, pickles=None if pickles is None else pickles())
     except (TypeError, PayloadError) as error:
         text = str(error)
         raise PayloadError(text if where in text else f"{where}: {text}", error) from error
 
 
-def restore_instance(base: Any, payload: Mapping[str, Any]) -> Any:
+def classes_of(task: object) -> Mapping[str, type]:
+    """The classes by name that the function of a task speaks of, which are tabled."""
+    func = getattr(task, "func", None)
+    return {} if func is None else learn_from(func)
+
+
+def restore_instance(base: Any, payload: Mapping[str, Any], pickles: Callable[[], Pickles]) -> Any:
     """The registered task itself, or an instance of it with the id, arguments and options of the payload.
 
     Raises:
@@ -257,7 +278,11 @@ def restore_instance(base: Any, payload: Mapping[str, Any]) -> Any:
     if not (task_id is None or isinstance(task_id, str)) or not isinstance(bound, Mapping):
         raise TaskResolutionError("A reference may carry 'task_id' as text and 'bound' as an object")
     try:
-        arguments = {name: from_jsonable(value) for name, value in bound.items()}
+        near = classes_of(base)
+        arguments = {
+            name: value if is_plain(value) else from_jsonable(value, near=near, pickles=pickles())
+            for name, value in bound.items()
+        }
         wanted = _checked_options(options, getattr(base, "retry_policy", None))
     except (GraflowError, ValueError, TypeError) as error:
         raise TaskResolutionError(f"Task '{base.task_id}' cannot be restored: {error}", error) from error

@@ -16,6 +16,8 @@ import cloudpickle
 from graflow.debug.find_locks import find_thread_locks
 from graflow.errors_as_data import RemoteError, describe_error
 from graflow.exceptions import GraflowError, RemoteTaskError
+from graflow.signing import SigningKeys
+from graflow.values.pickles import Pickles
 
 _log = logging.getLogger(__name__)
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
@@ -67,6 +69,11 @@ def _described_error(data: dict[str, Any]) -> RemoteTaskError:
 def loads(data: bytes) -> Any:
     """Unpickle what `dumps` made. Only for trusted data."""
     return pickle.loads(data)
+
+
+def signed_pickles(keys: SigningKeys | None, *bound_to: str) -> Pickles:
+    """Pickles of single values that belong to one place; none at all without keys."""
+    return Pickles(keys, bound_to, dumps, loads)
 
 
 def dump(obj: object, file: IO[bytes]) -> None:

@@ -21,14 +21,16 @@ from graflow.codec import ENVELOPE_VERSION, SerializedTask
 from graflow.core.references import (
     REMEDIES,
     ReferenceTable,
+    classes_of,
     executables_of,
     restore_instance,
     travelling_fields,
 )
-from graflow.core.serialization import dumps, loads
+from graflow.core.serialization import dumps, loads, signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
+from graflow.values.pickles import Pickles
 
 __all__ = ["SerializedTask", "TaskResolutionError", "TaskResolver", "TaskResolverRegistry", "default_registry"]
 
@@ -159,8 +161,9 @@ class TaskResolver:
 
     def _payload(self, task: Node, strategy: str, bound_to: Sequence[str]) -> Payload:
         if strategy == "reference":
-            return self._refer(task)
+            return self._refer(task, bound_to)
         if strategy == "pickle":
+            classes_of(task)
             return _signed(self._signing_keys(task), strategy, _pickled(task), bound_to)
         kind = upward.data_nodes.get(strategy)
         if kind is not None:
@@ -174,10 +177,14 @@ class TaskResolver:
         text = json.dumps(dict(known.serialize(task)), separators=(",", ":"), sort_keys=True)
         return _signed(keys, strategy, text.encode(), bound_to)
 
-    def _refer(self, task: Node) -> dict[str, Any]:
+    def _refer(self, task: Node, bound_to: Sequence[str]) -> dict[str, Any]:
         module, path, base = self._table.find_or_add(task)
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
-        return {**payload, **travelling_fields(task, base)}
+        classes_of(base)
+        return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
+
+    def _argument_pickles(self, bound_to: Sequence[str]) -> Pickles:
+        return signed_pickles(self.keys, "argument", *bound_to)
 
     def _signing_keys(self, task: Node) -> SigningKeys:
         keys = self.keys
@@ -208,7 +215,8 @@ class TaskResolver:
             )
         strategy, payload = envelope.strategy, envelope.payload
         if strategy == "reference":
-            return restore_instance(self._table.look_up(payload), payload)
+            base = self._table.look_up(payload)
+            return restore_instance(base, payload, lambda: self._argument_pickles(bound_to))
         if strategy == "pickle":
             return _unpickled(self._verified(strategy, payload, bound_to))
         kind = upward.data_nodes.get(strategy)
@@ -270,6 +278,7 @@ def _unpickled(content: bytes) -> Any:
         ) from error
     if not isinstance(getattr(task, "task_id", None), str):
         raise TaskResolutionError(f"A signed envelope held a {type(task).__name__}, not a task")
+    classes_of(task)
     return task
 
 

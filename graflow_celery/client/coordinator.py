@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
-from graflow.core.branches.outcome import Branch
+from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.remote import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError
@@ -26,7 +26,7 @@ from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.sweeper import sweep
-from graflow_celery.wire.envelope import SharedPayload, pack_outcome
+from graflow_celery.wire.envelope import SharedPayload, pack_outcome, result_pickles
 from graflow_celery.worker.member import running_member, state_of
 
 _log = logging.getLogger(__name__)
@@ -137,10 +137,10 @@ class _RemoteGroup:
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
 
     def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
-        members, limit = self._run.members, submission.spec.timeout
+        members, spec, keys = self._run.members, submission.spec, self._deployment.keys
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
-                outcome = branch_outcome(stored, members[stored.index].task_id, limit)
+                outcome = branch_outcome(stored, members[stored.index].task_id, spec, keys)
                 self._run.record(stored.index, outcome)
                 context = self._run.context
                 completed = {*outcome.completed}
@@ -176,7 +176,7 @@ class _RemoteGroup:
                 self._deployment,
                 submission,
                 pending,
-                known=self._finished(),
+                known=self._finished(submission.spec.run_id),
                 before_publishing=self._channel.fill,
             )
 
@@ -201,13 +201,15 @@ class _RemoteGroup:
         ]
         self._deliver(good, submission)
 
-    def _finished(self) -> list[RecordedOutcome]:
+    def _finished(self, run_id: str) -> list[RecordedOutcome]:
         """Members that had ended before this process took the group up."""
-        finished, now = self._run._finished, self._deployment.runtime.time()
-        return [
-            RecordedOutcome(index, state_of(outcome), 1, "", now, late=False, payload=pack_outcome(outcome))
-            for index, outcome in sorted(finished.items())
-        ]
+        finished, now, keys = self._run._finished, self._deployment.runtime.time(), self._deployment.keys
+
+        def recorded(index: int, outcome: BranchOutcome) -> RecordedOutcome:
+            payload = pack_outcome(outcome, result_pickles(keys, run_id, index))
+            return RecordedOutcome(index, state_of(outcome), 1, "", now, late=False, payload=payload)
+
+        return [recorded(index, outcome) for index, outcome in sorted(finished.items())]
 
     def _prepare(self, run_id: str) -> Submission:
         run, context = self._run, self._run.context

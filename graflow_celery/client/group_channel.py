@@ -22,6 +22,8 @@ from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, keyword_parameters
 from graflow.core.nodes.executable import Task
 from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.core.references import classes_of
+from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.overlay import Laid, deletion_of, lay_over
@@ -114,7 +116,12 @@ class GroupChannel:
                 if value is _ABSENT or (is_failure and key != name):
                     continue
                 try:
-                    found[key] = to_jsonable(value, where=f"the value of channel key '{key}'")
+                    found[key] = to_jsonable(
+                        value,
+                        where=f"the value of channel key '{key}'",
+                        near=classes_of(task),
+                        pickles=signed_pickles(self._deployment.keys, "seed", self._context.session_id),
+                    )
                 except TypeError as error:
                     raise PayloadError(
                         f"Task '{task.task_id}' takes argument '{name}' from the channel: {error}", error
@@ -139,7 +146,7 @@ class GroupChannel:
             self._root = root
         else:
             self.name = run_key
-            self._own = RedisChannel(run_key, **self._deployment.connection)
+            self._own = RedisChannel(run_key, signing_keys=self._deployment.keys, **self._deployment.connection)
 
     def _is_ours(self, channel: RedisChannel) -> bool:
         """Whether a Redis channel lives where the workers of this deployment look."""
@@ -176,7 +183,7 @@ class GroupChannel:
             return
         for key in self._parent.keys():  # noqa: SIM118 - a channel is no mapping
             try:
-                to_jsonable(self._parent.get(key), where=f"channel key '{key}'")
+                self._own.check(key, self._parent.get(key))
             except TypeError as error:
                 self.unsendable[key] = str(error)
 
@@ -190,8 +197,7 @@ class GroupChannel:
         present = self._own.keys()
         for key in present:
             before, after = self._filled.get(key, _ABSENT), self._own.get(key, _ABSENT)
-            is_same = before is not _ABSENT and type(before) is type(after) and before == after
-            if after is not _ABSENT and not is_same:
+            if after is not _ABSENT and not (before is not _ABSENT and _is_same(before, after)):
                 _apply_change(self._parent, key, before, after, self._limit_of(key))
         for key in self._filled.keys() - set(present):
             if self._own.is_published(deletion_of(key)):
@@ -212,6 +218,16 @@ class GroupChannel:
         """Let the channel of this run expire when its outcomes do; until then the group can be attached to."""
         if self._own is not None:
             self._own.expire(self._kept)
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    """Whether a value came back as it was sent; frames and arrays, which compare item by item, by their data."""
+    if type(before) is not type(after):
+        return False
+    try:
+        return bool(before == after)
+    except ValueError:
+        return bool(to_jsonable(before) == to_jsonable(after))
 
 
 def _apply_change(parent: Channel, key: str, before: Any, after: Any, ttl: float | None) -> None:

@@ -106,8 +106,8 @@ class _Handle(ABC):
 
     def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[Any]:
         ids = self._task_ids
-        limit = self._spec.timeout
-        outcomes = {index: branch_outcome(stored[index], name, limit) for index, name in self._named(ids)}
+        spec, keys = self._spec, self._deployment.keys
+        outcomes = {index: branch_outcome(stored[index], name, spec, keys) for index, name in self._named(ids)}
         judge(self.group_id, ids, outcomes, self._policy)
         return [outcomes[index].value for index in self._places]
 
@@ -117,7 +117,7 @@ class _Handle(ABC):
     def outcomes(self, timeout: float | None = None) -> list[MemberOutcome]:
         """Every outcome in member order; raises for no member's failure."""
         stored, ids = self._wait(timeout), self._task_ids
-        return [member_outcome(stored[index], name, self._header) for index, name in self._named(ids)]
+        return [self._outcome(stored[index], name) for index, name in self._named(ids)]
 
     def as_completed(self, timeout: float | None = None) -> Iterator[MemberOutcome]:
         """Outcomes as they are recorded, those that are there already first."""
@@ -138,7 +138,10 @@ class _Handle(ABC):
         ids = self._task_ids
         for outcome in fresh:
             told.add(outcome.index)
-            yield member_outcome(outcome, ids[outcome.index - self._places.start], self._header)
+            yield self._outcome(outcome, ids[outcome.index - self._places.start])
+
+    def _outcome(self, stored: RecordedOutcome, task_id: str) -> MemberOutcome:
+        return member_outcome(stored, task_id, self._header, self._deployment.keys)
 
     def _read_besides(self, told: set[int]) -> list[RecordedOutcome]:
         """What has been read and not told yet."""

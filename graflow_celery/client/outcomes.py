@@ -15,11 +15,13 @@ from graflow.exceptions import (
     MemberCancelledError,
     MemberLostError,
     ParallelGroupError,
+    PayloadError,
     RemoteTaskError,
     TaskTimeoutError,
 )
+from graflow.signing import SigningKeys
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
-from graflow_celery.wire.envelope import unpack_outcome
+from graflow_celery.wire.envelope import result_pickles, unpack_outcome
 
 
 @dataclass(frozen=True)
@@ -62,23 +64,32 @@ def _at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, tz=UTC)
 
 
-def branch_outcome(stored: RecordedOutcome, task_id: str, timeout: float | None) -> BranchOutcome:
-    """The outcome as the engine takes it, also of a member that the record itself ended."""
+def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys: SigningKeys | None) -> BranchOutcome:
+    """The outcome as the engine takes it, also of a member that the record itself ended.
+
+    Raises:
+        PayloadError: When what the member reported cannot be read here, naming the member.
+    """
     if stored.payload:
-        return unpack_outcome(stored.payload, task_id)
+        try:
+            return unpack_outcome(stored.payload, task_id, result_pickles(keys, spec.run_id, stored.index))
+        except PayloadError as unread:
+            raise PayloadError(f"What task '{task_id}' reported cannot be read here: {unread}", unread) from unread
     error: BaseException
     if stored.state is MemberState.LOST:
         error = MemberLostError(task_id, stored.attempts)
     elif stored.state is MemberState.TIMED_OUT:
-        error = TaskTimeoutError(task_id, timeout or 0.0)
+        error = TaskTimeoutError(task_id, spec.timeout or 0.0)
     else:
         error = MemberCancelledError(task_id)
     return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
 
 
-def member_outcome(stored: RecordedOutcome, task_id: str, header: GroupHeader) -> MemberOutcome:
+def member_outcome(
+    stored: RecordedOutcome, task_id: str, header: GroupHeader, keys: SigningKeys | None
+) -> MemberOutcome:
     """The outcome as users see it."""
-    outcome = branch_outcome(stored, task_id, header.spec.timeout)
+    outcome = branch_outcome(stored, task_id, header.spec, keys)
     started = stored.finished_at - outcome.duration if stored.payload else None
     error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)
     return MemberOutcome(

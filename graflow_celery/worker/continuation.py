@@ -7,7 +7,7 @@ from typing import Any
 from graflow.exceptions import ParallelGroupError
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupState, MemberReport, MemberState, RecordedOutcome
-from graflow_celery.wire.envelope import pack_failure, remote_error_of, value_of
+from graflow_celery.wire.envelope import pack_failure, remote_error_of, result_pickles, value_of
 from graflow_celery.worker.batch import Batch, claiming
 from graflow_celery.worker.member import RetryLater
 
@@ -20,8 +20,13 @@ class _Continuation(Batch):
             error = _refused(spec.group_id, stored)
             payload = pack_failure(error, self._runtime.time())
             return MemberReport(member.index, member.attempt, MemberState.FAILED, payload)
-        values = [_value(stored.get(index)) for index in range(spec.n)]
+        values = [self._value(stored.get(index)) for index in range(spec.n)]
         return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
+
+    def _value(self, stored: RecordedOutcome | None) -> Any:
+        if stored is None or stored.state is not MemberState.SUCCEEDED:
+            return None
+        return value_of(stored.payload, result_pickles(self._deployment.keys, self.spec.run_id, stored.index))
 
 
 def run_continuation(
@@ -46,10 +51,6 @@ def run_continuation(
     with batch.paced():
         batch.run(claim.granted)
     return batch.last
-
-
-def _value(stored: RecordedOutcome | None) -> Any:
-    return value_of(stored.payload) if stored is not None and stored.state is MemberState.SUCCEEDED else None
 
 
 def _refused(group_id: str, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:

@@ -24,11 +24,12 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
+from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.broker.messages import member_name, member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
-from graflow_celery.wire.envelope import Envelope, SharedPayload, pack_failure, pack_outcome
+from graflow_celery.wire.envelope import Envelope, SharedPayload, pack_failure, pack_outcome, result_pickles
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -81,8 +82,8 @@ def _as_text(message: Any) -> str | None:
 class ChannelWithGaps(RedisChannel):
     """The channel that the members of a group share, some of whose values could not be sent."""
 
-    def __init__(self, name: str, gaps: Mapping[str, str], connection: Mapping[str, Any]) -> None:
-        super().__init__(name, **connection)
+    def __init__(self, name: str, gaps: Mapping[str, str], deployment: Deployment) -> None:
+        super().__init__(name, signing_keys=deployment.keys, **deployment.connection)
         self._gaps = dict(gaps)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -177,7 +178,8 @@ class MemberRunner:
             if outcome.retry_in is not None:
                 return _retry_later(granted, outcome, outcome.retry_in)
             state = state_of(outcome)
-            payload = pack_outcome(outcome)
+            pickles = result_pickles(self._deployment.keys, self._spec.run_id, granted.index)
+            payload = pack_outcome(outcome, pickles)
             if outcome.error is not None:
                 self._log(granted, outcome.error)
         except SoftTimeLimitExceeded:
@@ -243,12 +245,13 @@ class MemberRunner:
         channel = self._channels.get(name)
         if channel is None:
             if shared.channel:
-                root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment.connection)
+                root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment)
                 channel = OverlaidChannel(root, shared.overlay) if shared.overlay else root
             else:
                 channel = MemoryChannel(shared.session_id)
+                pickles = signed_pickles(self._deployment.keys, "seed", shared.session_id)
                 for key, value in shared.seeds.items():
-                    channel.set(key, from_jsonable(value))
+                    channel.set(key, from_jsonable(value, pickles=pickles))
             self._channels[name] = channel
         return channel
 

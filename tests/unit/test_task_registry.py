@@ -653,7 +653,9 @@ def test_members_of_a_group_that_go_by_value_are_signed_for_their_place(signing:
 def test_the_best_strategy_is_a_reference_then_a_value_then_an_error(signing: TaskResolver) -> None:
     assert signing.serialize_best(importable.double).strategy == "reference"
     assert signing.serialize_best(local_task()).strategy == "pickle"
-    assert signing.serialize_best(importable.double(task_id="o", number=object)).strategy == "pickle"
+    kept = signing.serialize_best(importable.double(task_id="o", number=object))
+    assert (kept.strategy, kept.payload["bound"]["number"]["$t"]) == ("reference", "pickle")
+    assert signing.resolve(kept)._bound_kwargs == {"number": object}
     with pytest.raises(TaskResolutionError, match=r"--graflow-import.*GRAFLOW_SIGNING_KEY"):
         TaskResolver().serialize_best(local_task())
     with pytest.raises(PayloadError, match="'number'"):
