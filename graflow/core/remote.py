@@ -59,7 +59,7 @@ def run_branch(
     graph.group_prefix = f"{member.task_id}."
     at_first = frozenset(graph.nodes)
     private = BranchChannel(channel)
-    context = ExecutionContext(graph, channel=private, around=around.of_member(member.task_id))
+    context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
     agenda, ledger = context.agenda, context.ledger
     agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
     outer = frozenset(around.outside).difference(names)

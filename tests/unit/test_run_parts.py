@@ -103,7 +103,7 @@ def test_open_branches_are_saved_and_failures_are_not():
 
 def test_surroundings_are_frozen_and_a_member_has_a_session_of_its_own():
     around = Surroundings("g", "s", "t")
-    assert (around.of_member("m").session_id, around.session_id) == ("s_m", "s")
+    assert around.session_of("m") == "s_m"
     with pytest.raises(FrozenInstanceError):
         around.max_steps = 1  # type: ignore[misc]
 
@@ -113,8 +113,15 @@ def test_a_branch_here_and_one_away_inherit_the_same():
     context.workflow_name = "named"
     context.steps = 3
     here = context.create_branch_context("m").surroundings()
-    away = surroundings_of(context, "g", may_jump=False).of_member("m")
-    told = {"group_id", "outside", "known_by_name", "returned_errors", "limits"}  # what a branch here looks up
+    away = surroundings_of(context, "g", may_jump=False)
+    told = {
+        "session_id",
+        "group_id",
+        "outside",
+        "known_by_name",
+        "returned_errors",
+        "limits",
+    }  # what a branch here looks up
     same = [part.name for part in fields(Surroundings) if part.name not in told]
     assert {name: getattr(here, name) for name in same} == {name: getattr(away, name) for name in same}
     assert (here.max_steps, here.workflow_name, here.trace_id) == (6, "named", context.session_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -44,6 +44,6 @@ class Surroundings:
     config: Mapping[str, Any] = field(default_factory=dict)
     channel_backend: str = "memory"
 
-    def of_member(self, task_id: str) -> Surroundings:
-        """Those of the member's own run."""
-        return replace(self, session_id=f"{self.session_id}_{task_id}")
+    def session_of(self, member_id: str) -> str:
+        """The session of the branch of a member."""
+        return f"{self.session_id}_{member_id}"

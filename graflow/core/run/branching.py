@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import base_id_of
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable, TaskElsewhere
@@ -23,7 +24,10 @@ from graflow.trace.notify import tell
 class BranchRun(RunParts, Protocol):
     """A run that makes branches, which are runs themselves."""
 
-    def create_branch_context(self, branch_id: str) -> Self:
+    def surroundings(self, group_id: str = "") -> Surroundings:
+        """What the branches of a group inherit."""
+
+    def create_branch_context(self, branch_id: str, around: Surroundings | None = None) -> Self:
         """A run for one member."""
 
     def join(self, parent: Self) -> None:

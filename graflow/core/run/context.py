@@ -80,7 +80,7 @@ class ExecutionContext:
         session_id: 32 hex characters by default.
         trace_id: The session id of the root context by default.
         channel: What tasks share; a new one of `channel_backend` by default.
-        around: For a branch, all of the settings above at once.
+        around: For a branch, the settings above at once, its session and channel aside.
 
     Attributes:
         agenda: What the run has yet to do.
@@ -118,12 +118,12 @@ class ExecutionContext:
     ) -> None:
         if on_max_steps not in _ON_MAX_STEPS:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
+        self.session_id = session_id or uuid.uuid4().hex
         if around is None:
-            session_id = session_id or uuid.uuid4().hex
             around = Surroundings(
                 "",
-                session_id,
-                trace_id or session_id,
+                self.session_id,
+                trace_id or self.session_id,
                 max_steps=max_steps,
                 max_cycles=default_max_cycles,
                 max_retries=default_max_retries,
@@ -135,7 +135,7 @@ class ExecutionContext:
         self.parent_context = parent_context
         self.on_max_steps = on_max_steps
         self.ledger = Ledger(
-            _channel_of(around) if channel is None else channel,
+            _channel_of(around, self.session_id) if channel is None else channel,
             max_steps=around.max_steps,
             max_cycles=around.max_cycles,
             max_retries=around.max_retries,
@@ -183,7 +183,6 @@ class ExecutionContext:
 
     # -- attributes of its parts -----------------------------------------------------------------------------------
 
-    session_id = Of[str]("_around", "session_id")
     trace_id = Of[str]("_around", "trace_id")
     config = Of[Mapping[str, Any]]("_around", "config")
     channel_backend = Of[str]("_around", "channel_backend")
@@ -349,15 +348,20 @@ class ExecutionContext:
         return replace(
             self._around,
             group_id=group_id,
+            session_id=self.session_id,
             max_steps=ledger.steps_left,
             max_cycles=ledger.cycles.default_max_cycles,
             max_retries=ledger.retries.default_max_retries,
         )
 
-    def create_branch_context(self, branch_id: str) -> Self:
-        """A context for one member: own session, queue, counts and private writes over this context's channel."""
-        around = self.surroundings().of_member(branch_id)
-        branch = type(self)(self.graph, channel=BranchChannel(self.channel), around=around)
+    def create_branch_context(self, branch_id: str, around: Surroundings | None = None) -> Self:
+        """A context for one member: own session, queue, counts and private writes over this context's channel.
+
+        `around` is what `surroundings` said for all branches of a group.
+        """
+        around = around or self.surroundings()
+        session_id, channel = around.session_of(branch_id), BranchChannel(self.ledger.channel)
+        branch = type(self)(self.graph, session_id=session_id, channel=channel, around=around)
         branch.agenda.start_node = branch_id if branch_id in self.graph.succ else None
         branch.groups.visit_path = self.groups.visit_path
         branch.join(self)
@@ -419,10 +423,10 @@ class ExecutionContext:
         return saving.plain_state(self)
 
 
-def _channel_of(around: Surroundings) -> Channel:
+def _channel_of(around: Surroundings, session_id: str) -> Channel:
     if around.channel_backend == "memory":
-        return MemoryChannel(around.session_id)
-    return ChannelFactory.from_config(around.channel_backend, around.session_id, around.config)
+        return MemoryChannel(session_id)
+    return ChannelFactory.from_config(around.channel_backend, session_id, around.config)
 
 
 def create_execution_context(start_node: str = "ROOT", max_steps: int = 10) -> ExecutionContext:

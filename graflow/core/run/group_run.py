@@ -66,6 +66,7 @@ class GroupRun:
         self._branches = interrupted
         self._lock = threading.Lock()
         self._own_nodes = branch_nodes(context.graph, group_id, members)
+        self._around = context.surroundings(group_id)
         self._canceled = self._abandoned = False
         self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
@@ -127,7 +128,7 @@ class GroupRun:
     def _begin(self, index: int) -> BranchRun:
         """The context of a member that starts from its beginning."""
         member, parent = self.members[index], self.context
-        branch = parent.create_branch_context(member.task_id)
+        branch = parent.create_branch_context(member.task_id, self._around)
         own = self._own_nodes[index] or {member.task_id}
         branch.agenda.scope, branch.agenda.joins = BranchScope(own, parent.graph), Joins(self._enclosing)
         branch.groups.visit_path = self._visit_path
