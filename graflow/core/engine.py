@@ -143,8 +143,8 @@ class WorkflowEngine:
 
     def _run(self, context: ExecutionContext) -> Any:
         """Run step by step; the lock is let go only while a task's body runs, so that others find the run there."""
-        with context.step_lock:
-            return self._run_steps(context, context.step_lock.acquire, context.step_lock.release)
+        with context.agenda.step_lock:
+            return self._run_steps(context, context.agenda.step_lock.acquire, context.agenda.step_lock.release)
 
     def _run_steps(self, context: ExecutionContext, acquire: Callable[[], Any], release: Callable[[], None]) -> Any:
         result: Any = None
@@ -200,11 +200,11 @@ class WorkflowEngine:
 @contextmanager
 def _unlocked(context: ExecutionContext) -> Iterator[None]:
     """Let others look at the run during the block."""
-    context.step_lock.release()
+    context.agenda.step_lock.release()
     try:
         yield
     finally:
-        context.step_lock.acquire()
+        context.agenda.step_lock.acquire()
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:
@@ -335,7 +335,7 @@ def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
 def _stop_at_max_steps(context: ExecutionContext, pending: Sequence[str] | int) -> None:
     context.ledger.stop_reason = "max_steps"
     error = MaxStepsExceededError(context.ledger.max_steps, pending)
-    if context.on_max_steps == "raise":
+    if context.ledger.on_max_steps == "raise":
         raise error
     warnings.warn(str(error), stacklevel=4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Agenda:
     Attributes:
         queue: Entries that are ready, first in first out.
         running: The entry that is being run.
+        step_lock: Held from the end of one task to the start of the next one, so that whoever saves this run from
+            another thread finds it inside a task, never between two.
         delayed: Failed tasks that wait to be tried again.
         joins: Nodes that wait for their predecessors.
         scope: The nodes that belong to the run; None for all of the graph.
@@ -79,6 +82,7 @@ class Agenda:
         self._owner = owner
         self.queue = InMemoryTaskQueue(owner)
         self.running: TaskSpec | None = None
+        self.step_lock = threading.RLock()
         self.delayed: list[Delayed] = []
         self.joins = Joins()
         self.scope: Scope | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +43,7 @@ __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context
 _log = logging.getLogger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 # What a saved context does not keep, the agenda aside, which is kept in another form.
-_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "step_lock", "holdings", "_task_execution_stack"})
+_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "holdings", "_task_execution_stack"})
 
 _T = TypeVar("_T")
 
@@ -90,8 +89,6 @@ class ExecutionContext:
         holdings: What it holds until its execution ends.
         engine: What runs it now.
         member: What its tasks may ask about their member, when it is a branch.
-        step_lock: Held from the end of one task to the start of the next one, so that whoever saves this run from
-            another thread finds it inside a task, never between two.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
@@ -133,13 +130,13 @@ class ExecutionContext:
         self._around = around
         self.graph = graph
         self.parent_context = parent_context
-        self.on_max_steps = on_max_steps
         self.ledger = Ledger(
             _channel_of(around, self.session_id) if channel is None else channel,
             max_steps=around.max_steps,
             max_cycles=around.max_cycles,
             max_retries=around.max_retries,
             steps=steps,
+            on_max_steps=on_max_steps,
         )
         self.requests = Requests()
         self.groups: Groups[BranchRun] = Groups()
@@ -158,7 +155,6 @@ class ExecutionContext:
         self.engine: Any = None
         self.member: MemberInfo | None = None
         self.holdings = Holdings()
-        self.step_lock = threading.RLock()
         self._task_execution_stack: list[TaskExecutionContext] = []
 
     @classmethod
@@ -194,6 +190,7 @@ class ExecutionContext:
     channel = Of[Channel]("ledger", "channel")
     steps = Of[int]("ledger", "steps")
     max_steps = Of[int]("ledger", "max_steps")
+    on_max_steps = Of[str]("ledger", "on_max_steps")
     stop_reason = Of[str | None]("ledger", "stop_reason")
     cycle_controller = Of[CycleController]("ledger", "cycles")
     retry_controller = Of[RetryController]("ledger", "retries")

@@ -19,9 +19,10 @@ class Ledger:
         max_steps: Tasks that may complete.
         max_cycles: Executions by iteration for tasks that set no limit of their own.
         max_retries: Retries for tasks that set no limit of their own.
+        steps: How many tasks have completed.
+        on_max_steps: `"raise"` or `"warn"` when that limit is reached with work left.
 
     Attributes:
-        steps: How many tasks have completed.
         completed: Ids in order of first completion, as keys.
         cycles: Counts and limits of executions.
         retries: Counts and limits of retries.
@@ -33,11 +34,19 @@ class Ledger:
     """
 
     def __init__(
-        self, channel: Channel, *, max_steps: int = 10000, max_cycles: int = 10, max_retries: int = 0, steps: int = 0
+        self,
+        channel: Channel,
+        *,
+        max_steps: int = 10000,
+        max_cycles: int = 10,
+        max_retries: int = 0,
+        steps: int = 0,
+        on_max_steps: str = "raise",
     ) -> None:
         self.channel = channel
         self.steps = steps
         self.max_steps = max_steps
+        self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
         self.cycles = CycleController(max_cycles)
         self.retries = RetryController(max_retries)

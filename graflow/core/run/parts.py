@@ -28,7 +28,6 @@ class RunParts(Run, Protocol):
         groups: Its executions of groups.
         holdings: What it holds until its execution ends.
         member: What its tasks may ask about their member, when it is a branch.
-        step_lock: Held from the end of one task to the start of the next one.
     """
 
     agenda: Agenda
@@ -41,7 +40,6 @@ class RunParts(Run, Protocol):
     engine: Any
     member: MemberInfo | None
     parent_context: Self | None
-    step_lock: Any
     _task_execution_stack: list[Any]
 
     @property

@@ -26,7 +26,7 @@ def standing_still(run: RunParts) -> Iterator[None]:
     """Let no task of the run or of its branches begin or complete during the block; bodies go on."""
     with ExitStack() as held:
         for part in _with_branches(run):
-            held.enter_context(part.step_lock)
+            held.enter_context(part.agenda.step_lock)
         yield
 
 
