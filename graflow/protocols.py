@@ -85,6 +85,7 @@ class Run(GroupContext, HasGraph, Protocol):
     """
 
     max_steps: int
+    _task_execution_stack: list[Any]
 
     @property
     def session_id(self) -> str: ...

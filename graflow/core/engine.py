@@ -34,7 +34,7 @@ from graflow.exceptions import (
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
-from graflow.trace.notify import tell
+from graflow.trace.notify import end_workflow, tell
 
 _log = logging.getLogger(__name__)
 _NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
@@ -103,7 +103,7 @@ class WorkflowEngine:
             context.engine = previous
             if is_root:
                 context.channel.run_ended()
-                tell(tracer.on_workflow_end, name, context, result=result, error=error)
+                tell(end_workflow, tracer, name, context, result, error)
                 tell(tracer.flush)
         return result
 

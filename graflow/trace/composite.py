@@ -10,6 +10,7 @@ import networkx as nx
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
+from graflow.trace.notify import end_workflow
 
 
 class CompositeTracer(Tracer):
@@ -34,13 +35,13 @@ class CompositeTracer(Tracer):
         if errors:
             raise ExceptionGroup("Several listeners failed", errors)
 
-    def on_workflow_start(self, name: str, context: Run) -> None:
-        self._tell(lambda tracer: tracer.on_workflow_start(name, context))
+    def on_workflow_start(self, workflow_name: str, context: Run) -> None:
+        self._tell(lambda tracer: tracer.on_workflow_start(workflow_name, context))
 
     def on_workflow_end(
-        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+        self, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
     ) -> None:
-        self._tell(lambda tracer: tracer.on_workflow_end(name, context, result=result, error=error))
+        self._tell(lambda tracer: end_workflow(tracer, workflow_name, context, result, error))
 
     def on_task_queued(self, task: Any, context: Any) -> None:
         self._tell(lambda tracer: tracer.on_task_queued(task, context))
@@ -81,6 +82,28 @@ class CompositeTracer(Tracer):
                 task_id, parent_task_id=parent_task_id, is_iteration=is_iteration, metadata=metadata
             )
         )
+
+    def trace_start(self, name: str, trace_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> None:
+        self._tell(lambda tracer: tracer.trace_start(name, trace_id, metadata))
+
+    def trace_end(self, name: str, output: object = None, metadata: Mapping[str, Any] | None = None) -> None:
+        self._tell(lambda tracer: tracer.trace_end(name, output, metadata))
+
+    def span_start(self, name: str, parent_name: str | None = None, metadata: Mapping[str, Any] | None = None) -> None:
+        self._tell(lambda tracer: tracer.span_start(name, parent_name, metadata))
+
+    def span_end(self, name: str, output: object = None, metadata: Mapping[str, Any] | None = None) -> None:
+        self._tell(lambda tracer: tracer.span_end(name, output, metadata))
+
+    def event(self, name: str, parent_span: str | None = None, metadata: Mapping[str, Any] | None = None) -> None:
+        self._tell(lambda tracer: tracer.event(name, parent_span, metadata))
+
+    def attach_to_trace(self, trace_id: str, parent_span_id: str | None = None) -> None:
+        self._tell(lambda tracer: tracer.attach_to_trace(trace_id, parent_span_id))
+
+    def get_current_span_id(self) -> str | None:
+        """The span of the first listener that has one."""
+        return next((span for tracer in self.tracers if (span := tracer.get_current_span_id()) is not None), None)
 
     def clone(self, trace_id: str) -> Self:
         return type(self)(tracer.clone(trace_id) for tracer in self.tracers)

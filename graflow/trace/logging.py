@@ -20,26 +20,28 @@ class LoggingTracer(Tracer):
     to the logger `graflow.run` when none is given.
     """
 
+    enable_runtime_graph = False
+
     def __init__(self, logger: logging.Logger | None = None, *, level: int = logging.INFO) -> None:
         self.logger = logger or logging.getLogger("graflow.run")
         self.level = level
         self._begun: dict[_Key, float] = {}
 
-    def on_workflow_start(self, name: str, context: Run) -> None:
+    def on_workflow_start(self, workflow_name: str, context: Run) -> None:
         self._begun[context.session_id, ""] = time.perf_counter()
-        self.logger.log(self.level, "Workflow %s started (session %s)", name, context.session_id)
+        self.logger.log(self.level, "Workflow %s started (session %s)", workflow_name, context.session_id)
 
     def on_workflow_end(
-        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+        self, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
     ) -> None:
         seconds = self._elapsed((context.session_id, ""))
         if error is None:
             self.logger.log(
-                self.level, "Workflow %s ended after %.3f s (session %s)", name, seconds, context.session_id
+                self.level, "Workflow %s ended after %.3f s (session %s)", workflow_name, seconds, context.session_id
             )
         else:
             self.logger.warning(
-                "Workflow %s failed after %.3f s (session %s): %r", name, seconds, context.session_id, error
+                "Workflow %s failed after %.3f s (session %s): %r", workflow_name, seconds, context.session_id, error
             )
 
     def on_task_queued(self, task: Any, context: Any) -> None:

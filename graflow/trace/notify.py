@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+from graflow.protocols import Run
+from graflow.trace.base import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -15,3 +20,19 @@ def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         hook(*args, **kwargs)
     except Exception:  # noqa: BLE001 - listeners are user code
         _log.exception("Tracing hook %s failed", getattr(hook, "__qualname__", hook))
+
+
+def end_workflow(
+    tracer: Tracer, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
+) -> None:
+    """Call `on_workflow_end`, without the error where a listener of the first Graflow does not take it."""
+    if _takes_error(type(tracer).on_workflow_end):
+        tracer.on_workflow_end(workflow_name, context, result=result, error=error)
+    else:
+        tracer.on_workflow_end(workflow_name, context, result=result)
+
+
+@cache
+def _takes_error(hook: Callable[..., None]) -> bool:
+    parameters = inspect.signature(hook).parameters.values()
+    return any(parameter.name == "error" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

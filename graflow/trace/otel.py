@@ -38,6 +38,8 @@ class OpenTelemetryTracer(Tracer):
     process get a span from their recorded times. Without a `provider` the global one is used.
     """
 
+    enable_runtime_graph = False
+
     def __init__(self, provider: TracerProvider | None = None, *, name: str = "graflow") -> None:
         self.name = name
         self._provider = provider
@@ -58,14 +60,14 @@ class OpenTelemetryTracer(Tracer):
         self._provider = None
         self._reset()
 
-    def on_workflow_start(self, name: str, context: Run) -> None:
-        attributes = {"graflow.workflow": name, "graflow.session_id": context.session_id}
-        span = self._enter((context.session_id, ""), name, None, attributes)
+    def on_workflow_start(self, workflow_name: str, context: Run) -> None:
+        attributes = {"graflow.workflow": workflow_name, "graflow.session_id": context.session_id}
+        span = self._enter((context.session_id, ""), workflow_name, None, attributes)
         self._roots[context.trace_id] = span
         self._seen[context.trace_id] = set()
 
     def on_workflow_end(
-        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+        self, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
     ) -> None:
         self._leave((context.session_id, ""), error)
         self._roots.pop(context.trace_id, None)

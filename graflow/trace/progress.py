@@ -61,6 +61,8 @@ class ProgressTracer(Tracer):
     `group`, the bar counts the members of that group instead of all tasks. The seconds count from the start of the run.
     """
 
+    enable_runtime_graph = False
+
     def __init__(self, *, console: Console | None = None, delay: float = 1.0, group: str | None = None) -> None:
         self.delay = delay
         self.group = group
@@ -82,12 +84,12 @@ class ProgressTracer(Tracer):
         self._console = None
         self._reset()
 
-    def on_workflow_start(self, name: str, context: Run) -> None:
+    def on_workflow_start(self, workflow_name: str, context: Run) -> None:
         if not self._is_visible():
             return
         with self._lock:
             members = None if self.group is None else frozenset[str]()
-            self._runs[context.trace_id] = _Run(name, context.graph, members)
+            self._runs[context.trace_id] = _Run(workflow_name, context.graph, members)
             if self._progress is not None or self.delay <= 0:
                 self._show()
             elif self._timer is None:
@@ -96,7 +98,7 @@ class ProgressTracer(Tracer):
                 self._timer.start()
 
     def on_workflow_end(
-        self, name: str, context: Run, result: object = None, error: BaseException | None = None
+        self, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
     ) -> None:
         with self._lock:
             run = self._runs.pop(context.trace_id, None)

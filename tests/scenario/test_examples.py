@@ -112,7 +112,7 @@ def test_the_pictures_show_every_task(tmp_path: Path) -> None:
     defined, ran, edges, mermaid = re.split(r"\n\n(?=ran:|edges|Mermaid)", done.stdout)
     for picture in (defined, ran, mermaid):
         assert all(name in picture for name in ("fetch", "work", "store"))
-    assert "['fetch', 'work', 'clean', 'check', 'store']" in ran
+    assert "['pictures', 'fetch', 'work', 'clean', 'check', 'store']" in ran
     assert "('work', 'clean')" in edges
 
 

@@ -274,4 +274,4 @@ def test_the_default_tracer_knows_what_ran():
     assert {"a", "b", "c", "d"} <= set(graph.nodes)
     drawing = draw_ascii(graph)
     assert all(name in drawing for name in "abcd")
-    assert context.tracer.get_execution_order()[0] == "a"
+    assert context.tracer.get_execution_order()[:2] == ["w", "a"]

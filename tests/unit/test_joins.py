@@ -10,7 +10,7 @@ from graflow.core.task import ParallelGroup
 
 def ran(wf, **kwargs):
     _, context = wf.execute(ret_context=True, **kwargs)
-    return context.tracer.get_execution_order()
+    return context.tracer.get_execution_order()[1:]  # without the workflow
 
 
 def noop(name):

@@ -21,6 +21,7 @@ from graflow.queue.memory import InMemoryTaskQueue
 from graflow.redis import config as redis_utils
 from graflow.trace.base import Tracer
 from graflow.trace.composite import CompositeTracer
+from graflow.trace.console import ConsoleTracer
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.noop import NoopTracer
 from graflow.trace.progress import ProgressTracer
@@ -43,14 +44,27 @@ CHANNEL = {
     "lock": "self, key, timeout=10.0",
 }
 HOOKS = {
-    "on_workflow_start": "self, name, context",
-    "on_workflow_end": "self, name, context, result=None, error=None",
+    "on_workflow_start": "self, workflow_name, context",
+    "on_workflow_end": "self, workflow_name, context, result=None, error=None",
     "on_task_queued": "self, task, context",
     "on_task_start": "self, task, context",
     "on_task_end": "self, task, context, result=None, error=None",
     "on_parallel_group_start": "self, group_id, member_ids, context",
     "on_parallel_group_end": "self, group_id, member_ids, context, results=None",
     "on_dynamic_task_added": "self, task_id, parent_task_id=None, is_iteration=False, metadata=None",
+    "trace_start": "self, name, trace_id=None, metadata=None",
+    "trace_end": "self, name, output=None, metadata=None",
+    "span_start": "self, name, parent_name=None, metadata=None",
+    "span_end": "self, name, output=None, metadata=None",
+    "event": "self, name, parent_span=None, metadata=None",
+    "attach_to_trace": "self, trace_id, parent_span_id=None",
+    "get_current_span_id": "self",
+    "_output_trace_start": "self, name, trace_id, metadata",
+    "_output_trace_end": "self, name, output, metadata",
+    "_output_span_start": "self, name, parent_name, metadata",
+    "_output_span_end": "self, name, output, metadata",
+    "_output_event": "self, name, parent_span, metadata",
+    "_output_attach_to_trace": "self, trace_id, parent_span_id",
     "clone": "self, trace_id",
     "flush": "self",
     "shutdown": "self",
@@ -124,7 +138,7 @@ def test_every_channel_takes_the_same(kind):
     assert {name: signature(getattr(kind, name)) for name in CHANNEL} == CHANNEL
 
 
-@pytest.mark.parametrize("kind", [Tracer, NoopTracer, CompositeTracer, LoggingTracer, ProgressTracer])
+@pytest.mark.parametrize("kind", [Tracer, NoopTracer, CompositeTracer, LoggingTracer, ProgressTracer, ConsoleTracer])
 def test_every_listener_takes_the_same(kind):
     assert {name: signature(getattr(kind, name)) for name in HOOKS} == HOOKS
 

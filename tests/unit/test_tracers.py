@@ -7,7 +7,9 @@ import logging
 import pickle
 import re
 import threading
+import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import networkx as nx
@@ -22,6 +24,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskResult
 from graflow.trace.base import Tracer
 from graflow.trace.composite import CompositeTracer, combine
+from graflow.trace.console import ConsoleTracer
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.noop import NoopTracer
 from graflow.trace.otel import OpenTelemetryTracer
@@ -42,9 +45,14 @@ class Run:
     session_id: str = "s1"
     trace_id: str = "s1"
     graph: TaskGraph = field(default_factory=TaskGraph)
+    parent_context: Run | None = None
+    start_node: str | None = "a"
+    max_steps: int = 10
+    steps: int = 3
+    _task_execution_stack: list = field(default_factory=list)
 
     def branch(self, name):
-        return Run(f"{self.session_id}_{name}", self.trace_id, self.graph)
+        return Run(f"{self.session_id}_{name}", self.trace_id, self.graph, parent_context=self)
 
 
 def chain_of(*ids):
@@ -59,10 +67,12 @@ def chain_of(*ids):
 def play(tracer, run, task_id, *, error=None, inside=None):
     step = Step(task_id)
     tracer.on_task_queued(step, run)
+    run._task_execution_stack.append(SimpleNamespace(task_id=task_id, start_time=time.time()))
     tracer.on_task_start(step, run)
     if inside is not None:
         inside()
     tracer.on_task_end(step, run, result=None, error=error)
+    run._task_execution_stack.pop()
 
 
 class Recorder(Tracer):
@@ -122,114 +132,298 @@ def call_every_hook(tracer, run):
     tracer.shutdown()
 
 
-# -- base and default --------------------------------------------------------------------------------------------------
+# -- base and default: the runtime graph -------------------------------------------------------------------------------
+
+RECORDING = [Tracer, NoopTracer]
 
 
-def test_the_base_listener_does_nothing_and_records_nothing():
-    tracer = Tracer()
-    call_every_hook(tracer, Run())
-    assert tracer.get_runtime_graph() is None
-    assert tracer.get_execution_order() == []
-    assert tracer.export_runtime_graph() is None
-    assert isinstance(tracer.clone("t"), Tracer)
+def recording(test):
+    return pytest.mark.parametrize("kind", RECORDING)(test)
 
 
-def test_the_default_listener_gives_a_graph_of_what_ran():
-    run, tracer = chain_of("a", "b", "c", "skipped"), NoopTracer()
+def relations_of(tracer):
+    return {(a, b): relation for a, b, relation in tracer.get_runtime_graph().edges(data="relation")}
+
+
+@recording
+def test_a_run_becomes_a_trace_with_a_span_for_each_task(kind):
+    run, tracer = chain_of("a", "b", "skipped"), kind()
+    began = datetime.now(UTC)
     tracer.on_workflow_start("wf", run)
-    for task_id in "abc":
-        play(tracer, run, task_id)
-    graph = tracer.get_runtime_graph()
-    assert list(graph) == ["a", "b", "c"]
-    assert list(graph.edges()) == [("a", "b"), ("b", "c")]
-    assert graph.nodes["b"] == {"order": 1, "executions": 1, "status": "completed"}
-    assert tracer.get_execution_order() == ["a", "b", "c"]
-    assert draw_ascii(graph).split() == ["a", "|", "b", "|", "c"]
-
-
-def test_the_graph_tells_failures_and_repetitions():
-    run, tracer = chain_of("a", "b"), NoopTracer()
-    play(tracer, run, "a", error=ValueError())
     play(tracer, run, "a")
     play(tracer, run, "b")
-    play(tracer, run, "b", error=ValueError())
+    tracer.on_workflow_end("wf", run, result=1)
+    nodes = tracer.get_runtime_graph().nodes
+    assert list(nodes) == tracer.get_execution_order() == ["wf", "a", "b"]
+    assert nodes["wf"]["metadata"] == {
+        "type": "trace",
+        "start_node": "a",
+        "max_steps": 10,
+        "session_id": "s1",
+        "steps": 3,
+    }
+    assert nodes["a"]["metadata"] == {"type": "span", "task_type": "Step", "handler_type": None}
+    for node in nodes.values():
+        assert (node["status"], node["executions"]) == ("completed", 1)
+        assert began <= node["start_time"] <= node["end_time"] <= datetime.now(UTC)
+    assert draw_ascii(tracer.get_runtime_graph()).split() == ["wf", "a", "b"]
+
+
+@recording
+def test_the_graph_tells_failures_repetitions_and_what_still_runs(kind):
+    run, tracer = chain_of("a", "b"), kind()
+    tracer.on_workflow_start("wf", run)
+    play(tracer, run, "a", error=ValueError("first"))
+    play(tracer, run, "a")
+    play(tracer, run, "b", error=KeyError("second"))
     nodes = tracer.get_runtime_graph().nodes
     assert (nodes["a"]["status"], nodes["a"]["executions"]) == ("completed", 2)
-    assert (nodes["b"]["status"], nodes["b"]["executions"]) == ("failed", 2)
-    assert tracer.get_execution_order() == ["a", "a", "b", "b"]
+    assert "error" not in nodes["a"]["metadata"]
+    assert nodes["b"]["status"] == "failed"
+    assert nodes["b"]["metadata"].items() >= {"error": "'second'", "error_type": "KeyError"}.items()
+    assert (nodes["wf"]["status"], nodes["wf"]["end_time"]) == ("running", None)
+    assert tracer.get_execution_order() == ["wf", "a", "a", "b"]
+    tracer.on_workflow_end("wf", run, error=KeyError("second"))
+    assert tracer.get_runtime_graph().nodes["wf"]["status"] == "failed"
 
 
-def test_a_failing_task_around_a_good_one_is_the_one_that_failed():
-    run, tracer = chain_of("outer", "inner"), NoopTracer()
+@recording
+def test_a_task_inside_another_one_is_its_child(kind):
+    run, tracer = chain_of("outer", "inner"), kind()
     play(tracer, run, "outer", error=ValueError(), inside=lambda: play(tracer, run, "inner"))
     nodes = tracer.get_runtime_graph().nodes
     assert (nodes["outer"]["status"], nodes["inner"]["status"]) == ("failed", "completed")
+    assert relations_of(tracer) == {("outer", "inner"): "parent-child"}
 
 
-def test_members_and_dynamic_tasks_hang_below_what_started_them():
-    run, tracer = chain_of("g", "d"), NoopTracer()
+@recording
+def test_members_and_dynamic_tasks_hang_below_what_started_them(kind):
+    run, tracer = chain_of("g", "d"), kind()
     results = {"here": TaskResult("here", True), "elsewhere": TaskResult("elsewhere", False)}
 
     def members():
-        tracer.on_parallel_group_start("g", list(results), run)
-        play(tracer.clone(run.trace_id), run.branch("here"), "here")
+        tracer.on_parallel_group_start("g", [*results, "never"], run)
+        branch = run.branch("here")
+        play(tracer.clone(run.trace_id), branch, "here")
+        play(tracer.clone(run.trace_id), branch, "after_here")
+        tracer.on_member_end("g", "remote", run, error=OSError("gone"), ran={"remote": False, "after": True})
         tracer.on_parallel_group_end("g", list(results), run, results=results)
 
     play(tracer, run, "g", inside=members)
     tracer.on_dynamic_task_added("extra", parent_task_id="g")
-    tracer.on_dynamic_task_added("again", parent_task_id="g", is_iteration=True)
+    tracer.on_dynamic_task_added("unseen", parent_task_id="g", is_iteration=True)
     play(tracer, run, "extra")
-    play(tracer, run, "again")
-    graph = tracer.get_runtime_graph()
-    kinds = {(a, b): kind for a, b, kind in graph.edges(data="kind")}
-    assert kinds == {
-        ("g", "here"): "member",
-        ("g", "elsewhere"): "member",
-        ("g", "extra"): "dynamic",
-        ("g", "again"): "iteration",
+    assert relations_of(tracer) == {
+        **{("g", name): "parallel-member" for name in ("here", "elsewhere")},
+        **{("g", name): "parent-child" for name in ("after_here", "remote", "after", "extra")},
     }
-    assert graph.nodes["elsewhere"]["status"] == "failed"
+    nodes = tracer.get_runtime_graph().nodes
+    assert nodes["elsewhere"]["status"] == nodes["remote"]["status"] == "failed"
+    assert nodes["remote"]["metadata"]["error"] == "gone"
+    assert nodes["after"]["status"] == "completed"
 
 
-def test_a_new_run_starts_a_new_record_and_a_continued_one_keeps_it():
-    tracer, first = NoopTracer(), chain_of("a")
+@recording
+def test_a_new_run_starts_a_new_record_and_a_continued_one_keeps_it(kind):
+    tracer, first = kind(), chain_of("a")
     tracer.on_workflow_start("wf", first)
     play(tracer, first, "a")
     tracer.on_workflow_start("wf", first)
-    assert tracer.get_execution_order() == ["a"]
+    assert tracer.get_execution_order() == ["wf", "a", "wf"]
     tracer.on_workflow_start("wf", Run("s2", "s2"))
-    assert tracer.get_execution_order() == []
-    assert list(tracer.get_runtime_graph()) == []
+    assert tracer.get_execution_order() == list(tracer.get_runtime_graph()) == ["wf"]
 
 
-def test_the_record_can_be_switched_off():
-    tracer = NoopTracer(enable_runtime_graph=False)
+@recording
+def test_the_record_can_be_switched_off(kind):
+    tracer = kind(enable_runtime_graph=False)
     call_every_hook(tracer, Run())
+    assert tracer.enable_runtime_graph is False
     assert tracer.get_runtime_graph() is None
     assert tracer.get_execution_order() == []
+    assert tracer.export_runtime_graph() is None
 
 
-def test_the_graph_is_exported_as_data_json_and_graphml():
-    run, tracer = chain_of("a", "b"), NoopTracer()
-    play(tracer, run, "a")
-    play(tracer, run, "b")
+@recording
+def test_the_graph_is_exported_as_data_json_and_graphml(kind):
+    run, tracer = chain_of("a", "b"), kind()
+    tracer.on_workflow_start("wf", run)
+    play(tracer, run, "a", inside=lambda: play(tracer, run, "b"))
     data = tracer.export_runtime_graph()
-    assert [node["id"] for node in data["nodes"]] == ["a", "b"]
-    assert json.loads(tracer.export_runtime_graph("json")) == data
-    assert nx.parse_graphml(tracer.export_runtime_graph("graphml")).has_edge("a", "b")
-    with pytest.raises(ValueError, match="graphml"):
+    assert [(node["id"], node["status"]) for node in data["nodes"]] == [
+        *(("wf", "running"), ("a", "completed")),
+        ("b", "completed"),
+    ]
+    assert data["edges"] == [{"source": "a", "target": "b", "relation": "parent-child"}]
+    assert data["execution_order"] == ["wf", "a", "b"]
+    assert isinstance(data["nodes"][0]["start_time"], datetime)
+    from_text = json.loads(tracer.export_runtime_graph("json"))
+    assert datetime.fromisoformat(from_text["nodes"][1]["end_time"]) == data["nodes"][1]["end_time"]
+    assert (from_text["edges"], from_text["execution_order"]) == (data["edges"], data["execution_order"])
+    assert nx.parse_graphml(tracer.export_runtime_graph("graphml")).edges["a", "b"] == {"relation": "parent-child"}
+    with pytest.raises(ValueError, match="Unknown format 'xml'; choose dict, json or graphml"):
         tracer.export_runtime_graph("xml")
 
 
-def test_members_on_many_threads_are_all_recorded():
-    run, tracer = Run(), NoopTracer()
+@recording
+def test_members_on_many_threads_are_all_recorded(kind):
+    tracer = kind()
 
     def work(number):
+        run = Run()
         for step in range(200):
             play(tracer, run, f"{number}_{step}")
 
     at_once(work, range(4))
     assert len(tracer.get_runtime_graph()) == 800
+
+
+@recording
+def test_the_current_span_is_the_innermost_open_one(kind):
+    run, tracer = chain_of("a", "b"), kind()
+    seen = [tracer.get_current_span_id()]
+
+    def look():
+        seen.append(tracer.get_current_span_id())
+
+    play(tracer, run, "a", inside=lambda: (look(), play(tracer, run, "b", inside=look), look()))
+    look()
+    assert seen == [None, "a", "b", "a", None]
+
+
+# -- base: spans for subclasses ----------------------------------------------------------------------------------------
+
+
+class Output(Tracer):
+    """What users write who come from the first Graflow."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.said = []
+
+    def _output_trace_start(self, name, trace_id, metadata):
+        self.said.append(("trace", name, trace_id, metadata))
+
+    def _output_trace_end(self, name, output, metadata):
+        self.said.append(("trace end", name, output, metadata))
+
+    def _output_span_start(self, name, parent_name, metadata):
+        self.said.append(("span", name, parent_name, metadata))
+
+    def _output_span_end(self, name, output, metadata):
+        self.said.append(("span end", name, output, metadata))
+
+    def _output_event(self, name, parent_span, metadata):
+        self.said.append(("event", name, parent_span, metadata))
+
+    def _output_attach_to_trace(self, trace_id, parent_span_id):
+        self.said.append(("attach", trace_id, parent_span_id))
+
+
+def test_the_hooks_of_the_engine_become_traces_and_spans():
+    run, tracer = chain_of("a"), Output()
+    tracer.on_workflow_start("wf", run)
+    play(tracer, run, "a", error=ValueError("bad"), inside=lambda: play(tracer, run, "b"))
+    tracer.on_dynamic_task_added("d", parent_task_id="a", metadata={"n": 1})
+    tracer.on_workflow_end("wf", run, result=5)
+    facts = {"task_type": "Step", "handler_type": None}
+    assert tracer.said == [
+        ("trace", "wf", "s1", {"start_node": "a", "max_steps": 10, "session_id": "s1"}),
+        ("span", "a", None, facts),
+        ("span", "b", "a", facts),
+        ("span end", "b", None, {}),
+        ("span end", "a", None, {"error": "bad", "error_type": "ValueError"}),
+        ("event", "dynamic_task_added", "a", {"task_id": "d", "is_iteration": False, "n": 1}),
+        ("trace end", "wf", 5, {"steps": 3}),
+    ]
+
+
+def test_spans_can_be_told_by_hand():
+    tracer = Output()
+    tracer.attach_to_trace("t1", "elsewhere")
+    assert tracer.get_current_span_id() == "elsewhere"
+    tracer.trace_start("wf", "t1", {"k": 1})
+    tracer.span_start("a")
+    tracer.span_start("b", parent_name="a", metadata={"n": 1})
+    tracer.span_start("c", parent_name="unknown")
+    tracer.event("noted", parent_span="b", metadata={"m": 2})
+    tracer.span_end("b", output=7, metadata={"error": "bad"})
+    tracer.trace_end("wf", output=8)
+    assert tracer.said[-3:] == [
+        ("event", "noted", "b", {"m": 2}),
+        ("span end", "b", 7, {"error": "bad"}),
+        ("trace end", "wf", 8, None),
+    ]
+    nodes = tracer.get_runtime_graph().nodes
+    assert {name: node["status"] for name, node in nodes.items()} == {
+        "wf": "completed",
+        "a": "running",
+        "b": "failed",
+        "c": "running",
+    }
+    assert nodes["b"]["metadata"] == {"type": "span", "n": 1, "error": "bad"}
+    assert relations_of(tracer) == {("a", "b"): "parent-child"}
+
+
+@pytest.mark.parametrize("kind", [Tracer, NoopTracer, Output, ConsoleTracer])
+def test_a_clone_is_another_object_whose_spans_appear_in_the_graph_of_the_original(kind, capsys):
+    tracer = kind()
+    clone = tracer.clone("t")
+    assert type(clone) is kind
+    assert clone is not tracer
+    play(clone.clone("t"), Run(), "a")
+    assert clone.get_runtime_graph() is None
+    assert list(tracer.get_runtime_graph()) == ["a"]
+
+
+def test_what_a_clone_counts_its_original_has_counted():
+    class Counting(Tracer):
+        def __init__(self):
+            self.count = 0
+
+        def on_task_start(self, task, context):
+            self.count += 1
+
+    tracer = Counting()
+    play(tracer.clone("t"), Run(), "a")
+    assert tracer.count == 1
+
+
+# -- console -----------------------------------------------------------------------------------------------------------
+
+
+def printed(capsys):
+    return [re.sub(r"\d+\.\d{3} s", "T s", line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_console_shows_a_run_with_what_is_inside_indented(capsys):
+    run, tracer = chain_of("a"), ConsoleTracer()
+    tracer.on_workflow_start("wf", run)
+    play(tracer, run, "a", error=ValueError("bad"), inside=lambda: play(tracer, run, "b"))
+    tracer.on_parallel_group_start("g", ["m", "n"], run)
+    tracer.on_dynamic_task_added("d", parent_task_id="a")
+    tracer.on_workflow_end("wf", run)
+    assert printed(capsys) == [
+        "TRACE START: wf (start_node=a, max_steps=10, session_id=s1)",
+        "  SPAN START: a (task_type=Step)",
+        "    SPAN START: b (task_type=Step)",
+        "    SPAN END: b ✓ T s",
+        "  SPAN END: a ✗ T s bad (error_type=ValueError)",
+        "  EVENT: parallel_group_start (group_id=g, member_ids=['m', 'n'])",
+        "    EVENT: dynamic_task_added (task_id=d, is_iteration=False)",
+        "TRACE END: wf ✓ T s (steps=3)",
+    ]
+
+
+def test_the_console_can_be_short_and_wider_and_has_colours_on_a_terminal_only(capsys, monkeypatch):
+    run, tracer = chain_of("a"), ConsoleTracer(show_metadata=False, indent_size=4)
+    play(tracer, run, "a")
+    assert printed(capsys) == ["    SPAN START: a", "    SPAN END: a ✓ T s"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    play(tracer, run, "a")
+    assert "\x1b[36mSPAN START: a\x1b[0m" in capsys.readouterr().out
+    play(ConsoleTracer(enable_colors=False), run, "a")
+    assert "\x1b" not in capsys.readouterr().out
 
 
 # -- several -----------------------------------------------------------------------------------------------------------
@@ -261,12 +455,26 @@ def test_combining_gives_one_listener_out_of_none_one_or_several():
     assert combine([one, CompositeTracer([two, three])]).tracers == (one, two, three)
 
 
+def test_several_listeners_are_told_spans_by_hand_and_one_of_them_knows_the_current_one():
+    one, two = Output(), Output()
+    tracer = CompositeTracer([one, two])
+    tracer.trace_start("wf", "t")
+    tracer.attach_to_trace("t", "p")
+    tracer.span_start("a", "p", {"n": 1})
+    assert tracer.get_current_span_id() == "a"
+    tracer.event("e", "a")
+    tracer.span_end("a", 1)
+    tracer.trace_end("wf", 2)
+    assert one.said == two.said
+    assert [said[0] for said in one.said] == ["trace", "attach", "span", "event", "span end", "trace end"]
+
+
 def test_a_composite_shows_the_graph_that_one_of_its_listeners_recorded():
-    run, tracer = chain_of("a"), combine([Recorder(), NoopTracer()])
+    run, tracer = chain_of("a"), combine([LoggingTracer(), NoopTracer()])
     play(tracer.clone("s1"), run, "a")
     assert list(tracer.get_runtime_graph()) == ["a"]
     assert tracer.get_execution_order() == ["a"]
-    assert combine([Recorder(), Recorder()]).get_runtime_graph() is None
+    assert combine([LoggingTracer(), LoggingTracer()]).get_runtime_graph() is None
 
 
 # -- logging -----------------------------------------------------------------------------------------------------------

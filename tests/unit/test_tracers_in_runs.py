@@ -15,6 +15,7 @@ from graflow.core.task import Task
 from graflow.core.workflow import workflow
 from graflow.exceptions import GraflowRuntimeError, ParallelGroupError
 from graflow.trace.base import Tracer
+from graflow.trace.console import ConsoleTracer
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.noop import NoopTracer
 from graflow.trace.otel import OpenTelemetryTracer
@@ -102,10 +103,13 @@ def test_a_failed_run_ends_with_its_error():
 def test_a_run_with_the_default_listener_has_a_graph_of_what_ran():
     _, context = fan_out(None).execute(ret_context=True)
     graph = context.tracer.get_runtime_graph()
-    assert set(graph) == {"load", "left", "right", "store", "ParallelGroup_1"}
-    assert graph.has_edge("load", "ParallelGroup_1")
-    assert graph.has_edge("ParallelGroup_1", "left")
-    assert graph.has_edge("ParallelGroup_1", "store")
+    assert set(graph) == {"wf", "load", "left", "right", "store", "ParallelGroup_1"}
+    assert {status for _, status in graph.nodes(data="status")} == {"completed"}
+    assert list(graph.edges(data="relation")) == [
+        ("ParallelGroup_1", "left", "parallel-member"),
+        ("ParallelGroup_1", "right", "parallel-member"),
+    ]
+    assert graph.nodes["left"]["metadata"]["handler_type"] == "direct"
     drawn = draw_ascii(graph)
     assert all(node in drawn for node in graph)
 
@@ -115,6 +119,40 @@ def test_a_graph_of_what_ran_needs_no_engine():
     with context.executing_task(Task("outside", register_to_context=False)):
         pass
     assert list(context.tracer.get_runtime_graph()) == ["outside"]
+
+
+def test_the_console_shows_members_inside_their_group(capsys):
+    fan_out(ConsoleTracer(show_metadata=False)).execute()
+    shown = [line.partition(" ✓")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown[:5] == [
+        "TRACE START: wf",
+        "  SPAN START: load",
+        "  SPAN END: load",
+        "  SPAN START: ParallelGroup_1",
+        "    EVENT: parallel_group_start",
+    ]
+    assert set(shown) >= {"    SPAN START: left", "    SPAN END: right", "    EVENT: parallel_group_end"}
+    assert shown[-3:] == ["  SPAN START: store", "  SPAN END: store", "TRACE END: wf"]
+
+
+class OldListener(Tracer):
+    """As people wrote it for the first Graflow, where a failed run told nobody of its end."""
+
+    def __init__(self):
+        self.ended = []
+
+    def on_workflow_end(self, workflow_name, context, result=None):
+        self.ended.append((workflow_name, result))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_listener_whose_end_takes_no_error_is_told_the_end_all_the_same(several, caplog):
+    old = OldListener()
+    fan_out([old, Recorder()] if several else old).execute()
+    with pytest.raises(ParallelGroupError):
+        fan_out([old, Recorder()] if several else old, failing=True).execute()
+    assert old.ended == [("wf", 4), ("wf", None)]
+    assert "failed" not in caplog.text
 
 
 def test_several_listeners_hear_one_run():
