@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,10 +14,22 @@ MEMBERS = "tests.integration.members"
 BEHAVIOURS = "tests.integration.behaviours"
 
 
+shared_clusters: set[LocalCluster] = set()
+"""Those that run."""
+
+
+@contextmanager
+def _shared(made: LocalCluster) -> Iterator[LocalCluster]:
+    with made as running:
+        shared_clusters.add(running)
+        yield running
+        shared_clusters.remove(running)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """Two workers of concurrency 1."""
-    with LocalCluster(workers=2, imports=[MEMBERS, BEHAVIOURS]) as running:
+    with _shared(LocalCluster(workers=2, imports=[MEMBERS, BEHAVIOURS])) as running:
         yield running
 
 
@@ -28,11 +41,11 @@ def config(cluster: LocalCluster) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def one_slot() -> Iterator[LocalCluster]:
     """One worker of concurrency 1."""
-    with LocalCluster(workers=1, imports=[MEMBERS]) as running:
+    with _shared(LocalCluster(workers=1, imports=[MEMBERS])) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def no_workers() -> Iterator[LocalCluster]:
-    with LocalCluster(workers=0) as running:
+    with _shared(LocalCluster(workers=0)) as running:
         yield running

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState
-from graflow_celery.record.keys import GLOBAL_KEYS, RUN_KEYS
 from graflow_celery.record.scripts import Scripts, source
+from tests.lasting_keys import lasting_keys
 from tests.support import private_redis, server_binaries
 
 CLOCK_KEY = "test:now"
@@ -47,15 +47,6 @@ def clocked_record(
     return GroupRecord(client, prefix, scripts=Scripts(client, load)), Clock(client)
 
 
-def keys_without_ttl(client: redis.Redis, prefix: str = "t") -> list[str]:
-    """Keys that may neither stay for ever nor belong to a run that is still open."""
-    found: Any = client.zrange(f"{prefix}:open", 0, -1)
-    open_runs = {run.decode() for run in found}
-    allowed = {CLOCK_KEY, *(f"{prefix}:{name}" for name in GLOBAL_KEYS)}
-    allowed |= {f"{prefix}:{run}:{name}" for run in open_runs for name in RUN_KEYS}
-    return [key.decode() for key in client.scan_iter() if key.decode() not in allowed and client.pttl(key) < 0]
-
-
 @pytest.fixture(scope="module", params=sorted(server_binaries()))
 def record_server(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """An empty server of each kind that is here."""
@@ -68,7 +59,7 @@ def record_server(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
 def record_world(record_server: redis.Redis) -> Iterator[tuple[GroupRecord, Clock]]:
     record_server.flushall()
     yield clocked_record(record_server)
-    assert keys_without_ttl(record_server) == []
+    assert lasting_keys(record_server) == []
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import redis
 
@@ -94,6 +94,9 @@ class PrivateRedis:
         url: All of this.
     """
 
+    running: ClassVar[set[PrivateRedis]] = set()
+    """All that were started and not yet stopped."""
+
     def __init__(
         self,
         *,
@@ -149,6 +152,7 @@ class PrivateRedis:
                 self.port = free_port()
             self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if self._answers(self._process):
+                self.running.add(self)
                 return
         self.stop()
         raise RuntimeError(f"{self._binary} did not start")
@@ -167,6 +171,7 @@ class PrivateRedis:
         self.start()
 
     def stop(self) -> None:
+        self.running.discard(self)
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -450,7 +450,7 @@ def test_a_lost_lock_is_reported_and_not_taken_from_its_next_holder(
     plain: RedisChannel, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), plain.lock("k"):
-        redis_client.set("graflow:lock:plain:k", "somebody else")
+        redis_client.set("graflow:lock:plain:k", "somebody else", ex=100)
     assert "no longer held" in caplog.text
     assert redis_client.get("graflow:lock:plain:k") == b"somebody else"
 

@@ -35,7 +35,7 @@ def test_a_context_reconnects_and_finds_its_data(redis_server, redis_client):
     loaded = loads(dumps(context))
     assert loaded.channel.get("k") == (1, 2)
     assert loaded.queue.to_list() == ["a"]
-    loaded.channel.set("k", 3)
+    loaded.channel.set("k", 3, ttl=100)
     assert context.channel.get("k") == 3
 
 
