@@ -14,7 +14,8 @@ import pytest
 from graflow import workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.task import ParallelGroup
-from graflow_celery import LocalCluster, RedisTaskQueue
+from graflow_celery import LocalCluster
+from graflow_celery.broker.publisher import MemberPublisher
 from tests.integration import members
 
 pytestmark = pytest.mark.redis
@@ -32,7 +33,7 @@ def run_flow(config: dict[str, Any], session: str, value: int) -> list[Any]:
 
 def die_while_publishing(session: str) -> None:
     """Run as far as the record is open and no message is out."""
-    RedisTaskQueue.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    pytest.MonkeyPatch().setattr(MemberPublisher, "publish", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     run_flow({}, session, 2)
 
 
