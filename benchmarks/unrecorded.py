@@ -19,7 +19,8 @@ from graflow_celery.client.submission import prepare
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
 from graflow_celery.settings import Settings
-from graflow_celery.wire.envelope import SharedPayload, unpack_outcome
+from graflow_celery.wire.envelope import SharedPayload
+from graflow_celery.wire.outcomes import unpack_outcome
 from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
 from graflow_celery.worker.member import MemberRunner
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from graflow.errors_as_data import RemoteError, describe_error, rebuild_error, register_error
+from graflow.errors_as_data import ErrorData, describe_error, rebuild_error, register_error
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.typed_json import MAX_DEPTH, SCALARS, from_jsonable, is_plain, to_jsonable
 from graflow.values.classes import register
@@ -22,6 +22,7 @@ __all__ = [
     "ENVELOPE_VERSION",
     "MAX_DEPTH",
     "MAX_TEXT",
+    "ErrorData",
     "RemoteError",
     "SerializedTask",
     "decode",
@@ -34,6 +35,9 @@ __all__ = [
     "register_error",
     "to_jsonable",
 ]
+
+RemoteError = ErrorData
+"""The name under which the public pages describe `MemberOutcome.error`."""
 
 ENVELOPE_VERSION: Final = 1
 MAX_TEXT: Final = 128 * 1024 * 1024  # characters of one text

@@ -22,8 +22,8 @@ _ErrorType = TypeVar("_ErrorType", bound=type[Exception])
 
 
 @dataclass(frozen=True)
-class RemoteError:
-    """An error of another process.
+class ErrorData:
+    """An error as data, of another process for example; nothing that can be raised.
 
     Attributes:
         type: Qualified name of its class; builtin classes without a module.
@@ -36,7 +36,7 @@ class RemoteError:
     type: str
     message: str
     traceback: str = ""
-    cause: RemoteError | None = None
+    cause: ErrorData | None = None
     state: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class RemoteError:
         return data
 
     @classmethod
-    def from_dict(cls, data: object) -> RemoteError:
+    def from_dict(cls, data: object) -> ErrorData:
         """The error that `to_dict` wrote.
 
         Raises:
@@ -56,15 +56,15 @@ class RemoteError:
         """
         return _from_dict(data, 4 * MAX_CAUSES)
 
-    def chain(self) -> Iterator[RemoteError]:
+    def chain(self) -> Iterator[ErrorData]:
         """This error, then its cause, and so on."""
-        link: RemoteError | None = self
+        link: ErrorData | None = self
         while link is not None:
             yield link
             link = link.cause
 
 
-def _from_dict(data: object, depth: int) -> RemoteError:
+def _from_dict(data: object, depth: int) -> ErrorData:
     if not isinstance(data, dict) or depth == 0:
         raise PayloadError("An error must be an object with 'type', 'message', 'traceback' and 'cause', nested little")
     kind, message, trace = data.get("type"), data.get("message", ""), data.get("traceback", "")
@@ -73,32 +73,32 @@ def _from_dict(data: object, depth: int) -> RemoteError:
         raise PayloadError("An error's 'type', 'message' and 'traceback' must be text")
     if state is not None and not isinstance(state, dict):
         raise PayloadError("An error's 'state' must be an object")
-    return RemoteError(kind, message, trace, None if cause is None else _from_dict(cause, depth - 1), state)
+    return ErrorData(kind, message, trace, None if cause is None else _from_dict(cause, depth - 1), state)
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
-def describe_error(error: BaseException) -> RemoteError:
+def describe_error(error: BaseException) -> ErrorData:
     """The error as data; one that already came from another process keeps the type and text it had there."""
-    if isinstance(error, RemoteTaskError) and isinstance(error.error, RemoteError):
+    if isinstance(error, RemoteTaskError) and isinstance(error.error, ErrorData):
         return error.error
-    cause: RemoteError | None = None
+    cause: ErrorData | None = None
     trace = ""
     for link, joint in reversed([*_links(error)]):
         own = "".join(traceback.format_exception(link, chain=False)).rstrip()
         trace = f"{trace}\n\n{joint}\n\n{own}" if trace else own
         if link is error:
             break
-        if isinstance(link, RemoteTaskError) and isinstance(link.error, RemoteError):
+        if isinstance(link, RemoteTaskError) and isinstance(link.error, ErrorData):
             cause = link.error
         else:
             cause = _described(link, _clipped_front(own, MAX_TRACEBACK // 4), cause)
     return _described(error, _clipped_front(trace, MAX_TRACEBACK), cause)
 
 
-def _described(error: BaseException, trace: str, cause: RemoteError | None) -> RemoteError:
-    return RemoteError(qualified_name(type(error)), message_of(error), trace, cause, _state_of(error, 0))
+def _described(error: BaseException, trace: str, cause: ErrorData | None) -> ErrorData:
+    return ErrorData(qualified_name(type(error)), message_of(error), trace, cause, _state_of(error, 0))
 
 
 def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
@@ -122,7 +122,7 @@ def qualified_name(kind: type) -> str:
 
 def message_of(error: BaseException) -> str:
     """The text of an error, also of one that cannot print itself; of another process's, what it said there."""
-    if isinstance(error, RemoteTaskError) and isinstance(error.error, RemoteError):
+    if isinstance(error, RemoteTaskError) and isinstance(error.error, ErrorData):
         return error.error.message or error.error.type
     try:
         text = str(error)
@@ -159,9 +159,9 @@ def _field(value: object, depth: int) -> Any:
     if depth > _MAX_FIELD_DEPTH:
         raise TypeError("nested too deeply")
     if isinstance(value, BaseException):
-        inner = RemoteError(qualified_name(type(value)), message_of(value), "", None, _state_of(value, depth + 1))
+        inner = ErrorData(qualified_name(type(value)), message_of(value), "", None, _state_of(value, depth + 1))
         return {"error": inner.to_dict()}
-    if isinstance(value, RemoteError):
+    if isinstance(value, ErrorData):
         return {"remote": value.to_dict()}
     if type(value) is list:
         return [_field(item, depth + 1) for item in value]
@@ -177,7 +177,7 @@ def _field(value: object, depth: int) -> Any:
 # -- back --------------------------------------------------------------------------------------------------------------
 
 
-def rebuild_error(remote: RemoteError, task_id: str | None = None) -> BaseException:
+def rebuild_error(remote: ErrorData, task_id: str | None = None) -> BaseException:
     """An error that can be raised here.
 
     Builtin errors, those of `graflow` and `graflow_celery` and those of `register_error` come back as their own class,
@@ -213,7 +213,7 @@ def _known(name: str) -> type[Exception] | None:
     return travelling_errors.get(name) or _known_errors.get(name)
 
 
-def _rebuilt(remote: RemoteError, depth: int) -> BaseException | None:
+def _rebuilt(remote: ErrorData, depth: int) -> BaseException | None:
     kind = _known(remote.type)
     if kind is None:
         return None
@@ -240,14 +240,14 @@ def _value(data: object, depth: int) -> Any:
     if not isinstance(data, dict):
         return data
     if "error" in data:
-        remote = RemoteError.from_dict(data["error"])
+        remote = ErrorData.from_dict(data["error"])
         return _rebuilt(remote, depth + 1) or RemoteTaskError(remote)
     if "tuple" in data:
         return tuple(_value(item, depth + 1) for item in data["tuple"])
     if "bytes" in data:
         return bytes.fromhex(data["bytes"])
     if "remote" in data:
-        return RemoteError.from_dict(data["remote"])
+        return ErrorData.from_dict(data["remote"])
     return {_value(key, depth + 1): _value(item, depth + 1) for key, item in data["items"]}
 
 

@@ -23,7 +23,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from graflow.errors_as_data import RemoteError, describe_error, rebuild_error
+from graflow.errors_as_data import ErrorData, describe_error, rebuild_error
 from graflow.exceptions import PayloadError
 from graflow.values import classes, moments, records
 from graflow.values.base import Codec, Make, NoCodecError, Reading, Writing
@@ -282,7 +282,7 @@ _SCALAR_KINDS: Final[dict[type, Codec]] = {
     type(Path()): Codec("path", _text),
     PurePosixPath: Codec("posixpath", _text),
     PureWindowsPath: Codec("windowspath", _text),
-    RemoteError: Codec("remote", lambda value, _: value.to_dict()),
+    ErrorData: Codec("remote", lambda value, _: value.to_dict()),
 }
 _SEQUENCE_KINDS: Final[dict[type, str | None]] = {
     list: None,
@@ -443,7 +443,7 @@ _READERS: Final[dict[str, Make]] = {
     "deque": _deque_of,
     "dict": lambda data, reading: dict(_pairs_of(data, reading)),
     "enum": records.make_member,
-    "error": lambda data, _: rebuild_error(RemoteError.from_dict(data)),
+    "error": lambda data, _: rebuild_error(ErrorData.from_dict(data)),
     "float": _float_of,
     "frozenset": lambda data, reading: frozenset(_list_of(data, reading)),
     "int": _int_of,
@@ -455,7 +455,7 @@ _READERS: Final[dict[str, Make]] = {
     "posixpath": lambda data, _: PurePosixPath(data),
     "range": lambda data, _: range(*data),
     "record": records.make_record,
-    "remote": lambda data, _: RemoteError.from_dict(data),
+    "remote": lambda data, _: ErrorData.from_dict(data),
     "set": lambda data, reading: set(_list_of(data, reading)),
     "time": moments.make_time,
     "timedelta": _timedelta_of,

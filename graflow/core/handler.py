@@ -11,7 +11,7 @@ from graflow.protocols import Node, Run
 
 @dataclass(slots=True)
 class TaskResult:
-    """What became of one member of a group.
+    """What policies and handlers see of one member of a group.
 
     `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch.
     """

@@ -14,7 +14,7 @@ from typing import IO, Any
 import cloudpickle
 
 from graflow.debug.find_locks import find_thread_locks
-from graflow.errors_as_data import RemoteError, describe_error
+from graflow.errors_as_data import ErrorData, describe_error
 from graflow.exceptions import GraflowError, RemoteTaskError
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
@@ -63,7 +63,7 @@ def _comes_back(error: BaseException) -> bool:
 
 
 def _described_error(data: dict[str, Any]) -> RemoteTaskError:
-    return RemoteTaskError(RemoteError.from_dict(data))
+    return RemoteTaskError(ErrorData.from_dict(data))
 
 
 def loads(data: bytes) -> Any:

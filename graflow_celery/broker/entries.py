@@ -10,7 +10,7 @@ from graflow.codec import SerializedTask
 from graflow.core.task_registry import TaskResolver
 from graflow.exceptions import TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
-from graflow_celery.wire.envelope import VERSION
+from graflow_celery.wire.payload import VERSION
 
 
 def body_of(spec: TaskSpec, resolver: TaskResolver, *, run_id: str | None = None, index: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from graflow.exceptions import PayloadError
 from graflow_celery.broker.app import FINISH_TASK
 from graflow_celery.broker.transport import broker_priority
 from graflow_celery.record import MAX_MEMBERS, GroupSpec
-from graflow_celery.wire.envelope import INLINE_LIMIT, VERSION
+from graflow_celery.wire.payload import INLINE_LIMIT, VERSION
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
 LARGEST: Final = 1000  # members per message

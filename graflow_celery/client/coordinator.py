@@ -26,7 +26,8 @@ from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.sweeper import sweep
-from graflow_celery.wire.envelope import SharedPayload, pack_outcome, result_pickles
+from graflow_celery.wire.envelope import SharedPayload
+from graflow_celery.wire.outcomes import pack_outcome, result_pickles
 from graflow_celery.worker.member import running_member, state_of
 
 _log = logging.getLogger(__name__)

@@ -106,7 +106,7 @@ class GroupChannel:
         wanted: dict[str, Any] = {}
         for task in _wrappers_in(tasks):
             for name in keyword_parameters(task.func):
-                if name not in task._bound_kwargs:
+                if name not in task.bound_arguments:
                     wanted.setdefault(name, task)
         found: dict[str, Any] = {}
         for name, task in wanted.items():

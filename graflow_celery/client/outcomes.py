@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from graflow.codec import RemoteError, describe_error
+from graflow.codec import ErrorData, describe_error
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
 from graflow.exceptions import (
@@ -21,12 +21,12 @@ from graflow.exceptions import (
 )
 from graflow.signing import SigningKeys
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
-from graflow_celery.wire.envelope import result_pickles, unpack_outcome
+from graflow_celery.wire.outcomes import result_pickles, unpack_outcome
 
 
 @dataclass(frozen=True)
 class MemberOutcome:
-    """How one member ended; times are aware and in UTC.
+    """What users see of one member that ended; times are aware and in UTC.
 
     Attributes:
         index: Its place in the group.
@@ -45,7 +45,7 @@ class MemberOutcome:
     task_id: str
     state: MemberState
     value: Any = None
-    error: RemoteError | None = None
+    error: ErrorData | None = None
     attempts: int = 0
     worker: str | None = None
     queued_at: datetime | None = None

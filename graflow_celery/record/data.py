@@ -225,7 +225,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class MemberReport:
-    """What a worker reports for one member that it claimed."""
+    """What a worker tells the record about one member that it claimed."""
 
     index: int
     attempt: int
@@ -235,7 +235,7 @@ class MemberReport:
 
 @dataclass(frozen=True, slots=True)
 class RecordedOutcome:
-    """The one recorded outcome of a member.
+    """What the record tells its readers about one member: the outcome that was recorded first.
 
     `payload` is what the worker reported, empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST).
     `attempts` counts executions; `owner` is empty when nobody ever claimed the member.

@@ -16,7 +16,7 @@ from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, persistently
 from graflow_celery.broker.messages import member_name, member_options
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
-from graflow_celery.wire.envelope import pack_failure
+from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.reports import Reports
 

@@ -19,7 +19,7 @@ from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.errors import MemberFailedError, NothingToRunError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
-from graflow_celery.wire.envelope import VERSION
+from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.events import MemberEvents, is_watched, reason_of, reason_to_wait

@@ -7,7 +7,7 @@ from typing import Any
 from graflow.exceptions import ParallelGroupError
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupState, MemberReport, MemberState, RecordedOutcome
-from graflow_celery.wire.envelope import pack_failure, remote_error_of, result_pickles, value_of
+from graflow_celery.wire.outcomes import pack_failure, remote_error_of, result_pickles, value_of
 from graflow_celery.worker.batch import Batch, claiming
 from graflow_celery.worker.member import RetryLater
 

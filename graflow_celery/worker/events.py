@@ -14,7 +14,7 @@ from kombu.exceptions import KombuError, OperationalError
 
 from graflow_celery.broker.messages import shadow_of
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
-from graflow_celery.wire.envelope import remote_error_of
+from graflow_celery.wire.outcomes import remote_error_of
 from graflow_celery.worker.member import RetryLater
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MemberReport, MemberState
 from graflow_celery.sweeper import requeue
-from graflow_celery.wire.envelope import pack_failure
+from graflow_celery.wire.outcomes import pack_failure
 
 
 def requeue_lost(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, interval: float) -> None:

@@ -29,7 +29,8 @@ from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow_celery.broker.messages import member_name, member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
-from graflow_celery.wire.envelope import Envelope, SharedPayload, pack_failure, pack_outcome, result_pickles
+from graflow_celery.wire.envelope import Envelope, SharedPayload
+from graflow_celery.wire.outcomes import pack_failure, pack_outcome, result_pickles
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -266,10 +267,10 @@ class MemberRunner:
         shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
         channel = MemoryChannel(spec.run_id)
         channel.set(spec.group_id + RESULT_SUFFIX, values)
-        free = free_parameters(task.func, inject_context=task.inject_context, bound=task._bound_kwargs)
+        free = free_parameters(task.func, inject_context=task.inject_context, bound=task.bound_arguments)
         taken = {free[0]: values} if free else {}
         return run_branch(
-            task.instance(task.task_id, {**task._bound_kwargs, **taken}),
+            task.instance(task.task_id, {**task.bound_arguments, **taken}),
             {},
             [],
             shared,

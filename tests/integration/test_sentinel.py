@@ -22,7 +22,7 @@ from graflow_celery.broker.transport import SentinelTransport
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import Settings
-from graflow_celery.wire.envelope import pack_outcome
+from graflow_celery.wire.outcomes import pack_outcome
 from tests.cluster_support import MEMBERS
 from tests.integration import members
 from tests.support import wait_until

@@ -10,7 +10,7 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
 from graflow_celery.client.api import attach_to
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
-from graflow_celery.wire.envelope import pack_outcome
+from graflow_celery.wire.outcomes import pack_outcome
 from tests.simulation.broker import Message
 from tests.simulation.loop import Process
 from tests.simulation.model import InvariantError

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from graflow.codec import (
     MAX_DEPTH,
     MAX_TEXT,
-    RemoteError,
+    ErrorData,
     SerializedTask,
     decode,
     describe_error,
@@ -109,7 +109,7 @@ VALUES = [
     OrderedDict(b=1, a=(2,)),
     Counter("abca"),
     Path("a") / "b",
-    RemoteError("m.E", "text", "trace", RemoteError("m.F", "cause")),
+    ErrorData("m.E", "text", "trace", ErrorData("m.F", "cause")),
 ]
 
 
@@ -383,7 +383,7 @@ def test_an_error_keeps_type_message_traceback_and_causes():
     assert "0 apples left" in remote.traceback
     assert "direct cause" in remote.traceback
     assert [link.type for link in remote.chain()] == ["KeyError", f"{__name__}.ShopError"]
-    assert RemoteError.from_dict(json.loads(json.dumps(remote.to_dict()))) == remote
+    assert ErrorData.from_dict(json.loads(json.dumps(remote.to_dict()))) == remote
 
 
 def test_an_error_during_another_keeps_it_unless_it_was_suppressed():
@@ -503,16 +503,16 @@ def test_forged_types_and_states_build_nothing_else():
         "graflow.exceptions.pickle",
         "KeyboardInterrupt",
     ):
-        back = rebuild_error(RemoteError(kind, "x", state={"args": ["ls"]}))
+        back = rebuild_error(ErrorData(kind, "x", state={"args": ["ls"]}))
         assert type(back) is RemoteTaskError
-    odd = rebuild_error(RemoteError("ValueError", "x", state={"args": [{"items": 5}]}))
+    odd = rebuild_error(ErrorData("ValueError", "x", state={"args": [{"items": 5}]}))
     assert type(odd) is RemoteTaskError
     deep: object = []
     for _ in range(200):
         deep = [deep]
-    assert type(rebuild_error(RemoteError("ValueError", "x", state={"args": [deep]}))) is RemoteTaskError
-    assert type(rebuild_error(RemoteError("UnicodeDecodeError", "x"))) is RemoteTaskError
-    assert type(rebuild_error(RemoteError("graflow.exceptions.TaskError", "x", state={"fields": {}}))).__module__ == (
+    assert type(rebuild_error(ErrorData("ValueError", "x", state={"args": [deep]}))) is RemoteTaskError
+    assert type(rebuild_error(ErrorData("UnicodeDecodeError", "x"))) is RemoteTaskError
+    assert type(rebuild_error(ErrorData("graflow.exceptions.TaskError", "x", state={"fields": {}}))).__module__ == (
         "graflow.exceptions"
     )
 
@@ -526,7 +526,7 @@ def test_a_chain_of_causes_is_cut_and_a_deep_one_is_refused():
     for _ in range(5000):
         data = {"type": "ValueError", "message": "x", "cause": data}
     with pytest.raises(PayloadError):
-        RemoteError.from_dict(data)
+        ErrorData.from_dict(data)
 
 
 def test_a_cycle_of_causes_ends():

@@ -17,18 +17,10 @@ from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import GroupLostError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
 from graflow_celery.broker.messages import batches, indices_of, ranges_of
-from graflow_celery.wire import envelope as module
-from graflow_celery.wire.envelope import (
-    Envelope,
-    SharedPayload,
-    pack,
-    pack_failure,
-    pack_outcome,
-    remote_error_of,
-    unpack,
-    unpack_outcome,
-    value_of,
-)
+from graflow_celery.wire import payload as module
+from graflow_celery.wire.envelope import Envelope, SharedPayload
+from graflow_celery.wire.outcomes import pack_failure, pack_outcome, remote_error_of, unpack_outcome, value_of
+from graflow_celery.wire.payload import pack, unpack
 
 KEYS = SigningKeys.parse(generate_key("first"))
 PLACE = {"run_id": "run", "group_id": "group", "index": 3}

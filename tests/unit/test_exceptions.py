@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 
 from graflow import exceptions
-from graflow.codec import RemoteError, describe_error, rebuild_error
+from graflow.codec import ErrorData, describe_error, rebuild_error
 from graflow.exceptions import (
     ConfigError,
     CycleLimitExceededError,
@@ -34,7 +34,7 @@ from graflow.exceptions import (
 )
 from graflow_celery import errors
 
-_REMOTE = RemoteError("shop.OutOfStock", "no apples", "Traceback: in the shop")
+_REMOTE = ErrorData("shop.OutOfStock", "no apples", "Traceback: in the shop")
 
 SAMPLES = {
     "AccessRefusedError": {"message": "refused", "cause": None},
@@ -173,7 +173,7 @@ def test_every_error_that_a_member_raises_comes_back_as_itself_with_its_fields(k
     if kind is RemoteTaskError:
         assert describe_error(error) is _REMOTE  # it stands for what was raised elsewhere, and stays that
         return
-    back = rebuild_error(RemoteError.from_dict(json.loads(json.dumps(describe_error(error).to_dict()))))
+    back = rebuild_error(ErrorData.from_dict(json.loads(json.dumps(describe_error(error).to_dict()))))
     assert type(back) is kind
     assert str(back) == str(error)
     assert all(_same(getattr(back, name), getattr(error, name)) for name in SAMPLES[kind.__name__])
@@ -282,7 +282,7 @@ class _ShopError(GraflowRuntimeError):
             "Stopped after max_steps=5 with work pending: 12 tasks; raise max_steps to go on",
         ),
         (RemoteTaskError(_REMOTE), "shop.OutOfStock: no apples\n\nTraceback: in the shop"),
-        (RemoteTaskError(RemoteError("shop.OutOfStock", "no apples")), "shop.OutOfStock: no apples"),
+        (RemoteTaskError(ErrorData("shop.OutOfStock", "no apples")), "shop.OutOfStock: no apples"),
     ],
 )
 def test_texts(error, text):

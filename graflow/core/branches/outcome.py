@@ -46,7 +46,7 @@ class Requests:
 
 @dataclass
 class BranchOutcome:
-    """What the branch of one member did, as plain data.
+    """What the branch of one member, here or on a worker, tells the run around it; plain data.
 
     Attributes:
         task_id: The member.

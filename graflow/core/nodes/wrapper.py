@@ -86,6 +86,11 @@ class TaskWrapper(Executable, Generic[P, R]):
             self._register_on_creation()
 
     @property
+    def bound_arguments(self) -> Mapping[str, Any]:
+        """The arguments that this instance was made with, by parameter."""
+        return self._bound_kwargs
+
+    @property
     def task_id(self) -> str:
         return self._task_id
 

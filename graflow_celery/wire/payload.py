@@ -1,0 +1,83 @@
+"""One payload as bytes: JSON with its version, marked, compressed when it is long, and never over the limit."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from graflow.codec import parse_json
+from graflow.exceptions import PayloadError
+
+VERSION: Final = 1
+INLINE_LIMIT: Final = 1024 * 1024  # bytes; anything longer travels compressed
+PAYLOAD_LIMIT: Final = 128 * 1024 * 1024  # bytes of one payload, decompressed
+_JSON_DEPTH: Final = 256  # tagged values take several levels each
+_PLAIN, _DEFLATED = b"J", b"Z"
+
+
+def pack(content: bytes, *, what: str) -> bytes:
+    """Content with a mark in front, compressed when it is long.
+
+    Raises:
+        PayloadError: When it is over the limit of one payload.
+    """
+    if len(content) > PAYLOAD_LIMIT:
+        raise too_long(what, len(content))
+    return _PLAIN + content if len(content) <= INLINE_LIMIT else _DEFLATED + zlib.compress(content, 1)
+
+
+def too_long(what: str, size: int) -> PayloadError:
+    """What is raised for a payload of that many bytes."""
+    return PayloadError(
+        f"{what}: {size >> 20} MiB are over the limit of {PAYLOAD_LIMIT >> 20} MiB; send a path or a key instead of "
+        "the data"
+    )
+
+
+def unpack(packed: bytes) -> bytes:
+    """The content that `pack` was given; never more than the limit is held.
+
+    Raises:
+        PayloadError: For an unknown mark, broken compression, or content over the limit.
+    """
+    mark, content = packed[:1], packed[1:]
+    if mark == _PLAIN and len(content) <= PAYLOAD_LIMIT:
+        return content
+    if mark != _DEFLATED:
+        raise PayloadError("A payload has an unknown form or is over the limit")
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(content, PAYLOAD_LIMIT)
+    except zlib.error as error:
+        raise PayloadError(f"A payload cannot be decompressed: {error}") from None
+    if not stream.eof:
+        raise PayloadError("A compressed payload is truncated or over the limit")
+    return plain
+
+
+def dump(body: Mapping[str, Any]) -> bytes:
+    """A body as JSON.
+
+    Raises:
+        PayloadError: When it cannot be written.
+    """
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"A payload cannot be written as JSON: {error}") from error
+
+
+def parse(content: bytes, what: str) -> dict[str, Any]:
+    """The body that `dump` wrote, without its version.
+
+    Raises:
+        PayloadError: When it is no JSON object, or of another version.
+    """
+    body = parse_json(content, max_depth=_JSON_DEPTH)
+    if not isinstance(body, dict):
+        raise PayloadError(f"The {what} is no JSON object")
+    if body.pop("version", None) != VERSION:
+        raise PayloadError(f"The {what} is of an unknown version; this process reads version {VERSION}")
+    return body
