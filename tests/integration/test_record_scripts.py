@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 
 from graflow_celery.record.scripts import Scripts
 from tests.support import private_redis
@@ -24,23 +23,20 @@ class Interruption(BaseException):
     """As a signal raises it, anywhere."""
 
 
-def interrupt(frame: FrameType, event: str, _: Any) -> None:
-    if frame.f_code.co_name == "parse_response":
-        sys.settrace(None)
-        raise Interruption
+def interrupt(*_: Any, **__: Any) -> NoReturn:
+    raise Interruption
 
 
-def test_a_call_that_is_interrupted_leaves_no_answer_to_the_next_one() -> None:
+def test_a_call_that_is_interrupted_leaves_no_answer_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with private_redis() as server, server.client() as client:
         scripts = Scripts(client, echoing)
         assert scripts.run("echo", [], ["first"]) == b"first"
 
         # When an exception comes between a call and its answer
-        before = sys.gettrace()
-        sys.settrace(interrupt)
-        with pytest.raises(Interruption):
-            scripts.run("echo", [], ["second"])
-        sys.settrace(before)
+        with monkeypatch.context() as patched:
+            patched.setattr(AbstractConnection, "read_response", interrupt)
+            with pytest.raises(Interruption):
+                scripts.run("echo", [], ["second"])
 
         assert scripts.run("echo", [], ["third"]) == b"third"
 
