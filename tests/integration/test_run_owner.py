@@ -235,7 +235,7 @@ def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytes
 
     wait_until(lambda: made.error is not None)
     with pytest.raises(RunOwnedError) as caught:
-        context.check_held()
+        context.holdings.check()
     assert (caught.value.session_id, caught.value.owner) == ("session", "elsewhere:1")
     wait_until(lambda: "belongs to elsewhere:1" in caplog.text)
     with pytest.raises(RunOwnedError):
@@ -254,7 +254,7 @@ def test_a_run_that_could_not_beat_waits_for_the_server_and_goes_on(
 
     restart = threading.Thread(target=lambda: (wait_until(lambda: "waits for" in caplog.text), server.start()))
     restart.start()
-    context.check_held()
+    context.holdings.check()
     restart.join()
 
     assert "to know that no other process has taken it over" in caplog.text
@@ -280,7 +280,7 @@ def test_a_server_that_stays_away_ends_the_run(
     wait_until(lambda: made_of(context)._silent() > run_owner.LEASE)
 
     with pytest.raises(RecordUnreachableError, match="resume the run when the server is back"):
-        context.check_held()
+        context.holdings.check()
     context.holdings.release_all(None)
 
 
