@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,20 @@ def test_a_branch_here_and_one_away_inherit_the_same():
     same = [part.name for part in fields(Surroundings) if part.name not in told]
     assert {name: getattr(here, name) for name in same} == {name: getattr(away, name) for name in same}
     assert (here.max_steps, here.workflow_name, here.trace_id) == (6, "named", context.session_id)
+
+
+@dataclass(frozen=True)
+class OnTheWay(Surroundings):
+    """Stands for surroundings with what they need on their way to a worker."""
+
+    channel: str = ""
+
+
+def test_what_surroundings_need_on_their_way_is_not_handed_on_by_a_branch_that_is_away():
+    branch = ExecutionContext(TaskGraph(), around=OnTheWay("g", "s", "t", max_steps=5, channel="c"), session_id="s_m")
+    around = surroundings_of(branch, "inner", may_jump=True)
+    assert type(around) is Surroundings
+    assert (around.group_id, around.session_id, around.trace_id, around.max_steps) == ("inner", "s_m", "t", 5)
 
 
 def test_settings_of_a_run_are_listed_where_they_are_given_and_in_its_surroundings_only():

@@ -44,6 +44,11 @@ class Surroundings:
     config: Mapping[str, Any] = field(default_factory=dict)
     channel_backend: str = "memory"
 
+    def changed(self, **changes: Any) -> Surroundings:
+        """These with changes; without what a subclass needs for its way to a worker."""
+        own = {name: getattr(self, name) for name in Surroundings.__dataclass_fields__}
+        return Surroundings(**own | changes)
+
     def session_of(self, member_id: str) -> str:
         """The session of the branch of a member."""
         return f"{self.session_id}_{member_id}"

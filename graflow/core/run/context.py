@@ -6,7 +6,6 @@ import logging
 import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -205,7 +204,7 @@ class ExecutionContext:
 
     @workflow_name.setter
     def workflow_name(self, name: str | None) -> None:
-        self._around = replace(self._around, workflow_name=name or "")
+        self._around = self._around.changed(workflow_name=name or "")
 
     @property
     def completed_tasks(self) -> list[str]:
@@ -342,8 +341,7 @@ class ExecutionContext:
     def surroundings(self, group_id: str = "") -> Surroundings:
         """What the branches of a group inherit of this run."""
         ledger = self.ledger
-        return replace(
-            self._around,
+        return self._around.changed(
             group_id=group_id,
             session_id=self.session_id,
             max_steps=ledger.steps_left,
