@@ -19,7 +19,7 @@ import cloudpickle
 import pytest
 
 from graflow.channels.base import Channel
-from tests.support import at_once, wait_until
+from tests.support import at_once, give_way, wait_until
 
 
 class Colour(enum.Enum):
@@ -479,7 +479,7 @@ def test_coroutines_that_hold_a_lock_exclude_each_other(channel: Channel) -> Non
         for _ in range(3):
             async with channel.lock("a name of its own", timeout=50):
                 seen = channel.get("n")
-                await asyncio.sleep(0.001)
+                await give_way()
                 channel.set("n", seen + 1)
 
     async def several() -> None:

@@ -36,6 +36,12 @@ def wait_until(
         time.sleep(interval)
 
 
+def pass_time(seconds: float) -> None:
+    """Let a fault, or a member that is struck by one, last: the only thing that is awaited is time."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= end, seconds + 5)
+
+
 def never() -> bool:
     """What code waits for that has to be ended by others."""
     return False

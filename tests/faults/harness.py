@@ -77,12 +77,6 @@ def observed(case: str, fault: str, note: str) -> None:
     ROWS.append(Row(case, fault, note=note))
 
 
-def pass_time(seconds: float) -> None:
-    """Let a fault last."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= end, seconds + 5, interval=0.02)
-
-
 def alive(pid: int) -> bool:
     """Whether a process exists and is not only waiting to be collected."""
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graflow import task
+from tests.support import never, pass_time, wait_until
 
 
 def note(folder: str, kind: str, index: int) -> None:
@@ -25,7 +26,7 @@ def note(folder: str, kind: str, index: int) -> None:
 def work(item: tuple[int, str, float]) -> int:
     index, folder, seconds = item
     note(folder, "started", index)
-    time.sleep(seconds)
+    pass_time(seconds)
     note(folder, "finished", index)
     return index
 
@@ -66,8 +67,8 @@ def hog(item: tuple[int, str, float]) -> int:
 def endless(item: tuple[int, str, float]) -> int:
     index, folder, _ = item
     note(folder, "started", index)
-    while index == 3:
-        time.sleep(0.05)
+    if index == 3:
+        wait_until(never, 3600)
     return index
 
 

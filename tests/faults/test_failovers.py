@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import LEASE, SWEEP, cluster, pass_time
+from tests.faults.harness import LEASE, SWEEP, cluster
 from tests.faults.sentinels import PROGRAM, watched
+from tests.support import pass_time
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="FAILOVER IS NOT TESTED HERE: no redis-server that knows --sentinel"

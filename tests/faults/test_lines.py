@@ -11,9 +11,9 @@ import pytest
 
 from graflow.channels.redis_channel import RedisChannel
 from graflow.exceptions import GroupTimeoutError
-from tests.faults.harness import Cluster, cluster, pass_time
+from tests.faults.harness import Cluster, cluster
 from tests.faults.proxy import Proxy, proxy_to
-from tests.support import private_redis
+from tests.support import pass_time, private_redis
 
 
 @contextmanager

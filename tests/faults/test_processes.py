@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import LEASE, ROOT, SWEEP, Group, Worker, cluster, pass_time, wait_until_idle
+from tests.faults.harness import LEASE, ROOT, SWEEP, Group, Worker, cluster, wait_until_idle
 from tests.faults.members import endless, hog, poison
-from tests.support import wait_until
+from tests.support import pass_time, wait_until
 
 
 def busy_child(group: Group, worker: Worker) -> tuple[int, set[int]] | None:

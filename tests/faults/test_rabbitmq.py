@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.faults.harness import cluster, pass_time
+from tests.faults.harness import cluster
 from tests.faults.proxy import proxy_to
 from tests.rabbit_support import PrivateRabbit
+from tests.support import pass_time
 
 
 def test_a_group_survives_the_death_of_rabbitmq(tmp_path: Path, rabbit: PrivateRabbit) -> None:

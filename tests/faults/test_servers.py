@@ -12,10 +12,10 @@ import redis
 import graflow_celery
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery import RecordFullError, RecordUnreachableError
-from tests.faults.harness import Cluster, cluster, observed, pass_time
+from tests.faults.harness import Cluster, cluster, observed
 from tests.faults.members import work
 from tests.faults.proxy import proxy_to
-from tests.support import free_port, private_redis, wait_until
+from tests.support import free_port, pass_time, private_redis, wait_until
 
 
 def test_a_group_survives_the_death_of_a_server_that_keeps_its_data(tmp_path: Path) -> None:
