@@ -157,16 +157,27 @@ _let_travel(GraflowError)
 
 
 class GraflowRuntimeError(GraflowError):
-    """Something went wrong while a workflow ran."""
+    """Something went wrong while a workflow ran.
+
+    Attributes:
+        run_id: The run that the error belongs to, where known: its session id, or that of the branch of a member.
+    """
+
+    run_id: str | None = None
+
+    def is_of(self, run_id: str) -> bool:
+        """Whether the error belongs to that run, as one does that no run has claimed yet."""
+        return self.run_id in {None, run_id}
 
 
 class CycleLimitExceededError(GraflowRuntimeError):
     """A task was iterated more often than its limit allows."""
 
-    def __init__(self, task_id: str, cycle_count: int, max_cycles: int) -> None:
+    def __init__(self, task_id: str, cycle_count: int, max_cycles: int, run_id: str | None = None) -> None:
         super().__init__(
             f"Cycle limit exceeded for task '{task_id}': {cycle_count} of {max_cycles} cycles; raise its max_cycles"
         )
+        self.run_id = run_id
         self.task_id = task_id
         self.cycle_count = cycle_count
         self.max_cycles = max_cycles
@@ -212,14 +223,26 @@ class TaskFailedError(GraflowRuntimeError):
 
 
 class MaxStepsExceededError(GraflowRuntimeError):
-    """A run reached its limit of steps with work still pending."""
+    """A run reached its limit of steps with work still pending.
 
-    def __init__(self, max_steps: int, pending: Sequence[str] | int) -> None:
+    Attributes:
+        max_steps: The limit.
+        pending: Ids of the tasks that were to run next, or how many there are.
+        loop: Ids of the loop that ran most often, in order; empty when nothing ran twice.
+    """
+
+    def __init__(
+        self, max_steps: int, pending: Sequence[str] | int, loop: Sequence[str] = (), run_id: str | None = None
+    ) -> None:
+        around = f"; it goes round the cycle {' >> '.join([*loop, loop[0]])}" if loop else ""
         super().__init__(
-            f"Stopped after max_steps={max_steps} with work pending: {_listed(pending)}; raise max_steps to go on"
+            f"Stopped after max_steps={max_steps} with work pending: {_listed(pending)}{around}; "
+            "raise max_steps to go on"
         )
         self.max_steps = max_steps
         self.pending = pending
+        self.loop = list(loop)
+        self.run_id = run_id
 
 
 class TaskError(GraflowRuntimeError):
@@ -283,9 +306,10 @@ class ParallelGroupError(GraflowRuntimeError):
 class GraflowWorkflowCanceledError(GraflowRuntimeError):
     """A task cancelled the workflow."""
 
-    def __init__(self, message: str, task_id: str | None = None) -> None:
+    def __init__(self, message: str, task_id: str | None = None, run_id: str | None = None) -> None:
         super().__init__(message)
         self.task_id = task_id
+        self.run_id = run_id
 
     def _text(self) -> str:
         by = "" if self.task_id is None else f" by task '{self.task_id}'"

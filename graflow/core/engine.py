@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.failures import failure_of, of_both_types, without_engine_frames
+from graflow.core.failures import CONTROL_ERRORS, failure_of, of_both_types, without_engine_frames
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
@@ -22,12 +22,12 @@ from graflow.core.run.asking import rollback, write_requested_checkpoint
 from graflow.core.run.branching import follow_group
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.frame import Control, Frame
+from graflow.core.run.ledger import DefaultMaxSteps
+from graflow.core.run.loops import busiest_loop
 from graflow.exceptions import (
-    CycleLimitExceededError,
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
     RetryLimitExceededError,
-    RunOwnedError,
     UnknownHandlerError,
     UnknownNodeError,
     named,
@@ -37,7 +37,6 @@ from graflow.queue.memory import start_task
 from graflow.trace.notify import end_workflow, tell
 
 _log = logging.getLogger(__name__)
-_NEVER_RETRIED = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
 
 
 class WorkflowEngine:
@@ -162,9 +161,11 @@ class WorkflowEngine:
             spec = agenda.next(pause)
             if spec is None:
                 break
-            if ledger.steps >= ledger.max_steps:
+            if (ledger.repeats if type(ledger.max_steps) is DefaultMaxSteps else ledger.steps) >= ledger.max_steps:
                 agenda.requeue(spec)
-                _stop_at_max_steps(context, [entry.task_id for entry in agenda.pending()])
+                pending = [entry.task_id for entry in agenda.pending()]
+                loop = busiest_loop(context.graph, ledger.cycles.cycle_counts)
+                _stop_at_max_steps(context, MaxStepsExceededError(ledger.max_steps, pending, loop, context.session_id))
                 return result
             agenda.running = spec
             task = spec.executable
@@ -176,7 +177,7 @@ class WorkflowEngine:
                 with context.executing_task(task) as frame:
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
-                        raise GraflowWorkflowCanceledError(requests.message or "", task.task_id)  # noqa: TRY301 - as if the task did
+                        raise _canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
                 acquire()
                 agenda.running = None
@@ -251,19 +252,19 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
     if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
         agenda.requeue(spec)
         raise error
-    if frame.control == Control.CANCEL and not isinstance(error, GraflowWorkflowCanceledError):
+    is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)
+    if frame.control == Control.CANCEL and not (is_control and isinstance(error, GraflowWorkflowCanceledError)):
         agenda.requeue(spec)
-        raise GraflowWorkflowCanceledError(context.requests.message or "", frame.task_id) from error
+        raise _canceled(context, frame.task_id) from error
     retries, task_id = ledger.retries, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
-    has_budget = not isinstance(error, _NEVER_RETRIED) and retries.get_retry_count(task_id) < limit
+    has_budget = not is_control and retries.get_retry_count(task_id) < limit
     if has_budget and retries.is_worth_retry(task_id, error):
         return _plan_retry(context, spec, task_id, error)
     agenda.requeue(spec)
-    if isinstance(error, MaxStepsExceededError) and is_group(spec.executable):
-        _stop_at_max_steps(context, error.pending)
-        return False
-    if isinstance(error, _NEVER_RETRIED):
+    if is_control:
+        if isinstance(error, MaxStepsExceededError):
+            return _stop_at_max_steps(context, error)
         raise error
     ledger.retried.add(task_id)
     if limit > 0 and not has_budget:
@@ -332,12 +333,17 @@ def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
     return is_group(task) and task.task_id not in context.ledger.retries.node_max_retries
 
 
-def _stop_at_max_steps(context: ExecutionContext, pending: Sequence[str] | int) -> None:
+def _canceled(context: ExecutionContext, task_id: str) -> GraflowWorkflowCanceledError:
+    return GraflowWorkflowCanceledError(context.requests.message or "", task_id, context.session_id)
+
+
+def _stop_at_max_steps(context: ExecutionContext, error: MaxStepsExceededError) -> bool:
+    """End the run with work left: by the error, or by a warning and False."""
     context.ledger.stop_reason = "max_steps"
-    error = MaxStepsExceededError(context.ledger.max_steps, pending)
     if context.ledger.on_max_steps == "raise":
         raise error
     warnings.warn(str(error), stacklevel=4)
+    return False
 
 
 def _stop_reason(error: BaseException) -> str:

@@ -6,7 +6,18 @@ import copy
 from types import TracebackType
 from typing import Any, TypeVar
 
-from graflow.exceptions import GraflowError, GraflowRuntimeError, TaskFailedError
+from graflow.exceptions import (
+    CycleLimitExceededError,
+    GraflowError,
+    GraflowRuntimeError,
+    GraflowWorkflowCanceledError,
+    MaxStepsExceededError,
+    RunOwnedError,
+    TaskFailedError,
+)
+
+CONTROL_ERRORS = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
+"""How a run ends, rather than what went wrong in a task: never a reason to try the task again."""
 
 _F = TypeVar("_F", bound=GraflowRuntimeError)
 
@@ -18,9 +29,13 @@ _OF_THE_SYSTEM = ("errno", "strerror", "filename", "filename2")
 def failure_of(error: BaseException, task_id: str, run_id: str) -> GraflowRuntimeError:
     """What to raise for an error of a task: itself when it is ours already, else one that names the task.
 
+    The end that another run came to, such as a workflow that the task executed, is the failure of the task that ran it.
+
     Either knows `task_id` and `run_id`, and shows the traceback of the task without the frames around it.
     """
     without_engine_frames(error)
+    if isinstance(error, CONTROL_ERRORS) and not error.is_of(run_id):
+        return TaskFailedError(task_id, error, run_id)
     if isinstance(error, GraflowRuntimeError):
         for name, value in (("task_id", task_id), ("run_id", run_id)):
             if getattr(error, name, None) is None:

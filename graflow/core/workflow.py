@@ -11,6 +11,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
 from graflow.core.run.context import ExecutionContext
+from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
@@ -82,7 +83,7 @@ class WorkflowContext:
     def execute(
         self,
         start_node: str | None = None,
-        max_steps: int = 10000,
+        max_steps: int = DEFAULT_MAX_STEPS,
         ret_context: bool = False,
         initial_channel: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -90,7 +91,7 @@ class WorkflowContext:
 
         Args:
             start_node: Id of the first task; the only node without predecessors when not given.
-            max_steps: Tasks that may complete.
+            max_steps: Tasks that may complete. The default is for loops: first executions are free, others count.
             ret_context: Return `(value, context)`.
             initial_channel: Written to the channel before the first task.
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from graflow import task, workflow
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.channels.factory import ChannelFactory
+from graflow.channels.locks import as_branch, current_holder
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.exceptions import ConfigError
 from tests.channel_contract import *  # noqa: F403 - the suite that every storage passes
@@ -421,3 +423,21 @@ def test_settings_of_a_run_may_have_any_keys() -> None:
     config = {"name": "other", "backend": "redis", "host": "h", "anything": object()}
     for backend in ("memory", "redis"):
         assert ChannelFactory.from_config(backend, "mine", config).name == "mine"
+
+
+def test_members_that_one_thread_runs_are_holders_of_their_own(parent: MemoryChannel) -> None:
+    """On the direct backend they all are, and on workers while a member waits for an inner group."""
+    holders = []
+    with workflow("locks") as wf:
+
+        @task
+        def member(number):
+            holders.append(current_holder())
+
+        group = member.map(range(3), name="members").with_execution("direct")
+        task(id="start")(lambda: None) >> group
+    wf.execute()
+    assert len(set(holders)) == 3
+    assert len({thread for _, thread in holders}) == 1
+    with as_branch(), parent.lock("k"), parent.lock("k"), as_branch(), pytest.raises(TimeoutError), parent.lock("k", 0):
+        pass

@@ -22,7 +22,8 @@ class Surroundings:
         known_by_name: Those of them whose tasks only other members had, with their executions so far. A branch that has
             such a task at hand may run it itself.
         returned_errors: Tasks before the group that completed with an exception as their value.
-        max_steps: Tasks that may complete.
+        max_steps: Tasks that may complete, or executions of tasks that had run before.
+        counts_repeats: Whether it is the latter.
         max_cycles: Executions by iteration for tasks that set no limit of their own.
         max_retries: Retries for tasks that set no limit of their own.
         limits: What `remote.limits_of` said of the context of the group.
@@ -38,6 +39,7 @@ class Surroundings:
     known_by_name: Mapping[str, int] = field(default_factory=dict)
     returned_errors: Collection[str] = ()
     max_steps: int = 10000
+    counts_repeats: bool = False
     max_cycles: int = 10
     max_retries: int = 0
     limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

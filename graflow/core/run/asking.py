@@ -12,7 +12,7 @@ from graflow.core.nodes.executable import Executable, leftmost_of
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import CycleLimitExceededError, GraflowRuntimeError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
 
@@ -70,7 +70,11 @@ def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data
     if not run.graph.has_node(base_id):
         raise ValueError(f"next_iteration(): task '{base_id}' is not in the graph")
     cycles = run.ledger.cycles
-    cycles.check_cycle_limit(base_id)
+    try:
+        cycles.check_cycle_limit(base_id)
+    except CycleLimitExceededError as error:
+        error.run_id = run.session_id
+        raise
     base = run.graph.get_node(base_id)
     iteration_id = f"{base_id}_cycle_{cycles.get_cycle_count(base_id)}_{uuid.uuid4().hex[:8]}"
     task = IterationTask(iteration_id, base_id, data, getattr(base, "handler_type", "direct"))

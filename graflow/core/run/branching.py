@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol, Self
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
+from graflow.channels.locks import as_branch
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import base_id_of
@@ -49,7 +50,8 @@ def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
     outcome = BranchOutcome(member.task_id, success=True)
     begun = time.perf_counter()
     try:
-        engine.run_branch(branch)
+        with as_branch():
+            engine.run_branch(branch)
     except GraflowWorkflowCanceledError as error:
         outcome.success, outcome.error, outcome.canceled = False, error, True
         outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id

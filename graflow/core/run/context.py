@@ -27,7 +27,7 @@ from graflow.core.run.frame import Control
 from graflow.core.run.group_run import GroupRun
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
-from graflow.core.run.ledger import Ledger
+from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
 from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
 from graflow.protocols import MemberInfo, upward
@@ -66,7 +66,8 @@ class ExecutionContext:
     Args:
         graph: The graph that the run walks; the very object, so nodes added later are seen.
         start_node: Id of the first task. Unknown ids are refused, unless the graph is still empty.
-        max_steps: Tasks that may complete before the run is stopped.
+        max_steps: Tasks that may complete before the run is stopped. The default is for loops: what runs for the first
+            time is free, only executions of tasks that had run before count.
         default_max_cycles: Executions by iteration for tasks that set no limit of their own.
         default_max_retries: Retries for tasks that set no limit of their own.
         channel_backend: `"memory"` or `"redis"`.
@@ -97,7 +98,7 @@ class ExecutionContext:
         self,
         graph: TaskGraph,
         start_node: str | None = None,
-        max_steps: int = 10000,
+        max_steps: int = DEFAULT_MAX_STEPS,
         default_max_cycles: int = 10,
         default_max_retries: int = 0,
         channel_backend: str = "memory",
@@ -121,6 +122,7 @@ class ExecutionContext:
                 self.session_id,
                 trace_id or self.session_id,
                 max_steps=max_steps,
+                counts_repeats=type(max_steps) is DefaultMaxSteps,
                 max_cycles=default_max_cycles,
                 max_retries=default_max_retries,
                 config=normalize_redis_config(config) if config else {},
@@ -131,7 +133,7 @@ class ExecutionContext:
         self.parent_context = parent_context
         self.ledger = Ledger(
             _channel_of(around, self.session_id) if channel is None else channel,
-            max_steps=around.max_steps,
+            max_steps=DefaultMaxSteps(around.max_steps) if around.counts_repeats else around.max_steps,
             max_cycles=around.max_cycles,
             max_retries=around.max_retries,
             steps=steps,
@@ -161,7 +163,7 @@ class ExecutionContext:
         cls,
         graph: TaskGraph,
         start_node: str | None = None,
-        max_steps: int = 10000,
+        max_steps: int = DEFAULT_MAX_STEPS,
         default_max_cycles: int = 10,
         default_max_retries: int = 0,
         channel_backend: str = "memory",
@@ -345,6 +347,7 @@ class ExecutionContext:
             group_id=group_id,
             session_id=self.session_id,
             max_steps=ledger.steps_left,
+            counts_repeats=type(ledger.max_steps) is DefaultMaxSteps,
             max_cycles=ledger.cycles.default_max_cycles,
             max_retries=ledger.retries.default_max_retries,
         )

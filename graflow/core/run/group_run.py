@@ -179,10 +179,18 @@ class GroupRun:
         for outcome in outcomes:
             if outcome.canceled:
                 raise GraflowWorkflowCanceledError(
-                    outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id
+                    outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id, context.session_id
                 )
-        stopped = [outcome.task_id for outcome in outcomes if isinstance(outcome.error, MaxStepsExceededError)]
+        stopped = {outcome.task_id: error for outcome in outcomes if (error := self._limit_reached(outcome))}
         if stopped:
-            raise MaxStepsExceededError(context.ledger.max_steps, stopped)
+            loop = max((error.loop for error in stopped.values()), key=len)
+            raise MaxStepsExceededError(context.ledger.max_steps, list(stopped), loop, context.session_id)
         policy.on_group_finished(self.group_id, self.members, results, context)
         follow_outcomes(context, outcomes)
+
+    def _limit_reached(self, outcome: BranchOutcome) -> MaxStepsExceededError | None:
+        """How a branch used up the steps of this run; those of a run inside a task are that task's affair."""
+        error = outcome.error
+        if isinstance(error, MaxStepsExceededError):
+            return error if error.is_of(f"{self.context.session_id}_{outcome.task_id}") else None
+        return None

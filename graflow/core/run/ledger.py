@@ -11,18 +11,26 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
 
 
+class DefaultMaxSteps(int):
+    """A limit that nobody gave: it protects from loops, so that only what runs again counts."""
+
+
+DEFAULT_MAX_STEPS = DefaultMaxSteps(10000)
+
+
 class Ledger:
     """The books of one run, or of one branch of it.
 
     Args:
         channel: Where results are kept.
-        max_steps: Tasks that may complete.
+        max_steps: Tasks that may complete; with a `DefaultMaxSteps`, executions of tasks that had run before.
         max_cycles: Executions by iteration for tasks that set no limit of their own.
         max_retries: Retries for tasks that set no limit of their own.
         steps: How many tasks have completed.
         on_max_steps: `"raise"` or `"warn"` when that limit is reached with work left.
 
     Attributes:
+        repeats: How many executions there were of tasks that had run before, passes of loops included, retries not.
         completed: Ids in order of first completion, as keys.
         cycles: Counts and limits of executions.
         retries: Counts and limits of retries.
@@ -37,7 +45,7 @@ class Ledger:
         self,
         channel: Channel,
         *,
-        max_steps: int = 10000,
+        max_steps: int = DEFAULT_MAX_STEPS,
         max_cycles: int = 10,
         max_retries: int = 0,
         steps: int = 0,
@@ -45,6 +53,7 @@ class Ledger:
     ) -> None:
         self.channel = channel
         self.steps = steps
+        self.repeats = 0
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
@@ -88,10 +97,13 @@ class Ledger:
     @property
     def is_full(self) -> bool:
         """Whether no further task may complete."""
-        return self.steps >= self.max_steps
+        return (self.repeats if type(self.max_steps) is DefaultMaxSteps else self.steps) >= self.max_steps
 
     @property
     def steps_left(self) -> int:
+        """What a branch may use of the limit, of the same kind."""
+        if type(self.max_steps) is DefaultMaxSteps:
+            return DefaultMaxSteps(max(self.max_steps - self.repeats, 0))
         return max(self.max_steps - self.steps, 0)
 
     def has_completed(self, task_id: str) -> bool:
@@ -117,12 +129,13 @@ class Ledger:
 
     def count_execution(self, task_id: str, base_id: str) -> None:
         """Count an execution of a task, unless it is a retry; a new visit has its full budget of retries."""
-        if task_id not in self.retries.retry_counts:
-            self.cycles.increment(base_id)
-        elif task_id in self.retried:
+        if task_id in self.retries.retry_counts:
+            if task_id not in self.retried:
+                return
             self.retried.discard(task_id)
             self.retries.reset(task_id)
-            self.cycles.increment(base_id)
+        if self.cycles.increment(base_id) > 1:
+            self.repeats += 1
 
     # -- branches --------------------------------------------------------------------------------------------------
 
@@ -148,7 +161,9 @@ class Ledger:
         self.steps += steps
         counts, before = self.cycles.cycle_counts, begun_with or {}
         for task_id, count in cycle_counts.items():
-            counts[task_id] = counts.get(task_id, 0) + count - before.get(task_id, 0)
+            present, more = counts.get(task_id, 0), count - before.get(task_id, 0)
+            counts[task_id] = present + more
+            self.repeats += more if present else max(more - 1, 0)
         self.retries.retry_counts.update(retry_counts)
         self.retried.update(retry_counts)
 
