@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.tasks import noop
 from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import StrictGroupPolicy
-from graflow_celery import app, transport
+from graflow_celery import app
+from graflow_celery.broker import transport
 from graflow_celery.broker.messages import run_message
 from graflow_celery.client.submission import prepare
 from graflow_celery.deployment import Deployment, deployment_of
