@@ -203,6 +203,9 @@ class SimulatedDeployment(Deployment):
     def check(self) -> None:
         """There is nothing to find out about a server that is not real."""
 
+    def check_not_gone(self) -> None:
+        """A server that is not real is never gone for good."""
+
     def workers(self, queue: str | None = None) -> list[WorkerInfo]:
         return [WorkerInfo("worker", 0.0, 0.0, {"slots": self._world.plan.slots})]
 
