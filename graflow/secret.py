@@ -182,6 +182,11 @@ def revealed(value: object) -> Any:
     return value.reveal() if isinstance(value, Secret) else value
 
 
+def provided_secrets() -> dict[str, str]:
+    """What `provide_secret` has told this process, by name."""
+    return _provided
+
+
 def provide_secret(name: str, value: str | None) -> None:
     """Tell this process a secret by its name, before the environment is asked; None forgets it."""
     if value is None:

@@ -22,7 +22,7 @@ from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
-from graflow_celery.broker.app import configuration
+from graflow_celery.broker.app import configuration, runs_eagerly
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
@@ -84,6 +84,28 @@ class Deployment:
         """The resolver with that id, signing and verifying with the keys of this deployment."""
         found = self.registry.get(resolver_id)
         return found if self.keys is None else found.with_keys(self.keys)
+
+    def sending_resolver(self) -> TaskResolver:
+        """The resolver that puts tasks into envelopes for the workers that there are.
+
+        Workers that this program, or its cluster, started from code find modules where the program does, so a task of a
+        module that they were not given can go to them by value.
+        """
+        found = self.resolver()
+        if self.keys is None:
+            return found
+        self.check()
+        with self.errors():
+            alive = self.workers()
+        key = self.keys.ids[0]
+        if not alive or not all(w.info.get("from_code") and key in w.info.get("keys", ()) for w in alive):
+            return found
+        return found.sending_to(frozenset.intersection(*(frozenset(w.info.get("modules", ())) for w in alive)))
+
+    @property
+    def runs_eagerly(self) -> bool:
+        """Whether members run in the process that sends them, because Celery's `task_always_eager` is set."""
+        return runs_eagerly(self.publisher.settings)
 
     def check_not_gone(self) -> None:
         """Raise `RecordUnreachableError` at once when the record is gone for good."""

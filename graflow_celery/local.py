@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self, SupportsIndex
@@ -35,7 +35,7 @@ _START_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5  # to find a port that is free and stays so
 _KEEPER_ENDS: Final = 10.0
 _GONE: Final = "The LocalCluster of this run has ended, and its record with it; ask within its `with` block"
-_SOON: Final = 1.0  # seconds in which idle workers have ended; after them it is said what is waited for
+_SOON: Final = 1.0  # seconds until it is said which members are waited for; idle workers have twice as many
 
 
 def server_binary() -> str:
@@ -320,8 +320,9 @@ class LocalCluster:
         try:
             for worker in workers:
                 worker.ask_to_stop()
-            if not _holds_within(_SOON, lambda: not any(worker.is_alive() for worker in workers)):
-                self._say_what_is_waited_for(workers)
+            running = 0 if self._have_ended(workers, _SOON) else self._members_running()
+            if running or not self._have_ended(workers, _SOON):
+                self._say_what_is_waited_for(running, workers)
             for worker in workers:
                 worker.stop(timeout=max(0.0, end - time.monotonic()))
         except BaseException:
@@ -329,10 +330,20 @@ class LocalCluster:
                 worker.stop(timeout=0.0)
             raise
 
-    def _say_what_is_waited_for(self, workers: Sequence[TaskWorker]) -> None:
+    @staticmethod
+    def _have_ended(workers: Sequence[TaskWorker], seconds: float) -> bool:
+        """Whether all of them end within a time."""
+        end = time.monotonic() + seconds
+        while any(worker.is_alive() for worker in workers):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _say_what_is_waited_for(self, running: int, workers: Sequence[TaskWorker]) -> None:
         if self._quiet:
             return
-        running, alive = self._members_running(), sum(worker.is_alive() for worker in workers)
+        alive = sum(worker.is_alive() for worker in workers)
         what = _counted(running, "running member") if running else f"{_counted(alive, 'worker')} to end"
         text = f"LocalCluster: waiting up to {STOP_SECONDS:g} s for {what}; Ctrl-C ends them at once"
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - for whoever sits in front of it
@@ -352,12 +363,3 @@ class LocalCluster:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _holds_within(seconds: float, condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.02)
-    return True

@@ -9,7 +9,6 @@ import redis
 
 pytest.register_assert_rewrite("tests.channel_contract")
 
-from graflow.core.workflow import clear_workflow_context  # noqa: E402 - as below
 from tests.rabbit_support import rabbit  # noqa: E402 - as below
 from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
 
@@ -23,14 +22,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=1000, help="simulations of the group record (default: %(default)s)")
     parser.addoption("--first-seed", type=int, default=0, help="seed of the first of them (default: %(default)s)")
-
-
-@pytest.fixture(autouse=True)
-def _no_current_workflow() -> Iterator[None]:
-    """Operators outside any workflow make one current; none of it reaches the next test."""
-    clear_workflow_context()
-    yield
-    clear_workflow_context()
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Final
 
 from graflow.coordination.backend_keys import check_keys
 from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.coordination.threading_coordinator import ThreadingCoordinator
 from graflow.core.handlers.group_policy import resolve_group_policy
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, SettingError
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import laid_over, normalize_redis_config
 
+BACKEND_VARIABLE: Final = "GRAFLOW_BACKEND"
 _PLUG_INS = "graflow.coordinators"
 
 _Factory = Callable[[dict[str, Any]], TaskCoordinator]
@@ -56,7 +58,7 @@ class GroupExecutor:
         """
         resolved = resolve_group_policy(policy)
         resolved.validate([task.task_id for task in tasks])
-        where, given = GroupExecutor._resolve_backend(backend), normalize_redis_config(backend_config)
+        where, given = _chosen(GroupExecutor._resolve_backend(backend)), normalize_redis_config(backend_config)
         coordinator = GroupExecutor._coordinator(where, given, exec_context)
         check_keys(given)
         coordinator.execute_group(group_id, tasks, exec_context, resolved)
@@ -71,7 +73,7 @@ class GroupExecutor:
     @staticmethod
     def backend_of(group: Any) -> CoordinationBackend:
         """Where the members of a group run."""
-        return GroupExecutor._resolve_backend(group.execution_config["backend"])
+        return _chosen(GroupExecutor._resolve_backend(group.execution_config["backend"]))
 
     @staticmethod
     def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:
@@ -95,6 +97,22 @@ class GroupExecutor:
     @staticmethod
     def _create_coordinator(backend: CoordinationBackend, config: dict[str, Any]) -> TaskCoordinator:
         return _factory(backend)(config)
+
+
+def _chosen(backend: CoordinationBackend) -> CoordinationBackend:
+    """The backend itself; for a group on workers, what `GRAFLOW_BACKEND` says instead, so that tests need no server.
+
+    Raises:
+        ConfigError: When that variable names no backend.
+    """
+    name = os.environ.get(BACKEND_VARIABLE)
+    if not name or backend is not CoordinationBackend.REDIS:
+        return backend
+    try:
+        return CoordinationBackend(name.lower())
+    except ValueError:
+        known = ", ".join(known.value for known in CoordinationBackend)
+        raise SettingError(f"{BACKEND_VARIABLE} must be one of {known}, not {name!r}") from None
 
 
 def _factory(backend: CoordinationBackend) -> _Factory:

@@ -13,6 +13,7 @@ import importlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
@@ -58,6 +59,7 @@ class TaskResolver:
         self._keys = keys
         self._table = ReferenceTable()
         self._strategies: dict[str, _Strategy] = {}
+        self._known_there: AbstractSet[str] | None = None
 
     # -- what the operator says ------------------------------------------------------------------------------------
 
@@ -69,6 +71,12 @@ class TaskResolver:
         """A resolver over the same table and strategies that signs and verifies with other keys."""
         twin = TaskResolver(keys=keys)
         twin.resolver_id, twin._table, twin._strategies = self.resolver_id, self._table, self._strategies
+        return twin
+
+    def sending_to(self, modules: AbstractSet[str]) -> TaskResolver:
+        """A resolver over the same table for processes that know these modules; tasks of others go by value."""
+        twin = self.with_keys(self._keys)
+        twin._known_there = modules
         return twin
 
     def register_module(self, module: str | ModuleType) -> list[str]:
@@ -179,6 +187,8 @@ class TaskResolver:
 
     def _refer(self, task: Node, bound_to: Sequence[str]) -> dict[str, Any]:
         module, path, base = self._table.find_or_add(task)
+        if self._known_there is not None and module not in self._known_there:
+            raise TaskResolutionError(f"Task '{task.task_id}' cannot be sent by reference: no worker knows {module}")
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
         classes_of(base)
         return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}

@@ -151,3 +151,10 @@ def app_for(settings: Settings, *, results: bool = False) -> GraflowCelery:
 
 
 app = build_app()
+
+
+def runs_eagerly(settings: Settings) -> bool:
+    """Whether Celery is set to run tasks where they are sent (`task_always_eager`), as test set-ups do."""
+    # Of `app` only what was said in code counts: to look it up would configure it from the environment.
+    said = app.conf.task_always_eager if app.configured else app._preconf.get("task_always_eager")
+    return bool(said or app_for(settings).conf.task_always_eager)

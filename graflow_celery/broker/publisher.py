@@ -17,7 +17,7 @@ from kombu.utils.uuid import uuid
 
 from graflow.secret import revealed
 from graflow_celery.broker.addresses import describe_broker
-from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for
+from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for, runs_eagerly
 from graflow_celery.broker.messages import finish_signature, messages_of, run_message
 from graflow_celery.broker.transport import warn_of_ignored_priorities
 from graflow_celery.errors import BrokerUnreachableError
@@ -64,7 +64,7 @@ class MemberPublisher:
         Raises:
             BrokerUnreachableError: When the broker cannot be reached.
         """
-        if not indices:
+        if not indices or runs_eagerly(self.settings):  # then whoever submits or waits runs them
             return 0
         parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
         self._send_members(spec, parts, then=then)
@@ -85,6 +85,8 @@ class MemberPublisher:
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         """Send the continuation of a group whose members are all recorded; twice is harmless."""
+        if runs_eagerly(self.settings):
+            return
         with self.errors(), self.app.producer_or_acquire() as producer:
             finish_signature(self.app, spec).apply_async(producer=producer)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
+from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.remote import surroundings_of
@@ -17,6 +18,7 @@ from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.runtime import persistently
 from graflow.trace.notify import tell
+from graflow_celery.broker.app import runs_eagerly
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, timed_out
 from graflow_celery.client.run_owner import claim_run
@@ -36,8 +38,14 @@ _PASSED_ON: Final = GROUP_KEYS - {"broker_url", "key_prefix", "signing_key"}
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 
 
-def create_coordinator(config: Mapping[str, Any]) -> RedisCoordinator:
-    """The factory behind the entry point `redis` of `graflow.coordinators`; unknown keys of `config` are ignored."""
+def create_coordinator(config: Mapping[str, Any]) -> TaskCoordinator:
+    """The factory behind the entry point `redis` of `graflow.coordinators`; unknown keys of `config` are ignored.
+
+    Where Celery is set to run tasks at once (`task_always_eager`), members run here, one by one, without a server.
+    """
+    settings = Settings.load(normalize_redis_config(config), strict=False)
+    if running_member.get() is None and runs_eagerly(settings):
+        return DirectCoordinator(settings.timeout)
     return RedisCoordinator(config, strict=False)
 
 

@@ -62,7 +62,7 @@ class _Handle(ABC):
         self._places = places
         self._policy = policy
         self._lock = self._runtime.lock()
-        helping = running_member.get() is not None
+        helping = running_member.get() is not None or deployment.runs_eagerly
         self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=helping)
 
     @abstractmethod

@@ -16,6 +16,7 @@ from graflow.core.handlers.group_policy import (
     resolve_group_policy,
 )
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
 from graflow_celery.settings import GroupOptions
@@ -63,7 +64,7 @@ def prepare(
     """
     if len(branches) > MAX_MEMBERS:
         raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
-    resolver = deployment.resolver()
+    resolver = deployment.sending_resolver()
     name, content = shared.pack()
     manifest = [_envelope(resolver, run_id, group_id, branch, name).pack(deployment.keys) for branch in branches]
     if then is not None:
@@ -127,15 +128,9 @@ def open_and_publish(
             if before_publishing is not None:
                 before_publishing()
             wanted = range(spec.n) if indices is None else indices
-            slots, then = deployment.slots(), spec.continuation
-            try:
-                deployment.publisher.publish(spec, wanted, slots=slots, weights=submission.weights, then=then)
-            except GraflowRuntimeError:
-                # Nothing is half-submitted: messages that did go out find no members to claim.
-                record.delete(spec.run_id)
-                raise
-            if then and not wanted:
-                deployment.publisher.publish_continuation(spec)
+            _publish(deployment, submission, wanted)
+            if deployment.runs_eagerly:
+                _run_here(deployment, spec, wanted)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             if before_publishing is not None:
@@ -143,6 +138,27 @@ def open_and_publish(
             record.expedite(spec.run_id)
             sweep(deployment, submission.options.sweep_interval)
     return opened
+
+
+def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[int]) -> None:
+    spec, then = submission.spec, submission.spec.continuation
+    try:
+        deployment.publisher.publish(spec, wanted, slots=deployment.slots(), weights=submission.weights, then=then)
+    except GraflowRuntimeError:
+        # Nothing is half-submitted: messages that did go out find no members to claim.
+        deployment.record.delete(spec.run_id)
+        raise
+    if then and not wanted:
+        deployment.publisher.publish_continuation(spec)
+
+
+def _run_here(deployment: Deployment, spec: GroupSpec, wanted: Sequence[int]) -> None:
+    """Run what else would be sent, one member after another; what is to be retried later is left to whoever waits."""
+    helper, others = Helper(deployment, spec.run_id, spec.n), set(range(spec.n)) - set(wanted)
+    while helper.run_one(others):
+        pass
+    if spec.continuation:
+        helper.run_continuation()
 
 
 def _envelope(resolver: Any, run_id: str, group_id: str, branch: Branch, shared: str) -> Envelope:

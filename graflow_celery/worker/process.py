@@ -25,7 +25,7 @@ from graflow_celery.sweeper import beat, expedite_all, sweep
 from graflow_celery.worker.celery_tasks import deployment_for
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.login import AccessStep, end_worker
-from graflow_celery.worker.orphans import stop_with_parent
+from graflow_celery.worker.orphans import PARENT_VARIABLE, stop_with_parent
 from graflow_celery.worker.output import show_members
 from graflow_celery.worker.pools import allow_processes, runs_threads, warn_of_soft_limits
 
@@ -117,6 +117,7 @@ class MembersStep(bootsteps.StartStopStep):
             "digest": "-".join(resolver.digest() for resolver in resolvers),
             "keys": [] if deployment.keys is None else deployment.keys.ids,
             "pid": os.getpid(),
+            "from_code": PARENT_VARIABLE in os.environ,
         }
         beat(deployment, self._entry, info)
         self._beats += 1

@@ -113,7 +113,7 @@ def test_busy_workers_have_one_time_to_end_in_all_and_it_is_said_what_is_waited_
 ) -> None:
     monkeypatch.setattr(local, "STOP_SECONDS", 2.0)
     with LocalCluster(workers=3, imports=[members]) as cluster:
-        handle = submit(members.nap.map([60.0] * 3), cluster.backend_config)
+        handle = submit(members.patient.map(range(3)), cluster.backend_config)
         wait_until(lambda: handle.status().running == 3, 30)
         begun = time.monotonic()
     assert time.monotonic() - begun < 5
@@ -139,3 +139,24 @@ def test_a_forked_child_that_leaves_the_block_does_not_end_the_cluster(tmp_path:
         [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, cwd=Path.cwd(), check=True
     )
     assert ended.stdout.splitlines()[1] == "True"
+
+
+LATE = """
+from graflow_celery import LocalCluster, submit
+with LocalCluster(workers=1, quiet=True) as cluster:
+    import late_tasks
+    print(submit(late_tasks.thrice.map([1, 2]), cluster.backend_config, then=late_tasks.summed).results(timeout=30))
+"""
+
+
+def test_tasks_of_any_module_of_the_program_run_without_being_named(tmp_path: Path) -> None:
+    (tmp_path / "late_tasks.py").write_text(
+        "from graflow import task\n@task\ndef thrice(x): return 3 * x\n@task\ndef summed(values): return sum(values)\n",
+        encoding="utf-8",
+    )
+    program = tmp_path / "program.py"
+    program.write_text(LATE, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+    )
+    assert ended.stdout == "[3, 6]\n", ended.stderr

@@ -99,7 +99,8 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def _take_after_function(self) -> None:
         func = self.func
-        self._wanted: dict[int, tuple[str, ...]] = {}  # parameters to fill, by number of positional arguments
+        # Parameters to fill, by number of positional arguments, and the function that they are of: tests replace it.
+        self._wanted: tuple[Callable[P, R], dict[int, tuple[str, ...]]] = (func, {})
         self.__module__ = getattr(func, "__module__", None) or type(self).__module__
         self.__name__ = getattr(func, "__name__", self._task_id)
         self.__qualname__ = getattr(func, "__qualname__", self.__name__)
@@ -145,14 +146,17 @@ class TaskWrapper(Executable, Generic[P, R]):
             bound = self._without_positional(bound, len(args))
         if self.inject_context:
             args = (frame, *args)
-        wanted = self._wanted.get(len(args))
+        func, known = self._wanted
+        if func is not self.func:
+            func, known = self._wanted = (self.func, {})
+        wanted = known.get(len(args))
         if wanted is None:
-            wanted = self._wanted[len(args)] = keyword_parameters(self.func, len(args))
+            wanted = known[len(args)] = keyword_parameters(func, len(args))
         if wanted or bound:
             kwargs = self._filled(wanted, {**bound, **kwargs} if bound else kwargs, context)
         if self.timeout is not None:
-            return run_with_timeout(self._task_id, self.timeout, self.func, args, kwargs, context, frame)
-        value: Any = self.func(*args, **kwargs)
+            return run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
+        value: Any = func(*args, **kwargs)
         if type(value) is CoroutineType:
             return run_coroutine(value, context)
         return value
