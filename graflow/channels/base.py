@@ -51,9 +51,17 @@ class Channel(ABC):
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
         """Store a value; without `ttl` the key lives until it is deleted, whatever its time to live was before."""
 
+    def hand_over(self, key: str, value: object) -> None:
+        """As `set`, for whoever changes the value no more."""
+        self.set(key, value)
+
     @abstractmethod
     def get(self, key: str, default: object = None) -> Any:
         """The value, or `default` when the key is absent; a list that `append` made comes as a list of its own."""
+
+    def view(self, key: str, default: object = None) -> Any:
+        """As `get`, for whoever changes nothing in place: the value itself where this process has it."""
+        return self.get(key, default)
 
     @abstractmethod
     def delete(self, key: str) -> bool:

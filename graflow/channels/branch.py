@@ -11,7 +11,9 @@ from typing import Any
 
 from graflow.channels.base import Channel, ChannelLock, checked_ttl
 from graflow.channels.locks import Holder, current_holder
+from graflow.sharing import own_copy
 
+_ABSENT: Any = object()
 _DELETED: Any = object()
 Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
@@ -39,6 +41,9 @@ class BranchChannel(Channel):
     Everything else acts on the parent at once: reads of keys that were not written here, `append`, `prepend`,
     `atomic_add`, and whatever is done to any key by the holder of a `lock`, whichever name the lock has. Such an
     operation first publishes the private value of its key, if there is one, so that it works on what this branch sees.
+
+    What `set` stores and what `get` gives is a copy of its own, as from a server, where a value can travel as data: a
+    change in place stays with whoever makes it. Other objects are shared.
     """
 
     def __init__(self, parent: Channel) -> None:
@@ -54,18 +59,27 @@ class BranchChannel(Channel):
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
         if self._holders and self._is_held():
             self._publish(key)
-            self._parent.set(key, value, ttl)
+            self._parent.set(key, own_copy(value), ttl)
             return
         deadline = None if ttl is None else time.monotonic() + checked_ttl(ttl)
+        kept = own_copy(value)
         with self._lock:
-            self._pending[key] = value, deadline
+            self._pending[key] = kept, deadline
+
+    def hand_over(self, key: str, value: object) -> None:
+        with self._lock:
+            self._pending[key] = value, None
 
     def get(self, key: str, default: object = None) -> Any:
+        found = self.view(key, _ABSENT)
+        return default if found is _ABSENT else own_copy(found)
+
+    def view(self, key: str, default: object = None) -> Any:
         if self._holders and self._is_held():
             self._publish(key)
         pending = self._pending.get(key)
         if pending is None:
-            return self._parent.get(key, default)
+            return self._parent.view(key, default)
         return pending[0] if _alive(pending) else default
 
     def delete(self, key: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Self
 from graflow.core import serialization
 from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
 from graflow.core.run.context import ExecutionContext
-from graflow.core.run.saving import standing_still
+from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.trace.base import Tracer
@@ -194,7 +194,7 @@ class CheckpointManager:
             "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.agenda.pending()],
             "resuming_task_id": resuming_task_id,
         }
-        return {".pkl": serialization.dumps(root), ".state.json": json.dumps(state).encode()}
+        return {".pkl": pickled(root), ".state.json": json.dumps(state).encode()}
 
     @classmethod
     def _restore(cls, context: ExecutionContext, state: Mapping[str, Any]) -> None:

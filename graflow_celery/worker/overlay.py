@@ -43,9 +43,9 @@ class OverlaidChannel(BranchChannel):
         """What tells that the value over this key has been published."""
         return self._laid[key][0] if key in self._laid else []
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def view(self, key: str, default: Any = None) -> Any:
         self._uncover(key)
-        return super().get(key, default)
+        return super().view(key, default)
 
     def exists(self, key: str) -> bool:
         self._uncover(key)

@@ -50,10 +50,10 @@ def from_channel(
     for name in wanted:
         if name in taken:
             continue
-        value = channel.get(name + RESULT_SUFFIX, _ABSENT)
+        value = channel.view(name + RESULT_SUFFIX, _ABSENT)
         # The stored exception of a failed task is no result; a task that returned an exception has completed.
         if value is _ABSENT or (isinstance(value, BaseException) and not has_completed(name)):
-            value = channel.get(name, _ABSENT)
+            value = channel.view(name, _ABSENT)
             if value is _ABSENT:
                 continue
             _log.debug("Task %s: the channel key %r fills the parameter of that name", task_id, name)

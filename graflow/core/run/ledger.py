@@ -9,6 +9,7 @@ from graflow.channels.base import Channel
 from graflow.core.cycle import CycleController
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
+from graflow.sharing import require_repeatable
 
 
 class DefaultMaxSteps(int):
@@ -76,8 +77,13 @@ class Ledger:
     # -- results ---------------------------------------------------------------------------------------------------
 
     def set_result(self, task_id: str, result: Any) -> None:
-        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
-        self.channel.set(task_id + RESULT_SUFFIX, result)
+        """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`.
+
+        Raises:
+            PayloadError: When the value can be read only once.
+        """
+        require_repeatable(task_id, result)
+        self.channel.hand_over(task_id + RESULT_SUFFIX, result)
         if isinstance(result, BaseException):
             self._errors_kept.add(task_id)
         if self.results is not None:
@@ -85,7 +91,7 @@ class Ledger:
 
     def get_result(self, task_id: str, default: Any = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
-        return self.channel.get(task_id + RESULT_SUFFIX, default)
+        return self.channel.view(task_id + RESULT_SUFFIX, default)
 
     # -- completion ------------------------------------------------------------------------------------------------
 

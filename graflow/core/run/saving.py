@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from graflow.core import serialization
+from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.run.parts import RunParts
+from graflow.debug.find_locks import find_unpicklable_objects
 
 
 def _with_branches(run: RunParts) -> Iterator[RunParts]:
@@ -49,10 +51,44 @@ def plain_state(run: RunParts) -> dict[str, Any]:
     }
 
 
+def pickled(run: RunParts) -> bytes:
+    """A run as cloudpickle writes it.
+
+    Raises:
+        TypeError: When something in it cannot be pickled; a result or channel value is named.
+    """
+    try:
+        return serialization.dumps(run)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        for part in _with_branches(run):
+            for key in part.channel.keys():  # noqa: SIM118 - a channel is no mapping
+                reason = _why_not(part.channel.view(key))
+                if reason is not None:
+                    raise TypeError(f"The run cannot be saved: {_described(key)}{reason}") from error
+        raise
+
+
+def _why_not(value: object) -> str | None:
+    """What in a value cannot be pickled, as the end of a sentence."""
+    try:
+        serialization.dumps(value)
+    except Exception as error:  # noqa: BLE001 - its class decides what happens when it is pickled
+        for path, found, reason in find_unpicklable_objects(value):
+            inside = path.removeprefix("root")
+            return f"{', ' if inside else ''}{inside} is a {type(found).__qualname__}: {reason}"
+        return f" is a {type(value).__qualname__}: {error}"
+    return None
+
+
+def _described(key: str) -> str:
+    task_id = key.removesuffix(RESULT_SUFFIX)
+    return f"channel key '{key}'" if task_id == key else f"the result of task '{task_id}'"
+
+
 def write(run: RunParts, path: str | Path) -> None:
     """Write a run to a file with cloudpickle."""
     with standing_still(run):
-        content = serialization.dumps(run)
+        content = pickled(run)
     Path(path).write_bytes(content)
 
 

@@ -1,0 +1,54 @@
+"""What may be shared between tasks: results that can be read more than once, and copies where a value is private."""
+
+from __future__ import annotations
+
+import marshal
+from itertools import islice
+from typing import Any, Final
+
+from graflow.exceptions import PayloadError
+from graflow.packing import deep_copied
+from graflow.typed_json import SCALARS, is_plain
+from graflow.values.classes import class_codec
+
+_SCALARS: Final = SCALARS | {bytes}
+_CONTAINERS: Final = frozenset({list, dict, set, bytearray, tuple})
+_LIBRARIES: Final = frozenset({"collections", "numpy", "pandas", "polars", "pyarrow"})
+_LOOKED_AT: Final = 1000  # items of a result
+
+
+def require_repeatable(task_id: str, value: object) -> None:
+    """Refuse a result that can be read only once, or a container with one among its first 1,000 items.
+
+    Raises:
+        PayloadError: A retry, or a second consumer, would find the rest of it only; the text says what to return.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+        raise _one_shot(task_id, kind, "")
+    if isinstance(value, list | tuple | dict):
+        items = value.values() if isinstance(value, dict) else value
+        for inner in set(map(type, islice(items, _LOOKED_AT))) - _SCALARS:
+            if hasattr(inner, "__next__") or hasattr(inner, "__anext__"):
+                raise _one_shot(task_id, inner, f" inside a {kind.__name__}")
+
+
+def _one_shot(task_id: str, kind: type, where: str) -> PayloadError:
+    return PayloadError(
+        f"Task '{task_id}' returned a {kind.__qualname__}{where}, which can be read only once: a retry or a second "
+        "task that reads it would get what is left. Return list(...) of it, or a path or key to where its items are"
+    )
+
+
+def own_copy(value: Any) -> Any:
+    """A deep copy of what travels as data, as if it had been written and read; anything else itself."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if is_plain(value):
+        return marshal.loads(marshal.dumps(value))  # noqa: S302 - several times faster; the bytes never leave this line
+    if kind in _CONTAINERS or kind.__module__.partition(".")[0] in _LIBRARIES or class_codec(kind) is not None:
+        return deep_copied(value, {})
+    return value
