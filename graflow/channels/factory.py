@@ -46,9 +46,9 @@ class ChannelFactory:
         return make(name, **{key: value for key, value in config.items() if key != "name"})
 
     @classmethod
-    def register_backend(cls, backend: str, make: Callable[..., Channel]) -> None:
+    def register_backend(cls, name: str, channel_class: Callable[..., Channel]) -> None:
         """Add a kind of storage, or replace the one of that name; `make` is called with the channel's name."""
-        cls._backends[backend] = make
+        cls._backends[name] = channel_class
 
     @classmethod
     def get_available_backends(cls) -> list[str]:

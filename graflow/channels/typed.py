@@ -39,13 +39,13 @@ class TypedChannel(Channel):
         self.message_type = _require_typed_dict(message_type)
         self._channel = channel
 
-    def send(self, key: str, msg: Mapping[str, Any], ttl: float | None = None) -> None:
+    def send(self, key: str, message: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store a message.
 
         Raises:
             TypeError: It does not conform.
         """
-        self._store("Message", key, msg, ttl)
+        self._store("Message", key, message, ttl)
 
     def receive(self, key: str, default: object = None) -> Any:
         """The message, or `default` when there is none or what is there does not conform."""
@@ -119,16 +119,16 @@ class ChannelTypeRegistry:
         return cls._types.get(name)
 
     @classmethod
-    def create_channel(cls, channel: Channel, name: str) -> TypedChannel:
+    def create_channel(cls, channel: Channel, type_name: str) -> TypedChannel:
         """A typed view of a channel.
 
         Raises:
             ConfigError: No message type has that name.
         """
-        message_type = cls._types.get(name)
+        message_type = cls._types.get(type_name)
         if message_type is None:
             known = ", ".join(sorted(cls._types))
-            raise ConfigError(f"Message type '{name}' not registered; register it or use one of: {known}")
+            raise ConfigError(f"Message type '{type_name}' not registered; register it or use one of: {known}")
         return TypedChannel(channel, message_type)
 
 

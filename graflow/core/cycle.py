@@ -23,35 +23,35 @@ class CycleController:
         self.cycle_counts: dict[str, int] = {}
         self.node_max_cycles: dict[str, int] = {}
 
-    def set_node_max_cycles(self, task_id: str, max_cycles: int) -> None:
+    def set_node_max_cycles(self, node_id: str, max_cycles: int) -> None:
         """Limit one task; this beats the default."""
-        self.node_max_cycles[task_id] = max_cycles
+        self.node_max_cycles[node_id] = max_cycles
 
-    def get_max_cycles_for_node(self, task_id: str) -> int:
-        return self.node_max_cycles.get(task_id, self.default_max_cycles)
+    def get_max_cycles_for_node(self, node_id: str) -> int:
+        return self.node_max_cycles.get(node_id, self.default_max_cycles)
 
-    def get_cycle_count(self, task_id: str) -> int:
-        return self.cycle_counts.get(task_id, 0)
+    def get_cycle_count(self, node_id: str) -> int:
+        return self.cycle_counts.get(node_id, 0)
 
-    def increment(self, task_id: str) -> int:
+    def increment(self, node_id: str) -> int:
         """Count one more execution and return the new count; limits are not looked at."""
         counts = self.cycle_counts
-        count = counts[task_id] = counts.get(task_id, 0) + 1
+        count = counts[node_id] = counts.get(node_id, 0) + 1
         return count
 
-    def accept_next_cycle(self, task_id: str) -> bool:
+    def accept_next_cycle(self, node_id: str) -> bool:
         """Whether the task may run once more by iteration."""
-        return self.get_cycle_count(task_id) < self.get_max_cycles_for_node(task_id)
+        return self.get_cycle_count(node_id) < self.get_max_cycles_for_node(node_id)
 
-    def check_cycle_limit(self, task_id: str) -> None:
+    def check_cycle_limit(self, node_id: str) -> None:
         """Refuse one more cycle of a task that has used up its limit.
 
         Raises:
             CycleLimitExceededError: the count has reached the limit.
         """
-        count, limit = self.get_cycle_count(task_id), self.get_max_cycles_for_node(task_id)
+        count, limit = self.get_cycle_count(node_id), self.get_max_cycles_for_node(node_id)
         if count >= limit:
-            raise CycleLimitExceededError(task_id, count, limit)
+            raise CycleLimitExceededError(node_id, count, limit)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies, since members of a group share these tables while another of them saves the run.

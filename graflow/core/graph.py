@@ -116,15 +116,15 @@ class TaskGraph:
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
 
-    def add_edge(self, from_id: str, to_id: str) -> None:
+    def add_edge(self, from_node: str, to_node: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
         successors, predecessors = self._succ, self._pred
         with self._lock:
-            if from_id not in successors or to_id not in successors:
-                self._graph.add_edge(from_id, to_id)
-            elif to_id not in successors[from_id]:
+            if from_node not in successors or to_node not in successors:
+                self._graph.add_edge(from_node, to_node)
+            elif to_node not in successors[from_node]:
                 # What `DiGraph.add_edge` does for two known nodes, at a third of its price.
-                successors[from_id][to_id] = predecessors[to_id][from_id] = {}
+                successors[from_node][to_node] = predecessors[to_node][from_node] = {}
 
     def remove_node(self, task_id: str) -> None:
         """Take a node and its edges out; members of a removed group stay.
@@ -140,30 +140,31 @@ class TaskGraph:
             self._known_by_name.pop(task_id, None)
             self.groups.forget(task_id)
 
-    def rename_node(self, old: str, new: str) -> None:
+    def rename_node(self, old_task_id: str, new_task_id: str) -> None:
         """Give a node another id; position and edges are kept.
 
         Raises:
-            KeyError: When `old` is not a node.
-            ValueError: When `new` is taken.
+            KeyError: When `old_task_id` is not a node.
+            ValueError: When `new_task_id` is taken.
         """
         with self._lock:
-            if old not in self._nodes:
-                raise KeyError(f"Node '{old}' not found in graph")
-            if new == old:
+            if old_task_id not in self._nodes:
+                raise KeyError(f"Node '{old_task_id}' not found in graph")
+            if new_task_id == old_task_id:
                 return
-            if new in self._nodes:
-                raise ValueError(f"Cannot rename '{old}': the id '{new}' is already taken")
+            if new_task_id in self._nodes:
+                raise ValueError(f"Cannot rename '{old_task_id}': the id '{new_task_id}' is already taken")
             successors, predecessors = self._succ, self._pred
-            beside = [successors[source] for source in predecessors[old]]
-            beside += [predecessors[target] for target in successors[old]]
+            beside = [successors[source] for source in predecessors[old_task_id]]
+            beside += [predecessors[target] for target in successors[old_task_id]]
             named = (self._births, self._dynamic, self._known_by_name)
             for table in (*beside, self._nodes, successors, predecessors, *named):
-                rename_key(table, old, new)
-            self.groups.rename(old, new)
-            task = self.task_at(new)
-            if getattr(task, "_task_id", None) == old:
-                task._task_id = new  # what runs under one id and is looked up under another loses its successors
+                rename_key(table, old_task_id, new_task_id)
+            self.groups.rename(old_task_id, new_task_id)
+            task = self.task_at(new_task_id)
+            if getattr(task, "_task_id", None) == old_task_id:
+                # What runs under one id and is looked up under another loses its successors.
+                task._task_id = new_task_id
 
     def get_node(self, task_id: str) -> Any:
         """The task with that id, a member of a group included.
@@ -201,13 +202,13 @@ class TaskGraph:
         with self._lock:
             return list(self._graph.edges())
 
-    def successors(self, task_id: str) -> list[str]:
+    def successors(self, node: str) -> list[str]:
         """Ids in edge order; none for an id that is not a node."""
-        return list(self._succ.get(task_id, ()))
+        return list(self._succ.get(node, ()))
 
-    def predecessors(self, task_id: str) -> list[str]:
+    def predecessors(self, node: str) -> list[str]:
         """Ids in edge order; none for an id that is not a node."""
-        return list(self._pred.get(task_id, ()))
+        return list(self._pred.get(node, ()))
 
     def detect_cycles(self) -> list[list[str]]:
         """Each simple cycle as the ids on it."""
@@ -254,9 +255,9 @@ class TaskGraph:
         """Ids of the groups that hold this task directly."""
         return list(self.groups.holders.get(task_id, ()))
 
-    def get_parallel_group_members(self, task_id: str) -> list[str]:
+    def get_parallel_group_members(self, group_id: str) -> list[str]:
         """Ids of a group's members in order; none for any other node."""
-        task = self.task_at(task_id)
+        task = self.task_at(group_id)
         return [member.task_id for member in task.tasks] if is_group(task) else []
 
     def get_start_nodes(self) -> list[str]:

@@ -129,83 +129,83 @@ class RetryController:
         self.node_policies: dict[str, RetryPolicy] = {}
         self.last_errors: dict[str, BaseException] = {}
 
-    def set_node_max_retries(self, task_id: str, max_retries: int) -> None:
+    def set_node_max_retries(self, node_id: str, max_retries: int) -> None:
         """Limit one task; this beats the default."""
-        self.node_max_retries[task_id] = max_retries
+        self.node_max_retries[node_id] = max_retries
 
-    def get_max_retries_for_node(self, task_id: str) -> int:
-        return self.node_max_retries.get(task_id, self.default_max_retries)
+    def get_max_retries_for_node(self, node_id: str) -> int:
+        return self.node_max_retries.get(node_id, self.default_max_retries)
 
-    def set_node_policy(self, task_id: str, policy: RetryPolicy) -> None:
+    def set_node_policy(self, node_id: str, policy: RetryPolicy) -> None:
         """Give one task a policy, and with it the policy's limit."""
-        self.node_policies[task_id] = policy
-        self.node_max_retries[task_id] = policy.max_retries
+        self.node_policies[node_id] = policy
+        self.node_max_retries[node_id] = policy.max_retries
 
-    def inherit(self, task_id: str, base_id: str) -> None:
+    def inherit(self, node_id: str, base_id: str) -> None:
         """Give a pass of a task the limit and policy that the task has."""
         if base_id in self.node_policies:
-            self.set_node_policy(task_id, self.node_policies[base_id])
+            self.set_node_policy(node_id, self.node_policies[base_id])
         elif base_id in self.node_max_retries:
-            self.set_node_max_retries(task_id, self.node_max_retries[base_id])
+            self.set_node_max_retries(node_id, self.node_max_retries[base_id])
 
-    def get_policy_for_node(self, task_id: str) -> RetryPolicy | None:
-        return self.node_policies.get(task_id)
+    def get_policy_for_node(self, node_id: str) -> RetryPolicy | None:
+        return self.node_policies.get(node_id)
 
-    def get_retry_count(self, task_id: str) -> int:
-        return self.retry_counts.get(task_id, 0)
+    def get_retry_count(self, node_id: str) -> int:
+        return self.retry_counts.get(node_id, 0)
 
-    def get_last_error(self, task_id: str) -> BaseException | None:
-        return self.last_errors.get(task_id)
+    def get_last_error(self, node_id: str) -> BaseException | None:
+        return self.last_errors.get(node_id)
 
-    def increment(self, task_id: str, error: BaseException | None = None) -> int:
+    def increment(self, node_id: str, error: BaseException | None = None) -> int:
         """Count one more retry and return the new count; without an error the earlier one is kept."""
         if error is not None:
-            self.last_errors[task_id] = error
-        count = self.retry_counts[task_id] = self.retry_counts.get(task_id, 0) + 1
+            self.last_errors[node_id] = error
+        count = self.retry_counts[node_id] = self.retry_counts.get(node_id, 0) + 1
         return count
 
-    def accept_retry(self, task_id: str) -> bool:
+    def accept_retry(self, node_id: str) -> bool:
         """Whether the task may be tried once more."""
-        return self.get_retry_count(task_id) < self.get_max_retries_for_node(task_id)
+        return self.get_retry_count(node_id) < self.get_max_retries_for_node(node_id)
 
-    def get_delay(self, task_id: str) -> float:
+    def get_delay(self, node_id: str) -> float:
         """Seconds to wait before the retry that was counted last: what the error asks for, else what the policy says.
 
         0.0 for a task without a policy.
         """
-        wanted = _asked_for(self.last_errors.get(task_id))
+        wanted = _asked_for(self.last_errors.get(node_id))
         if wanted is not None:
             return wanted
-        policy = self.node_policies.get(task_id)
-        return 0.0 if policy is None else policy.get_delay(max(self.get_retry_count(task_id) - 1, 0))
+        policy = self.node_policies.get(node_id)
+        return 0.0 if policy is None else policy.get_delay(max(self.get_retry_count(node_id) - 1, 0))
 
-    def is_worth_retry(self, task_id: str, error: BaseException) -> bool:
+    def is_worth_retry(self, node_id: str, error: BaseException) -> bool:
         """Whether the task's policy has nothing against a retry after this error."""
-        policy = self.node_policies.get(task_id)
+        policy = self.node_policies.get(node_id)
         return policy is None or policy.accepts(error)
 
-    def check_retry_limit(self, task_id: str) -> None:
+    def check_retry_limit(self, node_id: str) -> None:
         """Refuse one more retry of a task that has used up its budget; a budget of 0 is used up from the start.
 
         Raises:
             RetryLimitExceededError: the count has reached the limit.
         """
-        count, limit = self.get_retry_count(task_id), self.get_max_retries_for_node(task_id)
+        count, limit = self.get_retry_count(node_id), self.get_max_retries_for_node(node_id)
         if count >= limit:
-            raise RetryLimitExceededError(task_id, count, limit, self.get_last_error(task_id))
+            raise RetryLimitExceededError(node_id, count, limit, self.get_last_error(node_id))
 
-    def reset(self, task_id: str) -> None:
+    def reset(self, node_id: str) -> None:
         """Give the task its full budget again."""
-        self.retry_counts.pop(task_id, None)
-        self.last_errors.pop(task_id, None)
+        self.retry_counts.pop(node_id, None)
+        self.last_errors.pop(node_id, None)
 
     def __getstate__(self) -> dict[str, Any]:
         # As the cause of an error of ours, an error of a user survives pickling, if need be as a description.
-        kept = {task_id: GraflowError("", error) for task_id, error in self.last_errors.items()}
+        kept = {node_id: GraflowError("", error) for node_id, error in self.last_errors.items()}
         # Copies, since members of a group share these tables while another of them saves the run.
         tables = {name: value.copy() for name, value in self.__dict__.items() if isinstance(value, dict)}
         return self.__dict__ | tables | {"last_errors": kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.last_errors = {task_id: kept.cause for task_id, kept in state["last_errors"].items()}
+        self.last_errors = {node_id: kept.cause for node_id, kept in state["last_errors"].items()}

@@ -57,11 +57,11 @@ class WorkflowContext:
     def add_node(self, name: str, task: Any, skip_if_exists: bool = False) -> None:
         self.graph.add_node(task, name, skip_if_exists)
 
-    def add_edge(self, from_id: str, to_id: str) -> None:
-        self.graph.add_edge(from_id, to_id)
+    def add_edge(self, from_node: str, to_node: str) -> None:
+        self.graph.add_edge(from_node, to_node)
 
-    def rename_node(self, old: str, new: str) -> None:
-        self.graph.rename_node(old, new)
+    def rename_node(self, old_task_id: str, new_task_id: str) -> None:
+        self.graph.rename_node(old_task_id, new_task_id)
 
     def get_next_group_name(self) -> str:
         """`ParallelGroup_<n>`, consumed by the call."""

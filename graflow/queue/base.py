@@ -149,10 +149,11 @@ class TaskSpec:
         """Whether fewer than `max_retries` retries were counted."""
         return self.retry_count < self.max_retries
 
-    def increment_retry(self, message: str | None = None) -> None:
-        """Count one more retry, and keep what went wrong."""
+    def increment_retry(self, error_message: str | None = None) -> None:
+        """Count one more retry, keep what went wrong, and be READY again."""
         self.retry_count += 1
-        self.last_error = message
+        self.status = TaskStatus.READY
+        self.last_error = error_message
 
     def __lt__(self, other: object) -> bool:
         return self.created_at < other.created_at if isinstance(other, TaskSpec) else NotImplemented
@@ -166,12 +167,12 @@ class TaskQueue(ABC):
 
     def __init__(self, execution_context: Any = None) -> None:
         self.execution_context = execution_context
-        self._enable_retry = False
-        self._enable_metrics = False
-        self._metrics = dict.fromkeys(_METRICS, 0)
+        self.enable_retry = False
+        self.enable_metrics = False
+        self.metrics = dict.fromkeys(_METRICS, 0)
 
     @abstractmethod
-    def enqueue(self, spec: TaskSpec) -> bool:
+    def enqueue(self, task_spec: TaskSpec) -> bool:
         """Add an entry behind all others; whether it was taken."""
 
     @abstractmethod
@@ -201,30 +202,36 @@ class TaskQueue(ABC):
 
     def configure(self, enable_retry: bool = False, enable_metrics: bool = False) -> Self:
         """Whether failed entries are queued again, and whether metrics are counted; both are off at first."""
-        self._enable_retry = enable_retry
-        self._enable_metrics = enable_metrics
+        self.enable_retry = enable_retry
+        self.enable_metrics = enable_metrics
         return self
 
     def count(self, metric: str) -> None:
         """Add one to a metric, when metrics are on."""
-        if self._enable_metrics:
-            self._metrics[metric] = self._metrics.get(metric, 0) + 1
+        if self.enable_metrics:
+            self.metrics[metric] = self.metrics.get(metric, 0) + 1
 
     def get_metrics(self) -> dict[str, int]:
         """How many entries were enqueued, dequeued, failed and queued again since the last reset."""
-        return dict(self._metrics)
+        return dict(self.metrics)
 
     def reset_metrics(self) -> None:
-        self._metrics = dict.fromkeys(_METRICS, 0)
+        self.metrics = dict.fromkeys(_METRICS, 0)
 
-    def handle_task_failure(self, spec: TaskSpec, message: str) -> bool:
+    def handle_task_failure(self, task_spec: TaskSpec, error_message: str) -> bool:
         """Queue the entry again while it may be retried; True when it was queued."""
         self.count("failures")
-        if self._enable_retry and spec.can_retry():
-            spec.increment_retry(message)
-            spec.status = TaskStatus.READY
+        if self.enable_retry and task_spec.can_retry():
+            task_spec.increment_retry(error_message)
             self.count("retries")
-            return self.enqueue(spec)
-        spec.status = TaskStatus.ERROR
-        spec.last_error = message
+            return self.enqueue(task_spec)
+        task_spec.status = TaskStatus.ERROR
+        task_spec.last_error = error_message
         return False
+
+    def retry_failed_task(self, task_spec: TaskSpec) -> bool:
+        """Queue the entry again as it is, without counting a retry; False when retries are off or used up."""
+        if not (self.enable_retry and task_spec.can_retry()):
+            return False
+        task_spec.status = TaskStatus.READY
+        return self.enqueue(task_spec)

@@ -23,9 +23,9 @@ class InMemoryTaskQueue(TaskQueue):
         if start_node is not None:
             self.enqueue(TaskSpec(start_task(execution_context.graph, start_node), execution_context))
 
-    def enqueue(self, spec: TaskSpec) -> bool:
-        self._entries.append(spec)
-        self._note(spec)
+    def enqueue(self, task_spec: TaskSpec) -> bool:
+        self._entries.append(task_spec)
+        self._note(task_spec)
         return True
 
     def enqueue_first(self, spec: TaskSpec) -> None:
@@ -37,7 +37,7 @@ class InMemoryTaskQueue(TaskQueue):
         task_id = _id_of(spec)
         waiting = self._waiting
         waiting[task_id] = waiting.get(task_id, 0) + 1
-        if self._enable_metrics:
+        if self.enable_metrics:
             self.count("enqueued")
 
     def dequeue(self) -> TaskSpec | None:
@@ -46,7 +46,7 @@ class InMemoryTaskQueue(TaskQueue):
         spec = self._entries.popleft()
         spec.status = TaskStatus.RUNNING
         self._forget(_id_of(spec))
-        if self._enable_metrics:
+        if self.enable_metrics:
             self.count("dequeued")
         return spec
 

@@ -75,14 +75,14 @@ class RedisTaskQueue(TaskQueue):
     def key_prefix(self) -> str:
         return self.settings.key_prefix
 
-    def enqueue(self, spec: TaskSpec) -> bool:
+    def enqueue(self, task_spec: TaskSpec) -> bool:
         """Send one task with its envelope.
 
         Raises:
             TaskResolutionError: When the task can be sent neither by reference nor by value.
             BrokerUnreachableError: When the broker cannot be reached.
         """
-        return self.enqueue_many([spec]) == 1
+        return self.enqueue_many([task_spec]) == 1
 
     def enqueue_many(self, specs: Iterable[TaskSpec]) -> int:
         """Send several tasks; nothing is sent unless all of them can be."""

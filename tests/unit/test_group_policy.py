@@ -27,7 +27,7 @@ class Member:
 
 class AnythingGoes(GroupExecutionPolicy):
     def on_group_finished(self, group_id, tasks, results, context):
-        self.check_results(group_id, tasks, results)
+        self._validate_group_results(group_id, tasks, results)
 
 
 class StricterStill(StrictGroupPolicy):
@@ -230,3 +230,13 @@ def test_other_python_types_are_type_errors(other):
 def test_a_registered_policy_is_found_by_its_name(monkeypatch):
     monkeypatch.setitem(POLICY_REGISTRY, "anything_goes", AnythingGoes)
     assert isinstance(resolve_group_policy("anything_goes"), AnythingGoes)
+
+
+def test_a_policy_of_ones_own_may_sort_results_by_how_they_ended():
+    results = {
+        "b": TaskResult("b", False, error=ValueError("bad")),
+        "a": TaskResult("a", True),
+        "c": TaskResult("c", False, error_message="lost"),
+    }
+    partition = GroupExecutionPolicy._partition_group_results(results)
+    assert partition == (["a"], [("b", "bad"), ("c", "lost")])

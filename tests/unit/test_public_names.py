@@ -106,7 +106,7 @@ def test_private_names_that_are_relied_on():
         (ParallelGroup, "tasks, name=None"),
         (ParallelGroup.with_execution, "self, backend=None, backend_config=None, policy=None"),
         (TaskGraph.add_node, "self, task, task_id=None, skip_if_exists=False"),
-        (TaskGraph.rename_node, "self, old, new"),
+        (TaskGraph.rename_node, "self, old_task_id, new_task_id"),
         (graflow.workflow, "name, tracer=None"),
         (
             graflow.workflow("w").execute,

@@ -233,3 +233,25 @@ def test_a_missing_plug_in_names_what_to_install(monkeypatch):
     monkeypatch.setattr("graflow.queue.factory.entry_points", lambda **_: [])
     with pytest.raises(ConfigError, match="pip install graflow-celery"):
         TaskQueueFactory.create("redis")
+
+
+def test_what_a_queue_is_set_to_and_has_counted_are_attributes(queue):
+    assert (queue.enable_retry, queue.enable_metrics) == (False, False)
+    queue.configure(enable_retry=True, enable_metrics=True)
+    assert (queue.enable_retry, queue.enable_metrics) == (True, True)
+    queue.enqueue(task_spec=TaskSpec(Task("a", False)))
+    assert queue.metrics == queue.get_metrics() == {"enqueued": 1, "dequeued": 0, "retries": 0, "failures": 0}
+
+
+def test_an_entry_may_be_queued_again_without_counting_a_retry(queue):
+    spec = TaskSpec(Task("a", False), max_retries=1, status=TaskStatus.ERROR)
+    assert queue.retry_failed_task(spec) is False
+    queue.configure(enable_retry=True, enable_metrics=True)
+    assert queue.retry_failed_task(task_spec=spec) is True
+    assert (spec.status, spec.retry_count, queue.to_list()) == (TaskStatus.READY, 0, ["a"])
+    assert queue.metrics["enqueued"] == 1
+    spec.status = TaskStatus.ERROR
+    spec.increment_retry(error_message="broken")
+    assert (spec.status, spec.last_error) == (TaskStatus.READY, "broken")
+    assert queue.retry_failed_task(spec) is False
+    assert queue.size() == 1

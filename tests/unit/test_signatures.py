@@ -13,7 +13,14 @@ from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.channels.typed import ChannelTypeRegistry, TypedChannel, _validate_typed_dict
 from graflow.core import serialization
+from graflow.core.checkpoint import CheckpointManager
+from graflow.core.context import ExecutionContext, TaskExecutionContext, create_execution_context
+from graflow.core.cycle import CycleController
+from graflow.core.graph import TaskGraph
+from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.retry import RetryController, RetryPolicy
 from graflow.core.task_registry import SerializedTask, TaskResolver, TaskResolverRegistry
+from graflow.core.workflow import WorkflowContext
 from graflow.debug import find_locks
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.queue.factory import TaskQueueFactory
@@ -85,22 +92,29 @@ ERRORS = {
     "ConfigError": "message, cause=None",
     "TaskResolutionError": "message, cause=None",
 }
+STYLED = "with_styles=True, node_colors=None, wrap_label_n_words=9"
+TRIES = "max_retries=1, retry_delay=1.0"
 SINGLE = [
     (TaskSpec, f"executable=None, execution_context=None, status=<TaskStatus.READY: 'ready'>, {SPEC}"),
-    (TaskSpec.increment_retry, "self, message=None"),
+    (TaskSpec.increment_retry, "self, error_message=None"),
     (TaskSpec.serialized, "self, registry=None"),
-    (TaskQueue.enqueue, "self, spec"),
+    (TaskQueue.enqueue, "self, task_spec"),
     (TaskQueue.configure, "self, enable_retry=False, enable_metrics=False"),
-    (TaskQueue.handle_task_failure, "self, spec, message"),
+    (TaskQueue.retry_failed_task, "self, task_spec"),
+    (TaskQueue.get_metrics, "self"),
+    (TaskQueue.reset_metrics, "self"),
+    (InMemoryTaskQueue.enqueue, "self, task_spec"),
+    (TaskQueue.handle_task_failure, "self, task_spec, error_message"),
     (InMemoryTaskQueue, "execution_context, start_node=None"),
     (TaskQueueFactory.create, "backend, **config"),
     (TaskQueueFactory.in_memory, "graph=None"),
     (MemoryChannel, "name, **_ignored"),
     (RedisChannel, "name, redis_client=None, host='localhost', port=6379, db=0, **connection"),
+    (ChannelFactory.register_backend, "name, channel_class"),
     (ChannelFactory.create_channel, "backend, name, **config"),
-    (TypedChannel.send, "self, key, msg, ttl=None"),
+    (TypedChannel.send, "self, key, message, ttl=None"),
     (TypedChannel.receive, "self, key, default=None"),
-    (ChannelTypeRegistry.create_channel, "channel, name"),
+    (ChannelTypeRegistry.create_channel, "channel, type_name"),
     (_validate_typed_dict, "data, cls"),
     (serialization.dumps, "obj"),
     (serialization.dump, "obj, file"),
@@ -113,7 +127,54 @@ SINGLE = [
     (find_locks.find_thread_locks, "root, max_depth=8"),
     (find_locks.find_unpicklable_objects, "root, max_depth=8"),
     (find_locks.debug_taskgraph_for_locks, "graph"),
+    (GroupExecutionPolicy._validate_group_results, "group_id, tasks, results"),
+    (GroupExecutionPolicy._partition_group_results, "results"),
+    (TaskGraph.add_edge, "self, from_node, to_node"),
+    (TaskGraph.successors, "self, node"),
+    (TaskGraph.predecessors, "self, node"),
+    (TaskGraph.rename_node, "self, old_task_id, new_task_id"),
+    (TaskGraph.get_parallel_group_members, "self, group_id"),
+    (WorkflowContext.add_edge, "self, from_node, to_node"),
+    (WorkflowContext.rename_node, "self, old_task_id, new_task_id"),
+    (ExecutionContext.set_result, "self, task_id, result"),
+    (ExecutionContext.merge_results, "self, sub_context"),
+    (ExecutionContext.push_task_context, "self, task_ctx"),
+    (ExecutionContext.load, "path"),
+    (TaskExecutionContext.get_result, "self, node, default=None"),
+    (create_execution_context, "start_node='ROOT', max_steps=10, tracer=None"),
+    (CycleController.set_node_max_cycles, "self, node_id, max_cycles"),
+    (CycleController.get_max_cycles_for_node, "self, node_id"),
+    (CycleController.get_cycle_count, "self, node_id"),
+    (CycleController.increment, "self, node_id"),
+    (CycleController.accept_next_cycle, "self, node_id"),
+    (CycleController.check_cycle_limit, "self, node_id"),
+    (RetryPolicy.get_delay, "self, retry_count"),
+    (RetryController.set_node_max_retries, "self, node_id, max_retries"),
+    (RetryController.get_max_retries_for_node, "self, node_id"),
+    (RetryController.set_node_policy, "self, node_id, policy"),
+    (RetryController.get_policy_for_node, "self, node_id"),
+    (RetryController.get_retry_count, "self, node_id"),
+    (RetryController.get_last_error, "self, node_id"),
+    (RetryController.increment, "self, node_id, error=None"),
+    (RetryController.accept_retry, "self, node_id"),
+    (RetryController.get_delay, "self, node_id"),
+    (RetryController.check_retry_limit, "self, node_id"),
     (graph.build_graph, "start_node, context=None"),
+    (graph.draw_ascii, "graph, *, max_width=100"),
+    (graph.draw_mermaid, f"graph, title='Graph', *, {STYLED}"),
+    (graph.draw_dot, "graph, node_labels=None, node_colors=None"),
+    (graph.create_agraph, "graph, node_labels=None, node_colors=None"),
+    (graph.draw_png, "graph, output_path=None, node_labels=None, node_colors=None"),
+    (
+        graph.draw_mermaid_png,
+        f"graph, output_path=None, *, title='Graph', {STYLED}, background_color='white', {TRIES}",
+    ),
+    (graph.draw_task_graph, "graph, title='Task Graph'"),
+    (graph.visualize_dependencies, "graph"),
+    (graph.show_graph_info, "graph"),
+    (Tracer, "enable_runtime_graph=True"),
+    (ConsoleTracer, "enable_runtime_graph=True, enable_colors=True, show_metadata=True, indent_size=2"),
+    (Tracer.export_runtime_graph, "self, format='dict'"),
     (NoopTracer, "enable_runtime_graph=True"),
 ]
 
@@ -145,3 +206,9 @@ def test_every_listener_takes_the_same(kind):
 
 def test_errors_take_what_their_text_is_made_of():
     assert {name: signature(getattr(exceptions, name)) for name in ERRORS} == ERRORS
+
+
+def test_a_checkpoint_is_resumed_by_its_path():
+    first, *others = inspect.signature(CheckpointManager.resume_from_checkpoint).parameters.values()
+    assert first.name == "checkpoint_path"
+    assert all(other.kind is other.KEYWORD_ONLY for other in others)

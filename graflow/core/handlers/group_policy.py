@@ -34,7 +34,7 @@ class GroupExecutionPolicy(ABC):
         """Raise `ValueError` when the policy cannot apply to this group; asked before any member starts."""
 
     @staticmethod
-    def check_results(group_id: str, tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> None:
+    def _validate_group_results(group_id: str, tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> None:
         """Make sure that there is one result for each member and no other.
 
         Raises:
@@ -51,6 +51,12 @@ class GroupExecutionPolicy(ABC):
                 tasks,
                 results,
             )
+
+    @staticmethod
+    def _partition_group_results(results: Mapping[str, TaskResult]) -> tuple[list[str], list[tuple[str, str]]]:
+        """Ids of the members that succeeded, and id and message of those that failed, in the order of the results."""
+        succeeded = [task_id for task_id, result in results.items() if result.success]
+        return succeeded, [(task_id, _reason(result)) for task_id, result in results.items() if not result.success]
 
 
 def _failed(tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> list[TaskResult]:
@@ -105,7 +111,7 @@ class _BuiltInPolicy(GroupExecutionPolicy):
         results: Mapping[str, TaskResult],
         context: Run,  # noqa: ARG002 - for policies of users
     ) -> None:
-        self.check_results(group_id, tasks, results)
+        self._validate_group_results(group_id, tasks, results)
         self.validate([task.task_id for task in tasks])
         failed = _failed(tasks, results)
         if refusal := self._refusal(failed, len(tasks)):

@@ -264,9 +264,9 @@ class ExecutionContext:
         """What a task of that id sees of this run; the id need not be in the graph."""
         return TaskExecutionContext(task_id, self)
 
-    def push_task_context(self, task_context: TaskExecutionContext) -> None:
+    def push_task_context(self, task_ctx: TaskExecutionContext) -> None:
         """Make a task the running one, until `pop_task_context`."""
-        self._task_execution_stack.append(task_context)
+        self._task_execution_stack.append(task_ctx)
 
     def pop_task_context(self) -> TaskExecutionContext | None:
         """End the innermost running task; None when none runs."""
@@ -376,11 +376,11 @@ class ExecutionContext:
         except Exception:  # noqa: BLE001 - a listener is user code
             _log.exception("Tracing hook clone failed")
 
-    def merge_results(self, branch: Self) -> None:
+    def merge_results(self, sub_context: Self) -> None:
         """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
-        if isinstance(branch.channel, BranchChannel):
-            apply_writes(self.channel, branch.channel.writes())
-        done = branch.ledger
+        if isinstance(sub_context.channel, BranchChannel):
+            apply_writes(self.channel, sub_context.channel.writes())
+        done = sub_context.ledger
         self.ledger.add(done.completed, done.steps, done.cycles.cycle_counts, done.retries.retry_counts)
 
     def mark_branch_completed(self, branch_id: str) -> None:
@@ -427,11 +427,13 @@ def _channel_of(around: Surroundings, session_id: str) -> Channel:
     return ChannelFactory.from_config(around.channel_backend, session_id, around.config)
 
 
-def create_execution_context(start_node: str = "ROOT", max_steps: int = 10) -> ExecutionContext:
-    """A context over a graph of one task, which is queued."""
+def create_execution_context(
+    start_node: str = "ROOT", max_steps: int = 10, tracer: Tracer | Sequence[Tracer] | None = None
+) -> ExecutionContext:
+    """A context over a graph of one task, which is queued; with a listener, or several."""
     graph = TaskGraph()
     graph.add_node(Task(start_node, register_to_context=False))
-    return ExecutionContext(graph, start_node, max_steps)
+    return ExecutionContext(graph, start_node, max_steps, tracer=tracer)
 
 
 def execute_with_cycles(graph: TaskGraph, start_node: str, max_steps: int = 10) -> None:

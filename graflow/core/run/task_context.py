@@ -146,9 +146,9 @@ class TaskExecutionContext(Frame):
         """The channel, checking each message against a TypedDict."""
         return TypedChannel(self.execution_context.channel, message_type)
 
-    def get_result(self, task_id: str, default: Any = None) -> Any:
+    def get_result(self, node: str, default: Any = None) -> Any:
         """The value of a task, or the exception that it failed with; `default` when it has not run."""
-        return self.execution_context.get_result(task_id, default)
+        return self.execution_context.get_result(node, default)
 
     _local: dict[str, Any] | None = None
 
