@@ -224,7 +224,7 @@ class Tracer:
 
     def _note(self, what: str, name: str, told: Any, metadata: _Metadata = None) -> None:
         if self.enable_runtime_graph:
-            self._runtime_record.fields.extend((what, name, time.time(), told, metadata))
+            self._runtime_record.short.append((what, name, time.time(), told, metadata))
 
 
 def task_around(context: Run) -> str | None:

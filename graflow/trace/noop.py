@@ -14,18 +14,24 @@ class NoopTracer(Tracer):
 
     def __init__(self, enable_runtime_graph: bool = True) -> None:
         super().__init__(enable_runtime_graph)
-        self._fields = self._runtime_record.fields
+        self._short = self._runtime_record.short
 
     def on_task_start(self, task: Node, context: Run) -> None:
-        """Called for every task, so it does no more than it must."""
+        """Called for every task, so it does no more than it must: see `RuntimeRecord`."""
         if self.enable_runtime_graph:
-            stack = context._task_execution_stack
-            around = task_around(context) if len(stack) > 1 or context.parent_context is not None else None
-            self._fields.extend((SPAN, task, stack[-1].start_time, around, None))
+            short, stack = self._short, context._task_execution_stack
+            if len(stack) == 1 and context.parent_context is None:
+                short += task, stack[0].start_time
+            else:
+                short.append((SPAN, task, stack[-1].start_time, task_around(context), None))
 
     def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
         if self.enable_runtime_graph:
-            self._fields.extend((END, task, time(), None, None if error is None else failure_of(error)))
+            short = self._short
+            if error is None:
+                short += time(), task
+            else:
+                short.append((END, task, time(), None, failure_of(error)))
 
     def get_current_span_id(self) -> str | None:
         return self._runtime_record.innermost()

@@ -13,7 +13,6 @@ FORMATS: Final = ("dict", "json", "graphml")
 
 # What happened, to what (a name, or a task whose id is asked for on request), when, and what else there is to tell.
 Note = tuple[str, Any, float, Any, Any]
-_FIELDS: Final = 5
 TRACE: Final = "trace"  # began, with its metadata
 SPAN: Final = "span"  # began, with the name of its parent and its metadata
 END: Final = "end"  # of a trace or span, with its metadata
@@ -25,33 +24,42 @@ RESULTS: Final = "results"  # of a group: by name, whether the member succeeded
 class RuntimeRecord:
     """The notes of one run, from all of its threads.
 
-    Their fields stand one behind the other in a single list: `extend` is atomic, and makes nothing that the garbage
-    collector would have to look at, for every task of a run.
+    Every task of a run begins and ends, so these two are written in short, one behind the other in the same list, and
+    make nothing that the garbage collector would have to look at: a task and a time when it begins, a time and a task
+    when it ends well. All else is a `Note`. Adding to a list is atomic.
     """
 
     def __init__(self) -> None:
         self.trace_id: str | None = None
-        self.fields: list[Any] = []
+        self.short: list[Any] = []
 
     def begin(self, trace_id: str | None) -> None:
         """Forget the run before; a run that is continued keeps its notes."""
         if trace_id is not None and trace_id != self.trace_id:
-            self.fields.clear()
+            self.short.clear()
             self.trace_id = trace_id
 
-    @property
     def notes(self) -> list[Note]:
-        fields = self.fields[:]
-        return list(zip(*(fields[place::_FIELDS] for place in range(_FIELDS)), strict=True))
+        """All notes in full."""
+        items = iter(self.short[:])
+        found: list[Note] = []
+        for item in items:
+            if isinstance(item, tuple):
+                found.append(item)
+            elif isinstance(item, float):
+                found.append((END, next(items), item, None, None))
+            else:
+                found.append((SPAN, item, next(items), None, None))
+        return found
 
     def order(self) -> list[str]:
         """Names in the order in which they began, one entry for each time."""
-        return [_name(task) for what, task, *_ in self.notes if what in {TRACE, SPAN}]
+        return [_name(task) for what, task, *_ in self.notes() if what in {TRACE, SPAN}]
 
     def innermost(self) -> str | None:
         """The span that began last among those that have not ended."""
         ended: list[str] = []
-        for what, task, *_ in reversed(self.notes):
+        for what, task, *_ in reversed(self.notes()):
             if what == END:
                 ended.append(_name(task))
             elif what == SPAN:
@@ -63,7 +71,7 @@ class RuntimeRecord:
     def graph(self) -> nx.DiGraph[str]:
         """A node for each name, and edges from what started something to that; both ends of an edge are nodes."""
         graph: nx.DiGraph[str] = nx.DiGraph()
-        notes = self.notes
+        notes = self.notes()
         for note in notes:
             if note[0] in {TRACE, SPAN}:
                 _begin(graph, note)
