@@ -185,7 +185,7 @@ class WorkflowEngine:
                     continue
                 return result
             acquire()
-            result = value
+            result, ledger.last = value, task
             agenda.running = None
             _after_success(context, task, frame)
             if requests.checkpoint is not None:

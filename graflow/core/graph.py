@@ -17,13 +17,20 @@ from graflow.protocols import Node, upward
 
 
 class GraphScope:
-    """Where operators record: a graph, and whether tasks enter it as soon as they are created."""
+    """Where operators record: a graph, and whether tasks enter it as soon as they are created.
 
-    __slots__ = ("graph", "registers_on_creation")
+    Args:
+        graph: The graph.
+        registers_on_creation: Whether tasks enter it at once, or when an operator uses them.
+        unused: Takes groups over data, which wait for an operator in any case.
+    """
 
-    def __init__(self, graph: TaskGraph, *, registers_on_creation: bool) -> None:
+    __slots__ = ("graph", "registers_on_creation", "unused")
+
+    def __init__(self, graph: TaskGraph, *, registers_on_creation: bool, unused: list[Any] | None = None) -> None:
         self.graph = graph
         self.registers_on_creation = registers_on_creation
+        self.unused = [] if unused is None else unused
 
 
 _REOPENED: Final = ("_lock", "_nodes", "_succ", "_pred", "succ", "pred")  # what a copy or a loaded graph has of its own

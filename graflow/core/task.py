@@ -11,6 +11,7 @@ from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy
 from graflow.core.nodes.executable import Executable, SequentialTask, Task, chain, leftmost_of
 from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.protocols import Run
 from graflow.redis.config import normalize_redis_config
 
 __all__ = [
@@ -166,6 +167,14 @@ class ParallelGroup(Executable):
         """Run all members and apply the policy; the results live under the members' ids."""
         self._run_members()
 
+    def values_in(self, context: Run) -> list[Any]:
+        """What the members returned in a run, in member order; None at the places of those that failed."""
+        values = [context.get_result(task.task_id) for task in self.tasks]
+        return [
+            None if isinstance(value, BaseException) and not context.has_completed(task.task_id) else value
+            for task, value in zip(self.tasks, values, strict=True)
+        ]
+
     def _run_members(self) -> Any:
         context = self.get_execution_context()
         config = self._execution_config
@@ -196,22 +205,23 @@ class MappedGroup(ParallelGroup):
         self._execution_config = _fresh_execution_config()
         self._task_id = name
         self._pending_registration = True
+        scope = current_scope()
+        if scope is not None and scope.registers_on_creation and len(scope.unused) < 2:
+            scope.unused.append(self)  # one alone is what its workflow runs; more of them are kept by whoever made them
 
     def register_in(self, graph: TaskGraph) -> None:
         if graph.task_at(self._task_id) is not self and not graph.lacks(self._task_id):
             raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
+        scope = current_scope()
+        if scope is not None and self in scope.unused:
+            scope.unused.remove(self)
         super().register_in(graph)
 
     def run(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
         if not self.tasks:
             return []
-        context = self._run_members()
-        values = [context.get_result(task.task_id) for task in self.tasks]
-        return [
-            None if isinstance(value, BaseException) and not context.has_completed(task.task_id) else value
-            for task, value in zip(self.tasks, values, strict=True)
-        ]
+        return self.values_in(self._run_members())
 
 
 def _fresh_execution_config() -> dict[str, Any]:

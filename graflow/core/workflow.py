@@ -10,8 +10,10 @@ from typing import Any, Self
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
+from graflow.core.nodes.executable import Executable
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
+from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
@@ -42,6 +44,7 @@ class WorkflowContext:
         self.graph = TaskGraph()
         self.handlers: dict[str, TaskHandler] = {}
         self.last_context: ExecutionContext | None = None
+        self._unused: list[Executable] = []  # groups made here that no operator has used yet
 
     def __enter__(self) -> Self:
         _entered.set((*_entered.get(), (_current.get(), current_scope())))
@@ -96,7 +99,8 @@ class WorkflowContext:
             initial_channel: Written to the channel before the first task.
 
         Returns:
-            The value of the last task that ran.
+            The value of the last task that ran; of a group, the list of its members' values in member order, None at
+            the places of those that failed.
 
         Raises:
             GraphCompilationError: When no start node is given and there is none, or several.
@@ -104,6 +108,8 @@ class WorkflowContext:
             GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached. `CheckpointManager` saves its
                 `context`, so that a resume runs what had not succeeded.
         """
+        if not self.graph.nodes and len(self._unused) == 1:
+            self._unused[0].register_in(self.graph)
         graph = self.graph.copy()
         if start_node is None:
             start_node = _only_start_node(self.name, graph)
@@ -120,6 +126,9 @@ class WorkflowContext:
                 error.context = context
                 error.__traceback__ = None  # what the engine did tells nobody anything
             raise
+        last = context.ledger.last
+        if value is None and isinstance(last, ParallelGroup):
+            value = last.values_in(context)
         return (value, context) if ret_context else value
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
@@ -189,7 +198,7 @@ def clear_workflow_context() -> None:
 
 def _make_current(context: WorkflowContext) -> None:
     _current.set(context)
-    set_scope(GraphScope(context.graph, registers_on_creation=True))
+    set_scope(GraphScope(context.graph, registers_on_creation=True, unused=context._unused))
 
 
 def _anonymous() -> WorkflowContext:

@@ -314,3 +314,69 @@ def test_results_of_a_group_do_not_depend_on_who_finishes_first():
             wf.execute(group.task_id)
     assert [task_id for task_id, _ in raised.value.failed_tasks] == ["bad1", "bad2"]
     assert raised.value.successful_tasks == ["good1", "good2"]
+
+
+# -- as the whole, or the end, of a workflow ---------------------------------------------------------------------------
+
+
+def numbered(*names):
+    return [task(id=name)(lambda name=name: name) for name in names]
+
+
+def test_a_workflow_that_ends_with_a_group_has_the_list_of_its_members_values():
+    with workflow("ends") as wf:
+        start, a, b = numbered("start", "a", "b")
+        group = start >> (a | b)
+    assert wf.execute() == ["a", "b"]
+    assert group.rightmost.task_id == "ParallelGroup_1"
+    _, context = wf.execute(ret_context=True)
+    assert context.get_result("ParallelGroup_1") is None
+
+
+def test_members_that_failed_leave_none_at_their_place():
+    with workflow("ends") as wf:
+        good = task(id="good")(lambda: 1)
+        bad = task(id="bad")(lambda: 1 / 0)
+        (bad | good).with_execution(policy="best_effort")
+    assert wf.execute() == [None, 1]
+
+
+def test_the_value_is_that_of_the_task_that_ran_last():
+    visits = []
+    with workflow("back") as wf:
+
+        @task(inject_context=True)
+        def start(context):
+            visits.append(1)
+            if len(visits) > 1:
+                context.terminate_workflow("enough")
+
+        a, b = numbered("a", "b")
+        group = a | b
+        start >> group >> start
+    assert wf.execute("start") is None
+
+
+def test_a_workflow_of_one_fan_out_and_nothing_else_runs_it():
+    with workflow("alone") as wf:
+
+        @task
+        def double(number):
+            return 2 * number
+
+        double.map([1, 2, 3], name="doubled")
+        assert wf.execute() == [2, 4, 6]
+    assert wf.execute() == [2, 4, 6]
+
+
+def test_of_two_fan_outs_that_nothing_connects_none_is_guessed():
+    with workflow("two") as wf:
+
+        @task
+        def double(number):
+            return 2 * number
+
+        double.map([1], name="one")
+        double.map([2], name="two")
+    with pytest.raises(exceptions.GraphCompilationError, match="has no tasks"):
+        wf.execute()

@@ -305,11 +305,11 @@ def test_a_group_needs_a_context_to_run(wf):
         (Task("a") | Task("b")).run()
 
 
-def test_a_groups_own_result_is_none(wf):
+def test_a_groups_own_result_is_none_and_the_value_of_its_workflow_what_its_members_returned(wf):
     a, b = task("a")(lambda: 1), task("b")(lambda: 2)
     a | b
     value, context = wf.execute(ret_context=True)
-    assert value is None
+    assert value == [1, 2]
     assert [context.get_result(name, "absent") for name in ("a", "b", "ParallelGroup_1")] == [1, 2, None]
 
 

@@ -119,7 +119,8 @@ def test_the_value_of_a_run_is_that_of_the_last_task():
 
 def test_a_workflow_without_tasks_says_how_they_join_it():
     with workflow("idle") as wf:
-        task(lambda x: x).map([1, 2])
+        task(lambda x: x).map([1, 2], name="one")
+        task(lambda x: x).map([1, 2], name="another")
     with pytest.raises(GraphCompilationError, match=r"'idle' has no tasks.*map"):
         wf.execute()
 

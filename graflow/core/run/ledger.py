@@ -9,6 +9,7 @@ from graflow.channels.base import Channel
 from graflow.core.cycle import CycleController
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
+from graflow.protocols import Node
 from graflow.sharing import require_repeatable
 
 
@@ -32,6 +33,7 @@ class Ledger:
 
     Attributes:
         repeats: How many executions there were of tasks that had run before, passes of loops included, retries not.
+        last: The task that completed last.
         completed: Ids in order of first completion, as keys.
         cycles: Counts and limits of executions.
         retries: Counts and limits of retries.
@@ -55,6 +57,7 @@ class Ledger:
         self.channel = channel
         self.steps = steps
         self.repeats = 0
+        self.last: Node | None = None
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
