@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from graflow.exceptions import GraflowError, PayloadError, RemoteTaskError, travelling_errors
+from graflow.foreign import attempt
 
 MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
@@ -124,10 +125,7 @@ def message_of(error: BaseException) -> str:
     """The text of an error, also of one that cannot print itself; of another process's, what it said there."""
     if isinstance(error, RemoteTaskError) and isinstance(error.error, ErrorData):
         return error.error.message or error.error.type
-    try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001 - a user's __str__ may raise anything
-        text = f"<no text: {type(failure).__name__} while printing it>"
+    text = attempt(lambda: str(error), lambda failure: f"<no text: {type(failure).__name__} while printing it>")
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
 
 
@@ -215,21 +213,18 @@ def _known(name: str) -> type[Exception] | None:
 
 def _rebuilt(remote: ErrorData, depth: int) -> BaseException | None:
     kind = _known(remote.type)
-    if kind is None:
-        return None
+    # A constructor, registered ones included, may refuse any argument; so may we, by a TypeError.
+    return None if kind is None else attempt(lambda: _made_again(kind, remote, depth), lambda _: None)
+
+
+def _made_again(kind: type[Exception], remote: ErrorData, depth: int) -> BaseException | None:
     state = remote.state or {}
     fields, args = state.get("fields"), state.get("args")
-    try:
-        if isinstance(fields, dict):
-            names = _constructor_names(kind) or ()
-            return kind(**{name: _value(fields.get(name), depth) for name in names})
-        if isinstance(args, list):
-            error = kind(*[_value(argument, depth) for argument in args])
-        else:
-            error = kind(remote.message)
-        return error if message_of(error) == remote.message else None
-    except Exception:  # noqa: BLE001 - a constructor, registered ones included, may refuse any argument
-        return None
+    if isinstance(fields, dict):
+        names = _constructor_names(kind) or ()
+        return kind(**{name: _value(fields.get(name), depth) for name in names})
+    made = kind(*[_value(argument, depth) for argument in args]) if isinstance(args, list) else kind(remote.message)
+    return made if message_of(made) == remote.message else None
 
 
 def _value(data: object, depth: int) -> Any:

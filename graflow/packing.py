@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from graflow.foreign import attempt
+
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -29,19 +31,17 @@ def packed(value: Any) -> Any:
     """The value if it is plain, else its pickle, made once at each level: a chain of errors stays linear in size."""
     if type(value) in _PLAIN:
         return value
-    content = None
-    try:
-        content = pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
+    content = attempt(lambda: pickle.dumps(value), lambda _: None)
+    if content is None:
         if type(value) is dict:
             return {key if type(key) in _PLAIN else repr(key): packed(item) for key, item in value.items()}
         if type(value) in (list, tuple):
             return [packed(item) for item in value]
-    try:
-        is_error = isinstance(value, BaseException)
-        text = f"{type(value).__qualname__}: {value}" if is_error else repr(value)
-    except Exception:  # noqa: BLE001 - so may its own repr
-        text = f"<{type(value).__qualname__} object>"
+    is_error = isinstance(value, BaseException)
+    text = attempt(
+        lambda: f"{type(value).__qualname__}: {value}" if is_error else repr(value),
+        lambda _: f"<{type(value).__qualname__} object>",
+    )
     return Packed(content, text[:1000], is_error)
 
 
@@ -56,7 +56,4 @@ def unpacked(value: object, as_error: Callable[[str], BaseException]) -> Any:
 
 def deep_copied(value: object, memo: dict[int, Any]) -> Any:
     """A deep copy, or the value itself when it cannot be copied."""
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001 - what cannot be copied is shared
-        return value
+    return attempt(lambda: copy.deepcopy(value, memo), lambda _: value)

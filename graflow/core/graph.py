@@ -13,6 +13,7 @@ import networkx as nx
 
 from graflow.core.memberships import Memberships, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
+from graflow.foreign import attempt
 from graflow.protocols import Node, upward
 
 
@@ -327,11 +328,8 @@ class TaskGraph:
             return twin
 
     def __str__(self) -> str:
-        try:
-            with self._lock:
-                return upward.draw(self._graph)
-        except Exception:  # noqa: BLE001 - whatever a node holds, looking at a graph never fails
-            return f"TaskGraph({', '.join(map(str, list(self._nodes)))})"
+        with self._lock:  # whatever a node holds, looking at a graph never fails
+            return attempt(lambda: upward.draw(self._graph), lambda _: f"TaskGraph({', '.join(map(str, self._nodes))})")
 
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.

@@ -16,6 +16,7 @@ import cloudpickle
 from graflow.debug.find_locks import find_thread_locks
 from graflow.errors_as_data import ErrorData, describe_error
 from graflow.exceptions import GraflowError, RemoteTaskError
+from graflow.foreign import attempt
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
 
@@ -56,10 +57,8 @@ def _dumped(obj: object) -> bytes:
 
 
 def _comes_back(error: BaseException) -> bool:
-    try:
-        return isinstance(pickle.loads(cloudpickle.dumps(error)), BaseException)
-    except Exception:  # noqa: BLE001 - its class decides what happens when it is pickled and made again
-        return False
+    # Its class decides what happens when it is pickled and made again.
+    return isinstance(attempt(lambda: pickle.loads(cloudpickle.dumps(error)), lambda _: None), BaseException)
 
 
 def _described_error(data: dict[str, Any]) -> RemoteTaskError:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import cloudpickle
 
+from graflow.foreign import attempt
+
 _log = logging.getLogger(__name__)
 
 _MAX_OBJECTS: Final = 200_000
@@ -79,11 +81,8 @@ def debug_taskgraph_for_locks(graph: Any) -> None:
 
 
 def _refusal(value: object) -> str | None:
-    try:
-        cloudpickle.dumps(value)
-    except Exception as error:  # noqa: BLE001 - an object's own pickling may raise anything
-        return f"{type(error).__name__}: {error}"
-    return None
+    told = attempt(lambda: cloudpickle.dumps(value), lambda error: f"{type(error).__name__}: {error}")
+    return told if isinstance(told, str) else None
 
 
 def _walk(root: object, max_depth: int) -> Iterator[tuple[str, Any]]:
@@ -122,11 +121,7 @@ def _parts(value: object) -> Iterator[tuple[str, Any]]:
 
 
 def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    try:
-        items = list(value.items())
-    except Exception:  # noqa: BLE001 - a user's mapping may raise anything
-        return
-    for key, item in items[:_MAX_ITEMS]:
+    for key, item in attempt(lambda: list(value.items()), lambda _: [])[:_MAX_ITEMS]:
         yield f"[{key!r}]", item
         if not isinstance(key, _LEAVES):
             yield f".keys()[{key!r}]", key

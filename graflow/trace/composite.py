@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import networkx as nx
 
+from graflow.foreign import attempt
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
@@ -26,10 +28,7 @@ class CompositeTracer(Tracer):
     def _tell(self, call: Callable[[Tracer], None]) -> None:
         errors: list[Exception] = []
         for tracer in self.tracers:
-            try:
-                call(tracer)
-            except Exception as error:  # noqa: BLE001 - listeners are user code
-                errors.append(error)
+            attempt(partial(call, tracer), errors.append)
         if len(errors) == 1:
             raise errors[0]
         if errors:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from graflow.foreign import attempt
 from graflow.protocols import Run
 from graflow.trace.base import Tracer
 
@@ -16,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call a hook of a listener; whatever it raises ends here. Hooks of every task are called without this detour."""
-    try:
-        hook(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - listeners are user code
-        _log.exception("Tracing hook %s failed", getattr(hook, "__qualname__", hook))
+    attempt(
+        lambda: hook(*args, **kwargs),
+        lambda error: _log.error("Tracing hook %s failed", getattr(hook, "__qualname__", hook), exc_info=error),
+    )
 
 
 def end_workflow(
