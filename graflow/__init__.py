@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graflow import exceptions
+from graflow.core import task as task_module
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.data_nodes import DATA_NODES
 from graflow.core.decorators import task
@@ -10,7 +11,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.retry import RetryPolicy
 from graflow.core.run.context import ExecutionContext, TaskExecutionContext
-from graflow.core.task import ParallelGroup, chain, parallel
+from graflow.core.task import chain, parallel
 from graflow.core.task_registry import default_registry
 from graflow.core.workflow import anonymous_scope, workflow
 from graflow.drawing.text import draw_ascii
@@ -35,6 +36,5 @@ upward.scope = anonymous_scope
 upward.checkpoint = CheckpointManager.create_checkpoint
 upward.draw = draw_ascii
 upward.registry = default_registry
-upward.join = ParallelGroup.joined
-upward.fan_out = ParallelGroup.over
+upward.group_executor = lambda: task_module.GroupExecutor
 upward.data_nodes = DATA_NODES

@@ -189,8 +189,7 @@ class Upward:
         checkpoint: Writes a checkpoint of a context.
         draw: Draws a `DiGraph` as text (`str(graph)`).
         registry: The process-wide resolver registry (`TaskSpec.serialized`).
-        join: Makes the group that `a | b` is.
-        fan_out: Makes the group over the members of `task.map`.
+        group_executor: What runs the members of a group: `graflow.core.task.GroupExecutor`, where tests replace it.
         data_nodes: The kinds of nodes that are data only, by the strategy that their envelopes name.
     """
 
@@ -200,8 +199,7 @@ class Upward:
     checkpoint: Callable[..., Any]
     draw: Callable[[nx.DiGraph[str]], str]
     registry: Callable[[], Any]
-    join: Callable[[Any, Any], Any]
-    fan_out: Callable[..., Any]
+    group_executor: Callable[[], Any]
     data_nodes: Mapping[str, DataNode]
 
 

@@ -26,7 +26,7 @@ from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _JSON_PARTS = (".state.json", ".meta.json")
 _LONGEST_LOOK = 1 << 20  # bytes
 _TRIES = 5

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
-from graflow.core.nodes.executable import Task
-from graflow.core.task import MappedGroup, ParallelGroup
+from graflow.core.nodes.executable import ParallelGroup
+from graflow.core.nodes.mapped import MappedGroup
+from graflow.core.nodes.plain import Task
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.protocols import DataNode
 from graflow.redis.config import Secret

@@ -15,7 +15,8 @@ from graflow.core.cycle import base_id_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.nodes.arguments import RESULT_SUFFIX
-from graflow.core.nodes.executable import Executable, TaskElsewhere
+from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.retry import RetryPolicy
 from graflow.core.run.branching import execute_branch
 from graflow.core.run.context import ExecutionContext

@@ -20,7 +20,7 @@ from graflow.codec import to_jsonable
 from graflow.core.branches.outcome import Branch
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, keyword_parameters
-from graflow.core.nodes.executable import Task
+from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.references import classes_of
 from graflow.core.serialization import signed_pickles

@@ -644,7 +644,7 @@ def test_json_that_is_no_object_is_a_clear_error(tmp_path, suffix):
         CheckpointManager.resume_from_checkpoint(tmp_path / "run")
 
 
-@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, "2.0", None])
+@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, "2.0", None])
 def test_another_version_is_refused_by_name(tmp_path, version):
     save(stopped_half_way(), tmp_path)
     state = state_of(tmp_path) | {"schema_version": version}

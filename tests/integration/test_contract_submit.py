@@ -22,7 +22,7 @@ from graflow.core.handlers.group_policy import (
     CriticalGroupPolicy,
     GroupExecutionPolicy,
 )
-from graflow.core.nodes.executable import Task
+from graflow.core.nodes.plain import Task
 from graflow.exceptions import (
     GroupConflictError,
     GroupTimeoutError,

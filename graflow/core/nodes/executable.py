@@ -1,19 +1,18 @@
-"""What can stand in a graph, and the operators that connect it."""
+"""What can stand in a graph, and what its operators make of it: chains and groups."""
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import Any, ClassVar, Self, overload
 
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
+from graflow.core.handlers.group_policy import canonicalize_group_policy
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
-
-if TYPE_CHECKING:
-    from graflow.core.task import ParallelGroup
+from graflow.redis.config import normalize_redis_config
 
 # The task context of the task that runs in this thread (or coroutine); set by `ExecutionContext.executing_task`.
 running_frame: ContextVar[Any] = ContextVar("graflow_running_frame", default=None)
@@ -93,53 +92,12 @@ class Executable(ABC):
         return link(other, self) if isinstance(other, Executable) else NotImplemented
 
     def __or__(self, other: Executable) -> ParallelGroup:
-        if not isinstance(other, Executable):
-            return NotImplemented
-        joined: ParallelGroup = upward.join(self, other)
-        return joined
+        return join(self, other) if isinstance(other, Executable) else NotImplemented
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_execution_context", None)
         return state
-
-
-class Task(Executable):
-    """A node that does nothing."""
-
-    def __init__(self, task_id: str, register_to_context: bool = True) -> None:
-        self._task_id = task_id
-        self.__name__ = task_id
-        self.__qualname__ = task_id
-        self.__module__ = type(self).__module__
-        if register_to_context:
-            self._register_on_creation()
-
-    @property
-    def task_id(self) -> str:
-        return self._task_id
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
-        return None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"Task({self._task_id})"
-
-
-class TaskElsewhere(Task):
-    """Stands for a task that a member on a worker added: only its id has come back."""
-
-    def __init__(self, task_id: str) -> None:
-        super().__init__(task_id, register_to_context=False)
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
-        raise GraflowRuntimeError(
-            f"Task '{self._task_id}' was added by a member on a worker, so only its id is known here; hand the task "
-            "itself to next_task()"
-        )
 
 
 class SequentialTask(Executable):
@@ -222,6 +180,160 @@ class SequentialTask(Executable):
         return state
 
 
+class ParallelGroup(Executable):
+    """A node whose members run side by side; its successors run when all members, with their branches, have ended.
+
+    Args:
+        tasks: The members, unique by id; a chain contributes its leftmost task.
+        name: The id of the node; `ParallelGroup_<n>` when not given.
+    """
+
+    is_group = True
+    _grows: ClassVar[bool] = True  # whether `|` adds members to this group instead of making one around it
+
+    def __init__(self, tasks: Iterable[Executable], name: str | None = None) -> None:
+        members: dict[str, Executable] = {}
+        for task in map(leftmost_of, tasks):
+            members.setdefault(task.task_id, task)
+        self.tasks = list(members.values())
+        self._execution_config: dict[str, Any] = fresh_execution_config()
+        graph = ensure_scope().graph
+        generated = graph.next_group_name()
+        self._task_id = name or generated
+        if name is not None and graph.has_node(name):
+            raise ValueError(f"Cannot name a group '{name}': the id is already taken")
+        self.register_in(graph)
+
+    @property
+    def task_id(self) -> str:
+        return self._task_id
+
+    @property
+    def execution_config(self) -> Mapping[str, Any]:
+        """What `with_execution` was told: "backend" and "backend_config" as given, "policy" in canonical form."""
+        return self._execution_config
+
+    def __repr__(self) -> str:
+        return f"ParallelGroup({[task.task_id for task in self.tasks]!r})"
+
+    # -- members ---------------------------------------------------------------------------------------------------
+
+    def _adopt(self, task: Executable, *, first: bool = False) -> Self:
+        """Take in one more member and make it a node of the current graph."""
+        if task is self:
+            return self
+        if isinstance(task, ParallelGroup) and task._holds(self):
+            raise ValueError(f"Group '{self._task_id}' is inside '{task.task_id}' and cannot be a member of itself")
+        graph = ensure_scope().graph
+        self.register_in(graph)
+        task.register_in(graph)
+        if graph.note_member(self._task_id, task.task_id):
+            self.tasks.insert(0 if first else len(self.tasks), task)
+        return self
+
+    def _holds(self, group: ParallelGroup) -> bool:
+        return any(
+            member is group or (isinstance(member, ParallelGroup) and member._holds(group)) for member in self.tasks
+        )
+
+    def register_in(self, graph: TaskGraph) -> None:
+        self._pending_registration = False
+        if not graph.lacks(self._task_id):
+            return
+        for task in self.tasks:
+            task.register_in(graph)
+        graph.add_node(self, skip_if_exists=True)
+
+    def set_group_name(self, name: str) -> Self:
+        """Rename the group, in the current graph too.
+
+        Raises:
+            ValueError: When the name is taken.
+        """
+        graph = ensure_scope().graph
+        if graph.nodes.get(self._task_id, {}).get("task") is self:
+            graph.rename_node(self._task_id, name)
+        elif graph.has_node(name):
+            raise ValueError(f"Cannot rename group '{self._task_id}': the id '{name}' is already taken")
+        self._task_id = name
+        return self
+
+    def _has_successors(self) -> bool:
+        scope = current_scope()
+        if scope is None:
+            return False
+        members = {task.task_id for task in self.tasks}
+        return any(successor not in members for successor in scope.graph.successors(self._task_id))
+
+    def _merged(self, other: ParallelGroup) -> ParallelGroup:
+        if other is self:
+            return self
+        if self._has_successors() or other._has_successors() or not (self._grows and other._grows):
+            return ParallelGroup([self, other])
+        graph = ensure_scope().graph
+        self.register_in(graph)
+        for member in other.tasks:
+            self._adopt(member)
+        if graph.has_node(other.task_id):
+            for predecessor in graph.predecessors(other.task_id):
+                graph.add_edge(predecessor, self._task_id)
+            graph.remove_node(other.task_id)
+        return self
+
+    # -- execution -------------------------------------------------------------------------------------------------
+
+    def with_execution(
+        self, backend: Any = None, backend_config: Mapping[str, Any] | None = None, policy: Any = None
+    ) -> Self:
+        """Choose where the members run and which results are accepted; what is not given stays as it was.
+
+        Args:
+            backend: A `CoordinationBackend` or its name.
+            backend_config: Merged key by key over earlier calls; a live `redis_client` is turned into parameters.
+            policy: A policy, its name, or its mapping form.
+        """
+        if policy is not None:
+            self._execution_config["policy"] = canonicalize_group_policy(policy)
+        if backend is not None:
+            self._execution_config["backend"] = backend
+        if backend_config is not None:
+            merged = {**self._execution_config["backend_config"], **normalize_redis_config(backend_config)}
+            self._execution_config["backend_config"] = merged
+        return self
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
+        """Run all members and apply the policy; the results live under the members' ids."""
+        self._run_members()
+
+    def values_in(self, context: Run) -> list[Any]:
+        """What the members returned in a run, in member order; None at the places of those that failed."""
+        values = [context.get_result(task.task_id) for task in self.tasks]
+        return [
+            None if isinstance(value, BaseException) and not context.has_completed(task.task_id) else value
+            for task, value in zip(self.tasks, values, strict=True)
+        ]
+
+    def _run_members(self) -> Any:
+        context = self.get_execution_context()
+        config = self._execution_config
+        upward.group_executor().execute_parallel_group(
+            self._task_id,
+            self.tasks,
+            context,
+            backend=config["backend"],
+            backend_config=config["backend_config"],
+            policy=config["policy"],
+        )
+        return context
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+
+def fresh_execution_config() -> dict[str, Any]:
+    return {"backend": None, "backend_config": {}, "policy": "strict"}
+
+
 def link(left: Executable, right: Executable) -> SequentialTask:
     """Record the edge from the end of `left` to the start of `right` and return the longer chain."""
     graph = ensure_scope().graph
@@ -237,20 +349,16 @@ def link(left: Executable, right: Executable) -> SequentialTask:
     return SequentialTask(tail, after=left) if isinstance(left, SequentialTask) else SequentialTask([left, *tail])
 
 
+def join(left: Executable, right: Executable) -> ParallelGroup:
+    """The value of `left | right`."""
+    if isinstance(left, ParallelGroup) and isinstance(right, ParallelGroup):
+        return left._merged(right)
+    if isinstance(left, ParallelGroup) and left._grows:
+        return left._adopt(leftmost_of(right))
+    if isinstance(right, ParallelGroup) and right._grows:
+        return right._adopt(leftmost_of(left), first=True)
+    return ParallelGroup([leftmost_of(left), leftmost_of(right)])
+
+
 def leftmost_of(task: Executable) -> Executable:
     return task.leftmost if isinstance(task, SequentialTask) else task
-
-
-def chain(*tasks: Executable) -> SequentialTask:
-    """`chain(a, b, c)` is `a >> b >> c`; a single task gives a chain of one.
-
-    Raises:
-        ValueError: Without any task.
-    """
-    if not tasks:
-        raise ValueError("chain() requires at least one task")
-    first, *rest = tasks
-    result = first if isinstance(first, SequentialTask) else SequentialTask([first])
-    for task in rest:
-        result = result >> task
-    return result

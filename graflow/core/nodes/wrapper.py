@@ -13,7 +13,8 @@ from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import run_coroutine, run_with_timeout
 from graflow.core.nodes.arguments import free_parameters, from_channel, keyword_parameters, takes_any_keyword
-from graflow.core.nodes.executable import Executable, running_frame
+from graflow.core.nodes.executable import Executable, ParallelGroup, running_frame
+from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import pickles_by_value
 from graflow.exceptions import ConfigError
@@ -21,8 +22,6 @@ from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
     import typing_extensions
-
-    from graflow.core.task import ParallelGroup
 
     # With defaults, `TaskWrapper` alone may be written for a task of any function.
     P = typing_extensions.ParamSpec("P", default=...)
@@ -263,8 +262,7 @@ class TaskWrapper(Executable, Generic[P, R]):
             for index, item in enumerate(items)
         ]
         self._leave_graph_when_unconnected()
-        group: ParallelGroup = upward.fan_out(members, name=group_id)
-        return group
+        return MappedGroup(members, name=group_id)
 
     def _leave_graph_when_unconnected(self) -> None:
         """A task that is only a template of members is no step of its own."""

@@ -13,7 +13,8 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import base_id_of
 from graflow.core.nodes.arguments import RESULT_SUFFIX
-from graflow.core.nodes.executable import Executable, TaskElsewhere
+from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.run import asking
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts

@@ -17,7 +17,8 @@ from graflow.core.branches.outcome import Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.executable import Executable, Task
+from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.plain import Task
 from graflow.core.retry import RetryController
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda
