@@ -181,12 +181,16 @@ class WorkflowEngine:
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
                 acquire()
                 agenda.running = None
+                if agenda.is_still:
+                    agenda.move_again()
                 if _after_failure(context, spec, frame, error):
                     continue
                 return result
             acquire()
             result, ledger.last = value, task
             agenda.running = None
+            if agenda.is_still:
+                agenda.move_again()
             _after_success(context, task, frame)
             if requests.checkpoint is not None:
                 with _unlocked(context):

@@ -123,7 +123,7 @@ def test_a_node_that_is_known_by_name_alone_says_so_when_it_runs(config: dict[st
         members = [acting("a", [("jump", "aside")]), acting("b", [])]
         ParallelGroup(members, name="g").with_execution("redis", config)
         context = run(wf, "g")
-    context.queue_node("aside")
+    context.agenda.queue_node("aside")
     with pytest.raises(GraflowRuntimeError, match="hand the task itself to next_task"):
         context.execute()
 

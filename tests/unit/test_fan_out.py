@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from graflow import task, workflow
@@ -127,7 +125,5 @@ def test_a_name_that_is_taken_is_refused_when_the_group_is_used(doubled):
 
 
 def test_ten_thousand_members_share_one_function(doubled):
-    begun = time.perf_counter()
     group = doubled.map(range(10_000))
-    assert time.perf_counter() - begun < 1
     assert {id(member.func) for member in group.tasks} == {id(doubled.func)}

@@ -6,9 +6,11 @@ import threading
 import pytest
 
 from graflow import chain, exceptions, parallel, task, workflow
+from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
+from graflow.core.handlers.group_policy import StrictGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
 from tests.support import at_once
 
@@ -380,3 +382,31 @@ def test_of_two_fan_outs_that_nothing_connects_none_is_guessed():
         double.map([2], name="two")
     with pytest.raises(exceptions.GraphCompilationError, match="has no tasks"):
         wf.execute()
+
+
+def test_a_run_is_never_saved_between_the_end_of_a_group_and_the_end_of_its_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    saved, savers = threading.Event(), []
+    finish = StrictGroupPolicy.on_group_finished
+
+    def finish_while_somebody_saves(policy, group_id, tasks, results, context):
+        def save():
+            CheckpointManager.create_checkpoint(context, path=tmp_path / "run")
+            saved.set()
+
+        if not savers:
+            savers.append(threading.Thread(target=save))
+            savers[0].start()
+            saved.wait(0.3)  # long enough for a save that nobody stops
+        finish(policy, group_id, tasks, results, context)
+
+    monkeypatch.setattr(StrictGroupPolicy, "on_group_finished", finish_while_somebody_saves)
+    with workflow("saved") as wf:
+        start, a, b, end = numbered("start", "a", "b", "end")
+        start >> (a | b).with_execution("direct") >> end
+    _, context = wf.execute(ret_context=True)
+    savers[0].join(30)
+
+    restored, _ = CheckpointManager.resume_from_checkpoint(tmp_path / "run")
+    restored.execute()
+    assert restored.steps == context.steps == 5

@@ -66,6 +66,7 @@ class Agenda:
     Attributes:
         queue: Entries that are ready, first in first out.
         running: The entry that is being run.
+        is_still: Whether the running step holds the step lock until its end.
         step_lock: Held from the end of one task to the start of the next one, so that whoever saves this run from
             another thread finds it inside a task, never between two.
         delayed: Failed tasks that wait to be tried again.
@@ -83,6 +84,7 @@ class Agenda:
         self.queue = InMemoryTaskQueue(owner)
         self.running: TaskSpec | None = None
         self.step_lock = threading.RLock()
+        self.is_still = False
         self.delayed: list[Delayed] = []
         self.joins = Joins()
         self.scope: Scope | None = None
@@ -93,6 +95,18 @@ class Agenda:
         self.retry_in: float | None = None
         self._delayed_ids: frozenset[str] = frozenset()
         self._passes: dict[str, int] = {}  # by base task, how many of its passes wait
+
+    def stand_still(self, task_id: str) -> None:
+        """Let nobody save the run until the step of this task has ended, where an engine runs it."""
+        if self.running is not None and self.running.task_id == task_id and not self.is_still:
+            self.step_lock.acquire()
+            self.is_still = True
+
+    def move_again(self) -> None:
+        """Give back what `stand_still` took; for the thread that holds the step lock."""
+        if self.is_still:
+            self.is_still = False
+            self.step_lock.release()
 
     # -- entries in ------------------------------------------------------------------------------------------------
 

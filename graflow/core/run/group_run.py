@@ -172,6 +172,8 @@ class GroupRun:
         """
         context = self.context
         outcomes = [self._finished[index] for index in sorted(self._finished)]
+        # From here on to the end of the group's step the run is between two states: nobody may save it.
+        context.agenda.stand_still(self.group_id)
         merge_outcomes(context, outcomes)
         results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
