@@ -61,7 +61,6 @@ class _Handle(ABC):
         self._options = options
         self._places = places
         self._policy = policy
-        self._lock = self._runtime.lock()
         helping = running_member.get() is not None or deployment.runs_eagerly
         self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=helping)
 
@@ -124,49 +123,34 @@ class _Handle(ABC):
         return self._arriving(self._deadline(timeout))
 
     def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
-        told: set[int] = set()
-        with self._lock:
-            fresh = self._read_besides(told)
-        yield from self._tell(fresh, told)
-        while len(told) < len(self._places):
-            with self._lock:
-                self._advance(deadline)
-                fresh = self._read_besides(told)
-            yield from self._tell(fresh, told)
+        left = len(self._places)
+        for arrived in self._waiter.until(deadline, wanted=self._wanted, known=0):
+            mine = [outcome for outcome in arrived if outcome.index in self._places]
+            left -= len(mine)
+            yield from self._tell(mine)
+        if left:
+            raise self._timeout()
 
-    def _tell(self, fresh: Sequence[RecordedOutcome], told: set[int]) -> Iterator[MemberOutcome]:
+    def _tell(self, arrived: Sequence[RecordedOutcome]) -> Iterator[MemberOutcome]:
         ids = self._task_ids
-        for outcome in fresh:
-            told.add(outcome.index)
+        for outcome in arrived:
             yield self._outcome(outcome, ids[outcome.index - self._places.start])
 
     def _outcome(self, stored: RecordedOutcome, task_id: str) -> MemberOutcome:
         return member_outcome(stored, task_id, self._header, self._deployment.keys)
-
-    def _read_besides(self, told: set[int]) -> list[RecordedOutcome]:
-        """What has been read and not told yet."""
-        return [
-            outcome for index, outcome in list(self._waiter.seen.items()) if index in self._places and index not in told
-        ]
 
     def _deadline(self, timeout: float | None) -> float | None:
         """The end of a wait of so many seconds from now; None for no end."""
         seconds = checked_seconds("timeout", timeout)
         return None if seconds is None else self._runtime.monotonic() + seconds
 
-    def _advance(self, deadline: float | None) -> None:
-        """Read at least one more outcome, unless another reader of this handle was faster."""
-        if next(self._waiter.until(deadline, wanted=self._wanted), None) is None and not self._is_over:
-            raise self._timeout()
-
     def _wait(self, timeout: float | None) -> Mapping[int, RecordedOutcome]:
         deadline = self._deadline(timeout)
-        with self._lock:
-            for _ in self._waiter.until(deadline, wanted=self._wanted):
-                pass
-            if not self._is_over:
-                raise self._timeout()
-            return {index: self._waiter.seen[index] for index in self._places}
+        for _ in self._waiter.until(deadline, wanted=self._wanted):
+            pass
+        if not self._is_over:
+            raise self._timeout()
+        return {index: self._waiter.seen[index] for index in self._places}
 
     # -- waiting in a coroutine ------------------------------------------------------------------------------------
 
@@ -179,19 +163,24 @@ class _Handle(ABC):
         return await asyncio.to_thread(self.results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        told: set[int] = set()
+        known: set[int] = set()
         is_complete = False
         while not is_complete:
             is_complete = await asyncio.to_thread(self._take)
-            for outcome in await asyncio.to_thread(lambda: list(self._tell(self._read_besides(told), told))):
+            fresh = [
+                outcome
+                for index, outcome in list(self._waiter.seen.items())
+                if index in self._places and index not in known
+            ]
+            known.update(outcome.index for outcome in fresh)
+            for outcome in await asyncio.to_thread(list, self._tell(fresh)):
                 yield outcome
 
     def _take(self) -> bool:
         """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
-        with self._lock:
-            end = self._runtime.monotonic() + _ASYNC_SLICE
-            fresh = next(self._waiter.until(end, wanted=self._wanted), None)
-            return self._is_over or (fresh is None and self._runtime.monotonic() < end)
+        end = self._runtime.monotonic() + _ASYNC_SLICE
+        fresh = next(self._waiter.until(end, wanted=self._wanted), None)
+        return self._is_over or (fresh is None and self._runtime.monotonic() < end)
 
     def _cancel(self, reason: str) -> bool:
         with self._deployment.errors():

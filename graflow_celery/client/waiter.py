@@ -27,7 +27,7 @@ _GATHERED: Final = 25  # outcomes of one read that came together already, as tho
 
 
 class Waiter:
-    """Reads the outcomes of one run.
+    """Reads the outcomes of one run, for any number of threads: each keeps its own time, and sees what the others read.
 
     Args:
         deployment: Where the record is.
@@ -63,6 +63,8 @@ class Waiter:
         self._watch = WorkerWatch(deployment, run_id, options, None if submission is None else submission.spec)
         self._check = check
         self._runtime = deployment.runtime
+        self._lock = self._runtime.lock()  # never held while anything is waited for
+        self._arrived: list[RecordedOutcome] = []
         self._cursor = Cursor()
         self._answered = self._swept = self._runtime.monotonic()
 
@@ -71,8 +73,15 @@ class Waiter:
         """Whether every member's outcome has been read."""
         return len(self.seen) - (self._n in self.seen) >= self._n
 
-    def until(self, deadline: float | None, *, wanted: int | None = None) -> Iterator[list[RecordedOutcome]]:
-        """Outcomes as they come, until all members' are there, or that of `wanted`, or the deadline is over.
+    def until(
+        self, deadline: float | None, *, wanted: int | None = None, known: int | None = None
+    ) -> Iterator[list[RecordedOutcome]]:
+        """Outcomes as they come, by whatever thread they are read, until all are there or the time is over.
+
+        Args:
+            deadline: The end of the wait; None for no end.
+            wanted: The index of the one outcome that is waited for; None for those of all members.
+            known: How many that are there already need not be told, in the order of their coming; None for all.
 
         Raises:
             GroupNotFoundError: When there is no such run.
@@ -81,20 +90,22 @@ class Waiter:
             RecordUnreachableError: When the record has not answered for five minutes.
         """
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
-        while not (self.is_complete if wanted is None else wanted in self.seen):
+        told, page = len(self._arrived) if known is None else known, None
+        while True:
+            if fresh := self._arrived[told:]:
+                told += len(fresh)
+                yield fresh
+                if page is not None:
+                    self._let_gather(page, deadline)
+            if self.is_complete if wanted is None else wanted in self.seen:
+                return
             self.deployment.check_not_gone()
             block = self._slice(deadline)
             if block is None and not has_more:
                 return
             page = self._read(0.0 if block is None or self._may_help() else block)
             has_more = page is not None and page.more
-            if page is None:
-                continue
-            fresh = [outcome for outcome in page.outcomes if outcome.index not in self.seen]
-            self.seen.update((outcome.index, outcome) for outcome in fresh)
-            if fresh:
-                yield fresh
-                self._let_gather(page, deadline)
+            if page is None or len(self._arrived) > told:
                 continue
             if page.closed and not page.more:
                 if is_read_anew:
@@ -124,8 +135,9 @@ class Waiter:
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> OutcomePage | None:
+        cursor, before = self._cursor, len(self.seen) - (self._n in self.seen)
         try:
-            page = self.deployment.record.read(self.run_id, self._cursor, block=block)
+            page = self.deployment.record.read(self.run_id, cursor, block=block)
         except SILENT as error:
             self._wait_out(error)
             return None
@@ -133,10 +145,18 @@ class Waiter:
             self._write_again(error)
             return None
         self._answered = self._runtime.monotonic()
-        self._cursor = page.cursor
-        if self._n - page.status.pending - page.status.running < len(self.seen) - (self._n in self.seen):
+        self._take(page, cursor)
+        if self._n - page.status.pending - page.status.running < before:
             self._restore()
         return page
+
+    def _take(self, page: OutcomePage, since: Cursor) -> None:
+        with self._lock:
+            fresh = [outcome for outcome in page.outcomes if outcome.index not in self.seen]
+            self._arrived += fresh
+            self.seen.update((outcome.index, outcome) for outcome in fresh)
+            if self._cursor is since:  # else another thread has read on, or begun anew
+                self._cursor = page.cursor
 
     def _restore(self) -> None:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""

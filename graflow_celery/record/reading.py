@@ -29,8 +29,13 @@ class RecordReader(RecordBase):
             return page
         # An event wakes, nothing more: what counts is read again from the record.
         events: Any = {self.keys.run(run_id, "events"): last_event}
-        self.client.xread(events, count=1, block=max(1, round(block * 1000)))
+        self.client.xread(events, count=1, block=max(1, round(self._within_patience(block) * 1000)))
         return self._read(run_id, page.cursor, count)[0]
+
+    def _within_patience(self, block: float) -> float:
+        """Seconds that the client waits for an answer without taking the server for dead."""
+        limit = self.client.get_connection_kwargs().get("socket_timeout")
+        return block if limit is None else min(block, limit / 2)
 
     def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[OutcomePage, bytes]:
         reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])

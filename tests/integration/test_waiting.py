@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +13,7 @@ from graflow_celery.deployment import deployment_of
 from graflow_celery.record import MemberReport, MemberState
 from graflow_celery.settings import GroupOptions
 from tests.record_support import open_group
-from tests.support import private_redis
+from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -40,3 +42,45 @@ def test_who_waits_for_many_open_members_takes_many_outcomes_at_once() -> None:
 
     assert [index for batch in batches for index in batch] == list(range(members))
     assert len(batches) < members / 2
+
+
+@pytest.fixture
+def waiter() -> Iterator[Waiter]:
+    """Waits for a group of three members, none of which has ended."""
+    with private_redis() as server:
+        deployment = deployment_of({"url": server.url})
+        open_group(deployment.record, n=3)
+        yield Waiter(deployment, "run", 3, GroupOptions(worker_wait=60))
+
+
+def test_each_thread_keeps_the_time_of_its_own_wait(waiter: Waiter) -> None:
+    # Given a thread that waits for all members
+    found: list[int] = []
+    threading.Thread(
+        target=lambda: found.extend(outcome.index for fresh in waiter.until(None) for outcome in fresh), daemon=True
+    ).start()
+    client = waiter.deployment.client
+    wait_until(lambda: client.info("clients")["blocked_clients"] == 1)
+
+    # When another one waits for a moment, it goes on after that
+    begun = time.monotonic()
+    assert list(waiter.until(begun + 0.2)) == []
+    assert time.monotonic() - begun < 1.5
+
+    # And both see what comes, whoever reads it first
+    waiter.deployment.record.claim("run", range(3), "w")
+    waiter.deployment.record.complete("run", "w", [MemberReport(i, 1, MemberState.SUCCEEDED, b"") for i in range(3)])
+    here = [outcome.index for fresh in waiter.until(time.monotonic() + 10, known=0) for outcome in fresh]
+    wait_until(lambda: len(found) == 3)
+    assert sorted(here) == sorted(found) == [0, 1, 2]
+
+
+def test_a_short_timeout_of_the_socket_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with private_redis() as server:
+        deployment = deployment_of({"url": server.url, "socket_timeout": 0.2})
+        open_group(deployment.record, n=1)
+
+        found = list(Waiter(deployment, "run", 1, GroupOptions(worker_wait=60)).until(time.monotonic() + 0.7))
+
+    assert found == []
+    assert caplog.messages == []
