@@ -63,7 +63,12 @@ def to_jsonable(
     """
     if is_plain(value, max_depth, check_numbers=True):
         return value
-    return _Writer(where, max_depth, near or {}, pickles).write(value, "")
+    try:
+        return _Writer(where, max_depth, near or {}, pickles).write(value, "")
+    except _ShapeError as error:
+        if pickles is None or pickles.keys is None:
+            raise TypeError(str(error)) from None
+        return {TAG: "pickle", "v": pickles.take(value)}
 
 
 def is_plain(value: object, max_depth: int = MAX_DEPTH, *, check_numbers: bool = False) -> bool:
@@ -112,6 +117,10 @@ def _all_fit(values: Iterable[Any]) -> bool:
 _MAX_INT_BITS: Final = 14_000  # below 4,300 digits, the limit of the interpreter's own conversion
 
 
+class _ShapeError(TypeError):
+    """A value contains itself, or is too deep or too wide for JSON."""
+
+
 class _Writer:
     """Writes one value; refuses cycles, depth and size before memory does."""
 
@@ -158,11 +167,11 @@ class _Writer:
             return take(value)
         self._count += 1
         if id(value) in self._open:
-            raise TypeError(f"{self._place()} of type {_name_of(type(value))} contains itself and cannot be kept")
+            raise _ShapeError(f"{self._place()} of type {_name_of(type(value))} contains itself and cannot be kept")
         if len(self._open) >= self._max_depth:
-            raise TypeError(f"{self._root} is nested deeper than {self._max_depth} levels and cannot be kept")
+            raise _ShapeError(f"{self._root} is nested deeper than {self._max_depth} levels and cannot be kept")
         if self._count > _MAX_CONTAINERS:
-            raise TypeError(f"{self._root} holds more than {_MAX_CONTAINERS} containers and cannot be kept")
+            raise _ShapeError(f"{self._root} holds more than {_MAX_CONTAINERS} containers and cannot be kept")
         self._open.add(id(value))
         try:
             return take(value)

@@ -64,6 +64,34 @@ def reference_of(task: Node) -> Reference:
     Raises:
         TaskResolutionError: When it cannot; the text says why and what to do.
     """
+    try:
+        return _at_home(task)
+    except TaskResolutionError:
+        if getattr(task, "__module__", None) != "__main__":
+            for found in elsewhere(task):
+                return found
+        raise
+
+
+def elsewhere(task: Node) -> Iterator[Reference]:
+    """Where else a task is an attribute of an imported module; the module that made it comes first.
+
+    A task of a library's function, a partial or a bound method says the library of itself, which does not hold it.
+    """
+    made_in = getattr(task, "made_in", "")
+    names = [made_in, *(name for name in list(sys.modules) if name != made_in)]
+    kind = type(task)
+    for module_name in names:
+        module = sys.modules.get(module_name)
+        if module_name == "__main__" or not isinstance(module, ModuleType):
+            continue
+        for name, found in list(vars(module).items()):
+            if type(found) is kind and _stands_for(found, task):
+                yield module_name, name, found
+
+
+def _at_home(task: Node) -> Reference:
+    """Where a task is in the module that it says of itself."""
     module_name = getattr(task, "__module__", None)
     qualname = getattr(task, "__qualname__", None) or getattr(task, "__name__", None)
     if module_name == "__main__":
@@ -148,6 +176,9 @@ class ReferenceTable:
             return
         if found is task:
             self.put(module, path, task)
+            for other, name, held in elsewhere(task):
+                if held is task:
+                    self.put(other, name, task)
 
     def find_or_add(self, task: Node) -> Reference:
         """Where the task (or the base of this instance) stands; entered when it is importable.

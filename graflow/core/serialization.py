@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import IO, Any
 
@@ -70,9 +71,11 @@ def loads(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-def signed_pickles(keys: SigningKeys | None, *bound_to: str) -> Pickles:
+def signed_pickles(
+    keys: SigningKeys | None, *bound_to: str, fingerprint: Callable[[object], str] | None = None
+) -> Pickles:
     """Pickles of single values that belong to one place; none at all without keys."""
-    return Pickles(keys, bound_to, dumps, loads)
+    return Pickles(keys, bound_to, dumps, loads, fingerprint)
 
 
 def dump(obj: object, file: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from graflow.codec import ENVELOPE_VERSION, SerializedTask
+from graflow.core.fingerprint import fingerprint
 from graflow.core.references import (
     REMEDIES,
     ReferenceTable,
@@ -28,6 +29,7 @@ from graflow.core.references import (
     travelling_fields,
 )
 from graflow.core.serialization import dumps, loads, signed_pickles
+from graflow.core.shared_code import GroupCode, ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
@@ -127,7 +129,7 @@ class TaskResolver:
         Raises:
             ValueError: When the name is built in.
         """
-        if name in ("reference", "pickle") or name in upward.data_nodes:
+        if name in ("reference", "pickle", "code") or name in upward.data_nodes:
             raise ValueError(f"The strategy '{name}' is built in and cannot be replaced")
         self._strategies[name] = _Strategy(serialize, resolve, carries_code)
 
@@ -145,14 +147,24 @@ class TaskResolver:
             TaskResolutionError: When the strategy cannot carry this task; the text says what to do.
             PayloadError: When a bound argument cannot be kept, naming task and parameter.
         """
+        return self._enveloped(task, strategy, bound_to, None)
+
+    def _enveloped(self, task: Node, strategy: str, bound_to: Sequence[str], code: GroupCode | None) -> SerializedTask:
         return SerializedTask(
             strategy=strategy,
-            payload=dict(self._payload(task, strategy, bound_to)),
+            payload=dict(self._payload(task, strategy, bound_to, code)),
             resolver_id=self.resolver_id or "default",
         )
 
-    def serialize_best(self, task: Node, *, bound_to: Sequence[str] = ()) -> SerializedTask:
+    def serialize_best(
+        self, task: Node, *, bound_to: Sequence[str] = (), code: GroupCode | None = None
+    ) -> SerializedTask:
         """The envelope of a task: as data or by reference where that works, else by value when there is a key.
+
+        Args:
+            task: What to send.
+            bound_to: What a signature is bound to besides the content.
+            code: Takes what the members of a group share of their code.
 
         Raises:
             TaskResolutionError: When neither works; the text names both remedies.
@@ -160,16 +172,24 @@ class TaskResolver:
         """
         kinds = upward.data_nodes.items()
         strategy = next((name for name, kind in kinds if type(task) in kind.types), "reference")
+        if code is not None and code.knows(task):
+            return self._enveloped(task, "code", bound_to, code)
         try:
-            return self.serialize(task, strategy, bound_to=bound_to)
+            return self._enveloped(task, strategy, bound_to, code)
         except (TaskResolutionError, PayloadError):
             if self.keys is None:
                 raise
-        return self.serialize(task, "pickle", bound_to=bound_to)
+        by_value = "code" if code is not None and code.takes(task) else "pickle"
+        return self._enveloped(task, by_value, bound_to, code)
 
-    def _payload(self, task: Node, strategy: str, bound_to: Sequence[str]) -> Payload:
+    def _payload(self, task: Node, strategy: str, bound_to: Sequence[str], code: GroupCode | None) -> Payload:
         if strategy == "reference":
             return self._refer(task, bound_to)
+        if strategy == "code":
+            if code is None:
+                raise TaskResolutionError(f"Task '{task.task_id}': code is shared by the members of a group only")
+            base, named = code.take(task)
+            return {**named, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
         if strategy == "pickle":
             classes_of(task)
             return _signed(self._signing_keys(task), strategy, _pickled(task), bound_to)
@@ -177,7 +197,7 @@ class TaskResolver:
         if kind is not None:
             if type(task) not in kind.types:
                 raise TaskResolutionError(f"Task '{task.task_id}' is no node of the kind that '{strategy}' carries")
-            return kind.take(task, lambda inner: self.serialize_best(inner, bound_to=bound_to).to_dict())
+            return kind.take(task, lambda inner: self.serialize_best(inner, bound_to=bound_to, code=code).to_dict())
         known = self._strategy(strategy)
         if not known.carries_code:
             return known.serialize(task)
@@ -194,7 +214,7 @@ class TaskResolver:
         return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
 
     def _argument_pickles(self, bound_to: Sequence[str]) -> Pickles:
-        return signed_pickles(self.keys, "argument", *bound_to)
+        return signed_pickles(self.keys, "argument", *bound_to, fingerprint=fingerprint)
 
     def _signing_keys(self, task: Node) -> SigningKeys:
         keys = self.keys
@@ -206,12 +226,19 @@ class TaskResolver:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def resolve(self, envelope: SerializedTask | Mapping[str, Any], *, bound_to: Sequence[str] = ()) -> Any:
+    def resolve(
+        self,
+        envelope: SerializedTask | Mapping[str, Any],
+        *,
+        bound_to: Sequence[str] = (),
+        code: ReceivedCode | None = None,
+    ) -> Any:
         """The task that an envelope stands for.
 
         Args:
             envelope: The envelope, or its dictionary form.
             bound_to: What the sender bound signatures to.
+            code: Has what the members of a group share of their code.
 
         Raises:
             TaskResolutionError: Unknown version, strategy or reference, a signature that does not hold, or content
@@ -227,11 +254,13 @@ class TaskResolver:
         if strategy == "reference":
             base = self._table.look_up(payload)
             return restore_instance(base, payload, lambda: self._argument_pickles(bound_to))
+        if strategy == "code" and code is not None:
+            return restore_instance(code.task(payload), payload, lambda: self._argument_pickles(bound_to))
         if strategy == "pickle":
             return _unpickled(self._verified(strategy, payload, bound_to))
         kind = upward.data_nodes.get(strategy)
         if kind is not None:
-            return kind.make(payload, lambda inner: self.resolve(inner, bound_to=bound_to))
+            return kind.make(payload, lambda inner: self.resolve(inner, bound_to=bound_to, code=code))
         known = self._strategy(strategy)
         if known.carries_code:
             payload = json.loads(self._verified(strategy, payload, bound_to))
@@ -240,7 +269,7 @@ class TaskResolver:
     def _strategy(self, name: str) -> _Strategy:
         known = self._strategies.get(name) if isinstance(name, str) else None
         if known is None:
-            names = ", ".join(sorted({"reference", "pickle", *upward.data_nodes, *self._strategies}))
+            names = ", ".join(sorted({"reference", "pickle", "code", *upward.data_nodes, *self._strategies}))
             raise TaskResolutionError(f"Unknown strategy {name!r}; known are {names}")
         return known
 

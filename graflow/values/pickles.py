@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
+from graflow.values.base import parts_of, text_of
 
 _PURPOSE: Final = "value"
 
@@ -22,12 +23,14 @@ class Pickles:
         bound_to: The place, for example run, group and index.
         dumps: Makes the bytes.
         loads: Makes the value, from bytes whose signature holds.
+        fingerprint: Tells values apart where pickles of equal ones may differ; written beside them when given.
     """
 
     keys: SigningKeys | None
     bound_to: Sequence[str]
     dumps: Callable[[Any], bytes]
     loads: Callable[[bytes], Any]
+    fingerprint: Callable[[object], str] | None = None
 
     def take(self, value: Any) -> list[str]:
         """Signature and bytes of a value; the keys are there.
@@ -39,7 +42,8 @@ class Pickles:
             raise PayloadError("No signing key is set")
         content = self.dumps(value)
         signature = self.keys.sign(content, purpose=_PURPOSE, bound_to=self.bound_to)
-        return [signature, base64.b64encode(content).decode("ascii")]
+        written = [signature, base64.b64encode(content).decode("ascii")]
+        return written if self.fingerprint is None else [*written, self.fingerprint(value)]
 
     def make(self, content: Any) -> Any:
         """The value, when the signature holds for this place.
@@ -52,9 +56,7 @@ class Pickles:
                 "A pickled value is refused because this process has no signing key: set GRAFLOW_SIGNING_KEY here to "
                 "the sender's key"
             )
-        if type(content) is not list or [type(part) for part in content] != [str, str]:
-            raise PayloadError("A pickled value must hold signature and bytes as text")
-        signature, text = content
+        signature, text, *_ = map(text_of, parts_of(content, 2, 3))
         data = base64.b64decode(text, validate=True)
         try:
             self.keys.verify(data, signature, purpose=_PURPOSE, bound_to=self.bound_to)

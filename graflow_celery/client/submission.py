@@ -15,17 +15,22 @@ from graflow.core.handlers.group_policy import (
     canonicalize_group_policy,
     resolve_group_policy,
 )
+from graflow.core.shared_code import GroupCode
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.typed_json import TAG
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import Envelope, SharedPayload
+from graflow_celery.wire.payload import dump, pack
 from graflow_celery.worker.member import running_member
 
 QUEUE_WAIT: Final = 60.0  # seconds before a message that nobody claimed is published again
 _CUSTOM: Final = {"type": "__custom__"}
+_OF_ONE_TIME: Final = frozenset({"code", "signature"})
+_PICKLED: Final = b'"$t":"pickle"'
 
 
 @dataclass(frozen=True)
@@ -66,17 +71,21 @@ def prepare(
         raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
     resolver = deployment.sending_resolver()
     name, content = shared.pack()
-    manifest = [_envelope(resolver, run_id, group_id, branch, name).pack(deployment.keys) for branch in branches]
+    code = GroupCode(deployment.keys, (run_id, group_id))
+    envelopes = [_envelope(resolver, code, run_id, group_id, branch, name) for branch in branches]
     if then is not None:
-        manifest.append(_continuation(resolver, run_id, group_id, len(branches), then, name).pack(deployment.keys))
+        envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
+    manifest = [envelope.pack(deployment.keys) for envelope in envelopes]
     payloads = {name: content}
+    for code_name, pickled in code.contents.items():
+        payloads[code_name] = pack(pickled, what=f"the code of group '{group_id}'")
     members = [branch.member for branch in branches]
     around = running_member.get()
     spec = GroupSpec(
         run_id=run_id,
         group_id=group_id,
         n=len(branches),
-        digest=manifest_digest(manifest, payloads),
+        digest=_digest(envelopes, manifest, payloads, shared),
         policy=_plain_policy(policy),
         min_success=_needed(policy, len(branches)),
         critical=_critical(policy, members),
@@ -161,9 +170,9 @@ def _run_here(deployment: Deployment, spec: GroupSpec, wanted: Sequence[int]) ->
         helper.run_continuation()
 
 
-def _envelope(resolver: Any, run_id: str, group_id: str, branch: Branch, shared: str) -> Envelope:
+def _envelope(resolver: Any, code: GroupCode, run_id: str, group_id: str, branch: Branch, shared: str) -> Envelope:
     binding = (run_id, group_id, str(branch.index))
-    tasks = [resolver.serialize_best(task, bound_to=binding).to_dict() for task in branch.tasks.values()]
+    tasks = [resolver.serialize_best(task, bound_to=binding, code=code).to_dict() for task in branch.tasks.values()]
     return Envelope(
         run_id=run_id,
         group_id=group_id,
@@ -176,8 +185,10 @@ def _envelope(resolver: Any, run_id: str, group_id: str, branch: Branch, shared:
     )
 
 
-def _continuation(resolver: Any, run_id: str, group_id: str, index: int, then: Any, shared: str) -> Envelope:
-    envelope = resolver.serialize_best(then, bound_to=(run_id, group_id, str(index)))
+def _continuation(
+    resolver: Any, code: GroupCode, run_id: str, group_id: str, index: int, then: Any, shared: str
+) -> Envelope:
+    envelope = resolver.serialize_best(then, bound_to=(run_id, group_id, str(index)), code=code)
     return Envelope(
         run_id=run_id,
         group_id=group_id,
@@ -186,6 +197,37 @@ def _continuation(resolver: Any, run_id: str, group_id: str, index: int, then: A
         shared=shared,
         tasks=[envelope.to_dict()],
     )
+
+
+def _digest(
+    envelopes: Sequence[Envelope], manifest: Sequence[bytes], payloads: Mapping[str, bytes], shared: SharedPayload
+) -> str:
+    """What tells this group from another one under its run id; pickles count by what they hold, not by their bytes."""
+    if len(payloads) == 1 and not any(_PICKLED in packed for packed in (*manifest, *payloads.values())):
+        return manifest_digest(manifest, payloads)
+    bodies = [
+        dump({**vars(envelope), "shared": "", "tasks": [_identity_of(task) for task in envelope.tasks]})
+        for envelope in envelopes
+    ]
+    return manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
+
+
+def _identity_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The envelope of a task without what differs each time that it is made."""
+    payload = {key: item for key, item in task["payload"].items() if key not in _OF_ONE_TIME}
+    if "members" in payload:
+        payload["members"] = [_identity_of(member) for member in payload["members"]]
+        return {**task, "payload": payload}
+    return {**task, "payload": _without_pickles(payload)}
+
+
+def _without_pickles(data: Any) -> Any:
+    """Typed JSON with fingerprints in the places of pickles; nothing that a user wrote has the tag."""
+    if isinstance(data, Mapping):
+        if data.get(TAG) == "pickle":
+            return {TAG: "pickle", "v": data["v"][-1]}
+        return {key: _without_pickles(item) for key, item in data.items()}
+    return [_without_pickles(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _plain_policy(policy: GroupExecutionPolicy) -> Any:

@@ -38,10 +38,12 @@ class SharedPayload(Surroundings):
 
     def pack(self) -> tuple[str, bytes]:
         """The hash under which it is found, and its bytes."""
-        lists = {"outside": sorted(self.outside), "returned_errors": list(self.returned_errors)}
-        body = {"version": VERSION, **self.__dict__, **lists}
-        content = pack(dump(body), what=f"what the members of '{self.group_id}' share")
+        content = pack(dump({"version": VERSION, **self.body()}), what=f"what the members of '{self.group_id}' share")
         return hashlib.sha256(content).hexdigest(), content
+
+    def body(self) -> dict[str, Any]:
+        """Its parts as JSON data."""
+        return {**self.__dict__, "outside": sorted(self.outside), "returned_errors": list(self.returned_errors)}
 
     @classmethod
     def unpack(cls, name: str, content: bytes) -> SharedPayload:

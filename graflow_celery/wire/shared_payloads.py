@@ -34,10 +34,7 @@ class SharedPayloads:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name][0]
-        # A server that is away for a moment is no failure of the member.
-        content = persistently(self._runtime, lambda: self._record.manifests.payloads(run_id, [name])).get(name)
-        if content is None:
-            raise PayloadError("What the members of the group share is not in its record")
+        content = self.content(run_id, name)
         shared = SharedPayload.unpack(name, content)
         with self._lock:
             if name not in self._kept:
@@ -47,3 +44,15 @@ class SharedPayloads:
                 _, (_, size) = self._kept.popitem(last=False)
                 self._size -= size
         return shared
+
+    def content(self, run_id: str, name: str) -> bytes:
+        """The bytes under that hash in the record of a run, whatever they are; nothing is verified.
+
+        Raises:
+            PayloadError: When the record does not hold them.
+        """
+        # A server that is away for a moment is no failure of the member.
+        content = persistently(self._runtime, lambda: self._record.manifests.payloads(run_id, [name])).get(name)
+        if content is None:
+            raise PayloadError("What the members of the group share is not in its record")
+        return content

@@ -25,12 +25,14 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
+from graflow.core.shared_code import ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.broker.messages import member_name, member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, result_pickles
+from graflow_celery.wire.payload import unpack
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -152,6 +154,11 @@ class MemberRunner:
         self._engine = WorkflowEngine()
         self._channels: dict[str, Channel] = {}
         self._resolver = cache(deployment.resolver)
+        self._code = ReceivedCode(
+            deployment.keys,
+            (spec.run_id, spec.group_id),
+            lambda name: unpack(deployment.shared_payloads.content(spec.run_id, name)),
+        )
         self.soft_limit = SoftLimit(deployment.runtime)
 
     def close(self) -> None:
@@ -231,7 +238,7 @@ class MemberRunner:
         try:
             for data in envelope.tasks:
                 resolver = self._resolver(str(data.get("resolver_id", "default")))
-                task = resolver.resolve(data, bound_to=envelope.binding)
+                task = resolver.resolve(data, bound_to=envelope.binding, code=self._code)
                 found[task.task_id] = task
         except (TaskResolutionError, SignatureError) as error:
             raise TaskResolutionError(

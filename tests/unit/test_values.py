@@ -549,6 +549,13 @@ def test_what_cannot_be_pickled_either_is_refused_by_place():
         to_jsonable({"rows": (row for row in "ab")}, where="result", pickles=_pickles())
 
 
+def test_a_value_that_contains_itself_goes_as_a_pickle_as_a_whole():
+    loop = [1]
+    loop.append(loop)
+    back = from_jsonable(to_jsonable(loop, pickles=_pickles()), pickles=_pickles())
+    assert back[1] is back
+
+
 def test_a_class_that_the_receiver_may_not_know_is_pickled_where_there_is_a_key():
     @dataclass
     class Local:

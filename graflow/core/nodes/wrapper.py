@@ -80,6 +80,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         self.ttl = _checked_seconds(task_id, "ttl", ttl)
         self.options = None if options is None else _checked_options(task_id, options)
         self._bound_kwargs = {}
+        self.made_in = _module_outside()
         self._take_after_function()
         if register_to_context:
             self._register_on_creation()
@@ -299,6 +300,14 @@ class TaskWrapper(Executable, Generic[P, R]):
         if reference is not None:
             self.func = _function_at(*reference)
         self._take_after_function()
+
+
+def _module_outside() -> str:
+    """The module whose code makes a task, where the task of a library's function can be found."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("graflow."):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__"))
 
 
 def _checked_options(task_id: str, options: Any) -> dict[str, Any]:
