@@ -109,6 +109,9 @@ class Run(GroupContext, HasGraph, Protocol):
     def channel(self) -> Any: ...
 
     @property
+    def channel_for_reading(self) -> Any: ...
+
+    @property
     def tracer(self) -> Any: ...
 
     @property

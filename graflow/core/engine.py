@@ -101,7 +101,7 @@ class WorkflowEngine:
         finally:
             context.engine = previous
             if is_root:
-                context.channel.run_ended()
+                context.ledger.channel.run_ended()
                 tell(end_workflow, tracer, name, context, result, error)
                 tell(tracer.flush)
         return result
@@ -222,6 +222,8 @@ def _after_success(context: ExecutionContext, task: Any, frame: Frame) -> None:
     """Complete the task and queue what follows."""
     task_id, agenda, ledger = frame.task_id, context.agenda, context.ledger
     ledger.completed[task_id] = None
+    if ledger.failed:
+        ledger.failed.discard(task_id)
     ledger.steps += 1
     base_id = task_id
     if type(task) is IterationTask:
@@ -256,6 +258,7 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
     if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
         agenda.requeue(spec)
         raise error
+    ledger.failed.add(frame.task_id)
     is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)
     if frame.control == Control.CANCEL and not (is_control and isinstance(error, GraflowWorkflowCanceledError)):
         agenda.requeue(spec)

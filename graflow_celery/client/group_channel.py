@@ -83,7 +83,7 @@ class GroupChannel:
         self._deployment = deployment
         self._context = context
         self._kept = kept
-        self._parent: Channel = context.channel
+        self._parent: Channel = context.ledger.channel
         self._own: RedisChannel | None = None
         self._root: RedisChannel | None = None
         self._laid: list[tuple[BranchChannel, str, str]] = []  # whose private value lies over which key, and its mark

@@ -201,12 +201,11 @@ def test_a_short_wait_for_a_retry_is_waited_for_in_place():
 @pytest.mark.parametrize(
     "leave",
     [
-        lambda ctx: ctx.get_channel().set("half", "done"),
         lambda ctx: ctx.checkpoint(path="x"),
         lambda ctx: ctx.next_task(Task("elsewhere", register_to_context=False)),
         lambda ctx: ctx.execution_context.open_group("inner", [node("x")]),
     ],
-    ids=["a channel value", "a checkpoint", "a jump", "a group"],
+    ids=["a checkpoint", "a jump", "a group"],
 )
 def test_a_member_that_has_left_something_behind_waits_where_it_is(leave, monkeypatch):
     slept = []

@@ -87,6 +87,14 @@ class BranchOutcome:
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
 
+    @property
+    def failed(self) -> list[str]:
+        """Ids of the tasks whose last execution failed."""
+        completed = {*self.completed}
+        return [
+            task_id for task_id, value in self.results if isinstance(value, BaseException) and task_id not in completed
+        ]
+
     def as_result(self) -> TaskResult:
         """What policies and listeners see of it."""
         return TaskResult(

@@ -162,7 +162,7 @@ def run_with_timeout(
     thread.join(timeout)
     if not outcome:
         if frame is not None:
-            frame.is_abandoned = True
+            frame.abandon()
         raise TaskTimeoutError(task_id, timeout)
     succeeded, value = outcome[0]
     if not succeeded:

@@ -172,7 +172,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         """The given arguments, and what the channel holds for the others that are wanted."""
         if not self.resolve_keyword_args:
             return given
-        found = from_channel(self._task_id, wanted, given, context.channel, context.has_completed)
+        found = from_channel(self._task_id, wanted, given, context.channel_for_reading, context.has_completed)
         return {**found, **given} if found else given
 
     # -- instances and fan-out -------------------------------------------------------------------------------------

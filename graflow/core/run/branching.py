@@ -71,13 +71,13 @@ def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
 
 
 def _describe(branch: RunParts, outcome: BranchOutcome) -> None:
-    ledger, channel = branch.ledger, branch.channel
+    ledger, channel = branch.ledger, branch.ledger.channel
     results = ledger.results if ledger.results is not None else {}
     if outcome.error is not None and outcome.task_id not in results:
         results[outcome.task_id] = outcome.error
     outcome.value = results.get(outcome.task_id) if outcome.success else None
     outcome.results = list(results.items())
-    outcome.completed = list(ledger.completed)
+    outcome.completed = [task_id for task_id in ledger.completed if task_id not in ledger.failed]
     outcome.steps = ledger.steps
     outcome.cycle_counts = ledger.cycles.cycle_counts
     outcome.retry_counts = ledger.retries.retry_counts
@@ -109,10 +109,11 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             run.set_result(task_id, value)
         if outcome.success and outcome.writes:
             age = time.time() - outcome.timestamp if outcome.timestamp else 0.0
-            apply_writes(run.channel, _aged(outcome.writes, max(age, 0.0)))
+            apply_writes(run.ledger.channel, _aged(outcome.writes, max(age, 0.0)))
         run.ledger.add(
             outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with
         )
+        run.ledger.failed.update(outcome.failed)
         for task_id, parents in outcome.requests.nodes:
             _note_node(run, task_id, parents)
 

@@ -17,7 +17,7 @@ from graflow.core.branches.outcome import Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.executable import Executable, running_frame
 from graflow.core.nodes.plain import Task
 from graflow.core.retry import RetryController
 from graflow.core.run import asking, saving
@@ -189,7 +189,6 @@ class ExecutionContext:
     start_node = Of[str | None]("agenda", "start_node")
     queue = task_queue = Of[InMemoryTaskQueue]("agenda", "queue")
 
-    channel = Of[Channel]("ledger", "channel")
     steps = Of[int]("ledger", "steps")
     max_steps = Of[int]("ledger", "max_steps")
     on_max_steps = Of[str]("ledger", "on_max_steps")
@@ -248,7 +247,25 @@ class ExecutionContext:
         """Ids of the workflow's nodes that this process knows by name only; a branch on a worker has some."""
         return asking.elsewhere(self)
 
+    @property
+    def channel(self) -> Channel:
+        """What the tasks share; a task that runs in this context sees it through its own writes."""
+        return self.get_channel()
+
+    @property
+    def channel_for_reading(self) -> Channel:
+        """The same for whoever only reads, which costs a task less."""
+        frame = running_frame.get()
+        if frame is not None and frame.execution_context is self:
+            channel: Channel = frame.channel_for_reading()
+            return channel
+        return self.ledger.channel
+
     def get_channel(self) -> Channel:
+        frame = running_frame.get()
+        if frame is not None and frame.execution_context is self:
+            channel: Channel = frame.get_channel()
+            return channel
         return self.ledger.channel
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -337,6 +354,9 @@ class ExecutionContext:
 
     def open_group(self, group_id: str, tasks: Sequence[Executable]) -> GroupRun:
         """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
+        for frame in self._task_execution_stack:
+            if frame.layer is not None:
+                frame.layer.publish()
         key = self.groups.key_of(self.session_id, group_id)
         run = self.groups.open[group_id] = GroupRun(self, group_id, key, list(tasks), *self.groups.go_on(key))
         return run
@@ -379,8 +399,8 @@ class ExecutionContext:
 
     def merge_results(self, sub_context: Self) -> None:
         """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
-        if isinstance(sub_context.channel, BranchChannel):
-            apply_writes(self.channel, sub_context.channel.writes())
+        if isinstance(sub_context.ledger.channel, BranchChannel):
+            apply_writes(self.ledger.channel, sub_context.ledger.channel.writes())
         done = sub_context.ledger
         self.ledger.add(done.completed, done.steps, done.cycles.cycle_counts, done.retries.retry_counts)
 

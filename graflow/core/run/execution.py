@@ -6,6 +6,7 @@ import logging
 from types import TracebackType
 from typing import Any
 
+from graflow.channels.attempt import AttemptChannel
 from graflow.core.cycle import base_id_of
 from graflow.core.nodes.executable import running_frame
 from graflow.core.run import asking
@@ -29,6 +30,7 @@ class ExecutingTask:
         frame = self._frame = TaskExecutionContext(task.task_id, run)
         frame.task = task
         task.set_execution_context(run)
+        frame.depth = len(run._task_execution_stack)
         run._task_execution_stack.append(frame)
         self._token = running_frame.set(frame)
         try:
@@ -43,7 +45,24 @@ class ExecutingTask:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         running_frame.reset(self._token)
-        _end(self._run, self._frame, self._task, error)
+        frame = self._frame
+        if frame.layer is None:
+            _end(self._run, frame, self._task, error)
+            return
+        try:
+            _settle(frame.layer, error)
+        except BaseException as unwritten:  # an interruption as well: a task whose writes got lost has failed
+            frame.layer.close()
+            _end(self._run, frame, self._task, unwritten)
+            raise
+        _end(self._run, frame, self._task, error)
+
+
+def _settle(layer: AttemptChannel, error: BaseException | None) -> None:
+    if error is None:
+        layer.apply()
+    else:
+        layer.close()
 
 
 def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from graflow.channels.attempt import AttemptChannel
 from graflow.queue.base import TaskSpec
 
 
@@ -46,6 +47,8 @@ class Frame:
         repeats: What an interrupted execution that this one repeats had asked for.
         exits: For a group, edges out of its members' branches to follow.
         jumped: For a group, nodes that its members jumped to.
+        depth: How many tasks of the run called one another around this execution; None before and after it runs.
+        layer: What it wrote to the channel, once it has asked for that.
     """
 
     task: Any = None
@@ -58,10 +61,18 @@ class Frame:
     repeats: Interrupted | None = None
     exits: list[tuple[str, str]] | None = None
     jumped: set[str] | None = None
+    depth: int | None = None
+    layer: AttemptChannel | None = None
 
     def __init__(self, task_id: str, birth_mark: int = 0) -> None:
         self.task_id = task_id
         self.birth_mark = birth_mark
+
+    def abandon(self) -> None:
+        """Nobody waits for this execution any more, although it still runs: what it asks and writes does not count."""
+        self.is_abandoned = True
+        if self.layer is not None:
+            self.layer.close()
 
     def note_born(self, task_id: str) -> None:
         """Remember a node that this execution added."""

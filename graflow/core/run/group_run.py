@@ -175,6 +175,7 @@ class GroupRun:
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
         merge_outcomes(context, outcomes)
+        self._forget_earlier_visits()
         results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
@@ -189,6 +190,15 @@ class GroupRun:
             raise MaxStepsExceededError(context.ledger.max_steps, list(stopped), loop, context.session_id)
         policy.on_group_finished(self.group_id, self.members, results, context)
         follow_outcomes(context, outcomes)
+
+    def _forget_earlier_visits(self) -> None:
+        """Take away what an earlier visit left of tasks that this one did not come to."""
+        for index, member in enumerate(self.members):
+            outcome = self._finished.get(index)
+            if outcome is None or not outcome.success:
+                came_to = {task_id for task_id, _ in outcome.results} if outcome is not None else set()
+                for task_id in (self._own_nodes[index] or {member.task_id}) - came_to:
+                    self.context.ledger.forget_result(task_id)
 
     def _limit_reached(self, outcome: BranchOutcome) -> MaxStepsExceededError | None:
         """How a branch used up the steps of this run; those of a run inside a task are that task's affair."""

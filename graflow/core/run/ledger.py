@@ -35,6 +35,7 @@ class Ledger:
         repeats: How many executions there were of tasks that had run before, passes of loops included, retries not.
         last: The task that completed last.
         completed: Ids in order of first completion, as keys.
+        failed: Those whose last execution failed, though an earlier one may have completed.
         cycles: Counts and limits of executions.
         retries: Counts and limits of retries.
         retried: Tasks whose retries belong to a visit that is over, so that the next one has its full budget.
@@ -61,6 +62,7 @@ class Ledger:
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
+        self.failed: set[str] = set()
         self.cycles = CycleController(max_cycles)
         self.retries = RetryController(max_retries)
         self.retried: set[str] = set()
@@ -116,9 +118,11 @@ class Ledger:
         return max(self.max_steps - self.steps, 0)
 
     def has_completed(self, task_id: str) -> bool:
-        """Whether the task has completed in this run, or in the run this one is a branch of."""
+        """Whether the last execution of the task has completed, in this run or in the run this one is a branch of."""
         ledger: Ledger | None = self
         while ledger is not None:
+            if task_id in ledger.failed:
+                return False
             if task_id in ledger.completed or task_id in ledger.returned_elsewhere:
                 return True
             ledger = ledger.outer
@@ -132,7 +136,7 @@ class Ledger:
         while ledger is not None:
             found.update(ledger.returned_elsewhere, ledger._errors_kept.intersection(ledger.completed))
             ledger = ledger.outer
-        return sorted(found)
+        return sorted(filter(self.has_completed, found))
 
     # -- a visit of a task -----------------------------------------------------------------------------------------
 
@@ -147,6 +151,10 @@ class Ledger:
             self.repeats += 1
 
     # -- branches --------------------------------------------------------------------------------------------------
+
+    def forget_result(self, task_id: str) -> None:
+        """Have no value of a task that an earlier visit left, as this one did not come to it."""
+        self.channel.delete(task_id + RESULT_SUFFIX)
 
     def add(
         self,
@@ -166,7 +174,9 @@ class Ledger:
             retry_counts: How often its tasks were retried; their next visit has its full budget.
             begun_with: Executions by task that it began with; none when not given.
         """
-        self.completed.update(dict.fromkeys(completed))
+        done = dict.fromkeys(completed)
+        self.completed.update(done)
+        self.failed.difference_update(done)
         self.steps += steps
         counts, before = self.cycles.cycle_counts, begun_with or {}
         for task_id, count in cycle_counts.items():

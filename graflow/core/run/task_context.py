@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from graflow.channels.attempt import AttemptChannel
 from graflow.channels.base import Channel
 from graflow.channels.typed import TypedChannel
 from graflow.core.cycle import base_id_of
@@ -139,12 +140,48 @@ class TaskExecutionContext(Frame):
     # -- data ------------------------------------------------------------------------------------------------------
 
     def get_channel(self) -> Channel:
-        """What the tasks of the run share; a member of a group sees it through its own writes."""
-        return self.execution_context.channel
+        """What the tasks of the run share, seen through what this execution wrote itself.
+
+        What it sets and deletes counts for others when it succeeds; `append`, `prepend`, `atomic_add` and whatever is
+        done under a `lock` act at once.
+
+        Raises:
+            TaskError: When the task is over its time and was abandoned.
+        """
+        run, layer, depth = self.execution_context, self.layer, self.depth
+        if layer is not None:
+            return layer
+        if self.is_abandoned:
+            raise self._too_late()
+        if depth is None:
+            return run.ledger.channel
+        parent = run._task_execution_stack[depth - 1].get_channel() if depth else run.ledger.channel
+        self.layer = AttemptChannel(parent, self._too_late)
+        self._close_if_abandoned()
+        return self.layer
+
+    def _close_if_abandoned(self) -> None:
+        """Whoever gave this execution up while the view was made has not seen it."""
+        if self.is_abandoned and self.layer is not None:
+            self.layer.close()
+
+    def channel_for_reading(self) -> Channel:
+        """The innermost view there is, of this execution or of those that called it."""
+        layer, run = self.layer, self.execution_context
+        if layer is not None:
+            return layer
+        for caller in reversed(run._task_execution_stack[: self.depth or 0]):
+            if caller.layer is not None:
+                return caller.layer  # type: ignore[no-any-return]  # a frame of any kind
+        return run.ledger.channel
+
+    def _too_late(self) -> TaskError:
+        why = "is over its time and was abandoned" if self.is_abandoned else "has failed"
+        return TaskError(self.task_id, f"a write to the channel comes too late: this attempt of the task {why}")
 
     def get_typed_channel(self, message_type: type) -> TypedChannel:
         """The channel, checking each message against a TypedDict."""
-        return TypedChannel(self.execution_context.channel, message_type)
+        return TypedChannel(self.get_channel(), message_type)
 
     def get_result(self, node: str, default: Any = None) -> Any:
         """The value of a task, or the exception that it failed with; `default` when it has not run."""

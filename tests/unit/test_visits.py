@@ -1,0 +1,193 @@
+"""What is kept by id belongs to one visit, and to the attempt that succeeded."""
+
+from __future__ import annotations
+
+import threading
+
+import cloudpickle
+import pytest
+
+from graflow import exceptions, parallel, task, workflow
+from graflow.core.context import ExecutionContext
+from graflow.core.task import Task, TaskWrapper
+from tests.graph_support import context_of
+from tests.support import wait_until
+
+
+def twice(make_group, fails):
+    """What follows a best-effort group in two visits, the second of which has failures."""
+    seen = []
+    with workflow("w") as wf:
+        group = make_group(lambda item: fails(item, len(seen)))
+
+        @task(inject_context=True)
+        def collect(ctx):
+            seen.append([ctx.get_result(group.task_id), *(ctx.get_result(name) for name in ("after", "first", "last"))])
+            if len(seen) < 2:
+                ctx.next_task(group, goto=True)
+
+        Task("begin") >> group.with_execution(policy="best_effort") >> collect
+        wf.execute()
+    return seen
+
+
+def down_at(wanted):
+    def fails(item, visit):
+        if visit and item == wanted:
+            raise ConnectionError("down")
+        return (item, visit)
+
+    return fails
+
+
+def test_an_item_that_fails_in_the_second_visit_leaves_none():
+    seen = twice(lambda call: task("probe")(call).map([0, 1], name="probes"), down_at(1))
+    assert [values[0] for values in seen] == [[(0, 0), (1, 0)], [(0, 1), None]]
+
+
+def test_what_a_failed_member_did_not_come_to_has_no_value_of_an_earlier_visit():
+    def make(call):
+        first = TaskWrapper("first", lambda: call(1))
+        first >> TaskWrapper("after", lambda: call(2))
+        return parallel(first, TaskWrapper("last", lambda: call(3)))
+
+    (_, *once), (_, after, first, last) = twice(make, down_at(1))
+    assert once == [(2, 0), (1, 0), (3, 0)]
+    assert (after, type(first), last) == (None, ConnectionError, (3, 1))
+
+
+def test_an_argument_is_not_filled_with_the_error_of_the_latest_visit():
+    context = ExecutionContext.create(workflow("w").graph)
+    context.set_result("a", ValueError("returned"))
+    context.mark_task_completed("a")
+    assert (context.has_completed("a"), context.ledger.returned_errors) == (True, ["a"])
+    context.ledger.failed.add("a")
+    assert (context.has_completed("a"), context.ledger.returned_errors) == (False, [])
+
+
+# -- attempts ----------------------------------------------------------------------------------------------------------
+
+
+def attempts(body, *, retries=1, **options):
+    """The channel after a task that fails once after `body`."""
+    tries = []
+
+    def flaky(ctx):
+        tries.append(1)
+        body(ctx, len(tries))
+        if len(tries) == 1:
+            raise OSError("once")
+
+    wrapper = TaskWrapper("t", flaky, True, register_to_context=False, max_retries=retries, **options)
+    context = context_of(wrapper)
+    context.ledger.channel.set("old", "kept")
+    context.execute()
+    return context.ledger.channel
+
+
+@pytest.mark.parametrize("reach", [lambda ctx: ctx.get_channel(), lambda ctx: ctx.execution_context.channel])
+def test_plain_writes_of_a_failed_attempt_are_gone(reach):
+    def body(ctx, attempt):
+        channel = reach(ctx)
+        if attempt == 1:
+            channel.set("half", 1)
+            channel.delete("old")
+            assert (channel.get("half"), channel.exists("old")) == (1, False)
+        else:
+            assert (channel.get("half"), channel.get("old")) == (None, "kept")
+        channel.append("log", attempt)
+        with channel.lock("any"):
+            channel.set("under lock", attempt)
+
+    channel = attempts(body)
+    assert (channel.exists("half"), channel.get("old"), channel.get("log")) == (False, "kept", [1, 2])
+    assert channel.get("under lock") == 2
+
+
+def test_a_run_that_failed_goes_on_without_what_the_failed_task_wrote():
+    seen = []
+
+    def flaky(ctx):
+        seen.append(ctx.get_channel().get("half"))
+        ctx.get_channel().set("half", len(seen))
+        if len(seen) == 1:
+            raise OSError("once")
+
+    context = context_of(TaskWrapper("t", flaky, True, register_to_context=False))
+    with pytest.raises(OSError, match="once"):
+        context.execute()
+    context.execute()
+    assert (seen, context.channel.get("half")) == ([None, None], 2)
+
+
+def test_an_abandoned_attempt_can_write_nothing_more():
+    release, errors, tries = threading.Event(), [], []
+
+    def late(ctx):
+        tries.append(1)
+        channel = ctx.get_channel()
+        if len(tries) > 1:
+            channel.set("winner", 2)
+            return
+        channel.set("before", 1)
+        release.wait(30)
+        for write in (
+            lambda: channel.set("winner", 1),
+            lambda: channel.delete("winner"),
+            lambda: channel.append("log", 1),
+            lambda: channel.prepend("log", 1),
+            lambda: channel.atomic_add("count"),
+            lambda: channel.lock("any"),
+            lambda: ctx.execution_context.channel.set("winner", 1),
+        ):
+            try:
+                write()
+            except exceptions.TaskError as error:
+                errors.append(str(error))
+
+    context = context_of(TaskWrapper("t", late, True, register_to_context=False, timeout=0.05, max_retries=1))
+    context.execute()
+    release.set()
+    wait_until(lambda: len(errors) == 7)
+    assert all("'t'" in error and "comes too late" in error for error in errors)
+    assert sorted(context.channel.keys()) == ["t.__result__", "winner"]
+    assert context.channel.get("winner") == 2
+
+
+def test_what_still_holds_the_channel_of_a_successful_task_writes_at_once():
+    kept = []
+    context = context_of(TaskWrapper("t", lambda ctx: kept.append(ctx.get_channel()), True, register_to_context=False))
+    context.execute()
+    kept[0].set("later", 1)
+    assert context.channel.get("later") == 1
+    assert cloudpickle.loads(cloudpickle.dumps(kept[0])).get("later") == 1
+
+
+def test_a_task_called_inside_a_task_sees_and_shares_what_the_outer_one_wrote():
+    inner = TaskWrapper("inner", lambda ctx, x: ctx.get_channel().set("y", x + 1), True, register_to_context=False)
+
+    def outer(ctx, attempt):
+        ctx.get_channel().set("x", attempt)
+        inner.set_execution_context(ctx.execution_context)
+        inner.run()
+        assert ctx.get_channel().get("y") == attempt + 1
+        assert not ctx.execution_context.ledger.channel.exists("y") or attempt == 2
+
+    assert attempts(outer).get("y") == 3
+
+
+def test_a_group_that_a_task_runs_sees_what_the_task_wrote():
+    seen = []
+    group = parallel(
+        TaskWrapper("m", lambda ctx: seen.append(ctx.get_channel().get("x")), True, register_to_context=False),
+        TaskWrapper("n", lambda ctx: ctx.get_channel().set("x", "member"), True, register_to_context=False),
+    )
+
+    def body(ctx):
+        ctx.get_channel().set("x", "task")
+        group.set_execution_context(ctx.execution_context)
+        group.run()
+        seen.append(ctx.get_channel().get("x"))
+
+    context_of(TaskWrapper("t", body, True, register_to_context=False)).execute()
+    assert seen == ["task", "member"]
