@@ -12,7 +12,7 @@ from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
 from graflow.protocols import Node
-from graflow.typed_json import is_plain
+from graflow.typed_json import SCALARS, is_plain
 from graflow.values.classes import learn_from
 from graflow.values.pickles import Pickles
 
@@ -141,6 +141,7 @@ class ReferenceTable:
         self._tasks: dict[tuple[str, str], Any] = {}
         self._known: dict[int, tuple[str, str]] = {}
         self._modules: set[str] = set()
+        self._learnt: dict[int, Node] = {}  # tasks whose classes are known, kept so that no id is given away again
         self._lock = threading.Lock()
 
     def put(self, module: str, path: str, task: Node) -> None:
@@ -196,6 +197,12 @@ class ReferenceTable:
         with self._lock:
             self._known[_identity(found)] = (module, path)
         return module, path, found
+
+    def learn(self, task: Node) -> None:
+        """Table the classes that a tabled task speaks of, once."""
+        if id(task) not in self._learnt:
+            classes_of(task)
+            self._learnt[id(task)] = task
 
     def look_up(self, payload: Mapping[str, Any]) -> Any:
         """The task that a payload names.
@@ -282,7 +289,7 @@ def _view_of(policy: Any) -> tuple[Any, Any]:
 def _kept(
     task: Node, what: str, value: object, base: object = None, pickles: Callable[[], Pickles] | None = None
 ) -> Any:
-    if is_plain(value, check_numbers=True):
+    if value is None or type(value) in {str, bool} or is_plain(value, check_numbers=True):
         return value
     where = f"{what} of task '{task.task_id}'"
     near = classes_of(base)
@@ -309,9 +316,10 @@ def restore_instance(base: Any, payload: Mapping[str, Any], pickles: Callable[[]
     if not (task_id is None or isinstance(task_id, str)) or not isinstance(bound, Mapping):
         raise TaskResolutionError("A reference may carry 'task_id' as text and 'bound' as an object")
     try:
-        near = classes_of(base)
         arguments = {
-            name: value if is_plain(value) else from_jsonable(value, near=near, pickles=pickles())
+            name: value
+            if type(value) in SCALARS or is_plain(value)
+            else from_jsonable(value, near=classes_of(base), pickles=pickles())
             for name, value in bound.items()
         }
         wanted = _checked_options(options, getattr(base, "retry_policy", None))

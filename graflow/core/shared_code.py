@@ -136,6 +136,7 @@ class ReceivedCode:
             ) from error
         if not hasattr(type(task), "instance"):
             raise TaskResolutionError(f"Signed code held a {type(task).__name__}, not a task")
+        classes_of(task)
         with _lock:
             task = _loaded.setdefault(name, task)
             while len(_loaded) > _KEPT:

@@ -210,7 +210,7 @@ class TaskResolver:
         if self._known_there is not None and module not in self._known_there:
             raise TaskResolutionError(f"Task '{task.task_id}' cannot be sent by reference: no worker knows {module}")
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
-        classes_of(base)
+        self._table.learn(base)
         return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
 
     def _argument_pickles(self, bound_to: Sequence[str]) -> Pickles:
@@ -253,6 +253,7 @@ class TaskResolver:
         strategy, payload = envelope.strategy, envelope.payload
         if strategy == "reference":
             base = self._table.look_up(payload)
+            self._table.learn(base)
             return restore_instance(base, payload, lambda: self._argument_pickles(bound_to))
         if strategy == "code" and code is not None:
             return restore_instance(code.task(payload), payload, lambda: self._argument_pickles(bound_to))
