@@ -76,6 +76,18 @@ class GroupExecutor:
         return _chosen(GroupExecutor._resolve_backend(group.execution_config["backend"]))
 
     @staticmethod
+    def check_settings(given: Any) -> None:
+        """Refuse a `backend_config` that cannot be right, where it is given.
+
+        Raises:
+            ConfigError: It is no mapping, has an unknown key, or a value that does not fit this process.
+        """
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"backend_config must be a mapping, not {given!r}")
+        check_keys(given)
+        ThreadingCoordinator(given.get("thread_count"), given.get("timeout"))
+
+    @staticmethod
     def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:
         """The coordinator of a backend with these settings over those of the context."""
         inherited = getattr(exec_context, "config", None)

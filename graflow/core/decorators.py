@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
+from graflow.core.nodes.options import policy_of
 from graflow.core.nodes.wrapper import P, R, TaskWrapper
-from graflow.core.retry import RetryPolicy
+from graflow.core.retry import ErrorFilter, RetryPolicy
+from graflow.exceptions import ConfigError
 
 
 @overload
@@ -27,6 +29,8 @@ def task(
     cache: Any = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
+    retry_on: ErrorFilter | None = None,
+    give_up_on: ErrorFilter | None = None,
 ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
 def task(
     id_or_func: Callable[..., Any] | str | None = None,
@@ -42,6 +46,8 @@ def task(
     cache: Any = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
+    retry_on: ErrorFilter | None = None,
+    give_up_on: ErrorFilter | None = None,
 ) -> TaskWrapper | Callable[[Callable[..., Any]], TaskWrapper]:
     """Make a task of a function: `@task`, `@task("id")`, `@task(max_retries=3)`.
 
@@ -52,15 +58,22 @@ def task(
         handler: Type of the handler that runs the task.
         resolve_keyword_args: Fill parameters from results and channel keys of the same name.
         max_cycles: Executions by iteration.
-        max_retries: Attempts after the first.
+        max_retries: Attempts after the first; beside a `retry_policy` that names none, how many it has.
         retry_policy: Attempts after the first, with the waits between them.
         timeout: Seconds for one execution. A sync task over time is reported and abandoned, not stopped.
-        cache: How durable flows reuse values of this task.
-        ttl: Seconds that a reused value stays good.
+        cache: For durable flows, which are not there yet: refused when given.
+        ttl: As `cache`.
         options: For members on workers: `queue`, `priority`, `time_limit`, `soft_time_limit`, `max_attempts`.
+        retry_on: Which errors `max_retries` is for: a type, a tuple of types, or a function of the error.
+        give_up_on: Which errors it is not for, given likewise; it beats `retry_on`.
+
+    Raises:
+        ConfigError: For an option of a wrong type or out of range, or two that exclude each other.
     """
     if not (id_or_func is None or isinstance(id_or_func, str) or callable(id_or_func)):
         raise TypeError(f"@task takes a function or an id, not {id_or_func!r}")
+    if isinstance(id_or_func, str) and id is not None and id != id_or_func:
+        raise ConfigError(f"@task was given two ids, {id_or_func!r} and {id!r}; give one of them")
 
     def wrap(func: Callable[..., Any]) -> TaskWrapper:
         named = id if id is not None else (id_or_func if isinstance(id_or_func, str) else None)
@@ -74,7 +87,7 @@ def task(
             resolve_keyword_args=resolve_keyword_args,
             max_cycles=max_cycles,
             max_retries=max_retries,
-            retry_policy=retry_policy,
+            retry_policy=policy_of(named, retry_policy, max_retries, retry_on, give_up_on),
             timeout=timeout,
             cache=cache,
             ttl=ttl,

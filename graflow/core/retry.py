@@ -145,7 +145,7 @@ class RetryController:
         """Give a pass of a task the limit and policy that the task has."""
         if base_id in self.node_policies:
             self.set_node_policy(node_id, self.node_policies[base_id])
-        elif base_id in self.node_max_retries:
+        if base_id in self.node_max_retries:
             self.set_node_max_retries(node_id, self.node_max_retries[base_id])
 
     def get_policy_for_node(self, node_id: str) -> RetryPolicy | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graflow.coordination.executor import GroupExecutor
-from graflow.core.nodes.executable import Executable, ParallelGroup, SequentialTask
+from graflow.core.nodes.executable import Executable, ParallelGroup, SequentialTask, checked_node
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
 
@@ -27,7 +27,7 @@ def chain(*tasks: Executable) -> SequentialTask:
     """
     if not tasks:
         raise ValueError("chain() requires at least one task")
-    first, *rest = tasks
+    first, *rest = (checked_node(task, "chain()") for task in tasks)
     result = first if isinstance(first, SequentialTask) else SequentialTask([first])
     for task in rest:
         result = result >> task
@@ -40,6 +40,8 @@ def parallel(*tasks: Executable) -> ParallelGroup:
     Raises:
         ValueError: With fewer than two tasks.
     """
+    for task in tasks:
+        checked_node(task, "parallel()")
     if len(tasks) < 2:
         raise ValueError("parallel() requires at least two tasks")
     result = tasks[0] | tasks[1]

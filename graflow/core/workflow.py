@@ -11,6 +11,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.templates import starting_steps
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.task import ParallelGroup
@@ -140,7 +141,7 @@ class WorkflowContext:
 
 
 def _only_start_node(name: str, graph: TaskGraph) -> str:
-    candidates = graph.get_start_nodes()
+    candidates = starting_steps(graph)
     if len(candidates) == 1:
         return candidates[0]
     if not graph.nodes:

@@ -19,7 +19,7 @@ from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import to_jsonable
 from graflow.core.branches.outcome import Branch
 from graflow.core.memberships import is_group
-from graflow.core.nodes.arguments import RESULT_SUFFIX, keyword_parameters
+from graflow.core.nodes.arguments import RESULT_SUFFIX, fillable_parameters
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.references import classes_of
@@ -105,7 +105,7 @@ class GroupChannel:
         """What the channel holds under the names of the parameters, in typed JSON."""
         wanted: dict[str, Any] = {}
         for task in _wrappers_in(tasks):
-            for name in keyword_parameters(task.func):
+            for name in fillable_parameters(task.func):
                 if name not in task.bound_arguments:
                     wanted.setdefault(name, task)
         found: dict[str, Any] = {}

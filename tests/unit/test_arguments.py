@@ -10,7 +10,7 @@ import pytest
 from graflow import task, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.arguments import free_parameters, keyword_parameters
+from graflow.core.nodes.arguments import fillable_parameters, free_parameters
 from graflow.core.task import Task
 
 
@@ -38,7 +38,7 @@ class Adder:
 @pytest.mark.parametrize(
     ("func", "positional", "names"),
     [
-        (positional_only, 0, ("b", "c")),
+        (positional_only, 0, ("a", "b", "c")),
         (positional_only, 1, ("b", "c")),
         (positional_only, 2, ("c",)),
         (wrapped, 1, ("b", "c")),
@@ -49,17 +49,18 @@ class Adder:
         (Adder(), 1, ("y",)),
         (Adder().method, 0, ("z",)),
         (functools.partial(variadic, 1), 0, ("k",)),
+        (functools.partial(variadic, k=1), 0, ("a",)),
         (dict, 0, ()),
         (lambda: 0, 0, ()),
     ],
 )
-def test_parameters_that_can_be_passed_by_keyword(func, positional, names):
-    assert keyword_parameters(func, positional) == names
+def test_parameters_that_are_filled_by_name(func, positional, names):
+    assert fillable_parameters(func, positional) == names
 
 
 def test_items_of_a_fan_out_go_to_free_parameters():
     assert free_parameters(lambda ctx, a, b: 0, inject_context=True, bound={"a": 1}) == ["b"]
-    assert free_parameters(positional_only, inject_context=False, bound={}) == ["b", "c"]
+    assert free_parameters(positional_only, inject_context=False, bound={}) == ["a", "b", "c"]
 
 
 # -- by the engine ----------------------------------------------------------------------------------------------------

@@ -215,9 +215,10 @@ def test_a_nested_block_that_fails_takes_its_tasks_back():
     assert context.queue.to_list() == []
 
 
-def test_a_task_that_refuses_its_context_leaves_nothing_behind():
+def test_a_task_that_cannot_begin_leaves_nothing_behind():
     class Stubborn(Task):
-        def set_execution_context(self, context):
+        @property
+        def max_cycles(self):
             raise OSError("no")
 
     context = ExecutionContext(TaskGraph())

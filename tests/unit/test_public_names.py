@@ -96,7 +96,10 @@ def test_private_names_that_are_relied_on():
     [
         (
             graflow.task,
-            f"id_or_func=None, *, id=None, inject_context=False, handler=None, {OPTIONS}",
+            (
+                f"id_or_func=None, *, id=None, inject_context=False, handler=None, {OPTIONS}, "
+                "retry_on=None, give_up_on=None"
+            ),
         ),
         (Task, "task_id, register_to_context=True"),
         (

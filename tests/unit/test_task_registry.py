@@ -137,7 +137,7 @@ def test_tasks_around_one_function_are_not_mistaken_for_each_other() -> None:
     resolver = TaskResolver()
     for found in (importable.plus_one, importable.plus_one_patiently, importable.plus_one_informed):
         assert resolver.resolve(across(resolver.serialize(found))) is found
-        bound = resolver.resolve(across(resolver.serialize(found(task_id="bound", number=1))))
+        bound = resolver.resolve(across(resolver.serialize(found(task_id="bound"))))
         assert (bound.inject_context, bound.max_retries) == (found.inject_context, found.max_retries)
 
 

@@ -52,7 +52,7 @@ def function(a, b=2):
         (task(id="x"), "x"),
         (task(inject_context=True), "function"),
         (lambda func: task(id_or_func=func), "function"),
-        (task("ignored", id="x"), "x"),
+        (task("x", id="x"), "x"),
     ],
 )
 def test_every_form_of_the_decorator_gives_a_task(decorate, task_id):
@@ -125,11 +125,10 @@ def test_options_are_checked_when_the_task_is_made(options):
         task(options=options)(function)
 
 
-@pytest.mark.parametrize("name", ["timeout", "ttl"])
 @pytest.mark.parametrize("value", [0, -1, "5", True])
-def test_times_are_checked_when_the_task_is_made(name, value):
-    with pytest.raises(ConfigError, match=f"'function': {name} must be seconds above 0"):
-        task(**{name: value})(function)
+def test_times_are_checked_when_the_task_is_made(value):
+    with pytest.raises(ConfigError, match="'function': timeout must be seconds above 0"):
+        task(timeout=value)(function)
 
 
 def test_stand_ins_can_be_functions(mocker):
@@ -315,7 +314,7 @@ def test_run_gives_a_context_to_who_asks_for_one():
 
 
 def test_a_failing_run_leaves_no_context_behind():
-    made = task(lambda: 1 / 0)
+    made = task(lambda a=0: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         made.run()
     assert isinstance(made(task_id="x", a=1), TaskWrapper)

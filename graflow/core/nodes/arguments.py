@@ -2,41 +2,108 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _log = logging.getLogger(__name__)
 _ABSENT = object()
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_NAMED = (*_BY_POSITION, inspect.Parameter.KEYWORD_ONLY)
 
 RESULT_SUFFIX = ".__result__"
 
 
-def keyword_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[str, ...]:
-    """Names that can be passed by keyword when the first `positional` arguments are not; never `*args`, `**kwargs`."""
+# The one parameter of a callable that does not say what it takes, such as `int`; no keyword can be meant by this name.
+UNNAMED = "<item>"
+
+
+def fillable_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[str, ...]:
+    """Names of the parameters that can be filled by name when the first `positional` arguments are given.
+
+    Never `*args`, `**kwargs`, nor what a `functools.partial` has given already.
+    """
     if isinstance(func, types.FunctionType) and not func.__dict__:
         code, names = func.__code__, func.__code__.co_varnames
-        by_position = names[max(positional, code.co_posonlyargcount) : code.co_argcount]
-        return by_position + names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    try:
-        parameters = inspect.signature(func).parameters.values()
-    except (TypeError, ValueError):
+        return names[positional : code.co_argcount] + names[code.co_argcount :][: code.co_kwonlyargcount]
+    parameters = parameters_of(func)
+    if parameters is None:
         return ()
+    given = func.keywords if isinstance(func, functools.partial) else ()
     taken = [parameter for parameter in parameters if parameter.kind in _BY_POSITION][:positional]
-    return tuple(p.name for p in parameters if p.kind in _BY_KEYWORD and p not in taken)
+    return tuple(p.name for p in parameters if p.kind in _NAMED and p not in taken and p.name not in given)
 
 
-def takes_any_keyword(func: Callable[..., Any]) -> bool:
-    """Whether a function has `**kwargs`, or does not say what it takes."""
+def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """What a callable takes, or None when it does not say."""
     try:
-        parameters = inspect.signature(func).parameters.values()
+        return list(inspect.signature(func).parameters.values())
     except (TypeError, ValueError):
-        return True
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+        return None
+
+
+class Plan:
+    """How arguments are handed to a function when the first `positional` of them are given by position.
+
+    Attributes:
+        func: The function.
+        wanted: Parameters that results and channel keys may fill.
+    """
+
+    __slots__ = ("_by_position", "func", "wanted")
+
+    def __init__(self, func: Callable[..., Any], positional: int) -> None:
+        self.func = func
+        self.wanted = fillable_parameters(func, positional)
+        self._by_position: list[tuple[str, Any]] = []
+        if isinstance(func, types.FunctionType) and not func.__dict__ and not func.__code__.co_posonlyargcount:
+            return
+        parameters = parameters_of(func)
+        if parameters is None:
+            self._by_position = [(UNNAMED, inspect.Parameter.empty)]
+            return
+        only = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+        self._by_position = [(p.name, p.default) for p in only[positional:]]
+
+    @property
+    def moves(self) -> bool:
+        """Whether arguments that are found by name have to be passed by position."""
+        return bool(self._by_position)
+
+    def placed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments, those of positional-only parameters by position."""
+        placed, named = list(args), dict(kwargs)
+        skipped: list[Any] = []
+        lacking = None
+        for name, default in self._by_position:
+            if name in named and lacking is not None:
+                raise TypeError(f"{self.func.__name__}() missing 1 required positional argument: {lacking!r}")
+            if name in named:
+                placed += [*skipped, named.pop(name)]
+                skipped = []
+            elif default is inspect.Parameter.empty:
+                lacking = lacking or name
+            else:
+                skipped.append(default)
+        return tuple(placed), named
+
+
+def unknown_names(
+    func: Callable[..., Any], given: Iterable[str], *, inject_context: bool
+) -> tuple[list[str], list[str]]:
+    """Which of the given names are no parameter that can be bound, and those that there are."""
+    parameters = parameters_of(func)
+    if parameters is None:
+        return [], []
+    known = [p.name for p in parameters if p.kind in _NAMED]
+    if inject_context and parameters and parameters[0].kind in _BY_POSITION:
+        del known[0]
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return [], known
+    return [name for name in given if name not in known], known
 
 
 def from_channel(
@@ -63,4 +130,7 @@ def from_channel(
 
 def free_parameters(func: Callable[..., Any], *, inject_context: bool, bound: Mapping[str, Any]) -> list[str]:
     """Parameters that items of a fan-out go to: neither the injected context nor bound already."""
-    return [name for name in keyword_parameters(func, 1 if inject_context else 0) if name not in bound]
+    names = fillable_parameters(func, 1 if inject_context else 0)
+    if not names and parameters_of(func) is None:
+        names = (UNNAMED,)
+    return [name for name in names if name not in bound]

@@ -6,10 +6,11 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, NoReturn, Self, overload
 
+from graflow.coordination.executor import GroupExecutor
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
-from graflow.core.handlers.group_policy import canonicalize_group_policy
+from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
 from graflow.redis.config import normalize_redis_config
@@ -27,7 +28,8 @@ class Executable(ABC):
     is_group: ClassVar[bool] = False
     handler_type: str = "direct"
 
-    _execution_context: Any = None
+    _execution_context: Any = None  # set by hand
+    _lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
     _pending_registration: bool = False
 
     def __init__(self) -> None:
@@ -64,9 +66,9 @@ class Executable(ABC):
 
     def _context_or_none(self) -> Any:
         frame = running_frame.get()
-        if frame is not None and (frame.task is self or self._execution_context is not None):
+        if frame is not None:
             return frame.execution_context
-        return self._execution_context
+        return self._lent_context if self._execution_context is None else self._execution_context
 
     def register_in(self, graph: TaskGraph) -> None:
         """Make this task a node of the graph; the first one under an id stays."""
@@ -86,18 +88,56 @@ class Executable(ABC):
             self._pending_registration = True
 
     def __rshift__(self, other: Executable) -> SequentialTask:
-        return link(self, other) if isinstance(other, Executable) else NotImplemented
+        return link(self, checked_node(other, ">>"))
 
     def __lshift__(self, other: Executable) -> SequentialTask:
-        return link(other, self) if isinstance(other, Executable) else NotImplemented
+        return link(checked_node(other, "<<"), self)
 
     def __or__(self, other: Executable) -> ParallelGroup:
-        return join(self, other) if isinstance(other, Executable) else NotImplemented
+        return join(self, checked_node(other, "|"))
+
+    # Of what is no task; a task on the left has its own operator.
+
+    def __rrshift__(self, other: object) -> NoReturn:
+        raise _no_task(other, ">>")
+
+    def __rlshift__(self, other: object) -> NoReturn:
+        raise _no_task(other, "<<")
+
+    def __ror__(self, other: object) -> NoReturn:
+        raise _no_task(other, "|")
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_execution_context", None)
+        state.pop("_lent_context", None)
         return state
+
+
+def checked_node(value: Any, where: str) -> Executable:
+    """The value, when it can be a node; `where` is the operator or function that it was given to.
+
+    Raises:
+        TypeError: It is something else; the text says what to write instead.
+    """
+    if isinstance(value, Executable):
+        return value
+    raise _no_task(value, where)
+
+
+def _no_task(value: object, where: str) -> TypeError:
+    if isinstance(value, list | tuple | set | frozenset):
+        kind = type(value).__name__
+        return TypeError(
+            f"{where} takes tasks, not a {kind} of them; tasks that run side by side are a group: a | b, or "
+            "parallel(*tasks)"
+        )
+    if isinstance(value, str):
+        return TypeError(f"{where} takes tasks, not {value!r}; give the task itself, not its id")
+    if callable(value):
+        name = getattr(value, "__name__", None) or type(value).__name__
+        return TypeError(f"{where} takes tasks, and '{name}' is none yet; write @task above it, or task({name})")
+    return TypeError(f"{where} takes tasks, not {value!r}")
 
 
 class SequentialTask(Executable):
@@ -193,7 +233,9 @@ class ParallelGroup(Executable):
 
     def __init__(self, tasks: Iterable[Executable], name: str | None = None) -> None:
         members: dict[str, Executable] = {}
-        for task in map(leftmost_of, tasks):
+        if isinstance(tasks, Executable) or not isinstance(tasks, Iterable):
+            raise TypeError(f"A group takes a list of tasks, not {tasks!r}")
+        for task in [leftmost_of(checked_node(task, "A group")) for task in tasks]:
             members.setdefault(task.task_id, task)
         self.tasks = list(members.values())
         self._execution_config: dict[str, Any] = fresh_execution_config()
@@ -291,9 +333,20 @@ class ParallelGroup(Executable):
             backend: A `CoordinationBackend` or its name.
             backend_config: Merged key by key over earlier calls; a live `redis_client` is turned into parameters.
             policy: A policy, its name, or its mapping form.
+
+        Raises:
+            ValueError: The backend or the policy is unknown, or a setting does not fit.
+            TypeError: One of them is of a wrong type.
         """
         if policy is not None:
-            self._execution_config["policy"] = canonicalize_group_policy(policy)
+            resolve_group_policy(policy)
+            policy = canonicalize_group_policy(policy)
+        if backend is not None:
+            GroupExecutor._resolve_backend(backend)
+        if backend_config is not None:
+            GroupExecutor.check_settings(backend_config)
+        if policy is not None:
+            self._execution_config["policy"] = policy
         if backend is not None:
             self._execution_config["backend"] = backend
         if backend_config is not None:

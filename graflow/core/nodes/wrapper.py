@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from contextlib import suppress
+from types import CoroutineType, MethodType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
-from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import run_coroutine, run_with_timeout
-from graflow.core.nodes.arguments import free_parameters, from_channel, keyword_parameters, takes_any_keyword
+from graflow.core.nodes.arguments import (
+    Plan,
+    fillable_parameters,
+    free_parameters,
+    from_channel,
+    parameters_of,
+    unknown_names,
+)
 from graflow.core.nodes.executable import Executable, ParallelGroup, running_frame
 from graflow.core.nodes.mapped import MappedGroup
+from graflow.core.nodes.missing import explained
+from graflow.core.nodes.options import (
+    checked_flag,
+    checked_handler,
+    checked_id,
+    checked_limit,
+    checked_options,
+    checked_policy,
+    checked_seconds,
+    refuse_reuse,
+)
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import pickles_by_value
-from graflow.exceptions import ConfigError
 from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
@@ -29,14 +48,17 @@ if TYPE_CHECKING:
 else:
     P, R = ParamSpec("P"), TypeVar("R")
 
-_OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "queue": (QUEUE_NAME, is_queue_name),
-    "priority": ("a whole number from 0 to 9", lambda value: _is_number(value, int) and 0 <= value <= 9),
-    "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
-    "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
-    "max_attempts": ("a whole number above 0", lambda value: _is_number(value, int) and value > 0),
-}
-_TAKEN_FROM_FUNCTION = ("_wanted", "__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+_TAKEN_FROM_FUNCTION = ("_plans", "__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+
+
+class _FunctionSignature:
+    """What `inspect.signature` says of a task: the signature of its function; of the class, its own."""
+
+    def __get__(self, made: TaskWrapper | None, owner: type) -> inspect.Signature:
+        if made is not None:
+            with suppress(TypeError, ValueError):
+                return inspect.signature(made.func)
+        raise AttributeError("__signature__")
 
 
 class TaskWrapper(Executable, Generic[P, R]):
@@ -47,6 +69,9 @@ class TaskWrapper(Executable, Generic[P, R]):
     """
 
     _bound_kwargs: Mapping[str, Any]
+    template: TaskWrapper | None = None  # what an instance was made from
+    _attribute: str | None = None  # the name of a method that is a task, in its class
+    __signature__ = _FunctionSignature()
 
     def __init__(
         self,
@@ -65,25 +90,43 @@ class TaskWrapper(Executable, Generic[P, R]):
         ttl: float | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._task_id = task_id
+        self._task_id = checked_id(task_id)
+        if not callable(func):
+            raise TypeError(f"Task '{task_id}' needs a function, not {func!r}")
         self.func: Callable[P, R] = func
-        self.inject_context = inject_context
-        self.handler_type = handler_type or "direct"
-        self.resolve_keyword_args = resolve_keyword_args
-        self.max_cycles = max_cycles
-        if retry_policy is not None and not isinstance(retry_policy, RetryPolicy):
-            raise ConfigError(f"Task '{task_id}': retry_policy must be a RetryPolicy, not {retry_policy!r}")
-        self.max_retries = retry_policy.max_retries if retry_policy is not None else max_retries
-        self.retry_policy = retry_policy
-        self.timeout = _checked_seconds(task_id, "timeout", timeout)
-        self.cache = cache
-        self.ttl = _checked_seconds(task_id, "ttl", ttl)
-        self.options = None if options is None else _checked_options(task_id, options)
+        self.inject_context = checked_flag(task_id, "inject_context", inject_context)
+        self.handler_type = checked_handler(task_id, handler_type)
+        self.resolve_keyword_args = checked_flag(task_id, "resolve_keyword_args", resolve_keyword_args)
+        self.max_cycles = checked_limit(task_id, "max_cycles", max_cycles)
+        self.retry_policy, self.max_retries = checked_policy(task_id, retry_policy, max_retries)
+        self.timeout = checked_seconds(task_id, "timeout", timeout)
+        refuse_reuse(task_id, cache, ttl)
+        self.cache, self.ttl = cache, ttl
+        self.options = checked_options(task_id, options)
         self._bound_kwargs = {}
         self.made_in = _module_outside()
         self._take_after_function()
         if register_to_context:
             self._register_on_creation()
+
+    # -- methods ---------------------------------------------------------------------------------------------------
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        qualname = str(getattr(self.func, "__qualname__", ""))
+        if qualname.rpartition(".")[0] == owner.__qualname__ and not isinstance(self.func, staticmethod):
+            self._attribute = name
+            self._leave_graph_when_unconnected()
+
+    def __get__(self, owner: object, kind: type | None = None) -> Self:
+        """The task of an object, where this one is made of a method: the same one each time."""
+        if owner is None or self._attribute is None:
+            return self
+        made = self.instance(self._task_id, self._bound_kwargs)
+        made.func = MethodType(self.func, owner)
+        made._plans, made._attribute, made.template = {}, None, None
+        with suppress(AttributeError):  # of an object without a namespace
+            vars(owner)[self._attribute] = made
+        return made
 
     @property
     def bound_arguments(self) -> Mapping[str, Any]:
@@ -99,8 +142,7 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def _take_after_function(self) -> None:
         func = self.func
-        # Parameters to fill, by number of positional arguments, and the function that they are of: tests replace it.
-        self._wanted: tuple[Callable[P, R], dict[int, tuple[str, ...]]] = (func, {})
+        self._plans: dict[int, Plan] = {}  # by number of positional arguments
         self.__module__ = getattr(func, "__module__", None) or type(self).__module__
         self.__name__ = getattr(func, "__name__", self._task_id)
         self.__qualname__ = getattr(func, "__qualname__", self.__name__)
@@ -110,7 +152,10 @@ class TaskWrapper(Executable, Generic[P, R]):
     # -- running ---------------------------------------------------------------------------------------------------
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        if self._context_or_none() is not None:
+        is_inside = self._execution_context is not None or (
+            running_frame.get() is not None and kwargs.get("task_id") is None
+        )
+        if is_inside:
             return self.run(*args, **kwargs)
         if args:
             raise TypeError(
@@ -129,15 +174,10 @@ class TaskWrapper(Executable, Generic[P, R]):
         context = self._context_or_none()
         if context is not None and not self.inject_context:
             return self.invoke(context, None, args, kwargs)
-        alone = context is None
-        if alone:
+        if context is None:
             context = upward.context()
-        try:
-            with context.executing_task(self) as frame:
-                return self.invoke(context, frame, args, kwargs)
-        finally:
-            if alone:
-                self._execution_context = None
+        with context.executing_task(self) as frame:
+            return self.invoke(context, frame, args, kwargs)
 
     def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function; `frame` is the task context that is injected where the task asks for one."""
@@ -146,17 +186,23 @@ class TaskWrapper(Executable, Generic[P, R]):
             bound = self._without_positional(bound, len(args))
         if self.inject_context:
             args = (frame, *args)
-        func, known = self._wanted
-        if func is not self.func:
-            func, known = self._wanted = (self.func, {})
-        wanted = known.get(len(args))
-        if wanted is None:
-            wanted = known[len(args)] = keyword_parameters(func, len(args))
-        if wanted or bound:
-            kwargs = self._filled(wanted, {**bound, **kwargs} if bound else kwargs, context)
-        if self.timeout is not None:
-            return run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
-        value: Any = func(*args, **kwargs)
+        func = self.func
+        plan = self._plans.get(len(args))
+        if plan is None or plan.func is not func:
+            plan = self._plans[len(args)] = Plan(func, len(args))
+        if plan.wanted or bound:
+            kwargs = self._filled(plan.wanted, {**bound, **kwargs} if bound else kwargs, context)
+        if plan.moves:
+            args, kwargs = plan.placed(args, kwargs)
+        try:
+            if self.timeout is not None:
+                return run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
+            value: Any = func(*args, **kwargs)
+        except TypeError as error:
+            told = explained(error, self._task_id, func, args, kwargs, context)
+            if told is error:
+                raise
+            raise told from None
         if type(value) is CoroutineType:
             return run_coroutine(value, context)
         return value
@@ -164,8 +210,8 @@ class TaskWrapper(Executable, Generic[P, R]):
     def _without_positional(self, bound: Mapping[str, Any], positional: int) -> Mapping[str, Any]:
         """Bound arguments whose parameters the caller did not fill by position."""
         first = 1 if self.inject_context else 0
-        left = keyword_parameters(self.func, first + positional)
-        by_position = set(keyword_parameters(self.func, first)).difference(left)
+        left = fillable_parameters(self.func, first + positional)
+        by_position = set(fillable_parameters(self.func, first)).difference(left)
         return {name: value for name, value in bound.items() if name not in by_position}
 
     def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Run) -> dict[str, Any]:
@@ -177,17 +223,24 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     # -- instances and fan-out -------------------------------------------------------------------------------------
 
-    def instance(self, task_id: str, bound: Mapping[str, Any]) -> TaskWrapper:
+    def instance(self, task_id: str, bound: Mapping[str, Any]) -> Self:
         """A new, unregistered task with the same function and options and its own bound arguments."""
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
         made._task_id = task_id
         made._bound_kwargs = bound
-        made._execution_context = None
+        made._execution_context = made._lent_context = None
+        made.template = self
         made._pending_registration = True
         return made
 
     def _bind(self, /, *, task_id: str | None = None, **bound: Any) -> TaskWrapper:
+        parameters = parameters_of(self.func) or ()
+        if task_id is not None and any(parameter.name == "task_id" for parameter in parameters):
+            bound["task_id"] = task_id  # a parameter of the function's own gets the id
+        self._check_names(bound, "which is bound")
+        if task_id is not None:
+            checked_id(task_id)
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
         scope = current_scope()
@@ -221,12 +274,11 @@ class TaskWrapper(Executable, Generic[P, R]):
         Raises:
             TypeError: For an item that is neither, or that the function cannot take.
         """
-        known = keyword_parameters(self.func, 1 if self.inject_context else 0)
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
 
         def arguments(item: object) -> dict[str, Any]:
             if isinstance(item, Mapping):
-                self._check_names(item, known)
+                self._check_names(item, "which an item of starmap() names")
                 return {**self._bound_kwargs, **item}
             if isinstance(item, str | bytes) or not isinstance(item, Iterable):
                 raise TypeError(
@@ -242,12 +294,14 @@ class TaskWrapper(Executable, Generic[P, R]):
 
         return self._fan_out(items, arguments, name, key)
 
-    def _check_names(self, item: Mapping[str, Any], known: tuple[str, ...]) -> None:
-        unknown = [name for name in item if name not in known]
-        if unknown and not takes_any_keyword(self.func):
+    def _check_names(self, given: Mapping[str, Any], which: str) -> None:
+        unknown, known = unknown_names(self.func, given, inject_context=self.inject_context)
+        if unknown:
+            near = difflib.get_close_matches(str(unknown[0]), known, 1)
             raise TypeError(
-                f"Task '{self._task_id}' has no parameter {', '.join(map(repr, unknown))}, which an item of starmap() "
-                f"names; its parameters are {', '.join(known)}"
+                f"Task '{self._task_id}' has no parameter {', '.join(map(repr, unknown))}, {which}; "
+                + (f"did you mean '{near[0]}'? " if near else "")
+                + (f"its parameters are {', '.join(known)}" if known else "it has none")
             )
 
     def _fan_out(
@@ -286,19 +340,23 @@ class TaskWrapper(Executable, Generic[P, R]):
         state = super().__getstate__()
         for name in _TAKEN_FROM_FUNCTION:
             state.pop(name, None)
+        state.pop("template", None)
         state["_bound_kwargs"] = dict(self._bound_kwargs)
         state["_pending_registration"] = False
-        reference = _reference_to(self.func)
+        reference = _reference_to(getattr(self.func, "__func__", self.func))
         if reference is not None:
             state["func"] = None
             state["_func_reference"] = reference
+            if isinstance(self.func, MethodType):
+                state["_func_owner"] = self.func.__self__
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        reference = state.pop("_func_reference", None)
+        reference, owner = state.pop("_func_reference", None), state.pop("_func_owner", None)
         self.__dict__.update(state)
         if reference is not None:
-            self.func = _function_at(*reference)
+            func = _function_at(*reference)
+            self.func = func if owner is None else MethodType(func, owner)
         self._take_after_function()
 
 
@@ -308,31 +366,6 @@ def _module_outside() -> str:
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("graflow."):
         frame = frame.f_back
     return str(frame.f_globals.get("__name__"))
-
-
-def _checked_options(task_id: str, options: Any) -> dict[str, Any]:
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"Task '{task_id}': options must be a mapping, not {options!r}")
-    unknown = [name for name in options if name not in _OPTIONS]
-    if unknown:
-        raise ConfigError(
-            f"Task '{task_id}' has unknown options {', '.join(map(repr, unknown))}; known are {', '.join(_OPTIONS)}"
-        )
-    for name, value in options.items():
-        wanted, fits = _OPTIONS[name]
-        if value is not None and not fits(value):
-            raise ConfigError(f"Task '{task_id}': the option {name} must be {wanted}, not {value!r}")
-    return dict(options)
-
-
-def _checked_seconds(task_id: str, name: str, value: float | None) -> float | None:
-    if value is not None and not (_is_number(value, int | float) and value > 0):
-        raise ConfigError(f"Task '{task_id}': {name} must be seconds above 0, not {value!r}")
-    return value
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _reference_to(func: Callable[..., Any]) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from graflow.core.branches.scope import OutsideScope
 from graflow.core.cycle import base_id_of
-from graflow.core.nodes.executable import Executable, leftmost_of
+from graflow.core.nodes.executable import Executable, checked_node, leftmost_of
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
@@ -19,14 +19,22 @@ from graflow.trace.notify import tell
 # -- more tasks --------------------------------------------------------------------------------------------------------
 
 
-def next_task(run: RunParts, frame: Frame | None, executable: Executable, *, goto: bool) -> str:
+def next_task(run: RunParts, frame: Frame | None, executable: Executable | str, *, goto: bool) -> str:
     """Queue a task on behalf of one execution; see `TaskExecutionContext.next_task`."""
     graph, agenda = run.graph, run.agenda
-    target = leftmost_of(executable)
-    task_id = target.task_id
+    if isinstance(executable, str):
+        task_id = executable
+    else:
+        task_id = leftmost_of(checked_node(executable, "next_task()")).task_id
     is_known = graph.has_node(task_id) or task_id in elsewhere(run)
     is_new = not is_known or (frame is not None and _is_born_in(run, frame, task_id))
-    if not is_known or task_id in graph.known_by_name:
+    if isinstance(executable, str):
+        if not is_known:
+            raise ValueError(
+                f"next_task({task_id!r}): no task has this id; there are {', '.join([*graph.nodes, *elsewhere(run)])}. "
+                "A task that is new is given as such, not by its id"
+            )
+    elif not is_known or task_id in graph.known_by_name:
         executable.register_in(graph)
     if is_new:
         _note_dynamic(run, frame, task_id, is_iteration=False)

@@ -19,6 +19,7 @@ from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable, running_frame
 from graflow.core.nodes.plain import Task
+from graflow.core.nodes.templates import starting_steps
 from graflow.core.retry import RetryController
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda
@@ -175,7 +176,7 @@ class ExecutionContext:
     ) -> Self:
         """A context that starts at `start_node`, or at the first node without predecessors."""
         if start_node is None:
-            start_node = next(iter(graph.get_start_nodes()), None)
+            start_node = next(iter(starting_steps(graph)), None)
         limits = max_steps, default_max_cycles, default_max_retries
         return cls(graph, start_node, *limits, channel_backend, config, tracer, on_max_steps=on_max_steps)
 
@@ -322,7 +323,7 @@ class ExecutionContext:
 
     # -- what a task may ask for -----------------------------------------------------------------------------------
 
-    def next_task(self, executable: Executable, goto: bool = False) -> str:
+    def next_task(self, executable: Executable | str, goto: bool = False) -> str:
         """Queue a task on behalf of the running one; see `TaskExecutionContext.next_task`."""
         return asking.next_task(self, self.current_task_context, executable, goto=goto)
 

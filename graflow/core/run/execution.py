@@ -29,13 +29,14 @@ class ExecutingTask:
         run, task = self._run, self._task
         frame = self._frame = TaskExecutionContext(task.task_id, run)
         frame.task = task
-        task.set_execution_context(run)
+        task._lent_context = run
         frame.depth = len(run._task_execution_stack)
         run._task_execution_stack.append(frame)
         self._token = running_frame.set(frame)
         try:
             _begin(run, frame, task)
         except BaseException:  # an interruption as well: nothing runs then
+            task._lent_context = None
             running_frame.reset(self._token)
             run._task_execution_stack.pop()
             raise
@@ -45,6 +46,8 @@ class ExecutingTask:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         running_frame.reset(self._token)
+        if self._task._lent_context is self._run:  # not that of another thread by now
+            self._task._lent_context = None
         frame = self._frame
         if frame.layer is None:
             _end(self._run, frame, self._task, error)
@@ -79,7 +82,7 @@ def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
     policy = getattr(limits, "retry_policy", None)
     if policy is not None:
         ledger.retries.set_node_policy(task_id, policy)
-    else:
+    if policy is None or not policy.max_retries:
         max_retries = getattr(limits, "max_retries", None)
         if max_retries is not None:
             ledger.retries.set_node_max_retries(task_id, max_retries)

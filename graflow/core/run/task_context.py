@@ -86,11 +86,15 @@ class TaskExecutionContext(Frame):
 
     # -- control ---------------------------------------------------------------------------------------------------
 
-    def next_task(self, executable: Executable, goto: bool = False) -> str:
-        """Queue a task to run after this one.
+    def next_task(self, executable: Executable | str, goto: bool = False) -> str:
+        """Queue a task, or the one of that id, to run after this one.
 
         A task that is new joins the run and this task's successors still follow; one that existed before is jumped to
         instead of the successors. `goto=True` skips the successors in either case. Returns the id.
+
+        Raises:
+            TypeError: For what is no task.
+            ValueError: For an id that no task has.
         """
         return asking.next_task(self._run_of("next_task"), self, executable, goto=goto)
 

@@ -1,0 +1,165 @@
+"""Options of a task, checked where they are written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
+from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
+from graflow.exceptions import ConfigError
+
+_log = logging.getLogger(__name__)
+
+_FOR_WORKERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "queue": (QUEUE_NAME, is_queue_name),
+    "priority": ("a whole number from 0 to 9", lambda value: _is_number(value, int) and 0 <= value <= 9),
+    "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
+    "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
+    "max_attempts": ("a whole number above 0", lambda value: _is_number(value, int) and value > 0),
+}
+
+
+def checked_id(task_id: Any) -> str:
+    """The id of a task.
+
+    Raises:
+        ConfigError: It is no text, or empty.
+    """
+    if not isinstance(task_id, str) or not task_id:
+        raise ConfigError(f"The id of a task must be text that is not empty, not {task_id!r}")
+    return task_id
+
+
+def checked_flag(task_id: str, name: str, value: Any) -> bool:
+    """True or False.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"Task '{task_id}': {name} must be True or False, not {value!r}")
+    return value
+
+
+def checked_handler(task_id: str, value: Any) -> str:
+    """The type of the handler that runs the task; `"direct"` when not given.
+
+    Raises:
+        ConfigError: It is no name.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(
+            f"Task '{task_id}': handler must be the name that the handler is registered under, not {value!r}"
+        )
+    return value or "direct"
+
+
+def checked_limit(task_id: str, name: str, value: Any) -> int | None:
+    """A whole number of at least 0, or None.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    return None if value is None else checked_count(f"Task '{task_id}': {name}", value)
+
+
+def checked_seconds(task_id: str, name: str, value: Any) -> float | None:
+    """Seconds above 0, or None.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if value is not None and not (_is_number(value, int | float) and value > 0):
+        raise ConfigError(f"Task '{task_id}': {name} must be seconds above 0, not {value!r}")
+    return value  # type: ignore[no-any-return]  # looked at just now
+
+
+def checked_policy(task_id: str, policy: Any, max_retries: Any) -> tuple[RetryPolicy | None, int | None]:
+    """The retry policy, and how often the task is tried again: what the policy says, else what the task says.
+
+    Raises:
+        ConfigError: One of them is of a wrong type or out of range.
+    """
+    given = checked_limit(task_id, "max_retries", max_retries)
+    if policy is None:
+        return None, given
+    if not isinstance(policy, RetryPolicy):
+        raise ConfigError(f"Task '{task_id}': retry_policy must be a RetryPolicy, not {policy!r}")
+    if given is None or policy.max_retries == given:
+        return policy, policy.max_retries
+    if policy.max_retries:
+        _log.warning(
+            "Task '%s': max_retries=%d does nothing beside a retry_policy with max_retries=%d, which counts",
+            *(task_id, given, policy.max_retries),
+        )
+    return policy, policy.max_retries or given
+
+
+def policy_of(
+    task_id: str,
+    policy: RetryPolicy | None,
+    max_retries: int | None,
+    retry_on: ErrorFilter | None,
+    give_up_on: ErrorFilter | None,
+) -> RetryPolicy | None:
+    """The retry policy that `@task(max_retries=3, retry_on=ConnectionError)` stands for; it waits for nothing.
+
+    Raises:
+        ConfigError: There is nothing to try again, or a policy that says it already.
+    """
+    filters = {"retry_on": retry_on, "give_up_on": give_up_on}
+    given = " and ".join(name for name, value in filters.items() if value is not None)
+    if not given:
+        return policy
+    if policy is not None:
+        raise ConfigError(
+            f"Task '{task_id}': {given} and retry_policy exclude each other; give {given} to RetryPolicy()"
+        )
+    if not checked_limit(task_id, "max_retries", max_retries):
+        raise ConfigError(f"Task '{task_id}': {given} does nothing without max_retries; give max_retries=")
+    try:
+        return RetryPolicy(max_retries or 0, initial_interval=0, retry_on=retry_on, give_up_on=give_up_on)
+    except ConfigError as error:
+        raise ConfigError(f"Task '{task_id}': {str(error).replace('RetryPolicy.', '')}") from None
+
+
+def refuse_reuse(task_id: str, cache: Any, ttl: Any) -> None:
+    """Refuse options of durable flows, which are not there yet.
+
+    Raises:
+        ConfigError: One of them is given.
+    """
+    given = " and ".join(name for name, value in {"cache": cache, "ttl": ttl}.items() if value is not None)
+    if given:
+        raise ConfigError(
+            f"Task '{task_id}': {given} would do nothing: values are reused in durable flows only, which this version "
+            "does not have; leave it out"
+        )
+
+
+def checked_options(task_id: str, options: Any) -> dict[str, Any] | None:
+    """Options for members on workers, or None.
+
+    Raises:
+        ConfigError: An option is unknown or has a wrong value.
+    """
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"Task '{task_id}': options must be a mapping, not {options!r}")
+    unknown = [name for name in options if name not in _FOR_WORKERS]
+    if unknown:
+        raise ConfigError(
+            f"Task '{task_id}' has unknown options {', '.join(map(repr, unknown))}; known are {', '.join(_FOR_WORKERS)}"
+        )
+    for name, value in options.items():
+        wanted, fits = _FOR_WORKERS[name]
+        if value is not None and not fits(value):
+            raise ConfigError(f"Task '{task_id}': the option {name} must be {wanted}, not {value!r}")
+    return dict(options)
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
