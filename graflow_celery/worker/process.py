@@ -16,6 +16,7 @@ import redis
 from celery import bootsteps, signals
 from click import Option
 
+from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
 from graflow.exceptions import GraflowRuntimeError, TaskResolutionError
 from graflow.runtime import set_stopping
@@ -72,6 +73,7 @@ class MembersStep(bootsteps.StartStopStep):
         warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
+        keep_event_loop()
         _tell_what_runs(parent.app.registry, deployment)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         interval = parent.app.graflow_settings.sweep_interval
@@ -81,6 +83,7 @@ class MembersStep(bootsteps.StartStopStep):
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=1.0)
+        end_event_loop()
         with suppress(redis.exceptions.RedisError, OSError):
             deployment_for(parent.app).record.workers.forget(self._entry)
 
@@ -180,10 +183,16 @@ def _on_shutdown(**_: Any) -> None:
 def _on_child_start(**_: Any) -> None:
     allow_processes()
     show_members()
+    keep_event_loop()
+
+
+def _on_child_end(**_: Any) -> None:
+    end_event_loop()
 
 
 signals.worker_shutting_down.connect(_on_shutdown)
 signals.worker_process_init.connect(_on_child_start)
+signals.worker_process_shutdown.connect(_on_child_end)
 
 
 def equip(worker_app: GraflowCelery) -> None:

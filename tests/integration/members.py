@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from graflow import RetryPolicy, task
+from graflow import RetryPolicy, task, workflow
 from graflow.core.task import ParallelGroup
 from graflow_celery import submit
 from tests.support import forever, never, wait_until
@@ -410,3 +411,21 @@ def squared(number: int) -> int:
 def in_a_pool(method: str) -> list[int]:
     with multiprocessing.get_context(method).Pool(2) as pool:
         return pool.map(squared, [1, 2, 3])
+
+
+_first_loop: list[asyncio.AbstractEventLoop] = []
+"""The loop that an async client of this module would be bound to."""
+
+
+@task
+async def has_the_first_loop(x: int) -> bool:
+    loop = asyncio.get_running_loop()
+    _first_loop.append(loop)
+    return loop is _first_loop[0] and not loop.is_closed()
+
+
+@task
+def has_the_first_loop_inside(x: int) -> bool:
+    with workflow("inside") as inner:
+        has_the_first_loop(task_id="inner", x=x)
+        return bool(inner.execute())

@@ -372,3 +372,8 @@ def test_importing_connects_to_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_process_keeps_its_event_loop_from_member_to_member(one_slot: LocalCluster) -> None:
+    for asked in (members.has_the_first_loop, members.has_the_first_loop_inside, members.has_the_first_loop):
+        assert submit(asked.map(range(2)), backend_config=one_slot.backend_config).results(timeout=20) == [True, True]

@@ -13,6 +13,7 @@ from graflow import exceptions, task, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
+from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
 from tests.support import forever, give_way
 
@@ -272,3 +273,53 @@ def test_nested_groups_mix_sync_and_async_members():
         ParallelGroup([inner, TaskWrapper("c", co), TaskWrapper("d", lambda: "d")], name="outer")
         _, context = wf.execute("outer", ret_context=True)
     assert [context.get_result(name) for name in "abcd"] == ["co", "b", "co", "d"]
+
+
+@pytest.fixture
+def kept_loop():
+    keep_event_loop()
+    yield
+    end_event_loop()
+    assert loop_threads() == []
+
+
+@pytest.mark.usefixtures("kept_loop")
+def test_runs_of_a_process_that_keeps_its_loop_share_it():
+    loops = []
+
+    async def body():
+        loops.append(asyncio.get_running_loop())
+        await give_way()
+
+    def around():
+        with workflow("inner") as inner:
+            TaskWrapper("body", body)
+            inner.execute()
+
+    for name in ("first", "second"):
+        with workflow(name) as wf:
+            TaskWrapper("body", body) >> TaskWrapper("around", around)
+            wf.execute()
+    assert len(loops) == 4
+    assert len(set(map(id, loops))) == 1
+    assert not loops[0].is_closed()
+
+
+@pytest.mark.usefixtures("kept_loop")
+def test_a_coroutine_on_the_kept_loop_may_call_async_tasks_and_run_workflows():
+    async def body(ctx):
+        with workflow("inner") as inner:
+            TaskWrapper("in", lambda: leaf.func(10))
+            found = inner.execute()
+        leaf.set_execution_context(ctx.execution_context)
+        return await leaf(x=1), found
+
+    with workflow("outer") as wf:
+
+        @task
+        async def leaf(x):
+            await give_way()
+            return x + 1
+
+        TaskWrapper("body", body, True)
+        assert wf.execute("body") == (2, 11)

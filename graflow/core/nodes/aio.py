@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from graflow.exceptions import TaskTimeoutError
+from graflow.per_process import PerProcess
 from graflow.protocols import Run
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ _LOOK = 0.5  # seconds after which a waiting thread takes a step, so that an err
 class EventLoopThread:
     """One event loop in a daemon thread, shared by all async tasks of an engine.
 
-    It is started by the first coroutine and ends with the last block that uses it. Where threads are green (gevent,
-    eventlet) all of them are one to asyncio, which allows one loop per thread: there one loop serves every engine of
-    the process and stays.
+    It is started by the first coroutine and ends with the last block that uses it. In a process that keeps its loop
+    (`keep_event_loop`) one loop serves every engine and stays; so it does where threads are green (gevent, eventlet),
+    as all of them are one to asyncio, which allows one loop per thread.
     """
 
     def __init__(self) -> None:
@@ -63,12 +65,25 @@ class EventLoopThread:
 
         A coroutine that calls an async task gets that task's coroutine, to be awaited.
         """
+        here = threading.current_thread()
+        if here is self._thread:
+            return coroutine
+        kept = _kept_loop()
+        if kept is None:
+            return self._wait_for(coroutine)
+        if here is not kept._thread:
+            token = _lender.set(self)
+            try:
+                return kept._wait_for(coroutine)
+            finally:
+                _lender.reset(token)
+        if _lender.get() is self or _threads_are_green():
+            return coroutine
+        return self._wait_for(coroutine)  # of a run inside a coroutine, which holds the kept loop up meanwhile
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         import asyncio  # noqa: PLC0415 - workflows without async tasks do not pay for it
 
-        if threading.current_thread() is self._thread:
-            return coroutine
-        if self is not _for_green_threads and _threads_are_green():
-            return _for_green_threads.run(coroutine)
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -85,7 +100,31 @@ class EventLoopThread:
             future.cancel()  # where the wait was interrupted; one that is done stays as it is
 
 
-_for_green_threads = EventLoopThread()
+_lender: ContextVar[EventLoopThread | None] = ContextVar("graflow_lender", default=None)
+"""Whose coroutine it is that runs on the loop which the process keeps."""
+_kept: Final[PerProcess[None, EventLoopThread]] = PerProcess()
+_keeps = False
+
+
+def keep_event_loop() -> None:
+    """Have all engines of this process, and of those that it forks, share one loop per process, which stays.
+
+    What is bound to a loop, such as the connections of an async client, then serves the next run as well.
+    """
+    global _keeps  # noqa: PLW0603 - a process either keeps its loop or does not
+    _keeps = True
+
+
+def end_event_loop() -> None:
+    """End the loop that this process keeps, with what is left on it, and keep none any more."""
+    global _keeps  # noqa: PLW0603 - as above
+    _keeps = False
+    for loop in _kept.take_all():
+        loop.close()
+
+
+def _kept_loop() -> EventLoopThread | None:
+    return _kept.get(None, EventLoopThread) if _keeps or _threads_are_green() else None
 
 
 @cache
