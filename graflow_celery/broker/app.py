@@ -7,7 +7,7 @@ several deployments. Building an application connects to nothing, and its config
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -98,11 +98,13 @@ class GraflowCelery(Celery):
     Attributes:
         given_settings: The settings it was built for; None for those of the environment.
         registry: Where its workers look tasks up.
+        pool_options: What the pool of its worker in this process was told; empty without a worker.
     """
 
     amqp_cls = BrokerAccess
     given_settings: Settings | None = None
     registry: TaskResolverRegistry = default_registry()
+    pool_options: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def graflow_settings(self) -> Settings:

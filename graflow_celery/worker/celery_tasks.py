@@ -25,6 +25,7 @@ from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.events import MemberEvents, is_watched, reason_of, reason_to_wait
 from graflow_celery.worker.lost_children import record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
+from graflow_celery.worker.message_limits import counts_messages, send_singly
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class MemberRequest(Request):
         self.graflow_owner = f"{self.hostname or socket.gethostname()}:{uuid.uuid4().hex[:12]}"
         self._request_dict["graflow_owner"] = self.graflow_owner
         self._request_dict["graflow_events"] = is_watched(self._eventer)
+        self._request_dict["graflow_singly"] = counts_messages(self.task, self.app.pool_options)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info, "exception", None)
@@ -117,6 +119,9 @@ def _run(self: Any, **hint: Any) -> None:
         return MemberEvents(self.app, spec, request)
 
     alone = len(indices) == 1  # then Celery's own events show the member
+    if getattr(request, "graflow_singly", False):
+        indices, others = indices[:1], indices[1:]
+        send_singly(deployment, str(hint.get("run_id")), others)
     token = listening.set(listener)
     try:
         last = run_members(

@@ -74,6 +74,7 @@ class MembersStep(bootsteps.StartStopStep):
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
         keep_event_loop()
+        parent.app.pool_options = parent.pool.options
         _tell_what_runs(parent.app.registry, deployment)
         self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
         interval = parent.app.graflow_settings.sweep_interval

@@ -37,6 +37,23 @@ from graflow import task
 def thrice(x):
     return 3 * x
 """
+LIMITED_MODULE = """
+import os
+import threading
+import time
+from graflow import task
+
+@task
+def beginning(x):
+    begun = time.monotonic()
+    threading.Event().wait(0.4)
+    return begun, os.getpid()
+"""
+LIMITS = """
+task_time_limit = 1
+worker_max_tasks_per_child = 1
+task_annotations = {"graflow.run": {"rate_limit": "2/s"}}
+"""
 GREEN_MODULE = """
 import asyncio
 import threading
@@ -377,3 +394,24 @@ def test_importing_connects_to_nothing(tmp_path: Path) -> None:
 def test_a_worker_process_keeps_its_event_loop_from_member_to_member(one_slot: LocalCluster) -> None:
     for asked in (members.has_the_first_loop, members.has_the_first_loop_inside, members.has_the_first_loop):
         assert submit(asked.map(range(2)), backend_config=one_slot.backend_config).results(timeout=20) == [True, True]
+
+
+@pytest.mark.slow
+def test_limits_of_a_whole_worker_count_for_each_member(
+    no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {**no_workers.backend_config, "queue": "limited", "batch_size": 5}
+    (tmp_path / "run_with_limits.py").write_text(LIMITED_MODULE, encoding="utf-8")
+    (tmp_path / "celeryconfig.py").write_text(LIMITS, encoding="utf-8")
+    (tmp_path / "keys").write_text(config["signing_key"].reveal(), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import run_with_limits
+
+    arguments = ["--graflow-import", "run_with_limits", "--graflow-key-file", "keys", "-P", "prefork", "-c", "1"]
+    with celery_worker(config, tmp_path, config["queue"], *arguments):
+        outcomes = submit(run_with_limits.beginning.map(range(5)), config).outcomes(timeout=30)
+    assert [outcome.state for outcome in outcomes] == ["SUCCEEDED"] * 5  # 2 s in one message, of which each may take 1
+    begun, pids = zip(*(outcome.value for outcome in outcomes), strict=True)
+    assert len(set(pids)) == 5
+    assert max(begun) - min(begun) > 1.5  # four pauses of half a second each
+    del sys.modules["run_with_limits"]

@@ -1,0 +1,31 @@
+"""Celery's limits of a whole worker, which count messages: there each member gets a message of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError
+from graflow_celery.deployment import Deployment
+
+_log = logging.getLogger(__name__)
+_OF_TASK: Final = ("rate_limit", "time_limit", "soft_time_limit")  # remote control may change them at any time
+_OF_POOL: Final = ("timeout", "soft_timeout", "maxtasksperchild", "max_memory_per_child")
+
+
+def counts_messages(task: Any, pool_options: Mapping[str, Any]) -> bool:
+    """Whether the operator has limited what a worker may do per message, meaning each member."""
+    return any(getattr(task, name, None) for name in _OF_TASK) or any(map(pool_options.get, _OF_POOL))
+
+
+def send_singly(deployment: Deployment, run_id: str, indices: Sequence[int]) -> None:
+    """Send members that came in one message on as one message each; without a broker the sweeper does it later."""
+    if not indices:
+        return
+    try:
+        deployment.publisher.publish(deployment.record.header(run_id).spec, indices, singly=True)
+    except GroupNotFoundError:
+        return
+    except GraflowRuntimeError as error:
+        _log.warning("Left to the sweeper: %s", error)
