@@ -11,14 +11,14 @@ from typing import Any
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.failures import CONTROL_ERRORS, failure_of, of_both_types, without_engine_frames
+from graflow.core.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread
 from graflow.core.nodes.iteration import IterationTask
-from graflow.core.run.asking import rollback, write_requested_checkpoint
+from graflow.core.run.asking import keep_last_pass, rollback, write_requested_checkpoint
 from graflow.core.run.branching import follow_group
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.frame import Control, Frame
@@ -229,6 +229,7 @@ def _after_success(context: ExecutionContext, task: Any, frame: Frame) -> None:
     if type(task) is IterationTask:
         base_id = task.base_id
         context.set_result(base_id, frame.task_result)
+        keep_last_pass(context, base_id, task_id)
     if frame.control == Control.TERMINATE:
         return
     has_more_passes = frame.is_iterating or agenda.has_passes(base_id)
@@ -285,6 +286,7 @@ def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: 
     """Count the retry and see to it that it is made; False when that is left to whoever runs this branch."""
     agenda, retries = context.agenda, context.ledger.retries
     retries.increment(task_id, error)
+    forget_locals(error)
     delay = retries.get_delay(task_id)
     _log.warning(
         "Task '%s' of run %s failed at attempt %d of %d and is tried again in %.3g s: %s",

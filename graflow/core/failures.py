@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -107,3 +108,18 @@ def without_engine_frames(error: BaseException) -> None:
             error.__traceback__ = trace
             return
         trace = trace.tb_next
+
+
+def forget_locals(error: BaseException) -> None:
+    """Let go of the variables in the frames of an error that is kept but not raised; it still names its lines."""
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)
+        chain += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            chain += link.exceptions

@@ -94,6 +94,7 @@ class TaskGraph:
         self._group_count = 0
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
         self._births: dict[str, int] = {}  # the order in which nodes came to this graph; a copy begins anew
+        self._born = 0
         self._dynamic: dict[str, None] = {}
         self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
 
@@ -120,7 +121,8 @@ class TaskGraph:
             self._known_by_name.pop(node_id, None)
             self._graph.add_node(node_id, task=task)
             if not is_known:
-                self._births[node_id] = len(self._births)
+                self._births[node_id] = self._born
+                self._born += 1
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
 
@@ -144,6 +146,7 @@ class TaskGraph:
             if task_id not in self._nodes:
                 raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
+            self._births.pop(task_id, None)
             self._dynamic.pop(task_id, None)
             self._known_by_name.pop(task_id, None)
             self.groups.forget(task_id)
@@ -282,7 +285,7 @@ class TaskGraph:
 
     def birth_mark(self) -> int:
         """A point in time for `born_since`."""
-        return len(self._births)
+        return self._born
 
     def born_since(self, task_id: str, mark: int) -> bool:
         """Whether the node was added after `birth_mark` returned `mark`."""
@@ -334,7 +337,7 @@ class TaskGraph:
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
-            state = self.copy().__dict__ | {"_births": self._births.copy()}
+            state = self.copy().__dict__ | {"_births": self._births.copy(), "_born": self._born}
         for name in _REOPENED:
             del state[name]
         return state

@@ -199,6 +199,11 @@ class RetryController:
         self.retry_counts.pop(node_id, None)
         self.last_errors.pop(node_id, None)
 
+    def forget(self, task_id: str) -> None:
+        """Know nothing of the task any more, its limits included."""
+        for table in (self.retry_counts, self.last_errors, self.node_max_retries, self.node_policies):
+            table.pop(task_id, None)
+
     def __getstate__(self) -> dict[str, Any]:
         # As the cause of an error of ours, an error of a user survives pickling, if need be as a description.
         kept = {node_id: GraflowError("", error) for node_id, error in self.last_errors.items()}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import traceback
+import weakref
+from pathlib import Path
 
 import cloudpickle
 import pytest
 
 from graflow import exceptions, parallel, task, workflow
+from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.task import Task, TaskWrapper
 from tests.graph_support import context_of
@@ -178,10 +183,11 @@ def test_a_task_called_inside_a_task_sees_and_shares_what_the_outer_one_wrote():
 
 def test_a_group_that_a_task_runs_sees_what_the_task_wrote():
     seen = []
-    group = parallel(
-        TaskWrapper("m", lambda ctx: seen.append(ctx.get_channel().get("x")), True, register_to_context=False),
-        TaskWrapper("n", lambda ctx: ctx.get_channel().set("x", "member"), True, register_to_context=False),
-    )
+    with workflow("members"):
+        group = parallel(
+            TaskWrapper("m", lambda ctx: seen.append(ctx.get_channel().get("x")), True, register_to_context=False),
+            TaskWrapper("n", lambda ctx: ctx.get_channel().set("x", "member"), True, register_to_context=False),
+        )
 
     def body(ctx):
         ctx.get_channel().set("x", "task")
@@ -191,3 +197,76 @@ def test_a_group_that_a_task_runs_sees_what_the_task_wrote():
 
     context_of(TaskWrapper("t", body, True, register_to_context=False)).execute()
     assert seen == ["task", "member"]
+
+
+# -- what is not needed any more ---------------------------------------------------------------------------------------
+
+
+class State:
+    """Something that a weak reference can watch."""
+
+
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_states_of_earlier_passes_can_be_collected(in_a_group):
+    made, alive = [], []
+    with workflow("w") as wf:
+
+        @task(inject_context=True, max_cycles=100)
+        def step(ctx, state=None):
+            new = State()
+            made.append(weakref.ref(new))
+            if len(made) < 30:
+                ctx.next_iteration(new)
+            gc.collect()
+            alive.append(sum(ref() is not None for ref in made))
+            return new
+
+        if in_a_group:
+            step | Task("other")
+        _, context = wf.execute(ret_context=True)
+    assert len(made) == 30
+    assert max(alive) <= 4
+    passes = [name for name in context.completed_tasks if name.startswith("step_cycle_")]
+    assert len(passes) == 29
+    assert [context.get_result(name) for name in passes[:-1]] == [None] * 28
+    assert context.get_result(passes[-1]) is context.get_result("step") is made[-1]()
+    assert {name for name in wf.graph.nodes if name in passes} <= {passes[-1]}
+
+
+def test_a_checkpoint_does_not_grow_with_the_passes(tmp_path):
+    def size(passes):
+        with workflow("w") as wf:
+
+            @task(inject_context=True, max_cycles=1000)
+            def step(ctx, numbers=()):
+                if ctx.cycle_count < passes:
+                    ctx.next_iteration([*range(100)])
+                return [*range(100)]
+
+            _, context = wf.execute(ret_context=True)
+        path, _ = CheckpointManager.create_checkpoint(context, path=tmp_path / "ck")
+        return sum(Path(path.removesuffix(".pkl") + suffix).stat().st_size for suffix in (".pkl", ".state.json"))
+
+    assert size(200) - size(5) < 100
+
+
+@pytest.mark.parametrize("tolerated", [False, True])
+def test_an_error_that_is_not_raised_lets_go_of_the_variables_of_its_frames(tolerated):
+    made = []
+    with workflow("w") as wf:
+
+        def fails_once():
+            held = State()
+            made.append(weakref.ref(held))
+            if tolerated or len(made) == 1:
+                raise OSError("once")
+
+        wrapper = TaskWrapper("t", fails_once, max_retries=0 if tolerated else 1)
+        if tolerated:
+            (wrapper | Task("other")).with_execution(policy="best_effort")
+        _, context = wf.execute(ret_context=True)
+    gc.collect()
+    assert [ref() for ref in made] == [None] * (1 if tolerated else 2)
+    if tolerated:
+        error = context.get_result("t")
+        assert "fails_once" in "".join(traceback.format_exception(error))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite
+from graflow.core.cycle import base_id_of
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.errors_as_data import message_of
@@ -86,6 +87,12 @@ class BranchOutcome:
     cancel_task_id: str | None = None
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
+
+    @property
+    def over(self) -> set[str]:
+        """Ids of the passes of loops that others followed: nothing is known of them but that they completed."""
+        known = {task_id for task_id, _ in self.results}
+        return {task_id for task_id in self.completed if task_id not in known and base_id_of(task_id) != task_id}
 
     @property
     def failed(self) -> list[str]:

@@ -106,6 +106,22 @@ def _note_dynamic(run: RunParts, frame: Frame | None, task_id: str, *, is_iterat
     tell(run.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
 
 
+def keep_last_pass(run: RunParts, base_id: str, task_id: str) -> None:
+    """A pass of a loop has completed: forget the one before it, with the data that it was given."""
+    earlier = run.ledger.last_passes.get(base_id)
+    run.ledger.last_passes[base_id] = task_id
+    if earlier is None or earlier == task_id:
+        return
+    run.ledger.forget_pass(earlier)
+    node = run.graph.nodes.get(earlier, {}).get("task")
+    if node is not None:
+        run.graph.remove_node(earlier)
+    if isinstance(node, IterationTask):
+        node.data = None  # tracers remember the node itself
+    if not is_away(run):
+        run.requests.withdraw_nodes([earlier])
+
+
 def rollback(run: RunParts, frame: Frame) -> None:
     """Undo what a failed execution queued and added, so that the next attempt starts from the same graph."""
     for spec in frame.queued or ():
@@ -143,7 +159,7 @@ def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: 
     Raises:
         GraflowRuntimeError: On a worker.
     """
-    if _is_away(run):
+    if is_away(run):
         raise GraflowRuntimeError(
             f"Task '{frame.task_id}' runs on a worker, which holds only its own part of the run and cannot write a "
             "checkpoint at once; use deferred=True, and the run is saved when the group has ended"
@@ -155,11 +171,11 @@ def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: 
 def write_requested_checkpoint(run: RunParts) -> None:
     """Save the run when a task asked for it; on a worker the request goes back with the outcome instead."""
     request = run.requests.checkpoint
-    if request is not None and not _is_away(run):
+    if request is not None and not is_away(run):
         run.requests.checkpoint = None
         upward.checkpoint(run, **request)
 
 
-def _is_away(run: RunParts) -> bool:
+def is_away(run: RunParts) -> bool:
     """Whether this is a branch whose run is in another process."""
     return run.agenda.scope is not None and run.parent_context is None

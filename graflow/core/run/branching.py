@@ -114,17 +114,22 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with
         )
         run.ledger.failed.update(outcome.failed)
+        run.ledger.over.update(outcome.over)
         for task_id, parents in outcome.requests.nodes:
-            _note_node(run, task_id, parents)
+            _note_node(run, task_id, parents, outcome)
 
 
-def _note_node(run: RunParts, task_id: str, parents: list[str]) -> None:
-    """Nodes that a worker added are known here by their id alone; they have run already."""
+def _note_node(run: RunParts, task_id: str, parents: list[str], outcome: BranchOutcome) -> None:
+    """Nodes that a worker added are known here by their id alone; they have run already, and passes may be over."""
     if not run.graph.has_node(task_id):
-        run.graph.add_name(TaskElsewhere(task_id))
         is_iteration = base_id_of(task_id) != task_id
+        is_kept = not is_iteration or any(task_id == name for name, _ in outcome.results)
+        if is_kept:
+            run.graph.add_name(TaskElsewhere(task_id))
         for parent in parents:
             tell(run.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
+        if not is_kept and not asking.is_away(run):
+            return
     run.requests.nodes.append((task_id, parents))
 
 

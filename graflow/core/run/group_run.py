@@ -9,6 +9,7 @@ from typing import Any
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
+from graflow.core.failures import forget_locals
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
 from graflow.core.run.joins import Joins
@@ -189,6 +190,9 @@ class GroupRun:
             loop = max((error.loop for error in stopped.values()), key=len)
             raise MaxStepsExceededError(context.ledger.max_steps, list(stopped), loop, context.session_id)
         policy.on_group_finished(self.group_id, self.members, results, context)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                forget_locals(outcome.error)
         follow_outcomes(context, outcomes)
 
     def _forget_earlier_visits(self) -> None:

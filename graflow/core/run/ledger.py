@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from graflow.channels.base import Channel
+from graflow.channels.branch import BranchChannel
 from graflow.core.cycle import CycleController
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
@@ -35,12 +36,14 @@ class Ledger:
         repeats: How many executions there were of tasks that had run before, passes of loops included, retries not.
         last: The task that completed last.
         completed: Ids in order of first completion, as keys.
+        over: Those of them that are passes of loops which later ones followed; nothing of them is saved.
         failed: Those whose last execution failed, though an earlier one may have completed.
         cycles: Counts and limits of executions.
         retries: Counts and limits of retries.
         retried: Tasks whose retries belong to a visit that is over, so that the next one has its full budget.
         results: Values and errors in order, where somebody asked for them to be listed.
         outer: The books of the run that this one is a branch of, in this process.
+        last_passes: The pass of each loop that completed last, by the task that goes round it.
         returned_elsewhere: Tasks of outer runs in other processes that returned an exception.
         stop_reason: How the last execution ended.
     """
@@ -62,11 +65,13 @@ class Ledger:
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
+        self.over: set[str] = set()
         self.failed: set[str] = set()
         self.cycles = CycleController(max_cycles)
         self.retries = RetryController(max_retries)
         self.retried: set[str] = set()
         self.results: dict[str, Any] | None = None
+        self.last_passes: dict[str, str] = {}
         self.outer: Ledger | None = None
         self.returned_elsewhere: Collection[str] = ()
         self.stop_reason: str | None = None
@@ -152,6 +157,20 @@ class Ledger:
 
     # -- branches --------------------------------------------------------------------------------------------------
 
+    def forget_pass(self, task_id: str) -> None:
+        """Keep nothing of a pass of a loop, since a later one has completed."""
+        key = task_id + RESULT_SUFFIX
+        if isinstance(self.channel, BranchChannel):
+            self.channel.forget(key)
+        else:
+            self.channel.delete(key)
+        if self.results is not None:
+            self.results.pop(task_id, None)
+        self.over.add(task_id)
+        self.retries.forget(task_id)
+        self.retried.discard(task_id)
+        self._errors_kept.discard(task_id)
+
     def forget_result(self, task_id: str) -> None:
         """Have no value of a task that an earlier visit left, as this one did not come to it."""
         self.channel.delete(task_id + RESULT_SUFFIX)
@@ -186,8 +205,14 @@ class Ledger:
         self.retries.retry_counts.update(retry_counts)
         self.retried.update(retry_counts)
 
+    def lasting(self) -> list[str]:
+        """The tasks that have completed, without what a later pass followed."""
+        over = self.over
+        return [task_id for task_id in list(self.completed) if task_id not in over]
+
     def __getstate__(self) -> dict[str, Any]:
         # Copies, since other threads may go on changing what they write into.
-        return {
+        state = {
             name: value.copy() if type(value) in (dict, list, set) else value for name, value in self.__dict__.items()
         }
+        return state | {"completed": dict.fromkeys(self.lasting()), "over": set()}

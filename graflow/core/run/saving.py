@@ -40,7 +40,7 @@ def plain_state(run: RunParts) -> dict[str, Any]:
         "trace_id": run.trace_id,
         "start_node": agenda.start_node,
         "steps": ledger.steps,
-        "completed_tasks": list(ledger.completed),
+        "completed_tasks": ledger.lasting(),
         "cycle_counts": dict(ledger.cycles.cycle_counts),
         "retry_counts": dict(ledger.retries.retry_counts),
         "waiting_joins": {candidate: list(left) for candidate, left in agenda.joins.waiting.items()},
