@@ -23,7 +23,7 @@ from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.events import MemberEvents, is_watched, reason_of, reason_to_wait
-from graflow_celery.worker.lost_children import record_timeout, requeue_lost
+from graflow_celery.worker.lost_children import cancel_members, record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.message_limits import counts_messages, send_singly
 
@@ -69,22 +69,45 @@ class MemberRequest(Request):
         if not soft:
             self._settle_lost_child(lost=False, limit=timeout)
 
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        self._cancel_members()  # before their process is gone, which would have them run elsewhere
+        try:
+            super().terminate(pool, signal)
+        except NotImplementedError:
+            _log.warning("This pool cannot end %s, whose members are CANCELLED; what they come to is dropped", self.id)
+            self._announce_revoked("terminated", True, None, False)
+
+    def _announce_revoked(self, reason: str, *args: Any) -> None:
+        if reason == "revoked":  # before it began
+            self._cancel_members()
+        super()._announce_revoked(reason, *args)
+
+    def _cancel_members(self) -> None:
+        """An operator does not want this message: what it holds, or would have taken, is recorded as CANCELLED."""
+        try:
+            found = self._members()
+            if found is not None:
+                cancel_members(*found, self.graflow_owner)
+        except Exception:  # noqa: BLE001 - as below
+            _log.exception("The members of message %s could not be recorded as CANCELLED", self.id)
+
+    def _members(self) -> tuple[Deployment, str, list[int]] | None:
+        """What this message is about; None for a task that was queued on its own."""
+        if self.task.name not in {RUN_TASK, FINISH_TASK}:
+            return None
+        deployment, run_id = deployment_for(self.app), self.kwargs["run_id"]
+        if self.task.name == RUN_TASK:
+            return deployment, run_id, indices_of(self.kwargs["ranges"])
+        return deployment, run_id, [deployment.record.header(run_id).spec.n]
+
     def _settle_lost_child(self, *, lost: bool, limit: float = 0.0) -> None:
         """The child is gone: have its members run again, or record that the time of one is over."""
-        if self.task.name not in {RUN_TASK, FINISH_TASK}:
-            return
         try:
-            deployment, run_id = deployment_for(self.app), self.kwargs["run_id"]
-            if self.task.name == RUN_TASK:
-                indices = indices_of(self.kwargs["ranges"])
-            else:
-                indices = [deployment.record.header(run_id).spec.n]
-            if lost:
-                requeue_lost(
-                    *(deployment, run_id, indices, self.graflow_owner), self.app.graflow_settings.sweep_interval
-                )
-            else:
-                record_timeout(deployment, run_id, indices, self.graflow_owner, limit)
+            found = self._members()
+            if found is not None and lost:
+                requeue_lost(*found, self.graflow_owner, self.app.graflow_settings.sweep_interval)
+            elif found is not None:
+                record_timeout(*found, self.graflow_owner, limit)
         except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong
             _log.exception("The members of a lost child are left to their lease")
 

@@ -1,4 +1,4 @@
-"""What the main process of a worker does for the members of a pool child that is gone."""
+"""What the main process of a worker does for the members of a pool child that is gone, or is to go."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import persistently
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import MemberReport, MemberState
+from graflow_celery.record import Completion, GroupSpec, MemberReport, MemberState
 from graflow_celery.sweeper import requeue
 from graflow_celery.wire.outcomes import pack_failure
 
@@ -33,8 +33,26 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     error = TaskTimeoutError(member_name(held.spec, first.index), limit)
     result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
-    again = sorted({*record.release(run_id, owner, [m.index for m in others]).released, *held.left, *done.ready})
-    if again:
-        deployment.publisher.publish(held.spec, again, slots=deployment.slots())
+    released = record.release(run_id, owner, [m.index for m in others]).released
+    _follow(deployment, held.spec, [*released, *held.left], done)
+
+
+def cancel_members(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str) -> None:
+    """Record as CANCELLED what this owner holds of these members and what nobody has begun."""
+    record, left = deployment.record, list(indices)
+    while left:
+        held = record.claim(run_id, left, owner, envelopes=False)
+        if held.spec is None or not held.granted:
+            return
+        ended = [MemberReport(member.index, member.attempt, MemberState.CANCELLED, b"") for member in held.granted]
+        _follow(deployment, held.spec, [], record.complete(run_id, owner, ended))
+        left = held.left
+
+
+def _follow(deployment: Deployment, spec: GroupSpec, again: Sequence[int], done: Completion) -> None:
+    """Publish these members, and what has become possible by what is done."""
+    ready = sorted({*again, *done.ready})
+    if ready:
+        deployment.publisher.publish(spec, ready, slots=deployment.slots())
     if done.continuation:
-        deployment.publisher.publish_continuation(held.spec)
+        deployment.publisher.publish_continuation(spec)
