@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.record import Republish
@@ -30,6 +31,19 @@ def sweep(deployment: Deployment, interval: float) -> int:
             # A worker that died also held messages that it had not started; they look as if they still waited.
             deployment.record.expedite(again.run_id)
     return len(found)
+
+
+_turns: Final[WeakKeyDictionary[Deployment, float]] = WeakKeyDictionary()
+
+
+def sweep_in_turn(deployment: Deployment, interval: float) -> bool:
+    """`sweep`, for any number of callers in one process: once in every interval, however many wait; False otherwise."""
+    now = deployment.runtime.monotonic()
+    if now - _turns.setdefault(deployment, now) < interval:
+        return False
+    _turns[deployment] = now
+    sweep(deployment, interval)
+    return True
 
 
 def beat(deployment: Deployment, name: str, info: Mapping[str, Any]) -> None:

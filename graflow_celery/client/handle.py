@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
 from graflow.durations import checked_seconds
 from graflow.exceptions import GroupTimeoutError
+from graflow_celery.client.awaiting import awaited_runs
 from graflow_celery.client.outcomes import (
     MemberOutcome,
     branch_outcome,
@@ -27,6 +28,8 @@ from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatu
 from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.envelope import task_id_in
 from graflow_celery.worker.member import running_member
+
+_T = TypeVar("_T")
 
 _ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 
@@ -61,8 +64,8 @@ class _Handle(ABC):
         self._options = options
         self._places = places
         self._policy = policy
-        helping = running_member.get() is not None or deployment.runs_eagerly
-        self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=helping)
+        self._is_helping = running_member.get() is not None or deployment.runs_eagerly
+        self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=self._is_helping)
 
     @abstractmethod
     def _find_ids(self) -> Sequence[str]:
@@ -158,29 +161,39 @@ class _Handle(ABC):
         return self._results().__await__()
 
     async def _results(self) -> list[Any]:
-        while not await asyncio.to_thread(self._take):
-            pass
-        return await asyncio.to_thread(self.results)
+        return await self._taken(self._take_results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
-        known: set[int] = set()
-        is_complete = False
-        while not is_complete:
-            is_complete = await asyncio.to_thread(self._take)
-            fresh = [
-                outcome
-                for index, outcome in list(self._waiter.seen.items())
-                if index in self._places and index not in known
-            ]
-            known.update(outcome.index for outcome in fresh)
-            for outcome in await asyncio.to_thread(list, self._tell(fresh)):
+        known = 0
+        while True:
+            arrived, told = await self._taken(partial(self._take_arrived, known))
+            for outcome in told:
                 yield outcome
+            if not arrived:
+                return
+            known += arrived
 
-    def _take(self) -> bool:
-        """Wait for more outcomes, not for long, since a thread cannot be told to stop; True when no more will come."""
-        end = self._runtime.monotonic() + _ASYNC_SLICE
-        fresh = next(self._waiter.until(end, wanted=self._wanted), None)
-        return self._is_over or (fresh is None and self._runtime.monotonic() < end)
+    async def _taken(self, take: Callable[[float], _T | None]) -> _T:
+        """What comes first of a call that waits for so many seconds and may give None."""
+        if not self._is_helping:
+            return await awaited_runs(self._deployment).take(self._waiter, partial(take, 0.0))
+        # Members that are run meanwhile need a thread of their own, which cannot be told to stop.
+        while (found := await asyncio.to_thread(take, _ASYNC_SLICE)) is None:
+            pass
+        return found
+
+    def _take_results(self, seconds: float) -> list[Any] | None:
+        for _ in self._waiter.until(self._runtime.monotonic() + seconds, wanted=self._wanted):
+            pass
+        return self.results() if self._is_over or self._waiter.is_closed else None
+
+    def _take_arrived(self, known: int, seconds: float) -> tuple[int, list[MemberOutcome]] | None:
+        """How many outcomes came after so many, and those that are told; none when no more will come."""
+        end = self._runtime.monotonic() + seconds
+        arrived = next(self._waiter.until(end, wanted=self._wanted, known=known), None)
+        if arrived is None:
+            return (0, []) if self._is_over or self._waiter.is_closed else None
+        return len(arrived), list(self._tell([outcome for outcome in arrived if outcome.index in self._places]))
 
     def _cancel(self, reason: str) -> bool:
         with self._deployment.errors():

@@ -16,7 +16,7 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
 from graflow_celery.record import Cursor, OutcomePage, RecordedOutcome
 from graflow_celery.settings import GroupOptions
-from graflow_celery.sweeper import sweep
+from graflow_celery.sweeper import sweep_in_turn
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ _GATHERED: Final = 25  # outcomes of one read that came together already, as tho
 
 class Waiter:
     """Reads the outcomes of one run, for any number of threads: each keeps its own time, and sees what the others read.
+
+    Attributes:
+        seen: Outcomes that were read, by index.
+        last_event: After it comes what wakes a reader.
+        is_closed: Whether the record has nothing more to tell, though not all outcomes are there.
 
     Args:
         deployment: Where the record is.
@@ -55,6 +60,8 @@ class Waiter:
         self.deployment = deployment
         self.run_id = run_id
         self.seen: dict[int, RecordedOutcome] = {}
+        self.last_event = b"0-0"
+        self.is_closed = False
         self._n = n
         self._options = options
         self._submission = submission
@@ -66,7 +73,7 @@ class Waiter:
         self._lock = self._runtime.lock()  # never held while anything is waited for
         self._arrived: list[RecordedOutcome] = []
         self._cursor = Cursor()
-        self._answered = self._swept = self._runtime.monotonic()
+        self._answered = self._runtime.monotonic()
 
     @property
     def is_complete(self) -> bool:
@@ -109,6 +116,7 @@ class Waiter:
                 continue
             if page.closed and not page.more:
                 if is_read_anew:
+                    self.is_closed = True
                     return
                 # A server that took over may lack the last writes: what came again may stand before the cursor.
                 has_more, is_read_anew, self._cursor = True, True, Cursor()
@@ -139,12 +147,13 @@ class Waiter:
         try:
             page = self.deployment.record.read(self.run_id, cursor, block=block)
         except SILENT as error:
-            self._wait_out(error)
+            self.wait_out(error)
             return None
         except (GroupLostError, GroupNotFoundError) as error:
             self._write_again(error)
             return None
         self._answered = self._runtime.monotonic()
+        self.last_event = page.last_event
         self._take(page, cursor)
         if self._n - page.status.pending - page.status.running < before:
             self._restore()
@@ -164,11 +173,12 @@ class Waiter:
         try:
             self.deployment.record.restore(self.run_id, list(self.seen.values()))
         except FAILING as error:
-            self._wait_out(error)
+            self.wait_out(error)
         self._cursor = Cursor()
 
-    def _wait_out(self, error: BaseException) -> None:
+    def wait_out(self, error: BaseException) -> None:
         """Wait a little for a record that does not answer, within bounds."""
+        self.deployment.check_not_gone()
         self.deployment.wait_out(
             error,
             self._runtime.monotonic() - self._answered,
@@ -192,7 +202,7 @@ class Waiter:
                 before_publishing=self._before_publishing,
             )
         except SILENT as unreachable:
-            self._wait_out(unreachable)
+            self.wait_out(unreachable)
         self._cursor = Cursor()
 
     # -- while nothing comes ---------------------------------------------------------------------------------------
@@ -210,12 +220,10 @@ class Waiter:
         """Sweep, and see whether anybody works for the queues of the open members."""
         now = self._runtime.monotonic()
         try:
-            if now - self._swept >= self._options.sweep_interval:
-                self._swept = now
-                sweep(self.deployment, self._options.sweep_interval)
-                if self._helper is not None and self.deployment.record.status(self.run_id).pending:
-                    self._helper.look_again()
+            has_swept = sweep_in_turn(self.deployment, self._options.sweep_interval)
             if self._helper is None:
                 self._watch.look(now, self.seen)
+            elif has_swept and self.deployment.record.status(self.run_id).pending:
+                self._helper.look_again()
         except (*FAILING, KombuError) as error:
             _log.warning("Run %s: %s", self.run_id, type(error).__name__)

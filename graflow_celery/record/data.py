@@ -325,11 +325,13 @@ class Cursor:
 class OutcomePage:
     """One read: outcomes in the order of recording (the continuation has index n), the next cursor, the counts.
 
-    `more` tells that outcomes are waiting already; `closed` that none will ever come.
+    `more` tells that outcomes are waiting already; `closed` that none will ever come. After `last_event` comes what
+    wakes a reader, see `GroupRecord.wait`.
     """
 
     outcomes: list[RecordedOutcome]
     cursor: Cursor
+    last_event: bytes
     status: GroupStatus
     more: bool
     closed: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
@@ -24,29 +25,36 @@ class RecordReader(RecordBase):
             GroupNotFoundError: no such run.
             GroupLostError: the run was there when the cursor began, and is not any more.
         """
-        page, last_event = self._read(run_id, cursor or Cursor(), count)
+        page = self._read(run_id, cursor or Cursor(), count)
         if page.outcomes or page.closed or block <= 0:
             return page
         # An event wakes, nothing more: what counts is read again from the record.
-        events: Any = {self.keys.run(run_id, "events"): last_event}
-        self.client.xread(events, count=1, block=max(1, round(self._within_patience(block) * 1000)))
-        return self._read(run_id, page.cursor, count)[0]
+        self.wait({run_id: page.last_event}, block)
+        return self._read(run_id, page.cursor, count)
+
+    def wait(self, after: Mapping[str, bytes], block: float) -> set[str]:
+        """The runs, of any number, that have an event after the one named; waits up to `block` seconds for one."""
+        names: Any = {self.keys.run(run_id, "events"): event for run_id, event in after.items()}
+        milliseconds = max(1, round(self._within_patience(block) * 1000)) if block > 0 else None
+        found: Any = self.client.xread(names, count=1, block=milliseconds)
+        woken = {name for name, _ in (found.items() if isinstance(found, dict) else found)}
+        return {run_id for run_id, name in zip(after, names, strict=True) if name.encode() in woken}
 
     def _within_patience(self, block: float) -> float:
         """Seconds that the client waits for an answer without taking the server for dead."""
         limit = self.client.get_connection_kwargs().get("socket_timeout")
         return block if limit is None else min(block, limit / 2)
 
-    def _read(self, run_id: str, cursor: Cursor, count: int) -> tuple[OutcomePage, bytes]:
+    def _read(self, run_id: str, cursor: Cursor, count: int) -> OutcomePage:
         reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])
         if reply[0] is None:
             if cursor.epoch:
                 raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped, or its record expired")
             raise GroupNotFoundError(run_id)
-        page, last_event = page_of(reply, cursor.position)
+        page = page_of(reply, cursor.position)
         if cursor.epoch not in {"", page.cursor.epoch}:
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
-        return page, last_event
+        return page
 
     def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedOutcome]:
         """The recorded outcomes of `count` members from `start`, by index; open ones are absent, n is the continuation.

@@ -122,19 +122,19 @@ def granted_of(numbers: Sequence[bytes], envelopes: Sequence[bytes | None]) -> l
     ]
 
 
-def page_of(reply: Any, position: int) -> tuple[OutcomePage, bytes]:
-    """What `read.lua` answers from a position on, and the id of the last event."""
+def page_of(reply: Any, position: int) -> OutcomePage:
+    """What `read.lua` answers from a position on."""
     state, closed, epoch, counts, last_event, pairs, recorded = reply
     outcomes = outcomes_of(pairs)
     position += len(outcomes)
-    page = OutcomePage(
+    return OutcomePage(
         outcomes=outcomes,
         cursor=Cursor(position, epoch.decode()),
+        last_event=last_event,
         status=status_of(state, counts),
         more=position < recorded,
         closed=closed == 1 and position >= recorded,
     )
-    return page, last_event
 
 
 def opened_of(reply: Any) -> Opened:

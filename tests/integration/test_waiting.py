@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 
+from graflow.exceptions import ParallelGroupError
+from graflow_celery import GroupHandle, attach
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import MemberReport, MemberState
@@ -84,3 +89,52 @@ def test_a_short_timeout_of_the_socket_is_no_outage(caplog: pytest.LogCaptureFix
 
     assert found == []
     assert caplog.messages == []
+
+
+def test_any_number_of_awaited_handles_take_one_thread_and_one_connection() -> None:
+    names = [f"run{place}" for place in range(300)]
+
+    async def await_them(config: dict[str, str], client: redis.Redis) -> None:
+        handles = [attach(name, config) for name in names]
+        before = len(client.client_list())
+        threads = threading.active_count()
+
+        # When all are awaited at once
+        waiting = [asyncio.ensure_future(_of(handle)) for handle in handles]
+        await asyncio.sleep(0)
+        await _until(lambda: client.info("clients")["blocked_clients"] == 1)
+        assert threading.active_count() == threads + 1
+        assert len(client.client_list()) <= before + 1
+
+        # Then the one that ends is told, and the others go on
+        begun = time.monotonic()
+        handles[7].cancel()
+        with pytest.raises(ParallelGroupError):
+            await waiting[7]
+        assert time.monotonic() - begun < 1.5
+        assert [task.done() for task in waiting].count(True) == 1
+
+        # And nothing is left of those that nobody waits for any more
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await _until(lambda: threading.active_count() == threads)
+
+    with private_redis() as server:
+        config = {"url": server.url}
+        record = deployment_of(config).record
+        for name in names:
+            open_group(record, name, meta={"regular": True})
+        asyncio.run(await_them(config, record.client))
+
+
+async def _of(handle: GroupHandle) -> list[Any]:
+    return await handle
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Let the event loop go on until something is so."""
+    end = time.monotonic() + 15
+    while not is_so():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
