@@ -323,3 +323,37 @@ def test_a_coroutine_on_the_kept_loop_may_call_async_tasks_and_run_workflows():
 
         TaskWrapper("body", body, True)
         assert wf.execute("body") == (2, 11)
+
+
+def test_async_members_that_wait_for_one_another_all_run_at_once():
+    """Far more of them than there are CPUs: each waits until the last one has begun."""
+    count, begun = 200, asyncio.Barrier(200)
+    with workflow("overlap") as wf:
+
+        @task
+        async def member(number):
+            await begun.wait()
+            return number
+
+        @task
+        def total(members):
+            return sum(members)
+
+        member.map(range(count), name="members") >> total
+    assert wf.execute() == sum(range(count))
+
+
+def test_a_number_of_threads_that_is_asked_for_limits_async_members_as_well():
+    running, most = [], []
+    with workflow("limited") as wf:
+
+        @task
+        async def member(number):
+            running.append(number)
+            most.append(len(running))
+            await asyncio.sleep(0.002)
+            running.remove(number)
+
+        member.map(range(12), name="members").with_execution("threading", {"thread_count": 3})
+        wf.execute()
+    assert max(most) == 3

@@ -137,6 +137,11 @@ class TaskWrapper(Executable, Generic[P, R]):
     def task_id(self) -> str:
         return self._task_id
 
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function, which leaves its thread nothing to do but to wait."""
+        return inspect.iscoroutinefunction(self.func)
+
     def __repr__(self) -> str:
         return f"TaskWrapper({self._task_id})"
 
