@@ -270,3 +270,63 @@ def test_an_error_that_is_not_raised_lets_go_of_the_variables_of_its_frames(tole
     if tolerated:
         error = context.get_result("t")
         assert "fails_once" in "".join(traceback.format_exception(error))
+
+
+# -- what had succeeded does not run again -----------------------------------------------------------------------------
+
+
+def failing_once(ran, name):
+    def call():
+        ran.append(name)
+        if ran.count(name) == 1:
+            raise OSError("once")
+        return name
+
+    return call
+
+
+def noting(ran, name):
+    return lambda: ran.append(name) or name
+
+
+def fragile_workflow(ran):
+    with workflow("w") as wf:
+        a = TaskWrapper("a", noting(ran, "a"))
+        a >> TaskWrapper("a2", failing_once(ran, "a2"))
+        b = TaskWrapper("b", noting(ran, "b"))
+        b >> TaskWrapper("b2", noting(ran, "b2"))
+        group = TaskWrapper("begin", noting(ran, "begin")) >> (a | b).set_group_name("g").with_execution("direct")
+        group >> TaskWrapper("after", noting(ran, "after"))
+    return wf
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_run_that_a_group_ended_goes_on_with_the_members_that_had_not_succeeded(saved, tmp_path):
+    ran = []
+    wf = fragile_workflow(ran)
+    with pytest.raises(exceptions.ParallelGroupError):
+        wf.execute()
+    context = wf.last_context
+    if saved:
+        path, _ = CheckpointManager.create_checkpoint(context, path=tmp_path / "ck")
+        context, _ = CheckpointManager.resume_from_checkpoint(path)
+        state = context.get_checkpoint_state()
+        assert list(state["finished_members"].values()) == [["b"]]
+        context.execute()
+    else:
+        context.execute()
+        assert ran == ["begin", "a", "a2", "b", "b2", "a2", "after"]
+    assert (context.steps, context.get_result("a2"), context.get_result("b2")) == (7, "a2", "b2")
+    assert context.cycle_controller.cycle_counts == dict.fromkeys(("begin", "a", "b", "b2", "after"), 1) | {
+        "g": 2,
+        "a2": 2,
+    }
+
+
+def test_a_group_with_retries_of_its_own_repeats_only_what_failed():
+    ran = []
+    context = ExecutionContext.create(fragile_workflow(ran).graph)
+    context.retry_controller.set_node_max_retries("g", 1)
+    context.execute()
+    assert ran == ["begin", "a", "a2", "b", "b2", "a2", "after"]
+    assert context.steps == 7

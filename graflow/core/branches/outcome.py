@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite
@@ -87,6 +87,11 @@ class BranchOutcome:
     cancel_task_id: str | None = None
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
+
+    def merged(self) -> BranchOutcome:
+        """What is left to take over once results, counts and writes are in the books of the run."""
+        requests = replace(self.requests, nodes=[])
+        return replace(self, completed=[], steps=0, cycle_counts={}, retry_counts={}, writes=[], requests=requests)
 
     @property
     def over(self) -> set[str]:

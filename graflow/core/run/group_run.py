@@ -10,6 +10,7 @@ from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.failures import forget_locals
+from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
 from graflow.core.run.joins import Joins
@@ -180,6 +181,15 @@ class GroupRun:
         results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
+        try:
+            self._judge(policy, outcomes, results)
+        except BaseException:  # an interruption as well: what succeeded does not run again when the group does
+            self._keep_successes()
+            raise
+
+    def _judge(self, policy: Any, outcomes: list[BranchOutcome], results: dict[str, TaskResult]) -> None:
+        """Raise what the end of the group has to be, else do what the members asked for."""
+        context = self.context
         for outcome in outcomes:
             if outcome.canceled:
                 raise GraflowWorkflowCanceledError(
@@ -194,6 +204,17 @@ class GroupRun:
             if outcome.error is not None:
                 forget_locals(outcome.error)
         follow_outcomes(context, outcomes)
+
+    def _keep_successes(self) -> None:
+        """Have the group's next execution run only what has not succeeded, unless a task ran this one in its body."""
+        context, frame = self.context, self.context.current_task_context
+        if frame is None or frame.task_id != self.group_id:
+            return
+        branches = self.open_branches()
+        for branch in branches.values():
+            branch.ledger.steps, branch.requests.nodes = 0, []  # the rest of its books counts no task twice
+        good = {index: outcome.merged() for index, outcome in self.finished.items() if outcome.success}
+        context.groups.keep(context.groups.key_of(context.session_id, self.group_id), good, branches)
 
     def _forget_earlier_visits(self) -> None:
         """Take away what an earlier visit left of tasks that this one did not come to."""

@@ -60,6 +60,11 @@ class Groups(Generic[_Run]):
         self.finished.pop(run.run_key, None)
         self._visits[run.group_id] = self._visits.get(run.group_id, 0) + 1
 
+    def keep(self, key: str, finished: dict[int, BranchOutcome], branches: dict[int, _Run]) -> None:
+        """Have the execution with this key go on from what an earlier one, which failed, has done."""
+        self.finished[key] = finished
+        self.branches[key] = branches
+
     def abandon(self, group_id: str) -> None:
         """End an execution that its coordinator left open; what its members finished counts when it is repeated."""
         run = self.open.pop(group_id, None)
