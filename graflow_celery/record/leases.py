@@ -51,6 +51,14 @@ class MemberLeases(RecordBase):
                 answer.ended[run_id] = GroupState(state.decode())
         return answer
 
+    def keep(self, run_id: str, owner: str, indices: Sequence[int]) -> float | None:
+        """Extend what this owner holds of these members, for a process that may be unable to beat.
+
+        Returns the lease in seconds; None when the run is gone.
+        """
+        lease = self._run("keep", run_id, [owner, *indices])
+        return None if lease is None else int(lease) / 1000
+
     def complete(self, run_id: str, owner: str, results: Sequence[MemberReport]) -> Completion:
         """Report results; the first outcome of a member wins, the last one of a group ends it.
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from math import inf
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -68,6 +69,15 @@ class MemberRequest(Request):
         super().on_timeout(soft, timeout)
         if not soft:
             self._settle_lost_child(lost=False, limit=timeout)
+
+    def keep_members(self) -> float:
+        """Extend the leases of what the child holds; returns their seconds, infinite when it holds nothing of ours."""
+        found = self._members()
+        lease = None
+        if found is not None:
+            deployment, run_id, indices = found
+            lease = deployment.record.keep(run_id, self.graflow_owner, indices)
+        return inf if lease is None else lease
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         self._cancel_members()  # before their process is gone, which would have them run elsewhere

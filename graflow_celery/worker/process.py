@@ -24,6 +24,7 @@ from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.deployment import Deployment
 from graflow_celery.sweeper import beat, expedite_all, sweep
 from graflow_celery.worker.celery_tasks import deployment_for
+from graflow_celery.worker.child_leases import ChildLeases
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.login import AccessStep, end_worker
 from graflow_celery.worker.orphans import PARENT_VARIABLE, stop_with_parent
@@ -54,6 +55,7 @@ class MembersStep(bootsteps.StartStopStep):
         self._threads: list[threading.Thread] = []
         self._entry = f"{parent.hostname} {uuid.uuid4().hex[:12]}"
         self._beats = 0
+        self._children = ChildLeases()
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
         of: GraflowCelery = parent.app
@@ -124,6 +126,7 @@ class MembersStep(bootsteps.StartStopStep):
             "from_code": PARENT_VARIABLE in os.environ,
         }
         beat(deployment, self._entry, info)
+        self._children.keep()
         self._beats += 1
         if self._beats == _LOOK_FOR_NAMESAKES:
             _warn_of_namesakes(deployment, parent.hostname)

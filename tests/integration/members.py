@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -429,3 +430,9 @@ def has_the_first_loop_inside(x: int) -> bool:
     with workflow("inside") as inner:
         has_the_first_loop(task_id="inner", x=x)
         return bool(inner.execute())
+
+
+@task
+def holds_the_interpreter(seconds: int) -> int:
+    """Lets no other thread of its process run meanwhile."""
+    return int(ctypes.PyDLL(None).sleep(seconds))

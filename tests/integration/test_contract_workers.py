@@ -415,3 +415,10 @@ def test_limits_of_a_whole_worker_count_for_each_member(
     assert len(set(pids)) == 5
     assert max(begun) - min(begun) > 1.5  # four pauses of half a second each
     del sys.modules["run_with_limits"]
+
+
+@pytest.mark.slow
+def test_a_call_that_holds_the_interpreter_for_longer_than_the_lease_is_no_lost_worker(config: dict[str, Any]) -> None:
+    handle = submit(members.holds_the_interpreter.map([6]), backend_config={**config, "lease": 2})
+    assert handle.results(timeout=30) == [0]
+    assert (handle.status().executions, handle.status().losses) == (1, 0)

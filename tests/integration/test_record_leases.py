@@ -277,3 +277,20 @@ def test_a_standstill_spares_no_dead_process(record: GroupRecord, clock: Clock) 
     clock.advance(10)
     record.abandon("run", "dead", [0])
     assert record.sweep()[0].lost == [0]
+
+
+def test_another_process_may_keep_what_an_owner_holds(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, n=4, lease=4)
+    record.claim("run", [0, 1, 2], "kept")
+    record.claim("run", [3], "silent")
+    record.abandon("run", "kept", [1])
+    for _ in range(3):
+        advance(record, clock, 3)
+        assert record.keep("run", "kept", range(4)) == 4.0
+    assert record.sweep()[0].lost == [1, 3]
+    assert record.status("run").running == 2
+    advance(record, clock, 3)
+    assert record.sweep() == []
+    advance(record, clock, 2)
+    assert record.sweep()[0].lost == [0, 2]
+    assert record.keep("nowhere", "kept", [0]) is None
