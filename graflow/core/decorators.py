@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any, overload
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Concatenate, Literal, Protocol, overload
 
 from graflow.core.nodes.options import policy_of
 from graflow.core.nodes.wrapper import P, R, TaskWrapper
@@ -12,6 +12,26 @@ from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.exceptions import ConfigError
 
 
+class _Decorator(Protocol):
+    """`@task(...)`: what makes a task of a function, whose value for an `async def` is what that returns."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> TaskWrapper[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> TaskWrapper[P, R]: ...
+
+
+class _InjectingDecorator(Protocol):
+    """`@task(inject_context=True, ...)`: callers do not give the first parameter."""
+
+    @overload
+    def __call__(self, func: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> TaskWrapper[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[Concatenate[Any, P], R], /) -> TaskWrapper[P, R]: ...
+
+
+@overload
+def task(id_or_func: Callable[P, Coroutine[Any, Any, R]]) -> TaskWrapper[P, R]: ...
 @overload
 def task(id_or_func: Callable[P, R]) -> TaskWrapper[P, R]: ...
 @overload
@@ -19,7 +39,7 @@ def task(
     id_or_func: str | None = None,
     *,
     id: str | None = None,
-    inject_context: bool = False,
+    inject_context: Literal[True],
     handler: str | None = None,
     resolve_keyword_args: bool = True,
     max_cycles: int | None = None,
@@ -31,7 +51,25 @@ def task(
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
     give_up_on: ErrorFilter | None = None,
-) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
+) -> _InjectingDecorator: ...
+@overload
+def task(
+    id_or_func: str | None = None,
+    *,
+    id: str | None = None,
+    inject_context: Literal[False] = False,
+    handler: str | None = None,
+    resolve_keyword_args: bool = True,
+    max_cycles: int | None = None,
+    max_retries: int | None = None,
+    retry_policy: RetryPolicy | None = None,
+    timeout: float | None = None,
+    cache: Any = None,
+    ttl: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    retry_on: ErrorFilter | None = None,
+    give_up_on: ErrorFilter | None = None,
+) -> _Decorator: ...
 def task(
     id_or_func: Callable[..., Any] | str | None = None,
     *,

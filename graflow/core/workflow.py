@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
@@ -16,7 +16,7 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
-from graflow.exceptions import GraflowError, GraflowRuntimeError, GraphCompilationError
+from graflow.exceptions import ConfigError, GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
@@ -40,6 +40,8 @@ class WorkflowContext:
     """
 
     def __init__(self, name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> None:
+        if not isinstance(name, str):
+            raise ConfigError(f'The name of a workflow must be text, not {name!r}; write `with workflow("name"):`')
         self.name = name
         self.tracer = combine(tracer)
         self.graph = TaskGraph()
@@ -84,6 +86,32 @@ class WorkflowContext:
         """Print a drawing of the graph."""
         visualize_dependencies(self.graph)
 
+    @overload
+    def execute(
+        self,
+        start_node: str | None = None,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        ret_context: Literal[False] = False,
+        initial_channel: Mapping[str, Any] | None = None,
+    ) -> Any: ...
+    @overload
+    def execute(
+        self,
+        start_node: str | None = None,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        *,
+        ret_context: Literal[True],
+        initial_channel: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ExecutionContext]: ...
+    @overload
+    def execute(
+        self,
+        start_node: str | None = None,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        *,
+        ret_context: bool,
+        initial_channel: Mapping[str, Any] | None = None,
+    ) -> Any: ...
     def execute(
         self,
         start_node: str | None = None,
@@ -111,6 +139,8 @@ class WorkflowContext:
         """
         if not self.graph.nodes and len(self._unused) == 1:
             self._unused[0].register_in(self.graph)
+        if initial_channel is not None and not isinstance(initial_channel, Mapping):
+            raise ConfigError(f"initial_channel must be a mapping of keys to values, not {initial_channel!r}")
         graph = self.graph.copy()
         if start_node is None:
             start_node = _only_start_node(self.name, graph)
@@ -134,6 +164,8 @@ class WorkflowContext:
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler` in each execution from now on."""
+        if not isinstance(handler_type, str) or isinstance(handler, type) or not hasattr(handler, "execute_task"):
+            raise ConfigError(f"register_handler() takes a name and a TaskHandler, not {handler_type!r}, {handler!r}")
         self.handlers[handler_type] = handler
 
     def __repr__(self) -> str:

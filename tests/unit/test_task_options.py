@@ -7,6 +7,8 @@ import logging
 import pytest
 
 from graflow import RetryPolicy, task, workflow
+from graflow.core.context import ExecutionContext
+from graflow.core.graph import TaskGraph
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.task import Task
 from graflow.exceptions import ConfigError
@@ -225,3 +227,36 @@ def test_instances_in_another_workflow_make_no_template_here():
     with workflow("two") as two:
         two.add_node("base", base)
         assert two.execute() == 0
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"max_steps": "5"}, "max_steps must be a whole number of at least 0, not '5'"),
+        ({"default_max_cycles": -1}, "default_max_cycles must be a whole number of at least 0, not -1"),
+        ({"default_max_retries": 1.5}, "default_max_retries must be a whole number of at least 0, not 1.5"),
+        ({"config": "redis://"}, "config must be a mapping, not 'redis://'"),
+    ],
+)
+def test_the_limits_of_a_run_are_checked_where_they_are_given(settings, text):
+    with pytest.raises(ConfigError) as refused:
+        ExecutionContext(TaskGraph(), **settings)
+    assert str(refused.value) == text
+
+
+def test_what_a_workflow_is_given_is_checked_before_anything_runs():
+    ran = []
+    with workflow("w") as wf:
+        task("a")(lambda: ran.append(1))
+        with pytest.raises(ConfigError, match="max_steps must be a whole number of at least 0, not '9'"):
+            wf.execute(max_steps="9")
+        with pytest.raises(ConfigError, match="initial_channel must be a mapping of keys to values, not 5"):
+            wf.execute(initial_channel=5)
+        with pytest.raises(ConfigError, match="takes a name and a TaskHandler, not 'x', 5"):
+            wf.register_handler("x", 5)
+    with pytest.raises(ConfigError, match="The name of a workflow must be text, not 5"):
+        workflow(5)
+    assert ran == []

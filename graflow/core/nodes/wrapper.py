@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import CoroutineType, MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import run_coroutine, run_with_timeout
@@ -76,7 +76,7 @@ class TaskWrapper(Executable, Generic[P, R]):
     def __init__(
         self,
         task_id: str,
-        func: Callable[P, R],
+        func: Callable[..., R],
         inject_context: bool = False,
         *,
         register_to_context: bool = True,
@@ -93,7 +93,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         self._task_id = checked_id(task_id)
         if not callable(func):
             raise TypeError(f"Task '{task_id}' needs a function, not {func!r}")
-        self.func: Callable[P, R] = func
+        self.func: Callable[..., Any] = func
         self.inject_context = checked_flag(task_id, "inject_context", inject_context)
         self.handler_type = checked_handler(task_id, handler_type)
         self.resolve_keyword_args = checked_flag(task_id, "resolve_keyword_args", resolve_keyword_args)
@@ -156,6 +156,12 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     # -- running ---------------------------------------------------------------------------------------------------
 
+    @overload
+    def __call__(self, /) -> R: ...
+    @overload
+    def __call__(self, /, *, task_id: str, **bound: Any) -> TaskWrapper[..., R]: ...
+    @overload
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         is_inside = self._execution_context is not None or (
             running_frame.get() is not None and kwargs.get("task_id") is None
@@ -168,13 +174,14 @@ class TaskWrapper(Executable, Generic[P, R]):
                 "bind by keyword to make a task instance, or call .run(...) or .func(...)"
             )
         if not kwargs:
-            return self.run()
+            return self.run(*args, **kwargs)
         return self._bind(**kwargs)
 
-    def run(self, /, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Execute the function; arguments that the caller leaves out come from bound values and the channel."""
         frame = running_frame.get()
-        if frame is not None and frame.task is self:
+        is_running = frame is not None and frame.task is self
+        if is_running:
             return self.invoke(frame.execution_context, frame, args, kwargs)
         context = self._context_or_none()
         if context is not None and not self.inject_context:
@@ -184,7 +191,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         with context.executing_task(self) as frame:
             return self.invoke(context, frame, args, kwargs)
 
-    def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         """Call the function; `frame` is the task context that is injected where the task asks for one."""
         bound = self._bound_kwargs
         if bound and args:
@@ -199,18 +206,20 @@ class TaskWrapper(Executable, Generic[P, R]):
             kwargs = self._filled(plan.wanted, {**bound, **kwargs} if bound else kwargs, context)
         if plan.moves:
             args, kwargs = plan.placed(args, kwargs)
+        value: Any
         try:
             if self.timeout is not None:
-                return run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
-            value: Any = func(*args, **kwargs)
+                value = run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
+            else:
+                value = func(*args, **kwargs)
         except TypeError as error:
             told = explained(error, self._task_id, func, args, kwargs, context)
             if told is error:
                 raise
             raise told from None
         if type(value) is CoroutineType:
-            return run_coroutine(value, context)
-        return value
+            value = run_coroutine(value, context)
+        return value  # type: ignore[no-any-return]  # of the function, or what its coroutine returned
 
     def _without_positional(self, bound: Mapping[str, Any], positional: int) -> Mapping[str, Any]:
         """Bound arguments whose parameters the caller did not fill by position."""

@@ -20,7 +20,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable, running_frame
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.templates import starting_steps
-from graflow.core.retry import RetryController
+from graflow.core.retry import RetryController, checked_count
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda
 from graflow.core.run.branching import BranchRun
@@ -119,6 +119,14 @@ class ExecutionContext:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
         self.session_id = session_id or uuid.uuid4().hex
         if around is None:
+            for name, value in (
+                ("max_steps", max_steps),
+                ("default_max_cycles", default_max_cycles),
+                ("default_max_retries", default_max_retries),
+            ):
+                checked_count(name, value)
+            if config is not None and not isinstance(config, Mapping):
+                raise ConfigError(f"config must be a mapping, not {config!r}")
             around = Surroundings(
                 "",
                 self.session_id,
