@@ -18,13 +18,14 @@ from decimal import Decimal
 from importlib import import_module
 from math import isfinite
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 from graflow.errors_as_data import ErrorData, describe_error, rebuild_error
 from graflow.exceptions import PayloadError
+from graflow.foreign import attempt
 from graflow.values import classes, moments, records
 from graflow.values.base import Codec, Make, NoCodecError, Reading, Writing
 from graflow.values.pickles import Pickles
@@ -196,11 +197,12 @@ class _Writer:
     def _pickled(self, value: Any, reason: str = "") -> Any:
         if self._pickles is None:
             raise TypeError(self._refusal(value, reason)) from None
-        try:
-            return {TAG: "pickle", "v": self._pickles.take(value)}
-        except Exception as error:  # users' classes decide what happens when they are pickled
-            text = self._refusal(value, reason, f"{type(error).__name__}: {error}")
-            raise TypeError(text) from error
+        pickles = self._pickles
+
+        def refuse(error: Exception) -> NoReturn:
+            raise TypeError(self._refusal(value, reason, f"{type(error).__name__}: {error}")) from error
+
+        return {TAG: "pickle", "v": attempt(lambda: pickles.take(value), refuse)}
 
     def _refusal(self, value: Any, reason: str, pickling: str | None = None) -> str:
         kind = type(value)

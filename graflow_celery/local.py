@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, Self, SupportsIndex
 
@@ -269,13 +269,12 @@ class LocalCluster:
         self._owner = os.getpid()
         self._keeper = _Keeper(self._prefix, self._given)
         atexit.register(self.stop)
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(self.stop)  # after an interruption as well: nothing is left behind
             self._key = _KeptSecret.kept(generate_key("local"), self._keeper.folder / "signing-key")
             note_gone(Settings.load(self.backend_config), None)
             self.scale(self._wanted)
-        except BaseException:  # an interruption as well: nothing is left behind
-            self.stop()
-            raise
+            unfinished.pop_all()
         return self
 
     def scale(self, n: int) -> None:
@@ -317,6 +316,7 @@ class LocalCluster:
     def _stop_all(self, workers: Sequence[TaskWorker]) -> None:
         """Ask all to stop at once, then wait for all of them; an interrupt meanwhile ends the waiting."""
         end = time.monotonic() + STOP_SECONDS
+        are_gone = False
         try:
             for worker in workers:
                 worker.ask_to_stop()
@@ -325,10 +325,11 @@ class LocalCluster:
                 self._say_what_is_waited_for(running, workers)
             for worker in workers:
                 worker.stop(timeout=max(0.0, end - time.monotonic()))
-        except BaseException:
-            for worker in workers:
-                worker.stop(timeout=0.0)
-            raise
+            are_gone = True
+        finally:
+            if not are_gone:  # an error or an interruption
+                for worker in workers:
+                    worker.stop(timeout=0.0)
 
     @staticmethod
     def _have_ended(workers: Sequence[TaskWorker], seconds: float) -> bool:

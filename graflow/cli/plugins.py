@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
 from graflow.cli.output import printable
+from graflow.foreign import attempt_import
 
 GROUP: Final = "graflow.commands"
 
@@ -75,11 +76,11 @@ def _plug_in(name: str) -> EntryPoint | None:
 
 
 def _loaded(plug_in: EntryPoint) -> click.Command:
-    try:
-        command: Any = plug_in.load()
-    except (Exception, SystemExit) as error:  # whatever a foreign module raises while it is imported
+    def refuse(error: Exception | SystemExit) -> NoReturn:
         reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         raise click.ClickException(f"The command '{plug_in.name}' cannot be loaded: {reason}") from error
+
+    command: Any = attempt_import(plug_in.load, refuse)
     if not isinstance(command, click.Command):
         raise click.ClickException(
             f"The command '{plug_in.name}' cannot be loaded: {plug_in.value} is no click command"

@@ -123,12 +123,14 @@ class CheckpointManager:
             )
             before = root.last_checkpoint_path, root.checkpoint_metadata
             root.last_checkpoint_path, root.checkpoint_metadata = f"{base}.pkl", described.to_dict()
+            is_written = False
             try:
                 parts = cls._parts_of(root, None if root is not context else resuming_task_id)
                 write_parts(base, {**parts, ".meta.json": json.dumps(described.to_dict(), indent=1).encode()})
-            except BaseException:  # an interruption as well: what is not written is not named
-                root.last_checkpoint_path, root.checkpoint_metadata = before
-                raise
+                is_written = True
+            finally:
+                if not is_written:
+                    root.last_checkpoint_path, root.checkpoint_metadata = before
             context.last_checkpoint_path, context.checkpoint_metadata = f"{base}.pkl", described.to_dict()
         return f"{base}.pkl", described
 

@@ -17,7 +17,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from graflow.exceptions import ConfigError, SignatureError
@@ -40,13 +40,12 @@ def write_parts(base: str, parts: Mapping[str, bytes]) -> None:
     files = {**parts, SIGNATURE: signature}
     with _turn(folder, fcntl.LOCK_EX):
         _settle(base)
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(_discard_new, base)  # half a checkpoint is none, after an interruption as well
             for suffix, content in files.items():
                 _write_durably(Path(f"{base}{suffix}{_NEW}"), content)
             _sync_folder(folder)
-        except BaseException:  # an interruption as well: half a checkpoint is none
-            _discard_new(base)
-            raise
+            unfinished.pop_all()
         _rename_new(base)
 
 

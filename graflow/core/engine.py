@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
@@ -82,46 +82,20 @@ class WorkflowEngine:
             RunOwnedError: When another execution continues the same run.
             ValueError: For an unknown start node or handler type.
         """
-        name, tracer = context.workflow_name or context.session_id, context.tracer
-        is_root = context.parent_context is None
-        previous, context.engine = context.engine, self
         scope = current_scope()
         eager = scope is not None and scope.registers_on_creation
-        result, error = None, None
-        context.ledger.stop_reason = None
-        if is_root:
-            tell(tracer.on_workflow_start, name, context)
-        try:
-            with self.event_loop, recording_into(GraphScope(context.graph, registers_on_creation=eager)):
-                result = self._run_whole(context, start_task_id)
-        except BaseException as raised:  # an interruption ends a run like any error
-            error = raised
-            context.ledger.stop_reason = _stop_reason(raised)
-            raise
-        finally:
-            context.engine = previous
-            if is_root:
-                context.ledger.channel.run_ended()
-                tell(end_workflow, tracer, name, context, result, error)
-                tell(tracer.flush)
-        return result
+        recording = recording_into(GraphScope(context.graph, registers_on_creation=eager))
+        with _Execution(self, context) as execution, self.event_loop, recording:
+            execution.result = self._run_whole(context, start_task_id)
+        return execution.result
 
     def _run_whole(self, context: ExecutionContext, start_task_id: str | None) -> Any:
         """Run from where the context stands, and release at the end what the run came to hold meanwhile."""
-        holdings = context.holdings
-        is_inside = bool(holdings.held)
-        try:
+        with context.holdings.released_at_end():
             if context.ledger.steps or context.last_checkpoint_path:  # an earlier execution has run a part of it
                 GroupExecutor.resume(_own_groups(context.graph), context)
             _begin_at(context, start_task_id)
-            result = self._run(context)
-        except BaseException as error:  # an interruption as well: nothing stays held
-            if holdings.held and not is_inside:
-                holdings.release_all(error)
-            raise
-        if holdings.held and not is_inside:
-            holdings.release_all(None)
-        return result
+            return self._run(context)
 
     def run_branch(self, context: ExecutionContext) -> Any:
         """Run the branch of one member of a group."""
@@ -200,6 +174,38 @@ class WorkflowEngine:
                 return result
         ledger.stop_reason = "completed"
         return result
+
+
+class _Execution:
+    """The block in which an engine runs a context; listeners are told of its beginning, and of how it ended.
+
+    Attributes:
+        result: What the execution gave.
+    """
+
+    def __init__(self, engine: WorkflowEngine, context: ExecutionContext) -> None:
+        self.result: Any = None
+        self._engine, self._context = engine, context
+        self._name, self._tracer = context.workflow_name or context.session_id, context.tracer
+        self._is_root = context.parent_context is None
+
+    def __enter__(self) -> Self:
+        context = self._context
+        self._previous, context.engine = context.engine, self._engine
+        context.ledger.stop_reason = None
+        if self._is_root:
+            tell(self._tracer.on_workflow_start, self._name, context)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        context, tracer = self._context, self._tracer
+        if error is not None:  # an interruption ends a run like any error
+            context.ledger.stop_reason = _stop_reason(error)
+        context.engine = self._previous
+        if self._is_root:
+            context.ledger.channel.run_ended()
+            tell(end_workflow, tracer, self._name, context, self.result, error)
+            tell(tracer.flush)
 
 
 @contextmanager

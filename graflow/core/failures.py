@@ -16,6 +16,7 @@ from graflow.exceptions import (
     RunOwnedError,
     TaskFailedError,
 )
+from graflow.foreign import attempt
 
 CONTROL_ERRORS = (GraflowWorkflowCanceledError, CycleLimitExceededError, MaxStepsExceededError, RunOwnedError)
 """How a run ends, rather than what went wrong in a task: never a reason to try the task again."""
@@ -55,13 +56,8 @@ def of_both_types(failure: _F, cause: BaseException) -> _F:
         return failure
     if any("__init_subclass__" in vars(base) for base in kind.__mro__ if base not in _HARMLESS):
         return failure
-    try:
-        both = type(
-            type(failure).__name__, (_OfBothTypes, type(failure), kind), {"__module__": type(failure).__module__}
-        )
-        made: Any = both.__new__(both, *cause.args)
-        BaseException.__init__(made, *failure.args)
-    except Exception:  # noqa: BLE001 - the user's class decides what can be made of it
+    made = attempt(lambda: _made_of(failure, cause), lambda _: None)
+    if made is None:
         return failure
     made.plain = failure
     made.__dict__.update(failure.__dict__)
@@ -70,6 +66,14 @@ def of_both_types(failure: _F, cause: BaseException) -> _F:
         for name in _OF_THE_SYSTEM:
             setattr(made, name, getattr(cause, name))
     return made  # type: ignore[no-any-return]  # made of both classes
+
+
+def _made_of(failure: BaseException, cause: BaseException) -> Any:
+    kind = type(failure)
+    both = type(kind.__name__, (_OfBothTypes, kind, type(cause)), {"__module__": kind.__module__})
+    made: Any = both.__new__(both, *cause.args)
+    BaseException.__init__(made, *failure.args)
+    return made
 
 
 class _OfBothTypes:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from graflow.codec import ENVELOPE_VERSION, SerializedTask
 from graflow.core.fingerprint import fingerprint
@@ -31,6 +31,7 @@ from graflow.core.references import (
 from graflow.core.serialization import dumps, loads, signed_pickles
 from graflow.core.shared_code import GroupCode, ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
+from graflow.foreign import attempt, attempt_import
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
@@ -301,21 +302,21 @@ def _signed(keys: SigningKeys, strategy: str, content: bytes, bound_to: Sequence
 
 
 def _pickled(task: Node) -> bytes:
-    try:
-        return dumps(task)
-    except Exception as error:  # users' classes decide what happens when they are pickled
+    def refuse(error: Exception) -> NoReturn:
         raise PayloadError(
             f"Task '{task.task_id}' cannot be sent by value: {type(error).__name__}: {error}", error
         ) from error
 
+    return attempt(lambda: dumps(task), refuse)
+
 
 def _unpickled(content: bytes) -> Any:
-    try:
-        task = loads(content)
-    except Exception as error:  # signed code of a user, which runs when it is loaded
+    def refuse(error: Exception) -> NoReturn:
         raise TaskResolutionError(
             f"A task that was sent by value cannot be loaded here: {type(error).__name__}: {error}", error
         ) from error
+
+    task = attempt(lambda: loads(content), refuse)
     if not isinstance(getattr(task, "task_id", None), str):
         raise TaskResolutionError(f"A signed envelope held a {type(task).__name__}, not a task")
     classes_of(task)
@@ -367,10 +368,10 @@ class TaskResolverRegistry:
 
 
 def _imported(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a module of the user's does, its name is said
+    def refuse(error: Exception | SystemExit) -> NoReturn:
         raise TaskResolutionError(_not_imported(name, error), error) from error
+
+    return attempt_import(lambda: importlib.import_module(name), refuse)
 
 
 def _not_imported(module: str, error: BaseException) -> str:

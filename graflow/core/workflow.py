@@ -148,15 +148,14 @@ class WorkflowContext:
         context.workflow_name = self.name
         for key, value in (initial_channel or {}).items():
             context.channel.set(key, value)
-        self.last_context = None
+        self.last_context = context  # stays after an interruption as well: the run can be saved
         try:
             value = WorkflowEngine(self.handlers).execute(context)
-        except BaseException as error:  # an interruption as well: the run can be saved
-            self.last_context = context
-            if isinstance(error, GraflowError):
-                error.context = context
-                error.__traceback__ = None  # what the engine did tells nobody anything
+        except GraflowError as error:
+            error.context = context
+            error.__traceback__ = None  # what the engine did tells nobody anything
             raise
+        self.last_context = None
         last = context.ledger.last
         if value is None and isinstance(last, ParallelGroup):
             value = last.values_in(context)

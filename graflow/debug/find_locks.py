@@ -164,15 +164,15 @@ def _global_names(code: types.CodeType) -> list[str]:
 def _attributes(value: object) -> Iterator[tuple[str, Any]]:
     """What pickling would store of an object: its own reduction or state where it has one, else dict and slots."""
     kind = type(value)
-    try:
-        if _is_own(kind, "__reduce_ex__") or _is_own(kind, "__reduce__"):
-            reduced = value.__reduce_ex__(4)
+    if _is_own(kind, "__reduce_ex__") or _is_own(kind, "__reduce__"):
+        reduced = attempt(lambda: value.__reduce_ex__(4), lambda _: None)
+        if reduced is not None:
             parts = reduced[1:] if isinstance(reduced, tuple) else ()
             yield from ((f".__reduce__()[{index}]", part) for index, part in enumerate(parts, 1))
             return
-        state = value.__getstate__() if _is_own(kind, "__getstate__") else _stored(value)
-    except Exception:  # noqa: BLE001 - a user's reduction or state may raise anything; what is stored is looked at then
-        state = _stored(value)
+    state: Any = _stored(value)
+    if _is_own(kind, "__getstate__"):
+        state = attempt(value.__getstate__, lambda _: state)
     for part in state if isinstance(state, tuple) else (state,):
         if isinstance(part, dict):
             yield from ((f".{name}", item) for name, item in list(part.items()))

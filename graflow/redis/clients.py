@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from graflow.exceptions import ConfigError
+from graflow.foreign import attempt
 
 SENTINEL_KEYS: Final[tuple[str, ...]] = ("sentinels", "master_name", "sentinel_username", "sentinel_password")
 SERVER_KEYS: Final[tuple[str, ...]] = (
@@ -60,13 +61,19 @@ def load_redis() -> Any:
     Raises:
         ImportError: When it is absent or broken; says what to install.
     """
-    try:
-        import redis  # noqa: PLC0415 - an optional service; a process without Redis must not pay for it
-    except Exception as error:  # a broken installation may raise anything
+
+    def refuse(error: Exception) -> NoReturn:
         raise ImportError(
             "Talking to Redis needs the package redis, which cannot be imported here; install it with: "
             "pip install 'redis>=5.2'"
         ) from error
+
+    return attempt(_imported_redis, refuse)
+
+
+def _imported_redis() -> Any:
+    import redis  # noqa: PLC0415 - an optional service; a process without Redis must not pay for it
+
     return redis
 
 

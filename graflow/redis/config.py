@@ -13,10 +13,11 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
 from graflow.exceptions import ConfigError
+from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
@@ -92,14 +93,15 @@ def normalize_redis_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     client = normal.pop("redis_client", None)
     if client is None:
         return _with_secrets(normal)
-    try:
-        extracted = extract_redis_config(client)
-    except Exception as error:  # whatever was given as a client
-        raise ValueError(f"{_FAILED}: {error}") from error
+    extracted = attempt(lambda: extract_redis_config(client), _refuse_client)
     for name in SERVER_KEYS:
         normal.pop(name, None)
     _warn_of_client(extracted)
     return _with_secrets({**normal, **extracted})
+
+
+def _refuse_client(error: Exception) -> NoReturn:
+    raise ValueError(f"{_FAILED}: {error}") from error
 
 
 def _warn_of_client(extracted: Mapping[str, Any]) -> None:

@@ -32,18 +32,25 @@ class KeptConnection:
         if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
             return client.execute_command(*parts, **options)
         try:
-            if self._kept is None:
-                self._kept = client.client()
-            return self._kept.execute_command(*parts, **options)
-        except self._reply_errors:
-            raise
-        except BaseException:
-            # Whatever else ends a call, an exception of a signal above all, may leave its answer to the next one.
-            if self._kept is not None and self._kept.connection is not None:
-                self._kept.connection.disconnect()
-            raise
+            return self._answer(client, parts, options)
         finally:
             self._lock.release()
+
+    def _answer(self, client: Any, parts: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        is_answered = False
+        try:
+            if self._kept is None:
+                self._kept = client.client()
+            answer = self._kept.execute_command(*parts, **options)
+            is_answered = True
+        except self._reply_errors:
+            is_answered = True
+            raise
+        finally:
+            # Whatever else ends a call, an exception of a signal above all, may leave its answer to the next one.
+            if not is_answered and self._kept is not None and self._kept.connection is not None:
+                self._kept.connection.disconnect()
+        return answer
 
 
 _connections: WeakKeyDictionary[Any, KeptConnection] = WeakKeyDictionary()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from graflow.exceptions import PayloadError, SignatureError
+from graflow.foreign import attempt
 from graflow.signing import SigningKeys
 from graflow.values.base import parts_of, text_of
 
@@ -62,9 +63,10 @@ class Pickles:
             self.keys.verify(data, signature, purpose=_PURPOSE, bound_to=self.bound_to)
         except SignatureError as error:
             raise PayloadError(f"A pickled value is refused: {error}", error) from error
-        try:
-            return self.loads(data)
-        except Exception as error:  # signed code of a user, which runs when it is loaded
+
+        def refuse(error: Exception) -> NoReturn:
             raise PayloadError(
                 f"A pickled value cannot be loaded here: {type(error).__name__}: {error}", error
             ) from error
+
+        return attempt(lambda: self.loads(data), refuse)

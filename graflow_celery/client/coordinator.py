@@ -129,6 +129,7 @@ class _RemoteGroup:
             helping=helping,
             check=check,
         )
+        is_over = False
         try:
             for stored in waiter.until(None):
                 check()
@@ -136,11 +137,14 @@ class _RemoteGroup:
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
-        except BaseException as error:  # an interruption as well: the shared channel must not stay
-            self._channel.discard()
-            if isinstance(error, KeyboardInterrupt) and self._run.context.holdings.error is None:
+            is_over = True
+        except KeyboardInterrupt:
+            if self._run.context.holdings.error is None:
                 self._deployment.record.cancel(run_id, "interrupted")
             raise
+        finally:
+            if not is_over:  # the shared channel must not stay, after an interruption as well
+                self._channel.discard()
         self._channel.merge_back()
         if timed_out(waiter.seen):
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)

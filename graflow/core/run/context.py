@@ -6,6 +6,7 @@ import logging
 import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -32,6 +33,7 @@ from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
 from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
+from graflow.foreign import attempt
 from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
@@ -400,11 +402,7 @@ class ExecutionContext:
         self.parent_context = parent
         self.ledger.join(parent.ledger)
         self.engine, self.holdings = parent.engine, parent.holdings
-        self.tracer = parent.tracer
-        try:
-            self.tracer = parent.tracer.clone(parent.trace_id)
-        except Exception:  # noqa: BLE001 - a listener is user code
-            _log.exception("Tracing hook clone failed")
+        self.tracer = attempt(lambda: parent.tracer.clone(parent.trace_id), partial(_keep, parent.tracer))
 
     def merge_results(self, sub_context: Self) -> None:
         """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
@@ -449,6 +447,11 @@ class ExecutionContext:
     def get_checkpoint_state(self) -> dict[str, Any]:
         """The part of a checkpoint that is plain data; results and channel values are not in it."""
         return saving.plain_state(self)
+
+
+def _keep(tracer: Tracer, error: Exception) -> Tracer:
+    _log.error("Tracing hook clone failed", exc_info=error)
+    return tracer
 
 
 def _channel_of(around: Surroundings, session_id: str) -> Channel:

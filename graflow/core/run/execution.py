@@ -33,13 +33,15 @@ class ExecutingTask:
         frame.depth = len(run._task_execution_stack)
         run._task_execution_stack.append(frame)
         self._token = running_frame.set(frame)
+        has_begun = False
         try:
             _begin(run, frame, task)
-        except BaseException:  # an interruption as well: nothing runs then
-            task._lent_context = None
-            running_frame.reset(self._token)
-            run._task_execution_stack.pop()
-            raise
+            has_begun = True
+        finally:
+            if not has_begun:  # an error or an interruption: nothing runs then
+                task._lent_context = None
+                running_frame.reset(self._token)
+                run._task_execution_stack.pop()
         return frame
 
     def __exit__(

@@ -44,6 +44,13 @@ class Holdings:
         """Why something that is held does not let the run go on, as far as that is known already."""
         return next((holding.error for holding in self if holding.error is not None), None)
 
+    def released_at_end(self) -> ExitStack:
+        """A block at whose end everything is released, after an interruption as well, unless it is inside another."""
+        block = ExitStack()
+        if not self.held:
+            block.push(lambda _, error, __: self.release_all(error) if self.held else None)
+        return block
+
     def release_all(self, error: BaseException | None) -> None:
         """Release everything, because the execution has ended, with an error or without.
 

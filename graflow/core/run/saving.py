@@ -12,6 +12,7 @@ from graflow.core import serialization
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.run.parts import RunParts
 from graflow.debug.find_locks import find_unpicklable_objects
+from graflow.foreign import attempt
 
 
 def _with_branches(run: RunParts) -> Iterator[RunParts]:
@@ -70,14 +71,16 @@ def pickled(run: RunParts) -> bytes:
 
 def _why_not(value: object) -> str | None:
     """What in a value cannot be pickled, as the end of a sentence."""
-    try:
-        serialization.dumps(value)
-    except Exception as error:  # noqa: BLE001 - its class decides what happens when it is pickled
+
+    def reason_of(error: Exception) -> str:
         for path, found, reason in find_unpicklable_objects(value):
             inside = path.removeprefix("root")
             return f"{', ' if inside else ''}{inside} is a {type(found).__qualname__}: {reason}"
         return f" is a {type(value).__qualname__}: {error}"
-    return None
+
+    refused: list[str] = []
+    attempt(lambda: serialization.dumps(value), lambda error: refused.append(reason_of(error)))
+    return refused[0] if refused else None
 
 
 def _described(key: str) -> str:
