@@ -108,17 +108,11 @@ def task(
     Raises:
         ConfigError: For an option of a wrong type or out of range, or two that exclude each other.
     """
-    if not (id_or_func is None or isinstance(id_or_func, str) or callable(id_or_func)):
-        raise TypeError(f"@task takes a function or an id, not {id_or_func!r}")
-    if isinstance(id_or_func, str) and id is not None and id != id_or_func:
-        raise ConfigError(f"@task was given two ids, {id_or_func!r} and {id!r}; give one of them")
+    given = _given_id(id_or_func, id)
 
     def wrap(func: Callable[..., Any]) -> TaskWrapper:
-        named = id if id is not None else (id_or_func if isinstance(id_or_func, str) else None)
-        if named is None:
-            named = getattr(func, "__name__", None) or f"task_{uuid.uuid4().hex[:8]}"
         return TaskWrapper(
-            named,
+            getattr(func, "__name__", None) or f"task_{uuid.uuid4().hex[:8]}" if given is None else given,
             func,
             inject_context,
             handler_type=handler,
@@ -133,3 +127,11 @@ def task(
         )
 
     return wrap(id_or_func) if callable(id_or_func) else wrap
+
+
+def _given_id(id_or_func: object, task_id: str | None) -> str | None:
+    if not (id_or_func is None or isinstance(id_or_func, str) or callable(id_or_func)):
+        raise TypeError(f"@task takes a function or an id, not {id_or_func!r}")
+    if isinstance(id_or_func, str) and task_id is not None and task_id != id_or_func:
+        raise ConfigError(f"@task was given two ids, {id_or_func!r} and {task_id!r}; give one of them")
+    return id_or_func if task_id is None and isinstance(id_or_func, str) else task_id

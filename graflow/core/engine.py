@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 from graflow.coordination.executor import GroupExecutor
@@ -123,11 +124,7 @@ class WorkflowEngine:
         result: Any = None
         agenda, ledger, requests = context.agenda, context.ledger, context.requests
         nodes, held = context.graph.succ, context.holdings.held
-
-        def pause(seconds: float) -> None:
-            with _unlocked(context):
-                time.sleep(seconds)
-
+        pause = partial(_pause, context)
         while True:
             if held:
                 with _unlocked(context):
@@ -137,9 +134,7 @@ class WorkflowEngine:
                 break
             if (ledger.repeats if type(ledger.max_steps) is DefaultMaxSteps else ledger.steps) >= ledger.max_steps:
                 agenda.requeue(spec)
-                pending = [entry.task_id for entry in agenda.pending()]
-                loop = busiest_loop(context.graph, ledger.cycles.cycle_counts)
-                _stop_at_max_steps(context, MaxStepsExceededError(ledger.max_steps, pending, loop, context.session_id))
+                _stop_at_max_steps(context, _too_many_steps(context))
                 return result
             agenda.running = spec
             task = spec.executable
@@ -216,6 +211,11 @@ def _unlocked(context: ExecutionContext) -> Iterator[None]:
         yield
     finally:
         context.agenda.step_lock.acquire()
+
+
+def _pause(context: ExecutionContext, seconds: float) -> None:
+    with _unlocked(context):
+        time.sleep(seconds)
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:
@@ -350,6 +350,13 @@ def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
 
 def _canceled(context: ExecutionContext, task_id: str) -> GraflowWorkflowCanceledError:
     return GraflowWorkflowCanceledError(context.requests.message or "", task_id, context.session_id)
+
+
+def _too_many_steps(context: ExecutionContext) -> MaxStepsExceededError:
+    ledger = context.ledger
+    pending = [entry.task_id for entry in context.agenda.pending()]
+    loop = busiest_loop(context.graph, ledger.cycles.cycle_counts)
+    return MaxStepsExceededError(ledger.max_steps, pending, loop, context.session_id)
 
 
 def _stop_at_max_steps(context: ExecutionContext, error: MaxStepsExceededError) -> bool:

@@ -65,15 +65,9 @@ def run_branch(
     agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
     outer = frozenset(around.outside).difference(names)
     agenda.scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
-    ledger.cycles.cycle_counts.update({**names, **(cycle_counts or {})})
-    ledger.returned_elsewhere = frozenset(around.returned_errors)
-    _set_limits(ledger, around.limits)
+    _count(ledger, around, cycle_counts or {}, member.task_id, retries)
     _enter_member(context, info)
     context.engine = engine
-    if retries:
-        # A retry is no cycle: the first execution counted the one that this is a part of.
-        ledger.retries.retry_counts[member.task_id] = retries
-        ledger.cycles.increment(base_id_of(member.task_id))
     if longest_wait is not None:
         agenda.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
     agenda.add(member)
@@ -81,6 +75,17 @@ def run_branch(
         outcome = execute_branch(context, member)
     _add_to(outcome, [task_id for task_id in graph.nodes if task_id not in at_first], names)
     return outcome
+
+
+def _count(ledger: Ledger, around: Surroundings, cycle_counts: Mapping[str, int], member_id: str, retries: int) -> None:
+    """Begin with the counts and limits of the run."""
+    ledger.cycles.cycle_counts.update({**around.known_by_name, **cycle_counts})
+    ledger.returned_elsewhere = frozenset(around.returned_errors)
+    _set_limits(ledger, around.limits)
+    if retries:
+        # A retry is no cycle: the first execution counted the one that this is a part of.
+        ledger.retries.retry_counts[member_id] = retries
+        ledger.cycles.increment(base_id_of(member_id))
 
 
 def _add_to(outcome: BranchOutcome, added: Iterable[str], names: Mapping[str, int]) -> None:

@@ -164,7 +164,7 @@ def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: 
             f"Task '{frame.task_id}' runs on a worker, which holds only its own part of the run and cannot write a "
             "checkpoint at once; use deferred=True, and the run is saved when the group has ended"
         )
-    outermost = run._task_execution_stack[0] if run._task_execution_stack else frame
+    outermost = run.frames[0] if run.frames else frame
     return upward.checkpoint(run, path=path, metadata=metadata, resuming_task_id=outermost.task_id)
 
 

@@ -46,7 +46,7 @@ __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context
 _log = logging.getLogger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 # What a saved context does not keep, the agenda aside, which is kept in another form.
-_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "holdings", "_task_execution_stack"})
+_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack"})
 
 _T = TypeVar("_T")
 
@@ -91,6 +91,7 @@ class ExecutionContext:
         requests: What its tasks asked for that somebody else has to do.
         groups: Its executions of groups.
         holdings: What it holds until its execution ends.
+        frames: The executions of tasks that run in it now, the innermost last.
         engine: What runs it now.
         member: What its tasks may ask about their member, when it is a branch.
 
@@ -143,14 +144,8 @@ class ExecutionContext:
         self._around = around
         self.graph = graph
         self.parent_context = parent_context
-        self.ledger = Ledger(
-            _channel_of(around, self.session_id) if channel is None else channel,
-            max_steps=DefaultMaxSteps(around.max_steps) if around.counts_repeats else around.max_steps,
-            max_cycles=around.max_cycles,
-            max_retries=around.max_retries,
-            steps=steps,
-            on_max_steps=on_max_steps,
-        )
+        channel = _channel_of(around, self.session_id) if channel is None else channel
+        self.ledger = _ledger_of(around, channel, steps, on_max_steps)
         self.requests = Requests()
         self.groups: Groups[BranchRun] = Groups()
         self.checkpoint_metadata: dict[str, Any] = {}
@@ -168,7 +163,8 @@ class ExecutionContext:
         self.engine: Any = None
         self.member: MemberInfo | None = None
         self.holdings = Holdings()
-        self._task_execution_stack: list[TaskExecutionContext] = []
+        self.frames: list[TaskExecutionContext] = []
+        self._task_execution_stack = self.frames  # its name for listeners
 
     @classmethod
     def create(
@@ -227,11 +223,11 @@ class ExecutionContext:
     @property
     def current_task_context(self) -> TaskExecutionContext | None:
         """The innermost task that runs in this context now."""
-        return self._task_execution_stack[-1] if self._task_execution_stack else None
+        return self.frames[-1] if self.frames else None
 
     @property
     def current_task_id(self) -> str | None:
-        return self._task_execution_stack[-1].task_id if self._task_execution_stack else None
+        return self.frames[-1].task_id if self.frames else None
 
     @property
     def checkpoint_requested(self) -> bool:
@@ -295,11 +291,11 @@ class ExecutionContext:
 
     def push_task_context(self, task_ctx: TaskExecutionContext) -> None:
         """Make a task the running one, until `pop_task_context`."""
-        self._task_execution_stack.append(task_ctx)
+        self.frames.append(task_ctx)
 
     def pop_task_context(self) -> TaskExecutionContext | None:
         """End the innermost running task; None when none runs."""
-        return self._task_execution_stack.pop() if self._task_execution_stack else None
+        return self.frames.pop() if self.frames else None
 
     def add_to_queue(self, executable: Executable) -> TaskSpec:
         """Queue a task; twice means two entries."""
@@ -418,7 +414,7 @@ class ExecutionContext:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name not in _NOT_KEPT}
-        frame = self._task_execution_stack[0] if self._task_execution_stack else None
+        frame = self.frames[0] if self.frames else None
         return kept | {"saved_agenda": self.agenda.saved(frame)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -452,6 +448,17 @@ class ExecutionContext:
 def _keep(tracer: Tracer, error: Exception) -> Tracer:
     _log.error("Tracing hook clone failed", exc_info=error)
     return tracer
+
+
+def _ledger_of(around: Surroundings, channel: Channel, steps: int, on_max_steps: str) -> Ledger:
+    return Ledger(
+        channel,
+        max_steps=DefaultMaxSteps(around.max_steps) if around.counts_repeats else around.max_steps,
+        max_cycles=around.max_cycles,
+        max_retries=around.max_retries,
+        steps=steps,
+        on_max_steps=on_max_steps,
+    )
 
 
 def _channel_of(around: Surroundings, session_id: str) -> Channel:

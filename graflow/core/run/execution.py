@@ -30,8 +30,8 @@ class ExecutingTask:
         frame = self._frame = TaskExecutionContext(task.task_id, run)
         frame.task = task
         task._lent_context = run
-        frame.depth = len(run._task_execution_stack)
-        run._task_execution_stack.append(frame)
+        frame.depth = len(run.frames)
+        run.frames.append(frame)
         self._token = running_frame.set(frame)
         has_begun = False
         try:
@@ -41,7 +41,7 @@ class ExecutingTask:
             if not has_begun:  # an error or an interruption: nothing runs then
                 task._lent_context = None
                 running_frame.reset(self._token)
-                run._task_execution_stack.pop()
+                run.frames.pop()
         return frame
 
     def __exit__(
@@ -110,7 +110,7 @@ def _end(run: RunParts, frame: TaskExecutionContext, task: Any, error: BaseExcep
         run.tracer.on_task_end(task, run, result=frame.task_result, error=error)
     except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
         _log.exception("Tracing hook on_task_end failed")
-    stack = run._task_execution_stack
+    stack = run.frames
     stack.pop()
     if stack:
         if error is None:

@@ -27,6 +27,7 @@ class RunParts(Run, Protocol):
         requests: What its tasks asked for that somebody else has to do.
         groups: Its executions of groups.
         holdings: What it holds until its execution ends.
+        frames: The executions of tasks that run in it now, the innermost last.
         member: What its tasks may ask about their member, when it is a branch.
     """
 
@@ -40,7 +41,7 @@ class RunParts(Run, Protocol):
     engine: Any
     member: MemberInfo | None
     parent_context: Self | None
-    _task_execution_stack: list[Any]
+    frames: list[Any]
 
     @property
     def channel_backend(self) -> str: ...
