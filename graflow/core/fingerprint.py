@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from graflow.foreign import attempt
 from graflow.typed_json import is_plain
 
 _SCALARS: Final = (str, bytes, bytearray, int, float, complex, type(None), type(...))
@@ -94,9 +95,8 @@ class _Fingerprint:
             return [self.of(value.__func__)]
         if isinstance(value, property):
             return [self.of((value.fget, value.fset))]
-        try:
-            reduced = value.__reduce_ex__(4)
-        except Exception:  # noqa: BLE001 - what cannot be pickled is told by its class alone
+        reduced = attempt(lambda: value.__reduce_ex__(4), lambda _: None)
+        if reduced is None:  # what cannot be pickled is told by its class alone
             return [type(value).__module__.encode()]
         if isinstance(reduced, str):
             return [reduced.encode()]

@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from graflow.core.by_value import pickled_task, unpickled_task
 from graflow.core.fingerprint import fingerprint
 from graflow.core.references import classes_of
-from graflow.core.serialization import dumps, loads
-from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
+from graflow.exceptions import SignatureError, TaskResolutionError
 from graflow.protocols import Node
 from graflow.signing import SigningKeys
 
@@ -69,12 +69,7 @@ class GroupCode:
         if self._keys is None:
             raise TaskResolutionError("Code cannot be sent without a signing key")
         classes_of(base)
-        try:
-            content = dumps(base)
-        except Exception as error:  # users' classes decide what happens when they are pickled
-            raise PayloadError(
-                f"Task '{base.task_id}' cannot be sent by value: {type(error).__name__}: {error}", error
-            ) from error
+        content = pickled_task(base)
         name = hashlib.sha256(content).hexdigest()
         self.contents[name] = content
         signature = self._keys.sign(name.encode(), purpose=_PURPOSE, bound_to=self._bound_to)
@@ -128,12 +123,7 @@ class ReceivedCode:
         content = self._fetch(name)
         if hashlib.sha256(content).hexdigest() != name:
             raise TaskResolutionError("The code of a group does not have the hash that an envelope names")
-        try:
-            task = loads(content)
-        except Exception as error:  # signed code of a user, which runs when it is loaded
-            raise TaskResolutionError(
-                f"A task that was sent by value cannot be loaded here: {type(error).__name__}: {error}", error
-            ) from error
+        task = unpickled_task(content)
         if not hasattr(type(task), "instance"):
             raise TaskResolutionError(f"Signed code held a {type(task).__name__}, not a task")
         classes_of(task)

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from graflow.codec import ENVELOPE_VERSION, SerializedTask
+from graflow.core.by_value import pickled_task, unpickled_task
 from graflow.core.fingerprint import fingerprint
 from graflow.core.references import (
     REMEDIES,
@@ -28,10 +29,10 @@ from graflow.core.references import (
     restore_instance,
     travelling_fields,
 )
-from graflow.core.serialization import dumps, loads, signed_pickles
+from graflow.core.serialization import signed_pickles
 from graflow.core.shared_code import GroupCode, ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
-from graflow.foreign import attempt, attempt_import
+from graflow.foreign import attempt_import
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
@@ -193,7 +194,7 @@ class TaskResolver:
             return {**named, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
         if strategy == "pickle":
             classes_of(task)
-            return _signed(self._signing_keys(task), strategy, _pickled(task), bound_to)
+            return _signed(self._signing_keys(task), strategy, pickled_task(task), bound_to)
         kind = upward.data_nodes.get(strategy)
         if kind is not None:
             if type(task) not in kind.types:
@@ -259,7 +260,7 @@ class TaskResolver:
         if strategy == "code" and code is not None:
             return restore_instance(code.task(payload), payload, lambda: self._argument_pickles(bound_to))
         if strategy == "pickle":
-            return _unpickled(self._verified(strategy, payload, bound_to))
+            return _checked_task(unpickled_task(self._verified(strategy, payload, bound_to)))
         kind = upward.data_nodes.get(strategy)
         if kind is not None:
             return kind.make(payload, lambda inner: self.resolve(inner, bound_to=bound_to, code=code))
@@ -301,22 +302,7 @@ def _signed(keys: SigningKeys, strategy: str, content: bytes, bound_to: Sequence
     return {"data": base64.b64encode(content).decode("ascii"), "signature": signature}
 
 
-def _pickled(task: Node) -> bytes:
-    def refuse(error: Exception) -> NoReturn:
-        raise PayloadError(
-            f"Task '{task.task_id}' cannot be sent by value: {type(error).__name__}: {error}", error
-        ) from error
-
-    return attempt(lambda: dumps(task), refuse)
-
-
-def _unpickled(content: bytes) -> Any:
-    def refuse(error: Exception) -> NoReturn:
-        raise TaskResolutionError(
-            f"A task that was sent by value cannot be loaded here: {type(error).__name__}: {error}", error
-        ) from error
-
-    task = attempt(lambda: loads(content), refuse)
+def _checked_task(task: Any) -> Any:
     if not isinstance(getattr(task, "task_id", None), str):
         raise TaskResolutionError(f"A signed envelope held a {type(task).__name__}, not a task")
     classes_of(task)

@@ -76,9 +76,7 @@ def prepare(
     if then is not None:
         envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
     manifest = [envelope.pack(deployment.keys) for envelope in envelopes]
-    payloads = {name: content}
-    for code_name, pickled in code.contents.items():
-        payloads[code_name] = pack(pickled, what=f"the code of group '{group_id}'")
+    payloads = {name: content, **_packed_code(code, group_id)}
     members = [branch.member for branch in branches]
     around = running_member.get()
     spec = GroupSpec(
@@ -103,6 +101,11 @@ def prepare(
         meta=_shown(shared.workflow_name, group_id, members, then),
     )
     return Submission(spec, manifest, payloads, options)
+
+
+def _packed_code(code: GroupCode, group_id: str) -> dict[str, bytes]:
+    what = f"the code of group '{group_id}'"
+    return {name: pack(pickled, what=what) for name, pickled in code.contents.items()}
 
 
 def open_and_publish(

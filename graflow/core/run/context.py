@@ -361,7 +361,7 @@ class ExecutionContext:
 
     def open_group(self, group_id: str, tasks: Sequence[Executable]) -> GroupRun:
         """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
-        for frame in self._task_execution_stack:
+        for frame in self.frames:
             if frame.layer is not None:
                 frame.layer.publish()
         key = self.groups.key_of(self.session_id, group_id)

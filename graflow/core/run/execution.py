@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -54,13 +56,15 @@ class ExecutingTask:
         if frame.layer is None:
             _end(self._run, frame, self._task, error)
             return
-        try:
+        with ExitStack() as ending:
+            ending.push(partial(self._end_written, error))
             _settle(frame.layer, error)
-        except BaseException as unwritten:  # an interruption as well: a task whose writes got lost has failed
-            frame.layer.close()
-            _end(self._run, frame, self._task, unwritten)
-            raise
-        _end(self._run, frame, self._task, error)
+
+    def _end_written(self, error: BaseException | None, _: object, unwritten: BaseException | None, __: object) -> None:
+        """End an execution whose writes were applied, or got lost: then it has failed."""
+        if unwritten is not None and self._frame.layer is not None:
+            self._frame.layer.close()
+        _end(self._run, self._frame, self._task, unwritten or error)
 
 
 def _settle(layer: AttemptChannel, error: BaseException | None) -> None:

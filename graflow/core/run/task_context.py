@@ -159,7 +159,7 @@ class TaskExecutionContext(Frame):
             raise self._too_late()
         if depth is None:
             return run.ledger.channel
-        parent = run._task_execution_stack[depth - 1].get_channel() if depth else run.ledger.channel
+        parent = run.frames[depth - 1].get_channel() if depth else run.ledger.channel
         self.layer = AttemptChannel(parent, self._too_late)
         self._close_if_abandoned()
         return self.layer
@@ -174,7 +174,7 @@ class TaskExecutionContext(Frame):
         layer, run = self.layer, self.execution_context
         if layer is not None:
             return layer
-        for caller in reversed(run._task_execution_stack[: self.depth or 0]):
+        for caller in reversed(run.frames[: self.depth or 0]):
             if caller.layer is not None:
                 return caller.layer  # type: ignore[no-any-return]  # a frame of any kind
         return run.ledger.channel
