@@ -111,8 +111,11 @@ def task(
     given = _given_id(id_or_func, id)
 
     def wrap(func: Callable[..., Any]) -> TaskWrapper:
+        named = given
+        if named is None:
+            named = getattr(func, "__name__", None) or f"task_{uuid.uuid4().hex[:8]}"
         return TaskWrapper(
-            getattr(func, "__name__", None) or f"task_{uuid.uuid4().hex[:8]}" if given is None else given,
+            named,
             func,
             inject_context,
             handler_type=handler,

@@ -78,7 +78,6 @@ def prepare(
     manifest = [envelope.pack(deployment.keys) for envelope in envelopes]
     payloads = {name: content, **_packed_code(code, group_id)}
     members = [branch.member for branch in branches]
-    around = running_member.get()
     spec = GroupSpec(
         run_id=run_id,
         group_id=group_id,
@@ -97,10 +96,16 @@ def prepare(
         queue=deployment.settings.queue_name,
         options={**_options(members, then), "batch_size": options.batch_size},
         continuation=then is not None,
-        parent_run=None if around is None else around.run_id,
+        parent_run=_run_around(),
         meta=_shown(shared.workflow_name, group_id, members, then),
     )
     return Submission(spec, manifest, payloads, options)
+
+
+def _run_around() -> str | None:
+    """The group run whose member submits, if one does."""
+    around = running_member.get()
+    return None if around is None else around.run_id
 
 
 def _packed_code(code: GroupCode, group_id: str) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ class Executable(ABC):
     handler_type: str = "direct"
 
     _execution_context: Any = None  # set by hand
-    _lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
+    lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
     _pending_registration: bool = False
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Executable(ABC):
         frame = running_frame.get()
         if frame is not None:
             return frame.execution_context
-        return self._lent_context if self._execution_context is None else self._execution_context
+        return self.lent_context if self._execution_context is None else self._execution_context
 
     def register_in(self, graph: TaskGraph) -> None:
         """Make this task a node of the graph; the first one under an id stays."""
@@ -110,7 +110,7 @@ class Executable(ABC):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_execution_context", None)
-        state.pop("_lent_context", None)
+        state.pop("lent_context", None)
         return state
 
 

@@ -243,7 +243,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         made.__dict__.update(self.__dict__)
         made._task_id = task_id
         made._bound_kwargs = bound
-        made._execution_context = made._lent_context = None
+        made._execution_context = made.lent_context = None
         made.template = self
         made._pending_registration = True
         return made

@@ -31,7 +31,7 @@ class ExecutingTask:
         run, task = self._run, self._task
         frame = self._frame = TaskExecutionContext(task.task_id, run)
         frame.task = task
-        task._lent_context = run
+        task.lent_context = run
         frame.depth = len(run.frames)
         run.frames.append(frame)
         self._token = running_frame.set(frame)
@@ -41,7 +41,7 @@ class ExecutingTask:
             has_begun = True
         finally:
             if not has_begun:  # an error or an interruption: nothing runs then
-                task._lent_context = None
+                task.lent_context = None
                 running_frame.reset(self._token)
                 run.frames.pop()
         return frame
@@ -50,8 +50,8 @@ class ExecutingTask:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         running_frame.reset(self._token)
-        if self._task._lent_context is self._run:  # not that of another thread by now
-            self._task._lent_context = None
+        if self._task.lent_context is self._run:  # not that of another thread by now
+            self._task.lent_context = None
         frame = self._frame
         if frame.layer is None:
             _end(self._run, frame, self._task, error)
