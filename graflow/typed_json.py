@@ -148,7 +148,7 @@ class _Writer:
         finally:
             self._path.pop()
 
-    def _tagged(self, value: Any, kind: type) -> Any:
+    def _tagged(self, value: object, kind: type) -> Any:
         if kind in _SEQUENCE_KINDS or kind in _MAPPING_KINDS:
             return self._inside(value, self._mapping if isinstance(value, dict) else self._items)
         codec = _codec_of(kind)
@@ -163,7 +163,7 @@ class _Writer:
         except NoCodecError as error:
             return self._pickled(value, str(error))
 
-    def _inside(self, value: Any, take: Callable[[Any], Any]) -> Any:
+    def _inside(self, value: object, take: Callable[[Any], Any]) -> Any:
         if type(value) in _SCALAR_KINDS:
             return take(value)
         self._count += 1
@@ -194,7 +194,7 @@ class _Writer:
             return {key: item if type(item) in _AS_IS else self.write(item, (key,)) for key, item in value.items()}
         return {TAG: tag, "v": [[self.write(key, _KEY), self.write(item, (key,))] for key, item in value.items()]}
 
-    def _pickled(self, value: Any, reason: str = "") -> Any:
+    def _pickled(self, value: object, reason: str = "") -> Any:
         if self._pickles is None:
             raise TypeError(self._refusal(value, reason)) from None
         pickles = self._pickles
@@ -204,7 +204,7 @@ class _Writer:
 
         return {TAG: "pickle", "v": attempt(lambda: pickles.take(value), refuse)}
 
-    def _refusal(self, value: Any, reason: str, pickling: str | None = None) -> str:
+    def _refusal(self, value: object, reason: str, pickling: str | None = None) -> str:
         kind = type(value)
         told = f"{self._place()} of type {_name_of(kind)}"
         base = next(
@@ -271,7 +271,7 @@ def _base64(value: bytes | bytearray, _writing: Writing) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-def _text(value: Any, _writing: Writing) -> str:
+def _text(value: object, _writing: Writing) -> str:
     return str(value)
 
 
@@ -356,10 +356,10 @@ class _Reader:
         finally:
             self._left += 1
 
-    def find_class(self, name: Any, /) -> type:
+    def find_class(self, name: object, /) -> type:
         return classes.find_class(name, self._near)
 
-    def unpickle(self, content: Any) -> Any:
+    def unpickle(self, content: object) -> Any:
         """The value of a signed pickle."""
         if self._pickles is None:
             raise PayloadError("A pickled value is refused here: nothing says which key it is signed with")
@@ -396,7 +396,7 @@ def _reader_of(tag: str) -> Make:
     return reader
 
 
-def _unknown(tag: Any) -> PayloadError:
+def _unknown(tag: object) -> PayloadError:
     return PayloadError(f"Unknown kind of value {str(tag)[:40]!r}; the sender may be of a newer version")
 
 
@@ -406,7 +406,7 @@ def _is_leaf(data: object) -> bool:
     return isinstance(tag, str) and tag in _LEAF_TAGS
 
 
-def _list_of(data: Any, reading: Reading) -> list[Any]:
+def _list_of(data: object, reading: Reading) -> list[Any]:
     if type(data) is not list:
         raise TypeError("not a list")
     return [reading.read(item) for item in data]

@@ -13,7 +13,7 @@ from graflow.exceptions import ConfigError
 from graflow.redis.config import concerns_server, connection_of
 
 
-def _redis_channel(name: str, **config: Any) -> RedisChannel:
+def _redis_channel(name: str, **config: object) -> RedisChannel:
     """Settings that name no server mean the same here as for a group: that of the environment, else localhost."""
     return RedisChannel(name, **(config if concerns_server(config) else {**config, **connection_of(config)}))
 
@@ -24,7 +24,7 @@ class ChannelFactory:
     _backends: ClassVar[dict[str, Callable[..., Channel]]] = {"memory": MemoryChannel, "redis": _redis_channel}
 
     @classmethod
-    def create_channel(cls, backend: str, name: str, **config: Any) -> Channel:
+    def create_channel(cls, backend: str, name: str, **config: object) -> Channel:
         """A channel of that kind.
 
         Args:

@@ -30,7 +30,7 @@ class MemoryChannel(Channel):
     Pickling keeps name, values and times to live, which go on running while it is stored.
     """
 
-    def __init__(self, name: str, **_ignored: Any) -> None:
+    def __init__(self, name: str, **_ignored: object) -> None:
         super().__init__(name)
         self._data: dict[str, Any] = {}
         self._deadlines: dict[str, float] = {}

@@ -219,7 +219,7 @@ class RedisChannel(Channel):
         except load_redis().RedisError as error:
             _log.warning("Keys of channel %s could not be given a time to live: %s", self.name, error)
 
-    def check(self, key: str, value: Any) -> None:
+    def check(self, key: str, value: object) -> None:
         """Make sure that a value can be kept.
 
         Raises:
@@ -247,7 +247,7 @@ class RedisChannel(Channel):
     def __repr__(self) -> str:
         return f"RedisChannel({self.name!r}, {describe_server(self._config)})"
 
-    def _attach(self, client: Any) -> None:
+    def _attach(self, client: object) -> None:
         self._client = client
         self._process = os.getpid()
         self._key_locks = KeyLocks()
@@ -272,7 +272,7 @@ class RedisChannel(Channel):
         milliseconds = _milliseconds(ttl)
         return ("SET", at, text, "PX", milliseconds) if milliseconds else ("DEL", at)
 
-    def _encoded(self, key: str, value: Any) -> str:
+    def _encoded(self, key: str, value: object) -> str:
         if value is None or type(value) in {str, bool, int}:
             return encode(value)
         return encode(value, where=self._described(key), pickles=self._pickles(key))
@@ -331,6 +331,6 @@ def _batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
         yield commands[start : start + _BATCH]
 
 
-def _usable(client: Any) -> Any:
+def _usable(client: object) -> Any:
     """The client itself, unless it is one for asyncio, of which only the parameters are of use here."""
     return None if iscoroutinefunction(getattr(client, "execute_command", None)) else client

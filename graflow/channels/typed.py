@@ -148,7 +148,7 @@ def _validate_typed_dict(data: object, cls: type) -> bool:
     )
 
 
-def _fits(value: Any, kind: type) -> bool:
+def _fits(value: object, kind: type) -> bool:
     """Whether a field holds what type checkers accept for it: an int will do for a float."""
     return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
@@ -175,7 +175,7 @@ def _shape(cls: type) -> tuple[frozenset[str], frozenset[str], tuple[tuple[str, 
     )
 
 
-def _checked_type(hint: Any) -> type | None:
+def _checked_type(hint: object) -> type | None:
     text = hint.__forward_arg__ if isinstance(hint, ForwardRef) else None
     if text is not None:
         return _CHECKED_TYPES.get(text)

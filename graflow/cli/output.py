@@ -87,7 +87,7 @@ def show(what: RenderableType) -> None:
     console.print(what)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     return _EMPTY if value in {None, ""} else printable(value).replace("\n", "\\n")

@@ -38,9 +38,9 @@ class GroupExecutor:
         tasks: Sequence[Unit],
         exec_context: GroupContext,
         *,
-        backend: Any = None,
+        backend: object = None,
         backend_config: Mapping[str, Any] | None = None,
-        policy: Any = "strict",
+        policy: object = "strict",
     ) -> None:
         """Run the members on a backend and apply the policy.
 
@@ -76,7 +76,7 @@ class GroupExecutor:
         return _chosen(GroupExecutor._resolve_backend(group.execution_config["backend"]))
 
     @staticmethod
-    def check_settings(given: Any) -> None:
+    def check_settings(given: object) -> None:
         """Refuse a `backend_config` that cannot be right, where it is given.
 
         Raises:
@@ -95,7 +95,7 @@ class GroupExecutor:
         return GroupExecutor._create_coordinator(where, config)
 
     @staticmethod
-    def _resolve_backend(backend: Any) -> CoordinationBackend:
+    def _resolve_backend(backend: object) -> CoordinationBackend:
         if backend is None:
             return CoordinationBackend.THREADING
         if isinstance(backend, CoordinationBackend):

@@ -35,7 +35,7 @@ class _Fingerprint:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, object]] = {}  # objects are kept, so that no number is given away again
 
-    def of(self, value: Any) -> bytes:
+    def of(self, value: object) -> bytes:
         kind = type(value)
         if kind is bool or isinstance(value, _SCALARS):
             return _hash(kind.__name__, repr(value).encode("utf-8", "surrogatepass"))
@@ -47,7 +47,7 @@ class _Fingerprint:
             self._seen[id(value)] = len(self._seen), value
         return _hash(kind.__qualname__, *self._parts(value))
 
-    def _parts(self, value: Any) -> Iterable[bytes]:
+    def _parts(self, value: object) -> Iterable[bytes]:
         if isinstance(value, list | tuple):
             return map(self.of, value)
         if isinstance(value, set | frozenset):
@@ -86,7 +86,7 @@ class _Fingerprint:
             if name in func.__globals__:
                 yield self.of((name, func.__globals__[name]))
 
-    def _of_object(self, value: Any) -> Iterable[bytes]:
+    def _of_object(self, value: object) -> Iterable[bytes]:
         if isinstance(value, functools.partial):
             return [self.of((value.func, value.args, value.keywords))]
         if isinstance(value, types.MethodType):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def is_group(task: Any) -> bool:
+def is_group(task: object) -> bool:
     """Whether a node holds members (asked of the type, so that stand-ins with any attribute are no groups)."""
     return getattr(type(task), "is_group", False) is True
 
@@ -34,7 +34,7 @@ class Memberships:
         """Whether a node is a group."""
         return task_id in self._noted
 
-    def add_group(self, group_id: str, group: Any, nodes: Mapping[str, Any]) -> None:
+    def add_group(self, group_id: str, group: object, nodes: Mapping[str, Any]) -> None:
         """Remember a group that became a node, and its members."""
         self._noted[group_id] = 0
         self._note_all(group_id, group, nodes)

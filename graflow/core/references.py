@@ -281,7 +281,7 @@ def _travelling_options(task: Node, base: object) -> dict[str, Any]:
     )
 
 
-def _view_of(policy: Any) -> tuple[Any, Any]:
+def _view_of(policy: object) -> tuple[Any, Any]:
     """What a policy makes of errors, which is code."""
     return getattr(policy, "retry_on", None), getattr(policy, "give_up_on", None)
 
@@ -336,7 +336,7 @@ def restore_instance(base: Any, payload: Mapping[str, Any], pickles: Callable[[]
     return task
 
 
-def _checked_options(options: Any, policy: Any) -> dict[str, Any]:
+def _checked_options(options: object, policy: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise TypeError("'options' must be an object")
     wanted: dict[str, Any] = {}

@@ -77,7 +77,7 @@ class RetryPolicy:
         return {name: getattr(self, name) for name in ("max_retries", *_INTERVALS, "jitter")}
 
 
-def checked_count(name: str, value: Any) -> int:
+def checked_count(name: str, value: object) -> int:
     """A whole number of at least 0.
 
     Raises:

@@ -302,7 +302,7 @@ def _signed(keys: SigningKeys, strategy: str, content: bytes, bound_to: Sequence
     return {"data": base64.b64encode(content).decode("ascii"), "signature": signature}
 
 
-def _checked_task(task: Any) -> Any:
+def _checked_task(task: object) -> Any:
     if not isinstance(getattr(task, "task_id", None), str):
         raise TaskResolutionError(f"A signed envelope held a {type(task).__name__}, not a task")
     classes_of(task)

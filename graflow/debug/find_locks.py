@@ -68,7 +68,7 @@ def find_unpicklable_objects(root: object, max_depth: int = 8) -> list[tuple[str
     return found
 
 
-def debug_taskgraph_for_locks(graph: Any) -> None:
+def debug_taskgraph_for_locks(graph: object) -> None:
     """Log every lock in a task graph, and what else of it cannot be pickled; says so when there is nothing."""
     locks = find_thread_locks(graph, max_depth=12)
     for path, lock in locks:

@@ -103,7 +103,7 @@ def parameters_of(redis_client: Any) -> dict[str, Any]:
     return config
 
 
-def _refuse_uncarried(pool: Any, found: Mapping[str, Any], classes: set[str]) -> None:
+def _refuse_uncarried(pool: object, found: Mapping[str, Any], classes: set[str]) -> None:
     if "Sentinel" in type(pool).__name__ or any("Sentinel" in name for name in classes):
         raise ConfigError(
             "A Sentinel client cannot be turned into parameters of one server; name its Sentinels instead: "
@@ -115,7 +115,7 @@ def _refuse_uncarried(pool: Any, found: Mapping[str, Any], classes: set[str]) ->
             raise ConfigError(f"A client with {what} cannot be turned into parameters; give username and password")
 
 
-def _credentials(provider: Any) -> dict[str, Any]:
+def _credentials(provider: object) -> dict[str, Any]:
     """Username and password of a static provider; of no other, whose answers change with time."""
     if type(provider).__name__ != "UsernamePasswordCredentialProvider":
         return {}

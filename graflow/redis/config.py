@@ -60,7 +60,7 @@ _NAMES_OF_SERVERS: Final = ("url", "host", "unix_socket_path", "sentinels")
 _FAILED: Final = "Failed to extract Redis connection parameters from redis_client"
 
 
-def extract_redis_config(redis_client: Any) -> dict[str, Any]:
+def extract_redis_config(redis_client: object) -> dict[str, Any]:
     """The parameters with which a client reaches its server, read from its pool.
 
     Takes clients of redis-py and of compatible packages (Valkey), and their asyncio twins.

@@ -56,6 +56,6 @@ class KeptConnection:
 _connections: WeakKeyDictionary[Any, KeptConnection] = WeakKeyDictionary()
 
 
-def kept_connection(client: Any) -> KeptConnection:
+def kept_connection(client: object) -> KeptConnection:
     """The one of this client, whatever runs on it; it does not keep the client alive."""
     return _connections.setdefault(client, KeptConnection(client))

@@ -41,7 +41,7 @@ class Script:
         # Not for safety: it is how a server names the scripts that it knows.
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, execute: Callable[..., Any], keys: Sequence[str | bytes], *arguments: Any) -> Any:
+    def run(self, execute: Callable[..., Any], keys: Sequence[str | bytes], *arguments: object) -> Any:
         """The reply, texts as bytes whatever the client's own decoding is.
 
         Args:

@@ -49,7 +49,7 @@ def asking(parts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def sentinel_client(parts: Mapping[str, Any], retry: Any) -> Any:
+def sentinel_client(parts: Mapping[str, Any], retry: object) -> Any:
     """A client whose every connection goes to whichever server the Sentinels call the master.
 
     Args:

@@ -80,7 +80,7 @@ def _take_scalar(value: Any, _writing: Writing) -> Any:
     return [value.dtype.str, value.tobytes().hex()]
 
 
-def _make_scalar(content: Any, _reading: Reading) -> Any:
+def _make_scalar(content: object, _reading: Reading) -> Any:
     name, text = map(text_of, parts_of(content, 2))
     if name == "npy":
         return read_npy(base64.b64decode(text, validate=True))[()]

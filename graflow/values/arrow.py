@@ -24,7 +24,7 @@ def codec_of(kind: type) -> Codec | None:
     return None
 
 
-def _take_array(value: Any, _writing: Writing) -> str:
+def _take_array(value: object, _writing: Writing) -> str:
     return _stream(pa.Table.from_batches([pa.record_batch({"": value})]))
 
 
@@ -48,13 +48,13 @@ def _table(content: Any, _reading: Reading) -> Any:
     return table
 
 
-def _batch(content: Any, reading: Reading) -> Any:
+def _batch(content: object, reading: Reading) -> Any:
     table = _table(content, reading)
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _array(content: Any, reading: Reading) -> Any:
+def _array(content: object, reading: Reading) -> Any:
     chunks = _table(content, reading).column(0)
     return chunks.chunk(0) if chunks.num_chunks == 1 else pa.concat_arrays(chunks.chunks or [_nothing(chunks)])
 

@@ -15,17 +15,17 @@ class NoCodecError(TypeError):
 class Writing(Protocol):
     """The walk over a value on its way out, as the kinds see it."""
 
-    def write(self, value: Any, step: str | tuple[Any], /) -> Any:
+    def write(self, value: object, step: str | tuple[Any], /) -> Any:
         """A value inside as JSON data; `step` is the way to it, text as it is shown or `(key,)`."""
 
 
 class Reading(Protocol):
     """The walk over data on its way in, as the kinds see it."""
 
-    def read(self, data: Any, /) -> Any:
+    def read(self, data: object, /) -> Any:
         """A value inside."""
 
-    def find_class(self, name: Any, /) -> type:
+    def find_class(self, name: object, /) -> type:
         """The class of a `module:qualname` that is in this process's table.
 
         Raises:
@@ -50,7 +50,7 @@ class Codec(NamedTuple):
 Make = Callable[[Any, Reading], Any]
 
 
-def parts_of(content: Any, *counts: int) -> list[Any]:
+def parts_of(content: object, *counts: int) -> list[Any]:
     """The content of a kind that is a list of so many parts.
 
     Raises:
@@ -61,7 +61,7 @@ def parts_of(content: Any, *counts: int) -> list[Any]:
     return content
 
 
-def text_of(part: Any) -> str:
+def text_of(part: object) -> str:
     """A part that is text.
 
     Raises:

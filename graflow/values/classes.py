@@ -72,7 +72,7 @@ def class_codec(kind: type) -> Codec | None:
     return found
 
 
-def make_own(content: Any, reading: Reading) -> Any:
+def make_own(content: object, reading: Reading) -> Any:
     """An instance of a class that was registered with functions of its own."""
     name, data = parts_of(content, 2)
     kind = reading.find_class(name)
@@ -140,7 +140,7 @@ def _subclasses() -> Mapping[str, type]:
 # -- what tasks speak of -----------------------------------------------------------------------------------------------
 
 
-def learn_from(func: Any) -> Mapping[str, type]:
+def learn_from(func: object) -> Mapping[str, type]:
     """Table the classes that a task's function speaks of; returns them by name, as this very function means them."""
     try:
         found = _learnt.get(func)
@@ -151,7 +151,7 @@ def learn_from(func: Any) -> Mapping[str, type]:
     return found
 
 
-def _spoken_of(func: Any) -> Mapping[str, type]:
+def _spoken_of(func: object) -> Mapping[str, type]:
     found: dict[str, type] = {}
     seen: set[Any] = set()
     waiting = [func]
@@ -168,7 +168,7 @@ def _spoken_of(func: Any) -> Mapping[str, type]:
     return found
 
 
-def _plain(func: Any) -> types.FunctionType | None:
+def _plain(func: object) -> types.FunctionType | None:
     """The function in Python that is behind a partial, a method, a decorator or a callable object."""
     for _ in range(16):
         if isinstance(func, functools.partial):

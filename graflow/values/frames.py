@@ -93,7 +93,7 @@ def _take_timestamp(value: Any, writing: Writing) -> Any:
 # -- back --------------------------------------------------------------------------------------------------------------
 
 
-def _make_frame(content: Any, reading: Reading) -> Any:
+def _make_frame(content: object, reading: Reading) -> Any:
     columns, index, arrays, attributes = parts_of(content, 4)
     rows = _make_index(index, reading)
     held = [_column(array, rows, None, reading) for array in _list_of(arrays)]
@@ -103,7 +103,7 @@ def _make_frame(content: Any, reading: Reading) -> Any:
     return frame
 
 
-def _make_series(content: Any, reading: Reading) -> Any:
+def _make_series(content: object, reading: Reading) -> Any:
     name, index, array, attributes = parts_of(content, 4)
     rows = _make_index(index, reading)
     series = _column(array, rows, reading.read(name), reading)
@@ -118,7 +118,7 @@ def _column(content: Any, rows: Any, name: Any, reading: Reading) -> Any:
     return pd.Series(array, index=rows, name=name, dtype=array.dtype, copy=False)  # as it is, nothing inferred
 
 
-def _make_index(content: Any, reading: Reading) -> Any:
+def _make_index(content: object, reading: Reading) -> Any:
     form, names, parts = parts_of(content, 3)
     held = [reading.read(name) for name in _list_of(names)]
     if form == "range":
@@ -136,7 +136,7 @@ def _make_index(content: Any, reading: Reading) -> Any:
     return index if frequency is None else type(index)(index, freq=frequency)
 
 
-def _made(content: Any, reading: Reading) -> Any:
+def _made(content: object, reading: Reading) -> Any:
     form, parts = parts_of(content, 2)
     maker = _COLUMNS.get(form)
     if maker is None:
@@ -144,14 +144,14 @@ def _made(content: Any, reading: Reading) -> Any:
     return maker(parts, reading)
 
 
-def _plain(data: Any, reading: Reading) -> Any:
+def _plain(data: object, reading: Reading) -> Any:
     array = reading.read(data)
     if type(array) is not np.ndarray or array.ndim != 1:
         raise PayloadError("A column must be an array of one dimension")
     return array
 
 
-def _text(parts: Any, _reading: Reading) -> Any:
+def _text(parts: object, _reading: Reading) -> Any:
     storage, is_nan, texts = parts_of(parts, 3)
     if not all(text is None or type(text) is str for text in texts):
         raise PayloadError("A column of text holds something else")
@@ -168,20 +168,20 @@ def _has_pyarrow() -> bool:
     return True
 
 
-def _categories(parts: Any, reading: Reading) -> Any:
+def _categories(parts: object, reading: Reading) -> Any:
     codes, categories, ordered = parts_of(parts, 3)
     return pd.Categorical.from_codes(
         _plain(codes, reading), categories=_make_index(categories, reading), ordered=bool(ordered)
     )
 
 
-def _zoned(parts: Any, reading: Reading) -> Any:
+def _zoned(parts: object, reading: Reading) -> Any:
     moments, zone = parts_of(parts, 2)
     index = pd.DatetimeIndex(_plain(moments, reading))
     return index.tz_localize("UTC").tz_convert(reading.read(zone)).array
 
 
-def _masked(parts: Any, reading: Reading) -> Any:
+def _masked(parts: object, reading: Reading) -> Any:
     name, values, mask = parts_of(parts, 3)
     if name not in _MASKED:
         raise PayloadError("A column has an unknown type")
@@ -189,13 +189,13 @@ def _masked(parts: Any, reading: Reading) -> Any:
     return kind(_plain(values, reading), _plain(mask, reading))
 
 
-def _list_of(data: Any) -> list[Any]:
+def _list_of(data: object) -> list[Any]:
     if type(data) is not list:
         raise PayloadError("A part of a frame must be a list")
     return data
 
 
-def _make_timestamp(content: Any, reading: Reading) -> Any:
+def _make_timestamp(content: object, reading: Reading) -> Any:
     moment, zone = parts_of(content, 2)
     made = pd.Timestamp(reading.read(moment))
     return made if zone is None else made.tz_localize("UTC").tz_convert(reading.read(zone))

@@ -73,7 +73,7 @@ def take_timezone(value: timezone, _writing: Writing) -> Any:
     return parts if name == timezone(offset).tzname(None) else [*parts, name]
 
 
-def make_timezone(content: Any, _reading: Reading) -> timezone:
+def make_timezone(content: object, _reading: Reading) -> timezone:
     days, seconds, microseconds, *name = parts_of(content, 3, 4)
     offset = timedelta(days, seconds, microseconds)
     return timezone(offset, text_of(name[0])) if name else UTC if not offset else timezone(offset)
@@ -85,7 +85,7 @@ def take_zone(value: zoneinfo.ZoneInfo, _writing: Writing) -> str:
     return value.key
 
 
-def make_zone(content: Any, _reading: Reading) -> zoneinfo.ZoneInfo:
+def make_zone(content: object, _reading: Reading) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(content) if content in _zones() else _unknown(content)
 
 
@@ -93,11 +93,11 @@ def _name_of(zone: tzinfo | None) -> str | None:
     return (zone.key or None) if type(zone) is zoneinfo.ZoneInfo else None
 
 
-def _zone_named(name: Any) -> tzinfo | None:
+def _zone_named(name: object) -> tzinfo | None:
     return zoneinfo.ZoneInfo(name) if name in _zones() else None
 
 
-def _unknown(name: Any) -> zoneinfo.ZoneInfo:
+def _unknown(name: object) -> zoneinfo.ZoneInfo:
     raise ValueError(f"the time zone {str(name)[:80]!r} is not known here")
 
 

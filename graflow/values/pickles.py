@@ -33,7 +33,7 @@ class Pickles:
     loads: Callable[[bytes], Any]
     fingerprint: Callable[[object], str] | None = None
 
-    def take(self, value: Any) -> list[str]:
+    def take(self, value: object) -> list[str]:
         """Signature and bytes of a value; the keys are there.
 
         Raises:
@@ -46,7 +46,7 @@ class Pickles:
         written = [signature, base64.b64encode(content).decode("ascii")]
         return written if self.fingerprint is None else [*written, self.fingerprint(value)]
 
-    def make(self, content: Any) -> Any:
+    def make(self, content: object) -> Any:
         """The value, when the signature holds for this place.
 
         Raises:

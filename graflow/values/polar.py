@@ -38,7 +38,7 @@ def _make_frame(content: Any, _reading: Reading) -> Any:
         raise PayloadError(f"A polars frame cannot be read: {type(error).__name__}") from None
 
 
-def _make_series(content: Any, reading: Reading) -> Any:
+def _make_series(content: object, reading: Reading) -> Any:
     name, stream = parts_of(content, 2)
     return _make_frame(stream, reading).to_series().rename(name)
 

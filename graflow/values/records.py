@@ -73,7 +73,7 @@ def _take_namedtuple(value: Any, writing: Writing) -> Any:
     return [class_key(kind), _written(zip(kind._fields, value, strict=True), writing)]
 
 
-def _take_record(value: Any, names: tuple[str, ...], writing: Writing) -> Any:
+def _take_record(value: object, names: tuple[str, ...], writing: Writing) -> Any:
     held = {name: getattr(value, name) for name in names if hasattr(value, name)}
     more = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in names}
     content = [class_key(type(value)), _written(held.items(), writing)]
@@ -105,7 +105,7 @@ def _written(items: Iterable[tuple[str, Any]], writing: Writing) -> dict[str, An
 # -- back --------------------------------------------------------------------------------------------------------------
 
 
-def make_member(content: Any, reading: Reading) -> Enum:
+def make_member(content: object, reading: Reading) -> Enum:
     name, member = parts_of(content, 2)
     kind = reading.find_class(name)
     if not issubclass(kind, Enum):
@@ -113,7 +113,7 @@ def make_member(content: Any, reading: Reading) -> Enum:
     return kind(member) if isinstance(member, int) and issubclass(kind, Flag) else kind.__members__[member]
 
 
-def make_namedtuple(content: Any, reading: Reading) -> Any:
+def make_namedtuple(content: object, reading: Reading) -> Any:
     name, data = parts_of(content, 2)
     kind: Any = reading.find_class(name)
     if not (issubclass(kind, tuple) and _is_namedtuple(kind)):
@@ -123,7 +123,7 @@ def make_namedtuple(content: Any, reading: Reading) -> Any:
     return tuple.__new__(kind, [held[field] for field in kind._fields])
 
 
-def make_record(content: Any, reading: Reading) -> Any:
+def make_record(content: object, reading: Reading) -> Any:
     name, data, *more = parts_of(content, 2, 3)
     kind = reading.find_class(name)
     names = None if issubclass(kind, _OF_OTHER_STATE) else field_names(kind)
@@ -140,7 +140,7 @@ def make_record(content: Any, reading: Reading) -> Any:
     return made
 
 
-def make_model(content: Any, reading: Reading) -> Any:
+def make_model(content: object, reading: Reading) -> Any:
     name, data, given, extra, private = parts_of(content, 5)
     kind = reading.find_class(name)
     if not _is_model(kind):
@@ -163,7 +163,7 @@ def make_model(content: Any, reading: Reading) -> Any:
 
 
 def _read(
-    kind: type, data: Any, names: tuple[str, ...], reading: Reading, default: Callable[[str], Any]
+    kind: type, data: object, names: tuple[str, ...], reading: Reading, default: Callable[[str], Any]
 ) -> dict[str, Any]:
     """The fields of an instance, in the order of the class; those that the sender's version did not have by default."""
     data = _fields_in(data)
@@ -180,13 +180,13 @@ def _read(
     return held
 
 
-def _fields_in(data: Any) -> dict[str, Any]:
+def _fields_in(data: object) -> dict[str, Any]:
     if type(data) is not dict:
         raise PayloadError("Fields must be an object")
     return data
 
 
-def _given(value: Any) -> Any:
+def _given(value: object) -> Any:
     return value
 
 

@@ -61,7 +61,7 @@ def ranges_of(indices: Iterable[int]) -> list[list[int]]:
     return made
 
 
-def indices_of(ranges: Any) -> list[int]:
+def indices_of(ranges: object) -> list[int]:
     """The indices that ranges of a message stand for.
 
     Raises:

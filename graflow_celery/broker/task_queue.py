@@ -44,7 +44,7 @@ class RedisTaskQueue(TaskQueue):
 
     def __init__(
         self,
-        redis_client: Any = None,
+        redis_client: object = None,
         key_prefix: str = "graflow",
         *,
         backend_config: Mapping[str, Any] | Settings | None = None,

@@ -70,7 +70,7 @@ def _why_ignored(connection: Connection, arguments: Mapping[str, Any]) -> str | 
 class Deliveries(kombu_redis.QoS):
     """What this channel was delivered and has not acknowledged: hints of the record in memory, the rest in Redis."""
 
-    def append(self, message: Any, delivery_tag: str) -> None:
+    def append(self, message: object, delivery_tag: str) -> None:
         if _is_hint(message):
             super(kombu_redis.QoS, self).append(message, delivery_tag)  # in memory alone
         else:
@@ -82,7 +82,7 @@ class Deliveries(kombu_redis.QoS):
         else:
             super().ack(delivery_tag)
 
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+    def restore_by_tag(self, tag: str, client: object = None, leftmost: bool = False) -> None:
         message: Any = self._delivered.get(tag)
         if not _is_hint(message):
             super().restore_by_tag(tag, client, leftmost)
@@ -102,7 +102,7 @@ class HigherFirst(kombu_redis.Channel):
 
     QoS = Deliveries
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: object) -> None:
         super().__init__(*args, **options)
         self._ascending = sorted(self.priority_steps)
         self.priority_steps = self._ascending[::-1]
@@ -141,7 +141,7 @@ class Transport(kombu_redis.Transport):
         redis.exceptions.OutOfMemoryError,
     )
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: object) -> None:
         super().__init__(*args, **options)
         self.connection_errors = type(self).connection_errors
 

@@ -26,9 +26,9 @@ from graflow_celery.wire.envelope import SharedPayload
 def submit(
     group: Executable | Sequence[Executable],
     backend_config: Mapping[str, Any] | Settings | None = None,
-    policy: Any = None,
+    policy: object = None,
     run_id: str | None = None,
-    then: Any = None,
+    then: object = None,
 ) -> GroupHandle:
     """Send a group to Celery workers and return at once.
 
@@ -57,9 +57,9 @@ def submit_to(
     group: Executable | Sequence[Executable],
     options: GroupOptions,
     *,
-    policy: Any = None,
+    policy: object = None,
     run_id: str | None = None,
-    then: Any = None,
+    then: object = None,
 ) -> GroupHandle:
     """`submit` over what is connected already."""
     chains, group_id = _members_of(group)

@@ -58,7 +58,7 @@ def prepare(
     branches: Sequence[Branch],
     shared: SharedPayload,
     policy: GroupExecutionPolicy,
-    then: Any = None,
+    then: object = None,
 ) -> Submission:
     """Write the envelopes of all members; nothing is sent.
 
@@ -229,7 +229,7 @@ def _identity_of(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**task, "payload": _without_pickles(payload)}
 
 
-def _without_pickles(data: Any) -> Any:
+def _without_pickles(data: object) -> Any:
     """Typed JSON with fingerprints in the places of pickles; nothing that a user wrote has the tag."""
     if isinstance(data, Mapping):
         if data.get(TAG) == "pickle":
@@ -267,7 +267,7 @@ def _critical(policy: GroupExecutionPolicy, members: Sequence[Any]) -> tuple[int
     return tuple(index for index, member in enumerate(members) if member.task_id in wanted)
 
 
-def _options_of(member: Any) -> dict[str, Any]:
+def _options_of(member: object) -> dict[str, Any]:
     return dict(getattr(member, "options", None) or {})
 
 
@@ -277,7 +277,7 @@ def _attempts(members: Sequence[Any]) -> dict[str, int]:
     return {str(index): attempts for index, attempts in own if attempts is not None}
 
 
-def _options(members: Sequence[Any], then: Any) -> dict[str, Any]:
+def _options(members: Sequence[Any], then: object) -> dict[str, Any]:
     """The Celery options of the members, once when all have the same, else by index; the continuation's by its own."""
     each = [_celerys_options_of(member) for member in members]
     are_same = all(options == each[0] for options in each)
@@ -288,7 +288,7 @@ def _options(members: Sequence[Any], then: Any) -> dict[str, Any]:
     return {**common, "own": own} if own else common
 
 
-def _celerys_options_of(task: Any) -> dict[str, Any]:
+def _celerys_options_of(task: object) -> dict[str, Any]:
     return {key: value for key, value in _options_of(task).items() if key != "max_attempts"}
 
 

@@ -128,7 +128,7 @@ def pack_failure(error: BaseException, timestamp: float) -> bytes:
     return pack(dump(body), what="an error")
 
 
-def _kept(value: Any, where: str, pickles: Pickles | None) -> Any:
+def _kept(value: object, where: str, pickles: Pickles | None) -> Any:
     if isinstance(value, str | bytes | bytearray) and len(value) > PAYLOAD_LIMIT:
         raise too_long(where, len(value))  # before it is held several times over
     if value is None or type(value) in (bool, int, str):
@@ -139,7 +139,7 @@ def _kept(value: Any, where: str, pickles: Pickles | None) -> Any:
         raise PayloadError(str(error), error) from error
 
 
-def _kept_result(name: str, value: Any, pickles: Pickles | None) -> dict[str, Any]:
+def _kept_result(name: str, value: object, pickles: Pickles | None) -> dict[str, Any]:
     if isinstance(value, BaseException):
         return {"error": describe_error(value).to_dict()}
     return {"value": _kept(value, f"the result of task '{name}'", pickles)}

@@ -132,12 +132,12 @@ class MemberTask(Task):
     typing = False
 
 
-def _check(version: Any) -> None:
+def _check(version: object) -> None:
     if version != VERSION:
         raise GraflowRuntimeError(f"Message version {version!r} is unknown; this worker reads version {VERSION}")
 
 
-def _run(self: Any, **hint: Any) -> None:
+def _run(self: Any, **hint: object) -> None:
     """Claim the members that a message names and run those that are granted."""
     _check(hint.get("version"))
     indices = indices_of(hint.get("ranges"))
@@ -180,7 +180,7 @@ def _run(self: Any, **hint: Any) -> None:
         raise MemberFailedError(reason_of(last))
 
 
-def _finish(self: Any, *_results: Any, **hint: Any) -> None:
+def _finish(self: Any, *_results: object, **hint: object) -> None:
     """Run the continuation of a group, once."""
     _check(hint.get("version"))
     worker = str(self.request.hostname or socket.gethostname())

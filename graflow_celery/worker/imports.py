@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError
@@ -12,7 +11,7 @@ from graflow.exceptions import ConfigError
 Imports = Sequence[str | ModuleType] | Mapping[str, Sequence[str | ModuleType]]
 
 
-def whole_number(name: str, value: Any, *, at_least: int) -> int:
+def whole_number(name: str, value: object, *, at_least: int) -> int:
     """The value of an argument that counts something.
 
     Raises:
@@ -23,7 +22,7 @@ def whole_number(name: str, value: Any, *, at_least: int) -> int:
     return value
 
 
-def named_imports(imports: Any, resolver_id: str) -> list[tuple[str, str]]:
+def named_imports(imports: object, resolver_id: str) -> list[tuple[str, str]]:
     """What may be imported, as resolver ids and names of modules; those that name no resolver get `resolver_id`.
 
     Raises:

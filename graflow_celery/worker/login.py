@@ -44,7 +44,7 @@ class AccessStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, parent: Any, **options: Any) -> None:
+    def __init__(self, parent: object, **options: object) -> None:
         super().__init__(parent, **options)
         self._stop = threading.Event()
 
@@ -57,7 +57,7 @@ class AccessStep(bootsteps.StartStopStep):
         if closed:
             threading.Thread(target=self._keep_asking, args=(closed,), name="graflow-access", daemon=True).start()
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery passes it
+    def stop(self, parent: object) -> None:  # noqa: ARG002 - Celery passes it
         self._stop.set()
 
     terminate = stop

@@ -77,7 +77,7 @@ def _as_number(value: Any) -> float | None:
         return None
 
 
-def _as_text(message: Any) -> str | None:
+def _as_text(message: object) -> str | None:
     """A message in one piece that every terminal can show."""
     return None if message is None else str(message)[:_LONGEST_MESSAGE].encode(errors="replace").decode()
 
@@ -89,7 +89,7 @@ class ChannelWithGaps(RedisChannel):
         super().__init__(name, signing_keys=deployment.keys, **deployment.connection)
         self._gaps = dict(gaps)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         if key in self._gaps and not super().exists(key):
             raise PayloadError(f"Channel key '{key}' could not be sent to the worker: {self._gaps[key]}")
         return super().get(key, default)

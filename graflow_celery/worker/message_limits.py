@@ -14,7 +14,7 @@ _OF_TASK: Final = ("rate_limit", "time_limit", "soft_time_limit")  # remote cont
 _OF_POOL: Final = ("timeout", "soft_timeout", "maxtasksperchild", "max_memory_per_child")
 
 
-def counts_messages(task: Any, pool_options: Mapping[str, Any]) -> bool:
+def counts_messages(task: object, pool_options: Mapping[str, Any]) -> bool:
     """Whether the operator has limited what a worker may do per message, meaning each member."""
     return any(getattr(task, name, None) for name in _OF_TASK) or any(map(pool_options.get, _OF_POOL))
 

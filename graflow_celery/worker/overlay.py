@@ -43,7 +43,7 @@ class OverlaidChannel(BranchChannel):
         """What tells that the value over this key has been published."""
         return self._laid[key][0] if key in self._laid else []
 
-    def view(self, key: str, default: Any = None) -> Any:
+    def view(self, key: str, default: object = None) -> Any:
         self._uncover(key)
         return super().view(key, default)
 

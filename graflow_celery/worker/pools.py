@@ -27,7 +27,7 @@ class ThreadPool(thread.TaskPool):
         self.executor = ThreadPoolExecutor(max_workers=self.limit, initializer=app.set_current)
 
 
-def runs_threads(pool: Any) -> bool:
+def runs_threads(pool: object) -> bool:
     """Whether a pool runs each member in a thread of this process, and leaves soft time limits to us."""
     return isinstance(pool, thread.TaskPool | solo.TaskPool)
 
@@ -54,7 +54,7 @@ def allow_processes() -> None:
     module._current_process = _PoolChild(module.current_process().name)
 
 
-def warn_of_soft_limits(pool: Any, registry: TaskResolverRegistry) -> None:
+def warn_of_soft_limits(pool: object, registry: TaskResolverRegistry) -> None:
     """Log once when tasks of this worker have soft time limits that nobody keeps in its pool."""
     if isinstance(pool, prefork.TaskPool) or runs_threads(pool):
         return

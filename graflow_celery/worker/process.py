@@ -180,17 +180,17 @@ class ReconnectStep(bootsteps.StartStopStep):
             _reconnected.set()
 
 
-def _on_shutdown(**_: Any) -> None:
+def _on_shutdown(**_: object) -> None:
     set_stopping(True)
 
 
-def _on_child_start(**_: Any) -> None:
+def _on_child_start(**_: object) -> None:
     allow_processes()
     show_members()
     keep_event_loop()
 
 
-def _on_child_end(**_: Any) -> None:
+def _on_child_end(**_: object) -> None:
     end_event_loop()
 
 

@@ -46,7 +46,7 @@ class Surroundings:
     config: Mapping[str, Any] = field(default_factory=dict)
     channel_backend: str = "memory"
 
-    def changed(self, **changes: Any) -> Surroundings:
+    def changed(self, **changes: object) -> Surroundings:
         """These with changes; without what a subclass needs for its way to a worker."""
         own = {name: getattr(self, name) for name in Surroundings.__dataclass_fields__}
         return Surroundings(**own | changes)

@@ -114,7 +114,7 @@ class Executable(ABC):
         return state
 
 
-def checked_node(value: Any, where: str) -> Executable:
+def checked_node(value: object, where: str) -> Executable:
     """The value, when it can be a node; `where` is the operator or function that it was given to.
 
     Raises:
@@ -325,7 +325,7 @@ class ParallelGroup(Executable):
     # -- execution -------------------------------------------------------------------------------------------------
 
     def with_execution(
-        self, backend: Any = None, backend_config: Mapping[str, Any] | None = None, policy: Any = None
+        self, backend: object = None, backend_config: Mapping[str, Any] | None = None, policy: object = None
     ) -> Self:
         """Choose where the members run and which results are accepted; what is not given stays as it was.
 

@@ -58,7 +58,7 @@ def _reason(parameter: inspect.Parameter, task_id: str, context: Run) -> str:
     )
 
 
-def _is_context(annotation: Any) -> bool:
+def _is_context(annotation: object) -> bool:
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return text.strip("'\"").rpartition(".")[2] == _CONTEXT
 

@@ -21,7 +21,7 @@ _FOR_WORKERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def checked_id(task_id: Any) -> str:
+def checked_id(task_id: object) -> str:
     """The id of a task.
 
     Raises:
@@ -32,7 +32,7 @@ def checked_id(task_id: Any) -> str:
     return task_id
 
 
-def checked_flag(task_id: str, name: str, value: Any) -> bool:
+def checked_flag(task_id: str, name: str, value: object) -> bool:
     """True or False.
 
     Raises:
@@ -43,7 +43,7 @@ def checked_flag(task_id: str, name: str, value: Any) -> bool:
     return value
 
 
-def checked_handler(task_id: str, value: Any) -> str:
+def checked_handler(task_id: str, value: object) -> str:
     """The type of the handler that runs the task; `"direct"` when not given.
 
     Raises:
@@ -56,7 +56,7 @@ def checked_handler(task_id: str, value: Any) -> str:
     return value or "direct"
 
 
-def checked_limit(task_id: str, name: str, value: Any) -> int | None:
+def checked_limit(task_id: str, name: str, value: object) -> int | None:
     """A whole number of at least 0, or None.
 
     Raises:
@@ -76,7 +76,7 @@ def checked_seconds(task_id: str, name: str, value: Any) -> float | None:
     return value  # type: ignore[no-any-return]  # looked at just now
 
 
-def checked_policy(task_id: str, policy: Any, max_retries: Any) -> tuple[RetryPolicy | None, int | None]:
+def checked_policy(task_id: str, policy: object, max_retries: object) -> tuple[RetryPolicy | None, int | None]:
     """The retry policy, and how often the task is tried again: what the policy says, else what the task says.
 
     Raises:
@@ -125,7 +125,7 @@ def policy_of(
         raise ConfigError(f"Task '{task_id}': {str(error).replace('RetryPolicy.', '')}") from None
 
 
-def refuse_reuse(task_id: str, cache: Any, ttl: Any) -> None:
+def refuse_reuse(task_id: str, cache: object, ttl: object) -> None:
     """Refuse options of durable flows, which are not there yet.
 
     Raises:
@@ -139,7 +139,7 @@ def refuse_reuse(task_id: str, cache: Any, ttl: Any) -> None:
         )
 
 
-def checked_options(task_id: str, options: Any) -> dict[str, Any] | None:
+def checked_options(task_id: str, options: object) -> dict[str, Any] | None:
     """Options for members on workers, or None.
 
     Raises:

@@ -86,7 +86,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         max_retries: int | None = None,
         retry_policy: RetryPolicy | None = None,
         timeout: float | None = None,
-        cache: Any = None,
+        cache: object = None,
         ttl: float | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -248,7 +248,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         made._pending_registration = True
         return made
 
-    def _bind(self, /, *, task_id: str | None = None, **bound: Any) -> TaskWrapper:
+    def _bind(self, /, *, task_id: str | None = None, **bound: object) -> TaskWrapper:
         parameters = parameters_of(self.func) or ()
         if task_id is not None and any(parameter.name == "task_id" for parameter in parameters):
             bound["task_id"] = task_id  # a parameter of the function's own gets the id

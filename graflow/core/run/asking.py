@@ -65,7 +65,7 @@ def _is_born_in(run: RunParts, frame: Frame, task_id: str) -> bool:
     return frame.repeats is not None and task_id in frame.repeats.born
 
 
-def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data: Any) -> str:
+def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data: object) -> str:
     """Queue one more pass of a task on behalf of one execution.
 
     Raises:

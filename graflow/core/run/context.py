@@ -281,7 +281,7 @@ class ExecutionContext:
         """Run to the end with a fresh engine and return the last task's value."""
         return upward.engine().execute(self)
 
-    def executing_task(self, task: Any) -> ExecutingTask:
+    def executing_task(self, task: object) -> ExecutingTask:
         """A block in which `task` is the running one; yields its task context. Values are not stored by it."""
         return ExecutingTask(self, task)
 
@@ -311,11 +311,11 @@ class ExecutionContext:
         """Whether nothing is left to run, or `max_steps` is reached."""
         return self.ledger.is_full or not self.agenda.has_work()
 
-    def set_result(self, task_id: str, result: Any) -> None:
+    def set_result(self, task_id: str, result: object) -> None:
         """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`."""
         self.ledger.set_result(task_id, result)
 
-    def get_result(self, task_id: str, default: Any = None) -> Any:
+    def get_result(self, task_id: str, default: object = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
         return self.ledger.get_result(task_id, default)
 
@@ -333,7 +333,7 @@ class ExecutionContext:
         """Queue a task on behalf of the running one; see `TaskExecutionContext.next_task`."""
         return asking.next_task(self, self.current_task_context, executable, goto=goto)
 
-    def next_iteration(self, data: Any = None, task_id: str | None = None) -> str:
+    def next_iteration(self, data: object = None, task_id: str | None = None) -> str:
         """Queue one more pass of the running task; see `TaskExecutionContext.next_iteration`.
 
         Raises:

@@ -86,7 +86,7 @@ class Ledger:
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def set_result(self, task_id: str, result: Any) -> None:
+    def set_result(self, task_id: str, result: object) -> None:
         """Store the value of a task, or the exception it failed with, in the channel under `<id>.__result__`.
 
         Raises:
@@ -99,7 +99,7 @@ class Ledger:
         if self.results is not None:
             self.results[task_id] = result
 
-    def get_result(self, task_id: str, default: Any = None) -> Any:
+    def get_result(self, task_id: str, default: object = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
         return self.channel.view(task_id + RESULT_SUFFIX, default)
 

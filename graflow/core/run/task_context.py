@@ -98,7 +98,7 @@ class TaskExecutionContext(Frame):
         """
         return asking.next_task(self._run_of("next_task"), self, executable, goto=goto)
 
-    def next_iteration(self, data: Any = None) -> str:
+    def next_iteration(self, data: object = None) -> str:
         """Run this task once more with `data` as its first argument; its successors follow after the last pass.
 
         Raises:
@@ -187,19 +187,19 @@ class TaskExecutionContext(Frame):
         """The channel, checking each message against a TypedDict."""
         return TypedChannel(self.get_channel(), message_type)
 
-    def get_result(self, node: str, default: Any = None) -> Any:
+    def get_result(self, node: str, default: object = None) -> Any:
         """The value of a task, or the exception that it failed with; `default` when it has not run."""
         return self.execution_context.get_result(node, default)
 
     _local: dict[str, Any] | None = None
 
-    def set_local_data(self, key: str, value: Any) -> None:
+    def set_local_data(self, key: str, value: object) -> None:
         """Keep something for this execution alone; it ends with it."""
         if self._local is None:
             self._local = {}
         self._local[key] = value
 
-    def get_local_data(self, key: str, default: Any = None) -> Any:
+    def get_local_data(self, key: str, default: object = None) -> Any:
         """What `set_local_data` of this execution kept."""
         return default if self._local is None else self._local.get(key, default)
 
