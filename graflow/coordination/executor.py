@@ -76,6 +76,15 @@ class GroupExecutor:
         return _chosen(GroupExecutor._resolve_backend(group.execution_config["backend"]))
 
     @staticmethod
+    def check_backend(given: object) -> None:
+        """Refuse what names no backend.
+
+        Raises:
+            ValueError: Listing the known ones.
+        """
+        GroupExecutor._resolve_backend(given)
+
+    @staticmethod
     def check_settings(given: object) -> None:
         """Refuse a `backend_config` that cannot be right, where it is given.
 

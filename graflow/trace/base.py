@@ -229,7 +229,7 @@ class Tracer:
 
 def task_around(context: Run) -> str | None:
     """The id of the task inside which the innermost task of a context began: the one that called it, or its group."""
-    stack, outer = context._task_execution_stack, context.parent_context
-    if len(stack) < 2 and outer is not None:
-        stack = [*outer._task_execution_stack, *stack]
+    inner, outer = context, context.parent_context
+    runs = [inner] if outer is None else [outer, inner]
+    stack = [frame for run in runs for frame in run._task_execution_stack]
     return stack[-2].task_id if len(stack) > 1 else None

@@ -67,8 +67,7 @@ def prepare(
         PayloadError: When an argument cannot be kept, or is over its limit.
         ConfigError: When there are too many members.
     """
-    if len(branches) > MAX_MEMBERS:
-        raise ConfigError(f"Group '{group_id}' has {len(branches)} members; the limit is {MAX_MEMBERS}")
+    _check_size(group_id, len(branches))
     resolver = deployment.sending_resolver()
     name, content = shared.pack()
     code = GroupCode(deployment.keys, (run_id, group_id))
@@ -100,6 +99,11 @@ def prepare(
         meta=_shown(shared.workflow_name, group_id, members, then),
     )
     return Submission(spec, manifest, payloads, options)
+
+
+def _check_size(group_id: str, members: int) -> None:
+    if members > MAX_MEMBERS:
+        raise ConfigError(f"Group '{group_id}' has {members} members; the limit is {MAX_MEMBERS}")
 
 
 def _run_around() -> str | None:

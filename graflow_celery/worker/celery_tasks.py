@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery.exceptions import Retry
 from celery.worker.request import Request
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.foreign import attempt
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
@@ -94,12 +96,20 @@ class MemberRequest(Request):
 
     def _cancel_members(self) -> None:
         """An operator does not want this message: what it holds, or would have taken, is recorded as CANCELLED."""
-        try:
+        self._with_members(
+            lambda deployment, run_id, indices: cancel_members(deployment, run_id, indices, self.graflow_owner),
+            "The members of message %s could not be recorded as CANCELLED",
+        )
+
+    def _with_members(self, use: Callable[[Deployment, str, list[int]], object], failed: str) -> None:
+        """Do something with what this message is about; the worker's main loop lives on, whatever comes of it."""
+
+        def call() -> None:
             found = self._members()
             if found is not None:
-                cancel_members(*found, self.graflow_owner)
-        except Exception:  # noqa: BLE001 - as below
-            _log.exception("The members of message %s could not be recorded as CANCELLED", self.id)
+                use(*found)
+
+        attempt(call, lambda error: _log.error(failed, self.id, exc_info=error))
 
     def _members(self) -> tuple[Deployment, str, list[int]] | None:
         """What this message is about; None for a task that was queued on its own."""
@@ -112,14 +122,19 @@ class MemberRequest(Request):
 
     def _settle_lost_child(self, *, lost: bool, limit: float = 0.0) -> None:
         """The child is gone: have its members run again, or record that the time of one is over."""
-        try:
-            found = self._members()
-            if found is not None and lost:
-                requeue_lost(*found, self.graflow_owner, self.app.graflow_settings.sweep_interval)
-            elif found is not None:
-                record_timeout(*found, self.graflow_owner, limit)
-        except Exception:  # noqa: BLE001 - the worker's main loop must live on, and the lease repairs what goes wrong
-            _log.exception("The members of a lost child are left to their lease")
+        failed = "The members of message %s, whose child is lost, are left to their lease"
+        if lost:
+            self._with_members(self._requeue, failed)
+        else:
+            self._with_members(
+                lambda deployment, run_id, indices: record_timeout(
+                    deployment, run_id, indices, self.graflow_owner, limit
+                ),
+                failed,
+            )
+
+    def _requeue(self, deployment: Deployment, run_id: str, indices: list[int]) -> None:
+        requeue_lost(deployment, run_id, indices, self.graflow_owner, self.app.graflow_settings.sweep_interval)
 
 
 class MemberTask(Task):

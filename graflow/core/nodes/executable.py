@@ -342,7 +342,7 @@ class ParallelGroup(Executable):
             resolve_group_policy(policy)
             policy = canonicalize_group_policy(policy)
         if backend is not None:
-            GroupExecutor._resolve_backend(backend)
+            GroupExecutor.check_backend(backend)
         if backend_config is not None:
             GroupExecutor.check_settings(backend_config)
         if policy is not None:

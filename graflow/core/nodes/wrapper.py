@@ -240,10 +240,9 @@ class TaskWrapper(Executable, Generic[P, R]):
     def instance(self, task_id: str, bound: Mapping[str, Any]) -> Self:
         """A new, unregistered task with the same function and options and its own bound arguments."""
         made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__)
+        made.__dict__.update(self.__dict__, _execution_context=None, lent_context=None)
         made._task_id = task_id
         made._bound_kwargs = bound
-        made._execution_context = made.lent_context = None
         made.template = self
         made._pending_registration = True
         return made
