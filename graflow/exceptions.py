@@ -434,11 +434,20 @@ class GraphCompilationError(GraflowError):
 
 
 class DuplicateTaskError(GraphCompilationError):
-    """A second node with the same id."""
+    """A second task under the id of another one in the same graph.
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(f"Duplicate task ID: {task_id}")
+    Attributes:
+        task_id: The id.
+        places: Where the functions of the two begin, as `file:line`; fewer for tasks that are no functions.
+    """
+
+    def __init__(self, task_id: str, places: Sequence[str] = ()) -> None:
+        text = f"Duplicate task ID: {task_id}"
+        if places:
+            text += f", for two tasks ({' and '.join(places)}); give one of them another id, as in @task(id=...)"
+        super().__init__(text)
         self.task_id = task_id
+        self.places = list(places)
 
 
 class ConfigError(GraflowError, ValueError):

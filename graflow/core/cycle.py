@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from graflow.exceptions import CycleLimitExceededError
-
-_ITERATION = re.compile(r"(?:_cycle_\d+_[0-9a-f]+)+$")
-
-
-def base_id_of(task_id: str) -> str:
-    """The id without the marks of iterations: `agent_cycle_2_1a2b3c4d` is a pass of `agent`."""
-    return _ITERATION.sub("", task_id) if "_cycle_" in task_id else task_id
 
 
 class CycleController:

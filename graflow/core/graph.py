@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import threading
 from collections.abc import Iterator, KeysView, Mapping
 from contextlib import contextmanager
@@ -24,14 +25,23 @@ class GraphScope:
         graph: The graph.
         registers_on_creation: Whether tasks enter it at once, or when an operator uses them.
         unused: Takes groups over data, which wait for an operator in any case.
+        is_implicit: Whether an operator outside any workflow made the graph, and nobody has asked for it yet.
     """
 
-    __slots__ = ("graph", "registers_on_creation", "unused")
+    __slots__ = ("graph", "is_implicit", "registers_on_creation", "unused")
 
-    def __init__(self, graph: TaskGraph, *, registers_on_creation: bool, unused: list[Any] | None = None) -> None:
+    def __init__(
+        self,
+        graph: TaskGraph,
+        *,
+        registers_on_creation: bool,
+        unused: list[Any] | None = None,
+        is_implicit: bool = False,
+    ) -> None:
         self.graph = graph
         self.registers_on_creation = registers_on_creation
         self.unused = [] if unused is None else unused
+        self.is_implicit = is_implicit
 
 
 _REOPENED: Final = ("_lock", "_nodes", "_succ", "_pred", "succ", "pred")  # what a copy or a loaded graph has of its own
@@ -67,6 +77,18 @@ def recording_into(scope: GraphScope) -> Iterator[None]:
         _scope.reset(token)
 
 
+def duplicate(task_id: str, first: Any, second: Any) -> DuplicateTaskError:
+    """The error for two tasks under one id, with the places of their functions."""
+    places = [place for place in map(_place_of, (first, second)) if place]
+    return DuplicateTaskError(task_id, places)
+
+
+def _place_of(task: Any) -> str:
+    func = inspect.unwrap(getattr(task, "func", None) or task)
+    code = getattr(getattr(func, "func", func), "__code__", None)  # of a partial, the function inside
+    return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
 class TaskGraph:
     """Nodes are ids with the task in the attribute `"task"`; edges are precedence.
 
@@ -80,6 +102,8 @@ class TaskGraph:
         succ: The ids behind each node, in edge order; every node has an entry.
         pred: The ids before each node, in edge order; every node has an entry.
         groups: Which nodes are groups, and which groups hold an id.
+        owners: The session of the run, or branch, whose task added a node while it ran.
+        stands_for: For the graph of one branch, the one that the others share.
     """
 
     succ: Mapping[str, Mapping[str, Any]]
@@ -95,6 +119,8 @@ class TaskGraph:
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
         self._births: dict[str, int] = {}  # the order in which nodes came to this graph; a copy begins anew
         self._born = 0
+        self.owners: dict[str, str] = {}
+        self.stands_for: TaskGraph | None = None
         self._dynamic: dict[str, None] = {}
         self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
 
@@ -114,10 +140,10 @@ class TaskGraph:
         node_id = task.task_id if task_id is None else task_id
         with self._lock:
             is_known = node_id in self._nodes
-            if is_known and not (skip_if_exists and node_id in self._known_by_name):
+            if is_known and node_id not in self._known_by_name:
                 if skip_if_exists:
                     return
-                raise DuplicateTaskError(node_id)
+                raise duplicate(node_id, self.task_at(node_id), task)
             self._known_by_name.pop(node_id, None)
             self._graph.add_node(node_id, task=task)
             if not is_known:
@@ -149,6 +175,7 @@ class TaskGraph:
             self._births.pop(task_id, None)
             self._dynamic.pop(task_id, None)
             self._known_by_name.pop(task_id, None)
+            self.owners.pop(task_id, None)
             self.groups.forget(task_id)
 
     def rename_node(self, old_task_id: str, new_task_id: str) -> None:
@@ -168,7 +195,7 @@ class TaskGraph:
             successors, predecessors = self._succ, self._pred
             beside = [successors[source] for source in predecessors[old_task_id]]
             beside += [predecessors[target] for target in successors[old_task_id]]
-            named = (self._births, self._dynamic, self._known_by_name)
+            named = (self._births, self._dynamic, self._known_by_name, self.owners)
             for table in (*beside, self._nodes, successors, predecessors, *named):
                 rename_key(table, old_task_id, new_task_id)
             self.groups.rename(old_task_id, new_task_id)
@@ -238,6 +265,7 @@ class TaskGraph:
             self._dynamic.clear()
             self._known_by_name.clear()
             self._births.clear()
+            self.owners.clear()
             self._group_count = 0
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -327,8 +355,28 @@ class TaskGraph:
             twin.groups = self.groups.copy()
             twin._dynamic = self._dynamic.copy()
             twin._known_by_name = self._known_by_name.copy()
+            twin.owners = self.owners.copy()
             twin.group_prefix = self.group_prefix
             return twin
+
+    def for_branch(self) -> TaskGraph:
+        """A copy that one branch has in the place of this graph, with the ages of all nodes."""
+        with self._lock:
+            own = self.copy()
+            own._births, own._born, own.stands_for = self._births.copy(), self._born, self
+            return own
+
+    def take_over(self, branch: TaskGraph) -> None:
+        """Take over what running tasks added to the graph of a branch; under ids that are known the first one stays."""
+        with self._lock:
+            added = [task_id for task_id in branch.owners if task_id not in self._nodes]
+            for task_id in added:
+                self.add_node(branch.task_at(task_id))
+                self.owners[task_id] = branch.owners[task_id]
+                self.mark_dynamic(task_id)
+            for task_id in added:
+                for target in branch.succ[task_id]:
+                    self.add_edge(task_id, target)
 
     def __str__(self) -> str:
         with self._lock:  # whatever a node holds, looking at a graph never fails

@@ -11,11 +11,11 @@ from graflow.channels.branch import BranchChannel
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.scope import OutsideScope
 from graflow.core.branches.surroundings import Surroundings
-from graflow.core.cycle import base_id_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.iteration import IterationTask
 from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.retry import RetryPolicy
 from graflow.core.run.branching import execute_branch
@@ -85,7 +85,7 @@ def _count(ledger: Ledger, around: Surroundings, cycle_counts: Mapping[str, int]
     if retries:
         # A retry is no cycle: the first execution counted the one that this is a part of.
         ledger.retries.retry_counts[member_id] = retries
-        ledger.cycles.increment(base_id_of(member_id))
+        ledger.cycles.increment(member_id)
 
 
 def _add_to(outcome: BranchOutcome, added: Iterable[str], names: Mapping[str, int]) -> None:
@@ -132,9 +132,9 @@ def limits_of(context: ExecutionContext) -> dict[str, dict[str, Any]]:
 
 
 def _has_own(context: ExecutionContext, task_id: str, names: Iterable[str]) -> bool:
-    if base_id_of(task_id) != task_id:
-        return True  # a pass of a task, which takes after that one
     task = context.graph.get_node(task_id) if context.graph.has_node(task_id) else None
+    if isinstance(task, IterationTask):
+        return True  # a pass takes after its task
     return any(getattr(task, name, None) is not None for name in names)
 
 

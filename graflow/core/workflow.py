@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, Self, overload
 
+import networkx as nx
+
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
@@ -181,13 +183,20 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
         )
     if not candidates:
         raise GraphCompilationError(
-            f"Workflow '{name}' has no start node: every node has a predecessor; nodes are {list(graph.nodes)}. "
-            "Name one with execute(start_node=...)"
+            f"Workflow '{name}' has no start node, because each of its nodes is on a cycle or behind one: "
+            f"{_a_cycle(graph)}. Name one with execute(start_node=...), or take an edge of the cycle out; "
+            f"nodes are {list(graph.nodes)}"
         )
     raise GraphCompilationError(
         f"Workflow '{name}' has several start nodes: {candidates}. Name one with execute(start_node=...), "
         "or connect them"
     )
+
+
+def _a_cycle(graph: TaskGraph) -> str:
+    """One cycle of a graph that has some, as `a >> b >> a`."""
+    edges = nx.find_cycle(graph.nx_graph())
+    return " >> ".join([edges[0][0], *(target for _, target, *_ in edges)])
 
 
 def workflow(name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> WorkflowContext:
@@ -197,7 +206,12 @@ def workflow(name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> Work
 
 def current_workflow_context() -> WorkflowContext:
     """The current workflow; an anonymous one becomes current when there is none."""
-    return _current.get() or _anonymous()
+    current, scope = _current.get(), current_scope()
+    if current is None:
+        return _anonymous()
+    if scope is not None and scope.is_implicit:
+        _make_current(current)
+    return current
 
 
 def get_current_workflow_context(create_if_not_exist: bool = False) -> WorkflowContext | None:
@@ -228,9 +242,11 @@ def clear_workflow_context() -> None:
     set_scope(None)
 
 
-def _make_current(context: WorkflowContext) -> None:
+def _make_current(context: WorkflowContext) -> GraphScope:
     _current.set(context)
-    set_scope(GraphScope(context.graph, registers_on_creation=True, unused=context._unused))
+    scope = GraphScope(context.graph, registers_on_creation=True, unused=context._unused)
+    set_scope(scope)
+    return scope
 
 
 def _anonymous() -> WorkflowContext:
@@ -240,7 +256,12 @@ def _anonymous() -> WorkflowContext:
 
 
 def anonymous_scope() -> GraphScope:
-    """The graph scope of the current workflow; an anonymous one becomes current when there is none."""
-    current = current_workflow_context()
-    _make_current(current)
-    return GraphScope(current.graph, registers_on_creation=True)
+    """The scope of the current workflow, or of a new anonymous one, which an operator makes without being asked for."""
+    current, outer = _current.get(), current_scope()
+    if current is not None and outer is None:
+        return _make_current(current)
+    made = WorkflowContext(secrets.token_hex(4))
+    _current.set(made)
+    scope = GraphScope(made.graph, registers_on_creation=True, unused=made._unused, is_implicit=True)
+    set_scope(scope)
+    return scope

@@ -55,6 +55,7 @@ def _rarely_used(outcome: BranchOutcome, pickles: Pickles | None) -> dict[str, A
             [w.key, _kept(w.value, f"{where}, key '{w.key}'", pickles), w.ttl, w.deleted] for w in outcome.writes
         ],
         "nodes": requests.nodes,
+        "passes": requests.passes,
         "exits": requests.exits,
         "jumps": requests.jumps,
         "canceled": outcome.canceled,
@@ -102,6 +103,7 @@ def unpack_outcome(packed: bytes, task_id: str, pickles: Pickles | None = None) 
     outcome.cancel_message, outcome.cancel_task_id = body.get("cancel_message"), body.get("cancel_task_id")
     outcome.requests = Requests(
         nodes=[(name, list(parents)) for name, parents in body.get("nodes", ())],
+        passes=dict(body.get("passes", {})),
         exits=[(source, target) for source, target in body.get("exits", ())],
         jumps=list(body.get("jumps", ())),
         terminated=body.get("terminated"),

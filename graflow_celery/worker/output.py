@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
-from graflow.core.nodes.executable import running_frame
+from graflow.core.nodes.entering import running_frame
 
 OUTPUT_VARIABLE: Final = "GRAFLOW_MEMBER_OUTPUT"
 _QUIET: Final = "quiet"

@@ -160,7 +160,7 @@ def test_what_is_saved_goes_on_elsewhere_with_the_running_entry_first(agenda, ow
     agenda.retry_later(queue(agenda, "c")[0], 9.0)
     frame = Frame("a")
     agenda.add_for(frame, owner.graph.get_node("d"))
-    frame.note_born("d")
+    frame.note_born(owner.graph.get_node("d"))
     agenda.joins.waiting["d"] = {"c": None}
 
     twin = Agenda.from_saved(owner, agenda.saved(frame))

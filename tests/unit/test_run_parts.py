@@ -58,11 +58,12 @@ def test_a_frame_adopts_what_an_inner_one_asked_for_and_the_stronger_request():
     specs = [TaskSpec(node(name)) for name in "xy"]
     outer.note_queued(specs[0])
     inner.note_queued(specs[1])
-    inner.note_born("y")
+    born = node("y")
+    inner.note_born(born)
     inner.control = Control.TERMINATE
     outer.adopt(inner)
     outer.adopt(Frame("later"))
-    assert (outer.queued, outer.born, outer.control) == (specs, ["y"], Control.TERMINATE)
+    assert (outer.queued, outer.born, outer.control) == (specs, [born], Control.TERMINATE)
 
 
 def test_each_execution_of_a_group_has_a_key_of_its_own():

@@ -88,7 +88,7 @@ ERRORS = {
     "ParallelGroupError": "message, group_id, failed_tasks, successful_tasks, errors=None",
     "GraflowWorkflowCanceledError": "message, task_id=None, run_id=None",
     "GraphCompilationError": "message, cause=None",
-    "DuplicateTaskError": "task_id",
+    "DuplicateTaskError": "task_id, places=()",
     "ConfigError": "message, cause=None",
     "TaskResolutionError": "message, cause=None",
 }

@@ -184,12 +184,12 @@ def test_a_group_counts_as_an_operator():
     assert a._pending_registration is False
 
 
-def test_the_first_of_two_pending_tasks_with_one_id_stays():
+def test_the_second_of_two_pending_tasks_with_one_id_is_refused():
     first, second, other = Task("a"), Task("a"), Task("b")
     with workflow("w") as wf:
         first >> other
-        second >> other
-        assert second._pending_registration is False
+        with pytest.raises(DuplicateTaskError, match=r"^Duplicate task ID: a$"):
+            second >> other
     assert wf.graph.get_node("a") is first
     assert list(wf.graph.nodes) == ["a", "b"]
 

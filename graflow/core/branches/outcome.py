@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graflow.channels.branch import ChannelWrite
-from graflow.core.cycle import base_id_of
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.errors_as_data import message_of
@@ -18,6 +17,7 @@ class Requests:
 
     Attributes:
         nodes: Nodes that tasks added, each with the task that asked for it, if one did.
+        passes: Those of them that are passes of loops, with the task that each is a pass of.
         exits: Edges that were followed to nodes of an outer run.
         jumps: Nodes of an outer run that tasks jumped to.
         message: The text of the last request to end the run.
@@ -26,6 +26,7 @@ class Requests:
     """
 
     nodes: list[tuple[str, list[str]]] = field(default_factory=list)
+    passes: dict[str, str] = field(default_factory=dict)
     exits: list[tuple[str, str]] = field(default_factory=list)
     jumps: list[str] = field(default_factory=list)
     message: str | None = None
@@ -42,7 +43,7 @@ class Requests:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies, since other threads may go on changing what they write into.
-        return {name: value.copy() if type(value) is list else value for name, value in self.__dict__.items()}
+        return {name: value.copy() if type(value) in (list, dict) else value for name, value in self.__dict__.items()}
 
 
 @dataclass
@@ -97,7 +98,7 @@ class BranchOutcome:
     def over(self) -> set[str]:
         """Ids of the passes of loops that others followed: nothing is known of them but that they completed."""
         known = {task_id for task_id, _ in self.results}
-        return {task_id for task_id in self.completed if task_id not in known and base_id_of(task_id) != task_id}
+        return {task_id for task_id in self.completed if task_id not in known and task_id in self.requests.passes}
 
     @property
     def failed(self) -> list[str]:

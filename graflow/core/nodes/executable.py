@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import Any, ClassVar, NoReturn, Self, overload
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
+from graflow.core.nodes.entering import enter, graph_for, is_another, running_frame
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
 from graflow.redis.config import normalize_redis_config
-
-# The task context of the task that runs in this thread (or coroutine); set by `ExecutionContext.executing_task`.
-running_frame: ContextVar[Any] = ContextVar("graflow_running_frame", default=None)
 
 
 class Executable(ABC):
@@ -30,6 +28,7 @@ class Executable(ABC):
 
     _execution_context: Any = None  # set by hand
     lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
+    _is_loaded: bool = False  # whether it is a copy that came out of a pickle
     _pending_registration: bool = False
 
     def __init__(self) -> None:
@@ -70,20 +69,23 @@ class Executable(ABC):
             return frame.execution_context
         return self.lent_context if self._execution_context is None else self._execution_context
 
-    def register_in(self, graph: TaskGraph) -> None:
-        """Make this task a node of the graph; the first one under an id stays."""
+    def register_in(self, graph: TaskGraph) -> TaskGraph:
+        """Make this task a node of the graph; returns the graph that has it, which may be one of the running branch.
+
+        Raises:
+            DuplicateTaskError: When another task has the id.
+        """
         self._pending_registration = False
-        if graph.lacks(self.task_id):
-            graph.add_node(self, skip_if_exists=True)
+        known = graph.task_at(self.task_id)
+        if known is self or not (graph.lacks(self.task_id) or is_another(known, self)):
+            return graph
+        return enter(self, graph)
 
     def _register_on_creation(self) -> None:
         """Enter the current workflow's graph at once, or wait for the first operator."""
         scope = current_scope()
         if scope is not None and scope.registers_on_creation:
-            scope.graph.add_node(self)
-            frame = running_frame.get()
-            if frame is not None:
-                frame.note_born(self.task_id)
+            enter(self, graph_for(self) if scope.is_implicit else scope.graph)
         else:
             self._pending_registration = True
 
@@ -112,6 +114,10 @@ class Executable(ABC):
         state.pop("_execution_context", None)
         state.pop("lent_context", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._is_loaded = True
 
 
 def checked_node(value: object, where: str) -> Executable:
@@ -150,6 +156,8 @@ class SequentialTask(Executable):
         after: A chain that comes before them.
     """
 
+    _home: weakref.ref[TaskGraph] | None = None  # the graph that has its tasks and edges
+
     def __init__(self, tasks: Iterable[Executable], *, after: SequentialTask | None = None) -> None:
         self._items: list[Executable]
         if after is None:
@@ -177,12 +185,22 @@ class SequentialTask(Executable):
     def task_id(self) -> str:
         return self.leftmost.task_id
 
-    def register_in(self, graph: TaskGraph) -> None:
+    def register_in(self, graph: TaskGraph) -> TaskGraph:
+        """Make all tasks nodes of the graph, with the edges between them."""
+        if self._is_in(graph):
+            return graph
         tasks = self.tasks
         for task in tasks:
-            task.register_in(graph)
+            graph = task.register_in(graph)
         for left, right in itertools.pairwise(tasks):
             graph.add_edge(left.task_id, right.task_id)
+        self._home = weakref.ref(graph)
+        return graph
+
+    def _is_in(self, graph: TaskGraph) -> bool:
+        if self._home is None or self._home() is not graph:
+            return False
+        return graph.task_at(self.task_id) is self.leftmost  # a failed execution takes out what it added
 
     def set_execution_context(self, context: Run) -> None:
         super().set_execution_context(context)
@@ -217,6 +235,7 @@ class SequentialTask(Executable):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state["_items"] = self.tasks
+        state["_home"] = None
         return state
 
 
@@ -229,17 +248,20 @@ class ParallelGroup(Executable):
     """
 
     is_group = True
+    _chains: tuple[SequentialTask, ...] = ()  # what is behind members; it comes along to each graph
     _grows: ClassVar[bool] = True  # whether `|` adds members to this group instead of making one around it
 
     def __init__(self, tasks: Iterable[Executable], name: str | None = None) -> None:
         members: dict[str, Executable] = {}
         if isinstance(tasks, Executable) or not isinstance(tasks, Iterable):
             raise TypeError(f"A group takes a list of tasks, not {tasks!r}")
-        for task in [leftmost_of(checked_node(task, "A group")) for task in tasks]:
+        for given in [checked_node(task, "A group") for task in tasks]:
+            self._chains += _chain_of(given)
+            task = leftmost_of(given)
             members.setdefault(task.task_id, task)
         self.tasks = list(members.values())
         self._execution_config: dict[str, Any] = fresh_execution_config()
-        graph = ensure_scope().graph
+        graph = graph_for(*self.tasks)
         generated = graph.next_group_name()
         self._task_id = name or generated
         if name is not None and graph.has_node(name):
@@ -260,15 +282,15 @@ class ParallelGroup(Executable):
 
     # -- members ---------------------------------------------------------------------------------------------------
 
-    def _adopt(self, task: Executable, *, first: bool = False) -> Self:
-        """Take in one more member and make it a node of the current graph."""
+    def _adopt(self, given: Executable, *, first: bool = False) -> Self:
+        """Take in one more member and make it, and the chain behind it, nodes of the current graph."""
+        task = leftmost_of(given)
         if task is self:
             return self
         if isinstance(task, ParallelGroup) and task._holds(self):
             raise ValueError(f"Group '{self._task_id}' is inside '{task.task_id}' and cannot be a member of itself")
-        graph = ensure_scope().graph
-        self.register_in(graph)
-        task.register_in(graph)
+        graph = given.register_in(self.register_in(graph_for(self, task)))
+        self._chains += _chain_of(given)
         if graph.note_member(self._task_id, task.task_id):
             self.tasks.insert(0 if first else len(self.tasks), task)
         return self
@@ -278,13 +300,14 @@ class ParallelGroup(Executable):
             member is group or (isinstance(member, ParallelGroup) and member._holds(group)) for member in self.tasks
         )
 
-    def register_in(self, graph: TaskGraph) -> None:
+    def register_in(self, graph: TaskGraph) -> TaskGraph:
         self._pending_registration = False
-        if not graph.lacks(self._task_id):
-            return
-        for task in self.tasks:
-            task.register_in(graph)
-        graph.add_node(self, skip_if_exists=True)
+        known = graph.task_at(self._task_id)
+        if known is self or not (graph.lacks(self._task_id) or is_another(known, self)):
+            return graph
+        for part in (*self.tasks, *self._chains):
+            graph = part.register_in(graph)
+        return enter(self, graph)
 
     def set_group_name(self, name: str) -> Self:
         """Rename the group, in the current graph too.
@@ -310,12 +333,14 @@ class ParallelGroup(Executable):
     def _merged(self, other: ParallelGroup) -> ParallelGroup:
         if other is self:
             return self
-        if self._has_successors() or other._has_successors() or not (self._grows and other._grows):
+        if self._execution_config != other._execution_config or not (self._grows and other._grows):
             return ParallelGroup([self, other])
-        graph = ensure_scope().graph
-        self.register_in(graph)
+        if self._has_successors() or other._has_successors():
+            return ParallelGroup([self, other])
+        graph = self.register_in(graph_for(self, other))
         for member in other.tasks:
             self._adopt(member)
+        self._chains += other._chains
         if graph.has_node(other.task_id):
             for predecessor in graph.predecessors(other.task_id):
                 graph.add_edge(predecessor, self._task_id)
@@ -354,6 +379,9 @@ class ParallelGroup(Executable):
             self._execution_config["backend_config"] = merged
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_chains": ()}  # edges travel with their graph
+
     def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
         """Run all members and apply the policy; the results live under the members' ids."""
         self._run_members()
@@ -389,17 +417,23 @@ def fresh_execution_config() -> dict[str, Any]:
 
 def link(left: Executable, right: Executable) -> SequentialTask:
     """Record the edge from the end of `left` to the start of `right` and return the longer chain."""
-    graph = ensure_scope().graph
     end = left.rightmost if isinstance(left, SequentialTask) else left
     start = right.leftmost if isinstance(right, SequentialTask) else right
+    graph = graph_for(end, start)
+    if isinstance(left, SequentialTask) and not left._is_in(graph):
+        graph = left.register_in(graph)
+    if isinstance(right, SequentialTask):
+        graph = right.register_in(graph)
     end_id, start_id = end.task_id, start.task_id
-    if graph.lacks(end_id) or end._pending_registration:
-        end.register_in(graph)
-    if graph.lacks(start_id) or start._pending_registration:
-        start.register_in(graph)
+    if graph.task_at(end_id) is not end or end._pending_registration:
+        graph = end.register_in(graph)
+    if graph.task_at(start_id) is not start or start._pending_registration:
+        graph = start.register_in(graph)
     graph.add_edge(end_id, start_id)
     tail = right.tasks if isinstance(right, SequentialTask) else [right]
-    return SequentialTask(tail, after=left) if isinstance(left, SequentialTask) else SequentialTask([left, *tail])
+    linked = SequentialTask(tail, after=left) if isinstance(left, SequentialTask) else SequentialTask([left, *tail])
+    linked._home = weakref.ref(graph)
+    return linked
 
 
 def join(left: Executable, right: Executable) -> ParallelGroup:
@@ -407,11 +441,15 @@ def join(left: Executable, right: Executable) -> ParallelGroup:
     if isinstance(left, ParallelGroup) and isinstance(right, ParallelGroup):
         return left._merged(right)
     if isinstance(left, ParallelGroup) and left._grows:
-        return left._adopt(leftmost_of(right))
+        return left._adopt(right)
     if isinstance(right, ParallelGroup) and right._grows:
-        return right._adopt(leftmost_of(left), first=True)
-    return ParallelGroup([leftmost_of(left), leftmost_of(right)])
+        return right._adopt(left, first=True)
+    return ParallelGroup([left, right])
 
 
 def leftmost_of(task: Executable) -> Executable:
     return task.leftmost if isinstance(task, SequentialTask) else task
+
+
+def _chain_of(task: Executable) -> tuple[SequentialTask, ...]:
+    return (task,) if isinstance(task, SequentialTask) else ()

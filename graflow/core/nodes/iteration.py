@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graflow.core.nodes.executable import Executable, running_frame
+from graflow.core.nodes.entering import running_frame
+from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.wrapper import TaskWrapper
 
 
@@ -39,3 +40,8 @@ class IterationTask(Executable):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
+
+
+def base_id_of(task: Any, task_id: str) -> str:
+    """The id of the task that a pass is one of; `task_id` for whatever is no pass, be its id like that of one."""
+    return task.base_id if isinstance(task, IterationTask) else task_id

@@ -26,13 +26,13 @@ class MappedGroup(ParallelGroup):
         if scope is not None and scope.registers_on_creation and len(scope.unused) < 2:
             scope.unused.append(self)  # one alone is what its workflow runs; more of them are kept by whoever made them
 
-    def register_in(self, graph: TaskGraph) -> None:
+    def register_in(self, graph: TaskGraph) -> TaskGraph:
         if graph.task_at(self._task_id) is not self and not graph.lacks(self._task_id):
             raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
         scope = current_scope()
         if scope is not None and self in scope.unused:
             scope.unused.remove(self)
-        super().register_in(graph)
+        return super().register_in(graph)
 
     def run(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""

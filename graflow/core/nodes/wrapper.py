@@ -22,7 +22,8 @@ from graflow.core.nodes.arguments import (
     parameters_of,
     unknown_names,
 )
-from graflow.core.nodes.executable import Executable, ParallelGroup, running_frame
+from graflow.core.nodes.entering import running_frame
+from graflow.core.nodes.executable import Executable, ParallelGroup
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import (
@@ -256,10 +257,8 @@ class TaskWrapper(Executable, Generic[P, R]):
             checked_id(task_id)
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
-        scope = current_scope()
-        if scope is not None and scope.registers_on_creation:
-            scope.graph.add_node(made)
-            made._pending_registration = False
+        made._pending_registration = False
+        made._register_on_creation()
         return made
 
     def map(
@@ -366,7 +365,7 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         reference, owner = state.pop("_func_reference", None), state.pop("_func_owner", None)
-        self.__dict__.update(state)
+        super().__setstate__(state)
         if reference is not None:
             func = _function_at(*reference)
             self.func = func if owner is None else MethodType(func, owner)

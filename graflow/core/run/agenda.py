@@ -271,7 +271,7 @@ class Agenda:
         interrupted = self.interrupted.copy()
         if frame is not None:
             queued = [spec.task_id for spec in list(frame.queued or ())]
-            interrupted[frame.task_id] = Interrupted(queued, list(frame.born or ()))
+            interrupted[frame.task_id] = Interrupted(queued, [task.task_id for task in frame.born or ()])
         return {
             "start_node": self.start_node,
             "awaits_start": self.awaits_start,

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from typing import Any
 
 from graflow.core.branches.scope import OutsideScope
-from graflow.core.cycle import base_id_of
+from graflow.core.nodes.entering import is_another
 from graflow.core.nodes.executable import Executable, checked_node, leftmost_of
-from graflow.core.nodes.iteration import IterationTask
+from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
 from graflow.exceptions import CycleLimitExceededError, GraflowRuntimeError
@@ -28,16 +28,18 @@ def next_task(run: RunParts, frame: Frame | None, executable: Executable | str, 
         task_id = leftmost_of(checked_node(executable, "next_task()")).task_id
     is_known = graph.has_node(task_id) or task_id in elsewhere(run)
     is_new = not is_known or (frame is not None and _is_born_in(run, frame, task_id))
+    known = graph.task_at(task_id)
     if isinstance(executable, str):
         if not is_known:
             raise ValueError(
                 f"next_task({task_id!r}): no task has this id; there are {', '.join([*graph.nodes, *elsewhere(run)])}. "
                 "A task that is new is given as such, not by its id"
             )
-    elif not is_known or task_id in graph.known_by_name:
-        executable.register_in(graph)
+    elif not is_known or task_id in graph.known_by_name or _is_other(known, executable):
+        graph = executable.register_in(graph)
+        is_new = is_new or (frame is not None and _is_born_in(run, frame, task_id))
     if is_new:
-        _note_dynamic(run, frame, task_id, is_iteration=False)
+        _note_dynamic(run, frame, graph.get_node(task_id))
     if frame is not None and (goto or not is_new) and frame.control < Control.GOTO:
         frame.control = Control.GOTO
     if not is_new and not agenda.in_scope(task_id):
@@ -46,6 +48,10 @@ def next_task(run: RunParts, frame: Frame | None, executable: Executable | str, 
     agenda.joins.forget(task_id)
     agenda.add_for(frame, graph.get_node(task_id))
     return task_id
+
+
+def _is_other(known: Any, executable: Executable) -> bool:
+    return known is not None and is_another(known, leftmost_of(executable))
 
 
 def elsewhere(run: RunParts) -> Collection[str]:
@@ -74,7 +80,8 @@ def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data
     """
     if task_id is None:
         raise ValueError("next_iteration() needs a running task, or a task_id")
-    base_id = base_id_of(task_id)
+    is_running = frame is not None and frame.task_id == task_id and frame.task is not None
+    base_id = base_id_of(frame.task if frame is not None and is_running else run.graph.task_at(task_id), task_id)
     if not run.graph.has_node(base_id):
         raise ValueError(f"next_iteration(): task '{base_id}' is not in the graph")
     cycles = run.ledger.cycles
@@ -87,22 +94,25 @@ def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data
     iteration_id = f"{base_id}_cycle_{cycles.get_cycle_count(base_id)}_{uuid.uuid4().hex[:8]}"
     task = IterationTask(iteration_id, base_id, data, getattr(base, "handler_type", "direct"))
     run.graph.add_node(task)
-    _note_dynamic(run, frame, iteration_id, is_iteration=True)
+    _note_dynamic(run, frame, task)
+    run.requests.passes[iteration_id] = base_id
     if frame is not None:
         frame.is_iterating = True
     run.agenda.add_for(frame, task)
     return iteration_id
 
 
-def _note_dynamic(run: RunParts, frame: Frame | None, task_id: str, *, is_iteration: bool) -> None:
+def _note_dynamic(run: RunParts, frame: Frame | None, task: Executable) -> None:
+    task_id = task.task_id
     if run.graph.is_dynamic(task_id):
         return
     run.graph.mark_dynamic(task_id)
     parent = None
     if frame is not None:
         parent = frame.task_id
-        frame.note_born(task_id)
+        frame.note_born(task)
     run.requests.nodes.append((task_id, [] if parent is None else [parent]))
+    is_iteration = isinstance(task, IterationTask)
     tell(run.tracer.on_dynamic_task_added, task_id, parent_task_id=parent, is_iteration=is_iteration)
 
 
@@ -120,6 +130,8 @@ def keep_last_pass(run: RunParts, base_id: str, task_id: str) -> None:
         node.data = None  # tracers remember the node itself
     if not is_away(run):
         run.requests.withdraw_nodes([earlier])
+    if run.agenda.scope is None:  # nobody is told
+        run.requests.passes.pop(earlier, None)
 
 
 def rollback(run: RunParts, frame: Frame) -> None:
@@ -127,10 +139,10 @@ def rollback(run: RunParts, frame: Frame) -> None:
     for spec in frame.queued or ():
         run.agenda.withdraw(spec)
     if frame.born:
-        for task_id in frame.born:
-            if task_id in run.graph.nodes:
-                run.graph.remove_node(task_id)
-        run.requests.withdraw_nodes(frame.born)
+        for task in frame.born:
+            if run.graph.task_at(task.task_id) is task:
+                run.graph.remove_node(task.task_id)
+        run.requests.withdraw_nodes([task.task_id for task in frame.born])
     frame.queued = frame.born = None
 
 

@@ -11,7 +11,6 @@ from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.channels.locks import as_branch
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.surroundings import Surroundings
-from graflow.core.cycle import base_id_of
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import TaskElsewhere
@@ -117,12 +116,14 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
         run.ledger.over.update(outcome.over)
         for task_id, parents in outcome.requests.nodes:
             _note_node(run, task_id, parents, outcome)
+        if run.agenda.scope is not None:
+            run.requests.passes.update(outcome.requests.passes)
 
 
 def _note_node(run: RunParts, task_id: str, parents: list[str], outcome: BranchOutcome) -> None:
     """Nodes that a worker added are known here by their id alone; they have run already, and passes may be over."""
     if not run.graph.has_node(task_id):
-        is_iteration = base_id_of(task_id) != task_id
+        is_iteration = task_id in outcome.requests.passes
         is_kept = not is_iteration or any(task_id == name for name, _ in outcome.results)
         if is_kept:
             run.graph.add_name(TaskElsewhere(task_id))

@@ -18,7 +18,8 @@ from graflow.core.branches.outcome import Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.executable import Executable, running_frame
+from graflow.core.nodes.entering import running_frame
+from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.templates import starting_steps
 from graflow.core.retry import RetryController, checked_count
@@ -396,6 +397,8 @@ class ExecutionContext:
     def join(self, parent: Self) -> None:
         """Become a branch of a run in this process, and share what is the same for all of its branches."""
         self.parent_context = parent
+        if self.graph is not parent.graph:
+            self.graph.stands_for = parent.graph
         self.ledger.join(parent.ledger)
         self.engine, self.holdings = parent.engine, parent.holdings
         self.tracer = attempt(lambda: parent.tracer.clone(parent.trace_id), partial(_keep, parent.tracer))

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from graflow.channels.attempt import AttemptChannel
-from graflow.core.cycle import base_id_of
-from graflow.core.nodes.executable import running_frame
+from graflow.core.nodes.entering import running_frame
+from graflow.core.nodes.iteration import base_id_of
 from graflow.core.run import asking
 from graflow.core.run.parts import RunParts
 from graflow.core.run.task_context import TaskExecutionContext
@@ -77,7 +77,7 @@ def _settle(layer: AttemptChannel, error: BaseException | None) -> None:
 def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
     """Apply the task's own limits, count the execution, and tell the listeners."""
     task_id, ledger, interrupted = frame.task_id, run.ledger, run.agenda.interrupted
-    base_id = base_id_of(task_id)
+    base_id = base_id_of(task, task_id)
     limits = task
     if base_id != task_id and run.graph.has_node(base_id):
         limits = run.graph.get_node(base_id)

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from graflow.channels.attempt import AttemptChannel
+from graflow.protocols import Node
 from graflow.queue.base import TaskSpec
 
 
@@ -43,7 +44,7 @@ class Frame:
         is_iterating: Whether it asked for another pass of itself.
         is_abandoned: Whether nobody waits for this execution any more, although it still runs.
         queued: Entries that it queued, withdrawn when it fails.
-        born: Nodes that it added, removed when it fails.
+        born: Tasks that it added to the graph of its run, removed when it fails.
         repeats: What an interrupted execution that this one repeats had asked for.
         exits: For a group, edges out of its members' branches to follow.
         jumped: For a group, nodes that its members jumped to.
@@ -57,7 +58,7 @@ class Frame:
     is_iterating: bool = False
     is_abandoned: bool = False
     queued: list[TaskSpec] | None = None
-    born: list[str] | None = None
+    born: list[Node] | None = None
     repeats: Interrupted | None = None
     exits: list[tuple[str, str]] | None = None
     jumped: set[str] | None = None
@@ -74,11 +75,11 @@ class Frame:
         if self.layer is not None:
             self.layer.close()
 
-    def note_born(self, task_id: str) -> None:
-        """Remember a node that this execution added."""
+    def note_born(self, task: Node) -> None:
+        """Remember a task that this execution added to the graph of its run."""
         if self.born is None:
             self.born = []
-        self.born.append(task_id)
+        self.born.append(task)
 
     def note_queued(self, spec: TaskSpec) -> None:
         """Remember an entry that this execution queued."""

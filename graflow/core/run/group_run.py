@@ -124,6 +124,8 @@ class GroupRun:
             branch.join(self.context)
         branch.member = LocalMember(self, index)
         outcome = execute_branch(branch, self.members[index])
+        if branch.graph is not self.context.graph:
+            self.context.graph.take_over(branch.graph)
         self.record(index, outcome)
         return outcome
 

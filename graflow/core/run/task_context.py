@@ -8,9 +8,9 @@ from typing import Any
 from graflow.channels.attempt import AttemptChannel
 from graflow.channels.base import Channel
 from graflow.channels.typed import TypedChannel
-from graflow.core.cycle import base_id_of
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.iteration import base_id_of
 from graflow.core.run import asking
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
@@ -35,7 +35,9 @@ class TaskExecutionContext(Frame):
 
     @property
     def base_id(self) -> str:
-        return base_id_of(self.task_id)
+        """The id of the task that this is a pass of; its own otherwise."""
+        task = self.graph.task_at(self.task_id) if self.task is None else self.task
+        return base_id_of(task, self.task_id)
 
     @property
     def session_id(self) -> str:
