@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -58,7 +59,12 @@ class Deployment:
         settings: Where and under which names.
         registry: Where tasks become envelopes and back.
         patience: How long servers that do not answer are waited for.
+
+    Attributes:
+        limits: What an operator set for all members of this worker, by the name of the member's own option.
     """
+
+    limits: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self, settings: Settings, registry: TaskResolverRegistry | None = None, *, patience: Patience | None = None

@@ -98,12 +98,14 @@ class GraflowCelery(Celery):
     Attributes:
         given_settings: The settings it was built for; None for those of the environment.
         registry: Where its workers look tasks up.
+        limits: Time limits of its worker, here and in the children of this process, by a member's name for them.
         pool_options: What the pool of its worker in this process was told; empty without a worker.
     """
 
     amqp_cls = BrokerAccess
     given_settings: Settings | None = None
     registry: TaskResolverRegistry = default_registry()
+    limits: Mapping[str, float] = MappingProxyType({})
     pool_options: Mapping[str, Any] = MappingProxyType({})
 
     @property

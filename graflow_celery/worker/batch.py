@@ -13,11 +13,12 @@ import redis
 
 from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, persistently
-from graflow_celery.broker.messages import member_name, member_options
+from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.worker.member import MemberRunner, RetryLater
+from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.reports import Reports
 
 _log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ class Batch:
             member, since = self._current, self._current_since
         if member is None:
             return
-        limit = member_options(self.spec, member.index).get("time_limit")
+        limit = limits_of(self._deployment, self.spec, member.index)[0]
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
         error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))

@@ -41,6 +41,7 @@ def deployment_for(of: GraflowCelery) -> Deployment:
         found = deployment_of(settings)
         if found.registry is not of.registry:
             found = Deployment(settings, of.registry)
+        found.limits = of.limits
         of._deployment = (os.getpid(), found)
     deployment: Deployment = found
     return deployment

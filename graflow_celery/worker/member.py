@@ -27,12 +27,13 @@ from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
 from graflow.core.shared_code import ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
-from graflow_celery.broker.messages import member_name, member_options, time_limits
+from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, result_pickles
 from graflow_celery.wire.payload import unpack
+from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -177,7 +178,7 @@ class MemberRunner:
         return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
 
     def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
-        hard, limit = time_limits(member_options(self._spec, granted.index))
+        hard, limit = limits_of(self._deployment, self._spec, granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         try:
             outcome = self.soft_limit.within(limit, call)

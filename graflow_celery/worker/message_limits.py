@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError
+from graflow_celery.broker.messages import member_options, time_limits
 from graflow_celery.deployment import Deployment
+from graflow_celery.record import GroupSpec
 
 _log = logging.getLogger(__name__)
 _OF_TASK: Final = ("rate_limit", "time_limit", "soft_time_limit")  # remote control may change them at any time
@@ -17,6 +19,12 @@ _OF_POOL: Final = ("timeout", "soft_timeout", "maxtasksperchild", "max_memory_pe
 def counts_messages(task: object, pool_options: Mapping[str, Any]) -> bool:
     """Whether the operator has limited what a worker may do per message, meaning each member."""
     return any(getattr(task, name, None) for name in _OF_TASK) or any(map(pool_options.get, _OF_POOL))
+
+
+def limits_of(deployment: Deployment, spec: GroupSpec, index: int) -> tuple[float | None, float | None]:
+    """The hard and the soft time limit of a member: its own, else that of the whole worker."""
+    own = member_options(spec, index)
+    return time_limits({**deployment.limits, **own} if deployment.limits else own)
 
 
 def send_singly(deployment: Deployment, run_id: str, indices: Sequence[int]) -> None:

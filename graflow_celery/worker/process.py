@@ -59,6 +59,8 @@ class MembersStep(bootsteps.StartStopStep):
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
         of: GraflowCelery = parent.app
+        given = {"time_limit": parent.time_limit, "soft_time_limit": parent.soft_time_limit}
+        of.limits = {name: float(seconds) for name, seconds in given.items() if seconds}
         here = str(Path.cwd())
         if here not in sys.path:
             sys.path.insert(0, here)  # where Celery, too, looks for what `-A` names

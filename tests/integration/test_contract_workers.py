@@ -48,6 +48,10 @@ def beginning(x):
     begun = time.monotonic()
     threading.Event().wait(0.4)
     return begun, os.getpid()
+
+@task
+def waits(seconds):
+    threading.Event().wait(seconds)
 """
 LIMITS = """
 task_time_limit = 1
@@ -422,3 +426,23 @@ def test_a_call_that_holds_the_interpreter_for_longer_than_the_lease_is_no_lost_
     handle = submit(members.holds_the_interpreter.map([6]), backend_config={**config, "lease": 2})
     assert handle.results(timeout=30) == [0]
     assert (handle.status().executions, handle.status().losses) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [("--soft-time-limit", "1", "-P", "prefork"), ("--time-limit", "1", "-P", "threads")])
+def test_a_time_limit_of_a_whole_worker_ends_one_member_and_is_named(
+    limit: tuple[str, ...], no_workers: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {**no_workers.backend_config, "queue": f"limited{limit[0]}", "batch_size": 2}
+    (tmp_path / "run_over_time.py").write_text(LIMITED_MODULE, encoding="utf-8")
+    (tmp_path / "keys").write_text(config["signing_key"].reveal(), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import run_over_time
+
+    arguments = ["--graflow-import", "run_over_time", "--graflow-key-file", "keys", "-c", "1", *limit]
+    with celery_worker(config, tmp_path, config["queue"], *arguments):
+        over, after = submit(run_over_time.waits.map([3, 0]), config).outcomes(timeout=30)
+    assert (over.state, after.state) == ("TIMED_OUT", "SUCCEEDED")
+    assert over.error is not None
+    assert "timeout of 1 s" in over.error.message
+    del sys.modules["run_over_time"]
