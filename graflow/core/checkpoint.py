@@ -10,15 +10,17 @@ import json
 import re
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from graflow.core import serialization
 from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
+from graflow.core.code_digest import differences, digests_of, take_present_code
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
@@ -30,6 +32,7 @@ SCHEMA_VERSION = 2
 _JSON_PARTS = (".state.json", ".meta.json")
 _LONGEST_LOOK = 1 << 20  # bytes
 _TRIES = 5
+_CODE = ("present", "saved")
 _writing = threading.RLock()
 _stamp_lock = threading.Lock()
 _last_stamp = 0
@@ -141,6 +144,7 @@ class CheckpointManager:
         *,
         allow_unsigned: bool = False,
         tracer: Tracer | Sequence[Tracer] | None = None,
+        code: Literal["present", "saved"] = "present",
     ) -> tuple[ExecutionContext, CheckpointMetadata]:
         """Load a run; `WorkflowEngine().execute(context)` continues it.
 
@@ -148,14 +152,18 @@ class CheckpointManager:
             checkpoint_path: With or without `.pkl`.
             allow_unsigned: Load a checkpoint without a valid signature. Loading runs code: only for files you trust.
             tracer: A listener to the run from now on, or several. Handlers go to the engine that continues it.
+            code: What runs of functions that the script itself defines: what it has now under their names, or what was
+                saved. Functions of modules are always those of now. Where that is other code, a warning says so.
 
         Raises:
             FileNotFoundError: When one of the files is missing.
             json.JSONDecodeError: When one of the JSON files is broken.
-            ConfigError: For a checkpoint of another format.
+            ConfigError: For a checkpoint of another format, or a `code` that is neither.
             SignatureError: When it was edited, is not ours, or is not signed.
         """
         _require_local(checkpoint_path)
+        if code not in _CODE:
+            raise ConfigError(f"code must be 'present' or 'saved', not {code!r}")
         base = cls._get_base_path(checkpoint_path)
         parts, signature = read_parts(base)
         if not allow_unsigned:
@@ -167,6 +175,9 @@ class CheckpointManager:
         state, described = (_json_object(base, parts[name]) for name in _JSON_PARTS)
         _check_format(base, state)
         context: ExecutionContext = serialization.loads(parts[".pkl"])
+        if code == "present":
+            take_present_code(context.graph)
+        _tell_what_changed(base, differences(state.get("code", {}), context.graph))
         metadata = CheckpointMetadata.from_dict(described)
         cls._restore(context, state)
         context.tracer = combine(tracer)
@@ -195,6 +206,7 @@ class CheckpointManager:
             **root.get_checkpoint_state(),
             "pending_tasks": [cls._serialize_task_spec(spec) for spec in root.agenda.pending()],
             "resuming_task_id": resuming_task_id,
+            "code": digests_of(root.graph),
         }
         return {".pkl": pickled(root), ".state.json": json.dumps(state).encode()}
 
@@ -289,6 +301,15 @@ def _tell_what_is_wrong(base: str, parts: Mapping[str, bytes]) -> None:
     if all(len(parts[name]) <= _LONGEST_LOOK for name in _JSON_PARTS):
         state, _ = (_json_object(base, parts[name]) for name in _JSON_PARTS)
         _check_format(base, state)
+
+
+def _tell_what_changed(base: str, changes: list[str]) -> None:
+    if changes:
+        warnings.warn(
+            f"The run saved as {base} is not what the script has now: {'; '.join(changes)}. "
+            "resume_from_checkpoint(..., code='saved') keeps the functions of the script as they were",
+            stacklevel=3,
+        )
 
 
 def _json_object(base: str, content: bytes) -> dict[str, Any]:
