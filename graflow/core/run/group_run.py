@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 from graflow.core.branches.outcome import Branch, BranchOutcome
@@ -183,11 +184,10 @@ class GroupRun:
         results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
-        try:
+        with ExitStack() as judging:
+            judging.callback(self._keep_successes)  # after an error or an interruption it does not run again
             self._judge(policy, outcomes, results)
-        except BaseException:  # an interruption as well: what succeeded does not run again when the group does
-            self._keep_successes()
-            raise
+            judging.pop_all()
 
     def _judge(self, policy: Any, outcomes: list[BranchOutcome], results: dict[str, TaskResult]) -> None:
         """Raise what the end of the group has to be, else do what the members asked for."""
