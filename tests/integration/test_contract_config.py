@@ -177,12 +177,13 @@ def test_a_connection_that_cannot_be_is_refused_at_every_door(config: dict[str, 
             door()
 
 
-def test_an_unknown_key_is_the_same_error_for_a_group_as_in_a_submission(config: dict[str, Any]) -> None:
-    group = members.noop.map([1], name="shards")
-    with pytest.raises(ConfigError, match="did you mean 'lease'") as caught:
-        group.with_execution("redis", backend_config={**config, "leese": 2})
+def test_an_unknown_key_is_the_same_error_in_a_run_as_in_a_submission(config: dict[str, Any]) -> None:
+    with workflow("w") as wf:
+        group = members.noop.map([1], name="shards").with_execution("redis", backend_config={**config, "leese": 2})
+        group >> members.total
+        with pytest.raises(ConfigError, match="did you mean 'lease'") as caught:
+            wf.execute()
     assert isinstance(caught.value, GraflowRuntimeError)
-    assert group.execution_config["backend"] is None
 
 
 def test_the_config_of_a_context_may_hold_anything(config: dict[str, Any]) -> None:
