@@ -125,6 +125,7 @@ def test_a_member_tried_again_elsewhere_ends_as_on_threads(config: dict[str, Any
 
     on_workers, on_threads = story("redis"), story("threading")
     assert on_workers == on_threads
+    assert on_workers[2] == "nothing"  # a failed attempt leaves nothing in the channel
     assert on_workers[3][0] == {"well": 1, "badly": 2, "writes": 1}
 
 
