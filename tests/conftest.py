@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.channel_contract")
 
@@ -13,6 +14,11 @@ from tests.rabbit_support import rabbit  # noqa: E402 - as below
 from tests.support import PrivateRedis, private_redis, server_binary  # noqa: E402 - after what decides how test modules are imported
 
 __all__ = ["rabbit"]
+
+settings.register_profile(
+    "graflow", deadline=None
+)  # how long an example takes says more of the machine than of the code
+settings.load_profile("graflow")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job in the background of a shell ignores Ctrl-C, and so would all that the tests start and interrupt.
