@@ -249,8 +249,13 @@ def _words(name: str, said: Mapping[str, str]) -> str:
     return place.format(name.upper() if place == _ENVIRONMENT else name)
 
 
+_NO_NUMBER: Final = frozenset({"float_parsing", "int_parsing"})
+
+
 def _explain(error: ValidationError, said: Mapping[str, str]) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
+    if first["type"] in _NO_NUMBER and isinstance(first["input"], str):
+        return f"{_words(str(first['loc'][0]), said)}: it takes a number, not {first['input']!r}"
     return f"{_words(str(first['loc'][0]), said)}: {first['msg']}"
 
 

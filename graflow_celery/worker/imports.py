@@ -18,7 +18,7 @@ def whole_number(name: str, value: object, *, at_least: int) -> int:
         ConfigError: When it is no such number.
     """
     if type(value) is not int or value < at_least:
-        raise ConfigError(f"{name} must be at least {at_least}, not {value!r}")
+        raise ConfigError(f"{name} must be a whole number, at least {at_least}, not {value!r}")
     return value
 
 

@@ -12,6 +12,7 @@ import pytest
 from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
+from graflow_celery import LocalCluster
 from graflow_celery.broker.app import app_for, build_app, configuration
 from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
 
@@ -240,3 +241,17 @@ def test_one_application_per_deployment() -> None:
     settings = Settings.load({"url": "redis://h:1/0"})
     assert app_for(settings) is app_for(Settings.load({"url": "redis://h:1/0", "lease": 3}))
     assert app_for(settings) is not app_for(Settings.load({"url": "redis://h:1/1"}))
+
+
+def test_a_text_that_is_no_number_is_shown_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_LEASE", "soon")
+    with pytest.raises(ConfigError) as told:
+        Settings.load()
+    assert str(told.value) == "GRAFLOW_LEASE: it takes a number, not 'soon'"
+
+
+@pytest.mark.parametrize("workers", ["2", -1, 1.5, True])
+def test_workers_are_counted_in_whole_numbers(workers: Any) -> None:
+    with pytest.raises(ConfigError) as told:
+        LocalCluster(workers=workers)
+    assert str(told.value) == f"workers must be a whole number, at least 0, not {workers!r}"
