@@ -85,14 +85,12 @@ class GroupExecutor:
         GroupExecutor._resolve_backend(given)
 
     @staticmethod
-    def check_settings(given: object) -> None:
-        """Refuse a `backend_config` that cannot be right, where it is given.
+    def check_settings(given: Mapping[str, Any]) -> None:
+        """Refuse a value of a `backend_config` that cannot be right, where it is given; unknown keys are for the run.
 
         Raises:
-            ConfigError: It is no mapping, or has a value that does not fit this process; unknown keys are for the run.
+            ConfigError: Naming the setting.
         """
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"backend_config must be a mapping, not {given!r}")
         ThreadingCoordinator(given.get("thread_count"), given.get("timeout"))
 
     @staticmethod

@@ -71,10 +71,10 @@ def test_a_wrong_password_is_told_and_shown_nowhere(cluster: LocalCluster, caplo
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:
-    with workflow("w") as wf:
-        group = (members.noop(task_id="a", x=1) | members.noop(task_id="b", x=1)).with_execution("radish")
-        with pytest.raises(GraflowRuntimeError, match="'radish'; known are redis, threading, direct"):
-            wf.execute(group.task_id)
+    with workflow("w"):
+        group = members.noop(task_id="a", x=1) | members.noop(task_id="b", x=1)
+        with pytest.raises(ValueError, match="'radish'; known are redis, threading, direct"):
+            group.with_execution("radish")
 
 
 def test_an_unknown_setting_names_the_nearest_known_one(config: dict[str, Any]) -> None:

@@ -183,7 +183,7 @@ def test_a_parameter_called_task_id_gets_the_id_that_the_instance_is_made_with()
         ({"backend": 7}, ValueError, "Unknown coordination backend 7"),
         ({"policy": "stict"}, ValueError, "Unknown group policy 'stict'; known: at_least_n, best_effort"),
         ({"policy": 2}, TypeError, "A group policy is a name, a mapping or a GroupExecutionPolicy, not int"),
-        ({"backend_config": "redis://"}, ConfigError, "backend_config must be a mapping, not 'redis://'"),
+        ({"backend_config": "redis://"}, ConfigError, "Settings come as a mapping, such as {'url': ...}, not as a str"),
         (
             {"backend_config": {"thread_count": "4"}},
             ConfigError,
@@ -238,7 +238,7 @@ def test_instances_in_another_workflow_make_no_template_here():
         ({"max_steps": "5"}, "max_steps must be a whole number of at least 0, not '5'"),
         ({"default_max_cycles": -1}, "default_max_cycles must be a whole number of at least 0, not -1"),
         ({"default_max_retries": 1.5}, "default_max_retries must be a whole number of at least 0, not 1.5"),
-        ({"config": "redis://"}, "config must be a mapping, not 'redis://'"),
+        ({"config": "redis://"}, "Settings come as a mapping, such as {'url': ...}, not as a str"),
     ],
 )
 def test_the_limits_of_a_run_are_checked_where_they_are_given(settings, text):

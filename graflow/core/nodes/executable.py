@@ -368,15 +368,14 @@ class ParallelGroup(Executable):
             policy = canonicalize_group_policy(policy)
         if backend is not None:
             GroupExecutor.check_backend(backend)
-        if backend_config is not None:
-            GroupExecutor.check_settings(backend_config)
+        settings = normalize_redis_config(backend_config)
+        GroupExecutor.check_settings(settings)
         if policy is not None:
             self._execution_config["policy"] = policy
         if backend is not None:
             self._execution_config["backend"] = backend
         if backend_config is not None:
-            merged = {**self._execution_config["backend_config"], **normalize_redis_config(backend_config)}
-            self._execution_config["backend_config"] = merged
+            self._execution_config["backend_config"] = {**self._execution_config["backend_config"], **settings}
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -129,8 +129,6 @@ class ExecutionContext:
                 ("default_max_retries", default_max_retries),
             ):
                 checked_count(name, value)
-            if config is not None and not isinstance(config, Mapping):
-                raise ConfigError(f"config must be a mapping, not {config!r}")
             around = Surroundings(
                 "",
                 self.session_id,
