@@ -250,11 +250,10 @@ def test_two_functions_under_one_id_are_refused_with_both_places():
 
 
 def test_a_group_under_a_taken_id_is_refused():
-    both = Task("a") | Task("b")
+    both = ParallelGroup([Task("a"), Task("b")], name="both")
     with workflow("w"):
-        first = Task("c") | Task("d")
-        assert first.task_id == both.task_id
-        with pytest.raises(DuplicateTaskError, match="ParallelGroup_1"):
+        ParallelGroup([Task("c"), Task("d")], name="both")
+        with pytest.raises(DuplicateTaskError, match="both"):
             Task("start") >> both
 
 
@@ -326,3 +325,27 @@ def test_the_graph_of_a_run_can_be_collected():
     del context
     gc.collect()
     assert graph() is None
+
+
+def test_a_group_with_a_made_up_name_takes_another_one_where_that_is_taken():
+    before, left, right = (task(id=name)(lambda name=name: name) for name in ("before", "left", "right"))
+    prepared = before >> (left | right)
+    with workflow("joined") as wf:
+        start, a, b = (task(id=name)(lambda name=name: name) for name in ("start", "a", "b"))
+        start >> (a | b) >> prepared
+    assert wf.execute() == ["left", "right"]
+    assert {"ParallelGroup_1", "ParallelGroup_2"} <= set(wf.graph.nodes)
+    assert prepared.rightmost.task_id == "ParallelGroup_2"
+
+
+def test_tasks_that_members_make_under_one_id_are_no_repeats_of_one_another():
+    with workflow("each") as wf:
+
+        @task(inject_context=True)
+        def member(context, number):
+            extra = task(id="extra")(lambda: number)
+            context.next_task(extra)
+
+        member.map(range(5), name="members").with_execution("direct")
+    _, context = wf.execute(ret_context=True)
+    assert context.ledger.repeats == 0

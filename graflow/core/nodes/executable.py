@@ -249,6 +249,7 @@ class ParallelGroup(Executable):
 
     is_group = True
     _chains: tuple[SequentialTask, ...] = ()  # what is behind members; it comes along to each graph
+    _named_in: weakref.ref[TaskGraph] | None = None  # the graph that made up its name
     _grows: ClassVar[bool] = True  # whether `|` adds members to this group instead of making one around it
 
     def __init__(self, tasks: Iterable[Executable], name: str | None = None) -> None:
@@ -264,6 +265,7 @@ class ParallelGroup(Executable):
         graph = graph_for(*self.tasks)
         generated = graph.next_group_name()
         self._task_id = name or generated
+        self._named_in = None if name else weakref.ref(graph)
         if name is not None and graph.has_node(name):
             raise ValueError(f"Cannot name a group '{name}': the id is already taken")
         self.register_in(graph)
@@ -303,11 +305,24 @@ class ParallelGroup(Executable):
     def register_in(self, graph: TaskGraph) -> TaskGraph:
         self._pending_registration = False
         known = graph.task_at(self._task_id)
+        if known is not None and known is not self and self._named_in is not None and is_another(known, self):
+            self._take_another_name(graph)
+            known = None
         if known is self or not (graph.lacks(self._task_id) or is_another(known, self)):
             return graph
         for part in (*self.tasks, *self._chains):
             graph = part.register_in(graph)
         return enter(self, graph)
+
+    def _take_another_name(self, graph: TaskGraph) -> None:
+        """Give up a made-up name that another group has in a graph where this one is used as well."""
+        home = None if self._named_in is None else self._named_in()
+        name = graph.next_group_name()
+        while home is not None and home.has_node(name):
+            name = graph.next_group_name()
+        if home is not None and home.task_at(self._task_id) is self:
+            home.rename_node(self._task_id, name)
+        self._task_id = name
 
     def set_group_name(self, name: str) -> Self:
         """Rename the group, in the current graph too.
@@ -320,7 +335,7 @@ class ParallelGroup(Executable):
             graph.rename_node(self._task_id, name)
         elif graph.has_node(name):
             raise ValueError(f"Cannot rename group '{self._task_id}': the id '{name}' is already taken")
-        self._task_id = name
+        self._task_id, self._named_in = name, None
         return self
 
     def _has_successors(self) -> bool:
@@ -379,7 +394,7 @@ class ParallelGroup(Executable):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_chains": ()}  # edges travel with their graph
+        return super().__getstate__() | {"_chains": (), "_named_in": None}  # edges travel with their graph
 
     def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
         """Run all members and apply the policy; the results live under the members' ids."""

@@ -201,7 +201,8 @@ class Ledger:
         for task_id, count in cycle_counts.items():
             present, more = counts.get(task_id, 0), count - before.get(task_id, 0)
             counts[task_id] = present + more
-            self.repeats += more if present else max(more - 1, 0)
+            # Branches of a group count for themselves: each may have a task of its own under the id.
+            self.repeats += more if before.get(task_id) else max(more - 1, 0)
         self.retries.retry_counts.update(retry_counts)
         self.retried.update(retry_counts)
 
