@@ -206,7 +206,7 @@ class TaskFailedError(GraflowRuntimeError):
     """A task raised an error, which is the `cause`.
 
     What a run raises is of the cause's type as well, so that `except KeyError` catches a task's `KeyError`, and has the
-    cause's attributes; see `graflow.core.failures`.
+    cause's attributes; see `graflow.core.run.failures`.
 
     Attributes:
         task_id: The task.

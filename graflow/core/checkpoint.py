@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from graflow.core import serialization
-from graflow.core.checkpoint_files import read_parts, verify_parts, write_parts
-from graflow.core.code_digest import differences, digests_of, take_present_code
+from graflow.core.checkpoints.code_digest import differences, digests_of, take_present_code
+from graflow.core.checkpoints.files import read_parts, verify_parts, write_parts
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError

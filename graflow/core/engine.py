@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
@@ -22,6 +21,7 @@ from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.asking import keep_last_pass, rollback, write_requested_checkpoint
 from graflow.core.run.branching import follow_group
 from graflow.core.run.context import ExecutionContext
+from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.ledger import DefaultMaxSteps
 from graflow.core.run.loops import busiest_loop

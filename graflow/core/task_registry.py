@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from graflow.codec import ENVELOPE_VERSION, SerializedTask
-from graflow.core.by_value import pickled_task, unpickled_task
-from graflow.core.fingerprint import fingerprint
-from graflow.core.references import (
+from graflow.core.envelopes.by_value import pickled_task, unpickled_task
+from graflow.core.envelopes.fingerprint import fingerprint
+from graflow.core.envelopes.references import (
     REMEDIES,
     ReferenceTable,
     classes_of,
@@ -29,8 +29,8 @@ from graflow.core.references import (
     restore_instance,
     travelling_fields,
 )
+from graflow.core.envelopes.shared_code import GroupCode, ReceivedCode
 from graflow.core.serialization import signed_pickles
-from graflow.core.shared_code import GroupCode, ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.foreign import attempt_import
 from graflow.protocols import Node, upward

@@ -18,11 +18,11 @@ from graflow.channels.branch import BranchChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import to_jsonable
 from graflow.core.branches.outcome import Branch
+from graflow.core.envelopes.references import classes_of
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, fillable_parameters
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.references import classes_of
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError
 from graflow_celery.deployment import Deployment

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from graflow.core.branches.outcome import Branch
+from graflow.core.envelopes.shared_code import GroupCode
 from graflow.core.handlers.group_policy import (
     AtLeastNGroupPolicy,
     CriticalGroupPolicy,
@@ -15,7 +16,6 @@ from graflow.core.handlers.group_policy import (
     canonicalize_group_policy,
     resolve_group_policy,
 )
-from graflow.core.shared_code import GroupCode
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.typed_json import TAG
 from graflow_celery.client.helper import Helper

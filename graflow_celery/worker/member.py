@@ -22,10 +22,10 @@ from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
+from graflow.core.envelopes.shared_code import ReceivedCode
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
-from graflow.core.shared_code import ReceivedCode
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.concurrency import prefork, solo, thread
 
-from graflow.core.references import executables_of
+from graflow.core.envelopes.references import executables_of
 from graflow.core.task_registry import TaskResolverRegistry
 
 _log = logging.getLogger(__name__)

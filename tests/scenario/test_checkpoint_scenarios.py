@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graflow import RetryPolicy, chain, exceptions, parallel, task, workflow
-from graflow.core import checkpoint_files
 from graflow.core.checkpoint import CheckpointManager
+from graflow.core.checkpoints import files as checkpoint_files
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph

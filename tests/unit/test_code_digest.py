@@ -9,7 +9,7 @@ import pytest
 
 from graflow import exceptions
 from graflow.core.checkpoint import CheckpointManager
-from graflow.core.code_digest import digest_of
+from graflow.core.checkpoints.code_digest import digest_of
 
 
 def made(source):
@@ -47,7 +47,8 @@ def test_what_it_does_counts(source):
 
 
 def test_sets_look_alike_in_every_process_and_builtins_have_no_digest():
-    code = "from graflow.core.code_digest import digest_of\nprint(digest_of(lambda x: x in {'a', 'b', 'c', 'd'}))"
+    home = "graflow.core.checkpoints.code_digest"
+    code = f"from {home} import digest_of\nprint(digest_of(lambda x: x in {{'a', 'b', 'c', 'd'}}))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

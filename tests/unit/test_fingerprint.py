@@ -10,13 +10,13 @@ import threading
 import pytest
 
 from graflow import task
-from graflow.core.fingerprint import fingerprint
+from graflow.core.envelopes.fingerprint import fingerprint
 
 PROGRAM = """
 import enum, functools
 from dataclasses import dataclass
 from graflow import task
-from graflow.core.fingerprint import fingerprint
+from graflow.core.envelopes.fingerprint import fingerprint
 
 WANTED = {"low", "mid", "high", "none", "max"}
 

@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 
 from graflow import task
-from graflow.core import shared_code
-from graflow.core.references import reference_of
+from graflow.core.envelopes import shared_code
+from graflow.core.envelopes.references import reference_of
+from graflow.core.envelopes.shared_code import GroupCode, ReceivedCode
 from graflow.core.retry import RetryPolicy
-from graflow.core.shared_code import GroupCode, ReceivedCode
 from graflow.core.task_registry import TaskResolver
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.signing import SigningKeys

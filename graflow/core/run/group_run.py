@@ -10,10 +10,10 @@ from typing import Any
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
-from graflow.core.failures import forget_locals
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
+from graflow.core.run.failures import forget_locals
 from graflow.core.run.joins import Joins
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.trace.notify import tell

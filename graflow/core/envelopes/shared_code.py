@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from graflow.core.by_value import pickled_task, unpickled_task
-from graflow.core.fingerprint import fingerprint
-from graflow.core.references import classes_of
+from graflow.core.envelopes.by_value import pickled_task, unpickled_task
+from graflow.core.envelopes.fingerprint import fingerprint
+from graflow.core.envelopes.references import classes_of
 from graflow.exceptions import SignatureError, TaskResolutionError
 from graflow.protocols import Node
 from graflow.signing import SigningKeys

@@ -1,0 +1,1 @@
+"""How tasks travel: by the name under which they can be found, or as code."""
