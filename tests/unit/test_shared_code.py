@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import types
+from collections import OrderedDict
 from functools import partial
 
 import pytest
 
 from graflow import task
-from graflow.core.envelopes import shared_code
+from graflow.core import serialization
+from graflow.core.envelopes import by_value, shared_code
 from graflow.core.envelopes.references import reference_of
 from graflow.core.envelopes.shared_code import GroupCode, ReceivedCode
 from graflow.core.retry import RetryPolicy
@@ -29,7 +32,7 @@ def member(index):
 
 @pytest.fixture(autouse=True)
 def _nothing_loaded(monkeypatch):
-    monkeypatch.setattr(shared_code, "_loaded", shared_code.OrderedDict())
+    monkeypatch.setattr(shared_code, "_loaded", OrderedDict())
 
 
 def _look(**options):
@@ -105,14 +108,14 @@ def test_an_argument_that_has_no_other_form_goes_beside_the_code():
 )
 def test_code_is_loaded_only_when_its_group_was_signed_with_our_key(monkeypatch, keys, group, told):
     code, envelopes = _sent([_look().instance("a", {"n": 1})])
-    monkeypatch.setattr(shared_code, "loads", lambda _content: pytest.fail("it was opened"))
+    monkeypatch.setattr(by_value, "loads", lambda _content: pytest.fail("it was opened"))
     with pytest.raises(TaskResolutionError, match=told):
         _received(envelopes, code.contents, keys, group)
 
 
 def test_bytes_of_another_hash_are_not_opened(monkeypatch):
     code, envelopes = _sent([_look().instance("a", {"n": 1})])
-    monkeypatch.setattr(shared_code, "loads", lambda _content: pytest.fail("it was opened"))
+    monkeypatch.setattr(by_value, "loads", lambda _content: pytest.fail("it was opened"))
     with pytest.raises(TaskResolutionError, match="hash"):
         _received(envelopes, dict.fromkeys(code.contents, b"other"))
     for payload in ({"code": 1}, {"code": "x", "signature": None}, {}):
@@ -123,8 +126,8 @@ def test_bytes_of_another_hash_are_not_opened(monkeypatch):
 
 
 def test_signed_code_must_be_a_task():
-    content = shared_code.dumps([1])
-    name = shared_code.hashlib.sha256(content).hexdigest()
+    content = serialization.dumps([1])
+    name = hashlib.sha256(content).hexdigest()
     payload = {"code": name, "signature": KEYS.sign(name.encode(), purpose="code", bound_to=GROUP)}
     with pytest.raises(TaskResolutionError, match="not a task"):
         ReceivedCode(KEYS, GROUP, {name: content}.__getitem__).task(payload)
