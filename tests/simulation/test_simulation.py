@@ -63,6 +63,7 @@ def run_until_found(store: redis.Redis, load: Callable[[str], str] = virtual) ->
 
 
 @pytest.mark.mutation
+@pytest.mark.timeout(600)  # some mistakes take thousands of simulations to show
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> None:
     load = mutant.load()
@@ -72,6 +73,7 @@ def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> N
 
 
 @pytest.mark.mutation
+@pytest.mark.timeout(600)  # some mistakes take thousands of simulations to show
 @pytest.mark.parametrize("mutant", CODE_MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_the_code_is_found(store: redis.Redis, mutant: CodeMutant) -> None:
     with mutant.installed(), pytest.raises(InvariantError):
