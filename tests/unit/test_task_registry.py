@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from graflow import task
-from graflow.core import task_registry
+from graflow.core.envelopes import by_value
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper
 from graflow.core.task_registry import (
@@ -438,7 +438,7 @@ def tripwire(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         reached.append(content)
         raise AssertionError("unpickled")
 
-    monkeypatch.setattr(task_registry, "loads", note)
+    monkeypatch.setattr(by_value, "loads", note)
     return reached
 
 
@@ -510,7 +510,7 @@ def test_a_stranger_s_key_and_no_key_are_refused(signing: TaskResolver, tripwire
 
 
 def test_a_signed_value_that_is_no_task_is_refused(signing: TaskResolver, keys: SigningKeys) -> None:
-    content = task_registry.dumps({"not": "a task"})
+    content = by_value.dumps({"not": "a task"})
     payload = {
         "data": base64.b64encode(content).decode(),
         "signature": keys.sign(content, purpose="task", bound_to=("pickle",)),

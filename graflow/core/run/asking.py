@@ -176,8 +176,16 @@ def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: 
             f"Task '{frame.task_id}' runs on a worker, which holds only its own part of the run and cannot write a "
             "checkpoint at once; use deferred=True, and the run is saved when the group has ended"
         )
+    publish_writes(run)  # what the task wrote so far is part of what is saved
     outermost = run.frames[0] if run.frames else frame
     return upward.checkpoint(run, path=path, metadata=metadata, resuming_task_id=outermost.task_id)
+
+
+def publish_writes(run: RunParts) -> None:
+    """Give the channel of the run what its running tasks have written to it so far."""
+    for frame in run.frames:
+        if frame.layer is not None:
+            frame.layer.publish()
 
 
 def write_requested_checkpoint(run: RunParts) -> None:

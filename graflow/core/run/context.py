@@ -360,9 +360,7 @@ class ExecutionContext:
 
     def open_group(self, group_id: str, tasks: Sequence[Executable]) -> GroupRun:
         """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
-        for frame in self.frames:
-            if frame.layer is not None:
-                frame.layer.publish()
+        asking.publish_writes(self)
         key = self.groups.key_of(self.session_id, group_id)
         run = self.groups.open[group_id] = GroupRun(self, group_id, key, list(tasks), *self.groups.go_on(key))
         return run
