@@ -41,7 +41,7 @@ test-rest: $(READY)  ## Run the slow tests, the faults and the mutants, which `m
 test-all: $(READY) $(COVERED)  ## Run all tests
 	$(PYTEST) --ignore=$(REDIS_TESTS)
 
-$(COVERED): $(READY) $(REDIS_TESTS) $(shell find graflow -name '*.py')
+$(COVERED): $(READY) Makefile $(REDIS_TESTS) $(shell find graflow -name '*.py')
 	COVERAGE_FILE=$@ $(BIN)/python -m pytest -q $(REDIS_TESTS) $(REDIS_SETTINGS:%=--cov=%) --cov-report=
 
 check: $(READY) $(COVERED)  ## Format, lint, types, floors, coverage of the Redis settings
