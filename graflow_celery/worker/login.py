@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -75,9 +76,15 @@ class AccessStep(bootsteps.StartStopStep):
 def end_worker(error: Exception) -> NoReturn:
     """End a worker that cannot start, with a line that says why."""
     cause = error.__cause__
-    # Of a module that is not there the line says everything; what a module raised needs its traceback.
-    _log.critical(_LAST_WORDS, error, exc_info=cause is not None and not isinstance(cause, ModuleNotFoundError))
+    # What a module raised while it was imported needs its traceback; of all else the line says everything.
+    is_raised_inside = not isinstance(cause, ModuleNotFoundError) and _comes_from_import(cause)
+    _log.critical(_LAST_WORDS, error, exc_info=is_raised_inside)
     raise WorkerShutdown(EX_FAILURE) from None
+
+
+def _comes_from_import(error: BaseException | None) -> bool:
+    trace = None if error is None else error.__traceback__
+    return any(frame.f_globals.get("__name__") == "importlib" for frame, _ in traceback.walk_tb(trace))
 
 
 def _enter(door: _Door) -> bool:

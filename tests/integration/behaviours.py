@@ -106,7 +106,7 @@ def ask(ctx: TaskExecutionContext, kind: str, arguments: Sequence[Any], name: st
     elif kind == "jump":
         ctx.next_task(ASIDES[arguments[0]])
     elif kind == "goto":
-        ctx.next_task(act.instance(arguments[0], {}), goto=True)
+        ctx.next_task(arguments[0], goto=True)
     elif kind == "iterate" and ctx.can_iterate():
         ctx.next_iteration(arguments[0])
     elif kind == "terminate":

@@ -121,7 +121,7 @@ def test_a_member_tried_again_elsewhere_ends_as_on_threads(config: dict[str, Any
             _, context = wf.execute(ret_context=True)
         well, badly, writes = (context.get_result(member.task_id) for member in group)
         counts = context.retry_controller.retry_counts, context.cycle_controller.cycle_counts
-        return well[:2], str(badly), writes[0], counts, sorted(context.completed_tasks), context.steps
+        return well[:2], str(badly), writes, counts, sorted(context.completed_tasks), context.steps
 
     on_workers, on_threads = story("redis"), story("threading")
     assert on_workers == on_threads
