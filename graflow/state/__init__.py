@@ -1,0 +1,16 @@
+"""Where flows are kept: their states, and the stores behind them."""
+
+from graflow.state.models import Attempt, FlowPage, FlowState, FlowStepState, MemberPage
+from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.store import StateStore
+
+__all__ = [
+    "Attempt",
+    "FlowPage",
+    "FlowState",
+    "FlowStatus",
+    "FlowStepState",
+    "MemberPage",
+    "StateStore",
+    "StepStatus",
+]
