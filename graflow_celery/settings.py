@@ -45,6 +45,8 @@ class GroupOptions(BaseModel):
         batch_size: Members per message.
         max_attempts: Executions of a member whose worker was lost; 1 means at most once.
         lease: Seconds without a heartbeat after which a worker counts as lost.
+        run_lease: Seconds without a heartbeat after which another process may take a run over.
+        queue_wait: Seconds after which a message that no worker has claimed is published again; doubled each time.
         max_in_flight: Members of one group running at once; None for no limit.
         worker_wait: Seconds without any worker after which the waiter warns.
         on_no_worker: Whether the waiter goes on waiting then, or ends with an error.
@@ -58,6 +60,8 @@ class GroupOptions(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     max_attempts: int = Field(default=4, ge=1)
     lease: float = Field(default=30.0, gt=0)
+    run_lease: float = Field(default=6.0, gt=0)
+    queue_wait: float = Field(default=60.0, gt=0)
     max_in_flight: int | None = Field(default=None, ge=1)
     worker_wait: float = Field(default=10.0, ge=0)
     on_no_worker: Literal["warn", "error"] = "warn"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Final
 
 from graflow.exceptions import SettingError
 from graflow.redis.config import CONNECTION_KEYS
 
-GROUP_KEYS: Final = frozenset(
-    {
-        *("broker_url", "key_prefix", "queue", "timeout", "batch_size", "max_attempts", "lease", "max_in_flight"),
-        *("worker_wait", "on_no_worker", "result_ttl", "thread_count", "sweep_interval", "signing_key"),
-    }
-)
+_PLUG_INS: Final = "graflow.backend_keys"
+_OWN_KEYS: Final = frozenset({"timeout", "thread_count", "redis_client", *CONNECTION_KEYS})
 QUEUE_NAME: Final = "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends"
 _LONGEST_NAME: Final = 200  # bytes; RabbitMQ takes 255, of which prefixes need some
-BACKEND_KEYS: Final = frozenset({*GROUP_KEYS, *CONNECTION_KEYS, "redis_client"})
 
 
 def is_queue_name(value: object) -> bool:
@@ -38,6 +35,12 @@ def check_keys(config: Iterable[str]) -> None:
         ConfigError: Naming the unknown key and the nearest known one.
     """
     for key in config:
-        if key not in BACKEND_KEYS:
-            near = difflib.get_close_matches(str(key).lower(), sorted(BACKEND_KEYS), n=1, cutoff=0.0)
+        if key not in _OWN_KEYS and key not in _all_keys():
+            near = difflib.get_close_matches(str(key).lower(), sorted(_all_keys()), n=1, cutoff=0.0)
             raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
+
+
+@cache
+def _all_keys() -> frozenset[str]:
+    """The keys of the backends that are here, with those of plug-ins, which are imported for it."""
+    return _OWN_KEYS.union(*(plug_in.load() for plug_in in entry_points(group=_PLUG_INS)))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from graflow.coordination.backend_keys import GROUP_KEYS
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
@@ -26,7 +25,7 @@ from graflow_celery.client.submission import Submission, open_and_publish, prepa
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
-from graflow_celery.settings import GroupOptions, Settings
+from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles
@@ -34,7 +33,7 @@ from graflow_celery.worker.member import running_member, state_of
 
 _log = logging.getLogger(__name__)
 # What else there is belongs to a deployment, and workers know their own.
-_PASSED_ON: Final = GROUP_KEYS - {"broker_url", "key_prefix", "signing_key"}
+_PASSED_ON: Final = OWN_KEYS - {"broker_url", "key_prefix", "signing_key"}
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed
 
 

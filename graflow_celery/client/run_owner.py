@@ -17,7 +17,6 @@ from graflow_celery.worker.member import running_member
 
 _log = logging.getLogger(__name__)
 
-LEASE: Final = 6.0  # seconds without a beat after which another process may take the run over
 _BEATS_PER_LEASE: Final = 3
 _LOOK: Final = 0.25  # seconds between looks at an owner of whom it is not known whether it lives
 _SIZE: Final = 512  # bytes that a claim needs at most
@@ -40,7 +39,7 @@ def claim_run(deployment: Deployment, context: Any, options: GroupOptions) -> Ru
         return None
     name = f"owner in {deployment.settings.server} under {deployment.settings.key_prefix}"
     token = _token_of(root, deployment)
-    claim: RunClaim = root.holdings.hold(name, lambda: RunClaim(deployment, root.session_id, token, options.result_ttl))
+    claim: RunClaim = root.holdings.hold(name, lambda: RunClaim(deployment, root.session_id, token, options))
     claim.take()
     return claim
 
@@ -65,7 +64,7 @@ class RunClaim:
         error: That another execution has the run, once this is known.
     """
 
-    def __init__(self, deployment: Deployment, session_id: str, token: str, kept: float) -> None:
+    def __init__(self, deployment: Deployment, session_id: str, token: str, options: GroupOptions) -> None:
         self.error: RunOwnedError | None = None
         self.name = f"Run {session_id}"
         self.token = token
@@ -74,7 +73,8 @@ class RunClaim:
         self._owners = deployment.record.owners
         self._runtime = deployment.runtime
         self._me = self._runtime.name
-        self._kept = max(kept, 10 * LEASE)
+        self._lease = options.run_lease
+        self._kept = max(options.result_ttl, 10 * self._lease)
         self._lock = self._runtime.lock()
         self._pacing = ExitStack()
         self._is_taken = False
@@ -103,7 +103,9 @@ class RunClaim:
         seen: Owner | None = None
         while True:
             sent = self._now()
-            owner = self._owners.claim(self._session_id, self.token, self._me, lease=LEASE, kept=self._kept, seen=seen)
+            owner = self._owners.claim(
+                self._session_id, self.token, self._me, lease=self._lease, kept=self._kept, seen=seen
+            )
             if owner.mine:
                 break
             if seen is None:
@@ -129,13 +131,13 @@ class RunClaim:
 
     def tick(self, now: float) -> None:
         """Beat when it is time; the pacer calls this."""
-        if self._is_taken and self.error is None and now - self._tried >= LEASE / _BEATS_PER_LEASE:
+        if self._is_taken and self.error is None and now - self._tried >= self._lease / _BEATS_PER_LEASE:
             self._tried = now
             self._beat()
 
     def _beat(self) -> None:
         sent = self._now()
-        owner = self._owners.beat(self._session_id, self.token, self._me, lease=LEASE, kept=self._kept)
+        owner = self._owners.beat(self._session_id, self.token, self._me, lease=self._lease, kept=self._kept)
         if owner.mine:
             self._sure = sent
         elif self._is_taken and self.error is None:
@@ -150,7 +152,7 @@ class RunClaim:
             RunOwnedError: When another one has taken it.
             RecordUnreachableError: When the record has not answered for five minutes.
         """
-        while self._is_taken and self.error is None and self._silent() >= LEASE:
+        while self._is_taken and self.error is None and self._silent() >= self._lease:
             try:
                 self._beat()
             except FAILING as error:
@@ -189,4 +191,4 @@ class RunClaim:
             try:
                 self._owners.release(self._session_id, self.token)
             except FAILING as error:
-                _log.warning("Run %s is released in %.0f s: %s", self._session_id, LEASE, type(error).__name__)
+                _log.warning("Run %s is released in %.0f s: %s", self._session_id, self._lease, type(error).__name__)

@@ -27,7 +27,6 @@ from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.payload import dump, pack
 from graflow_celery.worker.member import running_member
 
-QUEUE_WAIT: Final = 60.0  # seconds before a message that nobody claimed is published again
 _CUSTOM: Final = {"type": "__custom__"}
 _OF_ONE_TIME: Final = frozenset({"code", "signature"})
 _PICKLED: Final = b'"$t":"pickle"'
@@ -86,7 +85,7 @@ def prepare(
         min_success=_needed(policy, len(branches)),
         critical=_critical(policy, members),
         lease=options.lease,
-        queue_wait=QUEUE_WAIT,
+        queue_wait=options.queue_wait,
         max_attempts=options.max_attempts,
         attempts=_attempts(members if then is None else [*members, then]),
         max_in_flight=options.max_in_flight,

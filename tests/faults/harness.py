@@ -21,10 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import graflow_celery
-import graflow_celery.client.submission
 from graflow.signing import generate_key
 from graflow_celery import GroupHandle
 from graflow_celery.record import GroupRecord
@@ -205,7 +202,6 @@ class Cluster:
     submit_url: str | None = None
     workers: list[Worker] = field(default_factory=list)
     key: str = field(default_factory=generate_key)
-    queue_wait: float = 60.0
 
     @property
     def config(self) -> dict[str, Any]:
@@ -291,14 +287,13 @@ class Cluster:
         folder = self.folder / uuid.uuid4().hex[:8]
         folder.mkdir()
         group, continuation = load_of(folder, n, seconds, task=task, extra=extra)
-        with queue_wait(self.queue_wait):
-            handle = graflow_celery.submit(
-                group,
-                {**self.config, **options},
-                policy=policy,
-                run_id=run_id,
-                then=continuation if then else None,
-            )
+        handle = graflow_celery.submit(
+            group,
+            {**self.config, **options},
+            policy=policy,
+            run_id=run_id,
+            then=continuation if then else None,
+        )
         return Group(handle, folder, n, handle.run_id)
 
     def finish(
@@ -362,14 +357,6 @@ def load_of(folder: Path, n: int, seconds: float, *, task: Any = members.work, e
 
 
 @contextlib.contextmanager
-def queue_wait(seconds: float) -> Iterator[None]:
-    """Shorten the minute after which a message that nobody claimed is published again."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graflow_celery.client.submission, "QUEUE_WAIT", seconds)
-        yield
-
-
-@contextlib.contextmanager
 def cluster(
     folder: Path,
     *,
@@ -377,7 +364,6 @@ def cluster(
     concurrency: int = 2,
     appendonly: bool = False,
     server: PrivateRedis | None = None,
-    queue_wait: float = 60.0,
     options: Sequence[str] = (),
     **settings: Any,
 ) -> Iterator[Cluster]:
@@ -389,14 +375,13 @@ def cluster(
         concurrency: Members that each runs at once.
         appendonly: Whether the server keeps its data over a kill.
         server: Another server than one of its own.
-        queue_wait: Seconds before a message that nobody claimed is published again.
         options: More arguments for the server.
         settings: More of `backend_config`.
     """
     with contextlib.ExitStack() as stack:
         if server is None:
             server = stack.enter_context(private_redis(appendonly=appendonly, options=options))
-        made = Cluster(server, folder, settings, queue_wait=queue_wait)
+        made = Cluster(server, folder, settings)
         stack.callback(made.stop)
         made.start(workers, concurrency=concurrency)
         yield made

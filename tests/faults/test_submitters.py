@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 import graflow_celery
-from graflow_celery.client.run_owner import LEASE
-from tests.faults.harness import ROOT, Cluster, Group, Row, cluster, queue_wait
+from tests.faults.harness import ROOT, Cluster, Group, Row, cluster
 from tests.support import wait_until
+
+RUN_LEASE = 3.0
 
 
 def start_submitter(running: Cluster, mode: str, folder: Path, run_id: str, n: int, seconds: float = 0.1) -> Group:
@@ -118,7 +119,7 @@ class Flow:
 @contextlib.contextmanager
 def flow_of(folder: Path, n: int) -> Iterator[Flow]:
     """A cluster and a flow for the length of a `with` block."""
-    with cluster(folder) as running:
+    with cluster(folder, run_lease=RUN_LEASE) as running:
         flow = Flow(running, folder / "flow", n)
         try:
             yield flow
@@ -180,7 +181,7 @@ def test_a_flow_whose_owner_was_killed_goes_on_within_its_lease(tmp_path: Path) 
 
         row = flow.finish("owner killed, one resumes", died, f"next step after {continued(flow) - died:.1f} s")
         assert row.executions == n
-        assert continued(flow) - died < LEASE + 10, "the lease, and what a process needs to start"
+        assert continued(flow) - died < RUN_LEASE + 10, "the lease, and what a process needs to start"
 
 
 def test_an_owner_that_was_frozen_and_taken_over_does_not_run_the_next_step(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_a_backlog_longer_than_the_queue_wait_is_published_again_within_bounds(t
 def test_a_run_without_any_worker_says_so_and_goes_on_when_one_comes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with cluster(tmp_path, workers=0, worker_wait=1.0) as running, queue_wait(60.0):
+    with cluster(tmp_path, workers=0, worker_wait=1.0) as running:
         group = running.submit(10)
         group.wait_in_background()
         wait_until(lambda: "No worker consumes queue" in caplog.text, 10)

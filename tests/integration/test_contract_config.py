@@ -30,6 +30,8 @@ OTHER_VALUES: dict[str, Any] = {
     "batch_size": 7,
     "max_attempts": 2,
     "lease": 5.0,
+    "run_lease": 2.0,
+    "queue_wait": 8.0,
     "max_in_flight": 3,
     "worker_wait": 4.0,
     "on_no_worker": "error",
@@ -45,6 +47,8 @@ DEFAULTS: dict[str, Any] = {
     "batch_size": "auto",
     "max_attempts": 4,
     "lease": 30.0,
+    "run_lease": 6.0,
+    "queue_wait": 60.0,
     "max_in_flight": None,
     "worker_wait": 10.0,
     "on_no_worker": "warn",
@@ -151,6 +155,7 @@ def test_keys_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
         *[("lease", 0), ("max_attempts", 0), ("batch_size", 0), ("batch_size", "x"), ("max_in_flight", 0)],
         *[("worker_wait", -1), ("on_no_worker", "x"), ("result_ttl", 0), ("timeout", 0), ("timeout", "soon")],
         *[("queue", ""), ("key_prefix", ""), ("key_prefix", "a b"), ("thread_count", 0), ("sweep_interval", 0)],
+        *[("run_lease", 0), ("queue_wait", 0), ("queue_wait", "soon")],
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_name_before_anything_is_sent(

@@ -24,11 +24,10 @@ from graflow.core.graph import TaskGraph
 from graflow.core.task import ParallelGroup
 from graflow.exceptions import GraflowRuntimeError, RunOwnedError
 from graflow_celery import GroupHandle, RecordUnreachableError, attach
-from graflow_celery.client import run_owner
 from graflow_celery.client.run_owner import RunClaim, claim_run
 from graflow_celery.deployment import Deployment, Patience, deployment_of
 from graflow_celery.record import GroupRecord, Owner
-from graflow_celery.settings import GroupOptions
+from graflow_celery.settings import GroupOptions, Settings
 from tests.checkpoint_support import RUNS, noting
 from tests.integration import members
 from tests.record_support import Clock
@@ -37,6 +36,7 @@ from tests.support import PrivateRedis, private_redis, wait_until
 pytestmark = pytest.mark.redis
 
 LEASE, KEPT = 6.0, 60.0
+SHORT = GroupOptions(run_lease=0.6)
 
 
 def claim(record: GroupRecord, token: str, seen: Owner | None = None) -> Owner:
@@ -177,11 +177,6 @@ def deployment(server: PrivateRedis) -> Deployment:
     return deployment_of(server.connection)
 
 
-@pytest.fixture
-def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_owner, "LEASE", 0.6)
-
-
 def running_context(session: str = "session") -> ExecutionContext:
     context = ExecutionContext(TaskGraph(), session_id=session)
     context.engine = WorkflowEngine()
@@ -214,10 +209,9 @@ def test_a_group_outside_of_any_run_claims_nothing(deployment: Deployment) -> No
     assert rival(deployment).mine
 
 
-@pytest.mark.usefixtures("short_lease")
 def test_a_claim_is_kept_by_beats_alone(deployment: Deployment) -> None:
     context = running_context()
-    claim_run(deployment, context, GroupOptions())
+    claim_run(deployment, context, SHORT)
     first = rival(deployment)
 
     wait_until(lambda: rival(deployment).ends != first.ends)
@@ -225,10 +219,9 @@ def test_a_claim_is_kept_by_beats_alone(deployment: Deployment) -> None:
     context.holdings.release_all(None)
 
 
-@pytest.mark.usefixtures("short_lease")
 def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     context = running_context()
-    made = claim_run(deployment, context, GroupOptions())
+    made = claim_run(deployment, context, SHORT)
     assert made is not None
     forget_owner(deployment)
     rival(deployment)
@@ -243,14 +236,13 @@ def test_beats_tell_that_the_claim_is_lost(deployment: Deployment, caplog: pytes
     assert not rival(deployment, "third").mine, "what is lost is not released"
 
 
-@pytest.mark.usefixtures("short_lease")
 def test_a_run_that_could_not_beat_waits_for_the_server_and_goes_on(
     deployment: Deployment, server: PrivateRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = running_context()
-    claim_run(deployment, context, GroupOptions())
+    claim_run(deployment, context, SHORT)
     server.kill()
-    wait_until(lambda: made_of(context)._silent() > run_owner.LEASE)
+    wait_until(lambda: made_of(context)._silent() > SHORT.run_lease)
 
     restart = threading.Thread(target=lambda: (wait_until(lambda: "waits for" in caplog.text), server.start()))
     restart.start()
@@ -269,15 +261,12 @@ def made_of(context: ExecutionContext) -> RunClaim:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_lease")
-def test_a_server_that_stays_away_ends_the_run(
-    deployment: Deployment, server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deployment, "patience", Patience(waiter=1.0))
+def test_a_server_that_stays_away_ends_the_run(server: PrivateRedis) -> None:
+    deployment = Deployment(Settings.load(server.connection), patience=Patience(waiter=1.0))
     context = running_context()
-    claim_run(deployment, context, GroupOptions())
+    claim_run(deployment, context, SHORT)
     server.kill()
-    wait_until(lambda: made_of(context)._silent() > run_owner.LEASE)
+    wait_until(lambda: made_of(context)._silent() > SHORT.run_lease)
 
     with pytest.raises(RecordUnreachableError, match="resume the run when the server is back"):
         context.holdings.check()
@@ -387,6 +376,7 @@ def lose(config: dict[str, Any], run: ExecutionContext) -> None:
 @pytest.mark.slow
 def test_a_run_that_is_lost_between_two_steps_stops_there(config: dict[str, Any]) -> None:
     steps: list[str] = []
+    config = {**config, "run_lease": SHORT.run_lease}
     context = flow_of(config, steps, lambda inner: lose(config, inner.execution_context))
     with pytest.raises(RunOwnedError, match="belongs to elsewhere:1"):
         context.execute()
@@ -403,7 +393,8 @@ def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
     with workflow("owned") as flow:
         waits = members.reports_and_waits(task_id="waits", mark=str(mark))
         group = ParallelGroup([waits, members.noop(task_id="b", x=2)], name="pair")
-        _ = group.with_execution("redis", backend_config=config) >> members.noop(task_id="last", x=3)
+        backend = {**config, "run_lease": SHORT.run_lease}
+        _ = group.with_execution("redis", backend_config=backend) >> members.noop(task_id="last", x=3)
     context = ExecutionContext.create(flow.graph, "pair")
     context.channel.set("given", 7)
     run_id = f"{context.session_id}:pair:0"

@@ -15,7 +15,6 @@ from graflow.coordination import executor
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import GroupTimeoutError, ParallelGroupError
-from graflow_celery.client.submission import QUEUE_WAIT
 from graflow_celery.record import GroupRecord, GroupState, MemberState
 from graflow_celery.record.keys import GLOBAL_KEYS
 from graflow_celery.record.scripts import Scripts, source
@@ -296,7 +295,7 @@ class Simulation:
         for run in self.witness.runs.values():
             require(run.totals.losses == 0, "lost in fair weather:", run.totals)
             require(run.totals.executions == len(run.members), "executed", run.totals.executions, "times")
-        slack = QUEUE_WAIT / 2
+        slack = self.settings.queue_wait / 2
         require(self.loop.now < self.world.busy + slack, "took", self.loop.now, "s for", self.world.busy, "s of work")
 
     def _look_at_keys(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graflow.coordination.backend_keys import GROUP_KEYS
+from graflow.coordination.backend_keys import check_keys
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
 from graflow_celery import LocalCluster
@@ -30,6 +30,7 @@ def test_the_documented_defaults() -> None:
     assert (settings.key_prefix, settings.queue_name, settings.batch_size) == ("graflow", "graflow", "auto")
     assert (settings.max_attempts, settings.lease, settings.worker_wait) == (4, 30, 10)
     assert (settings.on_no_worker, settings.result_ttl, settings.sweep_interval) == ("warn", 86400, 1)
+    assert (settings.run_lease, settings.queue_wait) == (6, 60)
     assert (settings.timeout, settings.max_in_flight, settings.keys) == (None, None, None)
     assert settings.redis_url.reveal() == "redis://localhost:6379/0"
 
@@ -47,8 +48,10 @@ def test_an_unknown_key_names_the_nearest_known_one(wrong: str, near: str) -> No
         Settings.load({wrong: 1})
 
 
-def test_local_backends_know_the_keys_of_groups_on_workers() -> None:
-    assert OWN_KEYS == GROUP_KEYS
+def test_every_backend_knows_the_keys_of_groups_on_workers() -> None:
+    check_keys(OWN_KEYS)
+    with pytest.raises(ConfigError, match=r"'queue_weight'.*'queue_wait'"):
+        check_keys(["timeout", "queue_weight"])
 
 
 def test_a_configuration_that_may_hold_anything_is_read_leniently() -> None:
