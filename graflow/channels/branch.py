@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -142,10 +142,10 @@ class BranchChannel(Channel):
     def _is_held(self) -> bool:
         return current_holder() in self._holders
 
-    def writes(self) -> list[ChannelWrite]:
-        """What is still private, in the order in which the keys were first written."""
+    def writes(self, besides: Container[str] = ()) -> list[ChannelWrite]:
+        """What is still private at keys that are not in `besides`, in the order in which they were first written."""
         with self._lock:
-            return [as_write(key, pending) for key, pending in self._pending.items()]
+            return [as_write(key, pending) for key, pending in self._pending.items() if key not in besides]
 
     def lay_deleted(self, key: str) -> None:
         """Have a key deleted here, present or not."""

@@ -41,6 +41,9 @@ class MemoryChannel(Channel):
         if ttl is not None:
             self._set_for(key, value, ttl)
             return
+        self.hand_over(key, value)
+
+    def hand_over(self, key: str, value: object) -> None:
         with self._lock:
             self._data[key] = value
             if self._deadlines:

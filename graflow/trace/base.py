@@ -229,7 +229,12 @@ class Tracer:
 
 def task_around(context: Run) -> str | None:
     """The id of the task inside which the innermost task of a context began: the one that called it, or its group."""
-    inner, outer = context, context.parent_context
-    runs = [inner] if outer is None else [outer, inner]
-    stack = [frame for run in runs for frame in run._task_execution_stack]
-    return stack[-2].task_id if len(stack) > 1 else None
+    inner, outer = context._task_execution_stack, context.parent_context
+    if len(inner) > 1:
+        around = inner[-2]
+    elif outer is None or not outer._task_execution_stack:
+        return None
+    else:
+        around = outer._task_execution_stack[-1]
+    task_id: str = around.task_id
+    return task_id

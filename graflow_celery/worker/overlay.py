@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, Pending, as_write
@@ -55,9 +55,9 @@ class OverlaidChannel(BranchChannel):
         self._uncover(*self._laid)
         return super().keys()
 
-    def writes(self) -> list[ChannelWrite]:
+    def writes(self, besides: Container[str] = ()) -> list[ChannelWrite]:
         self._uncover(*self._laid)
-        return super().writes()
+        return super().writes(besides)
 
     def _uncover(self, *keys: str) -> None:
         """Take away what others have published from over these keys."""

@@ -51,27 +51,16 @@ class Plan:
     Attributes:
         func: The function.
         wanted: Parameters that results and channel keys may fill.
+        moves: Whether arguments that are found by name have to be passed by position.
     """
 
-    __slots__ = ("_by_position", "func", "wanted")
+    __slots__ = ("_by_position", "func", "moves", "wanted")
 
     def __init__(self, func: Callable[..., Any], positional: int) -> None:
         self.func = func
         self.wanted = fillable_parameters(func, positional)
-        self._by_position: list[tuple[str, Any]] = []
-        if isinstance(func, types.FunctionType) and not func.__dict__ and not func.__code__.co_posonlyargcount:
-            return
-        parameters = parameters_of(func)
-        if parameters is None:
-            self._by_position = [(UNNAMED, inspect.Parameter.empty)]
-            return
-        only = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
-        self._by_position = [(p.name, p.default) for p in only[positional:]]
-
-    @property
-    def moves(self) -> bool:
-        """Whether arguments that are found by name have to be passed by position."""
-        return bool(self._by_position)
+        self._by_position = _positional_only(func, positional)
+        self.moves = bool(self._by_position)
 
     def placed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments, those of positional-only parameters by position."""
@@ -89,6 +78,17 @@ class Plan:
             else:
                 skipped.append(default)
         return tuple(placed), named
+
+
+def _positional_only(func: Callable[..., Any], positional: int) -> list[tuple[str, Any]]:
+    """Names and defaults of the parameters that no keyword can fill, after the first `positional` ones."""
+    if isinstance(func, types.FunctionType) and not func.__dict__ and not func.__code__.co_posonlyargcount:
+        return []
+    parameters = parameters_of(func)
+    if parameters is None:
+        return [(UNNAMED, inspect.Parameter.empty)]
+    only = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    return [(p.name, p.default) for p in only[positional:]]
 
 
 def unknown_names(

@@ -44,4 +44,4 @@ class IterationTask(Executable):
 
 def base_id_of(task: Any, task_id: str) -> str:
     """The id of the task that a pass is one of; `task_id` for whatever is no pass, be its id like that of one."""
-    return task.base_id if isinstance(task, IterationTask) else task_id
+    return task.base_id if type(task) is IterationTask else task_id

@@ -44,48 +44,50 @@ def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
     own_engine = engine is None
     if own_engine:
         engine = branch.engine = upward.engine()
-    ledger = branch.ledger
-    if ledger.results is None:
-        ledger.results = {}
-    outcome = BranchOutcome(member.task_id, success=True)
+    if branch.ledger.results is None:
+        branch.ledger.results = {}
+    error: Exception | None = None
     begun = time.perf_counter()
     try:
         with as_branch():
             engine.run_branch(branch)
-    except GraflowWorkflowCanceledError as error:
-        outcome.success, outcome.error, outcome.canceled = False, error, True
-        outcome.cancel_message, outcome.cancel_task_id = error.message, error.task_id
-    except Exception as error:  # noqa: BLE001 - a member's failure belongs to its outcome
-        outcome.success, outcome.error = False, _original(error, branch)
+    except Exception as raised:  # noqa: BLE001 - a member's failure belongs to its outcome
+        error = raised
     finally:
         if own_engine:
             engine.close()
-    if branch.agenda.retry_in is not None:
-        outcome.success, outcome.retry_in = False, branch.agenda.retry_in
-        outcome.error = ledger.retries.get_last_error(member.task_id)
-    outcome.duration = time.perf_counter() - begun
-    outcome.timestamp = time.time()
-    _describe(branch, outcome)
-    return outcome
+    return _outcome(branch, member.task_id, error, time.perf_counter() - begun)
 
 
-def _describe(branch: RunParts, outcome: BranchOutcome) -> None:
-    ledger, channel = branch.ledger, branch.ledger.channel
+def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration: float) -> BranchOutcome:
+    ledger, channel, retry_in = branch.ledger, branch.ledger.channel, branch.agenda.retry_in
+    is_canceled = isinstance(raised, GraflowWorkflowCanceledError)
+    error = raised if raised is None or is_canceled else _original(raised, branch)
+    if retry_in is not None:
+        error = ledger.retries.get_last_error(task_id)
+    success = error is None and retry_in is None
     results = ledger.results if ledger.results is not None else {}
-    if outcome.error is not None and outcome.task_id not in results:
-        results[outcome.task_id] = outcome.error
-    outcome.value = results.get(outcome.task_id) if outcome.success else None
-    outcome.results = list(results.items())
-    outcome.completed = [task_id for task_id in ledger.completed if task_id not in ledger.failed]
-    outcome.steps = ledger.steps
-    outcome.cycle_counts = ledger.cycles.cycle_counts
-    outcome.retry_counts = ledger.retries.retry_counts
-    outcome.writes = [
-        write
-        for write in (channel.writes() if isinstance(channel, BranchChannel) else ())
-        if not (write.key.endswith(RESULT_SUFFIX) and write.key[: -len(RESULT_SUFFIX)] in results)
-    ]
-    outcome.requests = branch.requests
+    if error is not None and task_id not in results:
+        results[task_id] = error
+    outcome = BranchOutcome(
+        task_id,
+        success,
+        results.get(task_id) if success else None,
+        error,
+        duration,
+        time.time(),
+        list(results.items()),
+        [done for done in ledger.completed if done not in ledger.failed],
+        ledger.steps,
+        ledger.cycles.cycle_counts,
+        ledger.retries.retry_counts,
+        channel.writes({kept + RESULT_SUFFIX for kept in results}) if isinstance(channel, BranchChannel) else [],
+        retry_in=retry_in,
+        requests=branch.requests,
+    )
+    if isinstance(raised, GraflowWorkflowCanceledError):
+        outcome.canceled, outcome.cancel_message, outcome.cancel_task_id = True, raised.message, raised.task_id
+    return outcome
 
 
 def _original(error: Exception, branch: RunParts) -> BaseException:

@@ -6,7 +6,6 @@ import logging
 import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -34,7 +33,6 @@ from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
 from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
-from graflow.foreign import attempt
 from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
@@ -77,7 +75,7 @@ class ExecutionContext:
         default_max_retries: Retries for tasks that set no limit of their own.
         channel_backend: `"memory"` or `"redis"`.
         config: Settings for channels and group backends; a live client in it is turned into parameters.
-        tracer: A listener, or several.
+        tracer: A listener, or several; a branch has that of its group's context.
         on_max_steps: `"raise"` or `"warn"` when `max_steps` is reached with work left.
         steps: Tasks that have completed already.
         parent_context: The context of the group, for a branch.
@@ -123,22 +121,11 @@ class ExecutionContext:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
         self.session_id = session_id or uuid.uuid4().hex
         if around is None:
-            for name, value in (
-                ("max_steps", max_steps),
-                ("default_max_cycles", default_max_cycles),
-                ("default_max_retries", default_max_retries),
-            ):
-                checked_count(name, value)
+            limits = _checked_limits(max_steps, default_max_cycles, default_max_retries)
+            settings = normalize_redis_config(config) if config else {}
+            trace_id = trace_id or self.session_id
             around = Surroundings(
-                "",
-                self.session_id,
-                trace_id or self.session_id,
-                max_steps=max_steps,
-                counts_repeats=type(max_steps) is DefaultMaxSteps,
-                max_cycles=default_max_cycles,
-                max_retries=default_max_retries,
-                config=normalize_redis_config(config) if config else {},
-                channel_backend=channel_backend,
+                "", self.session_id, trace_id, config=settings, channel_backend=channel_backend, **limits
             )
         self._around = around
         self.graph = graph
@@ -149,19 +136,21 @@ class ExecutionContext:
         self.groups: Groups[BranchRun] = Groups()
         self.checkpoint_metadata: dict[str, Any] = {}
         self.last_checkpoint_path: str | None = None
-        self._set_up(tracer)
+        self._set_up()
+        if parent_context is None:
+            self.tracer, self.holdings = combine(tracer), Holdings()
+        else:
+            self.join(parent_context)
         self.agenda = Agenda(self)
         self.agenda.start_node = start_node
         self.agenda.awaits_start = start_node is not None and not len(graph.nodes)
         if start_node is not None and len(graph.nodes):
             self.agenda.add(start_task(graph, start_node))
 
-    def _set_up(self, tracer: Tracer | Sequence[Tracer] | None) -> None:
-        """Begin with what a saved context does not keep."""
-        self.tracer = combine(tracer)
+    def _set_up(self) -> None:
+        """Begin with what a saved context does not keep, its listener and holdings aside."""
         self.engine: Any = None
         self.member: MemberInfo | None = None
-        self.holdings = Holdings()
         self.frames: list[TaskExecutionContext] = []
         self._task_execution_stack = self.frames  # its name for listeners
 
@@ -384,10 +373,9 @@ class ExecutionContext:
         """
         around = around or self.surroundings()
         session_id, channel = around.session_of(branch_id), BranchChannel(self.ledger.channel)
-        branch = type(self)(self.graph, session_id=session_id, channel=channel, around=around)
+        branch = type(self)(self.graph, parent_context=self, session_id=session_id, channel=channel, around=around)
         branch.agenda.start_node = branch_id if branch_id in self.graph.succ else None
         branch.groups.visit_path = self.groups.visit_path
-        branch.join(self)
         return branch
 
     def join(self, parent: Self) -> None:
@@ -397,7 +385,11 @@ class ExecutionContext:
             self.graph.stands_for = parent.graph
         self.ledger.join(parent.ledger)
         self.engine, self.holdings = parent.engine, parent.holdings
-        self.tracer = attempt(lambda: parent.tracer.clone(parent.trace_id), partial(_keep, parent.tracer))
+        try:
+            self.tracer = parent.tracer.clone(parent.trace_id)
+        except Exception:  # noqa: BLE001 - as `tell`, whose price every member would pay
+            _log.exception("Tracing hook clone failed")
+            self.tracer = parent.tracer
 
     def merge_results(self, sub_context: Self) -> None:
         """Take over what a branch wrote, ran and counted; only keys that it wrote change."""
@@ -419,7 +411,8 @@ class ExecutionContext:
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved_agenda")
         self.__dict__.update(state)
-        self._set_up(None)
+        self._set_up()
+        self.tracer, self.holdings = combine(None), Holdings()
         self.agenda = Agenda.from_saved(self, saved)
 
     def save(self, path: str | Path) -> None:
@@ -444,9 +437,17 @@ class ExecutionContext:
         return saving.plain_state(self)
 
 
-def _keep(tracer: Tracer, error: Exception) -> Tracer:
-    _log.error("Tracing hook clone failed", exc_info=error)
-    return tracer
+def _checked_limits(max_steps: int, max_cycles: int, max_retries: int) -> dict[str, Any]:
+    given = {"max_steps": max_steps, "default_max_cycles": max_cycles, "default_max_retries": max_retries}
+    for name, value in given.items():
+        checked_count(name, value)
+    counts_repeats = type(max_steps) is DefaultMaxSteps
+    return {
+        "max_steps": max_steps,
+        "counts_repeats": counts_repeats,
+        "max_cycles": max_cycles,
+        "max_retries": max_retries,
+    }
 
 
 def _ledger_of(around: Surroundings, channel: Channel, steps: int, on_max_steps: str) -> Ledger:

@@ -14,7 +14,6 @@ from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
 from graflow.core.run.failures import forget_locals
-from graflow.core.run.joins import Joins
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.trace.notify import tell
 
@@ -135,7 +134,8 @@ class GroupRun:
         member, parent = self.members[index], self.context
         branch = parent.create_branch_context(member.task_id, self._around)
         own = self._own_nodes[index] or {member.task_id}
-        branch.agenda.scope, branch.agenda.joins = BranchScope(own, parent.graph), Joins(self._enclosing)
+        branch.agenda.scope = BranchScope(own, parent.graph)
+        branch.agenda.joins.enclosing = self._enclosing
         branch.groups.visit_path = self._visit_path
         counts = parent.ledger.cycles.cycle_counts
         if counts:
