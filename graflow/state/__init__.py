@@ -1,6 +1,8 @@
 """Where flows are kept: their states, and the stores behind them."""
 
+from graflow.state.memory import MemoryStore
 from graflow.state.models import Attempt, FlowPage, FlowState, FlowStepState, MemberPage
+from graflow.state.opening import open_store
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 
@@ -11,6 +13,8 @@ __all__ = [
     "FlowStatus",
     "FlowStepState",
     "MemberPage",
+    "MemoryStore",
     "StateStore",
     "StepStatus",
+    "open_store",
 ]

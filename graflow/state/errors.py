@@ -33,6 +33,10 @@ class StoreConfigError(ConfigError):
     """A store's address or settings cannot be right."""
 
 
+class InvalidCursorError(GraflowError, ValueError):
+    """A cursor of a list is not one that a page of this list has given."""
+
+
 class StaleEpochError(GraflowRuntimeError):
     """Another owner has the flow by now; what this one did meanwhile is refused, and noted in the journal."""
 

@@ -61,7 +61,8 @@ class FlowStepState(_Model):
         run_key: For a group, the key of its group run.
         size: For a group, how many members it has.
         counts: For a group, members by state.
-        strip: For a group, 60 buckets of members in order, each the counts by state, as letters to numbers.
+        strip: For a group, 60 buckets (fewer for a smaller one) of members in order, each the counts by state, as
+            letters (`StepStatus.letter`) to numbers.
     """
 
     step_name: str

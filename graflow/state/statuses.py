@@ -49,9 +49,16 @@ class StepStatus(StrEnum):
         """Whether what follows may use its outcome."""
         return self in _SUCCESSES
 
+    @property
+    def letter(self) -> str:
+        """How it is written in the strip of a group."""
+        return _LETTERS[self]
+
 
 _TERMINAL: Final = frozenset({FlowStatus.CANCELLED, FlowStatus.COMPLETED, FlowStatus.FAILED, FlowStatus.LOST})
 _SUCCESSES: Final = frozenset({StepStatus.COMPLETED, StepStatus.REUSED, StepStatus.CACHED})
+
+_LETTERS: Final = dict(zip(StepStatus, "pyqrwzxkdfucs", strict=True))
 
 
 class Move(StrEnum):

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from graflow.state.changes import Appended, Change, Claimed, Created, Entry, FlowRecord, Journaled, NewFlow, Request
+from graflow.state.changes import (
+    Appended,
+    Change,
+    Claimed,
+    Created,
+    Entry,
+    FlowRecord,
+    Journaled,
+    Json,
+    NewFlow,
+    Request,
+    StepRow,
+)
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 
@@ -14,15 +26,23 @@ class StateStore(ABC):
     """Keeps flows: rows, an append-only journal for each, and blobs. Knows nothing of graphs.
 
     All calls may come from several threads and several processes at once. Nothing reads or writes a whole state.
-    Calls raise `StoreUnavailableError` when the store does not answer.
+    Calls raise `StoreUnavailableError` when the store does not answer, `PayloadError` for a value of more than 64 MiB
+    as text, and `TypeError` for one that is no plain JSON; nothing is changed then.
+
+    What a move itself changes: an end sets `completed_at`; RESUME and RETRY take `completed_at`, `error`, `error_data`
+    and `outputs` out again; the first claim sets `started_at`, each one clears `wake_at`; a flow that does not run has
+    no owner. What `Change.flow` says goes over that. Requests are answered, and gone, when the flow ends, is paused,
+    resumed or retried. The store keeps `counts` and `strip` of groups itself, from the rows of members.
 
     Attributes:
         url: Where it is, without a password.
         is_shared: Whether processes on other machines may reach it.
+        is_persistent: Whether it survives its own server; `durability="required"` refuses one that does not.
     """
 
     url: str
     is_shared: bool = False
+    is_persistent: bool = True
 
     @abstractmethod
     def initialize(self) -> None:
@@ -43,18 +63,34 @@ class StateStore(ABC):
         """Record a flow unless its id is taken; then nothing changes, and the caller compares the digests."""
 
     @abstractmethod
-    def claim(self, flow_id: str, owner: str, *, seen: FlowRecord, at: float, entries: Sequence[Entry] = ()) -> Claimed:
+    def claim(
+        self,
+        flow_id: str,
+        owner: str,
+        *,
+        seen: FlowRecord,
+        at: float,
+        entries: Sequence[Entry] = (),
+        steps: Sequence[StepRow] = (),
+        flow: Mapping[str, Json] | None = None,
+    ) -> Claimed:
         """Become the owner by one compare-and-set, if status, epoch and beats are as they were seen.
 
         Whoever calls has made sure that a lease is over. `RUNNING` afterwards, or CANCELLING when it was that.
+        `entries`, `steps` and `flow` are written with it, as those of a `Change`.
+
+        Raises:
+            MoveRefusedError: It is as it was seen, in a state that cannot be claimed.
+            FlowNotFoundError: There is no such flow.
         """
 
     @abstractmethod
     def append(self, change: Change) -> Appended:
-        """Apply one transition, or nothing.
+        """Apply one transition, or nothing. An owner's is a sign of life as well.
 
         Raises:
-            StaleEpochError: The guard is an epoch and not the flow's; a line in the journal says what was refused.
+            StaleEpochError: The guard is an epoch and not the flow's; a line `"refused"` in the journal has the move,
+                the epoch and the kinds of the lines that were refused.
             VersionConflictError: The guard is a version and not the flow's.
             MoveRefusedError: The flow's state does not allow the move.
             FlowNotFoundError: There is no such flow.
@@ -62,15 +98,18 @@ class StateStore(ABC):
 
     @abstractmethod
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
-        """A sign of life of the owner; what it is asked for.
+        """A sign of life of the owner; what it is asked for. Nothing happens to a flow that does not run any more.
 
         Raises:
             StaleEpochError: Another owner has it.
+            FlowNotFoundError: There is no such flow.
         """
 
     @abstractmethod
     def request(self, flow_id: str, request: Request) -> FlowRecord:
         """Ask the owner of a flow; the record afterwards. A cancel makes RUNNING CANCELLING at once.
+
+        Asking twice for the same is asking once. The journal has it as `"request.pause"` or `"request.cancel"`.
 
         Raises:
             FlowNotFoundError: There is no such flow.
@@ -100,7 +139,7 @@ class StateStore(ABC):
 
     @abstractmethod
     def get_flow_state(self, flow_id: str) -> FlowState | None:
-        """A flow with the rows of its steps; large payloads stay where they are."""
+        """A flow with the rows of its steps; large values of these stay where they are, and are None here."""
 
     @abstractmethod
     def list_flows(
@@ -113,7 +152,19 @@ class StateStore(ABC):
         cursor: str | None = None,
         limit: int = 50,
     ) -> FlowPage:
-        """Flows, newest first, without steps and outputs; `search` looks into ids, names and small inputs."""
+        """Flows, newest first, without steps, outputs and large inputs.
+
+        Args:
+            flow_name: Of this name.
+            status: In one of these states.
+            search: Whose id, name or small inputs contain this text, whatever its case.
+            since: Created at this time (seconds since the epoch) or later.
+            cursor: `next_cursor` of the page before.
+            limit: At most so many.
+
+        Raises:
+            InvalidCursorError: The cursor is none of this store's.
+        """
 
     @abstractmethod
     def list_members(
@@ -126,12 +177,21 @@ class StateStore(ABC):
         cursor: str | None = None,
         limit: int = 100,
     ) -> MemberPage:
-        """Members of a group in order; of its last visit when None."""
+        """Members of a group in order, also those that nothing has been written about; of its last visit when None.
+
+        Raises:
+            FlowNotFoundError: There is no such flow.
+            InvalidCursorError: The cursor is none of this store's.
+        """
 
     @abstractmethod
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         """Lines of the journal behind `after`, in order."""
 
     @abstractmethod
-    def open_flows(self) -> list[FlowRecord]:
-        """RUNNING and CANCELLING flows, and QUEUED ones whose wake-up time may have come: what recovery looks at."""
+    def open_flows(self, *, at: float) -> list[FlowRecord]:
+        """What recovery looks at, oldest first; large fields and large inputs are left out.
+
+        These are RUNNING and CANCELLING flows, PENDING ones, whose maker may have died before its claim, and QUEUED
+        ones that have no wake-up time, or one that is not after `at`.
+        """

@@ -1,0 +1,111 @@
+"""Pages of the members of a group, found by seeking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from graflow.state.errors import InvalidCursorError
+from graflow.state.models import FlowStepState, MemberPage
+from graflow.state.reading import step_state
+from graflow.state.statuses import StepStatus
+from graflow.state.strips import LETTERS, Strip, bucket_of, first_of
+
+CHUNK: Final = 500  # rows that are read at once
+_END: Final = 1 << 62
+
+Row = tuple[int, Mapping[str, Any]]
+"""Index and fields of a member, with its status."""
+
+Fetch = Callable[[int, int, int], Sequence[Row]]
+"""The written rows of a range of indices (start, end, at most so many), in order."""
+
+
+def behind_member(cursor: str | None) -> int:
+    """The first index behind a cursor of members, which is the index of the last one shown.
+
+    Raises:
+        InvalidCursorError: It is no such number.
+    """
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit()):
+        raise InvalidCursorError(f"No page of members has given the cursor {cursor!r}")
+    return int(cursor) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemberQuery:
+    """Which members of a group are asked for.
+
+    Attributes:
+        start: The first index.
+        size: Of the group; 0 where nobody has told it.
+        statuses: Names of states; empty for all.
+        strip: Of the group, which tells where there is nothing to find.
+    """
+
+    start: int
+    size: int
+    statuses: frozenset[str]
+    strip: Strip
+
+    @classmethod
+    def of(cls, cursor: str | None, size: int, status: Sequence[StepStatus], strip: Strip) -> MemberQuery:
+        return cls(behind_member(cursor), size, frozenset(StepStatus(each).value for each in status), strip)
+
+    def ranges(self) -> Iterable[tuple[int, int]]:
+        """Where members may be that are asked for: ranges of indices, without their ends."""
+        if not self.size:
+            yield self.start, 1 << 62
+            return
+        if not self.statuses:
+            if self.start < self.size:
+                yield self.start, self.size
+            return
+        if self.start >= self.size:
+            return
+        letters = [LETTERS[name] for name in self.statuses]
+        for bucket in range(bucket_of(self.start, self.size), len(self.strip)):
+            if any(letter in self.strip[bucket] for letter in letters):
+                yield max(self.start, first_of(bucket, self.size)), first_of(bucket + 1, self.size)
+
+    def takes(self, status: str) -> bool:
+        return not self.statuses or status in self.statuses
+
+    @property
+    def takes_unwritten(self) -> bool:
+        """Whether members that nothing was written about are asked for."""
+        return self.size > 0 and self.takes(StepStatus.PENDING.value)
+
+
+def member_page(step: str, visit: int, query: MemberQuery, limit: int, fetch: Fetch) -> MemberPage:
+    """One page of a group."""
+    rows = list(islice(_found(query, fetch), max(1, limit) + 1))
+    states: list[FlowStepState] = [step_state(step, visit, fields, index) for index, fields in rows[: max(1, limit)]]
+    return MemberPage(states, str(states[-1].index) if len(rows) > len(states) else None)
+
+
+def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:
+    for first, end in query.ranges():
+        start = first
+        while start < end:
+            rows = fetch(start, end, CHUNK)
+            stop = rows[-1][0] + 1 if len(rows) == CHUNK else end
+            yield from _merged(query, rows, start, stop)
+            start = stop
+
+
+def _merged(query: MemberQuery, rows: Sequence[Row], start: int, stop: int) -> Iterator[Row]:
+    unwritten: Mapping[str, Any] = {"status": StepStatus.PENDING.value}
+    position = start
+    for index, fields in rows:
+        if query.takes_unwritten:
+            yield from ((each, unwritten) for each in range(position, index))
+        if query.takes(fields["status"]):
+            yield index, fields
+        position = index + 1
+    if query.takes_unwritten:
+        yield from ((each, unwritten) for each in range(position, stop))
