@@ -4,15 +4,22 @@
 
     GraflowError
     ├── ConfigError                  (also a ValueError)
-    │   └── SettingError             (also a GraflowRuntimeError)
+    │   ├── SettingError             (also a GraflowRuntimeError)
+    │   └── StoreConfigError
+    ├── FlowConflictError            (also a ValueError)
+    │   └── MoveRefusedError
+    ├── FlowInputError               (also a ValueError)
+    ├── FlowNotFoundError            (also a ValueError)
     ├── GraphCompilationError
     │   └── DuplicateTaskError
+    ├── InvalidCursorError           (also a ValueError)
     ├── PayloadError                 (also a ValueError)
     ├── SignatureError
     ├── TaskResolutionError
     ├── UnknownHandlerError          (also a ValueError)
     └── GraflowRuntimeError
         ├── CycleLimitExceededError
+        ├── FlowChangedError
         ├── GraflowWorkflowCanceledError
         ├── GroupConflictError
         ├── GroupLostError
@@ -24,12 +31,17 @@
         ├── RemoteTaskError
         ├── RetryLimitExceededError
         ├── RunOwnedError
+        ├── StaleEpochError
+        ├── StoreError
+        │   └── StoreUnavailableError
+        ├── TakeOverError
         ├── TaskFailedError          (also of the type that the task raised)
         ├── TaskError
         │   ├── MemberCancelledError
         │   ├── MemberLostError
         │   └── TaskTimeoutError     (also a TimeoutError)
-        └── UnknownNodeError         (also a ValueError)
+        ├── UnknownNodeError         (also a ValueError)
+        └── VersionConflictError
 
 Each error keeps what its message is built from as attributes, and survives `pickle` and `copy` with type, text and
 attributes; an attribute that cannot be pickled arrives as a description of itself. One that a member of a group raises
@@ -48,6 +60,10 @@ __all__ = [
     "ConfigError",
     "CycleLimitExceededError",
     "DuplicateTaskError",
+    "FlowChangedError",
+    "FlowConflictError",
+    "FlowInputError",
+    "FlowNotFoundError",
     "GraflowError",
     "GraflowRuntimeError",
     "GraflowWorkflowCanceledError",
@@ -56,9 +72,11 @@ __all__ = [
     "GroupLostError",
     "GroupNotFoundError",
     "GroupTimeoutError",
+    "InvalidCursorError",
     "MaxStepsExceededError",
     "MemberCancelledError",
     "MemberLostError",
+    "MoveRefusedError",
     "NoWorkerError",
     "ParallelGroupError",
     "PayloadError",
@@ -67,12 +85,18 @@ __all__ = [
     "RunOwnedError",
     "SettingError",
     "SignatureError",
+    "StaleEpochError",
+    "StoreConfigError",
+    "StoreError",
+    "StoreUnavailableError",
+    "TakeOverError",
     "TaskError",
     "TaskFailedError",
     "TaskResolutionError",
     "TaskTimeoutError",
     "UnknownHandlerError",
     "UnknownNodeError",
+    "VersionConflictError",
     "as_runtime_error",
     "named",
 ]
@@ -519,3 +543,62 @@ def _restored(kind: type[_E], args: tuple[Any, ...], fields: dict[str, Any]) -> 
     if isinstance(error.cause, BaseException):
         error.__cause__ = error.cause
     return error
+
+
+# -- flows -------------------------------------------------------------------------------------------------------------
+
+
+class FlowNotFoundError(GraflowError, ValueError):
+    """No flow of this name is registered, or none of this id is in the store."""
+
+
+class FlowConflictError(GraflowError, ValueError):
+    """The flow exists with other inputs, or it is in a state in which what was asked for cannot be done."""
+
+
+class FlowInputError(GraflowError, ValueError):
+    """Inputs do not fit the flow's signature; each field is named."""
+
+
+class FlowChangedError(GraflowRuntimeError):
+    """The code or graph of a flow is not what was recorded, where that matters; the text has the difference."""
+
+
+class StoreError(GraflowRuntimeError):
+    """The store of flows cannot be reached, refuses, or holds what this version cannot read."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer at present; the same may succeed later."""
+
+
+class StoreConfigError(ConfigError):
+    """A store's address or settings cannot be right."""
+
+
+class InvalidCursorError(GraflowError, ValueError):
+    """A cursor of a list is not one that a page of this list has given."""
+
+
+class StaleEpochError(GraflowRuntimeError):
+    """Another owner has the flow by now; what this one did meanwhile is refused, and noted in the journal."""
+
+    def __init__(self, flow_id: str, epoch: int, present: int) -> None:
+        super().__init__(f"Flow '{flow_id}' belongs to a later owner: epoch {present}, not {epoch}")
+        self.flow_id, self.epoch, self.present = flow_id, epoch, present
+
+
+class VersionConflictError(GraflowRuntimeError):
+    """The flow has changed since it was read; read it again and decide anew."""
+
+    def __init__(self, flow_id: str, version: int, present: int) -> None:
+        super().__init__(f"Flow '{flow_id}' is at version {present}, not {version}: somebody changed it meanwhile")
+        self.flow_id, self.version, self.present = flow_id, version, present
+
+
+class MoveRefusedError(FlowConflictError):
+    """The state of the flow does not allow this; the text names the state and what may be done."""
+
+
+class TakeOverError(GraflowRuntimeError):
+    """A recorded step has no place in the run: the graph is not what it was."""

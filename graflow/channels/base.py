@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -127,6 +127,14 @@ class Channel(ABC):
             TimeoutError: Somebody else held it for all that time.
             RuntimeError: A `with` block in a coroutine would wait for another coroutine of its own event loop.
         """
+        return nullcontext()
+
+    def for_branch(self, branch_id: str) -> Channel:  # noqa: ARG002 - for those that tell members apart
+        """The channel as one member of a group has it."""
+        return self
+
+    def derived(self) -> AbstractContextManager[None]:
+        """A block in which what is done follows from what is kept elsewhere; for channels that note what is done."""
         return nullcontext()
 
     def run_ended(self) -> None:  # noqa: B027 - nothing to do where nothing outlives the process

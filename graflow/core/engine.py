@@ -17,9 +17,8 @@ from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread
-from graflow.core.nodes.iteration import IterationTask
-from graflow.core.run.asking import keep_last_pass, rollback, write_requested_checkpoint
-from graflow.core.run.branching import follow_group
+from graflow.core.run.asking import rollback, write_requested_checkpoint
+from graflow.core.run.completing import complete
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.run.frame import Control, Frame
@@ -121,8 +120,9 @@ class WorkflowEngine:
             return self._run_steps(context, context.agenda.step_lock.acquire, context.agenda.step_lock.release)
 
     def _run_steps(self, context: ExecutionContext, acquire: Callable[[], Any], release: Callable[[], None]) -> Any:
-        result: Any = None
+        result: Any = context.ledger.carried_value
         agenda, ledger, requests = context.agenda, context.ledger, context.requests
+        recording, outcome = context.recording, {}
         nodes, held = context.graph.succ, context.holdings.held
         pause = partial(_pause, context)
         while True:
@@ -144,9 +144,13 @@ class WorkflowEngine:
                 if task.task_id not in nodes:
                     _require_node(task.task_id, context)
                 with context.executing_task(task) as frame:
+                    if recording is not None:
+                        recording.begin(frame)
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
                         raise _canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
+                    if recording is not None:
+                        outcome = recording.outcome_of(frame, value)
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
                 acquire()
                 agenda.running = None
@@ -156,11 +160,12 @@ class WorkflowEngine:
                     continue
                 return result
             acquire()
-            result, ledger.last = value, task
-            agenda.running = None
+            result, ledger.last, agenda.running = value, task, None
             if agenda.is_still:
                 agenda.move_again()
-            _after_success(context, task, frame)
+            complete(context, task, frame)
+            if recording is not None:
+                recording.completed(frame, outcome, value)
             if requests.checkpoint is not None:
                 with _unlocked(context):
                     write_requested_checkpoint(context)
@@ -214,6 +219,8 @@ def _unlocked(context: ExecutionContext) -> Iterator[None]:
 
 
 def _pause(context: ExecutionContext, seconds: float) -> None:
+    if context.recording is not None:
+        context.recording.flush()
     with _unlocked(context):
         time.sleep(seconds)
 
@@ -222,33 +229,6 @@ def _require_node(task_id: str, context: ExecutionContext) -> None:
     """Refuse a task that was queued but is nowhere in the graph; members may be known to their group alone."""
     if context.parent_context is None and context.agenda.in_scope(task_id) and not context.graph.has_node(task_id):
         raise UnknownNodeError(f"Task '{task_id}' is queued but not found in graph; add it with graph.add_node()")
-
-
-def _after_success(context: ExecutionContext, task: Any, frame: Frame) -> None:
-    """Complete the task and queue what follows."""
-    task_id, agenda, ledger = frame.task_id, context.agenda, context.ledger
-    ledger.completed[task_id] = None
-    if ledger.failed:
-        ledger.failed.discard(task_id)
-    ledger.steps += 1
-    base_id = task_id
-    if type(task) is IterationTask:
-        base_id = task.base_id
-        context.set_result(base_id, frame.task_result)
-        keep_last_pass(context, base_id, task_id)
-    if frame.control == Control.TERMINATE:
-        return
-    has_more_passes = frame.is_iterating or agenda.has_passes(base_id)
-    if frame.control == Control.NORMAL and not has_more_passes:
-        if frame.exits is None:
-            exits = agenda.joins.finished(base_id, context.graph, agenda)
-        else:
-            exits = follow_group(context, base_id, frame)
-        if exits:
-            context.requests.exits += exits
-            agenda.joins.reconsider(context.graph, agenda)
-    elif agenda.joins.waiting and not has_more_passes:
-        agenda.joins.reconsider(context.graph, agenda)
 
 
 def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | None, error: BaseException) -> bool:
@@ -262,20 +242,24 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
     agenda, ledger = context.agenda, context.ledger
     if frame is not None:
         rollback(context, frame)
-    if frame is None or not isinstance(error, Exception) or isinstance(error, UnknownHandlerError):
+    if frame is None or not isinstance(error, Exception):
         agenda.requeue(spec)
+        raise error
+    if isinstance(error, UnknownHandlerError):
+        _give_up(context, spec, frame, error)
         raise error
     ledger.failed.add(frame.task_id)
     is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)
     if frame.control == Control.CANCEL and not (is_control and isinstance(error, GraflowWorkflowCanceledError)):
-        agenda.requeue(spec)
+        _give_up(context, spec, frame, error)
         raise _canceled(context, frame.task_id) from error
     retries, task_id = ledger.retries, frame.task_id
     limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
     has_budget = not is_control and retries.get_retry_count(task_id) < limit
-    if has_budget and retries.is_worth_retry(task_id, error):
-        return _plan_retry(context, spec, task_id, error)
-    agenda.requeue(spec)
+    may_help = context.recording is None or error is not context.recording.refused
+    if has_budget and may_help and retries.is_worth_retry(task_id, error):
+        return _plan_retry(context, spec, frame, error)
+    _give_up(context, spec, frame, error)
     if is_control:
         if isinstance(error, MaxStepsExceededError):
             return _stop_at_max_steps(context, error)
@@ -288,9 +272,16 @@ def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | Non
     raise failure_of(error, task_id, context.session_id)
 
 
-def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: Exception) -> bool:
+def _give_up(context: ExecutionContext, spec: TaskSpec, frame: Frame, error: Exception) -> None:
+    """Leave a task the next one to run, and have it on record that it failed."""
+    context.agenda.requeue(spec)
+    if context.recording is not None:
+        context.recording.failed(frame, error, None)
+
+
+def _plan_retry(context: ExecutionContext, spec: TaskSpec, frame: Frame, error: Exception) -> bool:
     """Count the retry and see to it that it is made; False when that is left to whoever runs this branch."""
-    agenda, retries = context.agenda, context.ledger.retries
+    agenda, retries, task_id = context.agenda, context.ledger.retries, frame.task_id
     retries.increment(task_id, error)
     forget_locals(error)
     delay = retries.get_delay(task_id)
@@ -303,6 +294,8 @@ def _plan_retry(context: ExecutionContext, spec: TaskSpec, task_id: str, error: 
         delay,
         named(error),
     )
+    if context.recording is not None:
+        context.recording.failed(frame, error, delay)
     if agenda.leaves_retry is not None and agenda.leaves_retry(delay):
         agenda.requeue(spec)
         agenda.retry_in = delay

@@ -104,11 +104,14 @@ class TaskGraph:
         groups: Which nodes are groups, and which groups hold an id.
         owners: The session of the run, or branch, whose task added a node while it ran.
         stands_for: For the graph of one branch, the one that the others share.
+        additions: Nodes and edges in the order in which they come, where somebody wants to know: `(id,)` and
+            `(from, to)`.
     """
 
     succ: Mapping[str, Mapping[str, Any]]
     pred: Mapping[str, Mapping[str, Any]]
     groups: Memberships
+    additions: list[tuple[str, ...]] | None = None
 
     def __init__(self) -> None:
         self._graph: Any = nx.DiGraph()
@@ -149,6 +152,8 @@ class TaskGraph:
             if not is_known:
                 self._births[node_id] = self._born
                 self._born += 1
+            if self.additions is not None:
+                self.additions.append((node_id,))
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
 
@@ -161,6 +166,8 @@ class TaskGraph:
             elif to_node not in successors[from_node]:
                 # What `DiGraph.add_edge` does for two known nodes, at a third of its price.
                 successors[from_node][to_node] = predecessors[to_node][from_node] = {}
+            if self.additions is not None:
+                self.additions.append((from_node, to_node))
 
     def remove_node(self, task_id: str) -> None:
         """Take a node and its edges out; members of a removed group stay.

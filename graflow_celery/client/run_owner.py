@@ -27,7 +27,7 @@ def claim_run(deployment: Deployment, context: Any, options: GroupOptions) -> Ru
 
     Returns:
         The claim; None for what is nobody's run: a member on a worker, which belongs to the record of its group, and a
-        group that is executed outside of any run.
+        group that is executed outside of any run; and for a durable flow, whose own claim is the run's.
 
     Raises:
         RunOwnedError: When another execution has the run.
@@ -35,7 +35,7 @@ def claim_run(deployment: Deployment, context: Any, options: GroupOptions) -> Ru
         RecordFullError: When the Redis of record is out of memory.
     """
     root = context.root
-    if running_member.get() is not None or root.engine is None:
+    if running_member.get() is not None or root.engine is None or root.recording is not None:
         return None
     name = f"owner in {deployment.settings.server} under {deployment.settings.key_prefix}"
     token = _token_of(root, deployment)

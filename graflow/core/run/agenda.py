@@ -199,6 +199,22 @@ class Agenda:
         self._set_delayed([other for other in self.delayed if other is not first])
         return first.spec
 
+    def take(self, task_id: str) -> TaskSpec | None:
+        """Take out the entry of a task that is known to come next, be it that it waits; None when there is none."""
+        queue = self.queue
+        spec = queue.dequeue() if queue.peek_next_node() == task_id else queue.get_task_spec(task_id)
+        if spec is not None:
+            queue.discard(spec)
+        else:
+            delayed = next((entry for entry in self.delayed if entry.spec.task_id == task_id), None)
+            if delayed is None:
+                return None
+            self._set_delayed([other for other in self.delayed if other is not delayed])
+            spec = delayed.spec
+        if self._passes:
+            self._forget_pass(spec)
+        return spec
+
     def withdraw(self, spec: TaskSpec) -> None:
         """Take an entry out again."""
         if self.queue.discard(spec):

@@ -31,6 +31,7 @@ from graflow.core.run.group_run import GroupRun
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
+from graflow.core.run.recording import Recording
 from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
 from graflow.protocols import MemberInfo, upward
@@ -45,7 +46,9 @@ __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context
 _log = logging.getLogger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 # What a saved context does not keep, the agenda aside, which is kept in another form.
-_NOT_KEPT = frozenset({"agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack"})
+_NOT_KEPT = frozenset(
+    {"agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack", "recording", "flow"}
+)
 
 _T = TypeVar("_T")
 
@@ -93,6 +96,8 @@ class ExecutionContext:
         frames: The executions of tasks that run in it now, the innermost last.
         engine: What runs it now.
         member: What its tasks may ask about their member, when it is a branch.
+        recording: Where it is written down step by step, for the root of a durable flow.
+        flow: What its tasks may ask about the flow that it is a run of.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
@@ -151,6 +156,8 @@ class ExecutionContext:
         """Begin with what a saved context does not keep, its listener and holdings aside."""
         self.engine: Any = None
         self.member: MemberInfo | None = None
+        self.recording: Recording | None = None
+        self.flow: Any = None
         self.frames: list[TaskExecutionContext] = []
         self._task_execution_stack = self.frames  # its name for listeners
 
@@ -372,7 +379,8 @@ class ExecutionContext:
         `around` is what `surroundings` said for all branches of a group.
         """
         around = around or self.surroundings()
-        session_id, channel = around.session_of(branch_id), BranchChannel(self.ledger.channel)
+        session_id = around.session_of(branch_id)
+        channel = BranchChannel(self.ledger.channel.for_branch(branch_id))
         branch = type(self)(self.graph, parent_context=self, session_id=session_id, channel=channel, around=around)
         branch.agenda.start_node = branch_id if branch_id in self.graph.succ else None
         branch.groups.visit_path = self.groups.visit_path

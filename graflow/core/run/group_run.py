@@ -145,8 +145,18 @@ class GroupRun:
         self._branches[index] = branch
         return branch
 
-    def record(self, index: int, outcome: BranchOutcome) -> None:
-        """Keep the outcome of a member, wherever it ran; the first one stays."""
+    def record(self, index: int, outcome: BranchOutcome, worker: str | None = None, attempts: int = 1) -> None:
+        """Keep the outcome of a member, wherever it ran; the first one stays.
+
+        Args:
+            index: The member.
+            outcome: What came of it.
+            worker: Where it ran, where that is not here.
+            attempts: How often it was begun.
+        """
+        recording = self.context.recording
+        if recording is not None and recording.records(self.group_id) and index not in self._finished:
+            recording.member_ended(index, outcome, worker, attempts)
         with self._lock:
             if self._abandoned:
                 return
@@ -179,8 +189,9 @@ class GroupRun:
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
-        merge_outcomes(context, outcomes)
-        self._forget_earlier_visits()
+        with context.ledger.channel.derived():  # it follows from the outcomes, which are recorded one by one
+            merge_outcomes(context, outcomes)
+            self._forget_earlier_visits()
         results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)

@@ -32,6 +32,8 @@ class Groups(Generic[_Run]):
         open: Executions that have not ended, by the id of their group.
         finished: Outcomes of the members that have ended, by the key of the execution and by index.
         branches: Saved branches of members that a resumed run goes on with, by the same.
+        recorded: Outcomes that another process has recorded, failures included, by the same: those members are over.
+        closed: Groups whose executions have ended since somebody cleared it.
     """
 
     def __init__(self, visit_path: str = "") -> None:
@@ -39,6 +41,8 @@ class Groups(Generic[_Run]):
         self.open: dict[str, OpenGroup[_Run]] = {}
         self.finished: dict[str, dict[int, BranchOutcome]] = {}
         self.branches: dict[str, dict[int, _Run]] = {}
+        self.recorded: dict[str, dict[int, BranchOutcome]] = {}
+        self.closed: set[str] = set()
         self._visits: dict[str, int] = {}
 
     def key_of(self, session_id: str, group_id: str) -> str:
@@ -50,6 +54,10 @@ class Groups(Generic[_Run]):
 
         The outcomes are kept up to date by whoever runs the members from now on.
         """
+        recorded = self.recorded.pop(key, None)
+        if recorded is not None:
+            self.finished[key] = recorded
+            return recorded, {}
         earlier = self.finished.get(key, {})
         finished = self.finished[key] = {index: outcome for index, outcome in earlier.items() if outcome.success}
         return finished, self.branches.pop(key, {})
@@ -59,6 +67,15 @@ class Groups(Generic[_Run]):
         self.open.pop(run.group_id, None)
         self.finished.pop(run.run_key, None)
         self._visits[run.group_id] = self._visits.get(run.group_id, 0) + 1
+        self.closed.add(run.group_id)
+
+    def visits_of(self, group_id: str) -> int:
+        """How many executions of a group have ended."""
+        return self._visits.get(group_id, 0)
+
+    def set_visits(self, visits: Mapping[str, int]) -> None:
+        """Take over how many executions of groups have ended in another process."""
+        self._visits.update(visits)
 
     def keep(self, key: str, finished: dict[int, BranchOutcome], branches: dict[int, _Run]) -> None:
         """Have the execution with this key go on from what an earlier one, which failed, has done."""

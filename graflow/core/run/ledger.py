@@ -35,6 +35,7 @@ class Ledger:
     Attributes:
         repeats: How many executions there were of tasks that had run before, passes of loops included, retries not.
         last: The task that completed last.
+        carried_value: What that returned, where it ran in an earlier execution.
         completed: Ids in order of first completion, as keys.
         over: Those of them that are passes of loops which later ones followed; nothing of them is saved.
         failed: Those whose last execution failed, though an earlier one may have completed.
@@ -62,6 +63,7 @@ class Ledger:
         self.steps = steps
         self.repeats = 0
         self.last: Node | None = None
+        self.carried_value: Any = None
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}

@@ -27,6 +27,8 @@ class RunParts(Run, Protocol):
         requests: What its tasks asked for that somebody else has to do.
         groups: Its executions of groups.
         holdings: What it holds until its execution ends.
+        recording: Where it is written down step by step.
+        flow: What its tasks may ask about the flow that it is a run of.
         frames: The executions of tasks that run in it now, the innermost last.
         member: What its tasks may ask about their member, when it is a branch.
     """
@@ -41,6 +43,8 @@ class RunParts(Run, Protocol):
     engine: Any
     member: MemberInfo | None
     parent_context: Self | None
+    recording: Any
+    flow: Any
     frames: list[Any]
 
     @property

@@ -1,0 +1,230 @@
+"""One run that is written down: what each of its steps did, as plain data for a recorder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from graflow.channels.recording import Operation, RecordingChannel
+from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.outcome_data import kept, outcome_to_data
+from graflow.core.graph import TaskGraph
+from graflow.core.memberships import is_group
+from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.nodes.iteration import IterationTask, base_id_of
+from graflow.core.run.frame import Frame
+from graflow.core.run.parts import RunParts
+from graflow.core.run.recorder import Recorder, StepVisit
+from graflow.errors_as_data import describe_error
+from graflow.exceptions import PayloadError
+from graflow.protocols import upward
+from graflow.signing import SigningKeys
+
+Data = dict[str, Any]
+
+
+class Recording:
+    """Stands between the engine and a recorder: gathers what a step did to channel, queue and graph.
+
+    Args:
+        run: The root run; its channel has to be a `RecordingChannel`.
+        recorder: Who writes it down.
+
+    Attributes:
+        interrupted: By step and visit, attempts that were begun and whose end nobody wrote down.
+        step: The step that runs, or ran last.
+        refused: Why what a step did cannot be kept, which another attempt would not change.
+    """
+
+    def __init__(self, run: RunParts, recorder: Recorder) -> None:
+        channel = run.ledger.channel
+        if not isinstance(channel, RecordingChannel):
+            raise TypeError(f"A run that is recorded needs a RecordingChannel, not {type(channel).__name__}")
+        self._run = run
+        self._recorder = recorder
+        self._channel = channel
+        self.interrupted: dict[tuple[str, int], int] = {}
+        self.step: StepVisit | None = None
+        self.refused: PayloadError | None = None
+        run.graph.additions = []
+
+    # -- a step ----------------------------------------------------------------------------------------------------
+
+    def begin(self, frame: Frame) -> None:
+        """A step is about to run, and its execution is counted."""
+        run, task, node = self._run, frame.task, frame.task_id
+        step = base_id_of(task, node)
+        visit = run.ledger.cycles.get_cycle_count(step)
+        attempt = run.ledger.retries.get_retry_count(node) + 1
+        if self.interrupted:
+            attempt += self.interrupted.get((step, visit), 0)
+        members = [member.task_id for member in task.tasks] if is_group(task) else None
+        self.step = StepVisit(step, visit, node, attempt, members)
+        self._channel.begin(may_undo=members is None)
+        self._forget_additions()
+        self._recorder.step_started(self.step)
+
+    def outcome_of(self, frame: Frame, value: object) -> Data:
+        """What a step did, just before its own writes are given to the channel.
+
+        Raises:
+            PayloadError: Something that has to be kept cannot be kept.
+        """
+        try:
+            return self._outcome_of(frame, value)
+        except PayloadError as error:
+            self.refused = error
+            raise
+
+    def _outcome_of(self, frame: Frame, value: object) -> Data:
+        run, node = self._run, frame.task_id
+        operations = self._channel.take()
+        if frame.layer is not None:
+            now = time.time()
+            operations += [
+                Operation("delete" if write.deleted else "set", write.key, write.value, write.ttl and now + write.ttl)
+                for write in frame.layer.writes()
+            ]
+        outcome: Data = {}
+        result_key = node + RESULT_SUFFIX
+        if not any(op.key == result_key and op.kind == "set" and op.value is value for op in operations):
+            outcome["value"] = kept(value, f"the result of task '{node}'")
+        if operations:
+            outcome["channel"] = operations_to_data(operations, node)
+        if frame.control:
+            outcome["control"] = int(frame.control)
+            if run.requests.message is not None:
+                outcome["message"] = run.requests.message
+        if frame.is_iterating:
+            outcome["iterating"] = True
+        if frame.queued:
+            outcome["queued"] = [spec.task_id for spec in frame.queued]
+        if run.graph.additions and not is_group(frame.task):
+            outcome.update(self._additions(frame))
+        if run.groups.closed:
+            outcome["visits"] = {group_id: run.groups.visits_of(group_id) for group_id in run.groups.closed}
+        return outcome
+
+    def completed(self, frame: Frame, outcome: Data, value: object) -> None:
+        """The step has ended well, and what follows is queued."""
+        if self.interrupted and self.step is not None:
+            self.interrupted.pop((self.step.step, self.step.visit), None)
+        self._recorder.step_completed(self._present(frame), outcome, value)
+
+    def failed(self, frame: Frame, error: BaseException, retry_in: float | None) -> None:
+        """An attempt has failed; what a step other than a group did to the channel is taken back."""
+        step, channel = self._present(frame), self._channel
+        outcome: Data = {}
+        if step.members is None:
+            key = frame.task_id + RESULT_SUFFIX
+            result = channel.view(key)
+            channel.undo()
+            with channel.derived():
+                if isinstance(result, BaseException):
+                    channel.set(key, result)
+        else:
+            outcome["channel"] = operations_to_data(channel.take(), frame.task_id)
+        self._recorder.step_failed(step, error, outcome, retry_in)
+
+    def flush(self) -> None:
+        """The run waits next."""
+        self._recorder.flush()
+
+    def _present(self, frame: Frame) -> StepVisit:
+        if self.step is None or self.step.node != frame.task_id:
+            raise RuntimeError(f"Task '{frame.task_id}' ends, but the recording is at {self.step}")
+        return self.step
+
+    # -- members ---------------------------------------------------------------------------------------------------
+
+    def records(self, group_id: str) -> bool:
+        """Whether the members of this group are recorded: it is the step that runs, not a part of one."""
+        return self.step is not None and self.step.node == group_id and self.step.members is not None
+
+    def member_ended(self, index: int, outcome: BranchOutcome, worker: str | None, attempts: int) -> None:
+        """A member of the group that runs has ended; a value that cannot be kept makes it one that failed."""
+        if self.step is None:
+            return
+        try:
+            data = outcome_to_data(outcome)
+        except PayloadError as error:
+            _refuse(outcome, error)
+            data = outcome_to_data(outcome)
+        member: Data = {
+            "index": index,
+            "task_id": outcome.task_id,
+            "success": outcome.success,
+            "error": data.get("error"),
+            "started_at": outcome.timestamp - outcome.duration if outcome.timestamp else None,
+            "ended_at": outcome.timestamp or None,
+            "worker": worker,
+            "attempts": attempts,
+            "outcome": data,
+        }
+        operations = self._channel.take_of(outcome.task_id)
+        if operations:
+            member["channel"] = operations_to_data(operations, outcome.task_id)
+        self._recorder.members_ended(self.step, [member])
+
+    # -- the graph -------------------------------------------------------------------------------------------------
+
+    def _forget_additions(self) -> None:
+        if self._run.graph.additions:
+            self._run.graph.additions = []
+        if self._run.groups.closed:
+            self._run.groups.closed.clear()
+
+    def _additions(self, frame: Frame) -> Data:
+        graph = self._run.graph
+        nodes, edges = [], []
+        for addition in dict.fromkeys(graph.additions or ()):
+            if len(addition) == 1:
+                if graph.has_node(addition[0]):
+                    nodes.append(_node_to_data(graph, addition[0], self._run.session_id, frame.task_id))
+            elif addition[1] in graph.succ.get(addition[0], ()):
+                edges.append(list(addition))
+        return {name: found for name, found in (("nodes", nodes), ("edges", edges)) if found}
+
+
+def _refuse(outcome: BranchOutcome, error: PayloadError) -> None:
+    outcome.success, outcome.value, outcome.error = False, None, error
+    outcome.writes = []
+    outcome.completed = [task_id for task_id in outcome.completed if task_id != outcome.task_id]
+    outcome.results = [(outcome.task_id, error)]
+
+
+def _node_to_data(graph: TaskGraph, task_id: str, session_id: str, adding: str) -> Data:
+    task = graph.get_node(task_id)
+    if isinstance(task, IterationTask):
+        data = kept(task.data, f"what task '{adding}' gives its next pass")
+        return {"id": task_id, "pass_of": task.base_id, "data": data, "handler": task.handler_type}
+    resolver = upward.registry().get()
+    if resolver.keys is None:
+        resolver = resolver.with_keys(SigningKeys.user())
+    envelope = resolver.serialize_best(task, bound_to=(session_id, task_id))
+    return {"id": task_id, "task": envelope.to_dict(), "dynamic": graph.is_dynamic(task_id)}
+
+
+# -- operations as data ------------------------------------------------------------------------------------------------
+
+
+def operations_to_data(operations: Iterable[Operation], task_id: str) -> list[list[Any]]:
+    """Channel operations as JSON data: `[kind, key, value, expires]`, shorter where the rest is nothing.
+
+    Raises:
+        PayloadError: A value has no form.
+    """
+    found: list[list[Any]] = []
+    for kind, key, value, expires in operations:
+        if isinstance(value, BaseException):
+            found.append([f"{kind}_error", key, describe_error(value).to_dict(), expires])
+        elif kind in ("delete", "clear"):
+            found.append([kind, key])
+        else:
+            where = f"the result of task '{task_id}'"
+            if key != task_id + RESULT_SUFFIX:
+                where = f"a channel value of task '{task_id}', key '{key}'"
+            data = kept(value, where)
+            found.append([kind, key, data] if expires is None else [kind, key, data, expires])
+    return found
