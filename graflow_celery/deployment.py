@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,12 +17,13 @@ import redis.sentinel
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
-from graflow.redis.config import connection_of, describe_server, shared_client
+from graflow.redis.config import connection_of, shared_client
+from graflow.redis.diagnosis import why_unreachable
 from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
-from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection
+from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
 from graflow_celery.broker.app import configuration, runs_eagerly
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
@@ -155,16 +156,18 @@ class Deployment:
                 f"Celery cannot load its transport for {scheme}:// ({error}); is its package installed?"
             ) from error
         if urlsplit(broker).scheme in REDIS_SCHEMES:
-            self._check_redis_broker(broker_connection(broker))
+            self._check_redis_broker(broker)
 
-    def _check_redis_broker(self, parts: Mapping[str, Any]) -> None:
+    def _check_redis_broker(self, broker: str) -> None:
         found: dict[str, Any] = {}
-        client = shared_client({"socket_connect_timeout": CONNECT_SECONDS, **parts}, decode_responses=True)
+        client = shared_client(
+            {"socket_connect_timeout": CONNECT_SECONDS, **broker_connection(broker)}, decode_responses=True
+        )
         try:
             connect_once(client)
             found = dict(client.info("cluster"))
         except (redis.exceptions.RedisError, OSError) as error:
-            refused = refusal("The broker", parts, error)
+            refused = refusal("The broker", given_broker(broker), error, self.settings.broker_said)
             if refused is not None:
                 raise BrokerUnreachableError(refused) from _without_text(error)
         if found.get("cluster_enabled"):
@@ -179,18 +182,12 @@ class Deployment:
         except GraflowRuntimeError:
             raise
         except UNREACHABLE as error:
-            refused = refusal("The Redis of record", self.settings.connection, error)
+            refused = refusal("The Redis of record", self.settings.connection, error, self.settings.said)
             if refused is not None:
                 raise AccessRefusedError(refused) from _without_text(error)
-            raise RecordUnreachableError(
-                f"The Redis of record at {self.settings.server} does not answer ({type(error).__name__}); "
-                "is the server running, and is backend_config['url'] or GRAFLOW_REDIS_URL right?"
-            ) from _without_text(error)
+            raise RecordUnreachableError(self._why_unreachable(error)) from _without_text(error)
         except (redis.exceptions.InvalidResponse, UnicodeDecodeError) as error:
-            raise RecordUnreachableError(
-                f"What answers at {self.settings.server} is no Redis ({type(error).__name__}); "
-                "is backend_config['url'] or GRAFLOW_REDIS_URL right?"
-            ) from _without_text(error)
+            raise RecordUnreachableError(self._why_unreachable(error)) from _without_text(error)
         except redis.exceptions.ReadOnlyError as error:
             raise RecordUnreachableError(
                 f"The Redis of record at {self.settings.server} is a replica, which nobody may write to; "
@@ -209,6 +206,9 @@ class Deployment:
             raise ConfigError(
                 f"The Redis of record at {self.settings.server} has no database of that number"
             ) from error
+
+    def _why_unreachable(self, error: BaseException) -> str:
+        return why_unreachable("The Redis of record", self.settings.connection, error, self.settings.said)
 
     def wait_out(self, error: BaseException, silent: float, *, run_id: str, why: str, over: str) -> None:
         """Wait a little for a record that does not answer.
@@ -249,12 +249,19 @@ class Deployment:
         return sum(int(worker.info.get("slots", 1)) for worker in self.workers()) or (os.cpu_count() or 1)
 
 
-def refusal(what: str, parts: Mapping[str, Any], error: BaseException) -> str | None:
-    """Who refuses our username or password, in words, when that is why a server cannot be reached."""
+def refusal(what: str, connection: Mapping[str, Any], error: BaseException, said: Callable[[str], str]) -> str | None:
+    """Who refuses our username or password, in words, when that is why a server cannot be reached.
+
+    Args:
+        what: The server's part.
+        connection: Its connection keys as they were given.
+        error: What its client raised.
+        said: How the caller calls a connection key.
+    """
     if isinstance(error, redis.exceptions.AuthenticationError):
-        return f"{what} at {describe_server(parts)} refuses the username or password"
+        return why_unreachable(what, connection, error, said)
     unknown = isinstance(error, redis.sentinel.MasterNotFoundError)
-    refusing = refusing_sentinels(shared_client(parts)) if unknown else ()
+    refusing = refusing_sentinels(shared_client(connection)) if unknown else ()
     if not refusing:
         return None
     return (
@@ -297,5 +304,7 @@ def deployment_of(config: Mapping[str, Any] | Settings | None = None, *, strict:
         ConfigError: For unknown keys and values that do not fit.
     """
     settings = Settings.load(config, strict=strict)
-    key = f"{settings.identity()}|{settings.keys!r}"
+    # One for each way to name them too, so that errors speak of the options that this caller used.
+    names = [settings.said(name) for name in ("broker_url", *sorted(settings.connection))]
+    key = f"{settings.identity()}|{settings.keys!r}|{names}"
     return _deployments.get(key, lambda: Deployment(settings))

@@ -19,12 +19,13 @@ from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self
 
 from kombu.transport import TRANSPORT_ALIASES
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from graflow.coordination.backend_keys import QUEUE_NAME, check_keys, is_queue_name
 from graflow.exceptions import ConfigError, SettingError
 from graflow.redis.config import (
     CONNECTION_KEYS,
+    URL_VARIABLE,
     Secret,
     connection_of,
     describe_server,
@@ -35,6 +36,36 @@ from graflow.secret import revealed
 from graflow.signing import SigningKeys
 
 _CELERYCONFIG: Final = "celeryconfig"
+
+
+Place = Callable[[str], str]
+"""How a place calls a setting."""
+
+
+def backend_config_key(name: str) -> str:
+    """A setting as a key of the given mapping."""
+    return f"backend_config['{name}']"
+
+
+def command_option(name: str) -> str:
+    """A setting as an option of a command."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _variable(name: str) -> str:
+    return URL_VARIABLE if name == "url" and os.environ.get(URL_VARIABLE) else f"GRAFLOW_{name.upper()}"
+
+
+def _line_of_celeryconfig(name: str) -> str:
+    url = name == "url" and not getattr(celeryconfig(), "graflow_url", None)
+    return f"{'graflow_redis_url' if url else f'graflow_{name}'} of celeryconfig.py"
+
+
+def _celerys_setting(name: str) -> str:
+    return f"{_CELERYS_NAMES[name]} of celeryconfig.py"
+
+
+_CELERYS_NAMES: Final = {"broker_url": "broker_url", "queue": "task_default_queue"}
 
 
 class GroupOptions(BaseModel):
@@ -87,6 +118,16 @@ class ServerSettings(BaseModel):
     key_prefix: str = Field(default="graflow", min_length=1)
     queue: str | None = Field(default=None, min_length=1)
     signing_key: Any = Field(default=None, repr=False)
+    _said: Mapping[str, Place] = PrivateAttr(default_factory=dict)
+
+    def said(self, name: str) -> str:
+        """A setting, or a key of the connection, under the name by which it was given."""
+        own = name if name in self.__class__.model_fields else "connection"
+        return self._said.get(own, backend_config_key)(name)
+
+    def broker_said(self, _key: str) -> str:
+        """Any key of the connection to the broker, which is given as one URL."""
+        return self.said("broker_url")
 
     @property
     def queue_name(self) -> str:
@@ -125,12 +166,19 @@ class Settings(ServerSettings, GroupOptions):
     thread_count: int | None = Field(default=None, ge=1)
 
     @classmethod
-    def load(cls, config: Mapping[str, Any] | Settings | None = None, *, strict: bool = True) -> Self | Settings:
+    def load(
+        cls,
+        config: Mapping[str, Any] | Settings | None = None,
+        *,
+        strict: bool = True,
+        place: Place = backend_config_key,
+    ) -> Self | Settings:
         """Settings from a `backend_config` laid over the environment and `celeryconfig.py`.
 
         Args:
             config: The given settings; a `Settings` is returned as it is.
             strict: Whether unknown keys are refused; a context's `config` may hold anything.
+            place: How the caller calls the keys that are given.
 
         Raises:
             ConfigError: For an unknown key (naming the nearest known one) or a value that does not fit.
@@ -140,16 +188,17 @@ class Settings(ServerSettings, GroupOptions):
         given = normalize_redis_config(config)
         if strict:
             check_keys(given)
-        merged, said = _merged(given)
+        merged, said = _merged(given, place)
         try:
             made = cls(**merged)
+            made._said = said
         except ValidationError as error:
             raise SettingError(_explain(error, said)) from None
         for name, check in _CHECKS.items():
             try:
                 check(made)
             except (ConfigError, ValueError) as error:
-                raise SettingError(f"{_words(name, said)} cannot be used: {error}") from None
+                raise SettingError(f"{_words(name, said, made.connection)} cannot be used: {error}") from None
         return made
 
     @property
@@ -159,14 +208,6 @@ class Settings(ServerSettings, GroupOptions):
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
-_GIVEN: Final = "backend_config['{}']"
-_ENVIRONMENT: Final = "GRAFLOW_{}"
-_CELERYS: Final = "graflow_{} of celeryconfig.py"
-_CONNECTION_PLACES: Final = {
-    _GIVEN: "backend_config",
-    _ENVIRONMENT: "the environment (GRAFLOW_REDIS_URL, GRAFLOW_HOST, ...)",
-    _CELERYS: "celeryconfig.py (graflow_url, graflow_host, ...)",
-}
 _SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path", "sentinels"})
 _TRUTHS: Final = frozenset({"ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname"})
 _NUMBERS: Final = frozenset(
@@ -177,12 +218,12 @@ _NUMBERS: Final = frozenset(
 )
 
 
-def _merged(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _merged(given: Mapping[str, Any], nearest: Place) -> tuple[dict[str, Any], dict[str, Place]]:
     """What is said at each place, nearer places first, and under which name the last one said it."""
     merged: dict[str, Any] = {}
-    said: dict[str, str] = {}
     configured, celerys = _from_celeryconfig(), _celerys_own()
-    places = ((_CELERYS, configured), (_ENVIRONMENT, _from_environment()), (_GIVEN, given))
+    said: dict[str, Place] = dict.fromkeys(celerys, _celerys_setting)
+    places = ((_line_of_celeryconfig, configured), (_variable, _from_environment()), (nearest, given))
     for place, found in places:
         source = normalize_redis_config(found)
         own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
@@ -245,22 +286,22 @@ _CHECKS: Final[Mapping[str, Callable[[Settings], object]]] = {
 }
 
 
-def _words(name: str, said: Mapping[str, str]) -> str:
-    """A setting under the name by which it was given."""
-    place = said.get(name, _GIVEN)
-    if name == "connection":
-        return f"The connection in {_CONNECTION_PLACES[place]}"
-    return place.format(name.upper() if place == _ENVIRONMENT else name)
+def _words(name: str, said: Mapping[str, Place], connection: Mapping[str, Any]) -> str:
+    """A setting, or what is given of the connection, under the name by which it was given."""
+    place = said.get(name, backend_config_key)
+    if name != "connection":
+        return place(name)
+    return f"The connection in {', '.join(place(key) for key in sorted(connection))}"
 
 
 _NO_NUMBER: Final = frozenset({"float_parsing", "int_parsing"})
 
 
-def _explain(error: ValidationError, said: Mapping[str, str]) -> str:
+def _explain(error: ValidationError, said: Mapping[str, Place]) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] in _NO_NUMBER and isinstance(first["input"], str):
-        return f"{_words(str(first['loc'][0]), said)}: it takes a number, not {first['input']!r}"
-    return f"{_words(str(first['loc'][0]), said)}: {first['msg']}"
+        return f"{_words(str(first['loc'][0]), said, {})}: it takes a number, not {first['input']!r}"
+    return f"{_words(str(first['loc'][0]), said, {})}: {first['msg']}"
 
 
 def _from_environment() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from graflow.redis.config import (
     normalize_redis_config,
     shared_client,
 )
+from graflow.redis.diagnosis import told
 from graflow.redis.scripts import Script
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
@@ -105,19 +106,19 @@ class RedisChannel(Channel):
         return self._client
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
-        self.redis_client.execute_command(*self._set_command(key, value, ttl))
+        self._execute(*self._set_command(key, value, ttl))
 
     def get(self, key: str, default: object = None) -> Any:
-        reply = _get.run(self.redis_client.execute_command, (self._at(key),))
+        reply = _get.run(self._execute, (self._at(key),))
         if reply is None:
             return default
         return [self._decoded(key, text) for text in reply] if type(reply) is list else self._decoded(key, reply)
 
     def delete(self, key: str) -> bool:
-        return bool(self.redis_client.delete(self._at(key)))
+        return bool(self._execute("DEL", self._at(key)))
 
     def exists(self, key: str) -> bool:
-        return bool(self.redis_client.exists(self._at(key)))
+        return bool(self._execute("EXISTS", self._at(key)))
 
     def keys(self) -> list[str]:
         start = len(self._at("").encode())
@@ -125,7 +126,7 @@ class RedisChannel(Channel):
 
     def clear(self) -> None:
         for batch in self._scan():
-            self.redis_client.unlink(*batch)
+            self._execute("UNLINK", *batch)
 
     def append(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._add_element("RPUSH", key, value, ttl)
@@ -138,14 +139,14 @@ class RedisChannel(Channel):
         at, amount_text, described = self._at(key), encode(amount), self._described(key)
         operation = self._operation()
         while True:
-            reply = _add.run(self.redis_client.execute_command, (at, operation), amount_text, _REMEMBERED)
+            reply = _add.run(self._execute, (at, operation), amount_text, _REMEMBERED)
             if reply == 0:
                 raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
                 return require_number(self._decoded(key, reply), described)
             present = self._decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
-            if _swap.run(self.redis_client.execute_command, (at,), encode(total), *reply):
+            if _swap.run(self._execute, (at,), encode(total), *reply):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
@@ -156,23 +157,17 @@ class RedisChannel(Channel):
         """Store several values in few round trips; when one of them cannot be kept, none is written."""
         commands = [self._set_command(key, value, ttl) for key, value in values.items()]
         for batch in _batches(commands):
-            pipeline = self.redis_client.pipeline(transaction=False)
-            for command in batch:
-                pipeline.execute_command(*command)
-            pipeline.execute()
+            self._execute_all(batch)
 
     def set_missing(self, values: Mapping[str, Any], ttl: float) -> None:
         """Store those of several values whose keys are absent, in few round trips."""
         for batch in _batches([(*self._set_command(key, value, ttl), "NX") for key, value in values.items()]):
-            pipeline = self.redis_client.pipeline(transaction=False)
-            for command in batch:
-                pipeline.execute_command(*command)
-            pipeline.execute()
+            self._execute_all(batch)
 
     def drop(self, keys: Sequence[str]) -> None:
         """Remove some keys, in few round trips."""
         for start in range(0, len(keys), _BATCH):
-            self.redis_client.unlink(*(self._at(key) for key in keys[start : start + _BATCH]))
+            self._execute("UNLINK", *(self._at(key) for key in keys[start : start + _BATCH]))
 
     def expire(self, ttl_seconds: float, keys: Sequence[str] | None = None) -> int:
         """Give every key of this channel, or some keys, a time to live from now; a key that has less left keeps it.
@@ -185,11 +180,11 @@ class RedisChannel(Channel):
         if keys is not None:
             every = [self._at(key).encode() for key in keys]
             batches = (every[start : start + _BATCH] for start in range(0, len(every), _BATCH))
-        return sum(_limit.run(self.redis_client.execute_command, batch, limit) for batch in batches)
+        return sum(_limit.run(self._execute, batch, limit) for batch in batches)
 
     def time_to_live(self, key: str) -> float | None:
         """Seconds that a key has left; None for a key without a limit, or an absent one."""
-        left = int(self.redis_client.pttl(self._at(key)))
+        left = int(self._execute("PTTL", self._at(key)))
         return left / 1000 if left >= 0 else None
 
     def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
@@ -204,11 +199,11 @@ class RedisChannel(Channel):
         command = deleting if write.deleted else self._set_command(write.key, write.value, write.ttl)
         name, at, *arguments = command
         keys = (str(at), *(self._mark(mark) for mark in marks))
-        _publish.run(self.redis_client.execute_command, keys, _MARK_TTL, int(once), name, *arguments)
+        _publish.run(self._execute, keys, _MARK_TTL, int(once), name, *arguments)
 
     def is_published(self, mark: str) -> bool:
         """Whether the write with this mark has been done."""
-        return bool(self.redis_client.exists(self._mark(mark)))
+        return bool(self._execute("EXISTS", self._mark(mark)))
 
     def _mark(self, mark: str) -> str:
         return f"graflow:published:{self.name}:{mark}"
@@ -228,8 +223,8 @@ class RedisChannel(Channel):
         to_jsonable(value, where=f"channel key '{key}'", pickles=self._pickles(key))
 
     def ping(self) -> bool:
-        """Whether the server answers; a connection that fails raises redis-py's own error."""
-        return bool(self.redis_client.ping())
+        """Whether the server answers; a connection that fails raises an error of redis-py's own type."""
+        return bool(self._execute("PING"))
 
     def close(self) -> None:
         """Let go of the client, whose connections belong to others too; the next operation opens one again."""
@@ -252,6 +247,21 @@ class RedisChannel(Channel):
         self._process = os.getpid()
         self._key_locks = KeyLocks()
         self._prefix = f"graflow:channel:{self.name}:"
+
+    def _execute(self, *command: Any, **options: Any) -> Any:
+        try:
+            return self.redis_client.execute_command(*command, **options)
+        except _unreachable() as error:
+            raise told(error, self._config) from error
+
+    def _execute_all(self, commands: Sequence[_Command]) -> None:
+        pipeline = self.redis_client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            pipeline.execute()
+        except _unreachable() as error:
+            raise told(error, self._config) from error
 
     def _at(self, key: str) -> str:
         if not isinstance(key, str):
@@ -295,7 +305,7 @@ class RedisChannel(Channel):
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:
-            reply = _push.run(self.redis_client.execute_command, (at, operation), command, element, limit, _REMEMBERED)
+            reply = _push.run(self._execute, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
             present = 0 if isinstance(reply, int) else self._decoded(key, reply)
@@ -304,7 +314,7 @@ class RedisChannel(Channel):
             # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
             texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
             texts.insert(len(texts) if command == "RPUSH" else 0, element)
-            if _convert.run(self.redis_client.execute_command, (at,), reply, limit, *texts):
+            if _convert.run(self._execute, (at,), reply, limit, *texts):
                 return len(texts)
 
     def _scan(self) -> Iterator[list[bytes]]:
@@ -312,9 +322,7 @@ class RedisChannel(Channel):
         pattern = _GLOB.sub(r"\\\g<0>", self._prefix) + "*"
         cursor = 0
         while True:
-            cursor, found = self.redis_client.execute_command(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, NEVER_DECODE=True
-            )
+            cursor, found = self._execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, NEVER_DECODE=True)
             if found:
                 yield found
             if not cursor:
@@ -329,6 +337,12 @@ def _milliseconds(ttl: float) -> int:
 def _batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
     for start in range(0, len(commands), _BATCH):
         yield commands[start : start + _BATCH]
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What redis-py raises for a server that does not answer, or refuses us."""
+    module = load_redis().exceptions
+    return module.ConnectionError, module.TimeoutError, module.InvalidResponse
 
 
 def _usable(client: object) -> Any:

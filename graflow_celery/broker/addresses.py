@@ -76,6 +76,15 @@ def broker_connection(broker: str) -> dict[str, Any]:
     return connection_of({"url": broker})
 
 
+def given_broker(broker: str) -> dict[str, Any]:
+    """A broker that is a Redis as the caller named it: by its URL, or by what stands around that of its Sentinels.
+
+    Raises:
+        ConfigError: When it cannot be read.
+    """
+    return broker_connection(broker) if urlsplit(broker).scheme == "sentinel" else {"url": broker}
+
+
 def describe_broker(broker: str) -> str:
     """Where a broker is, without secrets."""
     with suppress(ConfigError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
@@ -15,8 +16,9 @@ from celery import chord
 from kombu.exceptions import BatchPublishError, KombuError, OperationalError
 from kombu.utils.uuid import uuid
 
+from graflow.redis.diagnosis import fault_of_line, why_unreachable
 from graflow.secret import revealed
-from graflow_celery.broker.addresses import describe_broker
+from graflow_celery.broker.addresses import REDIS_SCHEMES, describe_broker, given_broker
 from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for, runs_eagerly
 from graflow_celery.broker.messages import finish_signature, messages_of, run_message
 from graflow_celery.broker.transport import warn_of_ignored_priorities
@@ -96,22 +98,22 @@ class MemberPublisher:
         try:
             yield
         except (KombuError, AMQPError, OSError, redis.exceptions.RedisError) as error:
-            broker = self.settings.broker_url
-            where = describe_broker(revealed(broker)) if broker else self.settings.server
-            raise BrokerUnreachableError(
-                f"Cannot reach {where} as broker of queue '{self.settings.queue_name}': {_reason(error)}"
-            ) from error
+            raise BrokerUnreachableError(_why_unreachable(self.settings, error)) from error
 
 
-def _reason(error: BaseException) -> str:
+def _why_unreachable(settings: Settings, error: BaseException) -> str:
     """Why a broker cannot be used; the texts of errors are left out, since they may repeat its URL."""
     while error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return "it refuses the username or password"
+    what, broker = f"The broker of queue '{settings.queue_name}'", revealed(settings.broker_url or "")
+    if not broker:
+        return why_unreachable(what, settings.connection, error, settings.said)
+    if urlsplit(broker).scheme in REDIS_SCHEMES:
+        return why_unreachable(what, given_broker(broker), error, settings.broker_said)
+    where, option = f"{what} at {describe_broker(broker)}", settings.said("broker_url")
     if isinstance(error, AccessRefused | NotAllowed):
-        return "it refuses the username, the password or the virtual host"
-    return type(error).__name__
+        return f"{where} refuses the username, the password or the virtual host; correct {option}"
+    return f"{where} does not answer: {fault_of_line(error) or type(error).__name__}; start it, or correct {option}"
 
 
 def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:

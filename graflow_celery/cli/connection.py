@@ -10,6 +10,7 @@ import click
 
 from graflow.cli.output import clear_errors
 from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.settings import Settings, command_option
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -24,16 +25,17 @@ def connection(command: _F) -> _F:
     return command
 
 
-def config(url: str | None, key_prefix: str | None) -> dict[str, Any]:
-    """The settings that these options give."""
-    return {name: value for name, value in (("url", url), ("key_prefix", key_prefix)) if value is not None}
+def settings(url: str | None, key_prefix: str | None) -> Settings:
+    """The settings that these options give, laid over those of the environment."""
+    given = {name: value for name, value in (("url", url), ("key_prefix", key_prefix)) if value is not None}
+    return Settings.load(given, place=command_option)
 
 
 @contextmanager
 def deployment(url: str | None, key_prefix: str | None) -> Iterator[Deployment]:
     """The deployment, which has answered; errors of its servers end the command with their message."""
     with clear_errors():
-        found = deployment_of(config(url, key_prefix))
+        found = deployment_of(settings(url, key_prefix))
         found.check()
         with found.errors():
             yield found

@@ -12,14 +12,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from graflow.cli.output import Rows, as_json, clear_errors, print_facts, printable, show
+from graflow.cli.output import Rows, as_json, print_facts, printable, show
 from graflow.exceptions import GroupTimeoutError
-from graflow_celery.cli.connection import config, connection, deployment
+from graflow_celery.cli.connection import connection, deployment, settings
 from graflow_celery.cli.facts import headers, member_facts, run_facts
-from graflow_celery.client.api import attach, attach_to
+from graflow_celery.client.api import attach_to
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import Deployment
-from graflow_celery.settings import Settings
 
 _REDRAWN: Final = 0.5  # seconds
 _MEMBERS_SHOWN: Final = 20
@@ -59,7 +58,7 @@ def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str |
     """Show a run until it ends; exits with 1 unless it ended well. Silent until then where nobody looks."""
     console = Console()
     with deployment(url, key_prefix) as here:
-        handle = attach_to(here, run_id, Settings.load(config(url, key_prefix)).options)
+        handle = attach_to(here, run_id, settings(url, key_prefix).options)
         deadline = None if timeout is None else time.monotonic() + timeout
         if console.is_terminal:
             with Live(_progress(handle, here), console=console, transient=True) as live:
@@ -79,8 +78,9 @@ def watch(run_id: str, timeout: float | None, url: str | None, key_prefix: str |
 @connection
 def cancel(run_id: str, url: str | None, key_prefix: str | None) -> None:
     """Cancel every member of a run that has not ended."""
-    with clear_errors():
-        changed = attach(run_id, config(url, key_prefix)).cancel("cancelled from the command line")
+    with deployment(url, key_prefix) as here:
+        handle = attach_to(here, run_id, settings(url, key_prefix).options)
+        changed = handle.cancel("cancelled from the command line")
     click.echo(f"{printable(run_id)}: {'cancelled' if changed else 'had ended already'}")
 
 
@@ -90,8 +90,8 @@ def cancel(run_id: str, url: str | None, key_prefix: str | None) -> None:
 @connection
 def results(run_id: str, timeout: float | None, url: str | None, key_prefix: str | None) -> None:
     """Print one line of JSON per member, in member order."""
-    with clear_errors():
-        for outcome in attach(run_id, config(url, key_prefix)).outcomes(timeout):
+    with deployment(url, key_prefix) as here:
+        for outcome in attach_to(here, run_id, settings(url, key_prefix).options).outcomes(timeout):
             click.echo(json.dumps(member_facts(outcome)))
 
 

@@ -21,19 +21,27 @@ from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError
 from graflow.redis.config import shared_client
+from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed
-from graflow_celery.broker.addresses import REDIS_SCHEMES, broker_connection
+from graflow_celery.broker.addresses import REDIS_SCHEMES, given_broker
 from graflow_celery.broker.app import GraflowCelery
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, connect_once
 from graflow_celery.deployment import refusal
-from graflow_celery.errors import AccessRefusedError, RecordUnreachableError
+from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import deployment_for
 
 _log = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0  # seconds between looks for a server that did not answer
-_NOT_THERE: Final = (RecordUnreachableError, redis.exceptions.RedisError, KombuError, AMQPError, OSError)
+_NOT_THERE: Final = (
+    RecordUnreachableError,
+    BrokerUnreachableError,
+    redis.exceptions.RedisError,
+    KombuError,
+    AMQPError,
+    OSError,
+)
 
 _LAST_WORDS: Final = "This worker ends: %s"
 
@@ -52,9 +60,12 @@ class AccessStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         try:
             closed = [deployment_for(parent.app).check, *_broker_doors(parent.app)]
-            closed = [door for door in closed if not _enter(door)]
+            why: list[Exception] = []
+            closed = [door for door in closed if not _enter(door, why)]
         except (AccessRefusedError, ConfigError) as error:
             end_worker(error)
+        for error in why:
+            _log.warning("This worker waits: %s", error)
         if closed:
             threading.Thread(target=self._keep_asking, args=(closed,), name="graflow-access", daemon=True).start()
 
@@ -66,7 +77,7 @@ class AccessStep(bootsteps.StartStopStep):
     def _keep_asking(self, closed: list[_Door]) -> None:
         while closed and not self._stop.wait(_LOOK):
             try:
-                closed = [door for door in closed if not _enter(door)]
+                closed = [door for door in closed if not _enter(door, [])]
             except (AccessRefusedError, ConfigError) as error:
                 _log.critical(_LAST_WORDS, error)
                 state.should_stop = EX_FAILURE
@@ -87,8 +98,8 @@ def _comes_from_import(error: BaseException | None) -> bool:
     return any(frame.f_globals.get("__name__") == "importlib" for frame, _ in traceback.walk_tb(trace))
 
 
-def _enter(door: _Door) -> bool:
-    """Whether a server has let us in; False when it does not answer.
+def _enter(door: _Door, why: list[Exception]) -> bool:
+    """Whether a server has let us in; False when it does not answer, for the reason that is added.
 
     Raises:
         AccessRefusedError: When it answers, and does not.
@@ -97,7 +108,8 @@ def _enter(door: _Door) -> bool:
         door()
     except AccessRefusedError:
         raise
-    except _NOT_THERE:
+    except _NOT_THERE as error:
+        why.append(error)
         return False
     return True
 
@@ -109,20 +121,20 @@ def _broker_doors(of: GraflowCelery) -> list[_Door]:
     scheme = urlsplit(broker).scheme
     if scheme in REDIS_SCHEMES:
         with suppress(ConfigError):
-            return [partial(_enter_redis, broker_connection(broker))]
+            return [partial(_enter_redis, given_broker(broker), settings)]
     return [partial(_enter_amqp, of)] if scheme.startswith("amqp") else []
 
 
-def _enter_redis(parts: dict[str, Any]) -> None:
-    client = shared_client({"socket_connect_timeout": CONNECT_SECONDS, **parts})
+def _enter_redis(broker: dict[str, Any], settings: Settings) -> None:
+    client = shared_client({"socket_connect_timeout": CONNECT_SECONDS, **broker})
     try:
         connect_once(client)
         with suppress(redis.exceptions.NoPermissionError):
             client.ping()  # where no password was given, the first command is what is refused
     except (redis.exceptions.RedisError, OSError) as error:
-        refused = refusal("The broker", parts, error)
+        refused = refusal("The broker", broker, error, settings.broker_said)
         if refused is None:
-            raise
+            raise BrokerUnreachableError(why_unreachable("The broker", broker, error, settings.broker_said)) from error
         raise AccessRefusedError(refused) from None
 
 
@@ -133,5 +145,6 @@ def _enter_amqp(of: GraflowCelery) -> None:
             connection.transport.close_connection(connection.transport.establish_connection())
         except (AccessRefused, NotAllowed):
             raise AccessRefusedError(
-                f"The broker at {connection.as_uri()} refuses the username, the password or the virtual host"
+                f"The broker at {connection.as_uri()} refuses the username, the password or the virtual host; "
+                f"correct {of.graflow_settings.said('broker_url')}"
             ) from None

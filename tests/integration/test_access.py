@@ -36,7 +36,11 @@ def test_a_worker_that_the_record_refuses_says_so_once_and_ends(tmp_path: Path, 
         running.worker_url = f"redis://{login}127.0.0.1:{server.port}/0"
         (worker,) = running.start(wait=False)
         said = last_words(worker)
-    assert said == f"The Redis of record at 127.0.0.1:{server.port}/0 refuses the username or password"
+    none = "" if login else ", and none is given"
+    assert said == (
+        f"The Redis of record at 127.0.0.1:{server.port}/0 refuses the username or password{none}; "
+        "correct GRAFLOW_REDIS_URL"
+    )
     assert "Cannot connect" not in worker.log
 
 
@@ -47,7 +51,11 @@ def test_a_worker_that_its_broker_refuses_names_the_broker(tmp_path: Path, login
         url = f"redis://{login}127.0.0.1:{broker.port}/2"
         with cluster(tmp_path, workers=0, broker_url=url) as running:
             (worker,) = running.start(wait=False)
-            assert last_words(worker) == f"The broker at 127.0.0.1:{broker.port}/2 refuses the username or password"
+            none = "" if login else ", and none is given"
+            assert last_words(worker) == (
+                f"The broker at 127.0.0.1:{broker.port}/2 refuses the username or password{none}; "
+                "correct GRAFLOW_BROKER_URL"
+            )
 
 
 @pytest.fixture
@@ -64,6 +72,10 @@ def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, absent: Pr
     with cluster(tmp_path, workers=0, server=absent) as running:
         (worker,) = running.start(imports=[MEMBERS], wait=False)
         wait_until(lambda: "Cannot connect" in worker.log, 20)
+        assert (
+            f"This worker waits: The Redis of record at 127.0.0.1:{absent.port}/0 does not answer: "
+            "nothing listens there; start it, or correct GRAFLOW_REDIS_URL\n"
+        ) in worker.log
         absent.start()
         running.wait_for_worker(worker)
         assert submit(members.double.map([4]), backend_config=running.config).results(timeout=30) == [8]
@@ -76,8 +88,9 @@ def test_a_server_that_comes_late_and_refuses_ends_the_worker_too(tmp_path: Path
         (worker,) = running.start(wait=False)
         wait_until(lambda: "Cannot connect" in worker.log, 20)
         absent.start()
-        assert (
-            last_words(worker) == f"The Redis of record at 127.0.0.1:{absent.port}/0 refuses the username or password"
+        assert last_words(worker) == (
+            f"The Redis of record at 127.0.0.1:{absent.port}/0 refuses the username or password; "
+            "correct GRAFLOW_REDIS_URL"
         )
 
 

@@ -88,7 +88,8 @@ def test_a_worker_that_rabbitmq_refuses_says_so_once_and_ends(
         assert worker.process.wait(20) == 1
     (said,) = [line for line in worker.log.splitlines() if "This worker ends" in line]
     assert said.endswith(
-        f"amqp://guest:**@127.0.0.1:{rabbit.port}// refuses the username, the password or the virtual host"
+        f"amqp://guest:**@127.0.0.1:{rabbit.port}// refuses the username, the password or the virtual host; "
+        "correct GRAFLOW_BROKER_URL"
     )
     assert "Traceback" not in worker.log
     assert "hunter2" not in worker.log
