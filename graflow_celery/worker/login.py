@@ -19,7 +19,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from kombu.exceptions import KombuError
 
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed
@@ -64,8 +64,8 @@ class AccessStep(bootsteps.StartStopStep):
             closed = [door for door in closed if not _enter(door, why)]
         except (AccessRefusedError, ConfigError) as error:
             end_worker(error)
-        for error in why:
-            _log.warning("This worker waits: %s", error)
+        for told in why:
+            _log.warning("This worker waits: %s", told)
         if closed:
             threading.Thread(target=self._keep_asking, args=(closed,), name="graflow-access", daemon=True).start()
 
@@ -109,7 +109,8 @@ def _enter(door: _Door, why: list[Exception]) -> bool:
     except AccessRefusedError:
         raise
     except _NOT_THERE as error:
-        why.append(error)
+        if isinstance(error, GraflowRuntimeError):  # others may repeat a URL with its password
+            why.append(error)
         return False
     return True
 
