@@ -37,6 +37,7 @@ class Journal:
 
     def __init__(self, lines: Sequence[Line] = (), left: int | None = None) -> None:
         self.lines = [*lines]
+        self.writes = 0
         self.left = left
         self.kept_back: list[Line] = []
 
@@ -49,6 +50,7 @@ class Journal:
             if self.left == 0:
                 raise Crash
             self.left -= 1
+        self.writes += 1
         for line in found:
             line.data = json.loads(json.dumps(line.data))
         self.lines += found
@@ -233,18 +235,18 @@ def test_a_run_cut_at_any_record_gives_what_it_gives_in_one_go(flow: Callable[[]
             cuts += 1
             journal = Journal(journal.lines)
             result = run(flow, journal)
-            assert _unordered(result) == _unordered(expected), f"cut before write {left}"
+            assert unordered(result) == unordered(expected), f"cut before write {left}"
             again = sorted(ran)
             for name in in_one_go:
                 again.remove(name)
             assert len(again) <= 2, f"cut before write {left}: {again} ran once more"
         else:
-            assert _unordered(result) == _unordered(expected)
+            assert unordered(result) == unordered(expected)
             break
     assert cuts >= 2
 
 
-def _unordered(result: tuple[Any, dict[str, Any]]) -> Any:
+def unordered(result: tuple[Any, dict[str, Any]]) -> Any:
     """Members run at the same time write into a list in any order; passes have names by chance."""
 
     def sort(found: dict[str, Any]) -> dict[str, Any]:
