@@ -1,4 +1,4 @@
-"""Any workflow of steps that write, loop, fail, add tasks and jump: cut anywhere, it ends as if nothing had happened."""
+"""Any workflow of steps that write, loop, fail, add tasks: cut anywhere, it ends as if nothing had happened."""
 
 from __future__ import annotations
 
