@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -26,3 +28,22 @@ def attempt_import(call: Callable[[], _T], otherwise: Callable[[Exception | Syst
         return attempt(call, otherwise)
     except SystemExit as error:
         return otherwise(error)
+
+
+def import_failure(module: str, error: BaseException) -> str:
+    """Why a module of others could not be imported, then what to do about it."""
+    parts = module.replace("\\", "/").removesuffix(".py").strip("./").replace("/", ".")
+    if not all(part.isidentifier() for part in module.split(".")) or module.endswith(".py"):
+        return f"a module is named as in an import statement; give {parts!r}"
+    if isinstance(error, SystemExit):
+        return f"it ends the program, with sys.exit({error.code!r}); keep that below `if __name__ == '__main__':`"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if f"{module}.".startswith(f"{error.name}."):
+            path = os.environ.get("PYTHONPATH")
+            return (
+                f"there is no {error.name!r} in the current folder ({Path.cwd()}), on PYTHONPATH "
+                f"({path or 'not set'}) or installed here; start in the folder that holds it, or add that to PYTHONPATH"
+            )
+        return f"it imports {error.name!r}, which is not found here; install that, or add its folder to PYTHONPATH"
+    why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+    return f"{why}; mend it until `python -c 'import {module}'` works here"

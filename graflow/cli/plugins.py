@@ -7,6 +7,7 @@ command runs; help and completion read its source instead, so that they are quic
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +22,7 @@ from graflow.cli.output import printable
 from graflow.foreign import attempt_import
 
 GROUP: Final = "graflow.commands"
+_CELERYS: Final = frozenset({"worker", "flower", "beat", "events", "inspect", "control", "purge", "multi"})
 
 
 class _Line(NamedTuple):
@@ -46,6 +48,25 @@ class PluggedGroup(click.Group):
         own = super().get_command(ctx, cmd_name)
         plug_in = _plug_in(cmd_name)
         return own if own is not None or plug_in is None else _loaded(plug_in)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with.
+
+        Raises:
+            click.UsageError: When there is none; it names what may have been meant.
+        """
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            ctx.fail(f"No such command '{printable(name)}'{self._meant(ctx, name)}")
+        return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, name: str) -> str:
+        if name in _CELERYS:
+            return f"; it is one of Celery's: celery -A graflow_celery {name}"
+        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+        return f"; did you mean '{near[0]}'?" if near else "; graflow --help lists them"
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         lines = list(self._lines(ctx))

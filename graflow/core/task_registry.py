@@ -32,7 +32,7 @@ from graflow.core.envelopes.references import (
 from graflow.core.envelopes.shared_code import GroupCode, ReceivedCode
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
-from graflow.foreign import attempt_import
+from graflow.foreign import attempt_import, import_failure
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
@@ -355,19 +355,10 @@ class TaskResolverRegistry:
 
 def _imported(name: str) -> ModuleType:
     def refuse(error: Exception | SystemExit) -> NoReturn:
-        raise TaskResolutionError(_not_imported(name, error), error) from error
+        why = import_failure(name, error)
+        raise TaskResolutionError(f"Cannot import the task module '{name}': {why}") from error
 
     return attempt_import(lambda: importlib.import_module(name), refuse)
-
-
-def _not_imported(module: str, error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        why = f"it ends the program, with sys.exit({error.code!r})"
-    elif isinstance(error, ImportError):
-        why = str(error)
-    else:
-        why = f"{type(error).__name__}: {error}"
-    return f"Cannot import the task module '{module}': {why}"
 
 
 def _made_default() -> TaskResolverRegistry:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
+import click
 from celery import Celery
+from celery.loaders.app import AppLoader
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
 from graflow.redis.config import redis_url
 from graflow.secret import revealed
@@ -92,6 +95,24 @@ def configuration(settings: Settings, *, results: bool = True) -> dict[str, Any]
     return made
 
 
+class ModuleLoader(AppLoader):
+    """Imports the modules that `--include` and `imports` name."""
+
+    def import_task_module(self, module: str) -> Any:
+        """A module, imported.
+
+        Raises:
+            click.ClickException: When it cannot be, which ends the command with one line that says why.
+        """
+
+        def refuse(error: Exception | SystemExit) -> NoReturn:
+            raise click.ClickException(
+                f"Cannot import the task module '{module}': {import_failure(module, error)}"
+            ) from error
+
+        return attempt_import(lambda: super(ModuleLoader, self).import_task_module(module), refuse)
+
+
 class GraflowCelery(Celery):
     """A Celery application of one deployment.
 
@@ -103,6 +124,7 @@ class GraflowCelery(Celery):
     """
 
     amqp_cls = BrokerAccess
+    loader_cls = ModuleLoader
     given_settings: Settings | None = None
     registry: TaskResolverRegistry = default_registry()
     limits: Mapping[str, float] = MappingProxyType({})

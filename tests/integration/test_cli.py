@@ -211,7 +211,7 @@ def ended_worker(*arguments: str, **variables: str) -> str:
 @pytest.mark.slow
 def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
     said = ended_worker("--graflow-import", "no.such.module")
-    assert said == "Cannot import the task module 'no.such.module': No module named 'no'"
+    assert said.startswith("Cannot import the task module 'no.such.module': there is no 'no' in the current folder (")
     assert "cannot be read" in ended_worker("--graflow-key-file", "no-such-file")
     assert "malformed" in ended_worker(GRAFLOW_SIGNING_KEY="no key")
     with private_redis(options=["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) as evicting:

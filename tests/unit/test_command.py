@@ -195,3 +195,52 @@ def test_rows_are_blocks_where_a_table_does_not_fit() -> None:
 def test_what_would_steer_a_terminal_is_written_out() -> None:
     assert drawn(Rows(["name"], [["\x1b[2J\r\n[bold]x[/]\u202e"]]), 60)[1] == r"\x1b[2J\r\n[bold]x[/]\u202e"
     assert printable("Größe\n日本 🙂\t\x9b") == "Größe\n日本 🙂\t\\x9b"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("flower", "; it is one of Celery's: celery -A graflow_celery flower"),
+        ("worker", "; it is one of Celery's: celery -A graflow_celery worker"),
+        ("workres", "; did you mean 'workers'?"),
+        ("frobnicate", "; graflow --help lists them"),
+    ],
+)
+def test_an_unknown_command_names_what_may_have_been_meant(name: str, hint: str) -> None:
+    assert run(name, code=2).splitlines()[-1] == f"Error: No such command '{name}'{hint}"
+
+
+def test_celery_says_how_to_get_flower_where_it_is_not_installed(tmp_path: Path) -> None:
+    without = (
+        "import sys; sys.modules['flower'] = None; from celery.__main__ import main; sys.argv[0] = 'celery'; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without, "-A", "graflow_celery", "flower", "--port=5555"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "Error: Flower is not installed here; install it with: pip install flower",
+    )
+
+
+def test_a_module_that_celery_is_told_to_include_and_is_nowhere_is_named_in_one_line(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker", "--include", "etl_nowhere"],
+        cwd=tmp_path,
+        env={**environment, "GRAFLOW_REDIS_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "Error: Cannot import the task module 'etl_nowhere': there is no 'etl_nowhere' in the current folder "
+        f"({tmp_path}), on PYTHONPATH (not set) or installed here; start in the folder that holds it, or add that to "
+        "PYTHONPATH"
+    )

@@ -258,3 +258,12 @@ def test_workers_are_counted_in_whole_numbers(workers: Any) -> None:
     with pytest.raises(ConfigError) as told:
         LocalCluster(workers=workers)
     assert str(told.value) == f"workers must be a whole number, at least 0, not {workers!r}"
+
+
+def test_a_prefix_that_cannot_be_used_says_which_characters_are_in_the_way() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"key_prefix": "my flows*"})
+    assert str(caught.value) == (
+        "backend_config['key_prefix'] cannot be used: 'my flows*' holds ' ', '*'; a prefix is made of ASCII letters, "
+        "digits and marks such as - _ . : /"
+    )

@@ -165,13 +165,51 @@ def test_a_missing_module_is_named() -> None:
         TaskResolver().register_module("no_such_module_here")
 
 
+@pytest.mark.parametrize("path", [None, "/srv/app"])
+def test_a_module_that_is_nowhere_names_the_folder_and_pythonpath(
+    path: str | None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if path:
+        monkeypatch.setenv("PYTHONPATH", path)
+    with pytest.raises(TaskResolutionError) as caught:
+        TaskResolver().register_module("etl_here.tasks")
+    assert str(caught.value) == (
+        f"Cannot import the task module 'etl_here.tasks': there is no 'etl_here' in the current folder "
+        f"({tmp_path}), on PYTHONPATH ({path or 'not set'}) or installed here; start in the folder that holds it, or "
+        "add that to PYTHONPATH"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("etl.py", "etl"), ("./jobs/etl.py", "jobs.etl"), ("jobs/etl", "jobs.etl"), (".etl", "etl")]
+)
+def test_a_module_that_is_named_by_its_file_is_told_the_name(name: str, meant: str) -> None:
+    with pytest.raises(TaskResolutionError) as caught:
+        TaskResolver().register_module(name)
+    assert str(caught.value) == (
+        f"Cannot import the task module '{name}': a module is named as in an import statement; give '{meant}'"
+    )
+
+
+_MEND = "; mend it until `python -c 'import failing_tasks'` works here"
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("raise RuntimeError('its own fault')", "RuntimeError: its own fault"),
-        ("import sys; sys.exit(2)", r"it ends the program, with sys\.exit\(2\)"),
-        ("def f(:", "SyntaxError: "),
-        ("import not_there_at_all", "No module named 'not_there_at_all'"),
+        ("raise RuntimeError('its own fault')", f"RuntimeError: its own fault{_MEND}"),
+        (
+            "import sys; sys.exit(2)",
+            "it ends the program, with sys.exit(2); keep that below `if __name__ == '__main__':`",
+        ),
+        ("def f(:", f"SyntaxError: invalid syntax (failing_tasks.py, line 1){_MEND}"),
+        ("from json import nothing", f"cannot import name 'nothing' from 'json' ({json.__file__}){_MEND}"),
+        (
+            "import not_there_at_all",
+            "it imports 'not_there_at_all', which is not found here; install that, or add its folder to PYTHONPATH",
+        ),
     ],
 )
 def test_a_module_that_fails_on_its_own_is_named(
@@ -179,8 +217,9 @@ def test_a_module_that_fails_on_its_own_is_named(
 ) -> None:
     (tmp_path / "failing_tasks.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(TaskResolutionError, match=f"Cannot import the task module 'failing_tasks': {why}") as caught:
+    with pytest.raises(TaskResolutionError) as caught:
         TaskResolver().register_module("failing_tasks")
+    assert str(caught.value) == f"Cannot import the task module 'failing_tasks': {why}"
     assert caught.value.__cause__ is not None
 
 
@@ -703,3 +742,21 @@ def test_two_registries_do_not_meet() -> None:
 def test_the_registry_of_the_process_knows_default() -> None:
     assert default_registry() is default_registry()
     assert "default" in default_registry().ids()
+
+
+def test_a_task_that_is_not_registered_says_whether_the_module_or_the_code_is_missing() -> None:
+    receiver = TaskResolver()
+    lost = {"module": "etl.jobs", "name": "load", "qualname": "load"}
+    with pytest.raises(TaskResolutionError) as caught:
+        receiver.resolve(SerializedTask("reference", lost))
+    assert str(caught.value) == (
+        "No task 'etl.jobs:load' is registered in this process (registered are: none); "
+        "start this worker with `--graflow-import etl.jobs`"
+    )
+    receiver.register_module(MODULE)
+    with pytest.raises(TaskResolutionError) as caught:
+        receiver.resolve(SerializedTask("reference", {**lost, "module": MODULE}))
+    assert str(caught.value) == (
+        f"No task '{MODULE}:load' is registered in this process, whose module {MODULE} is without it: the code here is "
+        "not the sender's; deploy that code here and restart this worker"
+    )

@@ -215,12 +215,20 @@ class ReferenceTable:
             raise TaskResolutionError("A reference must name 'module' and 'qualname' as text")
         task = self._tasks.get((module, path))
         if task is None:
-            known = ", ".join(self.modules()) or "none"
-            raise TaskResolutionError(
-                f"No task '{_shown(module)}:{_shown(path)}' is registered in this process (registered are: {known}). "
-                "A worker knows the modules that it was started with (`--graflow-import <module>`)"
-            )
+            raise TaskResolutionError(self._not_registered(module, path))
         return task
+
+    def _not_registered(self, module: str, path: str) -> str:
+        missing, known = f"No task '{_shown(module)}:{_shown(path)}' is registered in this process", self.modules()
+        if module in known:
+            return (
+                f"{missing}, whose module {module} is without it: the code here is not the sender's; "
+                "deploy that code here and restart this worker"
+            )
+        return (
+            f"{missing} (registered are: {', '.join(known) or 'none'}); "
+            f"start this worker with `--graflow-import {_shown(module)}`"
+        )
 
     def modules(self) -> list[str]:
         with self._lock:
