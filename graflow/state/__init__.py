@@ -3,6 +3,7 @@
 from graflow.state.memory import MemoryStore
 from graflow.state.models import Attempt, FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.opening import open_store
+from graflow.state.sqlite import SqliteStore
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 
@@ -14,6 +15,7 @@ __all__ = [
     "FlowStepState",
     "MemberPage",
     "MemoryStore",
+    "SqliteStore",
     "StateStore",
     "StepStatus",
     "open_store",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from graflow.state.statuses import FlowStatus, Move
 
@@ -172,7 +172,7 @@ class FlowRecord:
 
     Attributes:
         beats: Counts the owner's signs of life.
-        fields: Every further field by name, as in `Change.flow`.
+        fields: Every further field by name, as in `Change.flow`; those that are None are left out.
         requests: What the owner is asked for and has not answered.
     """
 
@@ -206,8 +206,7 @@ class Claimed:
     record: FlowRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """The answer to a transition.
 
     Attributes:

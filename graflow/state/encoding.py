@@ -1,9 +1,130 @@
-"""The one text form of what stores keep: compact JSON."""
+"""The one form of what stores keep: compact JSON, compressed where it is long, by its digest where it is large.
+
+A stored value is JSON text, or zlib's form of it (which begins with an `x`, as no JSON does), or `@` and the SHA-256 of
+its text, which names a blob. The fields of a row are a run of JSON objects, of which a later one goes over those before
+it, so that a change is written by putting its object behind them.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Final
 
-to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
-from_text: Final[Any] = json.JSONDecoder().decode
+from graflow.exceptions import PayloadError
+
+COMPRESSED_FROM: Final = 4096  # characters
+BLOB_FROM: Final = 256 * 1024  # characters; longer ones are kept once, by content
+CAP: Final = 64 * 1024 * 1024  # characters
+_LARGE: Final = "@"  # in an object of fields: digests of the values that are kept as blobs, by name
+_LEVEL: Final = 1  # of zlib; the others cost several times as much and save little on JSON
+
+Stored = str | bytes
+Blobs = dict[str, bytes]
+"""Blobs that a change names, by digest."""
+
+_to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_decoder: Final = json.JSONDecoder()
+
+
+def to_text(value: object) -> str:
+    """The value as JSON text.
+
+    Raises:
+        TypeError: It is no plain JSON.
+    """
+    try:
+        return _to_text(value)
+    except (ValueError, RecursionError) as error:  # a number that JSON does not have, or what contains itself
+        raise TypeError(f"{error}: this is no plain JSON and cannot be recorded") from None
+
+
+def from_text(text: Stored) -> Any:
+    """The value of JSON text that was not compressed."""
+    return _decoder.decode(text if isinstance(text, str) else text.decode())
+
+
+def encode(value: object, blobs: Blobs, where: str) -> Stored:
+    """The stored form of a value; a blob that it names is put into `blobs`.
+
+    Args:
+        value: Plain JSON.
+        blobs: Where large ones go.
+        where: What the value is called in messages.
+
+    Raises:
+        TypeError: It is no plain JSON.
+        PayloadError: It is longer than 64 Mi characters as text.
+    """
+    text = to_text(value)
+    if len(text) <= BLOB_FROM:
+        return _compressed(text)
+    return _LARGE + _blob(text, blobs, where)
+
+
+def decode(stored: Stored, blob: Callable[[str], bytes]) -> Any:
+    """The value of a stored form; `blob` gives the content of a digest."""
+    if stored[:1] in (_LARGE, b"@"):
+        digest = stored[1:] if isinstance(stored, str) else stored[1:].decode()
+        stored = blob(digest)
+    return from_text(_expanded(stored))
+
+
+def is_large(stored: Stored) -> bool:
+    """Whether the value itself is kept as a blob."""
+    return stored[:1] in (_LARGE, b"@")
+
+
+def encode_fields(fields: Mapping[str, Any], blobs: Blobs, where: str) -> str:
+    """One object of fields, to be put behind those that a row has.
+
+    Raises:
+        TypeError: A value is no plain JSON.
+        PayloadError: A value is longer than 64 Mi characters as text.
+    """
+    text = to_text(fields if type(fields) is dict else dict(fields))
+    if len(text) <= BLOB_FROM:
+        return text
+    small, large = {}, {}
+    for name, value in fields.items():
+        one = to_text(value)
+        if len(one) > BLOB_FROM:
+            large[name] = _blob(one, blobs, f"'{name}' of {where}")
+        else:
+            small[name] = value
+    return to_text({**small, _LARGE: large}) if large else text
+
+
+def decode_fields(stored: Stored) -> dict[str, Any]:
+    """The fields of a row; those that are kept as blobs are left out."""
+    text = stored if isinstance(stored, str) else stored.decode()
+    fields, end = _decoder.raw_decode(text)
+    while end < len(text):
+        more, end = _decoder.raw_decode(text, end)
+        for name in more.get(_LARGE, ()):
+            fields.pop(name, None)
+        fields.update(more)
+    fields.pop(_LARGE, None)
+    made: dict[str, Any] = fields
+    return made
+
+
+def _blob(text: str, blobs: Blobs, where: str) -> str:
+    if len(text) > CAP:
+        raise PayloadError(
+            f"{where} is {len(text)} characters long as JSON; a store takes at most {CAP}: keep it elsewhere, such as "
+            "in a file, and pass its name"
+        )
+    digest = sha256(text.encode()).hexdigest()
+    blobs[digest] = zlib.compress(text.encode(), _LEVEL)
+    return digest
+
+
+def _compressed(text: str) -> Stored:
+    return text if len(text) < COMPRESSED_FROM else zlib.compress(text.encode(), _LEVEL)
+
+
+def _expanded(stored: Stored) -> Stored:
+    return stored if isinstance(stored, str) or stored[:1] != b"x" else zlib.decompress(stored)

@@ -27,7 +27,15 @@ from graflow.state.encoding import to_text
 from graflow.state.errors import StaleEpochError
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
-from graflow.state.reading import behind_flow, flow_cursor, flow_state, searched_text, status_names, step_state
+from graflow.state.reading import (
+    behind_flow,
+    flow_cursor,
+    flow_state,
+    listed_state,
+    searched_text,
+    status_names,
+    step_state,
+)
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
 from graflow.state.strips import Strip, begun, count, move_member
@@ -36,6 +44,7 @@ from graflow.state.transitions import (
     RUNNING,
     answers_requests,
     fields_of,
+    first_fields,
     not_found,
     refusal,
     refuse,
@@ -56,10 +65,14 @@ def copied(value: Any) -> Any:
         TypeError: It is no plain JSON.
     """
     kind = type(value)
+    if kind is dict:
+        made = value.copy()
+        for key, item in value.items():
+            if type(item) not in _SCALARS:
+                made[key] = copied(item)
+        return made
     if kind in _SCALARS:
         return value
-    if kind is dict:
-        return {key: item if type(item) in _SCALARS else copied(item) for key, item in value.items()}
     if kind is list or kind is tuple:
         return [item if type(item) in _SCALARS else copied(item) for item in value]
     if isinstance(value, Mapping):
@@ -69,16 +82,8 @@ def copied(value: Any) -> Any:
     raise TypeError(f"A {kind.__qualname__} is no plain JSON and cannot be recorded")
 
 
-class _Line(NamedTuple):
-    kind: str
-    step: str | None
-    visit: int | None
-    member: int | None
-    attempt: int | None
-    data: Mapping[str, Any]
-    at: float
-    epoch: int
-    generation: int
+_Line = tuple[str, str | None, int | None, int | None, int | None, dict[str, Any], float, int, int]
+"""Kind, step, visit, index, attempt and data of a line; time, epoch and generation."""
 
 
 class _Written(NamedTuple):
@@ -144,13 +149,7 @@ class _Flow:
         self.inputs, self.input_digest = copied(new.inputs), new.input_digest
         self.created_at = new.at
         self.searched = searched_text(new.flow_id, new.flow_name, to_text(self.inputs))
-        self.fields: dict[str, Any] = {
-            "created_at": new.at,
-            "durability": new.durability,
-            "metadata": copied(new.metadata),
-            "parent_flow_id": new.parent_flow_id,
-            "parent_step": new.parent_step,
-        }
+        self.fields: dict[str, Any] = {}
         self.requests: tuple[Request, ...] = ()
         self.journal: list[_Line] = []
         self.rows: dict[tuple[str, int], _Row] = {}
@@ -173,9 +172,14 @@ class _Flow:
         )
 
     def set_fields(self, fields: Mapping[str, Any]) -> None:
-        self.fields.update(fields)
-        if "generation" in fields:
-            self.generation = self.fields.pop("generation")
+        present = self.fields
+        for name, value in fields.items():
+            if name == "generation":
+                self.generation = value
+            elif value is None:
+                present.pop(name, None)
+            else:
+                present[name] = value
 
     def note(self, entry: Entry, at: float) -> None:
         self.write(_Written.of((entry,), (), (), None), at, self.epoch)
@@ -183,9 +187,7 @@ class _Flow:
     def write(self, written: _Written, at: float, epoch: int) -> None:
         journal, generation = self.journal, self.generation
         for each, data in written.entries:
-            journal.append(
-                _Line(each.kind, each.step, each.visit, each.index, each.attempt, data, at, epoch, generation)
-            )
+            journal.append((each.kind, each.step, each.visit, each.index, each.attempt, data, at, epoch, generation))
         for row, fields in written.steps:
             self.set_row((row.step, row.visit), fields)
         for member, fields in written.members:
@@ -197,9 +199,10 @@ class _Flow:
             row = self.rows[key] = _Row()
             row.fields["status"] = _PENDING
             count(self.counts, None, _PENDING)
-        old = row.fields["status"]
-        row.fields.update(fields)
-        new = row.fields["status"]
+        present = row.fields
+        old = present["status"]
+        present.update(fields)
+        new = present["status"]
         if new != old:
             count(self.counts, old, new)
         if "size" in fields and not row.size and fields["size"]:
@@ -241,7 +244,7 @@ class MemoryStore(StateStore):
 
     def create(self, flow: NewFlow) -> Created:
         made = _Flow(flow)
-        written = _Written.of(flow.entries, flow.steps, flow.members, flow.flow)
+        written = _Written.of(flow.entries, flow.steps, flow.members, first_fields(flow))
         made.set_fields(written.fields)
         made.write(written, flow.at, 0)
         with self._lock:
@@ -388,11 +391,7 @@ class MemoryStore(StateStore):
             found = [flow for flow in self._flows.values() if is_asked_for(flow)]
             found.sort(key=lambda flow: (flow.created_at, flow.flow_id), reverse=True)
             page = found[: max(1, limit)]
-            states: list[FlowState] = []
-            for flow in page:
-                record = flow.record()
-                record.fields = {name: value for name, value in record.fields.items() if name != "outputs"}
-                states.append(flow_state(record, [], dict(flow.counts)))
+            states = [listed_state(flow.record(), dict(flow.counts)) for flow in page]
         last = page[-1] if len(found) > len(page) else None
         return FlowPage(states, flow_cursor(last.created_at, last.flow_id) if last else None)
 
@@ -442,17 +441,9 @@ def _sleeps(flow: _Flow, at: float) -> bool:
 
 
 def _journaled(seq: int, line: _Line) -> Journaled:
+    kind, step, visit, index, attempt, data, at, epoch, generation = line
     return Journaled(
-        line.kind,
-        line.step,
-        line.visit,
-        line.member,
-        line.attempt,
-        deepcopy(line.data),
-        seq=seq,
-        at=line.at,
-        epoch=line.epoch,
-        generation=line.generation,
+        kind, step, visit, index, attempt, deepcopy(data), seq=seq, at=at, epoch=epoch, generation=generation
     )
 
 

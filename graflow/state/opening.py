@@ -3,27 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from graflow.state.errors import StoreConfigError
 from graflow.state.memory import MemoryStore
+from graflow.state.sqlite import SqliteStore
 from graflow.state.store import StateStore
 
-_KINDS = "sqlite:///path, redis://host:port/db (also rediss://, unix://), or memory://"
+DEFAULT_FILE: Final = Path(".graflow") / "flows.db"
+_MARKS: Final = (".graflow", "pyproject.toml", ".git")
+"""What the folder of a project has."""
+
+_KINDS: Final = "sqlite:///path, redis://host:port/db (also rediss:// and unix://), and memory://"
 
 
 def open_store(address: str | Path | StateStore | None = None) -> StateStore:
     """The store at an address; nothing is connected or made before it is used.
 
     Args:
-        address: A URL (`memory://`), or a store, which is returned.
+        address: A URL; a path, which is that of an SQLite file; a store, which is returned; or None for the file
+            `.graflow/flows.db` in the folder of the project: the nearest one, from the working directory upwards, that
+            has a `.graflow`, a `pyproject.toml` or a `.git`.
 
     Raises:
-        StoreConfigError: No store is found at such an address.
+        StoreConfigError: No store has such an address.
     """
     if isinstance(address, StateStore):
         return address
-    scheme = urlsplit(str(address)).scheme
+    if address is None:
+        return SqliteStore(project_folder() / DEFAULT_FILE)
+    if isinstance(address, Path):
+        return SqliteStore(address)
+    scheme = urlsplit(address).scheme
+    if scheme == "sqlite":
+        return _sqlite_store(address)
     if scheme == "memory":
         return MemoryStore()
-    raise StoreConfigError(f"No store has the scheme '{scheme}'; known are {_KINDS}")
+    raise StoreConfigError(f"No store has an address like {_shown(scheme)}; known are {_KINDS}")
+
+
+def project_folder() -> Path:
+    """The nearest folder, from the working directory upwards, that looks like a project's; else the former."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if any((folder / mark).exists() for mark in _MARKS)), here)
+
+
+def _shown(scheme: str) -> str:
+    # The rest may hold a password.
+    return f"'{scheme}://…'" if scheme else "this one, which has no scheme"
+
+
+def _sqlite_store(url: str) -> SqliteStore:
+    parts = urlsplit(url)
+    path = unquote(parts.path).removeprefix("/")
+    if parts.netloc or not path:
+        raise StoreConfigError(
+            "The address of an SQLite file is sqlite:///relative/path or sqlite:////absolute/path, with three or four "
+            f"slashes; {url!r} names none. For a store in memory write memory://"
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    synchronous = options.pop("synchronous", "normal").upper()
+    if synchronous not in {"NORMAL", "FULL"}:
+        raise StoreConfigError(f"synchronous of an SQLite store is 'normal' or 'full', not {synchronous.lower()!r}")
+    timeout = _seconds(options.pop("timeout", "30"))
+    if options:
+        raise StoreConfigError(f"Unknown option of an SQLite store: {', '.join(options)}; known: synchronous, timeout")
+    return SqliteStore(path, synchronous=synchronous, timeout=timeout)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise StoreConfigError(f"timeout of an SQLite store is a number of seconds, not {text!r}")
+    return seconds

@@ -17,7 +17,8 @@ from graflow.state.transitions import RUNNING
 
 SEARCHED: Final = 10_000  # characters of the inputs, as text, that a search looks into
 _RUNNING: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.CANCELLING})
-_UNSHOWN: Final = frozenset({"fingerprint", "retry_from"})
+UNSHOWN: Final = frozenset({"fingerprint", "retry_from"})
+"""Fields of a flow that are its runner's alone."""
 
 
 def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | None = None) -> FlowStepState:
@@ -30,7 +31,7 @@ def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | No
 
 def flow_state(record: FlowRecord, steps: list[FlowStepState], counts: Mapping[str, int]) -> FlowState:
     """The row of a flow, with those of its steps, as a model."""
-    fields = {name: value for name, value in record.fields.items() if name not in _UNSHOWN}
+    fields = {name: value for name, value in record.fields.items() if name not in UNSHOWN}
     state = FlowState.model_validate(
         {
             **fields,
@@ -55,6 +56,12 @@ def flow_state(record: FlowRecord, steps: list[FlowStepState], counts: Mapping[s
         end = state.completed_at.timestamp() if state.completed_at else time.time()
         state.total_execution_time = max(0.0, end - state.started_at.timestamp())
     return state
+
+
+def listed_state(record: FlowRecord, counts: Mapping[str, int]) -> FlowState:
+    """The row of a flow as a list shows it; the record is used up."""
+    record.fields = {name: value for name, value in record.fields.items() if name != "outputs"}
+    return flow_state(record, [], counts)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from graflow.state.changes import Change, Entry, Request, RequestKind
+from graflow.state.changes import Change, Entry, NewFlow, Request, RequestKind
 from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule
 
@@ -71,6 +71,18 @@ def refused_line(change: Change) -> Entry:
 def request_line(request: Request) -> Entry:
     """What the journal says of a request."""
     return Entry(f"request.{request.kind.value}", data={"by": request.by, "reason": request.reason})
+
+
+def first_fields(flow: NewFlow) -> Mapping[str, Any]:
+    """The fields that a flow begins with; its inputs are not among them."""
+    return {
+        "created_at": flow.at,
+        "durability": flow.durability,
+        "metadata": flow.metadata,
+        "parent_flow_id": flow.parent_flow_id,
+        "parent_step": flow.parent_step,
+        **flow.flow,
+    }
 
 
 def fields_of(change: Change, status: FlowStatus, fields: Mapping[str, Any]) -> Mapping[str, Any]:

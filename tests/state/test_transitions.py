@@ -113,28 +113,29 @@ def test_an_end_absorbs_what_its_owner_still_says(store: StateStore, end: Move) 
     assert store.beat("f1", epoch) == ()
 
 
-@pytest.mark.parametrize("what", sorted(set(Move) - {Move.CLAIM}))
-@pytest.mark.parametrize("status", sorted(FlowStatus))
-def test_only_the_moves_of_the_table_are_made(store: StateStore, what: Move, status: FlowStatus) -> None:
-    bring_to(store, status)
-    before = record_of(store)
-    assert before.status is status
-    rule = MOVES[what]
-    if status not in rule.sources:
-        with pytest.raises(MoveRefusedError, match=f"'f1' is {status.value}"):
-            move(store, what)
-        assert record_of(store) == before
-        return
-    move(store, what)
-    after = record_of(store)
-    assert after.status is (rule.target or status)
-    assert after.version == before.version + 1
-    assert after.epoch == before.epoch + rule.raises_epoch
+def test_only_the_moves_of_the_table_are_made(store: StateStore) -> None:
+    for status in FlowStatus:
+        for what in sorted(set(Move) - {Move.CLAIM}):
+            flow_id = f"{status}-{what}"
+            bring_to(store, status, flow_id)
+            before = record_of(store, flow_id)
+            assert before.status is status
+            rule = MOVES[what]
+            if status not in rule.sources:
+                with pytest.raises(MoveRefusedError, match=f"'{flow_id}' is {status.value}"):
+                    move(store, what, flow_id)
+                assert record_of(store, flow_id) == before
+                continue
+            move(store, what, flow_id)
+            after = record_of(store, flow_id)
+            assert after.status is (rule.target or status), flow_id
+            assert after.version == before.version + 1, flow_id
+            assert after.epoch == before.epoch + rule.raises_epoch, flow_id
 
 
-def bring_to(store: StateStore, status: FlowStatus) -> None:
+def bring_to(store: StateStore, status: FlowStatus, flow_id: str) -> None:
     """Make a flow that is in this state."""
-    store.create(new_flow())
+    store.create(new_flow(flow_id))
     ends = {
         FlowStatus.PAUSED: Move.STOP,
         FlowStatus.CANCELLED: Move.FINISH_CANCEL,
@@ -143,13 +144,13 @@ def bring_to(store: StateStore, status: FlowStatus) -> None:
         FlowStatus.LOST: Move.GIVE_UP,
     }
     if status is FlowStatus.QUEUED:
-        move(store, Move.QUEUE)
+        move(store, Move.QUEUE, flow_id)
     elif status is not FlowStatus.PENDING:
-        store.claim("f1", "host:1:1", seen=record_of(store), at=AT + 1)
+        store.claim(flow_id, "host:1:1", seen=record_of(store, flow_id), at=AT + 1)
         if status is FlowStatus.CANCELLING:
-            store.request("f1", Request(RequestKind.CANCEL, "python"))
+            store.request(flow_id, Request(RequestKind.CANCEL, "python"))
         elif status in ends:
-            move(store, ends[status])
+            move(store, ends[status], flow_id)
 
 
 def test_an_end_has_its_time_and_a_verb_takes_it_out_again(store: StateStore) -> None:

@@ -1,0 +1,190 @@
+"""Flows in one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+
+from graflow.state.changes import (
+    Appended,
+    Change,
+    Claimed,
+    Created,
+    Entry,
+    FlowRecord,
+    Journaled,
+    Json,
+    NewFlow,
+    Request,
+    StepRow,
+)
+from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.reading import behind_flow, status_names
+from graflow.state.sqlite import reading, writing
+from graflow.state.sqlite.database import Database
+from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.store import StateStore
+from graflow.state.transitions import first_fields, not_found
+from graflow.state.written import Written
+
+__all__ = ["SqliteStore"]
+
+_DELETED_AT_ONCE = 100
+
+
+class SqliteStore(StateStore):
+    """Keeps flows in one file, for any number of threads and processes of one machine.
+
+    What is written survives the end of the process, also by kill -9. The last commits may be missing after the machine
+    lost power, unless `synchronous` is `"FULL"`, which costs about five times as much per write.
+
+    Args:
+        path: Of the file; it (mode 0600) and its folder (0700) are made when they are missing.
+        synchronous: `"NORMAL"` or `"FULL"`.
+        timeout: Seconds to wait while another process writes.
+    """
+
+    def __init__(self, path: str | Path, *, synchronous: str = "NORMAL", timeout: float = 30.0) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.url = f"sqlite:///{self.path}"
+        self._database = Database(self.path, synchronous=synchronous, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({str(self.path)!r})"
+
+    def initialize(self) -> None:
+        self._database.write(lambda _: None)
+
+    def close(self) -> None:
+        self._database.close()
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def create(self, flow: NewFlow) -> Created:
+        written = Written.of(flow.entries, flow.steps, flow.members, {**first_fields(flow), "inputs": flow.inputs})
+
+        def work(connection: Connection) -> Created:
+            is_new = writing.create(connection, flow, written)
+            return Created(_present(connection, flow.flow_id), is_new)
+
+        return self._database.write(work)
+
+    def claim(
+        self,
+        flow_id: str,
+        owner: str,
+        *,
+        seen: FlowRecord,
+        at: float,
+        entries: Sequence[Entry] = (),
+        steps: Sequence[StepRow] = (),
+        flow: Mapping[str, Json] | None = None,
+    ) -> Claimed:
+        written = Written.of(entries, steps, (), flow)
+
+        def work(connection: Connection) -> Claimed:
+            epoch = writing.claim(connection, flow_id, owner, seen, at, written)
+            return Claimed(epoch, _present(connection, flow_id))
+
+        return self._database.write(work)
+
+    def append(self, change: Change) -> Appended:
+        written = Written.of(change.entries, change.steps, change.members, change.flow)
+        return self._database.write(lambda connection: writing.append(connection, change, written))
+
+    def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
+        return self._database.write(lambda connection: writing.beat(connection, flow_id, epoch))
+
+    def request(self, flow_id: str, request: Request) -> FlowRecord:
+        def work(connection: Connection) -> FlowRecord:
+            writing.request(connection, flow_id, request)
+            return _present(connection, flow_id)
+
+        return self._database.write(work)
+
+    def delete(self, flow_id: str) -> bool:
+        return self._database.write(lambda connection: writing.delete(connection, flow_id))
+
+    def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
+        removed = 0
+        while True:
+            # A part at a time: flows that run must not wait for all of it.
+            gone = self._database.write(partial(_delete_ended, before=at - older_than, keep=keep))
+            removed += gone
+            if gone < _DELETED_AT_ONCE:
+                return removed
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get_record(self, flow_id: str) -> FlowRecord | None:
+        def work(connection: Connection) -> FlowRecord | None:
+            flow = reading.FlowReader.find(connection, flow_id)
+            return flow.record() if flow is not None else None
+
+        return self._database.read(work)
+
+    def get_flow_state(self, flow_id: str) -> FlowState | None:
+        def work(connection: Connection) -> FlowState | None:
+            flow = reading.FlowReader.find(connection, flow_id)
+            return flow.state() if flow is not None else None
+
+        return self._database.read(work)
+
+    def list_flows(
+        self,
+        *,
+        flow_name: str | None = None,
+        status: Sequence[FlowStatus] = (),
+        search: str | None = None,
+        since: float | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> FlowPage:
+        work = partial(
+            reading.flows,
+            flow_name=flow_name,
+            statuses=status_names(status),
+            search=(search or "").casefold(),
+            since=since,
+            behind=behind_flow(cursor),
+            limit=max(1, limit),
+        )
+        return self._database.read(work)
+
+    def list_members(
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int | None = None,
+        status: Sequence[StepStatus] = (),
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> MemberPage:
+        return self._database.read(
+            lambda connection: reading.members(
+                connection, flow_id, step, visit=visit, status=status, cursor=cursor, limit=limit
+            )
+        )
+
+    def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
+        return self._database.read(lambda connection: reading.events(connection, flow_id, after, limit))
+
+    def open_flows(self, *, at: float) -> list[FlowRecord]:
+        return self._database.read(lambda connection: reading.open_flows(connection, at))
+
+
+def _present(connection: Connection, flow_id: str) -> FlowRecord:
+    flow = reading.FlowReader.find(connection, flow_id)
+    if flow is None:
+        raise not_found(flow_id)
+    return flow.record()
+
+
+def _delete_ended(connection: Connection, *, before: float, keep: int) -> int:
+    gone = reading.ended_flows(connection, before, keep, _DELETED_AT_ONCE)
+    for flow_id in gone:
+        writing.delete(connection, flow_id)
+    return len(gone)

@@ -1,0 +1,239 @@
+"""One SQLite file: connections of this process, and writes that share commits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar, cast
+from weakref import WeakSet
+
+from graflow.exceptions import GraflowError
+from graflow.state.errors import StoreError, StoreUnavailableError
+from graflow.state.sqlite.schema import migrate
+
+_T = TypeVar("_T")
+_FORK_PATIENCE: Final = 10.0  # seconds
+_FAILURES: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
+"""What a write may end with that is no error of ours: SQLite's own, and values that it cannot hold."""
+
+_GITIGNORE: Final = "# What graflow keeps here concerns this machine alone.\n*\n"
+
+
+class _Write(Generic[_T]):
+    """One thread's piece of work for the next commit."""
+
+    __slots__ = ("answer", "error", "is_done", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], _T]) -> None:
+        self.work = work
+        self.is_done = False
+        self.answer: _T | None = None
+        self.error: BaseException | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Do it. An error of ours is its answer: it was raised before anything was written, or on purpose after."""
+        self.answer = self.error = None
+        try:
+            self.answer = self.work(connection)
+        except GraflowError as error:
+            self.error = error
+
+    def result(self) -> _T:
+        if self.error is not None:
+            raise self.error
+        return cast("_T", self.answer)
+
+
+class Database:
+    """A file, opened at its first use and again after a fork.
+
+    A writer commits itself what waits when it gets its turn: alone it pays for no hand-over to another thread, and
+    many that come at once share one commit.
+
+    Args:
+        path: Of the file; it and its folder are made when missing.
+        synchronous: `"NORMAL"` or `"FULL"`.
+        timeout: Seconds to wait for another process that writes.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str, timeout: float) -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._timeout = timeout
+        self._waiting: deque[_Write[Any]] = deque()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._begin()
+        _databases.add(self)
+
+    def _begin(self) -> None:
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._waiting.clear()
+
+    def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do a piece of work in a transaction; it is on disk, with others' pieces, when this returns.
+
+        Raises:
+            StoreUnavailableError: SQLite did not do it; nothing was changed.
+        """
+        mine = _Write(work)
+        self._waiting.append(mine)
+        with self._write_lock:
+            if not mine.is_done:
+                self._commit_waiting()
+        return mine.result()
+
+    def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do a piece of work that sees one state of everything.
+
+        Raises:
+            StoreUnavailableError: SQLite did not do it.
+        """
+        with self._read_lock, self._explained():
+            if self._reader is None:
+                self._reader = self._connect()
+            self._reader.execute("BEGIN")
+            try:
+                return work(self._reader)
+            finally:
+                self._reader.rollback()
+
+    def close(self) -> None:
+        with self._write_lock, self._read_lock:
+            self._close()
+
+    # -- commits -------------------------------------------------------------------------------------------------------
+
+    def _commit_waiting(self) -> None:
+        writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            if len(writes) > 1:
+                with contextlib.suppress(*_FAILURES):
+                    self._commit(writes)
+                    return
+            for write in writes:  # alone, so that what fails in one does not fail the others
+                self._commit_alone(write)
+        finally:
+            # Something like Ctrl-C broke in: the others' turns are still to come.
+            self._waiting.extendleft(write for write in reversed(writes) if not write.is_done)
+
+    def _commit_alone(self, write: _Write[Any]) -> None:
+        try:
+            with self._explained():
+                self._commit([write])
+        except (*_FAILURES, StoreError) as error:
+            write.error = error
+            write.is_done = True
+
+    def _commit(self, writes: list[_Write[Any]]) -> None:
+        if self._writer is None:
+            self._writer = self._connect()
+        connection = self._writer
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for write in writes:
+                write.run(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        for write in writes:
+            write.is_done = True
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        self._make_file()
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        try:
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._require_log(connection)
+            migrate(connection, str(self.path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _require_log(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise StoreError(f"{self.path} lies where SQLite cannot keep a write-ahead log; name a local file")
+
+    def _make_file(self) -> None:
+        """Make it before SQLite would: nobody else may read what flows are given."""
+        if self.path.exists():
+            return
+        folder = self.path.parent
+        try:
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if folder.name == ".graflow":
+                    (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StoreError(f"The store of flows cannot be made at {self.path}: {error}") from error
+
+    def _close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of SQLite as those of a store."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}") from error
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            raise StoreError(f"The store of flows at {self.path} refuses: {error}") from error
+
+    # -- forks ---------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> bool:
+        """Close the file, or give up when a writer does not let go of it."""
+        if not self._write_lock.acquire(timeout=_FORK_PATIENCE):
+            return False
+        if not self._read_lock.acquire(timeout=_FORK_PATIENCE):
+            self._write_lock.release()
+            return False
+        self._close()
+        return True
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on; in a child with nothing of its parent's."""
+        if in_child:
+            self._begin()
+        else:
+            self._read_lock.release()
+            self._write_lock.release()
+
+
+_databases: WeakSet[Database] = WeakSet()
+_held: list[Database] = []
+
+
+def _before_fork() -> None:
+    # SQLite counts its locks in memory, so that a child with a copy of an open file would believe to hold its parent's.
+    _held[:] = [database for database in list(_databases) if database.before_fork()]
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for database in _held:
+        database.after_fork(in_child=in_child)
+    _held.clear()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(in_child=False),
+    after_in_child=lambda: _after_fork(in_child=True),
+)

@@ -1,0 +1,209 @@
+"""What is read of the tables; runs inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from sqlite3 import Connection, Cursor
+from typing import Any, Final
+
+from graflow.state.changes import FlowRecord, Journaled
+from graflow.state.encoding import Stored, decode, decode_fields, from_text
+from graflow.state.errors import StoreError
+from graflow.state.members import MemberQuery, Row, member_page
+from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
+from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state
+from graflow.state.requests import requests_from
+from graflow.state.sqlite.writing import LARGE, LINES
+from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.transitions import OPEN, not_found
+
+_COLUMNS: Final = (
+    "no, flow_id, flow_name, status, version, epoch, generation, owner, beats, input_digest, requests, counts, "
+    "created_at, fields"
+)
+_RECORD: Final = f"SELECT {_COLUMNS} FROM flows WHERE flow_id = ?"  # noqa: S608 - columns only
+_OPEN: Final = (
+    f"SELECT {_COLUMNS} FROM flows WHERE status IN ({', '.join(repr(each.value) for each in OPEN)}) "  # noqa: S608
+    f"AND (status <> '{FlowStatus.QUEUED.value}' OR wake_at IS NULL OR wake_at <= ?) ORDER BY created_at, flow_id"
+)
+_ENDED: Final = (
+    "SELECT flow_id FROM (SELECT flow_id, status, ended_at, row_number() OVER (ORDER BY ended_at DESC, flow_id DESC) "
+    "AS place FROM flows WHERE ended_at IS NOT NULL) WHERE place > ? OR ended_at <= ? ORDER BY place DESC LIMIT ?"
+)
+
+
+class FlowReader:
+    """The row of one flow."""
+
+    def __init__(self, connection: Connection, row: Sequence[Any]) -> None:
+        self._connection = connection
+        self.no, self.flow_id, self._name, self._status, *self._numbers, digest, requests, counts, created, text = row
+        self._digest, self._requests, self._counts, self.created_at = digest, requests, counts, created
+        self._fields: dict[str, Any] = from_text(text)
+        self._large: list[str] = self._fields.pop(LARGE, [])
+
+    @classmethod
+    def find(cls, connection: Connection, flow_id: str) -> FlowReader | None:
+        row = connection.execute(_RECORD, (flow_id,)).fetchone()
+        return None if row is None else cls(connection, row)
+
+    def record(self, large: Callable[[str], bool] = lambda _: True) -> FlowRecord:
+        """The row, with those large fields that are asked for."""
+        fields = dict(self._fields)
+        for name in filter(large, self._large):
+            fields[name] = self._value(name)
+        inputs = fields.pop("inputs", {})
+        version, epoch, generation, owner, beats = self._numbers
+        return FlowRecord(
+            self.flow_id,
+            self._name,
+            FlowStatus(self._status),
+            version,
+            epoch,
+            generation,
+            owner,
+            beats,
+            inputs,
+            self._digest,
+            fields,
+            requests_from(self._requests),
+        )
+
+    def state(self) -> FlowState:
+        """The flow with the rows of its steps."""
+        rows = self._connection.execute(
+            "SELECT step, visit, status, size, counts, strip, fields FROM steps WHERE flow_no = ? ORDER BY no",
+            (self.no,),
+        )
+        record = self.record(lambda name: name not in UNSHOWN)
+        return flow_state(record, [_step_state(*row) for row in rows], from_text(self._counts))
+
+    def shown(self) -> FlowState:
+        """The flow as a list shows it."""
+        return listed_state(self.record(lambda _: False), from_text(self._counts))
+
+    def _value(self, name: str) -> Any:
+        (stored,) = self._connection.execute(
+            "SELECT value FROM flow_values WHERE flow_no = ? AND name = ?", (self.no, name)
+        ).fetchone()
+        return decode(stored, lambda digest: blob(self._connection, digest))
+
+
+def blob(connection: Connection, digest: str) -> bytes:
+    """The content of a digest."""
+    row = connection.execute("SELECT content FROM blobs WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        raise StoreError(f"The store names the content {digest} and does not have it; its file is damaged")
+    content: bytes = row[0]
+    return content
+
+
+def _step_state(
+    step: str, visit: int, status: str, size: int, counts: str | None, strip: str | None, fields: Stored
+) -> FlowStepState:
+    shown = {"status": status, **decode_fields(fields)}
+    if size and counts is not None and strip is not None:
+        shown["counts"], shown["strip"] = from_text(counts), from_text(strip)
+    return step_state(step, visit, shown)
+
+
+def flows(
+    connection: Connection,
+    *,
+    flow_name: str | None,
+    statuses: Sequence[str],
+    search: str,
+    since: float | None,
+    behind: tuple[float, str] | None,
+    limit: int,
+) -> FlowPage:
+    """One page of flows, newest first."""
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def require(condition: str, *given: object) -> None:
+        conditions.append(condition)
+        values.extend(given)
+
+    if flow_name is not None:
+        require("flow_name = ?", flow_name)
+    if statuses:
+        require(f"status IN ({', '.join('?' * len(statuses))})", *statuses)
+    if since is not None:
+        require("created_at >= ?", since)
+    if behind is not None:
+        require("(created_at, flow_id) < (?, ?)", *behind)
+    if search:
+        require("no IN (SELECT flow_no FROM flow_texts WHERE instr(searched, ?) > 0)", search)
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    query = f"SELECT {_COLUMNS} FROM flows {where}ORDER BY created_at DESC, flow_id DESC LIMIT ?"  # noqa: S608 - conditions of ours
+    found = [FlowReader(connection, row) for row in connection.execute(query, (*values, limit + 1))]
+    page = found[:limit]
+    last = page[-1] if len(found) > len(page) else None
+    return FlowPage(
+        [flow.shown() for flow in page], flow_cursor(last.created_at, last.flow_id) if last is not None else None
+    )
+
+
+def members(
+    connection: Connection,
+    flow_id: str,
+    step: str,
+    *,
+    visit: int | None,
+    status: Sequence[StepStatus],
+    cursor: str | None,
+    limit: int,
+) -> MemberPage:
+    """One page of a group."""
+    flow = connection.execute("SELECT no FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
+    if flow is None:
+        raise not_found(flow_id)
+    condition, values = ("", ()) if visit is None else ("AND visit = ? ", (visit,))
+    query = "SELECT no, visit, size, strip FROM steps WHERE flow_no = ? AND step = ? "
+    row = connection.execute(f"{query}{condition}ORDER BY visit DESC LIMIT 1", (*flow, step, *values)).fetchone()
+    if row is None:
+        return MemberPage([])
+    no, which, size, strip = row
+    question = MemberQuery.of(cursor, size, status, from_text(strip) if strip is not None else [])
+
+    def fetch(start: int, end: int, most: int) -> list[Row]:
+        rows = connection.execute(
+            "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
+            (no, start, end, most),
+        )
+        return [(index, {**decode_fields(fields), "status": state}) for index, state, fields in rows]
+
+    return member_page(step, which, question, limit, fetch)
+
+
+def events(connection: Connection, flow_id: str, after: int, limit: int | None) -> list[Journaled]:
+    """Lines of a journal."""
+    row = connection.execute("SELECT no FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
+    if row is None:
+        return []
+    first = row[0] * LINES
+    lines = connection.execute(
+        "SELECT place, at, kind, step, visit, idx, attempt, epoch, generation, data FROM journal "
+        "WHERE place > ? AND place < ? ORDER BY place LIMIT ?",
+        (first + after, first + LINES, -1 if limit is None else limit),
+    )
+    return list(_journaled(connection, lines, first))
+
+
+def _journaled(connection: Connection, lines: Cursor, first: int) -> Iterator[Journaled]:
+    for place, at, kind, step, visit, index, attempt, epoch, generation, data in lines:
+        value = decode(data, lambda digest: blob(connection, digest))
+        yield Journaled(
+            kind, step, visit, index, attempt, value, seq=place - first, at=at, epoch=epoch, generation=generation
+        )
+
+
+def open_flows(connection: Connection, at: float) -> list[FlowRecord]:
+    """What recovery looks at."""
+    return [FlowReader(connection, row).record(lambda _: False) for row in connection.execute(_OPEN, (at,))]
+
+
+def ended_flows(connection: Connection, before: float, keep: int, limit: int) -> list[str]:
+    """Flows that ended up to a time, or beyond so many that ended after them; the oldest first."""
+    return [flow_id for (flow_id,) in connection.execute(_ENDED, (keep, before, limit))]

@@ -1,0 +1,131 @@
+"""The tables of a file of flows, and the way to them from older ones."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from graflow.state.errors import StoreError
+
+APPLICATION_ID: Final = 0x67666C77  # "gflw": tells that a file is one of these
+
+_FIRST: Final = """
+CREATE TABLE flows (
+    no INTEGER PRIMARY KEY,
+    flow_id TEXT NOT NULL UNIQUE,
+    flow_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    owner TEXT,
+    beats INTEGER NOT NULL,
+    seq INTEGER NOT NULL,         -- of the last line of the journal
+    created_at REAL NOT NULL,     -- this and all times: seconds since the epoch
+    ended_at REAL,
+    wake_at REAL,
+    input_digest TEXT NOT NULL,
+    requests TEXT NOT NULL,       -- JSON: those that the owner has not answered
+    counts TEXT NOT NULL,         -- JSON: steps by state
+    fields TEXT NOT NULL          -- JSON: small fields, the inputs among them; "@" lists the names of large ones
+);
+CREATE INDEX flows_by_age ON flows (created_at, flow_id);
+CREATE INDEX flows_by_status ON flows (status, created_at, flow_id);
+CREATE INDEX flows_by_name ON flows (flow_name, created_at, flow_id);
+CREATE INDEX flows_by_end ON flows (ended_at, flow_id) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE flow_values (        -- fields that no list shows
+    flow_no INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value NOT NULL,
+    PRIMARY KEY (flow_no, name)
+) WITHOUT ROWID;
+
+CREATE TABLE flow_texts (         -- what a search looks into
+    flow_no INTEGER PRIMARY KEY,
+    searched TEXT NOT NULL
+);
+
+CREATE TABLE steps (
+    no INTEGER PRIMARY KEY,       -- in the order of their first start
+    flow_no INTEGER NOT NULL,
+    step TEXT NOT NULL,
+    visit INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    size INTEGER NOT NULL,        -- of a group, else 0
+    counts TEXT,                  -- JSON: members by state
+    strip TEXT,                   -- JSON: the same in buckets
+    fields TEXT NOT NULL          -- a run of JSON objects, of which the later wins
+);
+CREATE UNIQUE INDEX steps_by_name ON steps (flow_no, step, visit);
+
+CREATE TABLE members (
+    step_no INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    PRIMARY KEY (step_no, idx)
+) WITHOUT ROWID;
+
+CREATE TABLE journal (
+    place INTEGER PRIMARY KEY,    -- number of the flow times 2^32, plus the line's
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    step TEXT,
+    visit INTEGER,
+    idx INTEGER,
+    attempt INTEGER,
+    epoch INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    data NOT NULL
+);
+
+CREATE TABLE blobs (
+    digest TEXT PRIMARY KEY,
+    content BLOB NOT NULL
+);
+CREATE TABLE blob_uses (
+    flow_no INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (flow_no, digest)
+) WITHOUT ROWID;
+CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
+"""
+
+MIGRATIONS: Final = (_FIRST,)
+"""What leads from each version of the format to the next; a file's version is how many it has behind it."""
+
+VERSION: Final = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Bring a file to the present format.
+
+    Raises:
+        StoreError: It is of a newer one, or no file of flows at all.
+    """
+    if _version(connection, name) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(_version(connection, name), VERSION):  # another process may have come first
+            for statement in MIGRATIONS[number].split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _version(connection: sqlite3.Connection, name: str) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    if not ours and (version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]):
+        raise StoreError(f"{name} is a database of something else; name a file of its own for the flows")
+    if version > VERSION:
+        raise StoreError(
+            f"{name} has format {version} of flows, and this version of graflow reads up to {VERSION}: upgrade graflow"
+        )
+    return version

@@ -1,0 +1,319 @@
+"""What one transition does to the tables; runs inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from sqlite3 import Connection
+from typing import Any, Final
+
+from graflow.state.changes import Appended, Change, FlowRecord, NewFlow, Request, RequestKind
+from graflow.state.encoding import Stored, from_text, is_large, to_text
+from graflow.state.errors import StaleEpochError
+from graflow.state.reading import searched_text
+from graflow.state.requests import requests_from, requests_text
+from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
+from graflow.state.strips import begun, count, move_member
+from graflow.state.transitions import (
+    RUNNING,
+    answers_requests,
+    fields_of,
+    not_found,
+    refusal,
+    refuse,
+    refuse_delete,
+    refuse_request,
+    refused_line,
+    request_line,
+)
+from graflow.state.written import Written, WrittenEntry, WrittenMember, WrittenStep
+
+SMALL: Final = 1024  # characters of a field that lists show
+LARGE: Final = "@"
+LINES: Final = 1 << 32  # that a journal may have
+_PENDING: Final = StepStatus.PENDING.value
+_CHUNK: Final = 500
+
+_HEAD: Final = (
+    "SELECT no, status, version, epoch, generation, owner, beats, seq, requests, counts FROM flows WHERE flow_id = ?"
+)
+_STEP: Final = "SELECT no, status, size, counts, strip FROM steps WHERE flow_no = ? AND step = ? AND visit = ?"
+_NEW_STEP: Final = (
+    "INSERT INTO steps (flow_no, step, visit, status, size, counts, strip, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LINE: Final = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MEMBER: Final = (
+    "INSERT INTO members VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+    "SET status = excluded.status, fields = fields || excluded.fields"
+)
+_QUICK: Final = "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ? WHERE no = ?"
+_WHOLE: Final = (
+    "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, status = ?, epoch = ?, generation = ?, owner = ?, "
+    "requests = ? WHERE no = ?"
+)
+_DELETIONS: Final = (
+    "DELETE FROM members WHERE step_no IN (SELECT no FROM steps WHERE flow_no = :no)",
+    "DELETE FROM steps WHERE flow_no = :no",
+    "DELETE FROM journal WHERE place BETWEEN :first AND :last",
+    "DELETE FROM flow_values WHERE flow_no = :no",
+    "DELETE FROM flow_texts WHERE flow_no = :no",
+    """DELETE FROM blobs WHERE digest IN (SELECT digest FROM blob_uses WHERE flow_no = :no)
+    AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE blob_uses.digest = blobs.digest AND flow_no <> :no)""",
+    "DELETE FROM blob_uses WHERE flow_no = :no",
+    "DELETE FROM flows WHERE no = :no",
+)
+
+
+class FlowWriter:
+    """The row of one flow, and what is written about it.
+
+    Raises:
+        FlowNotFoundError: There is no such flow.
+    """
+
+    def __init__(self, connection: Connection, flow_id: str) -> None:
+        row = connection.execute(_HEAD, (flow_id,)).fetchone()
+        if row is None:
+            raise not_found(flow_id)
+        self._connection = connection
+        self.no, status, self.version, self.epoch, self.generation, self.owner, self.beats, self.seq, *texts = row
+        self.status = FlowStatus(status)
+        self._requests, self._counts = texts
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        return requests_from(self._requests)
+
+    @requests.setter
+    def requests(self, requests: Sequence[Request]) -> None:
+        self._requests = requests_text(requests)
+
+    def save(self) -> None:
+        """Write the row, whatever of it has changed."""
+        values = (self.version, self.beats, self.seq, self._counts, self.status.value, self.epoch, self.generation)
+        self._connection.execute(_WHOLE, (*values, self.owner, self._requests, self.no))
+
+    def save_quickly(self) -> None:
+        """Write the row after a step, which changes neither state nor owner; indices are left alone."""
+        self._connection.execute(_QUICK, (self.version, self.beats, self.seq, self._counts, self.no))
+
+    def write(self, written: Written, at: float, epoch: int) -> None:
+        """Write everything but the flow's own fields."""
+        self.note(written.entries, at, epoch)
+        if written.steps or written.members:
+            counts = from_text(self._counts)
+            for step in written.steps:
+                self._set_step(step, counts)
+            for (name, visit), members in written.members.items():
+                self._set_members(name, visit, members, counts)
+            self._counts = to_text(counts)
+        if written.blobs:
+            self._keep_blobs(written.blobs)
+
+    def note(self, entries: Iterable[WrittenEntry], at: float, epoch: int) -> None:
+        execute, place = self._connection.execute, self.no * LINES
+        for kind, step, visit, index, attempt, data in entries:
+            self.seq += 1
+            execute(_LINE, (place + self.seq, at, kind, step, visit, index, attempt, epoch, self.generation, data))
+
+    def set_fields(self, fields: Mapping[str, Any], texts: Mapping[str, Stored]) -> None:
+        """Set fields of the flow; those that are small in its row."""
+        execute = self._connection.execute
+        present = from_text(execute("SELECT fields FROM flows WHERE no = ?", (self.no,)).fetchone()[0])
+        large = set(present.pop(LARGE, ()))
+        for name, value in fields.items():
+            if name == "generation":
+                self.generation = value
+                continue
+            text = texts[name] if name in texts else to_text(value)
+            present.pop(name, None)
+            if len(text) > SMALL or is_large(text):
+                large.add(name)
+                execute("INSERT OR REPLACE INTO flow_values VALUES (?, ?, ?)", (self.no, name, text))
+                continue
+            if name in large:
+                large.discard(name)
+                execute("DELETE FROM flow_values WHERE flow_no = ? AND name = ?", (self.no, name))
+            if value is not None:
+                present[name] = value
+        ended_at, wake_at = present.get("completed_at"), present.get("wake_at")
+        if large:
+            present[LARGE] = sorted(large)
+        execute(
+            "UPDATE flows SET fields = ?, ended_at = ?, wake_at = ? WHERE no = ?",
+            (to_text(present), ended_at, wake_at, self.no),
+        )
+
+    def cut(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Take rows of steps out again, with their members."""
+        execute, counts = self._connection.execute, from_text(self._counts)
+        for step, visit in rows:
+            row = execute(_STEP, (self.no, step, visit)).fetchone()
+            if row is not None:
+                count(counts, row[1], None)
+                execute("DELETE FROM members WHERE step_no = ?", (row[0],))
+                execute("DELETE FROM steps WHERE no = ?", (row[0],))
+        self._counts = to_text(counts)
+
+    def _set_step(self, step: WrittenStep, flow_counts: dict[str, int]) -> None:
+        execute = self._connection.execute
+        row = execute(_STEP, (self.no, step.step, step.visit)).fetchone()
+        if row is None:
+            status, size = step.status or _PENDING, step.size or 0
+            counts, strip = map(to_text, begun(size)) if size else (None, None)
+            count(flow_counts, None, status)
+            execute(_NEW_STEP, (self.no, step.step, step.visit, status, size, counts, strip, step.fields))
+            return
+        no, old, size, *_ = row
+        status = step.status or old
+        if status != old:
+            count(flow_counts, old, status)
+        execute("UPDATE steps SET status = ?, fields = fields || ? WHERE no = ?", (status, step.fields, no))
+        if step.size and not size:
+            counts, strip = map(to_text, begun(step.size))
+            execute("UPDATE steps SET size = ?, counts = ?, strip = ? WHERE no = ?", (step.size, counts, strip, no))
+
+    def _set_members(self, step: str, visit: int, members: list[WrittenMember], flow_counts: dict[str, int]) -> None:
+        execute = self._connection.execute
+        row = execute(_STEP, (self.no, step, visit)).fetchone()
+        if row is None:
+            self._set_step(WrittenStep(step, visit, None, None, "{}"), flow_counts)
+            row = execute(_STEP, (self.no, step, visit)).fetchone()
+        no, _, size, *texts = row
+        counts, strip = map(from_text, texts) if size else ({}, [])
+        states = self._member_states(no, members)
+        rows = []
+        for index, status, fields in members:
+            old = states.get(index, _PENDING)
+            states[index] = new = status or old
+            rows.append((no, index, new, fields))
+            if size:
+                move_member(counts, strip, size, index, old, new)
+        self._connection.executemany(_MEMBER, rows)
+        if size:
+            execute("UPDATE steps SET counts = ?, strip = ? WHERE no = ?", (to_text(counts), to_text(strip), no))
+
+    def _member_states(self, no: int, members: Sequence[WrittenMember]) -> dict[int, str]:
+        states: dict[int, str] = {}
+        for start in range(0, len(members), _CHUNK):
+            indices = [each.member for each in members[start : start + _CHUNK]]
+            marks = ", ".join("?" * len(indices))
+            query = f"SELECT idx, status FROM members WHERE step_no = ? AND idx IN ({marks})"  # noqa: S608 - marks only
+            states.update(self._connection.execute(query, (no, *indices)).fetchall())
+        return states
+
+    def _keep_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        many = self._connection.executemany
+        many("INSERT OR IGNORE INTO blobs VALUES (?, ?)", blobs.items())
+        many("INSERT OR IGNORE INTO blob_uses VALUES (?, ?)", [(self.no, digest) for digest in blobs])
+
+
+def create(connection: Connection, flow: NewFlow, written: Written) -> bool:
+    """Record a flow; whether it was not there."""
+    if connection.execute("SELECT 1 FROM flows WHERE flow_id = ?", (flow.flow_id,)).fetchone() is not None:
+        return False
+    status = FlowStatus(flow.status).value
+    no = connection.execute(
+        "INSERT INTO flows (flow_id, flow_name, status, version, epoch, generation, beats, seq, created_at, "
+        "input_digest, requests, counts, fields) VALUES (?, ?, ?, 1, 0, 0, 0, 0, ?, ?, '[]', '{}', '{}')",
+        (flow.flow_id, flow.flow_name, status, flow.at, flow.input_digest),
+    ).lastrowid
+    searched = searched_text(flow.flow_id, flow.flow_name, to_text(flow.inputs))
+    connection.execute("INSERT INTO flow_texts VALUES (?, ?)", (no, searched))
+    row = FlowWriter(connection, flow.flow_id)
+    row.set_fields(written.fields, written.texts)
+    row.write(written, flow.at, 0)
+    row.save()
+    return True
+
+
+def claim(
+    connection: Connection, flow_id: str, owner: str, seen: FlowRecord, at: float, written: Written
+) -> int | None:
+    """Become the owner; the new epoch, or None when the flow is not as it was seen."""
+    flow = FlowWriter(connection, flow_id)
+    if (flow.status, flow.epoch, flow.beats) != (seen.status, seen.epoch, seen.beats):
+        return None
+    if flow.status not in MOVES[Move.CLAIM].sources:
+        raise refusal(flow_id, Move.CLAIM, flow.status)
+    if flow.status is not FlowStatus.CANCELLING:
+        flow.status = FlowStatus.RUNNING
+    flow.epoch += 1
+    flow.version += 1
+    flow.beats += 1
+    flow.owner = owner
+    first = {} if seen.fields.get("started_at") is not None else {"started_at": at}
+    flow.set_fields({**first, "wake_at": None, **written.fields}, written.texts)
+    flow.write(written, at, flow.epoch)
+    flow.save()
+    epoch: int = flow.epoch
+    return epoch
+
+
+def append(connection: Connection, change: Change, written: Written) -> Appended:
+    """Apply one transition."""
+    flow = FlowWriter(connection, change.flow_id)
+    rule = MOVES[change.move]
+    try:
+        refuse(change, rule, flow.status, flow.version, flow.epoch)
+    except StaleEpochError:
+        flow.note(Written.of([refused_line(change)]).entries, change.at, flow.epoch)
+        flow.save_quickly()
+        raise
+    status = rule.target or flow.status
+    fields = fields_of(change, status, written.fields)
+    is_quick = status is flow.status and not rule.raises_epoch and not fields
+    if fields:
+        flow.set_fields(fields, written.texts)
+    flow.status = status
+    flow.epoch += rule.raises_epoch
+    flow.version += 1
+    flow.beats += rule.by_owner
+    if status not in RUNNING:
+        flow.owner = None
+    requests = flow.requests
+    if requests and answers_requests(change.move, status):
+        flow.requests = requests = ()
+    if change.cut:
+        flow.cut(change.cut)
+    flow.write(written, change.at, change.guard if rule.by_owner else flow.epoch)
+    if is_quick:
+        flow.save_quickly()
+    else:
+        flow.save()
+    return Appended(flow.seq, flow.version, flow.epoch, requests)
+
+
+def beat(connection: Connection, flow_id: str, epoch: int) -> tuple[Request, ...]:
+    """Count a sign of life; what the owner is asked for."""
+    flow = FlowWriter(connection, flow_id)
+    if flow.epoch != epoch:
+        raise StaleEpochError(flow_id, epoch, flow.epoch)
+    if flow.status in RUNNING:
+        connection.execute("UPDATE flows SET beats = beats + 1 WHERE no = ?", (flow.no,))
+    return flow.requests
+
+
+def request(connection: Connection, flow_id: str, asked: Request) -> None:
+    """Ask the owner for something, unless that is asked already."""
+    flow = FlowWriter(connection, flow_id)
+    refuse_request(flow_id, asked, flow.status)
+    if any(asked.kind is each.kind for each in flow.requests):
+        return
+    flow.requests = (*flow.requests, asked)
+    flow.note(Written.of([request_line(asked)]).entries, asked.at, flow.epoch)
+    if asked.kind is RequestKind.CANCEL and flow.status is FlowStatus.RUNNING:
+        flow.status = FlowStatus.CANCELLING
+        flow.version += 1
+    flow.save()
+
+
+def delete(connection: Connection, flow_id: str) -> bool:
+    """Remove a flow that has ended, with everything that nothing else names; whether it was there."""
+    row = connection.execute("SELECT no, status FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
+    if row is None:
+        return False
+    no, status = row
+    refuse_delete(flow_id, FlowStatus(status))
+    for statement in _DELETIONS:
+        connection.execute(statement, {"no": no, "first": no * LINES, "last": no * LINES + LINES - 1})
+    return True

@@ -1,0 +1,93 @@
+"""What a change writes, encoded before anything is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from graflow.state.changes import Entry, Json, MemberRow, StepRow
+from graflow.state.encoding import Blobs, Stored, encode, encode_fields
+
+
+class WrittenEntry(NamedTuple):
+    kind: str
+    step: str | None
+    visit: int | None
+    member: int | None
+    attempt: int | None
+    data: Stored
+
+
+class WrittenStep(NamedTuple):
+    """A row to change; `status` and `size` are None where they stay what they are."""
+
+    step: str
+    visit: int
+    status: str | None
+    size: int | None
+    fields: str
+
+
+class WrittenMember(NamedTuple):
+    member: int
+    status: str | None
+    fields: str
+
+
+@dataclass(slots=True)
+class Written:
+    """All of a change in its stored form.
+
+    Attributes:
+        entries: Lines of the journal.
+        steps: Rows of steps.
+        members: Rows of members by their group, which is a step and its visit.
+        fields: Fields of the flow, as given.
+        texts: The same fields, encoded.
+        blobs: What of all these is kept by its content.
+    """
+
+    entries: list[WrittenEntry] = field(default_factory=list)
+    steps: list[WrittenStep] = field(default_factory=list)
+    members: dict[tuple[str, int], list[WrittenMember]] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    texts: dict[str, Stored] = field(default_factory=dict)
+    blobs: Blobs = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        entries: Iterable[Entry] = (),
+        steps: Iterable[StepRow] = (),
+        members: Iterable[MemberRow] = (),
+        fields: Mapping[str, Json] | None = None,
+    ) -> Written:
+        """Encode.
+
+        Raises:
+            TypeError: Something is no plain JSON.
+            PayloadError: Something is too large; the text names step and field.
+        """
+        made = cls()
+        blobs = made.blobs
+        for entry in entries:
+            where = f"line '{entry.kind}' of step '{entry.step}'" if entry.step else f"line '{entry.kind}'"
+            data = encode(entry.data, blobs, where) if entry.data else "{}"
+            made.entries.append(WrittenEntry(entry.kind, entry.step, entry.visit, entry.index, entry.attempt, data))
+        for row in steps:
+            text = encode_fields(row.fields, blobs, f"step '{row.step}'")
+            made.steps.append(WrittenStep(row.step, row.visit, _status(row.fields), row.fields.get("size"), text))
+        for member in members:
+            text = encode_fields(member.fields, blobs, f"member {member.index} of step '{member.step}'")
+            rows = made.members.setdefault((member.step, member.visit), [])
+            rows.append(WrittenMember(member.index, _status(member.fields), text))
+        if fields:
+            made.fields = fields
+            made.texts = {name: encode(value, blobs, f"'{name}' of the flow") for name, value in fields.items()}
+        return made
+
+
+def _status(fields: Mapping[str, Any]) -> str | None:
+    status = fields.get("status")
+    return None if status is None else str(status)

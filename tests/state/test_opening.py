@@ -1,0 +1,84 @@
+"""Which store is found at which address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graflow.state import MemoryStore, SqliteStore, open_store
+from graflow.state.errors import StoreConfigError
+from tests.state.support import new_flow
+
+
+def test_a_store_is_its_own_address() -> None:
+    store = MemoryStore()
+    assert open_store(store) is store
+
+
+def test_each_memory_is_one_of_its_own() -> None:
+    first, second = open_store("memory://"), open_store("memory://")
+    first.create(new_flow())
+    assert second.get_record("f1") is None
+
+
+@pytest.mark.parametrize("url", ["sqlite:///some%20folder/flows.db", "sqlite:///{here}/some folder/flows.db?timeout=2"])
+def test_an_sqlite_file_is_named_from_here_or_in_full(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(url.format(here=tmp_path))
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "some folder" / "flows.db"
+    assert store.url == f"sqlite:///{store.path}"
+    assert not store.path.parent.exists(), "nothing is made before the first use"
+    store.create(new_flow())
+    assert store.path.exists()
+    store.close()
+
+
+def test_the_file_of_a_project_lies_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = tmp_path / "src" / "deep"
+    below.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(below)
+    store = open_store()
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / ".graflow" / "flows.db"
+    store.initialize()
+    assert (tmp_path / ".graflow" / ".gitignore").read_text().endswith("*\n")
+    store.close()
+
+
+def test_a_path_is_an_sqlite_file(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "mine.db")
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "mine.db"
+
+
+def test_nobody_else_may_read_what_is_made(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "new" / "flows.db")
+    store.create(new_flow())
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "new").iterdir()}
+    store.close()
+    assert set(modes.values()) == {"0o600"}, modes
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgres://me:hunter2@host/db", "sqlite:///path, redis://"),
+        ("flows.db", "sqlite:///path"),
+        ("sqlite://flows.db", "three or four"),
+        ("sqlite://", "memory://"),
+        ("sqlite:///a.db?synchronous=off", "'normal' or 'full'"),
+        ("sqlite:///a.db?timeout=soon", "number of seconds"),
+        ("sqlite:///a.db?mode=ro", "mode"),
+    ],
+)
+def test_what_is_no_address_of_a_store_is_refused_with_those_that_are(address: str, told: str) -> None:
+    with pytest.raises(StoreConfigError, match=told) as caught:
+        open_store(address)
+    assert "hunter2" not in str(caught.value)
+    assert not Path("a.db").exists()
