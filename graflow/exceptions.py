@@ -364,7 +364,7 @@ class GroupTimeoutError(GraflowRuntimeError, TimeoutError):
     ) -> None:
         group, ended = f"Group '{group_id}'", f"{done} of {total} members"
         if timeout is not None:
-            others = "" if run_id is None else ", the others are cancelled"
+            others = "" if run_id is None else f", the others are cancelled (group run '{run_id}')"
             text = f"{group} was not finished within its timeout of {timeout:g} s: {ended} had ended{others}"
         else:
             awaited = group if task_id is None else f"The continuation '{task_id}' of group '{group_id}'"

@@ -21,7 +21,7 @@ from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
 from graflow_celery.client.progress import MemberProgress
-from graflow_celery.errors import BrokerUnreachableError, RecordFullError, RecordUnreachableError
+from graflow_celery.errors import BrokerUnreachableError, RecordFullError, RecordUnreachableError, RetryRefusedError
 from graflow_celery.local import LocalCluster
 from graflow_celery.record import GroupState, GroupStatus, MemberState
 from graflow_celery.worker.task_worker import TaskWorker
@@ -48,6 +48,7 @@ __all__ = [
     "RedisCoordinator",
     "RedisTaskQueue",
     "RemoteTaskError",
+    "RetryRefusedError",
     "TaskResolutionError",
     "TaskWorker",
     "app",

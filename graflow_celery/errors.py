@@ -6,6 +6,7 @@
     └── GraflowRuntimeError
         ├── BrokerUnreachableError       (also a ConnectionError)
         ├── RecordFullError
+        ├── RetryRefusedError
         └── RecordUnreachableError       (also a ConnectionError)
             └── AccessRefusedError
 
@@ -34,6 +35,7 @@ __all__ = [
     "NothingToRunError",
     "RecordFullError",
     "RecordUnreachableError",
+    "RetryRefusedError",
 ]
 
 
@@ -70,6 +72,20 @@ class RecordFullError(GraflowRuntimeError):
         )
         self.run_id = run_id
         self.needed = needed
+
+
+class RetryRefusedError(GraflowRuntimeError):
+    """A group run cannot be retried; nothing of it was changed.
+
+    Attributes:
+        run_id: The group run.
+        why: What keeps it from being retried, and what to do.
+    """
+
+    def __init__(self, run_id: str, why: str) -> None:
+        super().__init__(f"Cannot retry: {why}")
+        self.run_id = run_id
+        self.why = why
 
 
 class MemberFailedError(Exception):

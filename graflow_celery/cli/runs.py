@@ -15,7 +15,7 @@ from rich.text import Text
 from graflow.cli.output import Rows, as_json, print_facts, printable, show
 from graflow.exceptions import GroupTimeoutError
 from graflow_celery.cli.connection import connection, deployment, settings
-from graflow_celery.cli.facts import headers, member_facts, run_facts
+from graflow_celery.cli.facts import headers, run_facts
 from graflow_celery.client.api import attach_to
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import Deployment
@@ -82,17 +82,6 @@ def cancel(run_id: str, url: str | None, key_prefix: str | None) -> None:
         handle = attach_to(here, run_id, settings(url, key_prefix).options)
         changed = handle.cancel("cancelled from the command line")
     click.echo(f"{printable(run_id)}: {'cancelled' if changed else 'had ended already'}")
-
-
-@click.command()
-@click.argument("run_id")
-@click.option("--timeout", type=float, help="Seconds to wait [default: until the end].")
-@connection
-def results(run_id: str, timeout: float | None, url: str | None, key_prefix: str | None) -> None:
-    """Print one line of JSON per member, in member order."""
-    with deployment(url, key_prefix) as here:
-        for outcome in attach_to(here, run_id, settings(url, key_prefix).options).outcomes(timeout):
-            click.echo(json.dumps(member_facts(outcome)))
 
 
 def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:

@@ -12,14 +12,14 @@ from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.remote import surroundings_of
-from graflow.exceptions import GraflowError, GroupConflictError
+from graflow.exceptions import GraflowError, GroupConflictError, ParallelGroupError
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.runtime import persistently
 from graflow.trace.notify import tell
 from graflow_celery.broker.app import runs_eagerly
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
-from graflow_celery.client.outcomes import branch_outcome, group_timeout, timed_out
+from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
@@ -73,9 +73,13 @@ class RedisCoordinator(TaskCoordinator):
     def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         claim_run(self._deployment, execution_context, self._options)
         run = execution_context.open_group(group_id, tasks)
-        if run.pending():
-            _RemoteGroup(self._deployment, run, self._options, policy).finish()
-        run.close(policy)
+        run_id = _RemoteGroup(self._deployment, run, self._options, policy).finish() if run.pending() else None
+        try:
+            run.close(policy)
+        except ParallelGroupError as error:
+            if run_id is not None:
+                name_run(error, run_id)
+            raise
 
     def resume(self, execution_context: GroupContext) -> None:
         claim_run(self._deployment, execution_context, self._options)
@@ -112,8 +116,8 @@ class _RemoteGroup:
         self._channel = GroupChannel(*(deployment, run.context, run.run_key, self._branches), kept=options.result_ttl)
         self._channel.plan_gaps()
 
-    def finish(self) -> None:
-        """Have every pending member run, and hand its outcome to the run as it comes.
+    def finish(self) -> str:
+        """Have every pending member run, and hand its outcome to the run as it comes; returns the id of its run.
 
         Raises:
             GroupTimeoutError: When the time of the group is over; open members are cancelled.
@@ -147,6 +151,7 @@ class _RemoteGroup:
         self._channel.merge_back()
         if timed_out(waiter.seen):
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
+        return run_id
 
     def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
         members, spec, keys = self._run.members, submission.spec, self._deployment.keys

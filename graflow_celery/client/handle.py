@@ -21,6 +21,7 @@ from graflow_celery.client.outcomes import (
     timed_out,
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
+from graflow_celery.client.repair import retry_members
 from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
@@ -110,7 +111,7 @@ class _Handle(ABC):
         ids = self._task_ids
         spec, keys = self._spec, self._deployment.keys
         outcomes = {index: branch_outcome(stored[index], name, spec, keys) for index, name in self._named(ids)}
-        judge(self.group_id, ids, outcomes, self._policy)
+        judge(spec, ids, outcomes, self._policy)
         return [outcomes[index].value for index in self._places]
 
     def _named(self, ids: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -126,12 +127,9 @@ class _Handle(ABC):
         return self._arriving(self._deadline(timeout))
 
     def _arriving(self, deadline: float | None) -> Iterator[MemberOutcome]:
-        left = len(self._places)
         for arrived in self._waiter.until(deadline, wanted=self._wanted, known=0):
-            mine = [outcome for outcome in arrived if outcome.index in self._places]
-            left -= len(mine)
-            yield from self._tell(mine)
-        if left:
+            yield from self._tell([outcome for outcome in arrived if outcome.index in self._places])
+        if not self._is_over:
             raise self._timeout()
 
     def _tell(self, arrived: Sequence[RecordedOutcome]) -> Iterator[MemberOutcome]:
@@ -257,6 +255,24 @@ class GroupHandle(_Handle):
     def cancel(self, reason: str = "cancelled by its handle") -> bool:
         """Record every open member as CANCELLED, here and in groups that members opened; False when all had ended."""
         return self._cancel(reason)
+
+    def retry(self, index: int | None = None) -> list[int]:
+        """Have what failed run again, once the group has ended; what succeeded stays, and `then` follows once.
+
+        Waiting goes on as if the group had been submitted again: `results()` waits for the members that run again.
+
+        Args:
+            index: The one member to run again; all that did not succeed when None. Where only the continuation failed,
+                it alone runs again.
+
+        Returns:
+            The indices of the members that run again.
+
+        Raises:
+            GroupNotFoundError: When there is no such run any more.
+            RetryRefusedError: When the group has not ended, was cancelled, or nothing of it failed.
+        """
+        return retry_members(self._deployment, self.run_id, index)
 
     def continuation(self) -> ContinuationHandle:
         """A handle of one, for the task that was given as `then`.

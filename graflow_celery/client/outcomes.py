@@ -17,6 +17,7 @@ from graflow.exceptions import (
     ParallelGroupError,
     PayloadError,
     RemoteTaskError,
+    TaskError,
     TaskTimeoutError,
 )
 from graflow.signing import SigningKeys
@@ -75,13 +76,14 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys:
             return unpack_outcome(stored.payload, task_id, result_pickles(keys, spec.run_id, stored.index))
         except PayloadError as unread:
             raise PayloadError(f"What task '{task_id}' reported cannot be read here: {unread}", unread) from unread
-    error: BaseException
+    error: TaskError
     if stored.state is MemberState.LOST:
         error = MemberLostError(task_id, stored.attempts)
     elif stored.state is MemberState.TIMED_OUT:
         error = TaskTimeoutError(task_id, spec.timeout or 0.0)
     else:
         error = MemberCancelledError(task_id)
+    error.run_id = spec.run_id
     return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
 
 
@@ -107,7 +109,7 @@ def member_outcome(
 
 
 def judge(
-    group_id: str,
+    spec: GroupSpec,
     task_ids: Sequence[str],
     outcomes: Mapping[int, BranchOutcome],
     policy: GroupExecutionPolicy,
@@ -121,9 +123,17 @@ def judge(
         return
     results = {outcome.task_id: outcome.as_result() for _, outcome in sorted(outcomes.items())}
     try:
-        policy.on_group_finished(group_id, [Member(task_id) for task_id in task_ids], results, None)
+        policy.on_group_finished(spec.group_id, [Member(task_id) for task_id in task_ids], results, None)
     except ParallelGroupError as error:
+        name_run(error, spec.run_id)
         _raise_with_remote(error)
+
+
+def name_run(error: ParallelGroupError, run_id: str) -> None:
+    """Say which run on workers was refused, for whoever looks at it or retries it."""
+    error.run_id = run_id
+    error.message = f"{error.message} (group run '{run_id}')"
+    error.args = (error.message,)
 
 
 def _raise_with_remote(error: ParallelGroupError) -> NoReturn:

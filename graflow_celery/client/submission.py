@@ -150,7 +150,7 @@ def open_and_publish(
             wanted = range(spec.n) if indices is None else indices
             _publish(deployment, submission, wanted)
             if deployment.runs_eagerly:
-                _run_here(deployment, spec, wanted)
+                run_here(deployment, spec, wanted)
             record.mark_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             if before_publishing is not None:
@@ -172,7 +172,7 @@ def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[in
         deployment.publisher.publish_continuation(spec)
 
 
-def _run_here(deployment: Deployment, spec: GroupSpec, wanted: Sequence[int]) -> None:
+def run_here(deployment: Deployment, spec: GroupSpec, wanted: Sequence[int]) -> None:
     """Run what else would be sent, one member after another; what is to be retried later is left to whoever waits."""
     helper, others = Helper(deployment, spec.run_id, spec.n), set(range(spec.n)) - set(wanted)
     while helper.run_one(others):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from kombu.exceptions import KombuError
@@ -14,7 +15,7 @@ from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
-from graflow_celery.record import Cursor, OutcomePage, RecordedOutcome
+from graflow_celery.record import Cursor, MemberState, OutcomePage, RecordedOutcome
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep_in_turn
 
@@ -73,6 +74,7 @@ class Waiter:
         self._lock = self._runtime.lock()  # never held while anything is waited for
         self._arrived: list[RecordedOutcome] = []
         self._cursor = Cursor()
+        self._round: int | None = None
         self._answered = self._runtime.monotonic()
 
     @property
@@ -96,6 +98,7 @@ class Waiter:
             NoWorkerError: When no worker consumes the queue and the settings ask to end then.
             RecordUnreachableError: When the record has not answered for five minutes.
         """
+        self._look_for_a_retry()
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
         told, page = len(self._arrived) if known is None else known, None
         while True:
@@ -146,6 +149,9 @@ class Waiter:
         cursor, before = self._cursor, len(self.seen) - (self._n in self.seen)
         try:
             page = self.deployment.record.read(self.run_id, cursor, block=block)
+            if self._begin_round(page.round):
+                cursor, before = self._cursor, 0
+                page = self.deployment.record.read(self.run_id, cursor)
         except SILENT as error:
             self.wait_out(error)
             return None
@@ -166,6 +172,27 @@ class Waiter:
             self.seen.update((outcome.index, outcome) for outcome in fresh)
             if self._cursor is since:  # else another thread has read on, or begun anew
                 self._cursor = page.cursor
+
+    def _look_for_a_retry(self) -> None:
+        """Whoever waits again for what had failed waits for what was made of it since."""
+        if self._round is None or all(outcome.state is MemberState.SUCCEEDED for outcome in self.seen.values()):
+            return
+        with suppress(*FAILING, GroupNotFoundError, GroupLostError):  # then what was read stands
+            self._begin_round(self.deployment.record.read(self.run_id, self._cursor).round)
+
+    def _begin_round(self, number: int) -> bool:
+        """Forget what may have run again since this was read, when the run is in another round; whether it is."""
+        with self._lock:
+            known, self._round = self._round, number
+            if known in {None, number}:
+                return False
+            for index, outcome in list(self.seen.items()):
+                if outcome.state is not MemberState.SUCCEEDED or index == self._n:
+                    del self.seen[index]
+            self._cursor, self.is_closed = Cursor(), False
+        if self._helper is not None:
+            self._helper.look_again()
+        return True
 
     def _restore(self) -> None:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""

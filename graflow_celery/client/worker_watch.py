@@ -62,7 +62,9 @@ class WorkerWatch:
         if settings.queue_name != "graflow":
             message += f" with GRAFLOW_KEY_PREFIX={settings.key_prefix} GRAFLOW_QUEUE={settings.queue_name}"
         if self._options.on_no_worker == "error":
-            raise NoWorkerError(message, queue, length)
+            error = NoWorkerError(message, queue, length)
+            error.run_id = self._run_id
+            raise error
         _log.warning("%s", message)
 
     def _workers_elsewhere(self) -> str:

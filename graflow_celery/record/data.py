@@ -175,6 +175,23 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopened:
+    """Answer of `reopen`.
+
+    Attributes:
+        spec: of the group.
+        members: those that run again.
+        lost: those of them whose worker was lost: publish each in its own message.
+        continuation: nothing but the continuation runs again: publish it.
+    """
+
+    spec: GroupSpec
+    members: list[int]
+    lost: list[int]
+    continuation: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One granted member: the right to run it until the lease ends.
 
@@ -325,8 +342,8 @@ class Cursor:
 class OutcomePage:
     """One read: outcomes in the order of recording (the continuation has index n), the next cursor, the counts.
 
-    `more` tells that outcomes are waiting already; `closed` that none will ever come. After `last_event` comes what
-    wakes a reader, see `GroupRecord.wait`.
+    `more` tells that outcomes are waiting already; `closed` that none will come unless the run is reopened, which makes
+    another `round` of it. After `last_event` comes what wakes a reader, see `GroupRecord.wait`.
     """
 
     outcomes: list[RecordedOutcome]
@@ -335,6 +352,7 @@ class OutcomePage:
     status: GroupStatus
     more: bool
     closed: bool
+    round: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from graflow_celery.record.data import (
     Lease,
     Opened,
     RecordedOutcome,
+    Reopened,
     Republish,
     WorkerInfo,
 )
@@ -22,7 +23,7 @@ from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.manifests import Manifests, check_manifest, size_of
 from graflow_celery.record.owners import RunOwners
 from graflow_celery.record.reading import RecordReader
-from graflow_celery.record.replies import integers, opened_of, parse_spec
+from graflow_celery.record.replies import integers, opened_of, parse_spec, reopened_of
 from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
 
@@ -80,6 +81,20 @@ class GroupRecord(MemberLeases, RecordReader):
         """
         parts = [part for x in outcomes for part in (x.index, x.attempts, x.state.value, x.owner, x.payload)]
         return integers(self._run("restore", run_id, parts))
+
+    def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:
+        """Have what failed in a group that has ended run again, or one member, and the continuation after it.
+
+        What succeeded stays. Attempts go on counting, and what earlier ones still report is refused; losses and retries
+        count anew, and the time of the group begins anew. Repeat it with the same token after a lost answer. The caller
+        publishes the members, and after that calls `mark_published`.
+
+        Raises:
+            GroupNotFoundError: no such run.
+            RetryRefusedError: it has not ended, was cancelled, is part of another run, or has nothing that failed.
+        """
+        reply = self._run("reopen", run_id, [token, "" if index is None else index])
+        return reopened_of(reply, run_id, index)
 
     def mark_published(self, run_id: str) -> None:
         """Note that the submitter has sent every member once."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RUN_KEYS = ("header", "manifest", "shared", "outcomes", "order", "claims", "due", "blocked", "events", "children")
+RUN_KEYS = (
+    *("header", "manifest", "shared", "outcomes", "order", "claims"),
+    *("due", "blocked", "events", "children", "floors"),
+)
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
 
 GLOBAL_KEYS = ("open", "workers", "workers:info", "epoch", "clock")
@@ -27,6 +30,7 @@ class Keys:
     | `<run>:blocked` | sorted set | indices that met `max_in_flight` and wait for a slot |
     | `<run>:events` | stream, capped | transitions: a hint that wakes readers |
     | `<run>:children` | set | run ids of groups that its members opened |
+    | `<run>:floors` | hash | index -> attempt: what this one and those before it report is refused |
     | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
     | `open` | sorted set | run id -> when a sweeper has to look at it |
     | `workers`, `workers:info` | sorted set, hash | last beat and description of each worker process |

@@ -7,6 +7,8 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
+from graflow.exceptions import GroupNotFoundError
+from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.data import (
     Claim,
     Completion,
@@ -20,6 +22,7 @@ from graflow_celery.record.data import (
     Opened,
     OutcomePage,
     RecordedOutcome,
+    Reopened,
 )
 
 COUNTS = (
@@ -124,7 +127,7 @@ def granted_of(numbers: Sequence[bytes], envelopes: Sequence[bytes | None]) -> l
 
 def page_of(reply: Any, position: int) -> OutcomePage:
     """What `read.lua` answers from a position on."""
-    state, closed, epoch, counts, last_event, pairs, recorded = reply
+    state, closed, epoch, counts, last_event, pairs, recorded, round_ = reply
     outcomes = outcomes_of(pairs)
     position += len(outcomes)
     return OutcomePage(
@@ -134,6 +137,7 @@ def page_of(reply: Any, position: int) -> OutcomePage:
         status=status_of(state, counts),
         more=position < recorded,
         closed=closed == 1 and position >= recorded,
+        round=round_,
     )
 
 
@@ -146,6 +150,40 @@ def opened_of(reply: Any) -> Opened:
         epoch=epoch.decode(),
         published=int(published) == 1,
     )
+
+
+def reopened_of(reply: Any, run_id: str, index: int | None) -> Reopened:
+    """What `reopen.lua` answers.
+
+    Raises:
+        GroupNotFoundError: there is no such run.
+        RetryRefusedError: nothing was done, and why.
+    """
+    status, *rest = reply
+    if status == b"GONE":
+        raise GroupNotFoundError(run_id)
+    spec = parse_spec(rest[0])
+    if status != b"REOPENED":
+        raise RetryRefusedError(run_id, _refusal(status.decode(), spec, index))
+    members, lost, continuation = rest[1:]
+    return Reopened(
+        spec=spec,
+        members=[i for i in integers(members) if i < spec.n],
+        lost=integers(lost),
+        continuation=continuation == 1,
+    )
+
+
+def _refusal(status: str, spec: GroupSpec, index: int | None) -> str:
+    run, last = f"group run '{spec.run_id}'", spec.n - 1
+    return {
+        "OPEN": f"{run} has not ended; wait until it has, or cancel it and submit its group anew",
+        "CANCELLED": f"{run} was cancelled; submit its group anew, under another run id",
+        "INNER": f"a member of group run '{spec.parent_run}' opened {run}; retry that one instead",
+        "ABSENT": f"{run} has no member {index}; its members are 0 to {last}" if spec.n else f"{run} has no members",
+        "SUCCEEDED": f"member {index} of {run} succeeded; only what did not can run again",
+        "NOTHING": f"nothing of {run} failed",
+    }[status]
 
 
 def claim_of(reply: Any, asked: Sequence[int]) -> Claim:

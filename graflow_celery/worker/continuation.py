@@ -6,7 +6,7 @@ from typing import Any
 
 from graflow.exceptions import ParallelGroupError
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GrantedMember, GroupState, MemberReport, MemberState, RecordedOutcome
+from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import pack_failure, remote_error_of, result_pickles, value_of
 from graflow_celery.worker.batch import Batch, claiming
 from graflow_celery.worker.member import RetryLater
@@ -17,7 +17,7 @@ class _Continuation(Batch):
         record, spec = self._deployment.record, self.spec
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
         if record.status(spec.run_id).state != GroupState.DONE:
-            error = _refused(spec.group_id, stored)
+            error = _refused(spec, stored)
             payload = pack_failure(error, self._runtime.time())
             return MemberReport(member.index, member.attempt, MemberState.FAILED, payload)
         values = [self._value(stored.get(index)) for index in range(spec.n)]
@@ -53,15 +53,16 @@ def run_continuation(
     return batch.last
 
 
-def _refused(group_id: str, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:
+def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:
     failed = [
         (str(index), _reason(outcome)) for index, outcome in stored.items() if outcome.state != MemberState.SUCCEEDED
     ]
     shown = "; ".join(f"member {index}: {text}" for index, text in failed[:5])
     good = [str(index) for index, outcome in stored.items() if outcome.state is MemberState.SUCCEEDED]
-    return ParallelGroupError(
-        f"Group '{group_id}' failed, so its continuation did not run: {shown}", group_id, failed, good
-    )
+    text = f"Group '{spec.group_id}' of run '{spec.run_id}' failed, so its continuation did not run: {shown}"
+    error = ParallelGroupError(text, spec.group_id, failed, good)
+    error.run_id = spec.run_id
+    return error
 
 
 def _reason(outcome: RecordedOutcome) -> str:

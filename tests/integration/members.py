@@ -58,6 +58,26 @@ def fail(x: int) -> int:
 
 
 @task
+def needs_file(x: int, folder: str) -> int:
+    """Odd ones fail until there is a file; each execution leaves a line."""
+    with (Path(folder) / "executions").open("a", encoding="utf-8") as lines:
+        lines.write(f"{x}\n")
+    if x % 2 and not (Path(folder) / "file").exists():
+        raise FileNotFoundError(f"no file for {x}")
+    return x
+
+
+@task
+def sum_in_folder(values: list[int | None], folder: str) -> int:
+    """A continuation; each execution leaves a line."""
+    with (Path(folder) / "sums").open("a", encoding="utf-8") as lines:
+        lines.write(f"{values}\n")
+    if (Path(folder) / "broken").exists():
+        raise RuntimeError("broken")
+    return sum(value or 0 for value in values)
+
+
+@task
 def fail_odd(x: int) -> int:
     if x % 2:
         raise ValueError(f"{x} is odd")

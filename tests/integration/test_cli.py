@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from graflow import parallel
 from graflow.cli.main import graflow
 from graflow.signing import SigningKeys
 from graflow_celery import LocalCluster, submit
@@ -49,11 +50,56 @@ def test_a_run_is_counted_shown_and_printed(config: dict[str, Any]) -> None:
     assert "FAILED" in run("watch", handle.run_id, code=1)
     assert json.loads(run("status", handle.run_id, "--json"))["succeeded"] == 2
     assert handle.run_id in run("status", handle.run_id).replace("\n", "")
-    lines = [json.loads(line) for line in run("results", handle.run_id).splitlines()]
+    lines = [json.loads(line) for line in run("results", handle.run_id, "--json").splitlines()]
     assert [line.get("value") for line in lines] == [0, None, 2]
     assert lines[1]["error"].items() >= {"type": "ValueError", "message": "1 is odd"}.items()
     assert "in fail_odd" in lines[1]["error"]["traceback"]
     assert lines[0]["started_at"] <= lines[0]["finished_at"]
+
+
+def test_results_are_a_table_of_what_came_of_each_member(config: dict[str, Any]) -> None:
+    handle = submit(members.fail_odd.map(range(3), name="odd"), backend_config=config)
+    head, *rows, last = run("results", handle.run_id).splitlines()
+    assert head.split() == ["index", "task", "status", "attempts", "error"]
+    assert [row.split()[:4] for row in rows] == [
+        ["0", "odd[0]", "SUCCEEDED", "1"],
+        ["1", "odd[1]", "FAILED", "1"],
+        ["2", "odd[2]", "SUCCEEDED", "1"],
+    ]
+    assert rows[1].endswith("ValueError: 1 is odd")
+    assert last == (
+        f"{handle.run_id}: 3 of 3 members have ended, 1 without success; "
+        f"graflow retry {handle.run_id} has them run again"
+    )
+    assert [row.split()[0] for row in run("results", handle.run_id, "--failed").splitlines()[1:-1]] == ["1"]
+
+
+def test_results_can_be_seen_before_the_end(config: dict[str, Any], tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    group = parallel(members.noop(x=7, task_id="quick"), members.held(mark=str(mark), task_id="slow"))
+    handle = submit(group, backend_config=config)
+    wait_until(lambda: handle.status().succeeded == 1)
+    (line,) = run("results", handle.run_id, "--now", "--json").splitlines()
+    assert json.loads(line)["value"] == 7
+    assert f"{handle.run_id}: 1 of 2 members have ended\n" in run("results", handle.run_id, "--now")
+    assert "not wait" in run("results", handle.run_id, "--now", "--timeout", "1", code=2)
+    assert "has not ended; wait until it has" in run("retry", handle.run_id, code=1)
+    mark.touch()
+    handle.results(20)
+
+
+def test_what_failed_runs_again(config: dict[str, Any], tmp_path: Path) -> None:
+    handle = submit(members.needs_file.starmap([(x, str(tmp_path)) for x in range(4)]), backend_config=config)
+    handle.outcomes(20)
+    (tmp_path / "file").touch()
+    assert run("retry", handle.run_id, "--index", "1") == f"{handle.run_id}: 1 members run again: 1\n"
+    run("watch", handle.run_id, code=1)
+    assert run("retry", handle.run_id, "--failed") == f"{handle.run_id}: 1 members run again: 3\n"
+    run("watch", handle.run_id)
+    assert "nothing of group run" in run("retry", handle.run_id, code=1)
+    assert "no member 9; its members are 0 to 3" in run("retry", handle.run_id, "--index", "9", code=1)
+    assert "exclude each other" in run("retry", handle.run_id, "--index", "1", "--failed", code=2)
+    assert "no-such-run" in run("retry", "no-such-run", code=1)
 
 
 def test_watching_shows_the_progress_of_members(

@@ -42,6 +42,19 @@ def test_a_member_that_has_to_wait_for_its_retry_is_run_by_whoever_waits(
 
 
 @pytest.mark.usefixtures("eager")
+def test_what_is_retried_has_run_here_when_retry_returns(no_workers: LocalCluster, tmp_path: Path) -> None:
+    then = members.sum_in_folder(folder=str(tmp_path), task_id="sum")
+    handle = submit(
+        members.needs_file.starmap([(x, str(tmp_path)) for x in range(3)]), no_workers.backend_config, then=then
+    )
+    assert handle.status().failed == 1
+    (tmp_path / "file").touch()
+    assert handle.retry() == [1]
+    assert handle.status().succeeded == 3
+    assert handle.continuation().results(timeout=5) == [3]
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_workflow_needs_no_server() -> None:
     ran: list[int] = []
 

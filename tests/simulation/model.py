@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import (
     BeatAnswer,
     Claim,
@@ -22,6 +23,7 @@ from graflow_celery.record import (
     Opened,
     RecordedOutcome,
     Released,
+    Reopened,
     Republish,
 )
 
@@ -59,6 +61,7 @@ class Member:
     is_given_up: bool = False
     outcome: tuple[MemberState, int, str, bytes] | None = None
     reported: bool = False
+    floor: int = 0
 
 
 @dataclass
@@ -84,6 +87,10 @@ class Run:
     timed_out: bool = False
     is_cut: bool = False
     starts: Counter[int] = field(default_factory=Counter)
+    rounds: int = 0
+    tokens: set[str] = field(default_factory=set)
+    began_at: int = 0
+    ran_again: int = 0
 
     # what the model knows
 
@@ -120,7 +127,7 @@ class Run:
         opened = self.record.open(self.spec, manifest, shared)
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
-            self.opened_at = self.clock()
+            self.opened_at = self.began_at = self.clock()
             due = self.opened_at + self.ms(self.spec.queue_wait)
             self.members = {index: Member(due) for index in range(self.n)}
             if self.spec.continuation:
@@ -134,7 +141,8 @@ class Run:
         known = []
         for outcome in outcomes:
             member = self.members[outcome.index]
-            if member.outcome is None and not (outcome.index == self.n and not self.is_final):
+            is_over = 0 < outcome.attempts <= member.floor
+            if member.outcome is None and not is_over and not (outcome.index == self.n and not self.is_final):
                 member.outcome = (outcome.state, outcome.attempts, outcome.owner, outcome.payload)
                 member.reported, member.owner, member.is_retrying = True, None, False
                 known.append(outcome.index)
@@ -170,6 +178,44 @@ class Run:
             if member.outcome is None:
                 member.outcome = (state, member.attempt, member.owner or "", b"")
                 member.owner, member.is_retrying = None, False
+
+    def reopen(self, token: str, index: int | None) -> Reopened:
+        """Somebody has what failed run again."""
+        chosen = self._to_run_again(token, index)
+        try:
+            again = self.record.reopen(self.spec.run_id, token, index)
+        except RetryRefusedError as error:
+            require(chosen is None, "a retry was refused without need:", error)
+            raise
+        require(chosen is not None, "a retry was taken:", again)
+        if token in self.tokens:
+            return again
+        members = [i for i in chosen or () if i < self.n]
+        require(again.members == members, "to run again are", again.members, "instead of", members)
+        self.rounds, self.began_at = self.rounds + 1, self.clock()
+        self.tokens.add(token)
+        self.is_cut = self.timed_out = False
+        for i in chosen or ():
+            member = self.members[i]
+            floor = max(member.attempt, (member.outcome or (None, 0))[1])
+            self.members[i] = Member(self.clock() + self.ms(self.spec.queue_wait), attempt=floor, floor=floor)
+        self.ran_again += len(chosen or ())
+        require(again.continuation == self.is_final, "the continuation is to be published:", again)
+        return again
+
+    def _to_run_again(self, token: str, index: int | None) -> list[int] | None:
+        """What a retry is about; None where it is to be refused."""
+        if token in self.tokens:
+            return []
+        if self.cancelled or not self.is_closed or self.spec.parent_run is not None:
+            return None
+        states = [(member.outcome or (None,))[0] for _, member in sorted(self.members.items())]
+        failed = [i for i in range(self.n) if states[i] is not MemberState.SUCCEEDED and index in {None, i}]
+        if index is not None and not failed:
+            return None
+        if self.spec.continuation and (failed or states[self.n] is not MemberState.SUCCEEDED):
+            failed.append(self.n)
+        return failed or None
 
     # the worker
 
@@ -209,7 +255,7 @@ class Run:
     def _is_over_time(self) -> bool:
         if self.spec.timeout is None or self.opened_at is None or self.is_final:
             return False
-        return self.clock() >= self.opened_at + self.ms(self.spec.timeout)
+        return self.clock() >= self.began_at + self.ms(self.spec.timeout)
 
     def _is_refusable(self, index: int, owner: str) -> bool:
         member = self.members[index]
@@ -244,7 +290,7 @@ class Run:
                 is_mine = member.reported and member.outcome[1:3] == (result.attempt, owner)
                 (recorded if is_mine else refused).append(result.index)
                 self.totals.refused += not is_mine
-            elif not 1 <= result.attempt <= member.attempt:
+            elif not member.floor < result.attempt <= member.attempt:
                 refused.append(result.index)
                 self.totals.refused += 1
             else:
@@ -403,7 +449,7 @@ class Witness:
         run = self.runs.get(run_id)
         if run is None:
             return ()
-        return (run.opened_at, run.is_closed, *(member.outcome is None for member in run.members.values()))
+        return (run.opened_at, run.rounds, run.is_closed, *(member.outcome is None for member in run.members.values()))
 
     def started(self, run_id: str, index: int) -> None:
         """A member, or the continuation, begins to run: it was granted, and no execution runs twice."""
@@ -414,6 +460,11 @@ class Witness:
 
     def expedite(self, run_id: str) -> None:
         self._known(run_id, Run.expedite, lambda: self.record.expedite(run_id))
+
+    def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:
+        return self._known(
+            run_id, lambda run: run.reopen(token, index), lambda: self.record.reopen(run_id, token, index)
+        )
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
         ended = self.record.cancel(run_id, reason)

@@ -75,8 +75,8 @@ MUTANTS = [
     Mutant(
         "a report of an attempt that never was is taken",
         "complete",
-        "elseif attempt < 1 or attempt > claim.attempt then",
-        "elseif attempt < 1 then",
+        " or attempt > claim.attempt then",
+        " then",
     ),
     Mutant(
         "a repeated report is refused",
@@ -182,6 +182,40 @@ MUTANTS = [
     Mutant(
         "the continuation is not offered", "complete", "redis.call('ZADD', DUE, time + header.queue_wait, header.n)", ""
     ),
+    Mutant(
+        "an attempt of an earlier round reports",
+        "complete",
+        "attempt <= tonumber(floors[i] or 0) or",
+        "attempt < 1 or",
+    ),
+    Mutant(
+        "what was granted after a late report may report in the next round",
+        "reopen",
+        "math.max(row.attempt, tonumber(granted[i] or 0))",
+        "row.attempt",
+    ),
+    Mutant(
+        "a repeated retry of a run opens it again",
+        "reopen",
+        "if header['reopened:' .. token] == 1 then",
+        "if false then",
+    ),
+    Mutant("a run is retried before its end", "reopen", "if header.closed == 0 then", "if false then"),
+    Mutant("a cancelled run is retried", "reopen", "if header.state == 'CANCELLED' then", "if false then"),
+    Mutant("what succeeded runs again", "reopen", "if state ~= 'SUCCEEDED' and", "if"),
+    Mutant("attempts begin anew in another round", "reopen", "attempt = floor, losses", "attempt = 0, losses"),
+    Mutant("what failed keeps its outcome", "reopen", "each('HDEL', OUTCOMES, names)", ""),
+    Mutant("what failed keeps its place in the order", "reopen", "if not chosen[index] then", "if true then"),
+    Mutant("what failed is still counted", "reopen", "header[row.state] = header[row.state] - 1", ""),
+    Mutant("nothing is due in another round", "reopen", "each('ZADD', DUE, scores)", ""),
+    Mutant("a reopened run is not looked after", "reopen", "look_by(header, look)", ""),
+    Mutant("the time of a group does not begin anew", "reopen", "header.deadline = time + header.timeout", ""),
+    Mutant(
+        "a group that ran out of time has failed for ever", "reopen", "'RUNNING', 0, 0, 0, 0", "'RUNNING', 0, 1, 0, 0"
+    ),
+    Mutant("a continuation that failed alone is not offered", "reopen", "settle(header, time)", ""),
+    Mutant("the continuation does not follow again", "reopen", "if members > 0 or failed then", "if failed then"),
+    Mutant("a reopened run expires", "reopen", "redis.call('PERSIST', key)", ""),
     Mutant("a reader skips what came", "read", "LRANGE', ORDER, position,", "LRANGE', ORDER, position + 1,"),
     Mutant("the order forgets", "complete", "each('RPUSH', ORDER, indices)", ""),
 ]

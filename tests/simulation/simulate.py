@@ -66,6 +66,7 @@ class Report:
     losses: int
     late: int
     refused: int
+    rounds: int
 
 
 class Simulation:
@@ -253,7 +254,7 @@ class Simulation:
         require(found_states == by_state, "counted", found_states, "instead of", by_state)
         require(status.state is _expected_state(run, counts), "the group is", status.state)
         ends = sum(data["kind"] == b"end" for _, data in record.events(run_id))
-        require(ends == 1, "the end was told", ends, "times")
+        require(ends == 1 + run.rounds, "the end was told", ends, "times in", 1 + run.rounds, "rounds")
 
     def _look_at_failures(self, run: Run) -> None:
         """Members fail by themselves, or because the group in them did not succeed; never because a server was away."""
@@ -294,7 +295,8 @@ class Simulation:
         """Where nothing goes wrong, everything runs once, and nobody waits for a sweeper."""
         for run in self.witness.runs.values():
             require(run.totals.losses == 0, "lost in fair weather:", run.totals)
-            require(run.totals.executions == len(run.members), "executed", run.totals.executions, "times")
+            wanted = len(run.members) + run.ran_again
+            require(run.totals.executions == wanted, "executed", run.totals.executions, "times")
         slack = self.settings.queue_wait / 2
         require(self.loop.now < self.world.busy + slack, "took", self.loop.now, "s for", self.world.busy, "s of work")
 
@@ -325,6 +327,7 @@ class Simulation:
             losses=sum(run.totals.losses for run in runs),
             late=sum(run.totals.late for run in runs),
             refused=sum(run.totals.refused for run in runs),
+            rounds=sum(run.rounds for run in runs),
         )
 
 

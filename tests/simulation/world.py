@@ -32,7 +32,9 @@ from graflow.exceptions import (
 )
 from graflow_celery.client.api import attach_to, submit_to
 from graflow_celery.client.coordinator import RedisCoordinator
+from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import Deployment, Patience
+from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import Cursor, OutcomePage, Republish, WorkerInfo
 from graflow_celery.settings import Settings
 from graflow_celery.sweeper import beat, sweep
@@ -48,7 +50,8 @@ from tests.simulation.model import Witness, require
 from tests.simulation.runtime import SimulatedRuntime
 
 T = TypeVar("T")
-_REPEATED = frozenset({"beat", "complete", "abandon", "release", "retry"})
+_REPEATED = frozenset({"beat", "complete", "abandon", "release", "retry", "reopen"})
+_REPAIRS = 3
 TOLD_TO_EXIT = 15 - 256
 """The exit code with which billiard leaves a pool child that was sent SIGTERM."""
 
@@ -96,9 +99,10 @@ class SimulatedRecord:
 
         def call(*args: Any, **named: Any) -> Any:
             def arrive() -> Any:
+                answer = method(*args, **named)
                 if name in _REPEATED:
                     self._world.witness.sent[name].append(lambda: method(*args, **named))
-                return method(*args, **named)
+                return answer
 
             return self._reaching(arrive)
 
@@ -232,6 +236,8 @@ class World:
     tries: Counter[int] = field(default_factory=Counter)
     answer: Any = None
     is_answered: bool = False
+    repairs: int = 0
+    is_mended: bool = False
 
     def coordinator(self) -> RedisCoordinator:
         """What runs the groups of the process that asks."""
@@ -257,7 +263,7 @@ class World:
         self.tries[index] += 1
         if self.plan.is_persistent and self.tries[index] <= 2:
             raise OSError(f"member {index} does not succeed yet")
-        if index in self.plan.failing:
+        if index in self.plan.failing and not self.is_mended:
             raise ValueError(f"member {index} fails")
         return index * 10
 
@@ -323,10 +329,35 @@ class World:
             handle = submit_to(
                 *(deployment, self._group(), self.settings.options), policy=self.plan.policy, run_id="run", then=then
             )
-        if not self.plan.continues:
-            return handle.results()
-        handle.outcomes()
-        return handle.continuation().results()[0]
+        while True:
+            answer = self._answer_of(handle)
+            if not self._repairs(handle):
+                break
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _answer_of(self, handle: GroupHandle) -> Any:
+        """What the user is told in the end; an error is told only when it is not repaired."""
+        try:
+            if not self.plan.continues:
+                return handle.results()
+            handle.outcomes()
+            return handle.continuation().results()[0]
+        except (ParallelGroupError, GroupTimeoutError) as error:
+            return error
+
+    def _repairs(self, handle: GroupHandle) -> bool:
+        """Whether the user has what failed run again, as a user may do whose own mistake it was."""
+        if self.repairs >= _REPAIRS or self.rng.random() < 0.3:
+            return False
+        self.repairs += 1
+        try:
+            handle.retry(self.rng.choice((None, None, self.rng.randrange(self.plan.n))))
+        except RetryRefusedError:
+            return False
+        self.is_mended = self.rng.random() < 0.7
+        return True
 
     # -- workers ---------------------------------------------------------------------------------------------------
 

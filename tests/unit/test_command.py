@@ -114,7 +114,7 @@ def test_no_plug_in_takes_the_place_of_a_command_of_graflow(plug_in: Callable[..
 def test_every_command_of_the_package_loads_and_has_a_line_under_a_heading() -> None:
     shown = run("--help").splitlines()
     names = {point.name for point in entry_points(group="graflow.commands") if point.dist.name == "graflow-celery"}
-    assert names >= {"runs", "workers", "queues", "status", "watch", "results", "cancel"}
+    assert names >= {"runs", "workers", "queues", "status", "watch", "results", "retry", "cancel"}
     for name in names:
         assert f"Usage: graflow {name} " in run(name, "--help")
         (line,) = [line for line in shown if line.startswith(f"  {name} ")]
@@ -143,7 +143,7 @@ def test_a_command_that_needs_celery_says_so_in_one_line() -> None:
 
 
 def test_help_fits_sixty_columns() -> None:
-    for command in ((), ("runs",), ("watch",), ("keygen",)):
+    for command in ((), ("runs",), ("watch",), ("results",), ("retry",), ("keygen",)):
         shown = CliRunner().invoke(graflow, [*command, "--help"], prog_name="graflow", terminal_width=60).output
         assert max(map(len, shown.splitlines())) <= 60
 

@@ -82,6 +82,7 @@ SAMPLES = {
     },
     "PayloadError": {"message": "bad", "cause": None},
     "RecordFullError": {"run_id": "r", "needed": 10},
+    "RetryRefusedError": {"run_id": "r", "why": "it has not ended"},
     "RecordUnreachableError": {"message": "silent", "cause": None},
     "RemoteTaskError": {"error": _REMOTE, "task_id": "t"},
     "RetryLimitExceededError": {"task_id": "t", "retry_count": 3, "max_retries": 2, "last_error": KeyError("k")},
@@ -208,7 +209,7 @@ def test_a_group_timeout_says_whose_time_is_over_and_what_becomes_of_the_rest():
     here = str(GroupTimeoutError("g", 1, 3, timeout=2.0))
     assert here == "Group 'g' was not finished within its timeout of 2 s: 1 of 3 members had ended"
     there = str(GroupTimeoutError("g", 1, 3, timeout=0.5, run_id="r"))
-    assert there.endswith("timeout of 0.5 s: 1 of 3 members had ended, the others are cancelled")
+    assert there.endswith("timeout of 0.5 s: 1 of 3 members had ended, the others are cancelled (group run 'r')")
     wait = str(GroupTimeoutError("g", 1, 3, run_id="r"))
     assert wait.startswith("Group 'g' has not ended yet: 1 of 3 members have. It goes on; graflow_celery.attach('r') ")
     after = str(GroupTimeoutError("g", 1, 3, run_id="r", task_id="sum"))

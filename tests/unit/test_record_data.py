@@ -16,9 +16,9 @@ SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua"))
 
 # Commands, with the arguments that are used, of Redis 6.2 and of Valkey.
 COMMANDS = {
-    "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "HSET", "LLEN", "LRANGE", "PEXPIRE", "PTTL",
-    "RPUSH", "SADD", "SET", "SMEMBERS", "TIME", "UNLINK", "XADD", "XREVRANGE", "ZADD", "ZMSCORE", "ZRANGE",
-    "ZRANGEBYSCORE", "ZREM", "ZSCORE",
+    "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "HSET", "LLEN", "LRANGE", "PERSIST",
+    "PEXPIRE", "PTTL", "RPUSH", "SADD", "SET", "SMEMBERS", "TIME", "UNLINK", "XADD", "XREVRANGE", "ZADD", "ZMSCORE",
+    "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
 }  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 -- Record results: the first outcome of a member wins, the last one ends the group.
--- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
+-- Touches: header outcomes order claims due blocked floors events open; manifest shared children expire at the end.
 -- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
 -- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now.
 local owner = ARGV[1]
-local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told')
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round')
 if not header then return false end
 local time = now()
 local indices = {}
 for i = 2, #ARGV, 4 do indices[#indices + 1] = ARGV[i] end
 local claims = fetch('HMGET', CLAIMS, indices)
+-- Attempts of earlier rounds are over: what they come to counts no more.
+local floors = header.round > 0 and fetch('HMGET', FLOORS, indices) or {}
 
 local rows, recorded, late, refused, seen = {}, {}, {}, {}, {}
 for i, index in ipairs(indices) do
@@ -25,7 +27,7 @@ for i, index in ipairs(indices) do
       refused[#refused + 1] = index
       header.refused = header.refused + 1
     end
-  elseif attempt < 1 or attempt > claim.attempt then
+  elseif attempt <= tonumber(floors[i] or 0) or attempt > claim.attempt then
     refused[#refused + 1] = index
     header.refused = header.refused + 1
   else
@@ -49,6 +51,6 @@ if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed =
 end
 save(header)
 local is_final = header.state ~= 'RUNNING'
-local continues = is_final and header.closed == 0 and redis.call('HEXISTS', CLAIMS, header.n) == 0
+local continues = is_final and header.closed == 0 and is_free(parse_claim(redis.call('HGET', CLAIMS, header.n)))
 return as_text(
   header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header))

@@ -5,7 +5,7 @@
 local RUN, OPEN = KEYS[1], KEYS[2]
 local HEADER, MANIFEST, SHARED, OUTCOMES = RUN .. 'header', RUN .. 'manifest', RUN .. 'shared', RUN .. 'outcomes'
 local ORDER, CLAIMS, DUE, BLOCKED = RUN .. 'order', RUN .. 'claims', RUN .. 'due', RUN .. 'blocked'
-local EVENTS, CHILDREN = RUN .. 'events', RUN .. 'children'
+local EVENTS, CHILDREN, FLOORS = RUN .. 'events', RUN .. 'children', RUN .. 'floors'
 
 local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
@@ -138,7 +138,7 @@ local function close(header)
   header.closed = 1
   redis.call('ZREM', OPEN, header.run)
   redis.call('UNLINK', CLAIMS, DUE, BLOCKED)
-  for _, key in ipairs({HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN}) do
+  for _, key in ipairs({HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN, FLOORS}) do
     redis.call('PEXPIRE', key, header.result_ttl)
   end
 end
@@ -163,7 +163,11 @@ local function record(header, rows, time)
   if header.max_in_flight > 0 then each('ZREM', BLOCKED, indices) end
   for _, row in ipairs(rows) do
     header.outcome_bytes = header.outcome_bytes + #row.payload
-    if row.late then header.late = header.late + 1 end
+    if row.late then
+      header.late = header.late + 1
+      -- What was granted after the attempt that reported must not report either, should the member run again.
+      redis.call('HSET', FLOORS, row.index, row.claim.attempt)
+    end
     if row.index < header.n then
       header.recorded = header.recorded + 1
       header[row.state] = header[row.state] + 1
@@ -179,7 +183,8 @@ end
 -- The last outcome ends the group, once.
 local function settle(header, time)
   if header.state ~= 'RUNNING' or header.recorded < header.n then return false end
-  local accepted = header.SUCCEEDED >= header.min_success and header.critical_failed == 0
+  -- A group that ran out of time has failed whatever its policy.
+  local accepted = header.cut == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
   header.state = accepted and 'DONE' or 'FAILED'
   header.finished = time
   event('end', 'state', header.state)
@@ -202,7 +207,8 @@ local function cut(header, time, state, group_state, reason)
     rows[#rows + 1] = {index = tonumber(index), state = state, claim = parse_claim(claims[index]), payload = ''}
   end
   if header.state == 'RUNNING' and header.continuation == 1 and group_state == 'CANCELLED' then
-    rows[#rows + 1] = {index = header.n, state = state, claim = parse_claim(nil), payload = ''}
+    local claim = parse_claim(claims[tostring(header.n)])
+    rows[#rows + 1] = {index = header.n, state = state, claim = claim, payload = ''}
   end
   table.sort(rows, function(a, b) return a.index < b.index end)
   record(header, rows, time)
@@ -216,7 +222,6 @@ local function cut(header, time, state, group_state, reason)
     event('end', 'state', group_state)
     close(header)
   else
-    header.min_success = header.n + 1 -- a group that ran out of time has failed whatever its policy
     settle(header, time)
   end
   save(header)

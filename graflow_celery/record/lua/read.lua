@@ -5,7 +5,7 @@ local COUNTS = {
   'refused', 'retrying',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load('closed', 'epoch', 'told', unpack(COUNTS))
+local header = load('closed', 'epoch', 'told', 'round', unpack(COUNTS))
 if not header then return {false} end
 -- What is recorded from here on wakes this reader. A replica may refuse it.
 if header.told == 1 then redis.pcall('HDEL', HEADER, 'told') end
@@ -22,5 +22,5 @@ end
 local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
 return {
   header.state, header.closed, header.epoch, counts, last[1] and last[1][1] or '0-0', outcomes,
-  redis.call('LLEN', ORDER),
+  redis.call('LLEN', ORDER), header.round,
 }

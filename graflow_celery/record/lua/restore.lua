@@ -1,4 +1,5 @@
--- Record outcomes that are known from elsewhere, of members that have none; no execution is counted.
+-- Record outcomes that are known from elsewhere, of members that have none; no execution is counted. What attempts of earlier
+-- rounds came to is left out.
 -- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
 -- ARGV: index, attempt, state, owner, payload of each. Answers the indices that were recorded.
 local header = load()
@@ -8,9 +9,11 @@ local indices = {}
 for i = 1, #ARGV, 5 do indices[#indices + 1] = ARGV[i] end
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
+local floors = fetch('HMGET', FLOORS, indices)
 local rows, recorded, seen = {}, {}, {}
 for i, index in ipairs(indices) do
-  if scores[i] and not seen[index] then
+  local is_over = floors[i] and tonumber(ARGV[5 * i - 3]) <= tonumber(floors[i])
+  if scores[i] and not seen[index] and not is_over then
     rows[#rows + 1] = {
       index = tonumber(index), state = ARGV[5 * i - 2], claim = parse_claim(claims[i]), attempt = tonumber(ARGV[5 * i - 3]),
       owner = ARGV[5 * i - 1], late = false, payload = ARGV[5 * i],

@@ -12,7 +12,7 @@ end
 local time = now()
 if header.state == 'OPENING' then
   if tonumber(redis.call('ZSCORE', OPEN, header.run) or 0) <= time then
-    redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN)
+    redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, FLOORS)
     redis.call('ZREM', OPEN, header.run)
   end
   return {false}
