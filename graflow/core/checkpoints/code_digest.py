@@ -95,8 +95,7 @@ def take_present_code(graph: TaskGraph) -> None:
         name = task.func.__qualname__
         function = _of_workflow(task.task_id) or (_of_script(name) if len(digests[name]) == 1 else None)
         if function is not None:
-            task.func = function
-            task._take_after_function()
+            task.take_function(function)
 
 
 def _of_workflow(task_id: str) -> Callable[..., Any] | None:

@@ -14,13 +14,16 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from graflow.core.nodes.template import TaskTemplate
 from graflow.foreign import attempt
 from graflow.typed_json import is_plain
 
 _SCALARS: Final = (str, bytes, bytearray, int, float, complex, type(None), type(...))
 _IMMUTABLE: Final = (tuple, frozenset, types.CodeType)
 _NOT_OF_CLASS: Final = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__static_attributes__"})
-_NOT_OF_TASK: Final = frozenset({"_task_id", "_execution_context", "_pending_registration", "_wanted", "__doc__"})
+_NOT_OF_TASK: Final = frozenset(
+    {"_task_id", "_execution_context", "lent_context", "_pending_registration", "made_from", "template", "__doc__"}
+)
 
 
 def fingerprint(value: object) -> str:
@@ -65,8 +68,10 @@ class _Fingerprint:
         if isinstance(value, type):
             members = {name: item for name, item in vars(value).items() if name not in _NOT_OF_CLASS}
             return [value.__qualname__.encode(), self.of(value.__bases__), self.of(members)]
-        if hasattr(type(value), "task_id") and "func" in getattr(value, "__dict__", {}):
-            return [self.of({name: item for name, item in vars(value).items() if name not in _NOT_OF_TASK})]
+        template = getattr(value, "template", None)
+        if isinstance(template, TaskTemplate):
+            own = {name: item for name, item in vars(value).items() if name not in _NOT_OF_TASK}
+            return [self.of(own | template.facts())]
         return self._of_object(value)
 
     def _of_code(self, code: types.CodeType) -> Iterator[bytes]:

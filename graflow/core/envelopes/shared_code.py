@@ -19,9 +19,6 @@ from graflow.protocols import Node
 from graflow.signing import SigningKeys
 
 _PURPOSE: Final = "code"
-_OF_INSTANCES: Final = frozenset({
-    "_task_id", "_bound_kwargs", "_execution_context", "_pending_registration", "_wanted",
-})  # fmt: skip
 _KEPT: Final = 64  # tasks that were loaded
 _loaded: OrderedDict[str, Any] = OrderedDict()
 _lock = threading.Lock()
@@ -76,8 +73,8 @@ class GroupCode:
         return {"code": name, "signature": signature, "fingerprint": fingerprint(base)}
 
 
-def _shape_of(task: object) -> tuple[Any, ...]:
-    return type(task), *((name, id(value)) for name, value in vars(task).items() if name not in _OF_INSTANCES)
+def _shape_of(task: Any) -> tuple[Any, ...]:
+    return type(task), *((name, id(value)) for name, value in task.template.facts().items())
 
 
 class ReceivedCode:

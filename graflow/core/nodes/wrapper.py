@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import run_coroutine, run_with_timeout
 from graflow.core.nodes.arguments import (
-    Plan,
     fillable_parameters,
     free_parameters,
     from_channel,
@@ -27,17 +26,10 @@ from graflow.core.nodes.executable import Executable, ParallelGroup
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import (
-    checked_flag,
-    checked_handler,
     checked_id,
-    checked_limit,
-    checked_options,
-    checked_policy,
-    checked_seconds,
-    refuse_reuse,
 )
+from graflow.core.nodes.template import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
-from graflow.core.serialization import pickles_by_value
 from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
@@ -49,7 +41,16 @@ if TYPE_CHECKING:
 else:
     P, R = ParamSpec("P"), TypeVar("R")
 
-_TAKEN_FROM_FUNCTION = ("_plans", "__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+_TAKEN_FROM_FUNCTION = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+
+
+def _of_template(name: str) -> Any:
+    """An attribute of the template; a task that it is set on has a template of its own from then on."""
+
+    def change(task: TaskWrapper, value: object) -> None:
+        task.template = task.template.changed(**{name: value})
+
+    return property(attrgetter(f"template.{name}"), change)
 
 
 class _FunctionSignature:
@@ -69,15 +70,29 @@ class TaskWrapper(Executable, Generic[P, R]):
     it makes a new task with those arguments bound: `double(task_id="twice_7", x=7)`.
     """
 
+    template: TaskTemplate
+    made_from: TaskWrapper | None = None  # the task that this one is an instance of
     _bound_kwargs: Mapping[str, Any]
-    template: TaskWrapper | None = None  # what an instance was made from
     _attribute: str | None = None  # the name of a method that is a task, in its class
     __signature__ = _FunctionSignature()
+
+    func: Callable[..., Any] = _of_template("func")
+    made_in: str = _of_template("made_in")
+    inject_context: bool = _of_template("inject_context")
+    resolve_keyword_args: bool = _of_template("resolve_keyword_args")
+    handler_type: str = _of_template("handler_type")
+    max_cycles: int | None = _of_template("max_cycles")
+    max_retries: int | None = _of_template("max_retries")
+    retry_policy: RetryPolicy | None = _of_template("retry_policy")
+    timeout: float | None = _of_template("timeout")
+    cache: object = _of_template("cache")
+    ttl: float | None = _of_template("ttl")
+    options: Mapping[str, Any] | None = _of_template("options")
 
     def __init__(
         self,
         task_id: str,
-        func: Callable[..., R],
+        func: Callable[..., R] | TaskTemplate,
         inject_context: bool = False,
         *,
         register_to_context: bool = True,
@@ -92,21 +107,26 @@ class TaskWrapper(Executable, Generic[P, R]):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._task_id = checked_id(task_id)
-        if not callable(func):
-            raise TypeError(f"Task '{task_id}' needs a function, not {func!r}")
-        self.func: Callable[..., Any] = func
-        self.inject_context = checked_flag(task_id, "inject_context", inject_context)
-        self.handler_type = checked_handler(task_id, handler_type)
-        self.resolve_keyword_args = checked_flag(task_id, "resolve_keyword_args", resolve_keyword_args)
-        self.max_cycles = checked_limit(task_id, "max_cycles", max_cycles)
-        self.retry_policy, self.max_retries = checked_policy(task_id, retry_policy, max_retries)
-        self.timeout = checked_seconds(task_id, "timeout", timeout)
-        refuse_reuse(task_id, cache, ttl)
-        self.cache, self.ttl = cache, ttl
-        self.options = checked_options(task_id, options)
+        if isinstance(func, TaskTemplate):
+            self.template = func
+        else:
+            self.template = TaskTemplate(
+                func,
+                _module_outside(),
+                inject_context,
+                resolve_keyword_args,
+                DIRECT if handler_type is None else handler_type,
+                max_cycles,
+                max_retries,
+                retry_policy,
+                timeout,
+                cache,
+                ttl,
+                options,
+            )
+            self.template.check(task_id)
         self._bound_kwargs = {}
-        self.made_in = _module_outside()
-        self._take_after_function()
+        self._look_like_function()
         if register_to_context:
             self._register_on_creation()
 
@@ -123,8 +143,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         if owner is None or self._attribute is None:
             return self
         made = self.instance(self._task_id, self._bound_kwargs)
-        made.func = MethodType(self.func, owner)
-        made._plans, made._attribute, made.template = {}, None, None
+        made.func, made.made_from = MethodType(self.func, owner), None
         with suppress(AttributeError):  # of an object without a namespace
             vars(owner)[self._attribute] = made
         return made
@@ -141,14 +160,18 @@ class TaskWrapper(Executable, Generic[P, R]):
     @property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function, which leaves its thread nothing to do but to wait."""
-        return inspect.iscoroutinefunction(self.func)
+        return self.template.is_async
 
     def __repr__(self) -> str:
         return f"TaskWrapper({self._task_id})"
 
-    def _take_after_function(self) -> None:
-        func = self.func
-        self._plans: dict[int, Plan] = {}  # by number of positional arguments
+    def take_function(self, func: Callable[..., Any]) -> None:
+        """Have another function, and look like it."""
+        self.func = func
+        self._look_like_function()
+
+    def _look_like_function(self) -> None:
+        func = self.template.func
         self.__module__ = getattr(func, "__module__", None) or type(self).__module__
         self.__name__ = getattr(func, "__name__", self._task_id)
         self.__qualname__ = getattr(func, "__qualname__", self.__name__)
@@ -185,7 +208,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         if is_running:
             return self.invoke(frame.execution_context, frame, args, kwargs)
         context = self._context_or_none()
-        if context is not None and not self.inject_context:
+        if context is not None and not self.template.inject_context:
             return self.invoke(context, None, args, kwargs)
         if context is None:
             context = upward.context()
@@ -194,23 +217,22 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         """Call the function; `frame` is the task context that is injected where the task asks for one."""
-        bound = self._bound_kwargs
+        template, bound = self.template, self._bound_kwargs
         if bound and args:
             bound = self._without_positional(bound, len(args))
-        if self.inject_context:
+        if template.inject_context:
             args = (frame, *args)
-        func = self.func
-        plan = self._plans.get(len(args))
-        if plan is None or plan.func is not func:
-            plan = self._plans[len(args)] = Plan(func, len(args))
+        func = template.func
+        plan = template.plans.get(len(args)) or template.plan(len(args))
         if plan.wanted or bound:
-            kwargs = self._filled(plan.wanted, {**bound, **kwargs} if bound else kwargs, context)
+            given = {**bound, **kwargs} if bound else kwargs
+            kwargs = self._filled(plan.wanted, given, context) if template.resolve_keyword_args else given
         if plan.moves:
             args, kwargs = plan.placed(args, kwargs)
         value: Any
         try:
-            if self.timeout is not None:
-                value = run_with_timeout(self._task_id, self.timeout, func, args, kwargs, context, frame)
+            if template.timeout is not None:
+                value = run_with_timeout(self._task_id, template.timeout, func, args, kwargs, context, frame)
             else:
                 value = func(*args, **kwargs)
         except TypeError as error:
@@ -231,8 +253,6 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Run) -> dict[str, Any]:
         """The given arguments, and what the channel holds for the others that are wanted."""
-        if not self.resolve_keyword_args:
-            return given
         found = from_channel(self._task_id, wanted, given, context.channel_for_reading, context.has_completed)
         return {**found, **given} if found else given
 
@@ -240,11 +260,9 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def instance(self, task_id: str, bound: Mapping[str, Any]) -> Self:
         """A new, unregistered task with the same function and options and its own bound arguments."""
-        made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__, _execution_context=None, lent_context=None)
-        made._task_id = task_id
+        made = type(self)(task_id, self.template, register_to_context=False)
         made._bound_kwargs = bound
-        made.template = self
+        made.made_from = self
         made._pending_registration = True
         return made
 
@@ -253,8 +271,6 @@ class TaskWrapper(Executable, Generic[P, R]):
         if task_id is not None and any(parameter.name == "task_id" for parameter in parameters):
             bound["task_id"] = task_id  # a parameter of the function's own gets the id
         self._check_names(bound, "which is bound")
-        if task_id is not None:
-            checked_id(task_id)
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
         made._pending_registration = False
@@ -352,54 +368,23 @@ class TaskWrapper(Executable, Generic[P, R]):
         state = super().__getstate__()
         for name in _TAKEN_FROM_FUNCTION:
             state.pop(name, None)
-        state.pop("template", None)
-        state["_bound_kwargs"] = dict(self._bound_kwargs)
-        state["_pending_registration"] = False
-        reference = _reference_to(getattr(self.func, "__func__", self.func))
-        if reference is not None:
-            state["func"] = None
-            state["_func_reference"] = reference
-            if isinstance(self.func, MethodType):
-                state["_func_owner"] = self.func.__self__
-        return state
+        for name in ("made_from", "template"):
+            state.pop(name, None)
+        return (
+            state | self.template.saved() | {"_bound_kwargs": dict(self._bound_kwargs), "_pending_registration": False}
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        reference, owner = state.pop("_func_reference", None), state.pop("_func_owner", None)
+        self.template = TaskTemplate.from_saved(state)
         super().__setstate__(state)
-        if reference is not None:
-            func = _function_at(*reference)
-            self.func = func if owner is None else MethodType(func, owner)
-        self._take_after_function()
+        self._look_like_function()
 
 
 def _module_outside() -> str:
     """The module whose code makes a task, where the task of a library's function can be found."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("graflow."):
+    name = frame.f_globals.get("__name__")
+    while frame.f_back is not None and str(name).startswith("graflow."):
         frame = frame.f_back
-    return str(frame.f_globals.get("__name__"))
-
-
-def _reference_to(func: Callable[..., Any]) -> tuple[str, str] | None:
-    """Where a function can be found again, when a module attribute (or the task around it) is that very function.
-
-    A decorated function cannot be pickled by its own name, since the module attribute is the wrapper.
-    """
-    module_name, qualname = str(getattr(func, "__module__", None)), getattr(func, "__qualname__", None)
-    module = sys.modules.get(module_name)
-    if module is None or qualname is None or "<" in qualname or pickles_by_value(module_name):
-        return None
-    found: Any = module
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    if found is func or (isinstance(found, TaskWrapper) and found.func is func):
-        return module_name, qualname
-    return None
-
-
-def _function_at(module_name: str, qualname: str) -> Callable[..., Any]:
-    found: Any = importlib.import_module(module_name)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    func: Callable[..., Any] = found.func if isinstance(found, TaskWrapper) else found
-    return func
+        name = frame.f_globals.get("__name__")
+    return str(name)
