@@ -147,9 +147,12 @@ class TaskGraph:
                 if skip_if_exists:
                     return
                 raise duplicate(node_id, self.task_at(node_id), task)
-            self._known_by_name.pop(node_id, None)
-            self._graph.add_node(node_id, task=task)
-            if not is_known:
+            if is_known:
+                del self._known_by_name[node_id]
+                self._nodes[node_id]["task"] = task
+            else:
+                # What `DiGraph.add_node` does for a new node, at a third of its price.
+                self._nodes[node_id], self._succ[node_id], self._pred[node_id] = {"task": task}, {}, {}
                 self._births[node_id] = self._born
                 self._born += 1
             if self.additions is not None:

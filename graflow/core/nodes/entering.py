@@ -21,8 +21,9 @@ def graph_for(*tasks: Any) -> TaskGraph:
     scope = ensure_scope()
     if scope.is_implicit and _take_its_ids(tasks, scope.graph):
         scope = upward.scope()
+    graph: TaskGraph = scope.graph
     frame = running_frame.get()
-    return scope.graph if frame is None else _of_branch(frame, scope.graph)
+    return graph if frame is None else _of_branch(frame, graph)
 
 
 def _take_its_ids(tasks: tuple[Any, ...], graph: TaskGraph) -> bool:
@@ -46,9 +47,11 @@ def enter(task: Any, graph: TaskGraph) -> TaskGraph:
         DuplicateTaskError: When another task of the workflow, or of this execution, has the id.
     """
     frame = running_frame.get()
-    if frame is not None:
-        graph = _of_branch(frame, graph)
-    if frame is None or frame.execution_context.graph is not graph:
+    if frame is None:
+        graph.add_node(task)
+        return graph
+    graph = _of_branch(frame, graph)
+    if frame.execution_context.graph is not graph:
         graph.add_node(task)
         return graph
     run, task_id = frame.execution_context, task.task_id

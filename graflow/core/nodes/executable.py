@@ -6,7 +6,7 @@ import itertools
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn, Self, overload
+from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
@@ -146,6 +146,7 @@ def _no_task(value: object, where: str) -> TypeError:
     return TypeError(f"{where} takes tasks, not {value!r}")
 
 
+@final
 class SequentialTask(Executable):
     """The value of `>>`: the tasks that were chained, left to right. Not a node of the graph.
 
@@ -289,10 +290,11 @@ class ParallelGroup(Executable):
         task = leftmost_of(given)
         if task is self:
             return self
-        if isinstance(task, ParallelGroup) and task._holds(self):
+        if task.is_group and isinstance(task, ParallelGroup) and task._holds(self):
             raise ValueError(f"Group '{self._task_id}' is inside '{task.task_id}' and cannot be a member of itself")
         graph = given.register_in(self.register_in(graph_for(self, task)))
-        self._chains += _chain_of(given)
+        if given is not task:
+            self._chains += _chain_of(given)
         if graph.note_member(self._task_id, task.task_id):
             self.tasks.insert(0 if first else len(self.tasks), task)
         return self
@@ -305,10 +307,12 @@ class ParallelGroup(Executable):
     def register_in(self, graph: TaskGraph) -> TaskGraph:
         self._pending_registration = False
         known = graph.task_at(self._task_id)
-        if known is not None and known is not self and self._named_in is not None and is_another(known, self):
+        if known is self:
+            return graph
+        if known is not None and self._named_in is not None and is_another(known, self):
             self._take_another_name(graph)
             known = None
-        if known is self or not (graph.lacks(self._task_id) or is_another(known, self)):
+        if not (graph.lacks(self._task_id) or is_another(known, self)):
             return graph
         for part in (*self.tasks, *self._chains):
             graph = part.register_in(graph)
@@ -431,12 +435,12 @@ def fresh_execution_config() -> dict[str, Any]:
 
 def link(left: Executable, right: Executable) -> SequentialTask:
     """Record the edge from the end of `left` to the start of `right` and return the longer chain."""
-    end = left.rightmost if isinstance(left, SequentialTask) else left
-    start = right.leftmost if isinstance(right, SequentialTask) else right
+    end = left.rightmost if type(left) is SequentialTask else left
+    start = right.leftmost if type(right) is SequentialTask else right
     graph = graph_for(end, start)
-    if isinstance(left, SequentialTask) and not left._is_in(graph):
+    if type(left) is SequentialTask:
         graph = left.register_in(graph)
-    if isinstance(right, SequentialTask):
+    if type(right) is SequentialTask:
         graph = right.register_in(graph)
     end_id, start_id = end.task_id, start.task_id
     if graph.task_at(end_id) is not end or end._pending_registration:
@@ -444,26 +448,27 @@ def link(left: Executable, right: Executable) -> SequentialTask:
     if graph.task_at(start_id) is not start or start._pending_registration:
         graph = start.register_in(graph)
     graph.add_edge(end_id, start_id)
-    tail = right.tasks if isinstance(right, SequentialTask) else [right]
-    linked = SequentialTask(tail, after=left) if isinstance(left, SequentialTask) else SequentialTask([left, *tail])
+    tail = right.tasks if type(right) is SequentialTask else [right]
+    linked = SequentialTask(tail, after=left) if type(left) is SequentialTask else SequentialTask([left, *tail])
     linked._home = weakref.ref(graph)
     return linked
 
 
 def join(left: Executable, right: Executable) -> ParallelGroup:
     """The value of `left | right`."""
-    if isinstance(left, ParallelGroup) and isinstance(right, ParallelGroup):
-        return left._merged(right)
-    if isinstance(left, ParallelGroup) and left._grows:
-        return left._adopt(right)
-    if isinstance(right, ParallelGroup) and right._grows:
+    if left.is_group and isinstance(left, ParallelGroup):
+        if right.is_group and isinstance(right, ParallelGroup):
+            return left._merged(right)
+        if left._grows:
+            return left._adopt(right)
+    elif right.is_group and isinstance(right, ParallelGroup) and right._grows:
         return right._adopt(left, first=True)
     return ParallelGroup([left, right])
 
 
 def leftmost_of(task: Executable) -> Executable:
-    return task.leftmost if isinstance(task, SequentialTask) else task
+    return task.leftmost if type(task) is SequentialTask else task
 
 
 def _chain_of(task: Executable) -> tuple[SequentialTask, ...]:
-    return (task,) if isinstance(task, SequentialTask) else ()
+    return (task,) if type(task) is SequentialTask else ()
