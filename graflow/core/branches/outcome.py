@@ -97,16 +97,17 @@ class BranchOutcome:
     @property
     def over(self) -> set[str]:
         """Ids of the passes of loops that others followed: nothing is known of them but that they completed."""
+        if not self.requests.passes:
+            return set()
         known = {task_id for task_id, _ in self.results}
         return {task_id for task_id in self.completed if task_id not in known and task_id in self.requests.passes}
 
     @property
     def failed(self) -> list[str]:
         """Ids of the tasks whose last execution failed."""
-        completed = {*self.completed}
-        return [
-            task_id for task_id, value in self.results if isinstance(value, BaseException) and task_id not in completed
-        ]
+        errors = [task_id for task_id, value in self.results if isinstance(value, BaseException)]
+        completed = {*self.completed} if errors else ()
+        return [task_id for task_id in errors if task_id not in completed]
 
     def as_result(self) -> TaskResult:
         """What policies and listeners see of it."""

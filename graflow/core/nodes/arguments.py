@@ -107,16 +107,14 @@ def unknown_names(
 
 
 def from_channel(
-    task_id: str, wanted: tuple[str, ...], taken: Mapping[str, Any], channel: Any, has_completed: Callable[[str], bool]
+    task_id: str, wanted: Iterable[str], channel: Any, has_completed: Callable[[str], bool]
 ) -> dict[str, Any]:
-    """Values that the channel holds for parameters which nobody else fills.
+    """Values that the channel holds for parameters, which nobody else fills.
 
     The result of a task of that name comes first, then a plain key; existence counts, so None is a value.
     """
     found: dict[str, Any] = {}
     for name in wanted:
-        if name in taken:
-            continue
         value = channel.view(name + RESULT_SUFFIX, _ABSENT)
         # The stored exception of a failed task is no result; a task that returned an exception has completed.
         if value is _ABSENT or (isinstance(value, BaseException) and not has_completed(name)):

@@ -253,7 +253,10 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Run) -> dict[str, Any]:
         """The given arguments, and what the channel holds for the others that are wanted."""
-        found = from_channel(self._task_id, wanted, given, context.channel_for_reading, context.has_completed)
+        open_names = [name for name in wanted if name not in given]
+        if not open_names:
+            return given
+        found = from_channel(self._task_id, open_names, context.channel_for_reading, context.has_completed)
         return {**found, **given} if found else given
 
     # -- instances and fan-out -------------------------------------------------------------------------------------

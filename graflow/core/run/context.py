@@ -459,9 +459,12 @@ def _checked_limits(max_steps: int, max_cycles: int, max_retries: int) -> dict[s
 
 
 def _ledger_of(around: Surroundings, channel: Channel, steps: int, on_max_steps: str) -> Ledger:
+    max_steps = around.max_steps
+    if around.counts_repeats and type(max_steps) is not DefaultMaxSteps:  # as from another process
+        max_steps = DefaultMaxSteps(max_steps)
     return Ledger(
         channel,
-        max_steps=DefaultMaxSteps(around.max_steps) if around.counts_repeats else around.max_steps,
+        max_steps=max_steps,
         max_cycles=around.max_cycles,
         max_retries=around.max_retries,
         steps=steps,

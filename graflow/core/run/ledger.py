@@ -197,7 +197,8 @@ class Ledger:
         """
         done = dict.fromkeys(completed)
         self.completed.update(done)
-        self.failed.difference_update(done)
+        if self.failed:
+            self.failed.difference_update(done)
         self.steps += steps
         counts, before = self.cycles.cycle_counts, begun_with or {}
         for task_id, count in cycle_counts.items():
@@ -205,8 +206,9 @@ class Ledger:
             counts[task_id] = present + more
             # Branches of a group count for themselves: each may have a task of its own under the id.
             self.repeats += more if before.get(task_id) else max(more - 1, 0)
-        self.retries.retry_counts.update(retry_counts)
-        self.retried.update(retry_counts)
+        if retry_counts:
+            self.retries.retry_counts.update(retry_counts)
+            self.retried.update(retry_counts)
 
     def lasting(self) -> list[str]:
         """The tasks that have completed, without what a later pass followed."""

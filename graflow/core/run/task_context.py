@@ -176,9 +176,10 @@ class TaskExecutionContext(Frame):
         layer, run = self.layer, self.execution_context
         if layer is not None:
             return layer
-        for caller in reversed(run.frames[: self.depth or 0]):
-            if caller.layer is not None:
-                return caller.layer  # type: ignore[no-any-return]  # a frame of any kind
+        if self.depth:
+            for caller in reversed(run.frames[: self.depth]):
+                if caller.layer is not None:
+                    return caller.layer  # type: ignore[no-any-return]  # a frame of any kind
         return run.ledger.channel
 
     def _too_late(self) -> TaskError:
