@@ -13,7 +13,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import GraphScope, TaskGraph, current_scope, set_scope
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
-from graflow.core.nodes.structure import starting_steps
+from graflow.core.nodes.templates import starting_steps
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.task import ParallelGroup

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from graflow.core.nodes.template import TaskTemplate
+from graflow.core.nodes.templates import TaskTemplate
 from graflow.foreign import attempt
 from graflow.typed_json import is_plain
 

@@ -1,4 +1,4 @@
-"""The structure of a workflow: where it starts, and what is around one task."""
+"""The structure of a workflow around one task."""
 
 from __future__ import annotations
 
@@ -45,14 +45,3 @@ def _connected(graph: TaskGraph, start: str, members: Mapping[str, list[str]]) -
                 found.add(other)
                 waiting.append(other)
     return found
-
-
-def starting_steps(graph: TaskGraph) -> list[str]:
-    """The start nodes, but for unconnected tasks that only served to make other nodes: those are no steps."""
-    starts = graph.get_start_nodes()
-    if len(starts) < 2:
-        return starts
-    makers = (getattr(graph.task_at(name), "made_from", None) for name in graph.nodes)
-    made_from = {id(maker) for maker in makers if maker is not None}
-    steps = [name for name in starts if graph.succ[name] or id(graph.task_at(name)) not in made_from]
-    return steps or starts

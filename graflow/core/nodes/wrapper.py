@@ -28,7 +28,7 @@ from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import (
     checked_id,
 )
-from graflow.core.nodes.template import DIRECT, TaskTemplate
+from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
 from graflow.protocols import Run, upward
 

@@ -20,7 +20,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import Task
-from graflow.core.nodes.structure import starting_steps
+from graflow.core.nodes.templates import starting_steps
 from graflow.core.retry import RetryController, checked_count
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda

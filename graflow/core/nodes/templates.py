@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MethodType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from graflow.core.nodes.arguments import Plan
 from graflow.core.nodes.options import (
@@ -22,6 +22,9 @@ from graflow.core.nodes.options import (
 )
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import pickles_by_value
+
+if TYPE_CHECKING:
+    from graflow.core.graph import TaskGraph
 
 DIRECT: Final = "direct"  # the handler of tasks that ask for none
 
@@ -154,3 +157,14 @@ def _inside(found: Any) -> Any:
     """The function of a task; anything else itself."""
     template = getattr(found, "template", None)
     return template.func if isinstance(template, TaskTemplate) else found
+
+
+def starting_steps(graph: TaskGraph) -> list[str]:
+    """The start nodes, but for unconnected tasks that only served to make other nodes: those are no steps."""
+    starts = graph.get_start_nodes()
+    if len(starts) < 2:
+        return starts
+    makers = (getattr(graph.task_at(name), "made_from", None) for name in graph.nodes)
+    made_from = {id(maker) for maker in makers if maker is not None}
+    steps = [name for name in starts if graph.succ[name] or id(graph.task_at(name)) not in made_from]
+    return steps or starts
