@@ -14,7 +14,6 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from graflow.core.nodes.templates import TaskTemplate
 from graflow.foreign import attempt
 from graflow.typed_json import is_plain
 
@@ -68,10 +67,9 @@ class _Fingerprint:
         if isinstance(value, type):
             members = {name: item for name, item in vars(value).items() if name not in _NOT_OF_CLASS}
             return [value.__qualname__.encode(), self.of(value.__bases__), self.of(members)]
-        template = getattr(value, "template", None)
-        if isinstance(template, TaskTemplate):
+        if hasattr(type(value), "task_id") and hasattr(value, "template"):
             own = {name: item for name, item in vars(value).items() if name not in _NOT_OF_TASK}
-            return [self.of(own | template.facts())]
+            return [self.of(own | value.template.facts())]
         return self._of_object(value)
 
     def _of_code(self, code: types.CodeType) -> Iterator[bytes]:
