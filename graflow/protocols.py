@@ -134,6 +134,10 @@ class Run(GroupContext, HasGraph, Protocol):
     def member(self) -> MemberInfo | None: ...
 
     @property
+    def flow(self) -> Any:
+        """What its tasks may ask about the flow that it is a run of."""
+
+    @property
     def current_task_context(self) -> Any: ...
 
     @property

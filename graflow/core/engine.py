@@ -38,6 +38,8 @@ from graflow.trace.notify import end_workflow, tell
 
 _log = logging.getLogger(__name__)
 
+_LOOK = 0.2  # seconds after which a run that waits asks what it holds whether it may go on
+
 
 class WorkflowEngine:
     """Runs a context step by step; knows handlers by type and holds no state of a run.
@@ -60,9 +62,7 @@ class WorkflowEngine:
             return self._handlers[handler_type]
         except KeyError:
             known = ", ".join(sorted(self._handlers))
-            raise UnknownHandlerError(
-                f"Unknown handler type: {handler_type}; known are {known}; add it with wf.register_handler()"
-            ) from None
+            raise UnknownHandlerError(f"Unknown handler type: {handler_type}; known are {known}") from None
 
     def _execute_task(self, task: Any, context: ExecutionContext) -> Any:
         return self._get_handler(task).execute_task(task, context)
@@ -224,7 +224,13 @@ def _pause(context: ExecutionContext, seconds: float) -> None:
     if context.recording is not None:
         context.recording.flush()
     with _unlocked(context):
-        time.sleep(seconds)
+        if not context.holdings.held:
+            time.sleep(seconds)
+            return
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            context.holdings.check()  # what is held may end the wait
+            time.sleep(min(left, _LOOK))
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:

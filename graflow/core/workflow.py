@@ -139,13 +139,9 @@ class WorkflowContext:
             GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached. `CheckpointManager` saves its
                 `context`, so that a resume runs what had not succeeded.
         """
-        if not self.graph.nodes and len(self._unused) == 1:
-            self._unused[0].register_in(self.graph)
         if initial_channel is not None and not isinstance(initial_channel, Mapping):
             raise ConfigError(f"initial_channel must be a mapping of keys to values, not {initial_channel!r}")
-        graph = self.graph.copy()
-        if start_node is None:
-            start_node = _only_start_node(self.name, graph)
+        graph, start_node = self.compiled(start_node)
         context = ExecutionContext.create(graph, start_node, max_steps, tracer=self.tracer)
         context.workflow_name = self.name
         for key, value in (initial_channel or {}).items():
@@ -162,6 +158,17 @@ class WorkflowContext:
         if value is None and isinstance(last, ParallelGroup):
             value = last.values_in(context)
         return (value, context) if ret_context else value
+
+    def compiled(self, start_node: str | None = None) -> tuple[TaskGraph, str]:
+        """A copy of the graph for one run, and the id of its first task, which is found when not given.
+
+        Raises:
+            GraphCompilationError: When no start node is given and there is none, or several.
+        """
+        if not self.graph.nodes and len(self._unused) == 1:
+            self._unused[0].register_in(self.graph)
+        graph = self.graph.copy()
+        return graph, _only_start_node(self.name, graph) if start_node is None else start_node
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler` in each execution from now on."""

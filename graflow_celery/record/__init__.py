@@ -28,7 +28,6 @@ from graflow_celery.record.data import (
     Released,
     Reopened,
     Republish,
-    WorkerBeat,
     WorkerInfo,
     manifest_digest,
 )
@@ -61,7 +60,6 @@ __all__ = [
     "Reopened",
     "Republish",
     "RunOwners",
-    "WorkerBeat",
     "WorkerInfo",
     "check_server",
     "manifest_digest",

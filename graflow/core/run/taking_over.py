@@ -230,7 +230,7 @@ class _TakingOver:
         if resolver.keys is None:
             resolver = resolver.with_keys(SigningKeys.user())
         try:
-            return resolver.resolve(node["task"], bound_to=(self._run.session_id, node["id"]))
+            return resolver.resolve(node["task"], bound_to=(node["of"], node["id"]))
         except TaskResolutionError as error:
             raise TaskResolutionError(
                 f"Task '{node['id']}', which step '{adding}' added, cannot be had again: {error}", error

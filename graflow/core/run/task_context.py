@@ -53,8 +53,9 @@ class TaskExecutionContext(Frame):
 
     @property
     def flow(self) -> Any:
-        """The durable flow this run belongs to, or None."""
-        return getattr(self.execution_context, "flow", None)
+        """The durable flow of this run: id, name, inputs, attempt and idempotency key; None without one."""
+        flow = self.execution_context.root.flow
+        return None if flow is None else flow.seen_by(self)
 
     # -- counts ----------------------------------------------------------------------------------------------------
 

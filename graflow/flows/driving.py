@@ -1,0 +1,203 @@
+"""Flows on their way: made, run here or in the background, and waited for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from graflow.flows.execution import FlowExecution, Means, Program
+from graflow.flows.home import Home
+from graflow.flows.inputs import digest_of
+from graflow.flows.pool import Pool
+from graflow.flows.recorder import FlowRecorder
+from graflow.flows.registry import FlowRegistry
+from graflow.flows.stopping import Stop
+from graflow.state.changes import Created, FlowRecord, NewFlow
+from graflow.state.errors import FlowConflictError, FlowNotFoundError
+from graflow.state.models import FlowState, FlowStepState
+from graflow.state.statuses import MOVES, FlowStatus
+
+_log = logging.getLogger(__name__)
+
+_NAPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at a flow that runs elsewhere
+
+Publish = Callable[[str], None]
+"""Tells the workers of a flow."""
+
+
+def rests(status: FlowStatus) -> bool:
+    """Whether nothing happens to a flow unless somebody asks for it."""
+    return status.is_terminal or status is FlowStatus.PAUSED
+
+
+class Driver:
+    """Has flows of one store run.
+
+    Args:
+        home: The store, and what runs here.
+        registry: The flows that can be run.
+        means: Handlers and settings of their executions.
+        pool: Runs flows in the background.
+        publish: Has workers run them instead.
+    """
+
+    def __init__(
+        self, home: Home, registry: FlowRegistry, means: Means, pool: Pool, publish: Publish | None = None
+    ) -> None:
+        self.home = home
+        self.store = home.store
+        self.publish = publish
+        self._registry = registry
+        self._means = means
+        self._pool = pool
+
+    # -- making ----------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        flow_id: str,
+        flow_name: str,
+        stored: Mapping[str, Any],
+        *,
+        status: FlowStatus,
+        durability: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> Created:
+        """Record a flow, or find the one of this id.
+
+        Raises:
+            FlowConflictError: When that has another name, or other inputs.
+        """
+        made = NewFlow(
+            flow_id,
+            flow_name,
+            status,
+            stored,
+            digest_of([flow_name, stored]),
+            self.home.runtime.time(),
+            durability=durability,
+            metadata=dict(metadata or {}),
+        )
+        created = self.store.create(made)
+        record = created.record
+        if not created.is_new and record.input_digest != made.input_digest:
+            what = "with other inputs" if record.flow_name == flow_name else f"as one of '{record.flow_name}'"
+            raise FlowConflictError(
+                f"Flow '{flow_id}' exists already, {what}; give another flow_id, or the inputs that it has"
+            )
+        return created
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def knows(self, flow_name: str) -> bool:
+        return self._registry.find(flow_name) is not None
+
+    def begin(self, record: FlowRecord) -> None:
+        """Have a free flow run in the background: by workers where there are some, else here."""
+        if self.publish is not None:
+            self.publish(record.flow_id)
+        elif not self._pool.is_full:
+            self._pool.submit(record.flow_id, lambda: self.advance(record.flow_id))
+
+    def close(self) -> None:
+        """Have flows that run in the background go on elsewhere."""
+        self._pool.close()
+
+    def advance(self, flow_id: str, program: Program | None = None) -> FlowRecorder | None:
+        """Run a flow on, if it is free; None when it is not, or is somebody else's by now."""
+        record = self.record(flow_id)
+        if rests(record.status) or not self.home.is_free(record):
+            return None
+        return self._execution(record, program).run()
+
+    def _execution(self, record: FlowRecord, program: Program | None) -> FlowExecution:
+        return FlowExecution(self.home, program or self._registry.get(record.flow_name), record, self._means)
+
+    def drive(self, flow_id: str, program: Program | None = None) -> FlowState:
+        """Run a flow here until it rests; wait while another process runs it, and take over when that is gone."""
+        nap = iter(_NAPS)
+        while True:
+            record = self.record(flow_id)
+            if rests(record.status):
+                return self.state(flow_id)
+            if self.home.is_free(record):
+                recorder = self._execution(record, program).run()
+                if recorder is not None:
+                    nap = iter(_NAPS)
+                    if recorder.writer.kept is not None:
+                        self.home.recovery.catch_up(recorder.writer)
+                    if recorder.writer.kept is not None or recorder.stop in {Stop.HAND_OVER, Stop.STORE_LOST}:
+                        return self._left(record, recorder)
+                    continue
+            self.home.runtime.sleep(next(nap, _NAPS[-1]))
+
+    def wait(self, flow_id: str, timeout: float | None) -> FlowState:
+        """Wait until a flow rests.
+
+        Raises:
+            TimeoutError: When it does not in time.
+        """
+        monotonic, nap = self.home.runtime.monotonic, iter(_NAPS)
+        end = None if timeout is None else monotonic() + timeout
+        while not rests((record := self.record(flow_id)).status):
+            left = _NAPS[-1] if end is None else end - monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"Flow '{flow_id}' is {record.status.value} after {timeout:g} s; it goes on, and wait() can be "
+                    "called again"
+                )
+            self.home.runtime.sleep(min(next(nap, _NAPS[-1]), left))
+        return self.state(flow_id)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def record(self, flow_id: str) -> FlowRecord:
+        """The row of a flow.
+
+        Raises:
+            FlowNotFoundError: When there is none.
+        """
+        found = self.store.get_record(flow_id)
+        if found is None:
+            raise FlowNotFoundError(f"Flow {flow_id} not found")
+        return found
+
+    def state(self, flow_id: str) -> FlowState:
+        """A flow with its steps.
+
+        Raises:
+            FlowNotFoundError: When there is none.
+        """
+        found = self.store.get_flow_state(flow_id)
+        if found is None:
+            raise FlowNotFoundError(f"Flow {flow_id} not found")
+        return found
+
+    def _left(self, record: FlowRecord, recorder: FlowRecorder) -> FlowState:
+        """A flow as this process leaves it, of which the store does not know everything."""
+        kept = recorder.writer.kept
+        if kept is None:
+            status, fields = FlowStatus.PAUSED, {"error": f"StoreError: {recorder.why}"}
+            if recorder.stop is Stop.HAND_OVER:
+                return self.state(record.flow_id)
+            steps: list[FlowStepState] = []
+        else:
+            status, fields = MOVES[kept.move].target or record.status, dict(kept.flow)
+            rows: dict[tuple[str, int], dict[str, Any]] = {}
+            for row in kept.steps:
+                rows.setdefault((row.step, row.visit), {"step_name": row.step, "visit": row.visit}).update(row.fields)
+            steps = [FlowStepState.model_validate(row) for row in rows.values()]
+        return FlowState.model_validate(
+            {
+                **{
+                    name: value for name, value in {**record.fields, **fields}.items() if name in FlowState.model_fields
+                },
+                "flow_id": record.flow_id,
+                "flow_name": record.flow_name,
+                "status": status,
+                "inputs": record.inputs,
+                "steps": steps,
+                "degraded": recorder.writer.degraded,
+            }
+        )

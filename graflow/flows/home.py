@@ -1,0 +1,133 @@
+"""A store as this process uses it: which flows run here, and whose owners are gone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from graflow.flows.identity import LEASE, Leases
+from graflow.flows.recorder import FlowRecorder
+from graflow.flows.recovery import Recovery
+from graflow.flows.stopping import FlowStopped, Stop
+from graflow.per_process import PerProcess
+from graflow.runtime import Runtime, this_runtime
+from graflow.state.changes import Change, Entry, FlowRecord
+from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
+from graflow.state.statuses import FlowStatus, Move
+from graflow.state.store import StateStore
+
+_log = logging.getLogger(__name__)
+
+GRACE: Final = 1.0
+"""Seconds that a step of this process gets to end before its flow is handed over."""
+
+_LOOK: Final = 0.02
+_UNOWNED: Final = frozenset({FlowStatus.PENDING, FlowStatus.QUEUED})
+_OWNED: Final = frozenset({FlowStatus.RUNNING, FlowStatus.CANCELLING})
+
+
+class Home:
+    """The flows of one store that this process runs.
+
+    Args:
+        store: The store.
+        lease: Seconds without a sign of life after which an owner counts as lost.
+        runtime: Whose time passes.
+
+    Attributes:
+        is_closing: Whether no flow is begun here any more.
+        recovery: Looks after flows that nobody runs.
+    """
+
+    def __init__(self, store: StateStore, *, lease: float = LEASE, runtime: Runtime | None = None) -> None:
+        self.store = store
+        self.lease = lease
+        self.runtime = runtime or this_runtime()
+        self.leases = Leases(self.runtime.monotonic, lease, self.is_live)
+        self.is_closing = False
+        self.recovery = Recovery(self)
+        self._live: dict[str, FlowRecorder] = {}
+        self._lock = threading.Lock()
+
+    def is_live(self, flow_id: str, epoch: int) -> bool:
+        """Whether this process runs the flow at this epoch, or is about to claim it."""
+        recorder = self._live.get(flow_id)
+        return recorder is not None and recorder.writer.epoch in {None, epoch}
+
+    def recorder_of(self, flow_id: str) -> FlowRecorder | None:
+        """What writes a flow down that runs here."""
+        return self._live.get(flow_id)
+
+    def is_free(self, record: FlowRecord) -> bool:
+        """Whether a flow may be claimed now: it waits for nothing, and has no owner, or one that is gone."""
+        if record.status in _UNOWNED:
+            wake_at = record.fields.get("wake_at")
+            return wake_at is None or wake_at <= self.runtime.time()
+        return record.status in _OWNED and self.leases.is_over(record)
+
+    @contextmanager
+    def running(self, recorder: FlowRecorder) -> Iterator[None]:
+        """A block in which this process runs a flow, and beats for it.
+
+        Raises:
+            FlowStopped: When another thread of it does, or this process takes no more.
+        """
+        with self._lock:
+            if self.is_closing:
+                raise FlowStopped(Stop.HAND_OVER, "this process ends")
+            if self._live.setdefault(recorder.flow_id, recorder) is not recorder:
+                raise FlowStopped(Stop.NOT_OURS, "another thread of this process runs the flow")
+        try:
+            with self.runtime.pacer.pacing(recorder):
+                yield
+        finally:
+            with self._lock:
+                self._live.pop(recorder.flow_id, None)
+
+    def hand_over(self, grace: float = GRACE) -> None:
+        """Have every flow that runs here go on elsewhere, since this process ends; none is begun any more."""
+        with self._lock:
+            self.is_closing = True
+            flow_ids = set(self._live)
+        self.hand_over_some(flow_ids, grace)
+
+    def hand_over_some(self, flow_ids: Collection[str], grace: float = GRACE) -> None:
+        """Have these flows go on elsewhere: after their running step, or when `grace` seconds are over."""
+
+        def left() -> list[FlowRecorder]:
+            return [recorder for flow_id, recorder in list(self._live.items()) if flow_id in flow_ids]
+
+        for recorder in left():
+            recorder.end(Stop.HAND_OVER, "its process ends")
+        end = self.runtime.monotonic() + grace
+        while left() and self.runtime.monotonic() < end:
+            self.runtime.sleep(_LOOK)
+        for recorder in left():
+            self._give_back(recorder)
+
+    def _give_back(self, recorder: FlowRecorder) -> None:
+        """Give the claim up although a step still runs; its end will be refused."""
+        epoch = recorder.writer.epoch
+        if epoch is None:
+            return
+        entry = Entry("flow.handed_over", data={"cut_short": True})
+        change = Change(recorder.flow_id, Move.HAND_OVER, epoch, self.runtime.time(), [entry])
+        try:
+            self.store.append(change)
+        except (StaleEpochError, MoveRefusedError, FlowNotFoundError):
+            return
+        except StoreError as error:
+            _log.warning("Flow %s goes on elsewhere in %.0f s: %s", recorder.flow_id, self.lease, error)
+
+
+_homes: Final[PerProcess[str, Home]] = PerProcess()
+
+
+def home_of(store: StateStore, lease: float = LEASE) -> Home:
+    """The one home of a store in this process."""
+    if store.url.startswith("memory:"):  # no other store is the same, and the home lives as long as this one
+        return store.__dict__.setdefault("home", Home(store, lease=lease))  # type: ignore[no-any-return]
+    return _homes.get(f"{store.url} {lease}", lambda: Home(store, lease=lease))

@@ -1,0 +1,107 @@
+"""Who owns a flow: this process by a name that no other one gets, and whether an owner can still be alive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from graflow.per_process import PerProcess
+from graflow.state.changes import FlowRecord
+
+LEASE: Final = 6.0
+"""Seconds without a sign of life after which an owner counts as lost."""
+
+
+def uuid7() -> str:
+    """A new id; ids sort by the time at which they were made (RFC 9562, version 7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF000 << 64) | 0x7000 << 64
+    value = value & ~(0xC000 << 48) | 0x8000 << 48
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_names: Final[PerProcess[None, str]] = PerProcess()
+
+
+def this_owner() -> str:
+    """`host:pid:start` of this process; `start` tells the moment, the boot of the machine and the space of its ids."""
+    return _names.get(None, lambda: f"{socket.gethostname()}:{os.getpid()}:{_start_of(os.getpid())}")
+
+
+def _start_of(pid: int) -> str:
+    """When a process began, as `<ticks>.<machine>`; a random text where the system does not tell."""
+    ticks = _ticks_of(pid)
+    machine = _machine()
+    return secrets.token_hex(6) if ticks is None or machine is None else f"{ticks}.{machine}"
+
+
+def _ticks_of(pid: int) -> int | None:
+    """Clock ticks from the boot to the start of a process; None when there is none, or it is dead and not reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _machine() -> str | None:
+    """Stands for this boot of this machine and the name space of its process ids; None where there is no /proc."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return None
+    return hashlib.sha256(f"{boot}{space}".encode()).hexdigest()[:10]
+
+
+def is_gone(owner: str) -> bool:
+    """Whether the process that an owner's name stands for ran here and does not any more; False when not known."""
+    _, _, rest = owner.partition(":")
+    pid, _, start = rest.partition(":")
+    ticks, _, machine = start.partition(".")
+    if not machine or machine != _machine() or not pid.isdecimal():
+        return False
+    present = _ticks_of(int(pid))
+    return present is None or str(present) != ticks
+
+
+class Leases:
+    """Owners of flows as this process sees them: when each gave its last sign of life, on this process's clock.
+
+    Args:
+        monotonic: The clock.
+        lease: Seconds.
+        is_live: Whether this process itself runs a flow at an epoch.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], lease: float, is_live: Callable[[str, int], bool]) -> None:
+        self._monotonic = monotonic
+        self._lease = lease
+        self._is_live = is_live
+        self._seen: dict[str, tuple[tuple[str | None, int, int], float]] = {}
+
+    def is_over(self, record: FlowRecord) -> bool:
+        """Whether the owner of a flow that is run counts as lost; a silent one does so a lease after the first look."""
+        if record.owner == this_owner():
+            if not self._is_live(record.flow_id, record.epoch):
+                return True
+        elif record.owner is not None and is_gone(record.owner):
+            return True
+        sign, now = (record.owner, record.epoch, record.beats), self._monotonic()
+        seen = self._seen.get(record.flow_id)
+        if seen is None or seen[0] != sign:
+            self._seen[record.flow_id] = sign, now
+            return False
+        return now - seen[1] >= self._lease
+
+    def forget_all_but(self, flow_ids: set[str]) -> None:
+        """Keep nothing of flows that nobody runs any more."""
+        for flow_id in self._seen.keys() - flow_ids:
+            self._seen.pop(flow_id, None)

@@ -1,0 +1,143 @@
+"""What may be seen of recorded flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from graflow.errors_as_data import ErrorData, rebuild_error
+from graflow.exceptions import ConfigError
+from graflow.flows.driving import Driver
+from graflow.flows.inputs import masked
+from graflow.state.changes import Journaled
+from graflow.state.errors import FlowConflictError
+from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.store import StateStore
+from graflow.typed_json import from_jsonable
+
+RETENTION: Final = 30 * 86400.0
+"""Seconds that flows are kept after their end."""
+
+_KEPT: Final = 100_000
+_LONGEST_PAGE: Final = 200
+
+_Status = TypeVar("_Status", bound=StrEnum)
+
+
+class Looking:
+    """The part of a runner that reads: it runs nothing.
+
+    Attributes:
+        store: Where flows are kept.
+    """
+
+    store: StateStore
+    _driver: Driver
+
+    def result(self, flow_id: str) -> Any:
+        """The value of a flow that has completed, as its last step returned it.
+
+        Raises:
+            FlowNotFoundError: When there is none of this id.
+            FlowConflictError: When it has not completed.
+            Exception: What it failed with.
+        """
+        record = self._driver.record(flow_id)
+        if record.status is FlowStatus.COMPLETED:
+            return from_jsonable(record.fields.get("outputs"))
+        error = record.fields.get("error_data")
+        if record.status is FlowStatus.FAILED and error:
+            raise rebuild_error(ErrorData.from_dict(error))
+        raise FlowConflictError(f"Flow '{flow_id}' has no result: it is {record.status.value}")
+
+    def get_flow_state(self, flow_id: str) -> FlowState:
+        """A flow with its steps; values under keys that look secret are masked.
+
+        Raises:
+            FlowNotFoundError: When there is none of this id.
+        """
+        return self._shown(self._driver.state(flow_id))
+
+    def list_flows(
+        self,
+        flow_name: str | None = None,
+        status: FlowStatus | str | Sequence[FlowStatus | str] | None = None,
+        search: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+        *,
+        since: float | None = None,
+    ) -> FlowPage:
+        """Flows, newest first, without their steps.
+
+        Args:
+            flow_name: Of this name.
+            status: In this state, or one of these.
+            search: With this text in id, name or inputs.
+            cursor: `next_cursor` of the page before.
+            limit: At most so many, 200 at most.
+            since: Made at this time, seconds since the epoch, or later.
+        """
+        page = self.store.list_flows(
+            flow_name=flow_name,
+            status=_statuses(FlowStatus, status),
+            search=search,
+            since=since,
+            cursor=cursor,
+            limit=max(1, min(limit, _LONGEST_PAGE)),
+        )
+        return FlowPage([self._shown(state) for state in page], page.next_cursor)
+
+    def list_members(
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int | None = None,
+        status: StepStatus | str | Sequence[StepStatus | str] | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> MemberPage:
+        """Members of a group of a flow, in order; of its last visit when None.
+
+        Raises:
+            FlowNotFoundError: When there is no such flow.
+        """
+        return self.store.list_members(
+            flow_id, step, visit=visit, status=_statuses(StepStatus, status), cursor=cursor, limit=limit
+        )
+
+    def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
+        """Lines of the journal of a flow behind `after`, in order."""
+        return self.store.events(flow_id, after, limit)
+
+    def cleanup(self, older_than: float | timedelta = RETENTION, *, keep: int = _KEPT) -> int:
+        """Remove flows that have ended, with everything that belongs to them; returns how many.
+
+        Args:
+            older_than: Seconds since their end.
+            keep: The oldest beyond so many are removed as well.
+        """
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else float(older_than)
+        return self.store.cleanup(older_than=seconds, keep=keep, at=self._driver.home.runtime.time())
+
+    def _shown(self, state: FlowState) -> FlowState:
+        state.inputs = masked(state.inputs)
+        return state
+
+
+def _statuses(kind: type[_Status], given: str | Sequence[str] | None) -> list[_Status]:
+    """The states of a question.
+
+    Raises:
+        ConfigError: For what is none.
+    """
+    named = [] if given is None else [given] if isinstance(given, str) else list(given)
+    try:
+        return [kind(status) for status in named]
+    except ValueError:
+        known = ", ".join(status.value for status in kind)
+        raise ConfigError(f"A status is one of {known}, not {given!r}") from None

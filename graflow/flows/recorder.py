@@ -1,0 +1,332 @@
+"""The recorder of a durable flow: what its run tells becomes transitions in the store, one write for each step."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.run.recorder import StepVisit
+from graflow.errors_as_data import describe_error
+from graflow.exceptions import named
+from graflow.flows.journal import Visit
+from graflow.flows.stopping import FlowStopped, Stop
+from graflow.flows.writing import Writer
+from graflow.runtime import Runtime
+from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, Request, RequestKind, StepRow
+from graflow.state.errors import StaleEpochError, StoreError
+from graflow.state.statuses import Move
+from graflow.state.store import StateStore
+
+_SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
+_LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
+_GATHERED: Final = 256  # members from workers that are written together at most,
+_GATHERING: Final = 0.05  # and seconds for which they gather
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+class FlowRecorder:
+    """Writes one execution of a flow down, beats for it, and hears what its owner is asked for.
+
+    It is also what the run holds while it waits: `check` ends the wait of a flow that goes no further here.
+
+    Args:
+        store: Where to.
+        record: The flow as it was seen.
+        writer: Claims the flow, with the first step, and appends the transitions.
+        runtime: Whose time passes.
+        attempts: Executions of each visit that has not ended well.
+        beat_every: Seconds between signs of life.
+
+    Attributes:
+        error: Always None: a flow is ended by `FlowStopped`, which fails no step.
+        name: For logs.
+        session_id: The run's, which the keys of group runs begin with.
+        current: The step whose body runs.
+        attempt: Which execution of it that is.
+        run: The context of the run.
+        only: The one step after which the execution ends, where there is one.
+        stop: Why the execution ends at the next transition, once that is known.
+        why: The same in words.
+    """
+
+    error: Exception | None = None
+
+    def __init__(
+        self,
+        store: StateStore,
+        record: FlowRecord,
+        writer: Writer,
+        runtime: Runtime,
+        *,
+        attempts: dict[Visit, list[dict[str, Any]]],
+        beat_every: float,
+    ) -> None:
+        self.flow_id = record.flow_id
+        self.name = f"Flow {record.flow_id}"
+        self.session_id = f"{record.flow_id}.{record.generation}"
+        self.writer = writer
+        self.current: StepVisit | None = None
+        self.attempt = 1
+        self.run: Any = None
+        self.only: str | None = None
+        self.stop: Stop | None = None
+        self.why = ""
+        self._store = store
+        self._generation = record.generation
+        self._runtime = runtime
+        self._worker = runtime.name
+        self._earlier = attempts
+        self._attempts: list[dict[str, Any]] = []
+        self._beat_every = beat_every
+        self._beaten = runtime.monotonic()
+        self._lock = threading.RLock()
+        self._begun = 0.0
+        self._ended: list[Mapping[str, Any]] = []  # members that are yet to be written
+        self._written = 0.0
+        self._was_taken_over = bool(record.fields.get("takeovers"))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries: list[Entry] = []
+        self._steps: list[StepRow] = []
+        self._members: list[MemberRow] = []
+        self._flow: dict[str, Any] = {}
+
+    def note(self, fields: Mapping[str, Any]) -> None:
+        """Fields of the flow that the next transition sets."""
+        self._flow.update(fields)
+
+    def position(self) -> tuple[str, int, int]:
+        """The step that runs, its visit and its attempt."""
+        step = self.current
+        return ("", 1, 1) if step is None else (step.step, step.visit, self.attempt)
+
+    # -- what the engine tells -------------------------------------------------------------------------------------
+
+    def step_started(self, step: StepVisit) -> None:
+        with self._lock:
+            if self.stop is not None:
+                raise FlowStopped(self.stop, self.why)
+            now = self._begun = self._runtime.time()
+            self.current = step
+            if self._earlier:  # something failed or was cut short, and the run may have waited for it
+                self._attempts = self._earlier.pop((step.step, step.visit), [])
+                self.run.holdings.held.pop(self.name, None)
+            elif self._attempts:
+                self._attempts = []
+            self.attempt = number = len(self._attempts) + 1
+            fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": self._worker}
+            if number == 1:
+                fields["started_at"] = now
+                if self._generation:
+                    fields["generation"] = self._generation
+            else:
+                fields["attempt_history"] = list(self._attempts)
+            if step.members is not None:
+                self._begin_group(step, fields)
+            self._entries.append(Entry("step.started", step.step, step.visit, None, number, {"node": step.node}))
+            self._steps.append(StepRow(step.step, step.visit, fields))
+            self._write(now)
+            self._heed(step)
+
+    def _heed(self, step: StepVisit) -> None:
+        """End the execution when its owner was asked for that by the last write; the body has not begun."""
+        if self.stop is not None:
+            self._take_back(step)
+            raise FlowStopped(self.stop, self.why)
+
+    def _begin_group(self, step: StepVisit, fields: dict[str, Any]) -> None:
+        fields["size"] = len(step.members or ())
+        fields["run_key"] = self.run.groups.key_of(self.session_id, step.node)
+        self.run.holdings.held[self.name] = self
+
+    def _take_back(self, step: StepVisit) -> None:
+        """The body of the step that was just begun will not run."""
+        self.current, begun = None, bool(self._attempts)
+        fields = {"status": "ready", "attempts": self.attempt - 1, **({} if begun else {"started_at": None})}
+        self._entries.append(Entry("step.withdrawn", step.step, step.visit, None, self.attempt, {"node": step.node}))
+        self._steps.append(StepRow(step.step, step.visit, fields))
+
+    def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
+        with self._lock:
+            now = self._runtime.time()
+            fields = _described(_value_of(outcome, step.node))
+            fields["status"], fields["completed_at"] = "completed", now
+            if self.attempt > 1:
+                fields["attempt_history"] = self._attempts_with(now, None)
+                fields["error"] = None
+            self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
+            if self.only is not None:
+                self.end(Stop.ALONE)
+            if self._was_taken_over:
+                self._was_taken_over, self._flow["takeovers"] = False, 0
+
+    def step_failed(
+        self, step: StepVisit, error: BaseException, outcome: Mapping[str, Any], retry_in: float | None
+    ) -> None:
+        with self._lock:
+            now, text = self._runtime.time(), named(error)
+            told = describe_error(error).to_dict()
+            due = None if retry_in is None else now + retry_in
+            fields: dict[str, Any] = {
+                "status": "failed" if due is None else "waiting",
+                "error": text,
+                "error_data": told,
+                "attempt_history": self._attempts_with(now, text),
+            }
+            self._earlier[step.step, step.visit] = self._attempts
+            if due is None:
+                fields["completed_at"] = now
+            data = {"node": step.node, "outcome": outcome, "retry_at": due, "error": told}
+            self._end(step, "step.failed", fields, data)
+            if retry_in is not None:
+                self._write(now)
+                if self.stop is None and retry_in > _LONG_WAIT:
+                    raise FlowStopped(Stop.PUT_AWAY, f"waits {retry_in:.0f} s to try '{step.step}' again", due)
+
+    def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        self._ended += outcomes
+        if outcomes[-1].get("worker") is not None:
+            # The record of the group has these, so that they may gather for one write.
+            gathered = self._runtime.monotonic() - self._written
+            if len(self._ended) < _GATHERED and gathered < _GATHERING:
+                return
+        with self._lock:
+            if self._ended:  # else another thread has written them together with its own
+                self._take_ended(step)
+                self._write(self._runtime.time())
+
+    def _take_ended(self, step: StepVisit) -> None:
+        told, self._ended = self._ended, []
+        data = {"node": step.node, "outcomes": told}
+        self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
+        self._members += [MemberRow(step.step, step.visit, each["index"], _member_of(each)) for each in told]
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._entries:
+                self._write(self._runtime.time())
+            self.run.holdings.held[self.name] = self
+            self.check()
+
+    def _end(self, step: StepVisit, kind: str, fields: dict[str, Any], data: dict[str, Any]) -> None:
+        self.current = None
+        if step.members is not None:
+            if self._ended:
+                self._take_ended(step)
+            self.run.holdings.held.pop(self.name, None)
+        self._entries.append(Entry(kind, step.step, step.visit, None, self.attempt, data))
+        self._steps.append(StepRow(step.step, step.visit, fields))
+
+    def _attempts_with(self, now: float, error: str | None) -> list[dict[str, Any]]:
+        one = {"number": self.attempt, "started_at": self._begun, "ended_at": now, "worker": self._worker}
+        self._attempts.append({**one, "error": error})
+        return list(self._attempts)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _write(self, now: float, move: Move = Move.STEP) -> None:
+        change = Change(self.flow_id, move, 0, now, self._entries, self._steps, self._members, self._flow)
+        self._forget()
+        self._written = self._runtime.monotonic()
+        appended = self.writer.append(change)
+        if appended is not None and appended.requests and move is Move.STEP:
+            self.hear(appended.requests)
+
+    def finish(self, move: Move, entry: Entry, fields: Mapping[str, Any]) -> None:
+        """Write the end of this execution together with what is kept back.
+
+        Raises:
+            FlowStopped: When the flow is not this owner's any more, or its store is lost.
+        """
+        with self._lock:
+            self._entries.append(entry)
+            self._flow.update(fields)
+            self._write(self._runtime.time(), move)
+
+    def mark_current(self, status: str) -> None:
+        """Set the state of the step that was cut short."""
+        with self._lock:
+            if self.current is not None:
+                self._steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
+
+    # -- what others ask for ---------------------------------------------------------------------------------------
+
+    def hear(self, requests: Sequence[Request]) -> None:
+        """Take note of what the owner is asked for; a cancel is stronger than a pause."""
+        for request in requests:
+            if request.kind is RequestKind.CANCEL:
+                self.end(Stop.CANCEL, request.reason)
+            elif self.stop is None:
+                self.end(Stop.PAUSE, request.reason)
+
+    def end(self, why: Stop, text: str = "") -> None:
+        """Go no further than the next transition, or than the wait that the run is in."""
+        if self.stop is None or self.stop is Stop.PAUSE:
+            self.stop, self.why = why, text
+
+    def tick(self, _: float) -> None:
+        """Beat when it is time; the pacer of the process calls this."""
+        now, epoch = self._runtime.monotonic(), self.writer.epoch
+        if epoch is None or now - self._beaten < self._beat_every:
+            return
+        self._beaten = now
+        try:
+            self.hear(self._store.beat(self.flow_id, epoch))
+        except StaleEpochError as error:
+            self.end(Stop.NOT_OURS, str(error))
+        except StoreError:
+            return  # whoever writes next sees to it
+
+    def check(self) -> None:
+        """Return while the run may go on with what it waits for.
+
+        Raises:
+            FlowStopped: When it may not.
+        """
+        if self._ended and self.current is not None:
+            with self._lock:
+                self._take_ended(self.current)
+                self._write(self._runtime.time())
+        if self.stop is not None and self.stop.interrupts:
+            raise FlowStopped(self.stop, self.why)
+
+    def release(self) -> None:
+        """Nothing: the claim ends with the last transition."""
+
+
+def _value_of(outcome: Mapping[str, Any], node: str) -> Any:
+    """What a step returned; the channel has it already when it went there as it is."""
+    if "value" in outcome:
+        return outcome["value"]
+    key = node + RESULT_SUFFIX
+    return next((each[2] for each in reversed(outcome.get("channel", ())) if each[0] == "set" and each[1] == key), None)
+
+
+def _described(value: Any) -> dict[str, Any]:
+    """What the row of a step has of a value that is plain JSON."""
+    text = _encode(value)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"outputs": value if size <= _SMALL else None, "output_size": size, "output_digest": digest}
+
+
+def _member_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a member."""
+    started, ended, error = told.get("started_at"), told.get("ended_at"), told.get("error")
+    fields: dict[str, Any] = {
+        "status": "completed" if told["success"] else "failed",
+        "started_at": started,
+        "completed_at": ended,
+        "attempts": told.get("attempts", 1),
+        "worker": told.get("worker"),
+    }
+    if error is not None:
+        fields["error"], fields["error_data"] = f"{error.get('type')}: {error.get('message')}", error
+    if told["success"]:
+        fields.update(_described((told.get("outcome") or {}).get("value")))
+    return fields

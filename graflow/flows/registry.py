@@ -1,0 +1,173 @@
+"""`@flow`: functions that build workflows, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, ParamSpec, TypeVar, overload
+
+from graflow.core.graph import TaskGraph
+from graflow.core.handler import TaskHandler
+from graflow.core.nodes.executable import Executable
+from graflow.core.workflow import WorkflowContext
+from graflow.exceptions import ConfigError
+from graflow.flows.inputs import InputModel
+from graflow.state.errors import FlowNotFoundError
+
+DEFAULT_MAX_RECOVERIES: Final = 10
+_NEAR: Final = 5
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class FlowDefinition:
+    """A flow as it is registered.
+
+    Attributes:
+        name: Its name.
+        function: Builds the graph and runs nothing.
+        max_recoveries: How often in a row it is taken over at the same step before it is LOST.
+        inputs: What it takes.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES
+    inputs: InputModel = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", InputModel(self.name, self.function))
+
+    @property
+    def handlers(self) -> Mapping[str, TaskHandler]:
+        """Handlers of its own: none."""
+        return {}
+
+    def build(self, stored: Mapping[str, Any]) -> tuple[TaskGraph, str]:
+        """The graph for inputs in their stored form, and where a run of it starts.
+
+        Raises:
+            FlowInputError: When the inputs fit the signature no more.
+            GraphCompilationError: When the graph has not exactly one start node.
+        """
+        positional, named = self.inputs.arguments(stored)
+        with WorkflowContext(self.name) as made:
+            returned = self.function(*positional, **named)
+            if isinstance(returned, Executable) and not made.graph.nodes:
+                returned.register_in(made.graph)  # a flow of one step, which no operator has recorded
+        return (returned if isinstance(returned, WorkflowContext) else made).compiled()
+
+    def place(self) -> tuple[str, str]:
+        """Where its function stands, which stays when a module is loaded again."""
+        return self.function.__module__, self.function.__qualname__
+
+
+class FlowRegistry:
+    """Flows by name.
+
+    Args:
+        outer: Where else to look.
+    """
+
+    def __init__(self, outer: FlowRegistry | None = None) -> None:
+        self._flows: dict[str, FlowDefinition] = {}
+        self._outer = outer
+
+    def add(self, definition: FlowDefinition) -> None:
+        """Register a flow.
+
+        Raises:
+            ConfigError: When another function has the name.
+        """
+        earlier = self._flows.get(definition.name)
+        if earlier is not None and earlier.place() != definition.place():
+            raise ConfigError(
+                f"Two flows are called '{definition.name}': {'.'.join(earlier.place())} and "
+                f"{'.'.join(definition.place())}; give one of them another name"
+            )
+        self._flows[definition.name] = definition
+
+    def find(self, name: str) -> FlowDefinition | None:
+        found = self._flows.get(name)
+        return self._outer.find(name) if found is None and self._outer is not None else found
+
+    def get(self, name: str) -> FlowDefinition:
+        """The flow of that name.
+
+        Raises:
+            FlowNotFoundError: When there is none; near names are told.
+        """
+        found = self.find(name)
+        if found is None:
+            raise FlowNotFoundError(f"No flow is called {name!r}{near(name, self.names())}")
+        return found
+
+    def names(self) -> list[str]:
+        return sorted({*self._flows, *(self._outer.names() if self._outer is not None else ())})
+
+
+def near(name: str, known: list[str]) -> str:
+    """The end of a sentence about an unknown name."""
+    if not known:
+        return "; none is registered: import the module that has its @flow"
+    close = difflib.get_close_matches(str(name), known, _NEAR, cutoff=0.5)
+    shown = close or known[:_NEAR]
+    more = "" if close or len(known) <= _NEAR else ", …"
+    return f"; {'near names' if close else 'known'}: {', '.join(shown)}{more}"
+
+
+default_flows: Final = FlowRegistry()
+"""Flows of this process, which `@flow` registers."""
+
+
+def definition_of(function: Callable[..., Any], name: str | None, max_recoveries: int) -> FlowDefinition:
+    """A definition, checked.
+
+    Raises:
+        ConfigError: For what is no function, no name, or no count.
+    """
+    if not callable(function):
+        raise ConfigError(f"A flow is a function that builds a workflow, not {function!r}")
+    if name is None:
+        name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or not name.strip() or len(name) > 200:
+        raise ConfigError(f"The name of a flow is a text of 1 to 200 characters, not {name!r}")
+    if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int) or max_recoveries < 0:
+        raise ConfigError(f"max_recoveries is a count of takeovers, not {max_recoveries!r}")
+    return FlowDefinition(name, function, max_recoveries)
+
+
+@overload
+def flow(name: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def flow(
+    name: str | None = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def flow(name: Any = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES) -> Any:
+    """Register a function as a flow: `@flow("document_analysis")`.
+
+    The function builds the graph, as inside `with workflow(...)`, and runs nothing; or it returns a workflow, or its
+    only task. Its signature is the model of the inputs: they are validated, and converted to its types. It stays what
+    it is.
+
+    Args:
+        name: The name of the flow; the function's own by default.
+        max_recoveries: How often in a row it may be taken over from processes that died at the same step; then it is
+            LOST.
+
+    Raises:
+        ConfigError: When another function has the name, or the signature cannot be that of a flow.
+    """
+
+    def register(function: Callable[..., Any], given: str | None) -> Callable[..., Any]:
+        default_flows.add(definition_of(function, given, max_recoveries))
+        return function
+
+    if callable(name):
+        return register(name, None)
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f'@flow takes a name, as in @flow("document_analysis"), not {name!r}')
+    return lambda function: register(function, name)

@@ -1,0 +1,290 @@
+"""`FlowRunner`: runs flows so that they survive, and lets them be seen and steered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from graflow.core.handler import TaskHandler
+from graflow.core.run.ledger import DEFAULT_MAX_STEPS
+from graflow.core.workflow import WorkflowContext
+from graflow.exceptions import ConfigError
+from graflow.flows.context import FlowContext
+from graflow.flows.driving import Driver
+from graflow.flows.execution import Means
+from graflow.flows.home import Home, home_of
+from graflow.flows.identity import LEASE, uuid7
+from graflow.flows.pool import Pool
+from graflow.flows.program import WorkflowProgram
+from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, default_flows, definition_of
+from graflow.flows.signals import hand_over_at_end
+from graflow.flows.steering import Steering
+from graflow.flows.unrecorded import run_unrecorded
+from graflow.flows.verbs import Verbs
+from graflow.state.errors import StoreConfigError, StoreUnavailableError
+from graflow.state.memory import MemoryStore
+from graflow.state.models import FlowState
+from graflow.state.opening import open_store
+from graflow.state.statuses import FlowStatus
+from graflow.state.store import StateStore
+
+_log = logging.getLogger(__name__)
+
+Durability = Literal["required", "best_effort", "off"]
+
+DEFAULT_STORE: Final = "sqlite:///.graflow/flows.db"
+RETENTION: Final = 30 * 86400.0
+"""Seconds that flows are kept after their end."""
+
+_KEPT: Final = 100_000
+_DURABILITIES: Final = ("required", "best_effort", "off")
+_BACKGROUND: Final = 8
+
+
+class FlowRunner(Steering):
+    """Runs named flows, written down step by step in a store.
+
+    Args:
+        store: A `StateStore`, or its URL; the file `.graflow/flows.db` when None.
+        handlers: Handlers of tasks by type, beside `"direct"`.
+        durability: `"required"` refuses to run without the store; `"best_effort"` runs on without it, and says so;
+            `"off"` writes nothing.
+        config: Settings for channels and group backends.
+        tracer: A listener, or several.
+        max_steps: Tasks that may complete in one flow.
+        max_concurrent: Flows that run in the background of this process at once.
+        lease: Seconds without a sign of life after which the owner of a flow counts as lost.
+        recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows.
+
+    Raises:
+        ConfigError: For a setting that cannot be right.
+    """
+
+    def __init__(
+        self,
+        store: StateStore | str | Path | None = None,
+        *,
+        handlers: Mapping[str, TaskHandler] | None = None,
+        durability: Durability = "best_effort",
+        config: Mapping[str, Any] | None = None,
+        tracer: Any = None,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        max_concurrent: int = _BACKGROUND,
+        lease: float = LEASE,
+        recovery: bool = True,
+    ) -> None:
+        if durability not in _DURABILITIES:
+            raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
+        if lease <= 0 or max_concurrent < 1:
+            raise ConfigError("lease is seconds above 0, and max_concurrent a count of flows from 1")
+        self.store = open_store(DEFAULT_STORE if store is None else store)
+        self._durability: Durability = durability
+        self._means = Means(dict(handlers or {}), config, tracer, max_steps)
+        self._registry = FlowRegistry(default_flows)
+        self._home = home_of(self.store, lease)
+        self._driver = self._driver_of(self._home, max_concurrent)
+        self._verbs = Verbs(self._driver, self._registry)
+        self._recovers = recovery
+        self._is_open = False
+
+    def _driver_of(self, home: Home, size: int) -> Driver:
+        return Driver(home, self._registry, self._means, Pool(home, size))
+
+    # -- setting up ------------------------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Connect to the store and check it, and begin to look after flows whose owners are gone.
+
+        Raises:
+            StoreError: When it cannot be reached, or must not be used for this.
+        """
+        self.store.initialize()
+        if self._durability == "required" and not self.store.is_persistent:
+            raise StoreConfigError(
+                f'durability="required" needs a store that survives its server, not {self.store.url}'
+            )
+        self._is_open = True
+        if self._recovers:
+            hand_over_at_end(self._home)
+            self._home.recovery.join(self._driver)
+
+    def _open(self) -> None:
+        if not self._is_open:
+            self.initialize()
+
+    def close(self) -> None:
+        """Have flows that run here in the background go on elsewhere, and let go of the store."""
+        self._home.recovery.leave(self._driver)
+        self._driver.close()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def register(
+        self, function: Callable[..., Any], name: str | None = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES
+    ) -> None:
+        """Make a function a flow of this runner alone; `@flow` makes it one of the whole process.
+
+        Raises:
+            ConfigError: When another function has the name, or the signature cannot be that of a flow.
+        """
+        self._registry.add(definition_of(function, name, max_recoveries))
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def execute(
+        self,
+        flow: str | FlowContext,
+        inputs: Mapping[str, Any] | None = None,
+        flow_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FlowState:
+        """Run a flow here, and return it when it rests; a flow of this id that exists is not run twice.
+
+        One that completed, failed, was cancelled, paused or lost is returned as it is; one that runs elsewhere is
+        waited for, and taken over when its process dies.
+
+        Args:
+            flow: Its name, or a `FlowContext`, which has the next two as well.
+            inputs: By name; validated against the signature of its function.
+            flow_id: Makes the call idempotent; a new id when None.
+            metadata: Plain JSON that is kept with it.
+
+        Raises:
+            FlowNotFoundError: For an unknown name.
+            FlowInputError: When inputs do not fit.
+            FlowConflictError: When the id exists with other inputs.
+            StoreError: When the store is lost and `durability` is `"required"`.
+        """
+        given = self._given(flow, inputs, flow_id)
+        definition = self._registry.get(given.flow_name)
+        stored = definition.inputs.stored(given.inputs)
+        return self._run(definition, stored, given, metadata)
+
+    def run(
+        self,
+        workflow: WorkflowContext,
+        flow_id: str | None = None,
+        *,
+        start_node: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FlowState:
+        """Run a workflow under an id; the same call in another process goes on where it was.
+
+        Only this method can go on with it, since nothing else can build its graph again; recovery passes it over.
+
+        Raises:
+            FlowConflictError: When the id exists as something else.
+            FlowChangedError: When the graph is not what was recorded, where that matters.
+        """
+        if not isinstance(workflow, WorkflowContext):
+            raise ConfigError(f"run() takes a workflow, not {workflow!r}; flows are run by execute(name, inputs)")
+        program = WorkflowProgram(workflow, start_node)
+        state = self._run(program, {}, FlowContext(workflow.name, {}, flow_id or uuid7()), metadata)
+        if state.status in {FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST} and flow_id is not None:
+            return self._shown(self._verbs.resume(flow_id, program=program))
+        return state
+
+    def _run(
+        self, program: Any, stored: Mapping[str, Any], given: FlowContext, metadata: Mapping[str, Any] | None
+    ) -> FlowState:
+        if self._durability == "off" or not given.redis_enabled:
+            return self._shown(run_unrecorded(program, stored, given, self._means, metadata))
+        driver = self._driver
+        try:
+            self._open()
+            driver.create(
+                *(given.flow_id, given.flow_name, stored),
+                status=FlowStatus.PENDING,
+                durability=self._durability,
+                metadata=metadata,
+            )
+        except StoreUnavailableError as error:
+            if self._durability == "required":
+                raise
+            _log.error(
+                "Flow %s runs DEGRADED, in memory alone, since its store cannot be reached (%s): it does not survive, "
+                "and its flow_id protects nothing",
+                *(given.flow_id, error),
+            )
+            return self._shown(self._run_in_memory(program, stored, given, metadata))
+        return self._shown(driver.drive(given.flow_id, program))
+
+    def _run_in_memory(
+        self, program: Any, stored: Mapping[str, Any], given: FlowContext, metadata: Mapping[str, Any] | None
+    ) -> FlowState:
+        driver = self._driver_of(Home(MemoryStore(), lease=self._home.lease), 1)
+        driver.create(
+            *(given.flow_id, given.flow_name, stored),
+            status=FlowStatus.PENDING,
+            durability=self._durability,
+            metadata=metadata,
+        )
+        state = driver.drive(given.flow_id, program)
+        state.degraded = True
+        return state
+
+    def submit(
+        self,
+        flow: str | FlowContext,
+        inputs: Mapping[str, Any] | None = None,
+        flow_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Have a flow run, and return its id at once: in the background of this process.
+
+        A process that dies meanwhile leaves it to whoever looks after flows of this store next, such as this program
+        when it is started again.
+
+        Raises:
+            FlowNotFoundError: For an unknown name.
+            FlowInputError: When inputs do not fit.
+            FlowConflictError: When the id exists with other inputs.
+            StoreError: When it cannot be recorded; then it does not run.
+        """
+        given = self._given(flow, inputs, flow_id)
+        if self._durability == "off" or not given.redis_enabled:
+            raise ConfigError('A flow that is not recorded cannot be submitted: durability is "off"; use execute()')
+        stored = self._registry.get(given.flow_name).inputs.stored(given.inputs)
+        self._open()
+        created = self._driver.create(
+            *(given.flow_id, given.flow_name, stored),
+            status=FlowStatus.QUEUED,
+            durability=self._durability,
+            metadata=metadata,
+        )
+        if created.is_new:
+            self._driver.begin(created.record)
+        return given.flow_id
+
+    def _given(self, flow: str | FlowContext, inputs: Mapping[str, Any] | None, flow_id: str | None) -> FlowContext:
+        if isinstance(flow, FlowContext):
+            if inputs is not None or flow_id is not None:
+                raise ConfigError("A FlowContext has inputs and flow_id itself; give either it or these")
+            return flow
+        if not isinstance(flow, str):
+            raise ConfigError(f"A flow is run by its name, not by {flow!r}")
+        if flow_id is not None and not (isinstance(flow_id, str) and 0 < len(flow_id) <= 200):
+            raise ConfigError(f"flow_id is a text of 1 to 200 characters, not {flow_id!r}")
+        return FlowContext(flow, {} if inputs is None else inputs, flow_id or uuid7())
+
+    def wait(self, flow_id: str, timeout: float | None = None) -> FlowState:
+        """The flow, once it has ended or is paused.
+
+        Args:
+            flow_id: The flow.
+            timeout: Seconds; None for no limit.
+
+        Raises:
+            FlowNotFoundError: When there is none of this id.
+            TimeoutError: When it goes on for longer.
+        """
+        self._open()
+        return self._shown(self._driver.wait(flow_id, timeout))

@@ -1,0 +1,130 @@
+"""What tests of flows share: a store that crashes, and random workflows that tell what they ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from graflow import RetryPolicy, task
+from graflow.state import StateStore
+
+
+class Crash(BaseException):
+    """The process is gone, as far as anybody can tell."""
+
+
+class CrashingStore:
+    """A store whose write after `left` others, and all later ones, do not happen; or happen without an answer.
+
+    Args:
+        store: The store itself.
+        left: Writes that happen; None for all.
+        answers_lost: Whether the write at which it crashes is applied.
+    """
+
+    def __init__(self, store: StateStore, left: int | None = None, *, answers_lost: bool = False) -> None:
+        self.store, self.left, self.answers_lost = store, left, answers_lost
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.store, name)
+        if name not in {"create", "claim", "append"}:
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.left is not None and self.writes >= self.left:
+                if self.answers_lost and self.writes == self.left:
+                    self.writes += 1
+                    found(*args, **kwargs)
+                raise Crash
+            self.writes += 1
+            return found(*args, **kwargs)
+
+        return call
+
+
+StateStore.register(CrashingStore)
+
+
+class Program:
+    """A workflow made of a list of words; every task tells that it ran.
+
+    Attributes:
+        ran: How often the body of each task began, by id.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.ran: Counter[str] = Counter()
+
+    def build(self, bonus: int = 0) -> None:
+        """The flow's function."""
+        earlier = self._plain("start", bonus)
+        for place, word in enumerate(self.words):
+            earlier >>= getattr(self, f"_{word}")(f"{word}{place}", place)
+
+    def _note(self, name: str) -> int:
+        self.ran[name] += 1
+        return self.ran[name]
+
+    def _plain(self, name: str, value: int) -> Any:
+        @task(name, inject_context=True)
+        def body(context):
+            self._note(name)
+            context.get_channel().append("log", name)
+            return value + len(context.get_channel().get("log"))
+
+        return body
+
+    def _group(self, name: str, size: int) -> Any:
+        def member(index: int) -> Any:
+            @task(f"{name}.m{index}", inject_context=True)
+            def body(context):
+                self._note(f"{name}.m{index}")
+                context.get_channel().set(f"of {name} {index}", index)
+                return {"index": index, "seen": len(context.get_channel().get("log"))}
+
+            return body
+
+        members = member(0) | member(1)
+        for index in range(2, 2 + size % 3):
+            members |= member(index)
+        return members.set_group_name(name).with_execution("direct")
+
+    def _loop(self, name: str, passes: int) -> Any:
+        @task(name, inject_context=True)
+        def body(context, data=0):
+            self._note(f"{name}#{data}")
+            if data < 1 + passes % 3:
+                context.next_iteration(data + 1)
+            return data
+
+        return body
+
+    def _retried(self, name: str, fails: int) -> Any:
+        attempts = Counter[str]()
+
+        @task(name, inject_context=True, retry_policy=RetryPolicy(max_retries=4, initial_interval=0.0))
+        def body(context):
+            attempts[name] += 1
+            context.get_channel().append("log", f"attempt of {name}")
+            if attempts[name] <= 1 + fails % 2:
+                raise ValueError(name)
+            self._note(name)
+            return name
+
+        return body
+
+    def _dynamic(self, name: str, value: int) -> Any:
+        @task(name, inject_context=True)
+        def body(context):
+            self._note(name)
+
+            @task(f"{name}.added", inject_context=True)
+            def added(context):
+                return context.get_result(name)
+
+            context.next_task(added)
+            return value
+
+        return body

@@ -1,0 +1,273 @@
+"""A flow that is cut short at any write goes on, and gives what an uninterrupted run gives."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graflow import parallel, task
+from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError
+from graflow.flows import FlowRunner
+from graflow.state import FlowStatus, StepStatus
+from graflow.state.memory import MemoryStore
+from tests.flows.support import Crash, CrashingStore, Program
+
+words = st.lists(st.sampled_from(["plain", "group", "loop", "retried", "dynamic"]), min_size=1, max_size=5)
+
+
+def runner_of(store, program):
+    runner = FlowRunner(store, recovery=False)
+    runner.register(program.build, "made")
+    return runner
+
+
+def whole(program_words):
+    """Final state and results of a run that nothing interrupts, and its number of writes."""
+    program = Program(program_words)
+    store = CrashingStore(MemoryStore())
+    state = runner_of(store, program).execute("made", {"bonus": 3}, flow_id="f")
+    assert state.status is FlowStatus.COMPLETED, state.error
+    return state, program.ran, store
+
+
+def rows(state):
+    return [(row.step_name, row.visit, row.status, row.outputs, row.counts) for row in state.steps]
+
+
+@settings(max_examples=60)
+@given(words, st.data())
+def test_a_run_that_is_cut_short_at_any_write_gives_what_a_whole_one_gives(program_words, data):
+    expected, ran, probe = whole(program_words)
+    left = data.draw(st.integers(1, probe.writes - 1))
+    again = data.draw(st.integers(0, 3))
+    lost = data.draw(st.booleans())
+    store, program = MemoryStore(), Program(program_words)
+    for writes in [left, *([2] * again)]:
+        with contextlib.suppress(Crash):
+            runner_of(CrashingStore(store, writes, answers_lost=lost), program).execute(
+                "made", {"bonus": 3}, flow_id="f"
+            )
+    before = {
+        (row.step_name, row.visit)
+        for row in (store.get_flow_state("f").steps if store.get_record("f") else [])
+        if row.status is StepStatus.COMPLETED
+    }
+    ran_before = program.ran.copy()
+    state = runner_of(store, program).execute("made", {"bonus": 3}, flow_id="f")
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert rows(state) == rows(expected)
+    assert state.outputs == expected.outputs
+    for step, visit in before:
+        assert program.ran[step] == ran_before[step], f"{step}, visit {visit}, ran again"
+    assert set(program.ran) == set(ran)
+
+
+def test_a_step_that_failed_is_run_again_and_completed_ones_are_not():
+    ran, is_mended = [], False
+
+    @task
+    def first():
+        ran.append("first")
+        return 1
+
+    @task(inject_context=True)
+    def second(context):
+        ran.append("second")
+        if not is_mended:
+            raise ValueError("broken")
+        return context.get_result("first") + 1
+
+    runner = FlowRunner("memory://")
+    runner.register(lambda: first >> second, "mended")
+    state = runner.execute("mended", flow_id="f")
+    assert (state.status, state.error) == (FlowStatus.FAILED, "ValueError: broken")
+    with pytest.raises(ValueError, match="broken"):
+        runner.result("f")
+    assert runner.execute("mended", flow_id="f").status is FlowStatus.FAILED
+
+    is_mended = True
+    state = runner.resume_flow("f")
+
+    assert (state.status, state.outputs, runner.result("f")) == (FlowStatus.COMPLETED, 2, 2)
+    assert ran == ["first", "second", "second"]
+    assert [(row.step_name, row.attempts) for row in state.steps] == [("first", 1), ("second", 2)]
+    assert [attempt.error for attempt in state.steps[1].attempt_history] == ["ValueError: broken", None]
+    assert runner.resume_flow("f").version == state.version
+
+
+def test_members_that_succeeded_are_kept_when_their_group_failed():
+    ran, fails = [], {"b", "c"}
+
+    def member(name):
+        @task(name)
+        def body():
+            ran.append(name)
+            if name in fails:
+                raise ValueError(name)
+            return name
+
+        return body
+
+    @task
+    def last(context=None):
+        return "end"
+
+    runner = FlowRunner("memory://")
+    runner.register(
+        lambda: parallel(member("a"), member("b"), member("c")).set_group_name("g").with_execution("direct") >> last,
+        "members",
+    )
+    assert runner.execute("members", flow_id="f").status is FlowStatus.FAILED
+    assert [(each.index, each.status.value) for each in runner.list_members("f", "g")] == [
+        (0, "completed"),
+        (1, "failed"),
+        (2, "failed"),
+    ]
+    fails.remove("b")
+    state = runner.retry_failed_step("f", "g", index=1)
+    assert state.status is FlowStatus.FAILED
+    assert ran.count("a") == 1
+    assert ran.count("b") == 2
+    fails.clear()
+    assert runner.resume_flow("f").status is FlowStatus.COMPLETED
+    assert ran.count("a") == 1
+
+
+def changing(runner, versions):
+    """A flow of three steps, the code of whose steps is taken from a table."""
+    runner.register(lambda: versions["a"] >> versions["b"] >> versions["c"], "changing")
+
+
+def test_code_that_completed_may_not_change_and_the_difference_is_told():
+    ran = []
+
+    @task("a")
+    def a_1():
+        ran.append("a1")
+        return 1
+
+    @task("a")
+    def a_2():
+        ran.append("a2")
+        return 2
+
+    @task("b", inject_context=True)
+    def b(context):
+        ran.append("b")
+        return context.get_result("a") * 10
+
+    @task("c")
+    def c_1():
+        raise ValueError("c")
+
+    @task("c")
+    def c_2():
+        ran.append("c2")
+        return "done"
+
+    runner, versions = FlowRunner("memory://"), {"a": a_1, "b": b, "c": c_1}
+    changing(runner, versions)
+    runner.execute("changing", flow_id="f")
+    versions.update(a=a_2, c=c_2)
+    version = runner.get_flow_state("f").version
+
+    with pytest.raises(FlowChangedError, match="step 'a'"):
+        runner.resume_flow("f")
+    assert runner.get_flow_state("f").version == version
+    plan = runner.plan_resume("f")
+    assert plan.refusal is not None
+    assert any("'a'" in change for change in plan.changes)
+
+    plan = runner.plan_resume("f", on_change="reuse")
+    assert {step.step: step.action for step in plan.steps} == {"a": "run", "b": "run", "c": "run"}
+    state = runner.resume_flow("f", on_change="reuse", plan=plan)
+    assert state.status is FlowStatus.COMPLETED
+    assert ran == ["a1", "b", "a2", "b", "c2"]
+    assert runner.get_flow_state("f").generation == 1
+
+
+def test_a_plan_is_refused_when_it_holds_no_longer():
+    @task
+    def only():
+        raise ValueError("never")
+
+    runner = FlowRunner("memory://")
+    runner.register(lambda: only, "only")
+    runner.execute("only", flow_id="f")
+    plan = runner.plan_resume("f")
+    runner.resume_flow("f")
+    with pytest.raises(FlowConflictError, match="holds no longer"):
+        runner.resume_flow("f", plan=plan)
+
+
+def test_a_retry_resets_what_was_asked_for():
+    ran = []
+
+    def step(name):
+        @task(name, inject_context=True)
+        def body(context):
+            ran.append(name)
+            return [name, len(ran)]
+
+        return body
+
+    runner = FlowRunner("memory://")
+    runner.register(lambda: step("a") >> step("b") >> step("c"), "three")
+    runner.execute("three", flow_id="f")
+    ran.clear()
+    state = runner.retry_failed_step("f", "b")
+    assert (ran, state.status, state.outputs) == (["b"], FlowStatus.COMPLETED, ["c", 3])
+    ran.clear()
+    assert runner.retry_failed_step("f", "b", downstream="none").status is FlowStatus.COMPLETED
+    assert ran == ["b"]
+    ran.clear()
+    state = runner.retry_failed_step("f", "b", downstream="all")
+    assert (ran, state.outputs) == (["b", "c"], ["c", 2])
+    assert [row.attempts for row in state.steps] == [1, 4, 2]
+    with pytest.raises(FlowNotFoundError, match="known: a, b, c"):
+        runner.retry_failed_step("f", "d")
+
+
+def test_a_reset_through_a_cycle_is_refused():
+    @task(inject_context=True)
+    def around(context, data=0):
+        if data < 2:
+            context.next_iteration(data + 1)
+        return data
+
+    runner = FlowRunner("memory://")
+    runner.register(lambda: around, "around")
+    assert runner.execute("around", flow_id="f").status is FlowStatus.COMPLETED
+    with pytest.raises(FlowConflictError, match="fork the flow instead"):
+        runner.retry_failed_step("f", "around")
+
+
+def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
+    ran = []
+
+    @task
+    def load(path):
+        ran.append("load")
+        return [path]
+
+    @task(inject_context=True)
+    def report(context, style="plain"):
+        ran.append(f"report {style}")
+        return [style, *context.get_result("load")]
+
+    def build(path: str, style: str = "plain"):
+        load(task_id="load", path=path) >> report(task_id="report", style=style)
+
+    runner = FlowRunner("memory://")
+    runner.register(build, "forked")
+    parent = runner.execute("forked", {"path": "p"})
+    state = runner.fork_flow(parent.flow_id, "report", inputs={"style": "bold"})
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert (state.outputs, state.parent_flow_id, state.parent_step) == (["bold", "p"], parent.flow_id, "report")
+    assert [(row.step_name, row.status.value) for row in state.steps] == [("load", "reused"), ("report", "completed")]
+    assert state.steps[0].source["flow_id"] == parent.flow_id
+    assert ran == ["load", "report plain", "report bold"]
+    again = runner.fork_flow(state.flow_id, "report")
+    assert (again.outputs, again.steps[0].source["flow_id"]) == (["bold", "p"], parent.flow_id)
+    assert runner.get_flow_state(parent.flow_id).version == parent.version
