@@ -26,7 +26,7 @@ from graflow.signing import generate_key
 from graflow_celery import keeper
 from graflow_celery.deployment import deployment_of, note_gone
 from graflow_celery.settings import Settings
-from graflow_celery.worker.imports import Imports, whole_number
+from graflow_celery.worker.imports import Imports, named_imports, whole_number
 from graflow_celery.worker.orphans import STOP_SECONDS
 from graflow_celery.worker.task_worker import TaskWorker
 
@@ -231,6 +231,7 @@ class LocalCluster:
         self._concurrency = whole_number("concurrency", concurrency, at_least=1)
         if redis is not None and not isinstance(redis, str):
             raise ConfigError(f"redis= takes the URL of a Redis, not a {type(redis).__name__}")
+        named_imports(imports, "default")  # refuses what is none before anything is started
         self._imports = imports
         self._given = redis
         self._quiet = quiet

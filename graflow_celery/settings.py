@@ -294,6 +294,7 @@ def _words(name: str, said: Mapping[str, Place], connection: Mapping[str, Any]) 
     return f"The connection in {', '.join(place(key) for key in sorted(connection))}"
 
 
+_MAY_HOLD_SECRETS: Final = frozenset({"connection", "broker_url", "signing_key"})
 _NO_NUMBER: Final = frozenset({"float_parsing", "int_parsing"})
 
 
@@ -301,7 +302,9 @@ def _explain(error: ValidationError, said: Mapping[str, Place]) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] in _NO_NUMBER and isinstance(first["input"], str):
         return f"{_words(str(first['loc'][0]), said, {})}: it takes a number, not {first['input']!r}"
-    return f"{_words(str(first['loc'][0]), said, {})}: {first['msg']}"
+    name = str(first["loc"][0])
+    given = "" if name in _MAY_HOLD_SECRETS else f", not {first['input']!r}"
+    return f"{_words(name, said, {})}: {first['msg']}{given}"
 
 
 def _from_environment() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from graflow_celery.deployment import WORKER_TTL, Deployment
-from graflow_celery.record import Republish
+from graflow_celery.record import Republish, WorkerBeat
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +46,21 @@ def sweep_in_turn(deployment: Deployment, interval: float) -> bool:
     return True
 
 
-def beat(deployment: Deployment, name: str, info: Mapping[str, Any]) -> None:
+def beat(deployment: Deployment, name: str, info: Mapping[str, Any], *, rest: float = 0.0) -> WorkerBeat:
     """Tell that this worker lives, and look after what silent ones took along.
 
     What a dead worker took off the queue and never claimed looks as if it still waited.
+
+    Args:
+        deployment: Where the worker belongs.
+        name: Its entry.
+        info: What others may know of it.
+        rest: Seconds for which the beat counts longer while no group is open.
     """
-    if deployment.record.workers.beat(name, info, ttl=WORKER_TTL):
+    came = deployment.record.workers.beat(name, info, ttl=WORKER_TTL, rest=rest)
+    if came.dropped:
         expedite_all(deployment)
+    return came
 
 
 def expedite_all(deployment: Deployment) -> None:

@@ -7,17 +7,16 @@ command runs; help and completion read its source instead, so that they are quic
 from __future__ import annotations
 
 import ast
-import difflib
-import inspect
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
+from graflow.cli.headings import HeadedGroup, Line, first_sentence
 from graflow.cli.output import printable
 from graflow.foreign import attempt_import
 
@@ -25,15 +24,7 @@ GROUP: Final = "graflow.commands"
 _CELERYS: Final = frozenset({"worker", "flower", "beat", "events", "inspect", "control", "purge", "multi"})
 
 
-class _Line(NamedTuple):
-    """What help says of a command: the first sentences of the docstrings of its module and of its function."""
-
-    heading: str
-    name: str
-    summary: str
-
-
-class PluggedGroup(click.Group):
+class PluggedGroup(HeadedGroup):
     """A group whose help stands under headings, with the commands of the entry points beside its own."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,47 +40,21 @@ class PluggedGroup(click.Group):
         plug_in = _plug_in(cmd_name)
         return own if own is not None or plug_in is None else _loaded(plug_in)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with.
-
-        Raises:
-            click.UsageError: When there is none; it names what may have been meant.
-        """
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            ctx.fail(f"No such command '{printable(name)}'{self._meant(ctx, name)}")
-        return super().resolve_command(ctx, args)
-
-    def _meant(self, ctx: click.Context, name: str) -> str:
+    def meant(self, ctx: click.Context, name: str) -> str:
         if name in _CELERYS:
             return f"; it is one of Celery's: celery -A graflow_celery {name}"
-        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-        return f"; did you mean '{near[0]}'?" if near else "; graflow --help lists them"
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        lines = list(self._lines(ctx))
-        width = max((len(line.name) for line in lines), default=0)  # the same under all headings
-        for heading in dict.fromkeys(line.heading for line in lines):
-            with formatter.section(heading):
-                rows = [(line.name.ljust(width), line.summary) for line in lines if line.heading == heading]
-                formatter.write_dl(rows, col_max=width)
+        return super().meant(ctx, name)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        lines = (line for line in self._lines(ctx) if line.name.startswith(incomplete))
+        lines = (line for line in self.lines() if line.name.startswith(incomplete))
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(line.name, help=line.summary) for line in lines), *options]
 
-    def _lines(self, ctx: click.Context) -> Iterator[_Line]:
+    def lines(self) -> Iterator[Line]:
         """One line a command: those of plug-ins by heading, its own last."""
-        own = super().list_commands(ctx)
-        plugged = (point for point in entry_points(group=GROUP) if point.name not in own)
+        plugged = (point for point in entry_points(group=GROUP) if point.name not in self.commands)
         yield from sorted(_line_of(point) for point in {point.name: point for point in plugged}.values())
-        for name in own:
-            command = self.commands[name]
-            heading = _first_sentence(inspect.getdoc(inspect.getmodule(command.callback)))
-            yield _Line(heading, name, _first_sentence(command.help))
+        yield from super().lines()
 
 
 def _plug_in(name: str) -> EntryPoint | None:
@@ -109,17 +74,17 @@ def _loaded(plug_in: EntryPoint) -> click.Command:
     return command
 
 
-def _line_of(plug_in: EntryPoint) -> _Line:
+def _line_of(plug_in: EntryPoint) -> Line:
     """Read from the source of the plug-in, which is not imported; its package's name where that says nothing."""
     heading, summary = plug_in.module.partition(".")[0], ""
     try:
         module = ast.parse(_source_of(plug_in.module).read_bytes())
     except (ImportError, OSError, SyntaxError, ValueError):  # no source that can be read: running the command tells
-        return _Line(heading, plug_in.name, summary)
+        return Line(heading, plug_in.name, summary)
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and node.name == plug_in.attr:
-            summary = _first_sentence(ast.get_docstring(node))
-    return _Line(_first_sentence(ast.get_docstring(module)) or heading, plug_in.name, summary)
+            summary = first_sentence(ast.get_docstring(node))
+    return Line(first_sentence(ast.get_docstring(module)) or heading, plug_in.name, summary)
 
 
 def _source_of(module: str) -> Path:
@@ -136,7 +101,3 @@ def _source_of(module: str) -> Path:
     places = [Path(root, *inner) for root in roots] if inner else []
     candidates = [*(place.with_suffix(".py") for place in places), *(place / "__init__.py" for place in places)]
     return next((path for path in candidates if path.is_file()), Path(spec.origin or package))
-
-
-def _first_sentence(text: str | None) -> str:
-    return (text or "").strip().partition("\n\n")[0].replace("\n", " ").partition(". ")[0].removesuffix(".")

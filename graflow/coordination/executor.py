@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -110,7 +111,9 @@ class GroupExecutor:
             return CoordinationBackend(str(backend).lower())
         except ValueError:
             known = ", ".join(known.value for known in CoordinationBackend)
-            raise ValueError(f"Unknown coordination backend {backend!r}; known are {known}") from None
+            raise ValueError(
+                f"Unknown coordination backend {backend!r}; known are {known}{_meant_backend(backend)}"
+            ) from None
 
     @staticmethod
     def _create_coordinator(backend: CoordinationBackend, config: dict[str, Any]) -> TaskCoordinator:
@@ -145,3 +148,13 @@ def _factory(backend: CoordinationBackend) -> _Factory:
             )
         factory = _factories[backend] = next(iter(plug_ins)).load()
     return factory
+
+
+def _meant_backend(given: object) -> str:
+    """What may have been meant by a name that no backend has."""
+    if isinstance(given, Mapping):
+        return "; settings are its backend_config="
+    name = str(given).lower()
+    near = difflib.get_close_matches(name, [backend.value for backend in CoordinationBackend], 1)
+    meant = ["redis"] if name in {"celery", "worker", "workers", "distributed"} else near
+    return f"; did you mean '{meant[0]}'?" if meant else ""

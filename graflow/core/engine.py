@@ -62,7 +62,9 @@ class WorkflowEngine:
             return self._handlers[handler_type]
         except KeyError:
             known = ", ".join(sorted(self._handlers))
-            raise UnknownHandlerError(f"Unknown handler type: {handler_type}; known are {known}") from None
+            raise UnknownHandlerError(
+                f"Unknown handler type: {handler_type}; known are {known}; add it with wf.register_handler()"
+            ) from None
 
     def _execute_task(self, task: Any, context: ExecutionContext) -> Any:
         return self._get_handler(task).execute_task(task, context)

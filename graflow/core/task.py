@@ -26,7 +26,7 @@ def chain(*tasks: Executable) -> SequentialTask:
         ValueError: Without any task.
     """
     if not tasks:
-        raise ValueError("chain() requires at least one task")
+        raise ValueError("chain() requires at least one task; write chain(*tasks) when they are in a list")
     first, *rest = (checked_node(task, "chain()") for task in tasks)
     result = first if isinstance(first, SequentialTask) else SequentialTask([first])
     for task in rest:
@@ -43,7 +43,9 @@ def parallel(*tasks: Executable) -> ParallelGroup:
     for task in tasks:
         checked_node(task, "parallel()")
     if len(tasks) < 2:
-        raise ValueError("parallel() requires at least two tasks")
+        raise ValueError(
+            "parallel() requires at least two tasks; one needs no group, and task.map(items) makes one of items"
+        )
     result = tasks[0] | tasks[1]
     for task in tasks[2:]:
         result = result | task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from graflow.exceptions import ConfigError
 from graflow.protocols import HasGraph
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
 
@@ -97,12 +98,16 @@ def _id_of(spec: TaskSpec) -> str:
     return spec.task_id if executable is None else executable.task_id
 
 
-def start_task(graph: Any, start_node: str) -> Any:
+def start_task(graph: Any, start_node: object) -> Any:
     """The graph's own task under the start id.
 
     Raises:
-        ValueError: Listing the available nodes, when there is no such node.
+        ValueError: Listing the available nodes, when there is no such node; saying what to give, when it is no id.
     """
+    if not isinstance(start_node, str):
+        known = getattr(start_node, "task_id", None)
+        remedy = f"give {known!r}" if isinstance(known, str) else "a limit of steps is given by name, as max_steps="
+        raise ConfigError(f"start_node takes the id of a task, not {start_node!r}; {remedy}")
     if not graph.has_node(start_node):
         raise ValueError(f"Start node '{start_node}' not found in graph. Available nodes: {list(graph.nodes)}")
     return graph.get_node(start_node)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty
 from typing import Any, Final
 
 import redis
@@ -98,11 +100,15 @@ def _is_hint(message: Any) -> bool:
 
 
 class HigherFirst(kombu_redis.Channel):
-    """Takes messages of a higher priority first, as other brokers do; kombu takes the lowest number first."""
+    """Takes messages of a higher priority first, as other brokers do; kombu takes the lowest number first.
+
+    Its wait for a message ends when the last queue is given up: a worker that shuts down takes no more off the queue.
+    """
 
     QoS = Deliveries
 
     def __init__(self, *args: Any, **options: object) -> None:
+        self._waiting: tuple[Any, int | None] = (None, None)  # the socket that waits, as the server knows it
         super().__init__(*args, **options)
         self._ascending = sorted(self.priority_steps)
         self.priority_steps = self._ascending[::-1]
@@ -110,6 +116,38 @@ class HigherFirst(kombu_redis.Channel):
     def priority(self, n: int) -> int:
         """The step that a priority belongs to."""
         return int(self._ascending[bisect(self._ascending, n) - 1])
+
+    def close(self) -> None:
+        self._end_wait()
+        super().close()
+
+    def _basic_cancel(self, consumer_tag: str) -> None:
+        super()._basic_cancel(consumer_tag)
+        if not self.active_queues:
+            self._end_wait()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        connection = self.client.connection
+        if self._waiting[0] is not connection._sock:
+            self._waiting = (connection._sock, self._id_of(connection))
+        super()._brpop_start(timeout)
+
+    def _id_of(self, connection: Any) -> int | None:
+        """The number by which the server knows a connection; None when it does not say."""
+        connection.send_command("CLIENT", "ID")
+        try:
+            return int(connection.read_response())
+        except self.ResponseError:  # this user may not ask
+            return None
+
+    def _end_wait(self) -> None:
+        """End the wait for a message; one that came at the last moment goes back."""
+        number = self._waiting[1]
+        if not self._in_poll or number is None:
+            return
+        with suppress(Empty, self.ResponseError, *self.connection_errors):
+            self._create_client().client_unblock(number)
+            self._brpop_read()
 
 
 class KeptClientChannel(HigherFirst):
@@ -132,9 +170,13 @@ class KeptClientChannel(HigherFirst):
 
 
 class Transport(kombu_redis.Transport):
-    """Also connects again after a server that became a replica, or ran out of memory, refused to write."""
+    """Also connects again after a server that became a replica, or ran out of memory, refused to write.
+
+    It waits longer than the stock one before it asks again: a wait ends with the first message, or with its channel.
+    """
 
     Channel: type[HigherFirst] = KeptClientChannel
+    brpop_timeout = 5
     connection_errors = (
         *kombu_redis.Transport.connection_errors,
         redis.exceptions.ReadOnlyError,

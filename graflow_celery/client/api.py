@@ -64,7 +64,7 @@ def submit_to(
     """`submit` over what is connected already."""
     chains, group_id = _members_of(group)
     if then is not None and not isinstance(then, TaskWrapper):
-        raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {then!r}")
+        raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {_in_words(then)}")
     if run_id is not None and (not isinstance(run_id, str) or not run_id):
         raise TypeError(f"run_id= takes text that is not empty, not {run_id!r}")
     chosen = resolve_group_policy(policy if policy is not None else _execution_of(group).get("policy", "strict"))
@@ -91,6 +91,8 @@ def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> Grou
     Raises:
         GroupNotFoundError: When there is no such run, or its record has expired.
     """
+    if not isinstance(run_id, str):
+        raise TypeError(f"attach() takes the run_id of a handle, as text, not {run_id!r}")
     settings = Settings.load(backend_config)
     deployment = deployment_of(settings)
     deployment.check()
@@ -141,17 +143,23 @@ def _members_of(group: Any) -> tuple[list[list[Executable]], str]:
     if isinstance(group, Executable):
         return [_chained(group)], group.task_id
     if isinstance(group, str | bytes) or not isinstance(group, Iterable):
-        raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {group!r}")
+        raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {_in_words(group)}")
     given = list(group)
     for task in given:
         if not isinstance(task, Executable):
-            raise TypeError(f"submit() takes tasks, not {task!r}; decorate functions with @task")
+            raise TypeError(f"submit() takes tasks, not {_in_words(task)}")
     members = [_chained(task) for task in given]
     ids = [task.task_id for tasks in members for task in tasks]
     if len(set(ids)) != len(ids):
         twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
         raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
     return members, "submitted"
+
+
+def _in_words(value: object) -> str:
+    """What was given for a task; a function with what makes a task of it."""
+    name = getattr(value, "__name__", None)
+    return f"the function {name}; write @task above it" if callable(value) and name else repr(value)
 
 
 def _chained(task: Executable) -> list[Executable]:

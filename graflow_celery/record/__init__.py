@@ -28,6 +28,7 @@ from graflow_celery.record.data import (
     Released,
     Reopened,
     Republish,
+    WorkerBeat,
     WorkerInfo,
     manifest_digest,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Reopened",
     "Republish",
     "RunOwners",
+    "WorkerBeat",
     "WorkerInfo",
     "check_server",
     "manifest_digest",

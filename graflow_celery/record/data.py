@@ -356,6 +356,21 @@ class OutcomePage:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBeat:
+    """What came of a beat.
+
+    Attributes:
+        score: Until when the entry counts as one that beats, in milliseconds of the clock of Redis.
+        rests: Whether the worker may be silent until then, because nothing is open.
+        dropped: Entries that were silent for too long.
+    """
+
+    score: float
+    rests: bool
+    dropped: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A worker process that beats; `seen_at` in Redis time, `age` in seconds since its last beat."""
 

@@ -30,7 +30,7 @@ class Manifests(RecordBase):
         for first, chunk in _chunks(manifest):
             sent = [] if first else pairs
             head = [spec.digest, opener, fresh_epoch, first, len(fields), len(sent)]
-            more_keys = [self.keys.deployment("epoch"), *parents]
+            more_keys = [*(self.keys.deployment(name) for name in ("epoch", "clock", "workers")), *parents]
             reply = self._run("open", spec.run_id, [*head, *fields, *sent, *chunk], *more_keys)
             if reply[0] != b"OPENING":
                 break

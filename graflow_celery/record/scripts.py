@@ -40,7 +40,8 @@ class Scripts:
     """
 
     def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
-        self._execute = partial(kept_connection(client).execute_command, client)
+        self.execute = partial(kept_connection(client).execute_command, client)
+        """Sends one command over that connection."""
         self._load = load
         self._known: dict[str, Script] = {}
 
@@ -49,4 +50,4 @@ class Scripts:
         script = self._known.get(name)
         if script is None:
             script = self._known[name] = Script(partial(self._load, name))
-        return script.run(self._execute, keys, *args)
+        return script.run(self.execute, keys, *args)

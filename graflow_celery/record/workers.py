@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from graflow_celery.record.data import WorkerInfo
+from graflow_celery.record.data import WorkerBeat, WorkerInfo
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
 
@@ -19,24 +19,38 @@ class LiveWorkers:
 
     def __init__(self, scripts: Scripts, keys: Keys) -> None:
         self._scripts = scripts
-        self._keys = [keys.deployment("workers"), keys.deployment("workers:info")]
+        self._keys = [keys.deployment(name) for name in ("workers", "workers:info", "open")]
+        self._told: dict[str, str] = {}  # what each entry of this process was last entered with
 
-    def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0) -> list[str]:
-        """Enter or refresh one entry, and drop all that have been silent for `ttl` seconds; returns those."""
+    def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0, rest: float = 0.0) -> WorkerBeat:
+        """Enter or refresh one entry, and drop all that have been silent for `ttl` seconds.
+
+        Where no group is open the entry counts for `rest` seconds more than otherwise, unless one opens meanwhile.
+        """
         text = json.dumps(dict(info), separators=(",", ":"), default=str)
-        dropped: list[bytes] = self._scripts.run("workers", self._keys, ["beat", worker_id, text, round(ttl * 1000)])
-        return [silent.decode() for silent in dropped]
+        is_other = self._told.get(worker_id) != text
+        times = [round(ttl * 1000), round(rest * 1000)]
+        score, rests, dropped = self._scripts.run(
+            "workers", self._keys, ["beat", worker_id, text, *times, int(is_other)]
+        )
+        self._told[worker_id] = text
+        return WorkerBeat(float(score), rests == 1, [silent.decode() for silent in dropped])
+
+    def score(self, worker_id: str) -> float | None:
+        """As the last beat answered it, unless a group has opened since then; None when the entry is gone."""
+        found: Any = self._scripts.execute("ZSCORE", self._keys[0], worker_id)
+        return None if found is None else float(found)
 
     def forget(self, worker_id: str) -> None:
         self._scripts.run("workers", self._keys, ["forget", worker_id])
 
     def seen(self, within: float = 30.0) -> list[WorkerInfo]:
-        """Workers whose last beat is at most `within` seconds old, the most silent first."""
+        """Workers whose last beat is at most `within` seconds old, or that rest, the most silent first."""
         return [
             WorkerInfo(
                 worker_id=worker_id.decode().partition(" ")[0],
-                seen_at=float(seen_at) / 1000,
-                age=(time - float(seen_at)) / 1000,
+                seen_at=min(time, float(seen_at)) / 1000,
+                age=max(0.0, time - float(seen_at)) / 1000,
                 info=json.loads(info),
             )
             for worker_id, seen_at, time, info in self._scripts.run(

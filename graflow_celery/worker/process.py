@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,13 +20,13 @@ from click import Option
 
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
-from graflow.exceptions import GraflowRuntimeError, TaskResolutionError
+from graflow.exceptions import TaskResolutionError
 from graflow.runtime import set_stopping
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.deployment import Deployment
-from graflow_celery.sweeper import beat, expedite_all, sweep
 from graflow_celery.worker.celery_tasks import deployment_for
 from graflow_celery.worker.child_leases import ChildLeases
+from graflow_celery.worker.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.login import AccessStep, end_worker
 from graflow_celery.worker.orphans import PARENT_VARIABLE, stop_with_parent
@@ -34,11 +36,8 @@ from graflow_celery.worker.pools import allow_processes, runs_threads, warn_of_s
 _log = logging.getLogger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
-_LOOK_FOR_NAMESAKES: Final = 4  # at which beat; what was killed before this worker started has been silent by then
-BEAT: Final = 1.0  # seconds between a worker's signs of life
+_LOOK_FOR_NAMESAKES: Final = REST + 2 * BEAT  # seconds; who was killed before this worker started is silent by then
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
-_START_SECONDS: Final = 30.0
-_OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
 
@@ -51,10 +50,9 @@ class MembersStep(bootsteps.StartStopStep):
         self, parent: Any, graflow_import: Sequence[str] = (), graflow_key_file: str | None = None, **options: Any
     ) -> None:
         super().__init__(parent, **options)
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._entry = f"{parent.hostname} {uuid.uuid4().hex[:12]}"
-        self._beats = 0
+        self._housekeeping: Housekeeping | None = None
+        self._namesakes_due = inf
         self._children = ChildLeases()
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
@@ -80,14 +78,16 @@ class MembersStep(bootsteps.StartStopStep):
         keep_event_loop()
         parent.app.pool_options = parent.pool.options
         _tell_what_runs(parent.app.registry, deployment)
-        self._spawn("graflow-beat", lambda: self._beat(parent, deployment), BEAT)
-        interval = parent.app.graflow_settings.sweep_interval
-        self._spawn("graflow-sweep", lambda: self._sweep(deployment, interval), interval)
+        self._namesakes_due = time.monotonic() + _LOOK_FOR_NAMESAKES
+        self._housekeeping = Housekeeping(
+            *(deployment, self._entry, lambda: _describe(parent, deployment)),
+            *(lambda: self._look_after(parent, deployment), parent.app.graflow_settings.sweep_interval),
+        )
+        self._housekeeping.start()
 
     def stop(self, parent: Any) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=1.0)
+        if self._housekeeping is not None:
+            self._housekeeping.stop()
         end_event_loop()
         with suppress(redis.exceptions.RedisError, OSError):
             deployment_for(parent.app).record.workers.forget(self._entry)
@@ -100,45 +100,30 @@ class MembersStep(bootsteps.StartStopStep):
             # The death of a child is otherwise seen only after seconds.
             hub.call_repeatedly(POOL_LOOK, maintain)
 
-    def _spawn(self, name: str, call: Callable[[], object], interval: float) -> None:
-        def repeat() -> None:
-            while True:
-                try:
-                    call()
-                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
-                    _log.warning("%s: %s: %s", name, type(error).__name__, error)
-                if self._stop.wait(interval):
-                    return
-
-        thread = threading.Thread(target=repeat, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _beat(self, parent: Any, deployment: Deployment) -> None:
+    def _look_after(self, parent: Any, deployment: Deployment) -> None:
+        """What has to be done every second, also while no group is open."""
         stop_with_parent()
-        registry = parent.app.registry
-        resolvers = [registry.get(name) for name in registry.ids()]
-        info = {
-            "slots": int(getattr(parent, "concurrency", 1) or 1),
-            "queues": sorted(parent.app.amqp.queues.consume_from),
-            "modules": _modules(registry),
-            "digest": "-".join(resolver.digest() for resolver in resolvers),
-            "keys": [] if deployment.keys is None else deployment.keys.ids,
-            "pid": os.getpid(),
-            "from_code": PARENT_VARIABLE in os.environ,
-        }
-        beat(deployment, self._entry, info)
+        if _reconnected.is_set() and self._housekeeping is not None:
+            _reconnected.clear()
+            self._housekeeping.expedite()
         self._children.keep()
-        self._beats += 1
-        if self._beats == _LOOK_FOR_NAMESAKES:
+        if time.monotonic() >= self._namesakes_due:
+            self._namesakes_due = inf
             _warn_of_namesakes(deployment, parent.hostname)
 
-    @staticmethod
-    def _sweep(deployment: Deployment, interval: float) -> None:
-        if _reconnected.is_set():
-            expedite_all(deployment)
-            _reconnected.clear()
-        sweep(deployment, interval)
+
+def _describe(parent: Any, deployment: Deployment) -> dict[str, Any]:
+    """What others may know of this worker."""
+    registry = parent.app.registry
+    return {
+        "slots": int(getattr(parent, "concurrency", 1) or 1),
+        "queues": sorted(parent.app.amqp.queues.consume_from),
+        "modules": _modules(registry),
+        "digest": "-".join(registry.get(name).digest() for name in registry.ids()),
+        "keys": [] if deployment.keys is None else deployment.keys.ids,
+        "pid": os.getpid(),
+        "from_code": PARENT_VARIABLE in os.environ,
+    }
 
 
 def _warn_of_namesakes(deployment: Deployment, name: str) -> None:

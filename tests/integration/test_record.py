@@ -265,6 +265,53 @@ def test_workers_are_listed_while_they_beat(record: GroupRecord, clock: Clock) -
     assert record.live_workers() == []
 
 
+def test_a_worker_rests_while_nothing_is_open_and_until_a_group_opens(record: GroupRecord, clock: Clock) -> None:
+    # Given one that says that it will be silent for a while
+    beat = record.workers.beat("a", {"slots": 1}, rest=7)
+    assert beat.rests
+    assert record.workers.score("a") == beat.score
+
+    # Then it counts for as long as it said
+    clock.advance(10)
+    assert [(w.worker_id, w.age) for w in record.live_workers(4)] == [("a", 3.0)]
+    clock.advance(2)
+    assert record.live_workers(4) == []
+
+    # When a group opens meanwhile, then it counts from there on only, and can see that
+    beat = record.workers.beat("a", {"slots": 1}, rest=7)
+    open_group(record)
+    assert record.workers.score("a") != beat.score
+    clock.advance(5)
+    assert record.live_workers(4) == []
+    assert not record.workers.beat("a", {"slots": 1}, rest=7).rests
+    assert [(w.worker_id, w.age) for w in record.live_workers()] == [("a", 0.0)]
+
+    # When that has ended, then it may rest again
+    record.cancel("run")
+    assert record.workers.beat("a", {"slots": 1}, rest=7).rests
+
+
+def test_a_worker_tells_more_of_itself_only_when_it_is_new_or_changed(record: GroupRecord) -> None:
+    for slots in (1, 1, 2):
+        record.workers.beat("a", {"slots": slots})
+    assert record.live_workers()[0].info["slots"] == 2
+    record.client.flushall()
+    record.client.set("test:now", 1_000_000_000_000)
+    record.workers.beat("a", {"slots": 2})
+    assert record.live_workers()[0].info["slots"] == 2
+
+
+def test_no_standstill_is_seen_in_the_time_in_which_nothing_was_open(record: GroupRecord, clock: Clock) -> None:
+    open_group(record, "first")
+    record.sweep()
+    record.cancel("first")
+    clock.advance(100)
+    open_group(record, "second", n=1, lease=2)
+    record.claim("second", [0], "dead")
+    clock.advance(2.1)
+    assert record.sweep()[0].lost == [0]
+
+
 # servers
 
 

@@ -428,6 +428,8 @@ class Witness:
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared)
             raise InvariantError("another manifest under the same run id was taken")
+        if not self.record.open_groups():
+            self._looked = self._clock()  # whoever opens the first of all groups starts the looking
         opened = run.open(manifest, shared, self._around(run))
         self.runs[spec.run_id] = run
         return opened

@@ -292,7 +292,7 @@ PLAIN = "takes tasks, and 'needs' is none yet; write @task above it, or task(nee
         (lambda a: needs | a, f"| {PLAIN}"),
         (lambda a: a >> "b", ">> takes tasks, not 'b'; give the task itself, not its id"),
         (lambda a: a >> 5, ">> takes tasks, not 5"),
-        (lambda a: chain([a, a]), f"chain() {LIST}"),
+        (lambda a: chain([a, a]), "chain() takes tasks, not a list of them; write chain(*tasks)"),
         (lambda a: chain(a, needs), f"chain() {PLAIN}"),
         (lambda a: parallel([a, a]), f"parallel() {LIST}"),
         (lambda a: parallel(a, needs), f"parallel() {PLAIN}"),

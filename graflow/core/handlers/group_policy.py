@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -270,7 +271,10 @@ def _build(name: str, fields: Mapping[str, Any]) -> GroupExecutionPolicy:
     try:
         kind = POLICY_REGISTRY[name.lower()]
     except KeyError:
-        raise ValueError(f"Unknown group policy '{name}'; known: {', '.join(sorted(POLICY_REGISTRY))}") from None
+        known = sorted(POLICY_REGISTRY)
+        near = difflib.get_close_matches(name.lower(), known, 1)
+        meant = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown group policy '{name}'; known: {', '.join(known)}{meant}") from None
     try:
         return kind(**fields)
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import logging
@@ -91,7 +92,7 @@ def _positional_only(func: Callable[..., Any], positional: int) -> list[tuple[st
     return [(p.name, p.default) for p in only[positional:]]
 
 
-def unknown_names(
+def _unknown_names(
     func: Callable[..., Any], given: Iterable[str], *, inject_context: bool
 ) -> tuple[list[str], list[str]]:
     """Which of the given names are no parameter that can be bound, and those that there are."""
@@ -104,6 +105,23 @@ def unknown_names(
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return [], known
     return [name for name in given if name not in known], known
+
+
+def refuse_unknown(task: Any, given: Mapping[str, Any], which: str) -> None:
+    """Raise for arguments that no parameter of a task takes.
+
+    Raises:
+        TypeError: Naming them, the nearest parameter and all others.
+    """
+    unknown, known = _unknown_names(task.func, given, inject_context=task.inject_context)
+    if not unknown:
+        return
+    near = difflib.get_close_matches(str(unknown[0]), known, 1)
+    raise TypeError(
+        f"Task '{task.task_id}' has no parameter {', '.join(map(repr, unknown))}, {which}; "
+        + (f"did you mean '{near[0]}'? " if near else "")
+        + (f"its parameters are {', '.join(known)}" if known else "it has none")
+    )
 
 
 def from_channel(

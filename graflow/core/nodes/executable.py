@@ -134,10 +134,9 @@ def checked_node(value: object, where: str) -> Executable:
 def _no_task(value: object, where: str) -> TypeError:
     if isinstance(value, list | tuple | set | frozenset):
         kind = type(value).__name__
-        return TypeError(
-            f"{where} takes tasks, not a {kind} of them; tasks that run side by side are a group: a | b, or "
-            "parallel(*tasks)"
-        )
+        meant = "a | b, or parallel(*tasks)"
+        remedy = f"tasks that run side by side are a group: {meant}" if where != "chain()" else "write chain(*tasks)"
+        return TypeError(f"{where} takes tasks, not a {kind} of them; {remedy}")
     if isinstance(value, str):
         return TypeError(f"{where} takes tasks, not {value!r}; give the task itself, not its id")
     if callable(value):

@@ -11,6 +11,7 @@ from graflow.exceptions import named
 from graflow.protocols import Run
 
 _CONTEXT = "TaskExecutionContext"
+_USUAL_NAMES = frozenset({"ctx", "context"})
 _SHOWN = 20
 
 
@@ -44,6 +45,8 @@ def _reason(parameter: inspect.Parameter, task_id: str, context: Run) -> str:
     name = parameter.name
     if _is_context(parameter.annotation):
         return f"The parameter '{name}' is annotated as the task context, which @task(inject_context=True) passes"
+    if name in _USUAL_NAMES:
+        return f"Where '{name}' is meant to be the task context, @task(inject_context=True) passes it"
     failure = context.channel.get(name + RESULT_SUFFIX)
     if isinstance(failure, BaseException):
         return (

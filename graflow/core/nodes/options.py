@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import CO_VARARGS
+from types import FunctionType
 from typing import Any
 
 from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
@@ -163,3 +165,30 @@ def checked_options(task_id: str, options: object) -> dict[str, Any] | None:
 
 def _is_number(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def checked_injection(task_id: str, value: object, func: Callable[..., object]) -> bool:
+    """Whether the context is given to a function, which must have a place for it.
+
+    Raises:
+        ConfigError: When it is no truth value, or the function takes nothing by position.
+    """
+    injects = checked_flag(task_id, "inject_context", value)
+    if injects and isinstance(func, FunctionType):
+        code = func.__code__
+        if not (code.co_argcount or code.co_flags & CO_VARARGS):
+            raise ConfigError(
+                f"Task '{task_id}': inject_context=True gives the context as the first argument, and the function "
+                f"takes none; write def {func.__name__}(context)"
+            )
+    return injects
+
+
+def require_items(items: object, where: str) -> None:
+    """Refuse what a fan-out cannot take item by item.
+
+    Raises:
+        TypeError: For anything that is not iterable.
+    """
+    if not isinstance(items, Iterable):
+        raise TypeError(f"{where} takes the items, one for each member, not {items!r}; give a list or a range")

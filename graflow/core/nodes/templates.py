@@ -14,6 +14,7 @@ from graflow.core.nodes.arguments import Plan
 from graflow.core.nodes.options import (
     checked_flag,
     checked_handler,
+    checked_injection,
     checked_limit,
     checked_options,
     checked_policy,
@@ -84,7 +85,7 @@ class TaskTemplate:
         if not callable(self.func):
             raise TypeError(f"Task '{task_id}' needs a function, not {self.func!r}")
         if self.inject_context is not False:
-            checked_flag(task_id, "inject_context", self.inject_context)
+            checked_injection(task_id, self.inject_context, self.func)
         if self.resolve_keyword_args is not True:
             checked_flag(task_id, "resolve_keyword_args", self.resolve_keyword_args)
         if self.handler_type is not DIRECT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 import uuid
@@ -19,15 +18,13 @@ from graflow.core.nodes.arguments import (
     free_parameters,
     from_channel,
     parameters_of,
-    unknown_names,
+    refuse_unknown,
 )
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable, ParallelGroup
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.missing import explained
-from graflow.core.nodes.options import (
-    checked_id,
-)
+from graflow.core.nodes.options import checked_id, require_items
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
 from graflow.protocols import Run, upward
@@ -273,7 +270,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         parameters = parameters_of(self.func) or ()
         if task_id is not None and any(parameter.name == "task_id" for parameter in parameters):
             bound["task_id"] = task_id  # a parameter of the function's own gets the id
-        self._check_names(bound, "which is bound")
+        refuse_unknown(self, bound, "which is bound")
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
         made._pending_registration = False
@@ -291,6 +288,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         Raises:
             TypeError: When the function has no free parameter.
         """
+        require_items(items, f"{self._task_id}.map()")
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
         if not free:
             raise TypeError(f"Task '{self._task_id}' has no free parameter that an item of map() could go to")
@@ -305,11 +303,12 @@ class TaskWrapper(Executable, Generic[P, R]):
         Raises:
             TypeError: For an item that is neither, or that the function cannot take.
         """
+        require_items(items, f"{self._task_id}.starmap()")
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
 
         def arguments(item: object) -> dict[str, Any]:
             if isinstance(item, Mapping):
-                self._check_names(item, "which an item of starmap() names")
+                refuse_unknown(self, item, "which an item of starmap() names")
                 return {**self._bound_kwargs, **item}
             if isinstance(item, str | bytes) or not isinstance(item, Iterable):
                 raise TypeError(
@@ -324,16 +323,6 @@ class TaskWrapper(Executable, Generic[P, R]):
             return {**self._bound_kwargs, **dict(zip(free, values, strict=False))}
 
         return self._fan_out(items, arguments, name, key)
-
-    def _check_names(self, given: Mapping[str, Any], which: str) -> None:
-        unknown, known = unknown_names(self.func, given, inject_context=self.inject_context)
-        if unknown:
-            near = difflib.get_close_matches(str(unknown[0]), known, 1)
-            raise TypeError(
-                f"Task '{self._task_id}' has no parameter {', '.join(map(repr, unknown))}, {which}; "
-                + (f"did you mean '{near[0]}'? " if near else "")
-                + (f"its parameters are {', '.join(known)}" if known else "it has none")
-            )
 
     def _fan_out(
         self,

@@ -1,9 +1,9 @@
 -- Open a group, chunk by chunk of its manifest; it becomes RUNNING with the last one.
--- Touches: header manifest shared due events open; epoch (KEYS 3), header and children of the parent (KEYS 4 and 5);
--- outcomes order claims blocked children when it ends at once.
+-- Touches: header manifest shared due events open; epoch, clock, workers (KEYS 3 to 5), header and children of the parent
+-- (KEYS 6 and 7); -- outcomes order claims blocked children when it ends at once.
 -- ARGV: digest, opener, fresh epoch, first index, number of header arguments, number of shared arguments, then the
 -- header as names and values, the shared payloads as names and values, the envelopes.
-local EPOCH, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5]
+local EPOCH, CLOCK, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -24,6 +24,16 @@ else
   for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end
   each('HSET', HEADER, given)
   header = load(unpack(FIELDS))
+end
+if redis.call('EXISTS', OPEN) == 0 then
+  -- Workers rest while nothing is open: from now on they are to beat again, and to look for what is lost.
+  redis.call('HSET', CLOCK, 'looked', time)
+  local awake = {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. time, '+inf')) do
+    awake[#awake + 1] = time
+    awake[#awake + 1] = worker
+  end
+  each('ZADD', WORKERS, awake)
 end
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 

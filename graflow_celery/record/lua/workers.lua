@@ -1,6 +1,8 @@
--- Beat, leave and list of worker processes. KEYS: workers, workers:info.
--- ARGV: `beat`, id, info, milliseconds of silence after which anybody is dropped (answers whom); `forget`, id; `list`, milliseconds.
-local WORKERS, INFO = KEYS[1], KEYS[2]
+-- Beat, leave and list of worker processes. KEYS: workers, workers:info, open (read).
+-- ARGV: `beat`, id, info, milliseconds of silence after which anybody is dropped, milliseconds that a worker is silent for
+-- while nothing is open (answers the entry's score, 1 for such a silence, whom it dropped), 1 when the info is another one;
+-- `forget`, id; `list`, milliseconds.
+local WORKERS, INFO, OPEN = KEYS[1], KEYS[2], KEYS[3]
 local what = ARGV[1]
 if what == 'forget' then
   redis.call('HDEL', INFO, ARGV[2])
@@ -18,11 +20,14 @@ if what == 'list' then
   return answer
 end
 
-redis.call('HSET', INFO, ARGV[2], ARGV[3])
-redis.call('ZADD', WORKERS, time, ARGV[2])
+-- Dated ahead, an entry counts as if its worker beat all the time; the next group that opens takes that back.
+local rests = redis.call('EXISTS', OPEN) == 0
+local score = rests and time + ARGV[5] or time
+local is_new = redis.call('ZADD', WORKERS, score, ARGV[2]) == 1
+if is_new or ARGV[6] == '1' then redis.call('HSET', INFO, ARGV[2], ARGV[3]) end
 local dropped = redis.call('ZRANGEBYSCORE', WORKERS, '-inf', time - ARGV[4], 'LIMIT', 0, 100)
 for _, silent in ipairs(dropped) do
   redis.call('ZREM', WORKERS, silent)
   redis.call('HDEL', INFO, silent)
 end
-return dropped
+return {score, rests and 1 or 0, dropped}

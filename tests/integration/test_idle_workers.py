@@ -1,0 +1,109 @@
+"""What a worker that has nothing to do costs its server, and how it takes work up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from graflow_celery import submit
+from graflow_celery.worker.housekeeping import REST
+from tests.faults.harness import Cluster, Worker, cluster
+from tests.integration import members
+from tests.support import PrivateRedis, pass_time, private_redis, wait_until
+
+pytestmark = pytest.mark.redis
+
+
+@contextmanager
+def plain_worker(server: PrivateRedis, folder: Path, concurrency: int = 4) -> Iterator[Worker]:
+    """A worker as the README starts it, with all that Celery does by itself."""
+    command = [
+        *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker"),
+        *("--concurrency", str(concurrency), "--graflow-import", members.__name__),
+    ]
+    environment = {**os.environ, "GRAFLOW_REDIS_URL": server.url}
+    worker = Worker("plain", command, environment, folder / f"{uuid.uuid4().hex}.log")
+    try:
+        with server.client() as client:
+            wait_until(lambda: rests(client), 30, worker.log)
+        yield worker
+    finally:
+        worker.kill()
+
+
+def rests(client: object) -> bool:
+    """Whether a worker has told that it is silent for a while, and waits for messages."""
+    seen = client.zrange("graflow:workers", 0, -1, withscores=True)  # type: ignore[attr-defined]
+    seconds, _ = client.time()  # type: ignore[attr-defined]
+    return any(score > (seconds + 2) * 1000 for _, score in seen)
+
+
+def commands(server: PrivateRedis) -> int:
+    with server.client() as client:
+        return int(client.info("stats")["total_commands_processed"])
+
+
+@pytest.mark.slow
+def test_an_idle_worker_sends_at_most_two_commands_a_second_those_of_scripts_included(tmp_path: Path) -> None:
+    with private_redis() as server, plain_worker(server, tmp_path):
+        pass_time(3)  # what Celery does at the start of a worker
+        before = commands(server)
+        pass_time(2 * REST)
+        asked = 3  # by the calls that count, and by what a client says when it connects
+        assert commands(server) - before - asked <= 2 * 2 * REST
+
+
+@pytest.mark.slow
+def test_a_worker_killed_at_rest_is_missed_as_soon_as_a_group_is_open(
+    tmp_path: Path, redis_server: PrivateRedis
+) -> None:
+    with cluster(tmp_path, workers=0, server=redis_server, key_prefix="rest") as running:
+        running.start(2, imports=(members.__name__,))
+        wait_until(lambda: all_rest(running), 10)
+        dead, alive = running.workers
+        dead.kill()
+        handle = submit(members.held.map([str(tmp_path / "end")]), running.config)
+        wait_until(lambda: {seen.worker_id for seen in running.record.live_workers(4)} == {alive.name}, 7)
+        (tmp_path / "end").touch()
+        handle.results(timeout=20)
+
+
+def all_rest(running: Cluster) -> bool:
+    client = running.server.client()
+    seconds, _ = client.time()
+    scores = [score for _, score in client.zrange("rest:workers", 0, -1, withscores=True)]
+    return len(scores) == len(running.workers) and min(scores) > (seconds + 2) * 1000
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_takes_no_message_off_the_queue_any_more(
+    tmp_path: Path, redis_server: PrivateRedis
+) -> None:
+    with cluster(tmp_path, workers=0, server=redis_server, key_prefix="told") as running:
+        running.start(imports=(members.__name__,))
+        # Given a worker with a free slot that waits for a member to end
+        held = submit(members.held.map([str(tmp_path / "end")]), running.config)
+        wait_until(lambda: held.status().running)
+        running.workers[0].signal(signal.SIGTERM)
+        wait_until(lambda: not waits_for_messages(running), 3)
+
+        # When there is something to do
+        handle = submit(members.double.map([1]), running.config)
+        running.start(imports=(members.__name__,))
+
+        # Then another one does it, at once
+        assert handle.results(timeout=20) == [2]
+        assert running.workers[0].process.poll() is None
+        (tmp_path / "end").touch()
+        assert running.workers[0].process.wait(20) == 0
+
+
+def waits_for_messages(running: Cluster) -> bool:
+    return any(seen["cmd"] == "brpop" and "b" in seen["flags"] for seen in running.server.client().client_list())
