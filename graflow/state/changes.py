@@ -92,6 +92,8 @@ class Change:
             `fingerprint`, `retry_from`; times are seconds since the epoch.
         cut: For retry: rows of steps (step, visit) that are taken out again together with their members; their lines
             stay in the journal.
+        token: Names the change, so that a store to which it comes again, because an answer was lost, makes it once.
+            A store sets it where it needs one.
     """
 
     flow_id: str
@@ -103,6 +105,7 @@ class Change:
     members: Sequence[MemberRow] = ()
     flow: Mapping[str, Json] = field(default_factory=dict)
     cut: Sequence[tuple[str, int]] = ()
+    token: str = ""
 
 
 class RequestKind(StrEnum):

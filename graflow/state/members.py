@@ -13,14 +13,13 @@ from graflow.state.reading import step_state
 from graflow.state.statuses import StepStatus
 from graflow.state.strips import LETTERS, Strip, bucket_of, first_of
 
-CHUNK: Final = 500  # rows that are read at once
 _END: Final = 1 << 62
 
 Row = tuple[int, Mapping[str, Any]]
 """Index and fields of a member, with its status."""
 
-Fetch = Callable[[int, int, int], Sequence[Row]]
-"""The written rows of a range of indices (start, end, at most so many), in order."""
+Fetch = Callable[[int, int], tuple[Sequence[Row], int]]
+"""The first rows that were written about a range of indices, in order, and the index up to which these are all."""
 
 
 def behind_member(cursor: str | None) -> int:
@@ -59,7 +58,7 @@ class MemberQuery:
     def ranges(self) -> Iterable[tuple[int, int]]:
         """Where members may be that are asked for: ranges of indices, without their ends."""
         if not self.size:
-            yield self.start, 1 << 62
+            yield self.start, _END
             return
         if not self.statuses:
             if self.start < self.size:
@@ -92,8 +91,7 @@ def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:
     for first, end in query.ranges():
         start = first
         while start < end:
-            rows = fetch(start, end, CHUNK)
-            stop = rows[-1][0] + 1 if len(rows) == CHUNK else end
+            rows, stop = fetch(start, end)
             yield from _merged(query, rows, start, stop)
             start = stop
 

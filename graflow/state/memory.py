@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +25,7 @@ from graflow.state.changes import (
 )
 from graflow.state.encoding import to_text
 from graflow.state.errors import StaleEpochError
-from graflow.state.members import MemberQuery, Row, member_page
+from graflow.state.members import Fetch, MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import (
     behind_flow,
@@ -55,6 +55,7 @@ from graflow.state.transitions import (
 )
 
 _PENDING: Final = StepStatus.PENDING.value
+_MEMBERS: Final = 500  # that are copied at once
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -447,12 +448,13 @@ def _journaled(seq: int, line: _Line) -> Journaled:
     )
 
 
-def _fetching(members: dict[int, dict[str, Any]]) -> Callable[[int, int, int], Sequence[Row]]:
+def _fetching(members: dict[int, dict[str, Any]]) -> Fetch:
     order = sorted(members)
 
-    def fetch(start: int, end: int, limit: int) -> Sequence[Row]:
+    def fetch(start: int, end: int) -> tuple[list[Row], int]:
         first = bisect_left(order, start)
-        chosen = order[first : bisect_left(order, end, lo=first)][:limit]
-        return [(index, deepcopy(members[index])) for index in chosen]
+        chosen = order[first : min(bisect_left(order, end, lo=first), first + _MEMBERS)]
+        stop = chosen[-1] + 1 if len(chosen) == _MEMBERS else end
+        return [(index, deepcopy(members[index])) for index in chosen], stop
 
     return fetch

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from graflow.state.errors import StoreConfigError
 from graflow.state.memory import MemoryStore
@@ -15,6 +15,7 @@ DEFAULT_FILE: Final = Path(".graflow") / "flows.db"
 _MARKS: Final = (".graflow", "pyproject.toml", ".git")
 """What the folder of a project has."""
 
+_REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix", "redis+socket", "sentinel"})
 _KINDS: Final = "sqlite:///path, redis://host:port/db (also rediss:// and unix://), and memory://"
 
 
@@ -40,6 +41,8 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
         return _sqlite_store(address)
     if scheme == "memory":
         return MemoryStore()
+    if scheme in _REDIS_SCHEMES:
+        return _redis_store(address)
     raise StoreConfigError(f"No store has an address like {_shown(scheme)}; known are {_KINDS}")
 
 
@@ -66,17 +69,36 @@ def _sqlite_store(url: str) -> SqliteStore:
     synchronous = options.pop("synchronous", "normal").upper()
     if synchronous not in {"NORMAL", "FULL"}:
         raise StoreConfigError(f"synchronous of an SQLite store is 'normal' or 'full', not {synchronous.lower()!r}")
-    timeout = _seconds(options.pop("timeout", "30"))
+    timeout = _seconds("timeout", options.pop("timeout", "30"))
     if options:
         raise StoreConfigError(f"Unknown option of an SQLite store: {', '.join(options)}; known: synchronous, timeout")
     return SqliteStore(path, synchronous=synchronous, timeout=timeout)
 
 
-def _seconds(text: str) -> float:
+def _redis_store(url: str) -> StateStore:
+    from graflow.state.redis import RedisStore  # noqa: PLC0415 - an optional service; a process without must not pay
+
+    address, _, query = url.partition("?")
+    own: dict[str, str] = {}
+    others: list[tuple[str, str]] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in {"key_prefix", "retention"}:
+            own[name] = value
+        else:
+            others.append((name, value))
+    settings: dict[str, Any] = {}
+    if "key_prefix" in own:
+        settings["key_prefix"] = own["key_prefix"]
+    if "retention" in own:
+        settings["retention"] = _seconds("retention", own["retention"])
+    return RedisStore({"url": f"{address}?{urlencode(others)}" if others else address}, **settings)
+
+
+def _seconds(name: str, text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise StoreConfigError(f"timeout of an SQLite store is a number of seconds, not {text!r}")
+    if not 0 <= seconds < 1e10:
+        raise StoreConfigError(f"{name} of a store is a number of seconds, not {text!r}")
     return seconds

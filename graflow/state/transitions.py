@@ -19,7 +19,7 @@ _VERBS: Final = {
     Move.RESUME: "resumed",
     Move.RETRY: "retried",
 }
-_ASKED: Final = {RequestKind.PAUSE: (FlowStatus.RUNNING,), RequestKind.CANCEL: tuple(RUNNING)}
+ASKED: Final = {RequestKind.PAUSE: (FlowStatus.RUNNING,), RequestKind.CANCEL: tuple(RUNNING)}
 
 
 def not_found(flow_id: str) -> FlowNotFoundError:
@@ -50,7 +50,7 @@ def refusal(flow_id: str, move: Move, status: FlowStatus) -> MoveRefusedError:
 
 def refuse_request(flow_id: str, request: Request, status: FlowStatus) -> None:
     """Raise what forbids asking the owner for something."""
-    if status not in _ASKED[request.kind]:
+    if status not in ASKED[request.kind]:
         raise refusal(flow_id, Move(request.kind.value), status)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
+from graflow.exceptions import ConfigError
 from graflow.state import MemoryStore, SqliteStore, open_store
-from graflow.state.errors import StoreConfigError
 from tests.state.support import new_flow
+from tests.support import PrivateRedis
 
 
 def test_a_store_is_its_own_address() -> None:
@@ -75,10 +77,38 @@ def test_nobody_else_may_read_what_is_made(tmp_path: Path) -> None:
         ("sqlite:///a.db?synchronous=off", "'normal' or 'full'"),
         ("sqlite:///a.db?timeout=soon", "number of seconds"),
         ("sqlite:///a.db?mode=ro", "mode"),
+        ("redis://host/0?key_prefix=a&retention=long", "retention"),
+        ("redis://host/0?unknown=1", "Unknown option"),
     ],
 )
 def test_what_is_no_address_of_a_store_is_refused_with_those_that_are(address: str, told: str) -> None:
-    with pytest.raises(StoreConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=told) as caught:
         open_store(address)
     assert "hunter2" not in str(caught.value)
     assert not Path("a.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("redis://me:hunter2@host:7000/3", "redis://host:7000/3"),
+        ("rediss://:hunter2@host?ssl_cert_reqs=none", "rediss://host:6379/0"),
+        ("unix://:hunter2@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("redis://:hunter2@host/1?key_prefix=team&retention=60", "redis://host:6379/1"),
+    ],
+)
+def test_a_redis_is_shown_without_its_password(address: str, shown: str) -> None:
+    store = open_store(address)
+    assert store.url == shown
+    assert store.is_shared
+    assert "hunter2" not in repr(store) + repr(vars(store))
+
+
+@pytest.mark.redis
+def test_stores_with_different_prefixes_share_nothing(redis_server: PrivateRedis, redis_client: redis.Redis) -> None:
+    first, second = (open_store(f"{redis_server.url}?key_prefix={name}") for name in ("one", "two"))
+    first.create(new_flow())
+    assert second.get_record("f1") is None
+    assert {key.split(b"}")[0] for key in redis_client.scan_iter()} == {b"{one:flows", b"{two:flows"}
+    first.close()
+    second.close()

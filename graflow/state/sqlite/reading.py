@@ -17,6 +17,7 @@ from graflow.state.sqlite.writing import LARGE, LINES
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.transitions import OPEN, not_found
 
+_MEMBERS: Final = 500  # that are read at once
 _COLUMNS: Final = (
     "no, flow_id, flow_name, status, version, epoch, generation, owner, beats, input_digest, requests, counts, "
     "created_at, fields"
@@ -167,12 +168,13 @@ def members(
     no, which, size, strip = row
     question = MemberQuery.of(cursor, size, status, from_text(strip) if strip is not None else [])
 
-    def fetch(start: int, end: int, most: int) -> list[Row]:
-        rows = connection.execute(
+    def fetch(start: int, end: int) -> tuple[list[Row], int]:
+        found = connection.execute(
             "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
-            (no, start, end, most),
+            (no, start, end, _MEMBERS),
         )
-        return [(index, {**decode_fields(fields), "status": state}) for index, state, fields in rows]
+        rows: list[Row] = [(index, {**decode_fields(fields), "status": state}) for index, state, fields in found]
+        return rows, rows[-1][0] + 1 if len(rows) == _MEMBERS else end
 
     return member_page(step, which, question, limit, fetch)
 

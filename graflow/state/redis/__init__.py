@@ -1,0 +1,363 @@
+"""Flows in a Redis, for processes of any machine that reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from graflow.redis.config import connection_of, normalize_redis_config, redis_url
+from graflow.secret import revealed
+from graflow.state.changes import (
+    Appended,
+    Change,
+    Claimed,
+    Created,
+    Entry,
+    FlowRecord,
+    Journaled,
+    Json,
+    NewFlow,
+    Request,
+    StepRow,
+)
+from graflow.state.encoding import Stored, decode_fields, to_text
+from graflow.state.errors import StaleEpochError, StoreError, VersionConflictError
+from graflow.state.members import MemberQuery, Row, member_page
+from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.reading import behind_flow, flow_cursor, searched_text, status_names
+from graflow.state.redis.keys import Keys
+from graflow.state.redis.rows import LISTED, RowReader, pairs, written_arguments
+from graflow.state.redis.server import Server
+from graflow.state.requests import requests_from, requests_text
+from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
+from graflow.state.store import StateStore
+from graflow.state.transitions import (
+    ASKED,
+    OPEN,
+    answers_requests,
+    fields_of,
+    first_fields,
+    not_found,
+    refusal,
+    refuse_delete,
+    refuse_request,
+    refused_line,
+    request_line,
+)
+from graflow.state.written import Written
+
+__all__ = ["RedisStore"]
+
+DEFAULT_PREFIX: Final = "graflow"
+RETENTION: Final = 30 * 86400.0  # seconds
+_GRACE: Final = 86400.0  # seconds that what has ended outlives its retention, for `cleanup` to come first
+_AT_ONCE: Final = 100
+_LOOKED_AT: Final = 2000  # flows that one script looks at: the server does nothing else meanwhile
+_MEMBERS: Final = 500
+
+
+class RedisStore(StateStore):
+    """Keeps flows in one Redis, which must not evict and should persist.
+
+    A flow that has ended expires `retention` seconds after its end, and a day of grace, unless `cleanup` came before.
+    A call whose answer was lost is made again, and done once.
+
+    Args:
+        config: Which server, as `graflow.redis.config` has it: `{"url": …}`, `{"host": …}`.
+        key_prefix: What all keys begin with, `{<key_prefix>:flows}`.
+        retention: Seconds that a flow is kept after its end.
+    """
+
+    is_shared = True
+
+    def __init__(
+        self, config: Mapping[str, Any], *, key_prefix: str = DEFAULT_PREFIX, retention: float = RETENTION
+    ) -> None:
+        settings = normalize_redis_config(config)
+        self.url = _shown(settings)
+        self.retention = retention
+        self._keys = Keys(f"{{{key_prefix}:flows}}")
+        self._server = Server(settings, self._keys)
+        self._lifetime = str(int((retention + _GRACE) * 1000))
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.url!r})"
+
+    @property
+    def is_persistent(self) -> bool:  # type: ignore[override]
+        return self._server.is_persistent()
+
+    def initialize(self) -> None:
+        self._server.check()
+
+    def close(self) -> None:
+        self._server.close()
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def create(self, flow: NewFlow) -> Created:
+        fields = {**first_fields(flow), "inputs": flow.inputs}
+        written = Written.of(flow.entries, flow.steps, flow.members, fields)
+        is_new, row = self._run(
+            "create",
+            flow.flow_id,
+            self._server.token(),
+            flow.flow_name,
+            FlowStatus(flow.status).value,
+            repr(float(flow.at)),
+            flow.input_digest,
+            searched_text(flow.flow_id, flow.flow_name, to_text(flow.inputs)),
+            self._lifetime,
+            *written_arguments(written, written.fields),
+        )
+        return Created(self._row(flow.flow_id, *row).record(), is_new=is_new == 1)
+
+    def claim(
+        self,
+        flow_id: str,
+        owner: str,
+        *,
+        seen: FlowRecord,
+        at: float,
+        entries: Sequence[Entry] = (),
+        steps: Sequence[StepRow] = (),
+        flow: Mapping[str, Json] | None = None,
+    ) -> Claimed:
+        first = {} if seen.fields.get("started_at") is not None else {"started_at": at}
+        written = Written.of(entries, steps, (), {**first, "wake_at": None, **(flow or {})})
+        what, *found = self._run(
+            "claim",
+            flow_id,
+            self._server.token(),
+            owner,
+            seen.status.value,
+            seen.epoch,
+            seen.beats,
+            repr(float(at)),
+            _listed(MOVES[Move.CLAIM].sources),
+            self._lifetime,
+            *written_arguments(written, written.fields),
+        )
+        if what == b"missing":
+            raise not_found(flow_id)
+        if what == b"state":
+            raise refusal(flow_id, Move.CLAIM, FlowStatus(found[0].decode()))
+        epoch, row = found
+        return Claimed(int(epoch) if what == b"ok" else None, self._row(flow_id, *row).record())
+
+    def append(self, change: Change) -> Appended:
+        rule = MOVES[change.move]
+        written = Written.of(change.entries, change.steps, change.members, change.flow)
+        # A move without a state of its own is made by an owner, whose flow goes on.
+        after = rule.target or FlowStatus.RUNNING
+        if not change.token:
+            change.token = self._server.token()
+        what, *found = self._run(
+            "append",
+            change.flow_id,
+            change.token,
+            repr(float(change.at)),
+            change.guard,
+            int(rule.by_owner),
+            _listed(rule.sources),
+            rule.target.value if rule.target else "",
+            int(rule.raises_epoch),
+            int(answers_requests(change.move, after)),
+            self._lifetime,
+            to_text(refused_line(change).data) if rule.by_owner else "",
+            *written_arguments(written, fields_of(change, after, written.fields), change.cut),
+        )
+        if what == b"ok":
+            seq, version, epoch, requests = found
+            return Appended(int(seq), int(version), int(epoch), requests_from(requests))
+        if what == b"stale":
+            raise StaleEpochError(change.flow_id, change.guard, int(found[0]))
+        if what == b"version":
+            raise VersionConflictError(change.flow_id, change.guard, int(found[0]))
+        if what == b"state":
+            raise refusal(change.flow_id, change.move, FlowStatus(found[0].decode()))
+        raise not_found(change.flow_id)
+
+    def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
+        what, *found = self._run("beat", flow_id, epoch)
+        if what == b"ok":
+            return requests_from(found[0])
+        if what == b"stale":
+            raise StaleEpochError(flow_id, epoch, int(found[0]))
+        raise not_found(flow_id)
+
+    def request(self, flow_id: str, request: Request) -> FlowRecord:
+        what, *found = self._run(
+            "request",
+            flow_id,
+            request.kind.value,
+            requests_text([request])[1:-1],
+            repr(float(request.at)),
+            _listed(ASKED[request.kind]),
+            to_text(request_line(request).data),
+        )
+        if what == b"missing":
+            raise not_found(flow_id)
+        if what == b"state":
+            refuse_request(flow_id, request, FlowStatus(found[0].decode()))
+        return self._row(flow_id, *found[0]).record()
+
+    def delete(self, flow_id: str) -> bool:
+        what, found = self._run("delete", flow_id)
+        if what == b"state":
+            refuse_delete(flow_id, FlowStatus(found.decode()))
+        return bool(found)
+
+    def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
+        removed = 0
+        while True:
+            gone: list[bytes] = self._run("ended", "", repr(at - older_than), keep, _AT_ONCE)
+            for flow_id in gone:
+                what, found = self._run("delete", flow_id.decode())
+                removed += what == b"ok" and found == 1
+            if len(gone) < _AT_ONCE:
+                return removed
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get_record(self, flow_id: str) -> FlowRecord | None:
+        row = self._run("record", flow_id)
+        return self._row(flow_id, *row).record() if row else None
+
+    def get_flow_state(self, flow_id: str) -> FlowState | None:
+        found = self._run("state", flow_id, *RowReader.hidden)
+        if not found:
+            return None
+        row, values, steps = found
+        return self._row(flow_id, row, values).state(pairs(steps))
+
+    def list_flows(
+        self,
+        *,
+        flow_name: str | None = None,
+        status: Sequence[FlowStatus] = (),
+        search: str | None = None,
+        since: float | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> FlowPage:
+        limit = max(1, limit)
+        rows = self._listed(
+            behind_flow(cursor),
+            limit + 1,
+            flow_name=flow_name,
+            statuses=status_names(status),
+            search=(search or "").casefold(),
+            since=since,
+        )
+        page = rows[:limit]
+        last = page[-1] if len(rows) > limit else None
+        return FlowPage(
+            [row.listed() for row in page], flow_cursor(last.created_at, last.flow_id) if last is not None else None
+        )
+
+    def list_members(
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int | None = None,
+        status: Sequence[StepStatus] = (),
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> MemberPage:
+        found = self._run("members", flow_id, step, "" if visit is None else visit)
+        if found is None:
+            raise not_found(flow_id)
+        if not found:
+            return MemberPage([])
+        which, row, size, top, strip = found
+        query = MemberQuery.of(cursor, int(size), status, RowReader.strip_of(pairs(strip), int(size)))
+        key, number, last = self._keys.of_flow(flow_id)[3], row.decode(), int(size) or int(top)
+
+        def fetch(start: int, end: int) -> tuple[list[Row], int]:
+            stop = min(end, start + _MEMBERS)
+            indices = range(start, min(stop, last))
+            if not indices:
+                return [], end
+            texts = self._server.call("HMGET", key, *(f"{number}:{index}" for index in indices))
+            return [(index, _member(text)) for index, text in zip(indices, texts, strict=True) if text], stop
+
+        return member_page(step, int(which), query, limit, fetch)
+
+    def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
+        if limit is not None and limit <= 0:
+            return []
+        journal = self._keys.of_flow(flow_id)[4]
+        lines = self._server.run("events", [journal], after + 1, "" if limit is None else limit)
+        return [RowReader.journaled(number, fields, self._blob) for number, fields in lines]
+
+    def open_flows(self, *, at: float) -> list[FlowRecord]:
+        rows = self._listed(None, 1 << 40, statuses=[each.value for each in OPEN])
+        records = [row.record() for row in reversed(rows)]
+        return [
+            record
+            for record in records
+            if record.status is not FlowStatus.QUEUED or (record.fields.get("wake_at") or 0.0) <= at
+        ]
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def _run(self, name: str, flow_id: str, *arguments: Stored | float) -> Any:
+        return self._server.run(name, self._keys.for_script(flow_id), self._keys.prefix, flow_id, *arguments)
+
+    def _row(self, flow_id: str, row: Sequence[bytes], values: Sequence[bytes] = ()) -> RowReader:
+        return RowReader(flow_id, pairs(row), pairs(values), self._blob)
+
+    def _blob(self, digest: str) -> bytes:
+        content = self._server.call("GET", self._keys.blob(digest))
+        if content is None:
+            raise StoreError(f"The store names the content {digest} and does not have it")
+        found: bytes = content
+        return found
+
+    def _listed(
+        self,
+        behind: tuple[float, str] | None,
+        limit: int,
+        *,
+        flow_name: str | None = None,
+        statuses: Sequence[str] = (),
+        search: str = "",
+        since: float | None = None,
+    ) -> list[RowReader]:
+        """Flows of an index from its newest on; the script looks at a part of it at a time."""
+        index = self._keys.index(flow_name, statuses)
+        lower = "-inf" if since is None else repr(float(since))
+        created, flow_id = ("+inf", "") if behind is None else (repr(behind[0]), behind[1])
+        rows: list[RowReader] = []
+        while True:
+            is_end, last_created, last_id, found = self._server.run(
+                "flows",
+                [index],
+                *(self._keys.prefix, created, flow_id, lower, flow_name or "", _listed(statuses), search),
+                *(limit - len(rows), _LOOKED_AT, *LISTED),
+            )
+            for each, values in zip(found[::2], found[1::2], strict=True):
+                row = {name: value for name, value in zip(LISTED, values, strict=True) if value is not None}
+                rows.append(RowReader(each.decode(), row, {}, self._blob))
+            if is_end == b"1" or len(rows) >= limit:
+                return rows
+            created, flow_id = last_created.decode(), last_id.decode()
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    """The address without user, passwords and options."""
+    named = ("host", "port", "db", "ssl", "unix_socket_path", "sentinels", "master_name")
+    url: str = revealed(redis_url({name: value for name, value in connection_of(settings).items() if name in named}))
+    return url
+
+
+def _listed(states: Sequence[str] | frozenset[FlowStatus]) -> str:
+    """States as scripts look for one of them: each between blanks."""
+    return f" {' '.join(str(state) for state in states)} " if states else ""
+
+
+def _member(text: bytes) -> dict[str, Any]:
+    status, _, fields = text.decode().partition("\n")
+    return {**decode_fields(fields), "status": status}

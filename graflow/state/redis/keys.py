@@ -1,0 +1,55 @@
+"""Every key of a store of flows, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of the keys under one prefix, which is a hash tag, so that one server of a cluster has all of them.
+
+    | key | type | holds |
+    |---|---|---|
+    | `flow:<id>` | hash | status, version, epoch, …; `f:<name>` a small field as JSON; `n:<state>` count of steps |
+    | `flow:<id>:values` | hash | large fields, as JSON, its compressed form, or the name of a blob |
+    | `flow:<id>:steps` | hash | `@<step>⏎<visit>` -> row; `<row>` -> state⏎fields; size, counts and strip of groups |
+    | `flow:<id>:members` | hash | `<row>:<index>` -> state⏎fields |
+    | `flow:<id>:journal` | stream | its lines; their ids are their places |
+    | `flows`, `status:<state>`, `name:<name>` | sorted sets | ids of flows by the time when they were created |
+    | `names` | set | all names of flows |
+    | `ended` | sorted set | ids of those that have ended by that time |
+    | `blob:<digest>` | string | large content, compressed |
+    | `blobs` | hash | digest -> how many flows name it |
+    | `uses` | sorted set | `<id>⏎<digest>`: which flow names which |
+    | `format` | string | version of all this |
+
+    Keys of a flow have no expiry until it has ended, then the retention; the others never have one.
+    """
+
+    prefix: str
+
+    def of_flow(self, flow_id: str) -> tuple[str, str, str, str, str]:
+        """Its row, large fields, steps, members and journal."""
+        row = f"{self.prefix}:flow:{flow_id}"
+        return row, f"{row}:values", f"{row}:steps", f"{row}:members", f"{row}:journal"
+
+    def for_script(self, flow_id: str) -> list[str]:
+        """What `lib.lua` takes."""
+        prefix = self.prefix
+        common = (f"{prefix}:flows", f"{prefix}:ended", f"{prefix}:blobs", f"{prefix}:uses", f"{prefix}:names")
+        return [*self.of_flow(flow_id), *common]
+
+    def blob(self, digest: str) -> str:
+        return f"{self.prefix}:blob:{digest}"
+
+    def index(self, flow_name: str | None, statuses: Sequence[str]) -> str:
+        """The smallest index in which flows of this name, in one of these states, are."""
+        if len(statuses) == 1:
+            return f"{self.prefix}:status:{statuses[0]}"
+        return f"{self.prefix}:name:{flow_name}" if flow_name is not None else f"{self.prefix}:flows"
+
+    @property
+    def format(self) -> str:
+        return f"{self.prefix}:format"

@@ -1,0 +1,181 @@
+"""Between what scripts take and answer, and the rows of flows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from graflow.state.changes import FlowRecord, Journaled
+from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_large, to_text
+from graflow.state.models import FlowState, FlowStepState
+from graflow.state.reading import UNSHOWN, flow_state, listed_state, step_state
+from graflow.state.requests import requests_from
+from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.strips import Strip, bucket_count
+from graflow.state.written import Written
+
+SMALL: Final = 1024  # characters of a field that lists show
+
+_COLUMNS: Final = (
+    *("name", "status", "version", "epoch", "generation", "owner", "beats", "digest", "requests", "created"),
+)
+_OWN: Final = frozenset({*("flow_id", "flow_name", "steps", "current_step", "current_steps", "counts", "outputs")})
+LISTED: Final = (
+    *_COLUMNS,
+    *(f"f:{name}" for name in FlowState.model_fields if name not in _OWN and name not in _COLUMNS),
+    *(f"n:{state.value}" for state in StepStatus),
+)
+"""Fields of a flow's hash that a list shows."""
+
+Blob = Callable[[str], bytes]
+
+
+def pairs(values: Sequence[bytes]) -> dict[str, bytes]:
+    """A list of names and values as a dictionary."""
+    return {name.decode(): value for name, value in zip(values[::2], values[1::2], strict=True)}
+
+
+def written_arguments(
+    written: Written, fields: Mapping[str, Any], cut: Sequence[tuple[str, int]] = ()
+) -> list[Stored | int]:
+    """What `write` of `lib.lua` takes."""
+    made: list[Stored | int] = [len(written.blobs)]
+    for digest, content in written.blobs.items():
+        made += (digest, content)
+    made.append(len(fields))
+    for name, value in fields.items():
+        text = written.texts[name] if name in written.texts else to_text(value)
+        kind = "n" if value is None else "l" if len(text) > SMALL or is_large(text) else "s"
+        made += (name, kind, text)
+    made.append(len(cut))
+    for step, visit in cut:
+        made += (step, visit)
+    made.append(len(written.entries))
+    for line in written.entries:
+        made += ["" if each is None else each for each in line]
+    made.append(len(written.steps))
+    for row in written.steps:
+        made += ["" if each is None else each for each in row]
+    made.append(len(written.members))
+    for (step, visit), members in written.members.items():
+        made += (step, visit, len(members))
+        for member in members:
+            made += ["" if each is None else each for each in member]
+    return made
+
+
+class RowReader:
+    """The hash of a flow.
+
+    Args:
+        flow_id: The flow.
+        row: Its hash, or the part of it that was asked for.
+        values: Its large fields.
+        blob: Gives the content of a digest.
+    """
+
+    hidden = tuple(UNSHOWN)
+
+    def __init__(self, flow_id: str, row: Mapping[str, bytes], values: Mapping[str, bytes], blob: Blob) -> None:
+        self.flow_id = flow_id
+        self._row = row
+        self._values = values
+        self._blob = blob
+
+    @property
+    def created_at(self) -> float:
+        return float(self._row["created"])
+
+    def record(self) -> FlowRecord:
+        row = self._row
+        fields = self._fields()
+        fields.update({name: decode(value, self._blob) for name, value in self._values.items()})
+        inputs = fields.pop("inputs", {})
+        return FlowRecord(
+            self.flow_id,
+            row["name"].decode(),
+            FlowStatus(row["status"].decode()),
+            int(row["version"]),
+            int(row["epoch"]),
+            int(row["generation"]),
+            row["owner"].decode() or None,
+            int(row["beats"]),
+            inputs,
+            row["digest"].decode(),
+            fields,
+            requests_from(row["requests"]),
+        )
+
+    def listed(self) -> FlowState:
+        """The flow as a list shows it."""
+        return listed_state(self.record(), self._counts())
+
+    def state(self, steps: Mapping[str, bytes]) -> FlowState:
+        """The flow with the rows of its steps."""
+        places = sorted((int(row), name) for name, row in steps.items() if name.startswith("@"))
+        groups = _groups(steps)
+        shown = [_step(name, steps[str(row)], groups.get(str(row))) for row, name in places]
+        return flow_state(self.record(), shown, self._counts())
+
+    def _fields(self) -> dict[str, Any]:
+        texts = {name[2:]: value for name, value in self._row.items() if name.startswith("f:")}
+        values = json.loads(b"[" + b",".join(texts.values()) + b"]")
+        return dict(zip(texts, values, strict=True))
+
+    def _counts(self) -> dict[str, int]:
+        counts = {name[2:]: int(value) for name, value in self._row.items() if name.startswith("n:")}
+        return {name: number for name, number in counts.items() if number > 0}
+
+    @staticmethod
+    def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
+        """The strip of a group from its numbers by bucket and letter."""
+        strip: Strip = [{} for _ in range(bucket_count(size))]
+        for name, value in values.items():
+            bucket, _, letter = name.partition(":")
+            if int(value) > 0:
+                strip[int(bucket)][letter] = int(value)
+        return strip
+
+    @staticmethod
+    def journaled(number: bytes, fields: Sequence[bytes], blob: Blob) -> Journaled:
+        """One entry of the stream."""
+        values = pairs(fields)
+
+        def whole(name: str) -> int | None:
+            return int(values[name]) if values[name] else None
+
+        return Journaled(
+            values["k"].decode(),
+            values["s"].decode() or None,
+            whole("v"),
+            whole("i"),
+            whole("a"),
+            decode(values["d"] or b"{}", blob),
+            seq=int(number.partition(b"-")[0]),
+            at=float(values["t"]),
+            epoch=int(values["e"]),
+            generation=int(values["g"]),
+        )
+
+
+def _groups(steps: Mapping[str, bytes]) -> dict[str, dict[str, dict[str, bytes]]]:
+    """Numbers of groups by row: sizes, counts and strips."""
+    groups: dict[str, dict[str, dict[str, bytes]]] = {}
+    for name, value in steps.items():
+        row, colon, rest = name.partition(":")
+        if colon and row.isdigit():
+            kind, _, what = rest.partition(":")
+            groups.setdefault(row, {}).setdefault(kind, {})[what] = value
+    return groups
+
+
+def _step(name: str, row: bytes, group: Mapping[str, Mapping[str, bytes]] | None) -> FlowStepState:
+    step, _, visit = name[1:].rpartition("\n")
+    status, _, fields = row.decode().partition("\n")
+    shown = {**decode_fields(fields), "status": status}
+    if group and "size" in group:
+        size = int(from_text(group["size"][""]))
+        shown["counts"] = {state: int(number) for state, number in group.get("c", {}).items() if int(number) > 0}
+        shown["strip"] = RowReader.strip_of(group.get("s", {}), size)
+    return step_state(step, int(visit), shown)
