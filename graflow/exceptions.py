@@ -487,7 +487,13 @@ class UnknownHandlerError(GraflowError, ValueError):
 
 
 class PayloadError(GraflowError, ValueError):
-    """Something that cannot be sent or kept, or that arrived in a form that cannot be read."""
+    """Something that cannot be sent or kept, or that arrived in a form that cannot be read.
+
+    Attributes:
+        is_final: Whether it would be refused again, so that a retry is no use.
+    """
+
+    is_final: bool = False
 
 
 class SignatureError(GraflowError):

@@ -36,10 +36,12 @@ def require_repeatable(task_id: str, value: object) -> None:
 
 
 def _one_shot(task_id: str, kind: type, where: str) -> PayloadError:
-    return PayloadError(
+    error = PayloadError(
         f"Task '{task_id}' returned a {kind.__qualname__}{where}, which can be read only once: a retry or a second "
         "task that reads it would get what is left. Return list(...) of it, or a path or key to where its items are"
     )
+    error.is_final = True
+    return error
 
 
 def own_copy(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from graflow.exceptions import ConfigError, GraflowError, RetryLimitExceededError
+from graflow.exceptions import ConfigError, GraflowError, PayloadError, RetryLimitExceededError
 
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """An error type, several of them, or a function that says yes or no to an error."""
@@ -180,7 +180,9 @@ class RetryController:
         return 0.0 if policy is None else policy.get_delay(max(self.get_retry_count(node_id) - 1, 0))
 
     def is_worth_retry(self, node_id: str, error: BaseException) -> bool:
-        """Whether the task's policy has nothing against a retry after this error."""
+        """Whether a retry after this error may help, and the task's policy has nothing against it."""
+        if isinstance(error, PayloadError) and error.is_final:
+            return False
         policy = self.node_policies.get(node_id)
         return policy is None or policy.accepts(error)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from graflow.coordination.coordinator import CoordinationBackend
+from graflow.coordination.executor import BACKEND_VARIABLE
 from graflow.core.branches.outcome import Branch
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.graph import current_scope
@@ -14,8 +17,8 @@ from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable, SequentialTask
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.exceptions import PayloadError
-from graflow.redis.config import laid_over
+from graflow.exceptions import ConfigError, PayloadError
+from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.submission import open_and_publish, prepare
 from graflow_celery.deployment import Deployment, deployment_of
@@ -41,15 +44,29 @@ def submit(
 
     Raises:
         TypeError: For something that is no task, and for a `then` that cannot take the values.
-        ConfigError: For unknown settings, naming the nearest known one.
+        ConfigError: For unknown settings, naming the nearest known one; and when `GRAFLOW_BACKEND` has groups run
+            without workers, unless `backend_config` names a server.
         TaskResolutionError: When a task cannot be sent.
         PayloadError: When an argument cannot be sent.
         RecordUnreachableError: When the Redis of record does not answer or refuses us.
     """
     if not isinstance(backend_config, Settings):
+        _require_workers(backend_config)
         backend_config = laid_over(_execution_of(group).get("backend_config", {}), backend_config)
     settings = Settings.load(backend_config)
     return submit_to(deployment_of(settings), group, settings.options, policy=policy, run_id=run_id, then=then)
+
+
+def _require_workers(given: Mapping[str, Any] | None) -> None:
+    """Refuse to send to the usual server what `GRAFLOW_BACKEND` wants to run here, as tests do."""
+    wanted = os.environ.get(BACKEND_VARIABLE, "").lower()
+    if wanted in {"", CoordinationBackend.REDIS.value} or concerns_server(normalize_redis_config(given)):
+        return
+    raise ConfigError(
+        f"{BACKEND_VARIABLE} is {wanted!r}, but submit() needs workers, since its handle is read from their Redis: "
+        "give it the backend_config= of a server for tests, such as graflow_cluster.backend_config, or run the group "
+        "in a workflow"
+    )
 
 
 def submit_to(

@@ -9,6 +9,7 @@ import pytest
 
 from graflow import task, workflow
 from graflow.exceptions import ConfigError
+from graflow_celery import RecordUnreachableError, submit
 
 
 @task
@@ -62,3 +63,21 @@ def test_a_function_that_a_test_replaces_gets_what_it_takes(monkeypatch: pytest.
             patched.setattr(fetch, "func", lambda: "fake")
             assert wf.execute() == "fake"
         assert wf.execute() == "http://example"
+
+
+def test_submit_follows_it_nowhere_but_to_a_server_that_the_call_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_BACKEND", "direct")
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://127.0.0.1:1/0")
+    for config in (None, {}, {"timeout": 3}):
+        with pytest.raises(ConfigError) as caught:
+            submit(where.map([1]), config)
+        assert str(caught.value) == (
+            "GRAFLOW_BACKEND is 'direct', but submit() needs workers, since its handle is read from their Redis: give "
+            "it the backend_config= of a server for tests, such as graflow_cluster.backend_config, or run the group "
+            "in a workflow"
+        )
+    with pytest.raises(RecordUnreachableError, match=r"at 127.0.0.1:2/0 does not answer"):
+        submit(where.map([1]), {"url": "redis://127.0.0.1:2/0"})
+    monkeypatch.setenv("GRAFLOW_BACKEND", "redis")
+    with pytest.raises(RecordUnreachableError, match=r"at 127.0.0.1:1/0 does not answer"):
+        submit(where.map([1]))

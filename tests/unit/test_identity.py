@@ -302,6 +302,70 @@ def test_each_pass_has_its_own_task_under_an_id():
     assert ran == [0, 1, 2]
 
 
+def noting(ran):
+    def note(x):
+        ran.append(x)
+
+    return note
+
+
+def by_map(made, number):
+    return made.map([number, -number], name="pair")
+
+
+def by_name(made, number):
+    return ParallelGroup([made(task_id="a", x=number), made(task_id="b", x=-number)], name="pair")
+
+
+def by_renaming(made, number):
+    return (made(task_id="a", x=number) | made(task_id="b", x=-number)).set_group_name("pair")
+
+
+@pytest.mark.parametrize("make", [by_map, by_name, by_renaming])
+def test_each_pass_has_its_own_group_under_a_name(make):
+    ran: list[int] = []
+    with workflow("w") as wf:
+        note = task(id="note")(noting(ran))
+
+        @task(inject_context=True)
+        def step(context, number=1):
+            context.next_task(make(note, number))
+            if number < 3:
+                context.next_iteration(number + 1)
+
+        wf.execute("step")
+    assert sorted(ran) == [-3, -2, -1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("backend", ["direct", "threading"])
+def test_each_member_has_its_own_group_under_a_name(backend):
+    ran: list[int] = []
+    with workflow("w") as wf:
+        note = task(id="note")(noting(ran))
+
+        @task(inject_context=True)
+        def member(context, number):
+            context.next_task(note.map([number, -number], name="pair"))
+
+        Task("start") >> member.map([1, 2, 3], name="members").with_execution(backend)
+        wf.execute("start")
+    assert sorted(ran) == [-3, -2, -1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("make", [by_map, by_name, by_renaming])
+def test_two_groups_of_one_name_in_one_execution_are_refused(make):
+    with workflow("w") as wf:
+        note = task(id="note")(lambda x: x)
+
+        @task(inject_context=True)
+        def step(context):
+            context.next_task(make(note, 1))
+            context.next_task(note.map([5], name="pair"))
+
+        with pytest.raises(ValueError, match="'pair' here: the id is already taken; give it another name="):
+            wf.execute("step")
+
+
 def test_two_tasks_of_one_id_in_one_execution_are_refused():
     with workflow("w") as wf:
 

@@ -154,3 +154,35 @@ def test_a_run_that_cannot_be_saved_names_a_channel_key(tmp_path):
         _, context = wf.execute(ret_context=True)
     with pytest.raises(TypeError, match="channel key 'conn' is a lock"):
         context.save(tmp_path / "c")
+
+
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_a_result_that_is_refused_is_not_tried_again(in_a_group):
+    attempts = []
+
+    def rows(x=0):
+        attempts.append(x)
+        return iter([x])
+
+    with workflow("w") as wf:
+        made = task(id="rows", max_retries=3)(rows)
+        if in_a_group:
+            made.map([1])
+        with pytest.raises(exceptions.GraflowRuntimeError, match=r"Task 'rows.*' returned a list_iterator") as caught:
+            wf.execute()
+    assert len(attempts) == 1
+    assert "Retry limit" not in str(caught.value)
+
+
+def test_the_same_type_of_error_of_the_tasks_own_is_tried_again():
+    attempts = []
+
+    def rows():
+        attempts.append(1)
+        raise exceptions.PayloadError("not yet")
+
+    with workflow("w") as wf:
+        task(id="rows", max_retries=3)(rows)
+        with pytest.raises(exceptions.RetryLimitExceededError):
+            wf.execute()
+    assert len(attempts) == 4

@@ -63,18 +63,45 @@ def enter(task: Any, graph: TaskGraph) -> TaskGraph:
     return graph
 
 
+def has_room(task_id: str, graph: TaskGraph) -> bool:
+    """Whether the task that runs, or the workflow outside of one, may have a node of its own under this id."""
+    frame = running_frame.get()
+    if frame is None:
+        return graph.lacks(task_id)
+    graph = _of_branch(frame, graph)
+    if graph.lacks(task_id):
+        return True
+    return frame.execution_context.graph is graph and not _is_taken(task_id, frame.execution_context, frame, graph)
+
+
+def leave_room(task_id: str, graph: TaskGraph) -> None:
+    """Take out what an earlier visit of the task that runs has left under an id, if anything."""
+    frame = running_frame.get()
+    if (
+        frame is not None
+        and graph.owners.get(task_id) == frame.execution_context.session_id
+        and has_room(task_id, graph)
+    ):
+        graph.remove_node(task_id)
+
+
+def _is_taken(task_id: str, run: Any, frame: Any, graph: TaskGraph) -> bool:
+    """Whether an id is that of a task of the workflow, or of one that this execution has made or that may still run."""
+    known, owner = graph.task_at(task_id), graph.owners.get(task_id)
+    repeats = frame.repeats is not None and task_id in frame.repeats.born
+    return (
+        owner is None
+        or any(born is known for running in run._task_execution_stack for born in running.born or ())
+        or (owner == run.session_id and not repeats and run.agenda.is_active(task_id))
+    )
+
+
 def _with_room(task: Any, run: Any, frame: Any, graph: TaskGraph) -> TaskGraph:
     """The graph of the run without the task of an earlier visit, or of another branch, that has the id."""
     task_id = task.task_id
-    known, owner = graph.task_at(task_id), graph.owners.get(task_id)
-    repeats = frame.repeats is not None and task_id in frame.repeats.born
-    is_own = owner == run.session_id
-    if (
-        owner is None
-        or any(born is known for running in run._task_execution_stack for born in running.born or ())
-        or (is_own and not repeats and run.agenda.is_active(task_id))
-    ):
-        raise duplicate(task_id, known, task)
+    if _is_taken(task_id, run, frame, graph):
+        raise duplicate(task_id, graph.task_at(task_id), task)
+    is_own = graph.owners.get(task_id) == run.session_id
     if not is_own and run.parent_context is not None and graph is run.parent_context.graph:
         graph = run.graph = graph.for_branch()
     graph.remove_node(task_id)

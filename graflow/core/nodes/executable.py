@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn, Self, final, overload
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
-from graflow.core.nodes.entering import enter, graph_for, is_another, running_frame
+from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room, running_frame
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
 from graflow.redis.config import normalize_redis_config
@@ -266,7 +266,7 @@ class ParallelGroup(Executable):
         generated = graph.next_group_name()
         self._task_id = name or generated
         self._named_in = None if name else weakref.ref(graph)
-        if name is not None and graph.has_node(name):
+        if name is not None and not has_room(name, graph):
             raise ValueError(f"Cannot name a group '{name}': the id is already taken")
         self.register_in(graph)
 
@@ -335,6 +335,7 @@ class ParallelGroup(Executable):
         """
         graph = ensure_scope().graph
         if graph.nodes.get(self._task_id, {}).get("task") is self:
+            leave_room(name, graph)
             graph.rename_node(self._task_id, name)
         elif graph.has_node(name):
             raise ValueError(f"Cannot rename group '{self._task_id}': the id '{name}' is already taken")

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from graflow.core.graph import TaskGraph, current_scope
+from graflow.core.nodes.entering import has_room
 from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
 
 
@@ -27,8 +28,10 @@ class MappedGroup(ParallelGroup):
             scope.unused.append(self)  # one alone is what its workflow runs; more of them are kept by whoever made them
 
     def register_in(self, graph: TaskGraph) -> TaskGraph:
-        if graph.task_at(self._task_id) is not self and not graph.lacks(self._task_id):
-            raise ValueError(f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it a name=")
+        if graph.task_at(self._task_id) is not self and not has_room(self._task_id, graph):
+            raise ValueError(
+                f"Cannot use the fan-out '{self._task_id}' here: the id is already taken; give it another name="
+            )
         scope = current_scope()
         if scope is not None and self in scope.unused:
             scope.unused.remove(self)
