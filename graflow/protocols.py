@@ -57,6 +57,12 @@ class GroupRunLike(Protocol):
     def run(self, index: int) -> Any:
         """Run a member here and record its outcome; its own failure raises nothing."""
 
+    def can_start(self, index: int) -> bool:
+        """Whether a member is a coroutine that needs no thread, and `start` can run it."""
+
+    def start(self, index: int, ended: Callable[[BaseException | None], None]) -> None:
+        """As `run`, on the event loop of the run; returns at once, and `ended` is called there."""
+
     def finished_count(self) -> int:
         """How many members have ended."""
 

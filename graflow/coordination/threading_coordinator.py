@@ -13,6 +13,7 @@ from graflow.exceptions import GroupTimeoutError, SettingError
 from graflow.protocols import GroupContext, GroupRunLike, Unit
 
 _MOST_WAITING = 1024
+_Lane = tuple[list[int], int]  # members by index, and how many of them run at once
 
 
 class ThreadingCoordinator(TaskCoordinator):
@@ -20,7 +21,7 @@ class ThreadingCoordinator(TaskCoordinator):
 
     Args:
         thread_count: How many members run at once. When not given, as many as there are CPUs, and beside them up to
-            1,024 members that are async, which mostly wait.
+            1,024 members that are async, which share the event loop of the run and take no thread.
         timeout: Seconds for the whole group; members still running then are abandoned, since a thread cannot be
             stopped. None for no limit.
     """
@@ -37,58 +38,100 @@ class ThreadingCoordinator(TaskCoordinator):
     ) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
-        pending = run.pending()
-        waiting = [index for index in pending if self._waiting_count and getattr(run.members[index], "is_async", False)]
-        busy = pending if not waiting else [index for index in pending if index not in set(waiting)]
-        crew = _Crew(run, [(busy, self.thread_count), (waiting, self._waiting_count)])
+        crew = _Crew(run, *self._lanes(run))
         if not crew.finish(self._timeout):
             raise GroupTimeoutError(run.group_id, run.finished_count(), len(run.members), timeout=self._timeout)
         run.close(resolved)
 
+    def _lanes(self, run: GroupRunLike) -> tuple[_Lane, _Lane, _Lane]:
+        """The members that are busy, those that wait on a thread, and those that the event loop awaits."""
+        busy: list[int] = []
+        waiting: list[int] = []
+        awaited: list[int] = []
+        for index in run.pending():
+            if not self._waiting_count or not getattr(run.members[index], "is_async", False):
+                busy.append(index)
+            else:
+                (awaited if run.can_start(index) else waiting).append(index)
+        return (
+            (busy, min(len(busy), self.thread_count)),
+            (waiting, min(len(waiting), self._waiting_count)),
+            (awaited, min(len(awaited), self._waiting_count)),
+        )
+
 
 class _Crew:
-    """Threads that take the next member until none is left, one is cancelled, or the crew is told to stop.
+    """Threads, and coroutines on the event loop of the run, that take the next member until none is left.
+
+    They take no other when one is cancelled or the crew is told to stop.
 
     Args:
         run: The execution of the group.
-        lanes: Members by index, and how many of them run at once.
+        busy: Members by index that need a thread, and how many of them run at once.
+        waiting: Members that are async and need a thread all the same, and how many.
+        awaited: Members that are coroutines, and how many.
     """
 
-    def __init__(self, run: GroupRunLike, lanes: Sequence[tuple[list[int], int]]) -> None:
+    def __init__(self, run: GroupRunLike, busy: _Lane, waiting: _Lane, awaited: _Lane) -> None:
         self._run = run
         self._taking = threading.Lock()
         self._stopped = False
-        sizes = [min(most, len(indices)) for indices, most in lanes]
-        self._left = sum(sizes)
+        self._left = sum(size for _, size in (busy, waiting, awaited))
         self._all_home = threading.Event()
         self._raised: BaseException | None = None
+        self._context = contextvars.copy_context()
         if not self._left:
             self._all_home.set()
-        for (indices, _), size in zip(lanes, sizes, strict=True):
+        self._awaited = iter(awaited[0])
+        for _ in range(awaited[1]):
+            self._start_next()
+        for indices, size in (busy, waiting):
             left = iter(indices)
             for number in range(size):
                 # Each thread needs a copy of its own: a Context can be entered by one thread at a time.
-                context = contextvars.copy_context()
+                context = self._context.copy()
                 threading.Thread(
                     target=context.run, args=(self._work, left), name=f"graflow-{run.group_id}-{number}", daemon=True
                 ).start()
 
-    def _work(self, indices: Iterator[int]) -> None:
+    def _start_next(self) -> None:
+        """Start the next coroutine in the place of one that has ended."""
         try:
-            while not (self._stopped or self._run.canceled):
-                with self._taking:
-                    index = next(indices, None)
-                if index is None:
-                    return
-                contextvars.copy_context().run(self._run.run, index)
+            index = self._next_of(self._awaited)
+            if index is None:
+                self._come_home()
+            else:
+                self._context.copy().run(self._run.start, index, self._ended)
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
-            self._raised = error
-            self._stopped = True
+            self._come_home(error)
+
+    def _ended(self, error: BaseException | None) -> None:
+        if error is None:
+            self._start_next()
+        else:
+            self._come_home(error)
+
+    def _next_of(self, indices: Iterator[int]) -> int | None:
+        with self._taking:
+            return None if self._stopped or self._run.canceled else next(indices, None)
+
+    def _come_home(self, error: BaseException | None = None) -> None:
+        if error is not None:
+            self._raised, self._stopped = error, True
+        with self._taking:
+            self._left -= 1
+            if not self._left:
+                self._all_home.set()
+
+    def _work(self, indices: Iterator[int]) -> None:
+        error: BaseException | None = None
+        try:
+            while (index := self._next_of(indices)) is not None:
+                contextvars.copy_context().run(self._run.run, index)
+        except BaseException as raised:  # noqa: BLE001 - raised again in the waiting thread
+            error = raised
         finally:
-            with self._taking:
-                self._left -= 1
-                if not self._left:
-                    self._all_home.set()
+            self._come_home(error)
 
     def finish(self, timeout: float | None) -> bool:
         """Wait for all threads; False when the time is over first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,21 +15,19 @@ from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_i
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
-from graflow.core.nodes.aio import EventLoopThread
-from graflow.core.run.asking import rollback, write_requested_checkpoint
+from graflow.core.nodes.aio import EventLoopThread, awaited, on_thread
+from graflow.core.nodes.iteration import coroutine_of, is_async
+from graflow.core.run.asking import write_requested_checkpoint
 from graflow.core.run.completing import complete
 from graflow.core.run.context import ExecutionContext
-from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
+from graflow.core.run.failing import canceled, fail, stop_at_max_steps, too_many_steps
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.ledger import DefaultMaxSteps
-from graflow.core.run.loops import busiest_loop
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
-    RetryLimitExceededError,
     UnknownHandlerError,
     UnknownNodeError,
-    named,
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
@@ -108,6 +105,22 @@ class WorkflowEngine:
                 return self._run(context)
         return self._run(context)
 
+    def can_await(self, task: Any, context: ExecutionContext) -> bool:
+        """Whether a task is a coroutine, which the event loop runs without a thread."""
+        is_direct = type(self._handlers.get(getattr(task, "handler_type", ""))) is DirectTaskHandler
+        return is_direct and is_async(task, context.graph)
+
+    async def run_branch_async(self, context: ExecutionContext) -> None:
+        """Run a branch whose first task is a coroutine; what comes behind coroutines has a thread."""
+        scope = current_scope() or GraphScope(context.graph, registers_on_creation=False)
+        with recording_into(scope):
+            if await self._await_steps(context):
+                return
+            if context.agenda.has_work():
+                await on_thread(partial(self._run, context), f"graflow-{context.session_id}")
+            else:
+                self._run(context)
+
     def execute_with_cycles(self, graph: TaskGraph, start_node: str, max_steps: int = 10) -> None:
         """Run from a node; reaching `max_steps` gives a warning only."""
         self.execute(ExecutionContext(graph, start_node, max_steps, on_max_steps="warn"))
@@ -138,7 +151,7 @@ class WorkflowEngine:
                 break
             if (ledger.repeats if type(ledger.max_steps) is DefaultMaxSteps else ledger.steps) >= ledger.max_steps:
                 agenda.requeue(spec)
-                _stop_at_max_steps(context, _too_many_steps(context))
+                stop_at_max_steps(context, too_many_steps(context))
                 return result
             agenda.running = spec
             task = spec.executable
@@ -152,7 +165,7 @@ class WorkflowEngine:
                         recording.begin(frame)
                     value = frame.task_result = self._execute_task(task, context)
                     if frame.control == Control.CANCEL:
-                        raise _canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
+                        raise canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
                     if recording is not None:
                         outcome = recording.outcome_of(frame, value)
             except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
@@ -160,7 +173,7 @@ class WorkflowEngine:
                 agenda.running = None
                 if agenda.is_still:
                     agenda.move_again()
-                if _after_failure(context, spec, frame, error):
+                if fail(context, spec, frame, error):
                     continue
                 return result
             acquire()
@@ -178,6 +191,62 @@ class WorkflowEngine:
                 return result
         ledger.stop_reason = "completed"
         return result
+
+    # -- the loop of coroutines ------------------------------------------------------------------------------------
+
+    async def _await_steps(self, context: ExecutionContext) -> bool:
+        """As `_run_steps`, as long as what is next is a coroutine; whether the run has ended."""
+        agenda, ledger, requests = context.agenda, context.ledger, context.requests
+        agenda.step_lock.acquire()
+        try:
+            while (spec := self._next_awaited(context)) is not None:
+                agenda.running, task = spec, spec.executable
+                frame: Frame | None = None
+                try:
+                    agenda.step_lock.release()
+                    with context.executing_task(task) as frame:
+                        frame.task_result = await _await_task(task, context, frame)
+                        if frame.control == Control.CANCEL:
+                            raise canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
+                except BaseException as error:  # noqa: BLE001 - raised again unless the task is tried again
+                    agenda.step_lock.acquire()
+                    agenda.running = None
+                    if not fail(context, spec, frame, error):
+                        return True
+                    continue
+                agenda.step_lock.acquire()
+                ledger.last, agenda.running = task, None
+                complete(context, task, frame)
+                if requests.checkpoint is not None:
+                    with _unlocked(context):
+                        await on_thread(partial(write_requested_checkpoint, context), "graflow-checkpoint")
+                if frame.control == Control.TERMINATE:
+                    ledger.stop_reason, requests.terminated = "terminated", requests.message or ""
+                    return True
+        finally:
+            agenda.step_lock.release()
+        return False
+
+    def _next_awaited(self, context: ExecutionContext) -> TaskSpec | None:
+        """The next entry, when it is one that can be awaited and nothing is in its way."""
+        agenda = context.agenda
+        spec = None if agenda.delayed or context.ledger.is_full else agenda.queue.first()
+        if spec is None or not self.can_await(spec.executable, context):
+            return None
+        with _unlocked(context):
+            context.holdings.check()
+        return agenda.next(partial(_pause, context))
+
+
+async def _await_task(task: Any, context: ExecutionContext, frame: Frame) -> Any:
+    """As `DirectTaskHandler`: run the task once and store its value, or the exception that it raises, as its result."""
+    try:
+        value = await awaited(coroutine_of(task, context, frame))
+    except Exception as error:  # of the user's code, whatever it is
+        context.set_result(task.task_id, error)
+        raise
+    context.set_result(task.task_id, value)
+    return value
 
 
 class _Execution:
@@ -241,82 +310,6 @@ def _require_node(task_id: str, context: ExecutionContext) -> None:
         raise UnknownNodeError(f"Task '{task_id}' is queued but not found in graph; add it with graph.add_node()")
 
 
-def _after_failure(context: ExecutionContext, spec: TaskSpec, frame: Frame | None, error: BaseException) -> bool:
-    """Plan another attempt while the budget lasts, else raise.
-
-    A task that is given up stays the next one to run, so that the run can be resumed there.
-
-    Returns:
-        True when the run goes on, False when it ends normally although steps are left to do.
-    """
-    agenda, ledger = context.agenda, context.ledger
-    if frame is not None:
-        rollback(context, frame)
-    if frame is None or not isinstance(error, Exception):
-        agenda.requeue(spec)
-        raise error
-    if isinstance(error, UnknownHandlerError):
-        _give_up(context, spec, frame, error)
-        raise error
-    ledger.failed.add(frame.task_id)
-    is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)
-    if frame.control == Control.CANCEL and not (is_control and isinstance(error, GraflowWorkflowCanceledError)):
-        _give_up(context, spec, frame, error)
-        raise _canceled(context, frame.task_id) from error
-    retries, task_id = ledger.retries, frame.task_id
-    limit = 0 if _is_group_failure(spec.executable, context) else retries.get_max_retries_for_node(task_id)
-    has_budget = not is_control and retries.get_retry_count(task_id) < limit
-    may_help = context.recording is None or error is not context.recording.refused
-    if has_budget and may_help and retries.is_worth_retry(task_id, error):
-        return _plan_retry(context, spec, frame, error)
-    _give_up(context, spec, frame, error)
-    if is_control:
-        if isinstance(error, MaxStepsExceededError):
-            return _stop_at_max_steps(context, error)
-        raise error
-    ledger.retried.add(task_id)
-    if limit > 0 and not has_budget:
-        exhausted = RetryLimitExceededError(task_id, limit + 1, limit, error)
-        without_engine_frames(error)
-        raise of_both_types(failure_of(exhausted, task_id, context.session_id), error)
-    raise failure_of(error, task_id, context.session_id)
-
-
-def _give_up(context: ExecutionContext, spec: TaskSpec, frame: Frame, error: Exception) -> None:
-    """Leave a task the next one to run, and have it on record that it failed."""
-    context.agenda.requeue(spec)
-    if context.recording is not None:
-        context.recording.failed(frame, error, None)
-
-
-def _plan_retry(context: ExecutionContext, spec: TaskSpec, frame: Frame, error: Exception) -> bool:
-    """Count the retry and see to it that it is made; False when that is left to whoever runs this branch."""
-    agenda, retries, task_id = context.agenda, context.ledger.retries, frame.task_id
-    retries.increment(task_id, error)
-    forget_locals(error)
-    delay = retries.get_delay(task_id)
-    _log.warning(
-        "Task '%s' of run %s failed at attempt %d of %d and is tried again in %.3g s: %s",
-        task_id,
-        context.session_id,
-        retries.get_retry_count(task_id),
-        retries.get_max_retries_for_node(task_id) + 1,
-        delay,
-        named(error),
-    )
-    if context.recording is not None:
-        context.recording.failed(frame, error, delay)
-    if agenda.leaves_retry is not None and agenda.leaves_retry(delay):
-        agenda.requeue(spec)
-        agenda.retry_in = delay
-        return False
-    if delay <= 0:
-        agenda.requeue(spec)
-    else:
-        agenda.retry_later(spec, delay)
-    return True
-
-
 def _own_groups(graph: TaskGraph) -> Iterable[Any]:
     """Groups that are in no branch of another group with the same backend, which may run elsewhere as a whole."""
     groups = {task_id: task for task_id, data in graph.nodes.items() if is_group(task := data.get("task"))}
@@ -344,31 +337,6 @@ def _begin_at(context: ExecutionContext, start_task_id: str | None) -> None:
         agenda.queue.cleanup()
     if not agenda.queue.holds(start_task_id):
         agenda.add(task)
-
-
-def _is_group_failure(task: Any, context: ExecutionContext) -> bool:
-    """Whether a group failed that has no retry limit of its own; its members have used up theirs."""
-    return is_group(task) and task.task_id not in context.ledger.retries.node_max_retries
-
-
-def _canceled(context: ExecutionContext, task_id: str) -> GraflowWorkflowCanceledError:
-    return GraflowWorkflowCanceledError(context.requests.message or "", task_id, context.session_id)
-
-
-def _too_many_steps(context: ExecutionContext) -> MaxStepsExceededError:
-    ledger = context.ledger
-    pending = [entry.task_id for entry in context.agenda.pending()]
-    loop = busiest_loop(context.graph, ledger.cycles.cycle_counts)
-    return MaxStepsExceededError(ledger.max_steps, pending, loop, context.session_id)
-
-
-def _stop_at_max_steps(context: ExecutionContext, error: MaxStepsExceededError) -> bool:
-    """End the run with work left: by the error, or by a warning and False."""
-    context.ledger.stop_reason = "max_steps"
-    if context.ledger.on_max_steps == "raise":
-        raise error
-    warnings.warn(str(error), stacklevel=4)
-    return False
 
 
 def _stop_reason(error: BaseException) -> str:

@@ -67,6 +67,10 @@ class InMemoryTaskQueue(TaskQueue):
                 return True
         return False
 
+    def first(self) -> TaskSpec | None:
+        """The next entry, which stays where it is."""
+        return self._entries[0] if self._entries else None
+
     def holds(self, task_id: str) -> bool:
         return task_id in self._waiting
 

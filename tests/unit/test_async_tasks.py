@@ -14,6 +14,7 @@ from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
+from graflow.core.retry import RetryPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
 from tests.support import forever, give_way
 
@@ -357,3 +358,203 @@ def test_a_number_of_threads_that_is_asked_for_limits_async_members_as_well():
         member.map(range(12), name="members").with_execution("threading", {"thread_count": 3})
         wf.execute()
     assert max(most) == 3
+
+
+# -- members that are coroutines ---------------------------------------------------------------------------------------
+
+
+def test_coroutines_take_no_threads():
+    count, begun, threads = 300, asyncio.Barrier(300), []
+    with workflow("light") as wf:
+
+        @task
+        async def member(number):
+            await begun.wait()
+            threads.append(threading.active_count())
+            return number
+
+        @task
+        async def double(members):
+            return sum(members) * 2
+
+        member.map(range(count), name="members") >> double
+        before = threading.active_count()
+        assert wf.execute() == sum(range(count)) * 2
+    assert max(threads) <= before + 1  # the loop's
+
+
+def test_what_is_not_async_behind_a_coroutine_runs_on_a_thread_of_its_own():
+    """It may take its time: each of these waits for the others, which the event loop could not."""
+    together, seen = threading.Barrier(3), []
+    with workflow("tail") as wf:
+
+        def body(name):
+            async def first():
+                await give_way()
+                return name
+
+            def second():
+                together.wait(10)
+                seen.append(threading.current_thread() in loop_threads())
+
+            async def third():
+                await give_way()
+                return f"{name} to the end"
+
+            head = TaskWrapper(name, first)
+            head >> TaskWrapper(f"{name}2", second) >> TaskWrapper(f"{name}3", third)
+            return head
+
+        parallel(*(body(name) for name in "abc"))
+        _, context = wf.execute("ParallelGroup_1", ret_context=True)
+    assert seen == [False] * 3
+    assert [context.get_result(f"{name}3") for name in "abc"] == [f"{name} to the end" for name in "abc"]
+
+
+def test_coroutines_behind_coroutines_and_passes_of_loops_need_no_thread_either():
+    with workflow("chain") as wf:
+
+        @task(inject_context=True, max_cycles=5)
+        async def loop(ctx, number=0, data=None):
+            await give_way()
+            seen.append(threading.current_thread())
+            if ctx.can_iterate() and ctx.cycle_count < 3:
+                ctx.next_iteration(number)
+            return ctx.cycle_count
+
+        @task
+        async def after(number):
+            seen.append(threading.current_thread())
+            return number
+
+        seen = []
+        heads = [loop(task_id=f"l{i}", number=i) for i in range(4)]
+        for i, head in enumerate(heads):
+            head >> after(task_id=f"a{i}", number=i)
+        parallel(*heads)
+        _, context = wf.execute("ParallelGroup_1", ret_context=True)
+    assert [context.get_result(f"l{i}") for i in range(4)] == [3] * 4
+    assert [context.get_result(f"a{i}") for i in range(4)] == [0, 1, 2, 3]
+    assert len(set(seen)) == 1
+
+
+def test_a_coroutine_that_waits_to_be_tried_again_holds_up_no_other(monkeypatch):
+    """The others end while it waits; its wait goes through the sleep that tests may patch."""
+    others_ended, waits = threading.Event(), []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        assert others_ended.wait(10)
+
+    monkeypatch.setattr("graflow.core.engine.time.sleep", sleep)
+    with workflow("patient") as wf:
+        ended = []
+
+        @task(inject_context=True, retry_policy=RetryPolicy(max_retries=1, initial_interval=30))
+        async def member(ctx, number):
+            await give_way()
+            if number == 0 and ctx.retry_count == 0:
+                raise OSError("not yet")
+            ended.append(number)
+            if len(ended) == 4:
+                others_ended.set()
+            return number
+
+        member.map(range(5), name="members")
+        assert wf.execute() == [0, 1, 2, 3, 4]
+    assert waits == [30]
+    assert ended[-1] == 0
+
+
+def test_each_coroutine_has_context_variables_of_its_own():
+    tenant = contextvars.ContextVar("tenant", default="none")
+    with workflow("apart") as wf:
+
+        @task
+        async def member(number):
+            before = tenant.get()
+            tenant.set(str(number))
+            await give_way()
+            return before, tenant.get()
+
+        tenant.set("caller")
+        member.map(range(3), name="members")
+        assert wf.execute() == [("caller", str(number)) for number in range(3)]
+    assert tenant.get() == "caller"
+
+
+def test_a_coroutine_that_fails_or_cancels_itself_is_a_failed_member():
+    with workflow("failures") as wf:
+
+        @task
+        async def member(number):
+            await give_way()
+            if number == 1:
+                raise KeyError("k")
+            if number == 2:
+                asyncio.current_task().cancel()
+                await forever()
+            return number
+
+        member.map(range(4), name="members").with_execution(policy="best_effort")
+        assert wf.execute() == [0, None, None, 3]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_an_interruption_inside_a_coroutine_ends_the_run_and_not_the_loop_alone(backend, error):
+    with workflow("exit") as wf:
+
+        @task
+        async def member(number):
+            await give_way()
+            if number == 1:
+                raise error
+
+        member.map(range(3), name="members").with_execution(backend)
+        with pytest.raises(type(error)) as caught:
+            wf.execute()
+    assert caught.value is error
+    assert loop_threads() == []
+
+
+def test_a_coroutine_may_end_the_workflow_and_a_group_has_a_time_limit():
+    with workflow("ends") as wf:
+
+        @task(inject_context=True)
+        async def member(ctx, number):
+            await give_way()
+            if number == 0:
+                ctx.cancel_workflow("enough")
+
+        member.map(range(3), name="members")
+        with pytest.raises(exceptions.GraflowWorkflowCanceledError, match="enough"):
+            wf.execute()
+    with workflow("late") as wf:
+
+        @task
+        async def endless(_):
+            await forever()
+
+        endless.map(range(3), name="endless").with_execution(backend_config={"timeout": 0.05})
+        with pytest.raises(exceptions.GroupTimeoutError):
+            wf.execute()
+    assert loop_threads() == []
+
+
+@pytest.mark.usefixtures("kept_loop")
+def test_coroutines_share_the_loop_that_a_process_keeps():
+    loops = []
+    with workflow("kept") as wf:
+
+        @task
+        async def member(number):
+            loops.append(asyncio.get_running_loop())
+            await give_way()
+            return number
+
+        member.map(range(3), name="members")
+        assert wf.execute() == [0, 1, 2]
+        assert wf.execute() == [0, 1, 2]
+    assert len(set(map(id, loops))) == 1
+    assert not loops[0].is_closed()

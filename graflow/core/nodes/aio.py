@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
@@ -39,6 +40,7 @@ class EventLoopThread:
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._started: set[asyncio.Task[Any]] = set()  # asyncio itself holds them weakly
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -81,7 +83,36 @@ class EventLoopThread:
             return coroutine
         return self._wait_for(coroutine)  # of a run inside a coroutine, which holds the kept loop up meanwhile
 
-    def _wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def start(self, coroutine: Coroutine[Any, Any, Any], ended: Callable[[BaseException | None], None]) -> None:
+        """Run the coroutine on the loop with the caller's context variables; `ended` is called there, with its error.
+
+        Only where `can_start`.
+        """
+        here, context = _kept_loop() or self, contextvars.copy_context()
+        context.run(_lender.set, self)
+        loop = here._open()
+
+        def finish(task: asyncio.Task[Any]) -> None:
+            here._started.discard(task)
+            if task.cancelled():
+                ended(CancelledError())
+            else:
+                ended(task.exception() or _interruption_in(task.result()))
+
+        def begin() -> None:
+            task = loop.create_task(_carried(coroutine), context=context)
+            here._started.add(task)
+            task.add_done_callback(finish)
+
+        loop.call_soon_threadsafe(begin)
+
+    def can_start(self) -> bool:
+        """Whether the caller may wait for what `start` runs: the loop is in another thread."""
+        here = _kept_loop() or self
+        return not _threads_are_green() and threading.current_thread() is not here._thread
+
+    def _open(self) -> asyncio.AbstractEventLoop:
+        """The loop, which is running then."""
         import asyncio  # noqa: PLC0415 - workflows without async tasks do not pay for it
 
         with self._lock:
@@ -89,13 +120,17 @@ class EventLoopThread:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="graflow-async", daemon=True)
                 self._thread.start()
-            loop = self._loop
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            return self._loop
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # noqa: PLC0415 - as above
+
+        future = asyncio.run_coroutine_threadsafe(_carried(coroutine), self._open())
         try:
             while not future.done():
                 with suppress(TimeoutError):  # raised by the coroutine as well; then it is done
                     future.exception(_LOOK)
-            return future.result()
+            return _value_in(future.result())
         finally:
             future.cancel()  # where the wait was interrupted; one that is done stays as it is
 
@@ -166,25 +201,24 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any], context: Run) -> Any:
         return alone.run(coroutine)
 
 
-def run_with_timeout(
+def call_with_timeout(
     task_id: str,
     timeout: float,
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    context: Run,
     frame: Any = None,
 ) -> Any:
     """Call `func` and wait at most `timeout` seconds; `frame` is the task context of the execution.
 
-    A coroutine over time is cancelled. A thread cannot be stopped: a sync function over time is abandoned, its value
-    is thrown away.
+    A coroutine is returned, and cancelled when it is over time. A thread cannot be stopped: a sync function over time
+    is abandoned, its value is thrown away.
 
     Raises:
         TaskTimeoutError: When the time is over.
     """
     if inspect.iscoroutinefunction(func):
-        return run_coroutine(_limited(func(*args, **kwargs), timeout, TaskTimeoutError(task_id, timeout)), context)
+        return _limited(func(*args, **kwargs), timeout, TaskTimeoutError(task_id, timeout))
     end = time.monotonic() + timeout
     outcome: list[tuple[bool, Any]] = []
 
@@ -207,9 +241,74 @@ def run_with_timeout(
     if not succeeded:
         raise value
     if type(value) is CoroutineType:  # of a function that wraps an async one
-        left = end - time.monotonic()
-        return run_coroutine(_limited(value, left, TaskTimeoutError(task_id, timeout)), context)
+        return _limited(value, end - time.monotonic(), TaskTimeoutError(task_id, timeout))
     return value
+
+
+class _Interruption:
+    """In the place of a value: what would end the loop, and everything on it, if it were raised there."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _carried(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Interruption(error)
+
+
+def _interruption_in(carried: object) -> BaseException | None:
+    return carried.error if isinstance(carried, _Interruption) else None
+
+
+def _value_in(carried: Any) -> Any:
+    """What a coroutine returned; raises what interrupted it."""
+    if isinstance(carried, _Interruption):
+        raise carried.error
+    return carried
+
+
+async def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine of a task gives, which runs as an asyncio task of its own: its context variables stay its own.
+
+    Raises:
+        concurrent.futures.CancelledError: When it was cancelled, but the caller was not.
+    """
+    import asyncio  # noqa: PLC0415 - as above
+
+    task, caller = asyncio.create_task(_carried(coroutine)), asyncio.current_task()
+    try:
+        return _value_in(await task)
+    except asyncio.CancelledError:
+        if task.cancelled() and caller is not None and not caller.cancelling():
+            raise CancelledError from None
+        raise
+
+
+async def on_thread(call: Callable[[], Any], name: str) -> Any:
+    """What a call gives, made on a thread of its own with the caller's context variables."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(setting: Callable[[Any], None], value: object) -> None:
+        if not future.done():  # nobody waits any more where it was cancelled
+            setting(value)
+
+    def run() -> None:
+        setting: Callable[[Any], None] = future.set_result
+        try:
+            value = context.run(call)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            setting, value = future.set_exception, error
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, setting, value)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await future
 
 
 async def _limited(coroutine: Coroutine[Any, Any, Any], seconds: float, over: TaskTimeoutError) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.protocols import Run
 
 
 class IterationTask(Executable):
@@ -27,19 +28,33 @@ class IterationTask(Executable):
         return self._task_id
 
     def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
-        context = self.get_execution_context()
-        frame = running_frame.get()
+        return self.invoke(self.get_execution_context(), running_frame.get())
+
+    def invoke(self, context: Run, frame: Any, *, is_awaited: bool = False) -> Any:
+        """Call the function of the base task; a coroutine is run, unless the caller is going to await it."""
         base = context.graph.get_node(self.base_id)
         given = () if self.data is None else (self.data,)
-        if isinstance(base, TaskWrapper) and base.inject_context:
-            return base.invoke(context, frame, given, {})
-        # A base that did not ask for the context gets it as its first argument all the same.
-        if isinstance(base, TaskWrapper):
-            return base.invoke(context, frame, (frame, *given), {})
-        return base.run(frame, *given)
+        if not isinstance(base, TaskWrapper):
+            return base.run(frame, *given)
+        if not base.inject_context:
+            given = (frame, *given)  # it did not ask for the context and gets it as its first argument all the same
+        return base.invoke(context, frame, given, {}, is_awaited=is_awaited)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
+
+
+def coroutine_of(task: Any, context: Run, frame: Any) -> Any:
+    """What there is to await of an execution of an async task."""
+    if type(task) is IterationTask:
+        return task.invoke(context, frame, is_awaited=True)
+    return task.invoke(context, frame, (), {}, is_awaited=True)
+
+
+def is_async(task: Any, graph: Any) -> bool:
+    """Whether a task is an async function, or a pass of one, as this package runs them."""
+    base = graph.task_at(task.base_id) if type(task) is IterationTask else task
+    return type(base) is TaskWrapper and base.is_async
 
 
 def base_id_of(task: Any, task_id: str) -> str:

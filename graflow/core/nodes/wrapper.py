@@ -12,7 +12,7 @@ from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from graflow.core.graph import current_scope
-from graflow.core.nodes.aio import run_coroutine, run_with_timeout
+from graflow.core.nodes.aio import call_with_timeout, run_coroutine
 from graflow.core.nodes.arguments import (
     fillable_parameters,
     free_parameters,
@@ -212,8 +212,13 @@ class TaskWrapper(Executable, Generic[P, R]):
         with context.executing_task(self) as frame:
             return self.invoke(context, frame, args, kwargs)
 
-    def invoke(self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        """Call the function; `frame` is the task context that is injected where the task asks for one."""
+    def invoke(
+        self, context: Run, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_awaited: bool = False
+    ) -> R:
+        """Call the function; `frame` is the task context that is injected where the task asks for one.
+
+        A coroutine is run, unless the caller is going to await it.
+        """
         template, bound = self.template, self._bound_kwargs
         if bound and args:
             bound = self._without_positional(bound, len(args))
@@ -229,7 +234,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         value: Any
         try:
             if template.timeout is not None:
-                value = run_with_timeout(self._task_id, template.timeout, func, args, kwargs, context, frame)
+                value = call_with_timeout(self._task_id, template.timeout, func, args, kwargs, frame)
             else:
                 value = func(*args, **kwargs)
         except TypeError as error:
@@ -237,7 +242,7 @@ class TaskWrapper(Executable, Generic[P, R]):
             if told is error:
                 raise
             raise told from None
-        if type(value) is CoroutineType:
+        if type(value) is CoroutineType and not is_awaited:
             value = run_coroutine(value, context)
         return value  # type: ignore[no-any-return]  # of the function, or what its coroutine returned
 

@@ -59,6 +59,20 @@ def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
     return _outcome(branch, member.task_id, error, time.perf_counter() - begun)
 
 
+async def execute_branch_async(branch: RunParts, member: Executable) -> BranchOutcome:
+    """As `execute_branch`, for a member that the engine can await."""
+    if branch.ledger.results is None:
+        branch.ledger.results = {}
+    error: Exception | None = None
+    begun = time.perf_counter()
+    try:
+        with as_branch():
+            await branch.engine.run_branch_async(branch)
+    except Exception as raised:  # noqa: BLE001 - a member's failure belongs to its outcome
+        error = raised
+    return _outcome(branch, member.task_id, error, time.perf_counter() - begun)
+
+
 def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration: float) -> BranchOutcome:
     ledger, channel, retry_in = branch.ledger, branch.ledger.channel, branch.agenda.retry_in
     is_canceled = isinstance(raised, GraflowWorkflowCanceledError)

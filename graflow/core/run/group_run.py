@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +13,7 @@ from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
-from graflow.core.run.branching import BranchRun, execute_branch, follow_outcomes, merge_outcomes
+from graflow.core.run.branching import BranchRun, execute_branch, execute_branch_async, follow_outcomes, merge_outcomes
 from graflow.core.run.failures import forget_locals
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.trace.notify import tell
@@ -117,17 +118,44 @@ class GroupRun:
 
     def run(self, index: int) -> BranchOutcome:
         """Run a member and its branch here and record the outcome; the member's own failure is part of it."""
+        branch = self._branch_of(index)
+        return self._ended(index, branch, execute_branch(branch, self.members[index]))
+
+    def can_start(self, index: int) -> bool:
+        """Whether a member is a coroutine that needs no thread, and `start` can run it."""
+        engine = self.context.engine
+        return (
+            engine is not None and engine.event_loop.can_start() and engine.can_await(self.members[index], self.context)
+        )
+
+    def start(self, index: int, ended: Callable[[BaseException | None], None]) -> None:
+        """As `run`, on the event loop of the run; returns at once.
+
+        Args:
+            index: The member.
+            ended: Called on the event loop when the outcome is recorded, with an error where that failed.
+        """
+        self.context.engine.event_loop.start(self._run_async(index), ended)
+
+    async def _run_async(self, index: int) -> None:
+        branch = self._branch_of(index)
+        self._ended(index, branch, await execute_branch_async(branch, self.members[index]))
+
+    def _ended(self, index: int, branch: BranchRun, outcome: BranchOutcome) -> BranchOutcome:
+        if branch.graph is not self.context.graph:
+            self.context.graph.take_over(branch.graph)
+        self.record(index, outcome)
+        return outcome
+
+    def _branch_of(self, index: int) -> BranchRun:
+        """The context that a member goes on in, or starts in."""
         branch = self._branches.get(index)
         if branch is None:
             branch = self._begin(index)
         else:
             branch.join(self.context)
         branch.member = LocalMember(self, index)
-        outcome = execute_branch(branch, self.members[index])
-        if branch.graph is not self.context.graph:
-            self.context.graph.take_over(branch.graph)
-        self.record(index, outcome)
-        return outcome
+        return branch
 
     def _begin(self, index: int) -> BranchRun:
         """The context of a member that starts from its beginning."""
