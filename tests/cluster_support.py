@@ -26,6 +26,12 @@ def _shared(made: LocalCluster) -> Iterator[LocalCluster]:
         shared_clusters.remove(running)
 
 
+def secrets_of(cluster: LocalCluster) -> tuple[str, str]:
+    """The password of a cluster's Redis and the secret part of its key."""
+    password = cluster.redis_url.reveal().partition("//:")[2].partition("@")[0]
+    return password, cluster.backend_config["signing_key"].reveal().partition(":")[2]
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """Two workers of concurrency 1."""

@@ -20,7 +20,7 @@ from click import Option
 
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
-from graflow.exceptions import TaskResolutionError
+from graflow.exceptions import ConfigError, TaskResolutionError
 from graflow.runtime import set_stopping
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.deployment import Deployment
@@ -63,11 +63,11 @@ class MembersStep(bootsteps.StartStopStep):
         if here not in sys.path:
             sys.path.insert(0, here)  # where Celery, too, looks for what `-A` names
         named = [*(of.conf.imports or ()), *(of.conf.include or ())]
-        imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
-        imports = [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
         try:
+            imports = [*(parse_import(text) for text in graflow_import), *(("default", module) for module in named)]
+            imports = [(name, module) for name, module in imports if module.partition(".")[0] not in _NO_MEMBERS]
             fill_registry(of.registry, imports)
-        except TaskResolutionError as error:
+        except (ConfigError, TaskResolutionError) as error:
             end_worker(error)
 
     def start(self, parent: Any) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import ROWS, table
+from tests.lasting_keys import every_key_ends
+
+__all__ = ["every_key_ends"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -179,11 +179,6 @@ def _refused(server: PrivateRedis, why: str) -> None:
         submit(members.noop.map([1]), backend_config={"url": server.url})
 
 
-def test_a_redis_cluster_as_broker_is_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="Cluster"):
-        submit(members.noop.map([1]), backend_config={**config, "broker_url": "redis+cluster://127.0.0.1:7000"})
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["broker_url", "url"])
 def test_a_node_of_a_redis_cluster_is_refused_by_submitters_and_workers(config: dict[str, Any], role: str) -> None:

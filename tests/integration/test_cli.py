@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,8 @@ from graflow.signing import SigningKeys
 from graflow_celery import LocalCluster, submit
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
-from tests.support import private_redis, wait_until
+from tests.support import wait_until
+from tests.worker_support import celery_worker
 
 pytestmark = pytest.mark.redis
 
@@ -212,129 +209,23 @@ def test_the_commands_belong_to_celery_too() -> None:
     assert done.stdout.startswith("x:")
 
 
-@contextmanager
-def celery_worker(*arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "--loglevel", "WARNING", *arguments]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **variables}
-    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-
-
-@pytest.mark.slow
-def test_a_worker_is_told_its_modules_and_keys_on_the_command_line(
-    no_workers: LocalCluster, config: dict[str, Any], tmp_path: Path
-) -> None:
-    key_file = tmp_path / "signing.key"
-    key_file.write_text(config["signing_key"].reveal() + "\n", encoding="utf-8")
-    mine = {"url": no_workers.redis_url, "queue": "by-hand", "signing_key": config["signing_key"]}
-    with celery_worker(
-        *("-Q", "by-hand", "-n", "by-hand@here", "-c", "1"),
-        *("--graflow-import", members.__name__, "--graflow-import", f"etl={members.__name__}"),
-        *("--graflow-key-file", str(key_file)),
-        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
-    ):
-        handle = submit(members.double.map([4]), backend_config=mine)
-        assert handle.results(timeout=30) == [8]
-        assert handle.outcomes()[0].worker == "by-hand@here"
-
-
-def ended_worker(*arguments: str, **variables: str) -> str:
-    """What a worker says that cannot start."""
-    command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker", *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if "This worker ends: " in line]
-    return said.partition("This worker ends: ")[2]
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_set_up_wrongly_says_so_once_and_ends() -> None:
-    said = ended_worker("--graflow-import", "no.such.module")
-    assert said.startswith("Cannot import the task module 'no.such.module': there is no 'no' in the current folder (")
-    assert "cannot be read" in ended_worker("--graflow-key-file", "no-such-file")
-    assert "malformed" in ended_worker(GRAFLOW_SIGNING_KEY="no key")
-    with private_redis(options=["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) as evicting:
-        assert "allkeys-lru" in ended_worker(GRAFLOW_REDIS_URL=evicting.url)
-
-
 @pytest.mark.slow
 def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCluster, tmp_path: Path) -> None:
-    log = tmp_path / "worker.log"
-    mine = {"url": no_workers.redis_url, "queue": "logged"}
-    with celery_worker(
-        *("-Q", "logged", "-n", "logged@here", "-c", "1", "--loglevel", "INFO", "--logfile", str(log)),
-        *("--graflow-import", members.__name__),
-        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
-    ):
-        handle = submit(members.fail_odd.map(range(4)), backend_config={**mine, "batch_size": 4}, policy="best_effort")
+    mine = {**no_workers.backend_config, "queue": "logged", "batch_size": 4}
+    with celery_worker(mine, tmp_path, "-c", "1", "-l", "INFO", "--graflow-import", members.__name__) as log:
+        handle = submit(members.fail_odd.map(range(4)), backend_config=mine, policy="best_effort")
         assert handle.results(timeout=30) == [0, None, 2, None]
     text = log.read_text(encoding="utf-8")
-    assert f"{members.__name__}; signing keys: none" in text
+    assert f"{members.__name__}; signing keys: local" in text
     assert [line.partition("Member ")[2] for line in text.splitlines() if "WARNING" in line and "Member " in line] == [
         f"{index} of run {handle.run_id} failed: ValueError: {index} is odd" for index in (1, 3)
     ]
 
 
 @pytest.mark.slow
-def test_a_worker_that_can_run_no_member_warns(no_workers: LocalCluster, tmp_path: Path) -> None:
-    log = tmp_path / "worker.log"
-    (tmp_path / "celeryconfig.py").touch()
-    variables = {
-        "GRAFLOW_REDIS_URL": no_workers.redis_url.reveal(),
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}",
-    }
-    with celery_worker("--logfile", str(log), cwd=tmp_path, **variables):
-        wait_until(lambda: log.exists() and "can run no member" in log.read_text(encoding="utf-8"), timeout=20)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_run_members_and_keep_time_limits(pool: str, no_workers: LocalCluster, tmp_path: Path) -> None:
-    mark = tmp_path / "end"
-    mine = {"url": no_workers.redis_url, "queue": f"pool-{pool}", "lease": 3.0}
-    with celery_worker(
-        *("-Q", f"pool-{pool}", "-n", f"{pool}@here", "-c", "2", "-P", pool),
-        *("--graflow-import", members.__name__),
-        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
-    ):
-        assert submit(members.double.map([4, 5]), backend_config=mine).results(timeout=30) == [8, 10]
-        slow = submit(members.held_over_time.map([str(mark)]), backend_config=mine).outcomes(timeout=15)[0]
-        assert slow.state == "TIMED_OUT"
-        mark.touch()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_raise_the_soft_time_limit_inside_the_member(
-    pool: str, no_workers: LocalCluster, tmp_path: Path
-) -> None:
-    log, marks = tmp_path / "worker.log", [str(tmp_path / name) for name in ("one", "two")]
-    mine = {"url": no_workers.redis_url, "queue": f"soft-{pool}"}
-    with celery_worker(
-        *("-Q", f"soft-{pool}", "-n", f"soft-{pool}@here", "-c", "1", "-P", pool, "--logfile", str(log)),
-        *("--graflow-import", members.__name__),
-        GRAFLOW_REDIS_URL=no_workers.redis_url.reveal(),
-    ):
-        group = [members.tidies_up(task_id=mark, mark=mark) for mark in marks]
-        handle = submit([*group, members.softly_waiting(task_id="async", x=1)], backend_config=mine)
-        outcomes = handle.outcomes(timeout=30)
-        assert [outcome.state for outcome in outcomes] == ["TIMED_OUT"] * 3
-        assert {outcome.error.type for outcome in outcomes if outcome.error} == {"graflow.exceptions.TaskTimeoutError"}
-        assert [Path(mark).read_text(encoding="utf-8") for mark in marks] == ["tidied up"] * 2
-        assert submit(members.double.map([4]), backend_config=mine).results(timeout=30) == [8]
-    assert "soft_time_limit" not in log.read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster) -> None:
-    record = deployment_of(no_workers.backend_config).record
-    with celery_worker("-n", "short@here", GRAFLOW_REDIS_URL=no_workers.redis_url.reveal()):
-        wait_until(lambda: "short@here" in {worker.worker_id for worker in record.live_workers()}, timeout=20)
+def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster, tmp_path: Path) -> None:
+    config = {**no_workers.backend_config, "queue": "short"}
+    record = deployment_of(config).record
+    with celery_worker(config, tmp_path):
+        assert "short@here" in {worker.worker_id for worker in record.live_workers()}
     assert "short@here" not in {worker.worker_id for worker in record.live_workers()}

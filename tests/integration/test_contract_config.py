@@ -14,7 +14,7 @@ import pytest
 from graflow import task, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.exceptions import ConfigError
 from graflow.utils.redis_utils import create_redis_client
 from graflow_celery import LocalCluster, RedisTaskQueue, TaskWorker, attach, submit
 from graflow_celery.settings import Settings
@@ -180,15 +180,6 @@ def test_a_connection_that_cannot_be_is_refused_at_every_door(config: dict[str, 
     ):
         with pytest.raises(ConfigError):
             door()
-
-
-def test_an_unknown_key_is_the_same_error_in_a_run_as_in_a_submission(config: dict[str, Any]) -> None:
-    with workflow("w") as wf:
-        group = members.noop.map([1], name="shards").with_execution("redis", backend_config={**config, "leese": 2})
-        group >> members.total
-        with pytest.raises(ConfigError, match="did you mean 'lease'") as caught:
-            wf.execute()
-    assert isinstance(caught.value, GraflowRuntimeError)
 
 
 def test_the_config_of_a_context_may_hold_anything(config: dict[str, Any]) -> None:

@@ -64,7 +64,10 @@ def test_any_sequence_of_tasks_is_a_group(config: dict[str, Any]) -> None:
     for given in (made(), tuple(made()), (one for one in made())):
         assert submit(given, config).results(timeout=10) == [0, 2, 4]
     assert submit(members.double(task_id="alone", x=4), config).results(timeout=10) == [8]
-    assert submit([], config).results(timeout=10) == []
+    (alone,) = submit([members.noop(task_id="alone", x=5)], config).outcomes(timeout=10)
+    assert (alone.task_id, alone.value) == ("alone", 5)
+    nothing = submit([], config)
+    assert (nothing.results(timeout=10), nothing.outcomes(timeout=10), nothing.status().state) == ([], [], "DONE")
 
 
 def test_groups_and_no_ops_may_be_members(config: dict[str, Any]) -> None:
@@ -405,6 +408,8 @@ def test_a_continuation_is_a_handle_of_one(config: dict[str, Any]) -> None:
         return await following, [outcome.value async for outcome in following]
 
     assert asyncio.run(waited()) == ([6], [6])
+    assert following.outcomes()[0].task_id == "total"
+    assert handle.results(timeout=5) == [2, 4]
     assert [outcome.value for outcome in following.as_completed(timeout=1)] == [6]
     assert (following.status().total, following.status().succeeded, following.status().state) == (1, 1, "DONE")
     assert following.cancel() is False

@@ -15,8 +15,6 @@ from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.exceptions import GraflowRuntimeError, GroupTimeoutError, ParallelGroupError
 from graflow_celery import LocalCluster
-from graflow_celery.deployment import deployment_of
-from graflow_celery.record.keys import GLOBAL_KEYS
 from tests.integration import members
 from tests.support import at_once
 
@@ -100,21 +98,6 @@ def test_a_context_over_a_redis_channel_is_seen_by_members_directly(cluster: Loc
     context.channel.clear()
 
 
-def test_no_key_of_a_group_stays_without_an_end(config: dict[str, Any]) -> None:
-    client = deployment_of(config).client
-
-    def endless() -> set[str]:
-        return {key.decode() for key in client.scan_iter("*") if client.ttl(key) == -1}
-
-    before = endless()
-    with workflow("w") as wf:
-        group = members.use_channel(task_id="m1", x=1) | members.use_channel(task_id="m2", x=2)
-        group.with_execution("redis", backend_config=config)
-        wf.execute(group.task_id)
-    added = {key for key in endless() - before if not key.startswith("graflow:broker:")}
-    assert added <= {f"graflow:{name}" for name in GLOBAL_KEYS}
-
-
 def test_failures_of_members_are_results_and_refused_by_a_strict_group(config: dict[str, Any]) -> None:
     with workflow("w") as wf:
         group = members.fail(task_id="bad", x=1) | members.noop(task_id="good", x=2)
@@ -123,19 +106,6 @@ def test_failures_of_members_are_results_and_refused_by_a_strict_group(config: d
             wf.execute(group.task_id)
     assert caught.value.failed_tasks == [("bad", "no 1")]
     assert isinstance(caught.value.errors["bad"], ValueError)
-
-
-def test_a_tolerant_group_goes_on_with_what_there_is(config: dict[str, Any]) -> None:
-    with workflow("w") as wf:
-        shards = members.fail_odd.map(range(4), name="shards")
-        shards.with_execution("redis", backend_config=config, policy="best_effort")
-
-        @task
-        def count(shards: list[Any]) -> int:
-            return sum(value is not None for value in shards)
-
-        shards >> count
-        assert wf.execute() == 2
 
 
 def test_a_group_that_takes_too_long_ends_with_its_name(config: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,16 +24,10 @@ from graflow_celery.settings import Settings
 from graflow_celery.wire.outcomes import pack_outcome
 from tests.cluster_support import MEMBERS
 from tests.integration import members
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 pytestmark = [pytest.mark.redis, pytest.mark.skipif(SERVER is None, reason="no redis-server that knows --sentinel")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_master_known(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from datetime import UTC, timedelta
@@ -14,7 +13,6 @@ import pytest
 
 from graflow import task, workflow
 from graflow.exceptions import (
-    GroupConflictError,
     GroupNotFoundError,
     GroupTimeoutError,
     MemberLostError,
@@ -38,20 +36,6 @@ def test_the_same_group_is_submitted_twice_inside_a_workflow_and_outside(config:
         for _ in range(2):
             assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=20) == [2, 4]
     assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=20) == [2, 4]
-
-
-def test_an_empty_group_is_done_at_once(config: dict[str, Any]) -> None:
-    handle = submit(members.noop.map([]), backend_config=config)
-    assert handle.results(timeout=5) == []
-    assert handle.outcomes(timeout=5) == []
-    assert handle.status().state == "DONE"
-
-
-def test_a_sequence_of_tasks_is_a_group(config: dict[str, Any]) -> None:
-    tasks = [members.double(task_id="a", x=4), members.noop(task_id="b", x=5)]
-    handle = submit(tasks, backend_config=config)
-    assert handle.results(timeout=20) == [8, 5]
-    assert [outcome.task_id for outcome in handle.outcomes()] == ["a", "b"]
 
 
 def test_a_lambda_and_a_closure_go_by_value_with_the_clusters_key(config: dict[str, Any]) -> None:
@@ -95,11 +79,6 @@ def test_a_failure_is_an_error_with_the_remote_traceback(config: dict[str, Any])
     assert "Traceback" in failed.error.traceback
 
 
-def test_a_tolerant_policy_leaves_none_at_failed_places(config: dict[str, Any]) -> None:
-    group = members.fail_odd.map(range(4))
-    assert submit(group, backend_config=config, policy="best_effort").results(timeout=20) == [0, None, 2, None]
-
-
 def test_as_completed_tells_every_member_once(config: dict[str, Any], tmp_path: Path) -> None:
     mark = tmp_path / "end"
     handle = submit(members.held.map([str(mark), *[str(tmp_path)] * 2]), backend_config=config)
@@ -108,24 +87,6 @@ def test_as_completed_tells_every_member_once(config: dict[str, Any], tmp_path: 
     mark.touch()
     assert [outcome.index for outcome in told] == [0]
     assert len(list(handle.as_completed(timeout=1))) == 3
-
-
-def test_handles_work_in_an_event_loop(config: dict[str, Any]) -> None:
-    async def both() -> tuple[list[int], list[int]]:
-        handle = submit(members.double.map([1, 2]), backend_config=config)
-        values = await handle
-        return values, sorted([outcome.value async for outcome in handle])
-
-    assert asyncio.run(both()) == ([2, 4], [2, 4])
-
-
-def test_a_wait_that_is_over_leaves_the_group_running(config: dict[str, Any], tmp_path: Path) -> None:
-    mark = tmp_path / "end"
-    handle = submit(members.held.map([str(mark)]), backend_config=config)
-    with pytest.raises(TimeoutError, match=f"attach\\('{handle.run_id}'\\)"):
-        handle.results(timeout=0.2)
-    mark.touch()
-    assert handle.results(timeout=20) == [str(mark)]
 
 
 def test_any_process_attaches_by_the_run_id(cluster: LocalCluster) -> None:
@@ -146,15 +107,6 @@ def test_any_process_attaches_by_the_run_id(cluster: LocalCluster) -> None:
 def test_attaching_to_nothing_is_an_error(config: dict[str, Any]) -> None:
     with pytest.raises(GroupNotFoundError, match="no-such-run"):
         attach("no-such-run", backend_config=config)
-
-
-def test_the_same_run_id_attaches_to_the_same_members_and_conflicts_with_others(config: dict[str, Any]) -> None:
-    first = submit(members.pid.map([1]), backend_config=config, run_id="mine")
-    again = submit(members.pid.map([1]), backend_config=config, run_id="mine")
-    assert first.results(timeout=20) == again.results(timeout=20)
-    assert again.status().executions == 1
-    with pytest.raises(GroupConflictError, match="mine"):
-        submit(members.pid.map([2]), backend_config=config, run_id="mine")
 
 
 def test_cancel_ends_the_wait_though_members_still_run_and_stops_what_has_not_started(
@@ -217,14 +169,6 @@ def test_the_time_of_a_wait_is_refused_where_it_is_given(no_workers: LocalCluste
         with pytest.raises(TimeoutError):
             handle.results(timeout=over)
     handle.cancel()
-
-
-def test_a_continuation_receives_the_values_on_a_worker(config: dict[str, Any]) -> None:
-    handle = submit(members.double.map([1, 2, 3]), backend_config=config, then=members.total)
-    following = handle.continuation()
-    assert following.results(timeout=20) == [12]
-    assert following.outcomes()[0].task_id == "total"
-    assert handle.results(timeout=5) == [2, 4, 6]
 
 
 def test_the_continuation_of_a_failed_group_fails_and_says_why(config: dict[str, Any]) -> None:

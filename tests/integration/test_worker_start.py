@@ -1,4 +1,4 @@
-"""What a worker says of names and modules that it is started with."""
+"""What a worker says of what it is started with: modules, keys, names, queues."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from graflow_celery import submit
+from graflow_celery import LocalCluster, submit
 from tests.faults.harness import Cluster, Worker, cluster
 from tests.integration import members
-from tests.support import PrivateRedis, wait_until
+from tests.support import PrivateRedis, private_redis, wait_until
+from tests.worker_support import celery_worker, last_words
 
 pytestmark = pytest.mark.redis
 
@@ -29,14 +30,42 @@ def start(running: Cluster, *options: str, imports: tuple[str, ...] = (members._
     ],
     ids=["exits", "raises"],
 )
-def test_a_worker_whose_module_cannot_be_imported_names_it_and_ends_with_1(
-    source: str, said: str, tmp_path: Path, redis_server: PrivateRedis
-) -> None:
+def test_a_worker_whose_module_cannot_be_imported_names_it_and_ends(source: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "broken_tasks.py").write_text(source, encoding="utf-8")
-    with cluster(tmp_path, workers=0, server=redis_server) as running:
-        worker = start(running, imports=("broken_tasks",))
-        assert worker.process.wait(30) == 1
-        assert f"This worker ends: Cannot import the task module 'broken_tasks': {said}" in worker.log
+    told = last_words(tmp_path, "--graflow-import", "broken_tasks", in_users_code=True)
+    assert told.startswith(f"Cannot import the task module 'broken_tasks': {said}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--graflow-import", "no.such.module"],
+            "Cannot import the task module 'no.such.module': there is no 'no' in",
+        ),
+        (["--graflow-import", "etl="], "--graflow-import takes MODULE or ID=MODULE, not 'etl='"),
+        (["--graflow-import", ""], "--graflow-import takes MODULE or ID=MODULE, not ''"),
+        (["--graflow-key-file", "no-such-file"], "no-such-file cannot be read"),
+    ],
+    ids=["module", "no module of a resolver", "no module", "key file"],
+)
+def test_a_worker_that_is_told_what_it_cannot_do_says_so_once_and_ends(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    assert said in last_words(tmp_path, *arguments)
+
+
+@pytest.mark.slow
+def test_a_worker_ends_where_its_environment_is_wrong(tmp_path: Path) -> None:
+    assert "malformed" in last_words(tmp_path, GRAFLOW_SIGNING_KEY="no key")
+    with private_redis(options=["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) as evicting:
+        assert "allkeys-lru" in last_words(tmp_path, GRAFLOW_REDIS_URL=evicting.url)
+
+
+def test_a_worker_that_can_run_no_member_warns(tmp_path: Path, no_workers: LocalCluster) -> None:
+    with celery_worker({"url": no_workers.redis_url, "queue": "idle"}, tmp_path) as log:
+        assert "This worker can run no member" in log.read_text(encoding="utf-8")
 
 
 def test_two_workers_of_one_name_are_both_counted_and_the_second_says_so(

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from graflow.signing import generate_key
 from graflow_celery import LocalCluster
 from graflow_celery.settings import OWN_KEYS, Settings
 from tests.scenario.markdown import PAGES, ROOT, Block, anchors_of, blocks_of, links_of, promised_output, script_of
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 
 LANGUAGES = {"python", "bash", "text"}
 SERVICES = {"worker": "ready.", "flower": "Visit me at"}  # what each prints once it serves
@@ -44,12 +43,6 @@ def environment(folder: Path) -> dict[str, str]:
 def service_of(command: str) -> str | None:
     words = shlex.split(command, comments=True)
     return words[3] if words[:3] == ["celery", "-A", "graflow_celery"] and words[3] in SERVICES else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
