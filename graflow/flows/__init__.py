@@ -1,8 +1,9 @@
 """Flows that survive: named workflows, recorded step by step, that any process may go on with."""
 
+from graflow.flows.asynchronous import AsyncFlowRunner
 from graflow.flows.context import FlowContext
 from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import flow
 from graflow.flows.runner import FlowRunner
 
-__all__ = ["FlowContext", "FlowPlan", "FlowRunner", "PlannedStep", "flow"]
+__all__ = ["AsyncFlowRunner", "FlowContext", "FlowPlan", "FlowRunner", "PlannedStep", "flow"]

@@ -125,6 +125,8 @@ class Driver:
                 recorder = self._execution(record, program).run()
                 if recorder is not None:
                     nap = iter(_NAPS)
+                    if recorder.ended is not None and rests(recorder.ended) and recorder.writer.kept is None:
+                        return self.state(flow_id)
                     if recorder.writer.kept is not None:
                         self.home.recovery.catch_up(recorder.writer)
                     if recorder.writer.kept is not None or recorder.stop in {Stop.HAND_OVER, Stop.STORE_LOST}:

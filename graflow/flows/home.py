@@ -127,7 +127,7 @@ _homes: Final[PerProcess[str, Home]] = PerProcess()
 
 
 def home_of(store: StateStore, lease: float = LEASE) -> Home:
-    """The one home of a store in this process."""
+    """The one home of a store in this process; the first runner's `lease` holds for all of them."""
     if store.url.startswith("memory:"):  # no other store is the same, and the home lives as long as this one
         return store.__dict__.setdefault("home", Home(store, lease=lease))  # type: ignore[no-any-return]
-    return _homes.get(f"{store.url} {lease}", lambda: Home(store, lease=lease))
+    return _homes.get(store.url, lambda: Home(store, lease=lease))

@@ -18,7 +18,7 @@ from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, Request, RequestKind, StepRow
 from graflow.state.errors import StaleEpochError, StoreError
-from graflow.state.statuses import Move
+from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
@@ -49,6 +49,7 @@ class FlowRecorder:
         attempt: Which execution of it that is.
         run: The context of the run.
         only: The one step after which the execution ends, where there is one.
+        ended: The state in which this execution has left the flow.
         stop: Why the execution ends at the next transition, once that is known.
         why: The same in words.
     """
@@ -73,6 +74,7 @@ class FlowRecorder:
         self.attempt = 1
         self.run: Any = None
         self.only: str | None = None
+        self.ended: FlowStatus | None = None
         self.stop: Stop | None = None
         self.why = ""
         self._store = store
@@ -247,6 +249,7 @@ class FlowRecorder:
             self._entries.append(entry)
             self._flow.update(fields)
             self._write(self._runtime.time(), move)
+            self.ended = MOVES[move].target
 
     def mark_current(self, status: str) -> None:
         """Set the state of the step that was cut short."""
@@ -309,10 +312,12 @@ def _value_of(outcome: Mapping[str, Any], node: str) -> Any:
 
 def _described(value: Any) -> dict[str, Any]:
     """What the row of a step has of a value that is plain JSON."""
-    text = _encode(value)
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return {"outputs": value if size <= _SMALL else None, "output_size": size, "output_digest": digest}
+    if value is None or type(value) is int or type(value) is bool:
+        return {"outputs": value, "output_size": len(str(value))}
+    text = _encode(value).encode("utf-8", "surrogatepass")
+    if len(text) <= _SMALL:
+        return {"outputs": value, "output_size": len(text)}
+    return {"outputs": None, "output_size": len(text), "output_digest": sha256(text).hexdigest()}
 
 
 def _member_of(told: Mapping[str, Any]) -> dict[str, Any]:

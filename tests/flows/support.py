@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from graflow import RetryPolicy, task
@@ -13,17 +14,22 @@ class Crash(BaseException):
     """The process is gone, as far as anybody can tell."""
 
 
-class CrashingStore:
-    """A store whose write after `left` others, and all later ones, do not happen; or happen without an answer.
+class WatchedStore:
+    """A store whose writes can be struck by faults; another object than the store, so that it has another home.
 
     Args:
         store: The store itself.
-        left: Writes that happen; None for all.
-        answers_lost: Whether the write at which it crashes is applied.
+        before: Called before each write with the number of writes so far.
+        after: The same after it.
     """
 
-    def __init__(self, store: StateStore, left: int | None = None, *, answers_lost: bool = False) -> None:
-        self.store, self.left, self.answers_lost = store, left, answers_lost
+    def __init__(
+        self,
+        store: StateStore,
+        before: Callable[[int], object] = lambda _: None,
+        after: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self.store, self.before, self.after = store, before, after
         self.writes = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -32,18 +38,30 @@ class CrashingStore:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self.left is not None and self.writes >= self.left:
-                if self.answers_lost and self.writes == self.left:
-                    self.writes += 1
-                    found(*args, **kwargs)
-                raise Crash
+            self.before(self.writes)
             self.writes += 1
-            return found(*args, **kwargs)
+            answer = found(*args, **kwargs)
+            self.after(self.writes)
+            return answer
 
         return call
 
 
-StateStore.register(CrashingStore)
+StateStore.register(WatchedStore)
+
+
+def crashing(store: StateStore, left: int, *, is_answer_lost: bool = False) -> WatchedStore:
+    """A store of which the write after `left` others does not happen, or happens without an answer, nor do later ones."""
+
+    def crash(writes: int) -> None:
+        if writes >= left + is_answer_lost:
+            raise Crash
+
+    def lose(writes: int) -> None:
+        if is_answer_lost and writes > left:
+            raise Crash
+
+    return WatchedStore(store, crash, lose)
 
 
 class Program:

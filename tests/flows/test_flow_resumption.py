@@ -1,6 +1,10 @@
 """A flow that is cut short at any write goes on, and gives what an uninterrupted run gives."""
 
 import contextlib
+import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +15,7 @@ from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFound
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
-from tests.flows.support import Crash, CrashingStore, Program
+from tests.flows.support import Crash, Program, WatchedStore, crashing
 
 words = st.lists(st.sampled_from(["plain", "group", "loop", "retried", "dynamic"]), min_size=1, max_size=5)
 
@@ -25,7 +29,7 @@ def runner_of(store, program):
 def whole(program_words):
     """Final state and results of a run that nothing interrupts, and its number of writes."""
     program = Program(program_words)
-    store = CrashingStore(MemoryStore())
+    store = WatchedStore(MemoryStore())
     state = runner_of(store, program).execute("made", {"bonus": 3}, flow_id="f")
     assert state.status is FlowStatus.COMPLETED, state.error
     return state, program.ran, store
@@ -45,9 +49,7 @@ def test_a_run_that_is_cut_short_at_any_write_gives_what_a_whole_one_gives(progr
     store, program = MemoryStore(), Program(program_words)
     for writes in [left, *([2] * again)]:
         with contextlib.suppress(Crash):
-            runner_of(CrashingStore(store, writes, answers_lost=lost), program).execute(
-                "made", {"bonus": 3}, flow_id="f"
-            )
+            runner_of(crashing(store, writes, is_answer_lost=lost), program).execute("made", {"bonus": 3}, flow_id="f")
     before = {
         (row.step_name, row.visit)
         for row in (store.get_flow_state("f").steps if store.get_record("f") else [])
@@ -271,3 +273,46 @@ def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
     again = runner.fork_flow(state.flow_id, "report")
     assert (again.outputs, again.steps[0].source["flow_id"]) == (["bold", "p"], parent.flow_id)
     assert runner.get_flow_state(parent.flow_id).version == parent.version
+
+
+def started(url, effects, writes):
+    command = [sys.executable, "-m", "tests.flows.killed", url, str(effects), str(writes)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_program_that_is_killed_after_any_write_goes_on_at_once_when_it_is_started_again(tmp_path):
+    last, n = None, 0
+    while last is None or last.returncode:
+        n += 1
+        url, effects = f"sqlite:///{tmp_path}/{n}.db", tmp_path / f"{n}.txt"
+        last = started(url, effects, n)
+        if last.returncode == 0:
+            break
+        assert last.returncode == -signal.SIGKILL, last.stderr
+        with_outcome = FlowRunner(url, recovery=False).get_flow_state("f").steps
+        before = effects.read_text("utf-8").splitlines() if effects.exists() else []
+
+        again = json.loads(started(url, effects, 0).stdout)
+
+        assert (again["status"], again["outputs"]) == ("completed", [[0, 1, 2], [0, 1, 2], "done"])
+        assert again["seconds"] < 2.0, "it waited for a lease"
+        ran = effects.read_text("utf-8").splitlines()
+        for step in with_outcome:
+            if step.status is StepStatus.COMPLETED and step.step_name in {"load", "flaky"}:
+                assert ran.count(step.step_name) == before.count(step.step_name)
+    assert n > 12
+
+
+def test_a_flow_whose_processes_die_at_the_same_step_is_lost():
+    program, store = Program(["plain"]), MemoryStore()
+    for _ in range(2):
+        with contextlib.suppress(Crash):
+            runner_of(crashing(store, 3), program).execute("made", {}, flow_id="f")
+    runner = FlowRunner(store, recovery=False)
+    runner.register(program.build, "made", max_recoveries=1)
+    state = runner.execute("made", {}, flow_id="f")
+    assert state.status is FlowStatus.LOST
+    assert "1 times in a row" in state.error or "2 times in a row" in state.error
+    assert runner.resume_flow("f").status is FlowStatus.COMPLETED
