@@ -51,7 +51,7 @@ StateStore.register(WatchedStore)
 
 
 def crashing(store: StateStore, left: int, *, is_answer_lost: bool = False) -> WatchedStore:
-    """A store of which the write after `left` others does not happen, or happens without an answer, nor do later ones."""
+    """A store of which the write after `left` others fails, or loses its answer, as do later ones."""
 
     def crash(writes: int) -> None:
         if writes >= left + is_answer_lost:

@@ -1,6 +1,7 @@
 """Many flows at once, many runners of one flow at once, and owners that die or are stopped."""
 
 import asyncio
+import itertools
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_hundred_flows_complete_and_each_step_runs_once(tmp_path):
             return step
 
         tasks = [task(f"s{step}")(lambda step=step: body(step)) for step in range(10)]
-        for one, other in zip(tasks, tasks[1:], strict=False):
+        for one, other in itertools.pairwise(tasks):
             one >> other
 
     with FlowRunner(f"sqlite:///{tmp_path}/flows.db") as runner:
