@@ -33,6 +33,11 @@ class PerProcess(Generic[_Key, _Made]):
                 self._made[key] = make()
             return self._made[key]
 
+    def all(self) -> list[_Made]:
+        """Everything that was made."""
+        with self._lock:
+            return list(self._made.values())
+
     def take_all(self) -> list[_Made]:
         """Everything that was made, which the next call of `get` makes anew."""
         with self._lock:

@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 SLICE: Final = 0.2  # seconds after which running work is looked after
 
 _LONGEST_PAUSE: Final = 2.0
+_IDLE: Final = 3.0  # seconds without work after which what only work needs is given up
 UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 TRY_AGAIN: Final = (*UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 """Errors of a server that may be well again in a moment."""
@@ -140,9 +141,14 @@ class Paced(Protocol):
 
 
 class Pacer:
-    """Looks after the running work of one process, on a thread that begins with the first of it."""
+    """Looks after the running work of one process, on a thread that begins with the first of it.
+
+    Attributes:
+        when_idle: Called when there has been no work for a while after some; None for nothing.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
+        self.when_idle: Callable[[], object] | None = None
         self._runtime = runtime
         self._paced: dict[Paced, None] = {}
         self._lock = runtime.lock()
@@ -166,6 +172,8 @@ class Pacer:
 
     def _pace(self) -> None:
         while True:
+            if self.when_idle is not None and not self._wanted.wait(_IDLE):
+                self.when_idle()
             self._wanted.wait()
             self._runtime.sleep(SLICE)
             with self._lock:

@@ -20,6 +20,7 @@ from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
+from graflow.redis.kept_connections import kept_connection
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
 from graflow.redis.urls import has_credentials, parse_redis_url
 from graflow.secret import Secret, provide_secret, revealed
@@ -260,6 +261,13 @@ def _close_clients() -> None:
 
 
 atexit.register(_close_clients)
+
+
+def rest_shared_clients() -> None:
+    """Close what this process's clients have open and do not use; the next command opens a connection again."""
+    for client in _clients.all():
+        kept_connection(client).rest()
+        client.connection_pool.disconnect(inuse_connections=False)
 
 
 def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:

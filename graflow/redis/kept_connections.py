@@ -10,12 +10,16 @@ from weakref import WeakKeyDictionary
 from graflow.redis.clients import load_redis
 
 _ROOM: Final = 10  # connections that a pool may have, so that one can be kept
+_TURN: Final = (
+    0.002  # seconds that a call waits for the one before it, which on a near server is less than a connection
+)
 
 
 class KeptConnection:
     """A connection that is kept, for one call at a time: none is taken from the pool and looked over for each.
 
-    Calls that come meanwhile go through the pool, and so do those of a forked process, and all when the pool is small.
+    Calls that come during a long one go through the pool, and so do those of a forked process, and all when the pool is
+    small.
     """
 
     def __init__(self, client: Any) -> None:
@@ -29,10 +33,20 @@ class KeptConnection:
 
     def execute_command(self, client: Any, *parts: Any, **options: Any) -> Any:
         """What `client.execute_command` does; the client is the one that this was made for."""
-        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+        if os.getpid() != self._pid or not self._lock.acquire(timeout=_TURN):
             return client.execute_command(*parts, **options)
         try:
             return self._answer(client, parts, options)
+        finally:
+            self._lock.release()
+
+    def rest(self) -> None:
+        """Close the connection unless it is in use; the next call opens it again."""
+        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._kept is not None and self._kept.connection is not None:
+                self._kept.connection.disconnect()
         finally:
             self._lock.release()
 

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import click
 from celery import Celery
+from celery.backends.redis import RedisBackend
 from celery.loaders.app import AppLoader
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
-from graflow.redis.config import redis_url
+from graflow.redis.config import redis_url, shared_client
 from graflow.secret import revealed
 from graflow_celery.broker.addresses import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
 from graflow_celery.settings import Settings, celeryconfig
@@ -139,6 +140,8 @@ class GraflowCelery(Celery):
         """Celery's result backend, which chords count in; nobody waits for its results, so it subscribes to none."""
         backend = super()._get_backend()
         backend.add_pending_result = lambda result, **_: result
+        if isinstance(backend, RedisBackend):
+            backend._create_client = lambda **_: shared_client(self.graflow_settings.connection, decode_responses=False)
         return backend
 
 

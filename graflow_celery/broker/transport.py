@@ -21,6 +21,7 @@ import redis.sentinel
 from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 
+from graflow.per_process import PerProcess
 from graflow.redis.urls import address_of
 from graflow_celery.broker.app import FINISH_TASK, RUN_TASK
 
@@ -150,11 +151,42 @@ class HigherFirst(kombu_redis.Channel):
             self._brpop_read()
 
 
-class KeptClientChannel(HigherFirst):
-    """A channel that keeps its pooled client; clients of the event loop stay as they are."""
+_pools: Final[PerProcess[str, redis.ConnectionPool]] = PerProcess()
 
+
+def rest_pools() -> None:
+    """Close the connections to brokers that this process has open and does not use."""
+    for pool in _pools.all():
+        pool.disconnect(inuse_connections=False)
+
+
+class KeptClientChannel(HigherFirst):
+    """A channel that keeps its pooled client, and shares the pool with all others that go to the same place.
+
+    Clients of the event loop stay as they are, each with a connection of its own.
+    """
+
+    max_connections = 1_000  # of all channels of a process; a thread uses one
     _kept: Any = None
     _kept_pool: Any = None
+
+    def __init__(self, *args: Any, **options: object) -> None:
+        super().__init__(*args, **options)
+        # What the stock channel has tried out its settings with; most channels never wait for anything on it.
+        self.async_pool.disconnect(inuse_connections=False)
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        made = super()._get_pool(asynchronous)
+        if asynchronous or "credential_provider" in made.connection_kwargs:
+            return made
+        place = sorted(self._connparams().items(), key=lambda item: item[0])
+        return _pools.get(repr(place), lambda: made)
+
+    def _disconnect_pools(self) -> None:
+        if self._pool is not None:
+            self._pool.disconnect(inuse_connections=False)  # others use the rest
+        self._pool = self._kept = self._kept_pool = None
+        super()._disconnect_pools()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

@@ -93,7 +93,8 @@ class GroupRecord(MemberLeases, RecordReader):
             GroupNotFoundError: no such run.
             RetryRefusedError: it has not ended, was cancelled, is part of another run, or has nothing that failed.
         """
-        reply = self._run("reopen", run_id, [token, "" if index is None else index])
+        woken = [self.keys.deployment(name) for name in ("clock", "workers")]
+        reply = self._run("reopen", run_id, [token, "" if index is None else index], *woken)
         return reopened_of(reply, run_id, index)
 
     def mark_published(self, run_id: str) -> None:

@@ -30,7 +30,7 @@ class MemberLeases(RecordBase):
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
         """Take the continuation, which has index n, once all members are recorded; report it like a member."""
-        size: Any = self.client.hget(self.keys.run(run_id, "header"), "n")
+        size: Any = self._scripts.execute("HGET", self.keys.run(run_id, "header"), "n")
         return self.claim(run_id, [int(size or 0)], owner)
 
     def beat(self, leases: Iterable[Lease]) -> BeatAnswer:

@@ -38,14 +38,14 @@ class Manifests(RecordBase):
 
     def envelopes(self, run_id: str, indices: Sequence[int]) -> list[bytes | None]:
         """Envelopes by index, None where there is none."""
-        found: Any = self.client.hmget(self.keys.run(run_id, "manifest"), [str(index) for index in indices])
+        found: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "manifest"), *indices)
         return list(found)
 
     def payloads(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
         """Shared payloads by content hash; those that are not there are absent."""
         if not names:
             return {}
-        found: Any = self.client.hmget(self.keys.run(run_id, "shared"), list(names))
+        found: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "shared"), *names)
         return {name: payload for name, payload in zip(names, found, strict=True) if payload is not None}
 
 

@@ -93,7 +93,7 @@ class RecordReader(RecordBase):
         Raises:
             GroupNotFoundError: no such run.
         """
-        fields: Any = self.client.hmget(self.keys.run(run_id, "header"), ["state", *COUNTS])
+        fields: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "state", *COUNTS)
         if fields[0] is None:
             raise GroupNotFoundError(run_id)
         return status_of(fields[0], fields[1:])

@@ -21,8 +21,10 @@ from click import Option
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
 from graflow.exceptions import ConfigError, TaskResolutionError
-from graflow.runtime import set_stopping
+from graflow.redis.config import rest_shared_clients
+from graflow.runtime import set_stopping, this_runtime
 from graflow_celery.broker.app import GraflowCelery, app
+from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.celery_tasks import deployment_for
 from graflow_celery.worker.child_leases import ChildLeases
@@ -175,6 +177,13 @@ def _on_child_start(**_: object) -> None:
     allow_processes()
     show_members()
     keep_event_loop()
+    this_runtime().pacer.when_idle = _rest
+
+
+def _rest() -> None:
+    """A pool child without work holds no connection."""
+    rest_shared_clients()
+    rest_pools()
 
 
 def _on_child_end(**_: object) -> None:

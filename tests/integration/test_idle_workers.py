@@ -26,13 +26,14 @@ def plain_worker(server: PrivateRedis, folder: Path, concurrency: int = 4) -> It
     """A worker as the README starts it, with all that Celery does by itself."""
     command = [
         *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", "worker"),
-        *("--concurrency", str(concurrency), "--graflow-import", members.__name__),
+        *("--concurrency", str(concurrency), "--graflow-import", members.__name__, "--loglevel", "INFO"),
     ]
     environment = {**os.environ, "GRAFLOW_REDIS_URL": server.url}
     worker = Worker("plain", command, environment, folder / f"{uuid.uuid4().hex}.log")
     try:
+        wait_until(lambda: " ready." in worker.log, 30)
         with server.client() as client:
-            wait_until(lambda: rests(client), 30, worker.log)
+            wait_until(lambda: rests(client), 30)
         yield worker
     finally:
         worker.kill()
@@ -53,7 +54,7 @@ def commands(server: PrivateRedis) -> int:
 @pytest.mark.slow
 def test_an_idle_worker_sends_at_most_two_commands_a_second_those_of_scripts_included(tmp_path: Path) -> None:
     with private_redis() as server, plain_worker(server, tmp_path):
-        pass_time(3)  # what Celery does at the start of a worker
+        pass_time(1)  # what Celery does at the start of a worker
         before = commands(server)
         pass_time(2 * REST)
         asked = 3  # by the calls that count, and by what a client says when it connects
@@ -73,6 +74,26 @@ def test_a_worker_killed_at_rest_is_missed_as_soon_as_a_group_is_open(
         wait_until(lambda: {seen.worker_id for seen in running.record.live_workers(4)} == {alive.name}, 7)
         (tmp_path / "end").touch()
         handle.results(timeout=20)
+
+
+@pytest.mark.slow
+def test_a_worker_of_four_slots_holds_ten_connections_at_most_once_it_has_worked(tmp_path: Path) -> None:
+    with private_redis() as server, plain_worker(server, tmp_path):
+        (tmp_path / "met").mkdir()
+        config = {"url": server.url, "batch_size": 1}
+        pids = submit(members.meet.starmap([(str(tmp_path / "met"), 4)] * 4), config).results(timeout=30)
+        assert len(set(pids)) == 4, "each slot has worked"
+        submit(members.double.map(range(40)), config, then=members.total).continuation().results(timeout=30)
+
+        with server.client() as client:
+            wait_until(lambda: len(client.client_list()) - own_connections(server.port) <= 10, 15)
+
+
+def own_connections(port: int) -> int:
+    """Sockets of this process, which submits, that lead to a port."""
+    links = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and f"socket:[{row[9]}]" in links for row in rows)
 
 
 def all_rest(running: Cluster) -> bool:

@@ -286,9 +286,14 @@ def test_a_worker_rests_while_nothing_is_open_and_until_a_group_opens(record: Gr
     assert not record.workers.beat("a", {"slots": 1}, rest=7).rests
     assert [(w.worker_id, w.age) for w in record.live_workers()] == [("a", 0.0)]
 
-    # When that has ended, then it may rest again
-    record.cancel("run")
-    assert record.workers.beat("a", {"slots": 1}, rest=7).rests
+    # When that has ended, then it may rest again, until its members are retried
+    finish(record, 0, state=MemberState.FAILED)
+    finish(record, 1)
+    finish(record, 2)
+    beat = record.workers.beat("a", {"slots": 1}, rest=7)
+    assert beat.rests
+    record.reopen("run", "token")
+    assert record.workers.score("a") != beat.score
 
 
 def test_a_worker_tells_more_of_itself_only_when_it_is_new_or_changed(record: GroupRecord) -> None:

@@ -428,9 +428,10 @@ class Witness:
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared)
             raise InvariantError("another manifest under the same run id was taken")
-        if not self.record.open_groups():
-            self._looked = self._clock()  # whoever opens the first of all groups starts the looking
+        was_idle = not self.record.open_groups()
         opened = run.open(manifest, shared, self._around(run))
+        if was_idle and opened.created:
+            self._looked = self._clock()  # whoever opens the first of all groups starts the looking
         self.runs[spec.run_id] = run
         return opened
 
@@ -464,9 +465,13 @@ class Witness:
         self._known(run_id, Run.expedite, lambda: self.record.expedite(run_id))
 
     def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:
-        return self._known(
+        was_idle = not self.record.open_groups()
+        reopened = self._known(
             run_id, lambda run: run.reopen(token, index), lambda: self.record.reopen(run_id, token, index)
         )
+        if was_idle and self.record.open_groups():
+            self._looked = self._clock()
+        return reopened
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
         ended = self.record.cancel(run_id, reason)

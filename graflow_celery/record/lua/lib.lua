@@ -119,6 +119,18 @@ local function budgets(header, indices)
   return limits
 end
 
+-- Before a run is entered in `open`: while that was empty workers rested, and nobody looked. They are to beat again.
+local function wake(clock, workers, time)
+  if redis.call('EXISTS', OPEN) == 1 then return end
+  redis.call('HSET', clock, 'looked', time)
+  local awake = {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. time, '+inf')) do
+    awake[#awake + 1] = time
+    awake[#awake + 1] = worker
+  end
+  each('ZADD', workers, awake)
+end
+
 -- Look at this run no later than `due`; `look` is never before its entry in `open`.
 local function look_by(header, due)
   if header.look > 0 and header.look <= due then return end

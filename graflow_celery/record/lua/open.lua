@@ -25,16 +25,7 @@ else
   each('HSET', HEADER, given)
   header = load(unpack(FIELDS))
 end
-if redis.call('EXISTS', OPEN) == 0 then
-  -- Workers rest while nothing is open: from now on they are to beat again, and to look for what is lost.
-  redis.call('HSET', CLOCK, 'looked', time)
-  local awake = {}
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '(' .. time, '+inf')) do
-    awake[#awake + 1] = time
-    awake[#awake + 1] = worker
-  end
-  each('ZADD', WORKERS, awake)
-end
+wake(CLOCK, WORKERS, time)
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 
 local values, scores = {}, {}
