@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
 from graflow.exceptions import PayloadError
 
+SMALL: Final = 1024  # characters
 COMPRESSED_FROM: Final = 4096  # characters
 BLOB_FROM: Final = 256 * 1024  # characters; longer ones are kept once, by content
 CAP: Final = 64 * 1024 * 1024  # characters
@@ -25,8 +26,23 @@ Stored = str | bytes
 Blobs = dict[str, bytes]
 """Blobs that a change names, by digest."""
 
-_to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_encoder: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 _decoder: Final = json.JSONDecoder()
+
+
+def _quick_encoder() -> Callable[[Any], str]:
+    """What `_encoder.encode` does, without making its C part anew for each call, which costs more than its work."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    quote = json.encoder.encode_basestring_ascii
+    chunks: Callable[[Any, int], Iterable[str]] = make(
+        None, _encoder.default, quote, None, ":", ",", _encoder.sort_keys, _encoder.skipkeys, _encoder.allow_nan
+    )
+    return lambda value: "".join(chunks(value, 0))
+
+
+_to_text: Final = _quick_encoder()
 
 
 def to_text(value: object) -> str:
@@ -72,9 +88,9 @@ def decode(stored: Stored, blob: Callable[[str], bytes]) -> Any:
     return from_text(_expanded(stored))
 
 
-def is_large(stored: Stored) -> bool:
-    """Whether the value itself is kept as a blob."""
-    return stored[:1] in (_LARGE, b"@")
+def is_small(stored: Stored) -> bool:
+    """Whether a value is so short that lists may show it; it is plain JSON text then."""
+    return isinstance(stored, str) and len(stored) <= SMALL and not stored.startswith(_LARGE)
 
 
 def encode_fields(fields: Mapping[str, Any], blobs: Blobs, where: str) -> str:

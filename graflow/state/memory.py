@@ -23,7 +23,7 @@ from graflow.state.changes import (
     RequestKind,
     StepRow,
 )
-from graflow.state.encoding import to_text
+from graflow.state.encoding import is_small, to_text
 from graflow.state.errors import StaleEpochError
 from graflow.state.members import Fetch, MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
@@ -38,7 +38,7 @@ from graflow.state.reading import (
 )
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
-from graflow.state.strips import Strip, begun, count, move_member
+from graflow.state.strips import begun, count, move_member
 from graflow.state.transitions import (
     OPEN,
     RUNNING,
@@ -105,22 +105,20 @@ class _Written(NamedTuple):
     ) -> _Written:
         return cls(
             [(entry, copied(entry.data)) for entry in entries],
-            [(row, copied(row.fields)) for row in steps],
+            [(row, copied(row.fields)) for row in steps] if steps else (),
             [(row, copied(row.fields)) for row in members] if members else (),
             copied(fields) if fields else {},
         )
 
 
-class _Row:
-    """One visit of a step; members by index where it is a group."""
+class _Group:
+    """Members by index, and how far they are."""
 
-    __slots__ = ("counts", "fields", "members", "size", "strip")
+    __slots__ = ("counts", "members", "size", "strip")
 
-    def __init__(self) -> None:
-        self.fields: dict[str, Any] = {}
-        self.size = 0
-        self.counts: dict[str, int] = {}
-        self.strip: Strip = []
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.counts, self.strip = begun(size)
         self.members: dict[int, dict[str, Any]] = {}
 
     def set_member(self, index: int, fields: dict[str, Any]) -> None:
@@ -131,16 +129,26 @@ class _Row:
         member.update(fields)
         move_member(self.counts, self.strip, self.size, index, old, member["status"])
 
+
+class _Row:
+    """One visit of a step, with its members where it is a group."""
+
+    __slots__ = ("fields", "group")
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+        self.group: _Group | None = None
+
     def shown(self) -> dict[str, Any]:
-        if not self.size:
+        if self.group is None or not self.group.size:
             return self.fields
-        return {**self.fields, "counts": self.counts, "strip": self.strip}
+        return {**self.fields, "counts": self.group.counts, "strip": self.group.strip}
 
 
 class _Flow:
     __slots__ = (
         *("beats", "counts", "created_at", "epoch", "fields", "flow_id", "flow_name", "generation", "input_digest"),
-        *("inputs", "journal", "owner", "requests", "rows", "searched", "status", "version"),
+        *("inputs", "journal", "owner", "requests", "rows", "searched", "shows_inputs", "status", "version"),
     )
 
     def __init__(self, new: NewFlow) -> None:
@@ -149,7 +157,9 @@ class _Flow:
         self.owner: str | None = None
         self.inputs, self.input_digest = copied(new.inputs), new.input_digest
         self.created_at = new.at
-        self.searched = searched_text(new.flow_id, new.flow_name, to_text(self.inputs))
+        text = to_text(self.inputs)
+        self.searched = searched_text(new.flow_id, new.flow_name, text)
+        self.shows_inputs = is_small(text)
         self.fields: dict[str, Any] = {}
         self.requests: tuple[Request, ...] = ()
         self.journal: list[_Line] = []
@@ -171,6 +181,12 @@ class _Flow:
             deepcopy(self.fields),
             self.requests,
         )
+
+    def listed(self) -> FlowState:
+        record = self.record()
+        if not self.shows_inputs:
+            record.inputs = {}
+        return listed_state(record, dict(self.counts))
 
     def set_fields(self, fields: Mapping[str, Any]) -> None:
         present = self.fields
@@ -194,27 +210,31 @@ class _Flow:
         for member, fields in written.members:
             self.set_member(member, fields)
 
-    def set_row(self, key: tuple[str, int], fields: dict[str, Any]) -> None:
+    def set_row(self, key: tuple[str, int], fields: dict[str, Any]) -> _Row:
         row = self.rows.get(key)
         if row is None:
-            row = self.rows[key] = _Row()
-            row.fields["status"] = _PENDING
-            count(self.counts, None, _PENDING)
-        present = row.fields
-        old = present["status"]
-        present.update(fields)
-        new = present["status"]
-        if new != old:
-            count(self.counts, old, new)
-        if "size" in fields and not row.size and fields["size"]:
-            row.size = fields["size"]
-            row.counts, row.strip = begun(row.size)
+            row = self.rows[key] = _Row(fields)
+            new = fields.setdefault("status", _PENDING)
+            self.counts[new] = self.counts.get(new, 0) + 1
+        else:
+            present = row.fields
+            old = present["status"]
+            present.update(fields)
+            new = present["status"]
+            if new != old:
+                count(self.counts, old, new)
+        if "size" in fields and fields["size"] and (row.group is None or not row.group.size):
+            earlier, row.group = row.group, _Group(fields["size"])
+            if earlier is not None:
+                row.group.members = earlier.members
+        return row
 
     def set_member(self, member: MemberRow, fields: dict[str, Any]) -> None:
         key = (member.step, member.visit)
-        if key not in self.rows:
-            self.set_row(key, {})
-        self.rows[key].set_member(member.index, fields)
+        row = self.rows.get(key) or self.set_row(key, {})
+        if row.group is None:
+            row.group = _Group(0)
+        row.group.set_member(member.index, fields)
 
     def cut(self, key: tuple[str, int]) -> None:
         row = self.rows.pop(key, None)
@@ -392,7 +412,7 @@ class MemoryStore(StateStore):
             found = [flow for flow in self._flows.values() if is_asked_for(flow)]
             found.sort(key=lambda flow: (flow.created_at, flow.flow_id), reverse=True)
             page = found[: max(1, limit)]
-            states = [listed_state(flow.record(), dict(flow.counts)) for flow in page]
+            states = [flow.listed() for flow in page]
         last = page[-1] if len(found) > len(page) else None
         return FlowPage(states, flow_cursor(last.created_at, last.flow_id) if last else None)
 
@@ -411,10 +431,11 @@ class MemoryStore(StateStore):
             visits = [each for name, each in flow.rows if name == step]
             which = max(visits, default=1) if visit is None else visit
             row = flow.rows.get((step, which))
-            if row is None:
+            group = row.group if row is not None else None
+            if group is None:
                 return MemberPage([])
-            query = MemberQuery.of(cursor, row.size, status, row.strip)
-            return member_page(step, which, query, limit, _fetching(row.members))
+            query = MemberQuery.of(cursor, group.size, status, group.strip)
+            return member_page(step, which, query, limit, _fetching(group.members))
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         with self._lock:

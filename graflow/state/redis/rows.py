@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from graflow.state.changes import FlowRecord, Journaled
-from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_large, to_text
+from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.reading import UNSHOWN, flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.strips import Strip, bucket_count
 from graflow.state.written import Written
-
-SMALL: Final = 1024  # characters of a field that lists show
 
 _COLUMNS: Final = (
     *("name", "status", "version", "epoch", "generation", "owner", "beats", "digest", "requests", "created"),
@@ -46,7 +44,7 @@ def written_arguments(
     made.append(len(fields))
     for name, value in fields.items():
         text = written.texts[name] if name in written.texts else to_text(value)
-        kind = "n" if value is None else "l" if len(text) > SMALL or is_large(text) else "s"
+        kind = "n" if value is None else "s" if is_small(text) else "l"
         made += (name, kind, text)
     made.append(len(cut))
     for step, visit in cut:

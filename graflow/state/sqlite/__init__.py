@@ -24,6 +24,7 @@ from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing
 from graflow.state.sqlite.database import Database
+from graflow.state.sqlite.writing import Session
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 from graflow.state.transitions import first_fields, not_found
@@ -65,9 +66,9 @@ class SqliteStore(StateStore):
     def create(self, flow: NewFlow) -> Created:
         written = Written.of(flow.entries, flow.steps, flow.members, {**first_fields(flow), "inputs": flow.inputs})
 
-        def work(connection: Connection) -> Created:
-            is_new = writing.create(connection, flow, written)
-            return Created(_present(connection, flow.flow_id), is_new)
+        def work(session: Session) -> Created:
+            is_new = writing.create(session, flow, written)
+            return Created(_present(session, flow.flow_id), is_new)
 
         return self._database.write(work)
 
@@ -84,28 +85,28 @@ class SqliteStore(StateStore):
     ) -> Claimed:
         written = Written.of(entries, steps, (), flow)
 
-        def work(connection: Connection) -> Claimed:
-            epoch = writing.claim(connection, flow_id, owner, seen, at, written)
-            return Claimed(epoch, _present(connection, flow_id))
+        def work(session: Session) -> Claimed:
+            epoch = writing.claim(session, flow_id, owner, seen, at, written)
+            return Claimed(epoch, _present(session, flow_id))
 
         return self._database.write(work)
 
     def append(self, change: Change) -> Appended:
         written = Written.of(change.entries, change.steps, change.members, change.flow)
-        return self._database.write(lambda connection: writing.append(connection, change, written))
+        return self._database.write(lambda session: writing.append(session, change, written))
 
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
-        return self._database.write(lambda connection: writing.beat(connection, flow_id, epoch))
+        return self._database.write(lambda session: writing.beat(session, flow_id, epoch))
 
     def request(self, flow_id: str, request: Request) -> FlowRecord:
-        def work(connection: Connection) -> FlowRecord:
-            writing.request(connection, flow_id, request)
-            return _present(connection, flow_id)
+        def work(session: Session) -> FlowRecord:
+            writing.request(session, flow_id, request)
+            return _present(session, flow_id)
 
         return self._database.write(work)
 
     def delete(self, flow_id: str) -> bool:
-        return self._database.write(lambda connection: writing.delete(connection, flow_id))
+        return self._database.write(lambda session: writing.delete(session, flow_id))
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
         removed = 0
@@ -176,15 +177,15 @@ class SqliteStore(StateStore):
         return self._database.read(lambda connection: reading.open_flows(connection, at))
 
 
-def _present(connection: Connection, flow_id: str) -> FlowRecord:
-    flow = reading.FlowReader.find(connection, flow_id)
+def _present(session: Session, flow_id: str) -> FlowRecord:
+    flow = reading.FlowReader.find(session.connection, flow_id)
     if flow is None:
         raise not_found(flow_id)
     return flow.record()
 
 
-def _delete_ended(connection: Connection, *, before: float, keep: int) -> int:
-    gone = reading.ended_flows(connection, before, keep, _DELETED_AT_ONCE)
+def _delete_ended(session: Session, *, before: float, keep: int) -> int:
+    gone = reading.ended_flows(session.connection, before, keep, _DELETED_AT_ONCE)
     for flow_id in gone:
-        writing.delete(connection, flow_id)
+        writing.delete(session, flow_id)
     return len(gone)

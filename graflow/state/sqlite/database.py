@@ -15,6 +15,7 @@ from weakref import WeakSet
 from graflow.exceptions import GraflowError
 from graflow.state.errors import StoreError, StoreUnavailableError
 from graflow.state.sqlite.schema import migrate
+from graflow.state.sqlite.writing import Session
 
 _T = TypeVar("_T")
 _FORK_PATIENCE: Final = 10.0  # seconds
@@ -29,17 +30,17 @@ class _Write(Generic[_T]):
 
     __slots__ = ("answer", "error", "is_done", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], _T]) -> None:
+    def __init__(self, work: Callable[[Session], _T]) -> None:
         self.work = work
         self.is_done = False
         self.answer: _T | None = None
         self.error: BaseException | None = None
 
-    def run(self, connection: sqlite3.Connection) -> None:
+    def run(self, session: Session) -> None:
         """Do it. An error of ours is its answer: it was raised before anything was written, or on purpose after."""
         self.answer = self.error = None
         try:
-            self.answer = self.work(connection)
+            self.answer = self.work(session)
         except GraflowError as error:
             self.error = error
 
@@ -66,7 +67,7 @@ class Database:
         self._synchronous = synchronous
         self._timeout = timeout
         self._waiting: deque[_Write[Any]] = deque()
-        self._writer: sqlite3.Connection | None = None
+        self._writer: Session | None = None
         self._reader: sqlite3.Connection | None = None
         self._begin()
         _databases.add(self)
@@ -76,7 +77,7 @@ class Database:
         self._read_lock = threading.Lock()
         self._waiting.clear()
 
-    def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def write(self, work: Callable[[Session], _T]) -> _T:
         """Do a piece of work in a transaction; it is on disk, with others' pieces, when this returns.
 
         Raises:
@@ -133,15 +134,15 @@ class Database:
 
     def _commit(self, writes: list[_Write[Any]]) -> None:
         if self._writer is None:
-            self._writer = self._connect()
-        connection = self._writer
-        connection.execute("BEGIN IMMEDIATE")
+            self._writer = Session(self._connect())
+        session = self._writer
+        session.begin()
         try:
             for write in writes:
-                write.run(connection)
-            connection.execute("COMMIT")
+                write.run(session)
+            session.connection.execute("COMMIT")
         except BaseException:
-            connection.rollback()
+            session.roll_back()
             raise
         for write in writes:
             write.is_done = True
@@ -181,9 +182,10 @@ class Database:
             raise StoreError(f"The store of flows cannot be made at {self.path}: {error}") from error
 
     def _close(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._writer is not None:
+            self._writer.connection.close()
         self._reader = self._writer = None
 
     @contextlib.contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from graflow.state.changes import Appended, Change, FlowRecord, NewFlow, Request, RequestKind
-from graflow.state.encoding import Stored, from_text, is_large, to_text
+from graflow.state.encoding import Stored, from_text, is_small, to_text
 from graflow.state.errors import StaleEpochError
 from graflow.state.reading import searched_text
 from graflow.state.requests import requests_from, requests_text
@@ -27,19 +27,20 @@ from graflow.state.transitions import (
 )
 from graflow.state.written import Written, WrittenEntry, WrittenMember, WrittenStep
 
-SMALL: Final = 1024  # characters of a field that lists show
 LARGE: Final = "@"
 LINES: Final = 1 << 32  # that a journal may have
 _PENDING: Final = StepStatus.PENDING.value
+_ENDED: Final = frozenset(
+    each.value for each in StepStatus if each.is_success or each in {StepStatus.SKIPPED, StepStatus.CANCELLED}
+)
 _CHUNK: Final = 500
+_KNOWN: Final = 1000  # flows
 
 _HEAD: Final = (
     "SELECT no, status, version, epoch, generation, owner, beats, seq, requests, counts FROM flows WHERE flow_id = ?"
 )
-_STEP: Final = "SELECT no, status, size, counts, strip FROM steps WHERE flow_no = ? AND step = ? AND visit = ?"
-_NEW_STEP: Final = (
-    "INSERT INTO steps (flow_no, step, visit, status, size, counts, strip, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_STEP: Final = "SELECT no, status, size FROM steps WHERE flow_no = ? AND step = ? AND visit = ?"
+_NEW_STEP: Final = "INSERT INTO steps (flow_no, step, visit, status, size, fields) VALUES (?, ?, ?, ?, 0, ?)"
 _LINE: Final = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MEMBER: Final = (
     "INSERT INTO members VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -63,6 +64,14 @@ _DELETIONS: Final = (
 )
 
 
+class Row(NamedTuple):
+    """What is known of the row of a step."""
+
+    no: int
+    status: str
+    size: int
+
+
 class FlowWriter:
     """The row of one flow, and what is written about it.
 
@@ -77,43 +86,37 @@ class FlowWriter:
         self._connection = connection
         self.no, status, self.version, self.epoch, self.generation, self.owner, self.beats, self.seq, *texts = row
         self.status = FlowStatus(status)
-        self._requests, self._counts = texts
-
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        return requests_from(self._requests)
-
-    @requests.setter
-    def requests(self, requests: Sequence[Request]) -> None:
-        self._requests = requests_text(requests)
+        self.requests = requests_from(texts[0])
+        self._counts: dict[str, int] = from_text(texts[1])
+        self._rows: dict[tuple[str, int], Row] = {}  # those that may soon be looked for again
 
     def save(self) -> None:
         """Write the row, whatever of it has changed."""
-        values = (self.version, self.beats, self.seq, self._counts, self.status.value, self.epoch, self.generation)
-        self._connection.execute(_WHOLE, (*values, self.owner, self._requests, self.no))
+        values = (self.version, self.beats, self.seq, to_text(self._counts), self.status.value, self.epoch)
+        self._connection.execute(_WHOLE, (*values, self.generation, self.owner, requests_text(self.requests), self.no))
 
     def save_quickly(self) -> None:
         """Write the row after a step, which changes neither state nor owner; indices are left alone."""
-        self._connection.execute(_QUICK, (self.version, self.beats, self.seq, self._counts, self.no))
+        self._connection.execute(_QUICK, (self.version, self.beats, self.seq, to_text(self._counts), self.no))
 
     def write(self, written: Written, at: float, epoch: int) -> None:
         """Write everything but the flow's own fields."""
         self.note(written.entries, at, epoch)
-        if written.steps or written.members:
-            counts = from_text(self._counts)
-            for step in written.steps:
-                self._set_step(step, counts)
-            for (name, visit), members in written.members.items():
-                self._set_members(name, visit, members, counts)
-            self._counts = to_text(counts)
+        for step in written.steps:
+            self._set_step(step)
+        for (name, visit), members in written.members.items():
+            self._set_members(name, visit, members)
         if written.blobs:
             self._keep_blobs(written.blobs)
 
     def note(self, entries: Iterable[WrittenEntry], at: float, epoch: int) -> None:
-        execute, place = self._connection.execute, self.no * LINES
-        for kind, step, visit, index, attempt, data in entries:
-            self.seq += 1
-            execute(_LINE, (place + self.seq, at, kind, step, visit, index, attempt, epoch, self.generation, data))
+        first, seq, generation = self.no * LINES, self.seq, self.generation
+        rows = [
+            (first + number, at, kind, step, visit, index, attempt, epoch, generation, data)
+            for number, (kind, step, visit, index, attempt, data) in enumerate(entries, seq + 1)
+        ]
+        self._connection.executemany(_LINE, rows)
+        self.seq = seq + len(rows)
 
     def set_fields(self, fields: Mapping[str, Any], texts: Mapping[str, Stored]) -> None:
         """Set fields of the flow; those that are small in its row."""
@@ -126,7 +129,7 @@ class FlowWriter:
                 continue
             text = texts[name] if name in texts else to_text(value)
             present.pop(name, None)
-            if len(text) > SMALL or is_large(text):
+            if not is_small(text):
                 large.add(name)
                 execute("INSERT OR REPLACE INTO flow_values VALUES (?, ?, ?)", (self.no, name, text))
                 continue
@@ -145,52 +148,67 @@ class FlowWriter:
 
     def cut(self, rows: Iterable[tuple[str, int]]) -> None:
         """Take rows of steps out again, with their members."""
-        execute, counts = self._connection.execute, from_text(self._counts)
+        execute = self._connection.execute
         for step, visit in rows:
-            row = execute(_STEP, (self.no, step, visit)).fetchone()
+            row = self._row(step, visit)
             if row is not None:
-                count(counts, row[1], None)
-                execute("DELETE FROM members WHERE step_no = ?", (row[0],))
-                execute("DELETE FROM steps WHERE no = ?", (row[0],))
-        self._counts = to_text(counts)
+                count(self._counts, row.status, None)
+                execute("DELETE FROM members WHERE step_no = ?", (row.no,))
+                execute("DELETE FROM steps WHERE no = ?", (row.no,))
+                del self._rows[step, visit]
 
-    def _set_step(self, step: WrittenStep, flow_counts: dict[str, int]) -> None:
-        execute = self._connection.execute
-        row = execute(_STEP, (self.no, step.step, step.visit)).fetchone()
-        if row is None:
-            status, size = step.status or _PENDING, step.size or 0
-            counts, strip = map(to_text, begun(size)) if size else (None, None)
-            count(flow_counts, None, status)
-            execute(_NEW_STEP, (self.no, step.step, step.visit, status, size, counts, strip, step.fields))
-            return
-        no, old, size, *_ = row
-        status = step.status or old
-        if status != old:
-            count(flow_counts, old, status)
-        execute("UPDATE steps SET status = ?, fields = fields || ? WHERE no = ?", (status, step.fields, no))
-        if step.size and not size:
-            counts, strip = map(to_text, begun(step.size))
-            execute("UPDATE steps SET size = ?, counts = ?, strip = ? WHERE no = ?", (step.size, counts, strip, no))
+    def _row(self, step: str, visit: int) -> Row | None:
+        known = self._rows.get((step, visit))
+        if known is None:
+            found = self._connection.execute(_STEP, (self.no, step, visit)).fetchone()
+            if found is None:
+                return None
+            known = self._rows[step, visit] = Row(*found)
+        return known
 
-    def _set_members(self, step: str, visit: int, members: list[WrittenMember], flow_counts: dict[str, int]) -> None:
-        execute = self._connection.execute
-        row = execute(_STEP, (self.no, step, visit)).fetchone()
+    def _set_step(self, step: WrittenStep) -> Row:
+        name, visit, new, size, fields = step
+        execute, row = self._connection.execute, self._row(name, visit)
         if row is None:
-            self._set_step(WrittenStep(step, visit, None, None, "{}"), flow_counts)
-            row = execute(_STEP, (self.no, step, visit)).fetchone()
-        no, _, size, *texts = row
-        counts, strip = map(from_text, texts) if size else ({}, [])
-        states = self._member_states(no, members)
-        rows = []
+            status = new or _PENDING
+            no = execute(_NEW_STEP, (self.no, name, visit, status, fields)).lastrowid
+            row = Row(no or 0, status, 0)
+            count(self._counts, None, status)
+        else:
+            status = new or row.status
+            execute("UPDATE steps SET status = ?, fields = fields || ? WHERE no = ?", (status, fields, row.no))
+            if status != row.status:
+                count(self._counts, row.status, status)
+        if size and not row.size:
+            counts, strip = map(to_text, begun(size))
+            execute("UPDATE steps SET size = ?, counts = ?, strip = ? WHERE no = ?", (size, counts, strip, row.no))
+        row = Row(row.no, status, row.size or size or 0)
+        if status in _ENDED:
+            self._rows.pop((name, visit), None)
+        else:
+            self._rows[name, visit] = row
+        return row
+
+    def _set_members(self, step: str, visit: int, members: list[WrittenMember]) -> None:
+        row = self._row(step, visit) or self._set_step(WrittenStep(step, visit, None, None, "{}"))
+        states = self._member_states(row.no, members)
+        rows, moves = [], []
         for index, status, fields in members:
             old = states.get(index, _PENDING)
             states[index] = new = status or old
-            rows.append((no, index, new, fields))
-            if size:
-                move_member(counts, strip, size, index, old, new)
+            rows.append((row.no, index, new, fields))
+            moves.append((index, old, new))
         self._connection.executemany(_MEMBER, rows)
-        if size:
-            execute("UPDATE steps SET counts = ?, strip = ? WHERE no = ?", (to_text(counts), to_text(strip), no))
+        if row.size:
+            self._count_members(row, moves)
+
+    def _count_members(self, row: Row, moves: Iterable[tuple[int, str, str]]) -> None:
+        execute = self._connection.execute
+        texts = execute("SELECT counts, strip FROM steps WHERE no = ?", (row.no,)).fetchone()
+        counts, strip = map(from_text, texts)
+        for index, old, new in moves:
+            move_member(counts, strip, row.size, index, old, new)
+        execute("UPDATE steps SET counts = ?, strip = ? WHERE no = ?", (to_text(counts), to_text(strip), row.no))
 
     def _member_states(self, no: int, members: Sequence[WrittenMember]) -> dict[int, str]:
         states: dict[int, str] = {}
@@ -207,8 +225,47 @@ class FlowWriter:
         many("INSERT OR IGNORE INTO blob_uses VALUES (?, ?)", [(self.no, digest) for digest in blobs])
 
 
-def create(connection: Connection, flow: NewFlow, written: Written) -> bool:
+class Session:
+    """A connection that writes, and what it knows of flows that it has written about.
+
+    That holds until somebody else has written, or a transaction is rolled back; then it is forgotten.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._flows: dict[str, FlowWriter] = {}
+        self._data_version = -1
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        (data_version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        if data_version != self._data_version or len(self._flows) > _KNOWN:
+            self._flows.clear()
+            self._data_version = data_version
+
+    def roll_back(self) -> None:
+        self._flows.clear()
+        self.connection.rollback()
+
+    def flow(self, flow_id: str) -> FlowWriter:
+        """The row of a flow.
+
+        Raises:
+            FlowNotFoundError: There is no such flow.
+        """
+        flow = self._flows.get(flow_id)
+        if flow is None:
+            flow = self._flows[flow_id] = FlowWriter(self.connection, flow_id)
+        return flow
+
+    def forget(self, flow_id: str) -> None:
+        self._flows.pop(flow_id, None)
+
+
+def create(session: Session, flow: NewFlow, written: Written) -> bool:
     """Record a flow; whether it was not there."""
+    connection = session.connection
     if connection.execute("SELECT 1 FROM flows WHERE flow_id = ?", (flow.flow_id,)).fetchone() is not None:
         return False
     status = FlowStatus(flow.status).value
@@ -219,18 +276,16 @@ def create(connection: Connection, flow: NewFlow, written: Written) -> bool:
     ).lastrowid
     searched = searched_text(flow.flow_id, flow.flow_name, to_text(flow.inputs))
     connection.execute("INSERT INTO flow_texts VALUES (?, ?)", (no, searched))
-    row = FlowWriter(connection, flow.flow_id)
+    row = session.flow(flow.flow_id)
     row.set_fields(written.fields, written.texts)
     row.write(written, flow.at, 0)
     row.save()
     return True
 
 
-def claim(
-    connection: Connection, flow_id: str, owner: str, seen: FlowRecord, at: float, written: Written
-) -> int | None:
+def claim(session: Session, flow_id: str, owner: str, seen: FlowRecord, at: float, written: Written) -> int | None:
     """Become the owner; the new epoch, or None when the flow is not as it was seen."""
-    flow = FlowWriter(connection, flow_id)
+    flow = session.flow(flow_id)
     if (flow.status, flow.epoch, flow.beats) != (seen.status, seen.epoch, seen.beats):
         return None
     if flow.status not in MOVES[Move.CLAIM].sources:
@@ -249,9 +304,9 @@ def claim(
     return epoch
 
 
-def append(connection: Connection, change: Change, written: Written) -> Appended:
+def append(session: Session, change: Change, written: Written) -> Appended:
     """Apply one transition."""
-    flow = FlowWriter(connection, change.flow_id)
+    flow = session.flow(change.flow_id)
     rule = MOVES[change.move]
     try:
         refuse(change, rule, flow.status, flow.version, flow.epoch)
@@ -283,19 +338,20 @@ def append(connection: Connection, change: Change, written: Written) -> Appended
     return Appended(flow.seq, flow.version, flow.epoch, requests)
 
 
-def beat(connection: Connection, flow_id: str, epoch: int) -> tuple[Request, ...]:
+def beat(session: Session, flow_id: str, epoch: int) -> tuple[Request, ...]:
     """Count a sign of life; what the owner is asked for."""
-    flow = FlowWriter(connection, flow_id)
+    flow = session.flow(flow_id)
     if flow.epoch != epoch:
         raise StaleEpochError(flow_id, epoch, flow.epoch)
     if flow.status in RUNNING:
-        connection.execute("UPDATE flows SET beats = beats + 1 WHERE no = ?", (flow.no,))
+        flow.beats += 1
+        session.connection.execute("UPDATE flows SET beats = ? WHERE no = ?", (flow.beats, flow.no))
     return flow.requests
 
 
-def request(connection: Connection, flow_id: str, asked: Request) -> None:
+def request(session: Session, flow_id: str, asked: Request) -> None:
     """Ask the owner for something, unless that is asked already."""
-    flow = FlowWriter(connection, flow_id)
+    flow = session.flow(flow_id)
     refuse_request(flow_id, asked, flow.status)
     if any(asked.kind is each.kind for each in flow.requests):
         return
@@ -307,13 +363,14 @@ def request(connection: Connection, flow_id: str, asked: Request) -> None:
     flow.save()
 
 
-def delete(connection: Connection, flow_id: str) -> bool:
+def delete(session: Session, flow_id: str) -> bool:
     """Remove a flow that has ended, with everything that nothing else names; whether it was there."""
-    row = connection.execute("SELECT no, status FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
+    row = session.connection.execute("SELECT no, status FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
     if row is None:
         return False
     no, status = row
     refuse_delete(flow_id, FlowStatus(status))
+    session.forget(flow_id)
     for statement in _DELETIONS:
-        connection.execute(statement, {"no": no, "first": no * LINES, "last": no * LINES + LINES - 1})
+        session.connection.execute(statement, {"no": no, "first": no * LINES, "last": no * LINES + LINES - 1})
     return True

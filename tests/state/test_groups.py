@@ -1,0 +1,163 @@
+"""Groups: rows of members, counts and strips that are kept up to date and never counted, and pages found by seeking."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from graflow.state import FlowStepState, StateStore, StepStatus
+from graflow.state.changes import Change, MemberRow
+from graflow.state.errors import FlowNotFoundError, InvalidCursorError
+from graflow.state.statuses import Move
+from graflow.state.strips import BUCKETS, bucket_of, first_of
+from tests.state.support import AT, begin, completed, group_row, member, move, record_of
+
+
+def write(store: StateStore, *members: MemberRow, size: int | None = None) -> None:
+    steps = [group_row(size)] if size is not None else []
+    epoch = record_of(store).epoch
+    store.append(Change("f1", Move.STEP, epoch, AT + 5, steps=steps, members=members))
+
+
+def group(store: StateStore, step: str = "g") -> FlowStepState:
+    state = store.get_flow_state("f1")
+    assert state is not None
+    return next(each for each in state.steps if each.step_name == step)
+
+
+def pages(store: StateStore, **question: object) -> list[list[FlowStepState]]:
+    found: list[list[FlowStepState]] = []
+    cursor: str | None = None
+    while True:
+        page = store.list_members("f1", "g", cursor=cursor, **question)  # type: ignore[arg-type]
+        found.append(page.items)
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+def test_a_group_that_begins_is_all_pending(store: StateStore) -> None:
+    begin(store)
+    write(store, size=7)
+    shown = group(store)
+    assert (shown.size, shown.counts, shown.run_key) == (7, {"pending": 7}, "f1.0:g")
+    assert shown.strip == [{"p": 1}] * 7
+    assert [each.status for each in store.list_members("f1", "g")] == [StepStatus.PENDING] * 7
+
+
+def test_counts_and_strip_follow_each_batch(store: StateStore) -> None:
+    begin(store)
+    write(store, size=120)
+    write(store, *(member(index, "running") for index in range(10)))
+    write(store, *(member(index, "completed", outputs=index) for index in range(6)), member(6, "failed", error="E: no"))
+    write(store, member(6, "running", attempts=2))
+    shown = group(store)
+    assert shown.counts == {"completed": 6, "running": 4, "pending": 110}
+    assert shown.strip is not None
+    assert len(shown.strip) == BUCKETS
+    assert shown.strip[:6] == [{"d": 2}, {"d": 2}, {"d": 2}, {"r": 2}, {"r": 2}, {"p": 2}]
+
+
+def test_a_member_keeps_what_was_written_before(store: StateStore) -> None:
+    begin(store)
+    write(store, size=2)
+    write(store, member(1, "running", started_at=AT + 6, worker="w1", attempts=1))
+    write(store, member(1, "completed", completed_at=AT + 8, outputs={"a": 1}))
+    (first, second) = store.list_members("f1", "g")
+    assert (first.index, first.status, first.outputs) == (0, StepStatus.PENDING, None)
+    assert (second.index, second.step_name, second.visit, second.worker) == (1, "g", 1, "w1")
+    assert (second.status, second.outputs, second.attempts, second.execution_time) == ("completed", {"a": 1}, 1, 2.0)
+
+
+def test_a_member_written_twice_in_one_change_is_counted_once(store: StateStore) -> None:
+    begin(store)
+    write(store, size=3)
+    write(store, member(0, "running"), member(0, "completed"), member(0, "completed"))
+    assert group(store).counts == {"completed": 1, "pending": 2}
+
+
+def test_pages_of_members_follow_each_other(store: StateStore) -> None:
+    begin(store)
+    write(store, size=25)
+    write(store, *(member(index) for index in range(0, 25, 2)))
+    found = pages(store, limit=10)
+    assert [len(page) for page in found] == [10, 10, 5]
+    assert [each.index for page in found for each in page] == list(range(25))
+    done = pages(store, limit=4, status=[StepStatus.COMPLETED])
+    assert [each.index for page in done for each in page] == list(range(0, 25, 2))
+    open_ones = pages(store, limit=5, status=[StepStatus.PENDING])
+    assert [each.index for page in open_ones for each in page] == list(range(1, 25, 2))
+    assert pages(store, status=[StepStatus.FAILED]) == [[]]
+
+
+def test_members_of_a_group_of_unknown_size_are_those_that_were_written(store: StateStore) -> None:
+    begin(store)
+    write(store, member(3), member(1, "failed"))
+    assert [(each.index, each.status) for each in store.list_members("f1", "g")] == [(1, "failed"), (3, "completed")]
+    assert [each.index for each in store.list_members("f1", "g", status=[StepStatus.FAILED])] == [1]
+
+
+def test_each_visit_has_members_of_its_own(store: StateStore) -> None:
+    begin(store)
+    write(store, member(0), size=1)
+    epoch = record_of(store).epoch
+    again = MemberRow("g", 2, 0, {"status": "failed"})
+    store.append(Change("f1", Move.STEP, epoch, AT + 9, members=[again]))
+    assert [each.status for each in store.list_members("f1", "g")] == ["failed"]
+    assert [each.status for each in store.list_members("f1", "g", visit=1)] == ["completed"]
+    assert store.list_members("f1", "g", visit=3) == []
+    assert store.list_members("f1", "other") == []
+
+
+def test_a_step_that_is_cut_loses_its_members(store: StateStore) -> None:
+    epoch = begin(store)
+    write(store, *(member(index) for index in range(5)), size=5)
+    store.append(Change("f1", Move.FAIL, epoch, AT + 9, steps=[completed("g")]))
+    move(store, Move.RETRY, cut=[("g", 1)])
+    assert store.list_members("f1", "g") == []
+    epoch = store.claim("f1", "host:1:1", seen=record_of(store), at=AT + 60).epoch or 0
+    store.append(Change("f1", Move.STEP, epoch, AT + 61, steps=[group_row(3)]))
+    assert group(store).counts == {"pending": 3}
+    assert [each.status for each in store.list_members("f1", "g")] == ["pending"] * 3
+
+
+def test_a_wrong_cursor_and_a_wrong_flow_are_told(store: StateStore) -> None:
+    begin(store)
+    write(store, size=2)
+    with pytest.raises(InvalidCursorError):
+        store.list_members("f1", "g", cursor="next")
+    with pytest.raises(FlowNotFoundError):
+        store.list_members("nobody", "g")
+
+
+@pytest.mark.parametrize("size", [1, 59, 60, 61, 1000, 99_999, 100_000])
+def test_buckets_share_the_members_of_a_group(size: int) -> None:
+    starts = [first_of(bucket, size) for bucket in range(min(BUCKETS, size) + 1)]
+    assert starts[0] == 0
+    assert starts[-1] == size
+    assert all(bucket_of(start, size) == bucket for bucket, start in enumerate(starts[:-1]))
+    assert all(bucket_of(start - 1, size) == bucket for bucket, start in enumerate(starts[1:]))
+
+
+def test_a_group_of_100_000_is_told_without_looking_at_its_members(store: StateStore) -> None:
+    begin(store)
+    write(store, size=100_000)
+    for start in range(0, 3000, 1000):
+        write(store, *(member(index, "running") for index in range(start, start + 1000)))
+    write(store, member(99_000, "failed"), member(99_999, "failed"))
+    begun = time.perf_counter()
+    shown = group(store)
+    failed = store.list_members("f1", "g", status=[StepStatus.FAILED])
+    tail = store.list_members("f1", "g", cursor="99996")
+    some = store.list_members("f1", "g", status=[StepStatus.PENDING], limit=10)
+    took = time.perf_counter() - begun
+    assert shown.counts == {"running": 3000, "pending": 96_998, "failed": 2}
+    assert [each.index for each in failed] == [99_000, 99_999]
+    assert [(each.index, each.status) for each in tail] == [
+        (99_997, "pending"),
+        (99_998, "pending"),
+        (99_999, "failed"),
+    ]
+    assert [each.index for each in some] == list(range(3000, 3010))
+    assert took < 2, "nothing here looks at all members"
