@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Literal, Protocol, overload
 
+from graflow.core.nodes.mapped import R
 from graflow.core.nodes.options import policy_of
-from graflow.core.nodes.wrapper import P, R, TaskWrapper
+from graflow.core.nodes.wrapper import P, TaskWrapper
 from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.exceptions import ConfigError
 

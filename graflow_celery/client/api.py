@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, overload
 
 from graflow.coordination.coordinator import CoordinationBackend
 from graflow.coordination.executor import BACKEND_VARIABLE
@@ -16,6 +16,7 @@ from graflow.core.graph import current_scope
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable, SequentialTask
+from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
@@ -26,6 +27,31 @@ from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.wire.envelope import SharedPayload
 
 
+@overload
+def submit(
+    group: MappedGroup[R] | Sequence[TaskWrapper[..., R]],
+    backend_config: Mapping[str, Any] | Settings | None = None,
+    policy: None = None,
+    run_id: str | None = None,
+    then: object = None,
+) -> GroupHandle[R]: ...
+@overload
+def submit(
+    group: MappedGroup[R] | Sequence[TaskWrapper[..., R]],
+    backend_config: Mapping[str, Any] | Settings | None = None,
+    *,
+    policy: object,
+    run_id: str | None = None,
+    then: object = None,
+) -> GroupHandle[R | None]: ...
+@overload
+def submit(
+    group: Executable | Sequence[Executable],
+    backend_config: Mapping[str, Any] | Settings | None = None,
+    policy: object = None,
+    run_id: str | None = None,
+    then: object = None,
+) -> GroupHandle: ...
 def submit(
     group: Executable | Sequence[Executable],
     backend_config: Mapping[str, Any] | Settings | None = None,

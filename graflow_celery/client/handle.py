@@ -6,9 +6,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
+from graflow.core.nodes.mapped import R
 from graflow.durations import checked_seconds
 from graflow.exceptions import GroupTimeoutError
 from graflow_celery.client.awaiting import awaited_runs
@@ -35,7 +36,7 @@ _T = TypeVar("_T")
 _ASYNC_SLICE: Final = 0.5  # seconds after which a thread that waits for a coroutine looks whether it still should
 
 
-class _Handle(ABC):
+class _Handle(ABC, Generic[R]):
     """Some of the outcomes of one run: waited for in a thread or, in slices, in a coroutine.
 
     Args:
@@ -95,7 +96,7 @@ class _Handle(ABC):
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
-    def results(self, timeout: float | None = None) -> list[Any]:
+    def results(self, timeout: float | None = None) -> list[R]:
         """Values in member order, None at failed places of a tolerant policy.
 
         Args:
@@ -107,7 +108,7 @@ class _Handle(ABC):
         """
         return self._values(self._wait(timeout))
 
-    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[Any]:
+    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[R]:
         ids = self._task_ids
         spec, keys = self._spec, self._deployment.keys
         outcomes = {index: branch_outcome(stored[index], name, spec, keys) for index, name in self._named(ids)}
@@ -155,10 +156,10 @@ class _Handle(ABC):
 
     # -- waiting in a coroutine ------------------------------------------------------------------------------------
 
-    def __await__(self) -> Generator[Any, None, list[Any]]:
+    def __await__(self) -> Generator[Any, None, list[R]]:
         return self._results().__await__()
 
-    async def _results(self) -> list[Any]:
+    async def _results(self) -> list[R]:
         return await self._taken(self._take_results)
 
     async def __aiter__(self) -> AsyncIterator[MemberOutcome]:
@@ -180,7 +181,7 @@ class _Handle(ABC):
             pass
         return found
 
-    def _take_results(self, seconds: float) -> list[Any] | None:
+    def _take_results(self, seconds: float) -> list[R] | None:
         for _ in self._waiter.until(self._runtime.monotonic() + seconds, wanted=self._wanted):
             pass
         return self.results() if self._is_over or self._waiter.is_closed else None
@@ -198,7 +199,7 @@ class _Handle(ABC):
             return bool(self._deployment.record.cancel(self.run_id, reason))
 
 
-class GroupHandle(_Handle):
+class GroupHandle(_Handle[R]):
     """A group that was submitted, from this process or another one.
 
     Attributes:
@@ -222,7 +223,7 @@ class GroupHandle(_Handle):
     def __repr__(self) -> str:
         return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._spec.n} members)"
 
-    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[Any]:
+    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[R]:
         if timed_out(stored):
             raise group_timeout(self.group_id, self._spec, stored)
         return super()._values(stored)
@@ -288,7 +289,7 @@ class GroupHandle(_Handle):
 _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
 
 
-class ContinuationHandle(_Handle):
+class ContinuationHandle(_Handle[Any]):
     """The continuation of a group, as a handle of one member."""
 
     def __init__(self, deployment: Deployment, spec: GroupSpec, options: GroupOptions) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 USER = ROOT / "tests/typing/tasks.py"
+SETTINGS = ROOT / "tests/typing/mypy.ini"
 
 
 def test_types_and_errors_of_a_users_file_are_those_it_expects(tmp_path):
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", f"--cache-dir={tmp_path}"]
+    command = [sys.executable, "-m", "mypy", f"--config-file={SETTINGS}", f"--cache-dir={tmp_path}"]
     ended = subprocess.run(
         [*command, "--no-error-summary", str(USER)], cwd=ROOT, capture_output=True, text=True, check=False
     )

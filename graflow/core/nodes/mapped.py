@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from graflow.core.graph import TaskGraph, current_scope
 from graflow.core.nodes.entering import has_room
 from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
 
+if TYPE_CHECKING:
+    import typing_extensions
 
-class MappedGroup(ParallelGroup):
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    R = TypeVar("R")
+
+
+class MappedGroup(ParallelGroup, Generic[R]):
     """The group that `task.map(items)` makes: one member per item, and the list of their values as its result."""
 
     _grows = False
@@ -37,7 +44,7 @@ class MappedGroup(ParallelGroup):
             scope.unused.remove(self)
         return super().register_in(graph)
 
-    def run(self, *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ARG002 - the signature of Executable
+    def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
         if not self.tasks:
             return []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType, MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, overload
 
 from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import call_with_timeout, run_coroutine
@@ -21,8 +21,8 @@ from graflow.core.nodes.arguments import (
     refuse_unknown,
 )
 from graflow.core.nodes.entering import running_frame
-from graflow.core.nodes.executable import Executable, ParallelGroup
-from graflow.core.nodes.mapped import MappedGroup
+from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import checked_id, require_items
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
@@ -32,11 +32,10 @@ from graflow.protocols import Run, upward
 if TYPE_CHECKING:
     import typing_extensions
 
-    # With defaults, `TaskWrapper` alone may be written for a task of any function.
+    # With a default, `TaskWrapper` alone may be written for a task of any function.
     P = typing_extensions.ParamSpec("P", default=...)
-    R = typing_extensions.TypeVar("R", default=Any)
 else:
-    P, R = ParamSpec("P"), TypeVar("R")
+    P = ParamSpec("P")
 
 _TAKEN_FROM_FUNCTION = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
@@ -284,7 +283,7 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def map(
         self, items: Iterable[Any], *, name: str | None = None, key: Callable[[Any], Any] | None = None
-    ) -> ParallelGroup:
+    ) -> MappedGroup[R]:
         """A group with one member per item; the item goes to the first free parameter.
 
         Members are `<name>[<index>]`, or `<name>[<key(item)>]`; the name defaults to the function's name. The group's
@@ -302,7 +301,7 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def starmap(
         self, items: Iterable[Any], *, name: str | None = None, key: Callable[[Any], Any] | None = None
-    ) -> ParallelGroup:
+    ) -> MappedGroup[R]:
         """Like `map`, but each item is a mapping of keyword arguments or a tuple of positional ones.
 
         Raises:
@@ -335,7 +334,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         arguments: Callable[[Any], dict[str, Any]],
         name: str | None,
         key: Callable[[Any], Any] | None,
-    ) -> ParallelGroup:
+    ) -> MappedGroup[R]:
         group_id = name or str(getattr(self.func, "__name__", self._task_id))
         members: list[Executable] = [
             self.instance(f"{group_id}[{index if key is None else key(item)}]", arguments(item))
