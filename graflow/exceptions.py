@@ -38,6 +38,7 @@
         ├── TaskFailedError          (also of the type that the task raised)
         ├── TaskError
         │   ├── MemberCancelledError
+        │   │   └── MemberLeftOutError
         │   ├── MemberLostError
         │   └── TaskTimeoutError     (also a TimeoutError)
         ├── UnknownNodeError         (also a ValueError)
@@ -75,6 +76,7 @@ __all__ = [
     "InvalidCursorError",
     "MaxStepsExceededError",
     "MemberCancelledError",
+    "MemberLeftOutError",
     "MemberLostError",
     "MoveRefusedError",
     "NoWorkerError",
@@ -301,6 +303,18 @@ class MemberCancelledError(TaskError):
 
     def __init__(self, task_id: str, message: str = "cancelled") -> None:
         super().__init__(task_id, message)
+
+
+class MemberLeftOutError(MemberCancelledError):
+    """A member did not run, or not to its end, because its group's policy had seen enough: no failure of its own.
+
+    Attributes:
+        why: What the policy had seen.
+    """
+
+    def __init__(self, task_id: str, why: str) -> None:
+        super().__init__(task_id, f"left out: {why}")
+        self.why = why
 
 
 class ParallelGroupError(GraflowRuntimeError):

@@ -51,6 +51,13 @@ class GroupRunLike(Protocol):
     def canceled(self) -> bool:
         """Whether no further member may be started."""
 
+    @property
+    def has_enough(self) -> bool:
+        """Whether members that run are not waited for any more."""
+
+    def judge_by(self, policy: object) -> None:
+        """Ask this policy after each member that ends whether it has seen enough."""
+
     def pending(self) -> list[int]:
         """Indices of the members that have not ended."""
 

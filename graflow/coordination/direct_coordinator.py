@@ -26,6 +26,7 @@ class DirectCoordinator(TaskCoordinator):
     ) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
+        run.judge_by(resolved)
         end = None if self._timeout is None else time.monotonic() + self._timeout
         for index in run.pending():
             if run.canceled:

@@ -38,6 +38,7 @@ class ThreadingCoordinator(TaskCoordinator):
     ) -> None:
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
+        run.judge_by(resolved)
         crew = _Crew(run, *self._lanes(run))
         if not crew.finish(self._timeout):
             raise GroupTimeoutError(run.group_id, run.finished_count(), len(run.members), timeout=self._timeout)
@@ -120,7 +121,7 @@ class _Crew:
             self._raised, self._stopped = error, True
         with self._taking:
             self._left -= 1
-            if not self._left:
+            if not self._left or self._run.has_enough:
                 self._all_home.set()
 
     def _work(self, indices: Iterator[int]) -> None:

@@ -13,6 +13,7 @@ from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroup
 from graflow.exceptions import (
     GroupTimeoutError,
     MemberCancelledError,
+    MemberLeftOutError,
     MemberLostError,
     ParallelGroupError,
     PayloadError,
@@ -71,7 +72,7 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys:
     Raises:
         PayloadError: When what the member reported cannot be read here, naming the member.
     """
-    if stored.payload:
+    if stored.payload and stored.state is not MemberState.CANCELLED:
         try:
             return unpack_outcome(stored.payload, task_id, result_pickles(keys, spec.run_id, stored.index))
         except PayloadError as unread:
@@ -81,6 +82,8 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys:
         error = MemberLostError(task_id, stored.attempts)
     elif stored.state is MemberState.TIMED_OUT:
         error = TaskTimeoutError(task_id, spec.timeout or 0.0)
+    elif stored.payload:
+        error = MemberLeftOutError(task_id, stored.payload.decode())
     else:
         error = MemberCancelledError(task_id)
     error.run_id = spec.run_id
@@ -92,7 +95,8 @@ def member_outcome(
 ) -> MemberOutcome:
     """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec, keys)
-    started = stored.finished_at - outcome.duration if stored.payload else None
+    is_reported = stored.payload and stored.state is not MemberState.CANCELLED
+    started = stored.finished_at - outcome.duration if is_reported else None
     error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)
     return MemberOutcome(
         index=stored.index,

@@ -83,6 +83,8 @@ def prepare(
         digest=_digest(envelopes, manifest, payloads, shared),
         policy=_plain_policy(policy),
         min_success=_needed(policy, len(branches)),
+        enough=policy.min_success if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else 0,
+        fail_fast=isinstance(policy, StrictGroupPolicy) and policy.fail_fast,
         critical=_critical(policy, members),
         lease=options.lease,
         queue_wait=options.queue_wait,

@@ -47,6 +47,8 @@ class GroupSpec:
         n: number of members, without the continuation.
         digest: of the manifest; the same run id with another digest is a conflict.
         min_success: fewer succeeded members than this make the group FAILED (n for a strict policy, 0 for best effort).
+        enough: succeeded members after which all others are CANCELLED; 0 is no such number.
+        fail_fast: members that nobody runs are CANCELLED once one has failed.
         critical: indices whose failure makes the group FAILED.
         lease: seconds without a beat after which a claimed member counts as lost.
         queue_wait: seconds before a member that nobody claimed is published again; doubled each time.
@@ -66,6 +68,8 @@ class GroupSpec:
     digest: str
     policy: Any = "strict"
     min_success: int = 0
+    enough: int = 0
+    fail_fast: bool = False
     critical: tuple[int, ...] = ()
     lease: float = 30.0
     queue_wait: float = 60.0
@@ -254,7 +258,8 @@ class MemberReport:
 class RecordedOutcome:
     """What the record tells its readers about one member: the outcome that was recorded first.
 
-    `payload` is what the worker reported, empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST).
+    `payload` is what the worker reported; empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST);
+    of one that was left out it says why.
     `attempts` counts executions; `owner` is empty when nobody ever claimed the member.
     """
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow.exceptions import PayloadError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
@@ -82,6 +83,9 @@ def _header_fields(spec: GroupSpec, size: int, parent: str) -> list[str | int]:
         "parent": parent,
         "manifest_bytes": size,
     }
+    if spec.enough or spec.fail_fast:
+        fields["rest"] = LEFT_OUT_ENOUGH if spec.enough else LEFT_OUT_FAILED
+        fields.update({"enough": spec.enough} if spec.enough else {"fail_fast": 1})
     if spec.attempts:
         fields["own_attempts"] = 1
         fields.update((f"attempts:{index}", attempts) for index, attempts in spec.attempts.items())

@@ -183,6 +183,7 @@ def _refusal(status: str, spec: GroupSpec, index: int | None) -> str:
         "ABSENT": f"{run} has no member {index}; its members are 0 to {last}" if spec.n else f"{run} has no members",
         "SUCCEEDED": f"member {index} of {run} succeeded; only what did not can run again",
         "NOTHING": f"nothing of {run} failed",
+        "ENOUGH": f"enough members of {run} succeeded; its policy leaves out the others",
     }[status]
 
 

@@ -66,5 +66,7 @@ def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGro
 
 
 def _reason(outcome: RecordedOutcome) -> str:
+    if outcome.state is MemberState.CANCELLED:
+        return outcome.payload.decode() or outcome.state.value
     error = remote_error_of(outcome.payload) if outcome.payload else None
     return outcome.state.value if error is None else error.message

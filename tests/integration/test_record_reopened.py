@@ -33,6 +33,7 @@ def test_what_failed_runs_again_and_what_succeeded_stays(record: GroupRecord) ->
     assert (again.members, again.lost, again.continuation) == ([1], [], False)
     status = record.status("run")
     assert (status.state, status.pending, status.succeeded, status.failed) == (GroupState.RUNNING, 1, 2, 0)
+    assert [outcome.index for outcome in record.outcomes("run")] == [0, 2]
     [granted] = record.claim("run", [0, 1, 2], "second").granted
     assert (granted.index, granted.attempt, granted.losses, granted.retries) == (1, 2, 0, 0)
     assert granted.envelope == b"envelope 1"

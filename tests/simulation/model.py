@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import (
     BeatAnswer,
@@ -30,6 +31,7 @@ from graflow_celery.record import (
 T = TypeVar("T")
 
 MAX_DOUBLINGS = 6
+_FAILURES = frozenset({MemberState.FAILED, MemberState.TIMED_OUT, MemberState.LOST})
 STANDSTILL = 2.5
 
 
@@ -91,6 +93,7 @@ class Run:
     tokens: set[str] = field(default_factory=set)
     began_at: int = 0
     ran_again: int = 0
+    failed_before: int = 0
 
     # what the model knows
 
@@ -147,6 +150,7 @@ class Run:
                 member.reported, member.owner, member.is_retrying = True, None, False
                 known.append(outcome.index)
                 self._offer_continuation()
+        self._leave_out()
         restored = self.record.restore(self.spec.run_id, outcomes)
         require(restored == sorted(known), "restored", restored, "instead of", known)
         return restored
@@ -171,6 +175,24 @@ class Run:
         if not self.is_final:
             self.cancelled = True
         self._end_open(MemberState.CANCELLED, range(len(self.members)))
+
+    def _leave_out(self) -> None:
+        """What need not run any more: all of it when enough have succeeded, what nobody runs after a failure."""
+        spec = self.spec
+        if self.is_final or not (spec.enough or spec.fail_fast):
+            return
+        states = [(self.members[i].outcome or (None,))[0] for i in range(self.n)]
+        is_enough = 0 < spec.enough <= states.count(MemberState.SUCCEEDED)
+        failed = sum(state in _FAILURES for state in states)
+        for member in self.members.values() if is_enough or (spec.fail_fast and failed > self.failed_before) else ():
+            is_unclaimed = member.owner is None and not member.is_retrying and not member.retries
+            if member.outcome is None and member is not self.members.get(self.n) and (is_enough or is_unclaimed):
+                why = LEFT_OUT_ENOUGH if is_enough else LEFT_OUT_FAILED
+                member.outcome = (MemberState.CANCELLED, member.attempt, member.owner or "", why.encode())
+                member.owner, member.is_retrying = None, False
+        if is_enough and not spec.continuation:
+            self.is_cut = True
+        self._offer_continuation()
 
     def _end_open(self, state: MemberState, indices: Sequence[int]) -> None:
         for index in indices:
@@ -199,8 +221,14 @@ class Run:
             member = self.members[i]
             floor = max(member.attempt, (member.outcome or (None, 0))[1])
             self.members[i] = Member(self.clock() + self.ms(self.spec.queue_wait), attempt=floor, floor=floor)
+        states = [(member.outcome or (None,))[0] for member in self.members.values()][: self.n]
+        self.failed_before = sum(state in _FAILURES for state in states)
         self.ran_again += len(chosen or ())
         require(again.continuation == self.is_final, "the continuation is to be published:", again)
+        left = [i for i, member in sorted(self.members.items()) if member.outcome is not None]
+        kept = [outcome.index for outcome in self.record.outcomes(self.spec.run_id)]
+        order: Any = self.record.client.lrange(self.record.keys.run(self.spec.run_id, "order"), 0, -1)
+        require(kept == sorted(map(int, order)) == left, "kept", kept, "in the order", order, "instead of", left)
         return again
 
     def _to_run_again(self, token: str, index: int | None) -> list[int] | None:
@@ -210,6 +238,8 @@ class Run:
         if self.cancelled or not self.is_closed or self.spec.parent_run is not None:
             return None
         states = [(member.outcome or (None,))[0] for _, member in sorted(self.members.items())]
+        if 0 < self.spec.enough <= states[: self.n].count(MemberState.SUCCEEDED):
+            return None
         failed = [i for i in range(self.n) if states[i] is not MemberState.SUCCEEDED and index in {None, i}]
         if index is not None and not failed:
             return None
@@ -233,7 +263,12 @@ class Run:
             require(granted.index < self.n or self.is_final, "the continuation was granted too early")
             require(granted.losses == member.losses, "wrong losses", granted)
             require(granted.retries == member.retries, "wrong retries", granted)
-            is_suspect = member.losses > 0 or self._losses_until_lost(granted.index) == 1
+            is_suspect = (
+                self.spec.fail_fast
+                or self.spec.enough > 0
+                or member.losses > 0
+                or self._losses_until_lost(granted.index) == 1
+            )
             require(not is_suspect or len(claim.granted) == 1, "a suspect was granted in company", claim)
             if member.owner == owner:
                 require(granted.attempt == member.attempt, "the same claim got another attempt", granted)
@@ -302,6 +337,7 @@ class Run:
                 recorded.append(result.index)
                 if result.index < self.n:
                     self._offer_continuation()
+        self._leave_out()
         require(completion.recorded == sorted(recorded), "recorded", completion, "instead of", recorded)
         require(completion.refused == sorted(refused), "refused", completion, "instead of", refused)
         require(set(late) <= set(completion.late), "not told late", completion, late)
@@ -327,13 +363,18 @@ class Run:
         for index in indices:
             member = self.members[index]
             if member.outcome is None and member.owner == owner:
-                require(index in answer.released, "a release was refused")
+                may_be_left_out = self.spec.fail_fast
+                require(may_be_left_out or index in answer.released, "a release was refused")
                 member.owner, member.is_given_up = None, False
                 member.attempt -= 1
                 member.due = self.clock() + self.ms(self.spec.queue_wait)
                 self.totals.executions -= 1
             else:
                 require(index not in answer.released or member.owner is None, "released what is not mine", index)
+        was_final = self.is_final
+        self._leave_out()
+        if self.is_final and not was_final and self.spec.continuation:
+            self.members[self.n].due = self.clock()
         return answer
 
     def abandon(self, owner: str, indices: Sequence[int]) -> list[int]:
@@ -402,6 +443,9 @@ class Run:
                 waiting.append(index)
         if not was_final:
             self._offer_continuation()
+            self._leave_out()
+            lost = [i for i in lost if self.members[i].outcome is None]
+            waiting = [i for i in waiting if self.members[i].outcome is None]
         return lost, waiting
 
 

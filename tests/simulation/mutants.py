@@ -211,11 +211,34 @@ MUTANTS = [
     Mutant("a reopened run is not looked after", "reopen", "look_by(header, look)", ""),
     Mutant("the time of a group does not begin anew", "reopen", "header.deadline = time + header.timeout", ""),
     Mutant(
-        "a group that ran out of time has failed for ever", "reopen", "'RUNNING', 0, 0, 0, 0", "'RUNNING', 0, 1, 0, 0"
+        "a group that ran out of time has failed for ever", "reopen", "'RUNNING', 0, 0, 0\n", "'RUNNING', 0, 0, 1\n"
     ),
     Mutant("a continuation that failed alone is not offered", "reopen", "settle(header, time)", ""),
     Mutant("the continuation does not follow again", "reopen", "if members > 0 or failed then", "if failed then"),
     Mutant("a reopened run expires", "reopen", "redis.call('PERSIST', key)", ""),
+    Mutant(
+        "enough is one too few", "complete", "header.SUCCEEDED >= header.enough", "header.SUCCEEDED > header.enough"
+    ),
+    Mutant("the rest runs although enough have succeeded", "complete", "leave_out(header, time) end", "local _ end"),
+    Mutant("a report alone leaves nothing out", "complete", "and not enough and", "and"),
+    Mutant("what runs is left out after a failure", "complete", "if is_enough or (is_free(claim) and", "if (true and"),
+    Mutant("what is being retried is left out", "complete", "and claim.retries == 0) then", ") then"),
+    Mutant("a failure of an earlier round leaves members out", "reopen", "header.failed_before = ", "local _ = "),
+    Mutant(
+        "what was lost is published after a failure",
+        "sweep",
+        "without(gone, lost), without(gone, waiting)",
+        "lost, waiting",
+    ),
+    Mutant(
+        "what will be left out is claimed in company",
+        "claim",
+        "alone = is_suspect or is_each_alone",
+        "alone = is_suspect",
+    ),
+    Mutant(
+        "what is released after a failure runs", "release", "without(leave_out(header, time), released)", "released"
+    ),
     Mutant("a reader skips what came", "read", "LRANGE', ORDER, position,", "LRANGE', ORDER, position + 1,"),
     Mutant("the order forgets", "complete", "each('RPUSH', ORDER, indices)", ""),
 ]

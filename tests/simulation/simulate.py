@@ -274,7 +274,7 @@ class Simulation:
         run = outer[-1]
         states = [(run.members[index].outcome or (None,))[0] for index in range(run.n)]
         good = [index for index, state in enumerate(states) if state is MemberState.SUCCEEDED]
-        is_good = len(good) == run.n or (plan.policy == "best_effort" and not run.timed_out)
+        is_good = len(good) == run.n or (len(good) >= plan.enough and not run.timed_out)
         if is_good and plan.continues:
             is_good = (run.members[plan.n].outcome or (None,))[0] is MemberState.SUCCEEDED
         if isinstance(world.answer, ParallelGroupError | GroupTimeoutError):
@@ -296,7 +296,9 @@ class Simulation:
         for run in self.witness.runs.values():
             require(run.totals.losses == 0, "lost in fair weather:", run.totals)
             wanted = len(run.members) + run.ran_again
-            require(run.totals.executions == wanted, "executed", run.totals.executions, "times")
+            ends_early = run.spec.enough or run.spec.fail_fast
+            is_right = run.totals.executions <= wanted if ends_early else run.totals.executions == wanted
+            require(is_right, "executed", run.totals.executions, "times")
         slack = self.settings.queue_wait / 2
         require(self.loop.now < self.world.busy + slack, "took", self.loop.now, "s for", self.world.busy, "s of work")
 
@@ -357,9 +359,11 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
         n=n,
         is_persistent=is_persistent,
         is_nested=is_nested,
-        failing=frozenset(rng.sample(range(n), min(n, 2)) if not is_persistent and rng.random() < 0.3 else ()),
+        failing=frozenset(
+            rng.sample(range(n), min(n, rng.choice((2, 2, n)))) if not is_persistent and rng.random() < 0.3 else ()
+        ),
         poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
-        policy="strict" if is_nested else rng.choice(("strict", "best_effort")),
+        policy="strict" if is_nested else _policy(rng, n),
         is_workflow=is_workflow,
         continues=not is_workflow and rng.random() < 0.6,
         is_limited=not (is_fair or is_nested or is_persistent) and rng.random() < 0.15,
@@ -369,6 +373,12 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
         beats=rng.random() < 0.2,
         is_fair=is_fair,
     )
+
+
+def _policy(rng: Random, n: int) -> str | dict[str, Any]:
+    fail_fast = {"type": "strict", "fail_fast": True}
+    enough = {"type": "at_least_n", "min_success": rng.randint(1, n), "cancel_rest": True}
+    return rng.choice(("strict", "best_effort", fail_fast, enough))
 
 
 def _expected_state(run: Run, counts: Counter[MemberState]) -> GroupState:

@@ -63,7 +63,7 @@ class Plan:
     n: int
     failing: frozenset[int]
     poisonous: frozenset[int]
-    policy: str
+    policy: str | dict[str, Any]
     is_workflow: bool
     continues: bool
     is_limited: bool
@@ -74,6 +74,13 @@ class Plan:
     is_fair: bool
     is_nested: bool
     is_persistent: bool
+
+    @property
+    def enough(self) -> int:
+        """Members that have to succeed."""
+        if isinstance(self.policy, dict):
+            return int(self.policy.get("min_success", self.n))
+        return 0 if self.policy == "best_effort" else self.n
 
     def inner(self) -> dict[str, range]:
         """The members of the two groups in a nested group, by name."""
@@ -329,6 +336,8 @@ class World:
             handle = submit_to(
                 *(deployment, self._group(), self.settings.options), policy=self.plan.policy, run_id="run", then=then
             )
+        if self.rng.random() < 0.2:
+            self._repairs(handle)  # before anybody knows how it ended
         while True:
             answer = self._answer_of(handle)
             if not self._repairs(handle):

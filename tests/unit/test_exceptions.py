@@ -80,6 +80,7 @@ SAMPLES = {
         "successful_tasks": ["b"],
         "errors": {"a": ValueError("boom")},
     },
+    "MemberLeftOutError": {"task_id": "t", "why": "a member has failed"},
     "PayloadError": {"message": "bad", "cause": None},
     "RecordFullError": {"run_id": "r", "needed": 10},
     "RetryRefusedError": {"run_id": "r", "why": "it has not ended"},

@@ -6,16 +6,28 @@ import difflib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graflow.core.handler import TaskResult
-from graflow.exceptions import ParallelGroupError, TaskError, named
+from graflow.exceptions import MemberLeftOutError, ParallelGroupError, TaskError, named
 from graflow.protocols import Run, Unit
 
 _log = logging.getLogger(__name__)
 
+LEFT_OUT_ENOUGH = "enough members have succeeded"
+LEFT_OUT_FAILED = "a member has failed"
+
 _CUSTOM = "__custom__"
 _LISTED = 5
+
+
+@dataclass(frozen=True)
+class EarlyEnd:
+    """A group ends before all of its members have: why, and whether those that run are not waited for either."""
+
+    why: str
+    leaves_running: bool
 
 
 class GroupExecutionPolicy(ABC):
@@ -61,8 +73,9 @@ class GroupExecutionPolicy(ABC):
 
 
 def _failed(tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> list[TaskResult]:
-    """The failed results in member order."""
-    return [result for task in tasks if (result := results.get(task.task_id)) is not None and not result.success]
+    """The failed results in member order; to be left out is no failure."""
+    bad = (result for task in tasks if (result := results.get(task.task_id)) is not None and not result.success)
+    return [result for result in bad if not isinstance(result.error, MemberLeftOutError)]
 
 
 def _reason(result: TaskResult) -> str:
@@ -115,7 +128,8 @@ class _BuiltInPolicy(GroupExecutionPolicy):
         self._validate_group_results(group_id, tasks, results)
         self.validate([task.task_id for task in tasks])
         failed = _failed(tasks, results)
-        if refusal := self._refusal(failed, len(tasks)):
+        succeeded = sum(1 for result in results.values() if result.success)
+        if refusal := self._refusal(failed, succeeded, len(tasks)):
             reason, blamed = refusal
             message = f"Parallel group '{group_id}': {reason}: {_listing(blamed)}"
             raise _failure(message, group_id, tasks, results, blamed=blamed)
@@ -129,18 +143,39 @@ class _BuiltInPolicy(GroupExecutionPolicy):
             )
 
     @abstractmethod
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
+    def _refusal(
+        self, failed: Sequence[TaskResult], succeeded: int, size: int
+    ) -> tuple[str, Sequence[TaskResult]] | None:
         """Why a group of this size is refused and the failures to blame, or `None` to accept it."""
 
 
 class StrictGroupPolicy(_BuiltInPolicy):
-    """Every member must succeed."""
+    """Every member must succeed.
+
+    Args:
+        fail_fast: Whether no other member is started once one has failed; those that run come to their end, and the
+            others are left out: `MemberLeftOutError`, CANCELLED on workers.
+    """
+
+    fail_fast = False  # of a subclass that does not ask
+
+    def __init__(self, fail_fast: bool = False) -> None:
+        self.fail_fast = _checked_flag("fail_fast", fail_fast)
+
+    def early_end(self, succeeded: int, failed: int) -> EarlyEnd | None:  # noqa: ARG002 - the signature of all
+        return EarlyEnd(LEFT_OUT_FAILED, leaves_running=False) if self.fail_fast and failed else None
 
     def get_name(self) -> str:
         return "strict"
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
-        return (f"{len(failed)} of {size} tasks failed", failed) if failed else None
+    def _refusal(
+        self, failed: Sequence[TaskResult], succeeded: int, size: int
+    ) -> tuple[str, Sequence[TaskResult]] | None:
+        if succeeded == size:
+            return None
+        left_out = size - succeeded - len(failed)
+        others = f", {left_out} were left out" if left_out else ""
+        return f"{len(failed)} of {size} tasks failed{others}", failed
 
 
 class BestEffortGroupPolicy(_BuiltInPolicy):
@@ -149,7 +184,7 @@ class BestEffortGroupPolicy(_BuiltInPolicy):
     def get_name(self) -> str:
         return "best_effort"
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> None:
+    def _refusal(self, failed: Sequence[TaskResult], succeeded: int, size: int) -> None:
         """Nothing is refused."""
 
 
@@ -171,20 +206,40 @@ class CriticalGroupPolicy(_BuiltInPolicy):
         if unknown := sorted(set(self.critical_task_ids).difference(member_ids)):
             raise ValueError(f"Critical task ids {unknown} are not in the group; its members are {list(member_ids)}")
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:  # noqa: ARG002 - the signature of all
+    def _refusal(
+        self,
+        failed: Sequence[TaskResult],
+        succeeded: int,  # noqa: ARG002 - the signature of all
+        size: int,  # noqa: ARG002 - the signature of all
+    ) -> tuple[str, Sequence[TaskResult]] | None:
         critical = [result for result in failed if result.task_id in self.critical_task_ids]
         return ("critical tasks failed", critical) if critical else None
 
 
 class AtLeastNGroupPolicy(_BuiltInPolicy):
-    """A minimum number of members must succeed; further failures are logged and accepted."""
+    """A minimum number of members must succeed; further failures are logged and accepted.
 
-    def __init__(self, min_success: int) -> None:
+    Args:
+        min_success: The number.
+        cancel_rest: Whether the group ends as soon as so many have succeeded. The others are left out, also those that
+            run, which may ask `is_cancelled()`: `MemberLeftOutError`, CANCELLED on workers, None in lists of values.
+    """
+
+    cancel_rest = False  # of a subclass that does not ask
+
+    def __init__(self, min_success: int, cancel_rest: bool = False) -> None:
         if isinstance(min_success, bool) or not isinstance(min_success, int):
             raise TypeError(f"min_success must be an int, got {min_success!r}")
         if min_success < 0:
             raise ValueError(f"min_success must not be negative, got {min_success}")
         self.min_success = min_success
+        self.cancel_rest = _checked_flag("cancel_rest", cancel_rest)
+        if cancel_rest and not min_success:
+            raise ValueError("cancel_rest needs a min_success of at least 1: with 0 no member would be started")
+
+    def early_end(self, succeeded: int, failed: int) -> EarlyEnd | None:  # noqa: ARG002 - the signature of all
+        is_enough = self.cancel_rest and succeeded >= self.min_success
+        return EarlyEnd(LEFT_OUT_ENOUGH, leaves_running=True) if is_enough else None
 
     def get_name(self) -> str:
         return f"at_least_{self.min_success}"
@@ -194,11 +249,31 @@ class AtLeastNGroupPolicy(_BuiltInPolicy):
         if self.min_success > len(member_ids):
             raise ValueError(f"min_success={self.min_success} is larger than the group of {len(member_ids)} tasks")
 
-    def _refusal(self, failed: Sequence[TaskResult], size: int) -> tuple[str, Sequence[TaskResult]] | None:
-        succeeded = size - len(failed)
+    def _refusal(
+        self,
+        failed: Sequence[TaskResult],
+        succeeded: int,
+        size: int,  # noqa: ARG002 - the signature of all
+    ) -> tuple[str, Sequence[TaskResult]] | None:
         if succeeded >= self.min_success:
             return None
         return f"only {succeeded}/{self.min_success} required tasks succeeded", failed
+
+
+def _checked_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+_Impatient = StrictGroupPolicy | AtLeastNGroupPolicy
+
+
+def impatient(policy: object) -> _Impatient | None:
+    """The policy itself when it may end a group early: the two kinds whose rules hold on workers too."""
+    if isinstance(policy, StrictGroupPolicy):
+        return policy if policy.fail_fast else None
+    return policy if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else None
 
 
 POLICY_REGISTRY: dict[str, type[GroupExecutionPolicy]] = {
@@ -229,12 +304,15 @@ def canonicalize_group_policy(policy: object) -> str | dict[str, Any]:
 
 
 def _canonical_instance(policy: GroupExecutionPolicy) -> str | dict[str, Any]:
+    if type(policy) is StrictGroupPolicy and policy.fail_fast:
+        return {"type": "strict", "fail_fast": True}
     if type(policy) in {StrictGroupPolicy, BestEffortGroupPolicy}:
         return policy.get_name()
     if type(policy) is CriticalGroupPolicy:
         return {"type": "critical", "critical_task_ids": list(policy.critical_task_ids)}
     if type(policy) is AtLeastNGroupPolicy:
-        return {"type": "at_least_n", "min_success": policy.min_success}
+        rest = {"cancel_rest": True} if policy.cancel_rest else {}
+        return {"type": "at_least_n", "min_success": policy.min_success, **rest}
     return {"type": _CUSTOM, "policy": policy}
 
 

@@ -14,6 +14,7 @@ from graflow.core.branches.scope import BranchScope
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, execute_branch_async, follow_outcomes, merge_outcomes
+from graflow.core.run.early_end import EarlyEnding, left_out
 from graflow.core.run.failures import forget_locals
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.trace.notify import tell
@@ -34,7 +35,7 @@ class LocalMember:
 
     def is_cancelled(self) -> bool:
         outer = self._run.context.member
-        return self._run.canceled or (outer is not None and outer.is_cancelled())
+        return self._run._canceled or self._run.has_enough or (outer is not None and outer.is_cancelled())
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         _log.info("Member %s of %s: %s of %s %s", self.index, self.run_id, done, total, message or "")
@@ -71,6 +72,7 @@ class GroupRun:
         self._own_nodes = branch_nodes(context.graph, group_id, members)
         self._around = context.surroundings(group_id)
         self._canceled = self._abandoned = False
+        self._early = EarlyEnding(None, ())
         self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
@@ -81,14 +83,23 @@ class GroupRun:
 
     @property
     def canceled(self) -> bool:
-        """Whether a member cancelled the workflow, or nobody waits any more, so that no other is started."""
-        return self._canceled
+        """Whether no other member is started: one cancelled the run, the policy has seen enough, or nobody waits."""
+        return self._canceled or self._early.end is not None
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether the policy ends the group without waiting for members that run."""
+        return self._early.end is not None and self._early.end.leaves_running
 
     @property
     def finished(self) -> dict[int, BranchOutcome]:
         """Outcomes by index of the members that have ended."""
         with self._lock:
             return self._finished.copy()
+
+    def judge_by(self, policy: Any) -> None:
+        """Ask this policy after each member that ends whether it has seen enough."""
+        self._early = EarlyEnding(policy, self._finished.values())
 
     def pending(self) -> list[int]:
         """Indices of the members that have not ended."""
@@ -142,7 +153,7 @@ class GroupRun:
         self._ended(index, branch, await execute_branch_async(branch, self.members[index]))
 
     def _ended(self, index: int, branch: BranchRun, outcome: BranchOutcome) -> BranchOutcome:
-        if branch.graph is not self.context.graph:
+        if branch.graph is not self.context.graph and index not in self._finished:
             self.context.graph.take_over(branch.graph)
         self.record(index, outcome)
         return outcome
@@ -191,7 +202,9 @@ class GroupRun:
             if outcome.success:
                 # A branch that failed is kept: a checkpoint goes on with it at the task that failed.
                 self._branches.pop(index, None)
-            self._finished.setdefault(index, outcome)
+            if index not in self._finished:
+                self._finished[index] = outcome
+                self._early.count(outcome)
         if outcome.canceled:
             self._canceled = True
 
@@ -214,6 +227,7 @@ class GroupRun:
             ParallelGroupError: When the policy refuses the results.
         """
         context = self.context
+        self._leave_out()
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
@@ -227,6 +241,17 @@ class GroupRun:
             judging.callback(self._keep_successes)  # after an error or an interruption it does not run again
             self._judge(policy, outcomes, results)
             judging.pop_all()
+
+    def _leave_out(self) -> None:
+        """End what has not ended, when the policy has seen enough; members that run stop after the task they are in."""
+        end = self._early.end
+        if end is None or self._canceled:
+            return
+        for index in self.pending():
+            self.record(index, left_out(self.members[index].task_id, end.why))
+            branch = self._branches.pop(index, None)
+            if branch is not None:
+                branch.ledger.max_steps = 0
 
     def _judge(self, policy: Any, outcomes: list[BranchOutcome], results: dict[str, TaskResult]) -> None:
         """Raise what the end of the group has to be, else do what the members asked for."""

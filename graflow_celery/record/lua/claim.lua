@@ -4,7 +4,8 @@
 -- the specification; the envelopes.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load(
-  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look')
+  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
+  'fail_fast')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}
@@ -22,6 +23,7 @@ local claims = fetch('HMGET', CLAIMS, indices)
 local limits = budgets(header, indices)
 local granted, left, refused, blocked, written, leases = {}, {}, {}, {}, {}, {}
 local alone, taken = false, {}
+local is_each_alone = header.enough > 0 or header.fail_fast == 1 -- what is claimed is begun, and not left out
 for i, index in ipairs(indices) do
   local claim = parse_claim(claims[i])
   local is_mine = claim.owner == owner
@@ -47,7 +49,7 @@ for i, index in ipairs(indices) do
     leases[#leases + 1] = index
     taken[#taken + 1] = index
     granted[#granted + 1] = string.format('%s %d %d %d', index, claim.attempt, claim.losses, claim.retries)
-    alone = is_suspect
+    alone = is_suspect or is_each_alone
   end
 end
 

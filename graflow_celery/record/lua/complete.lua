@@ -3,7 +3,7 @@
 -- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
 -- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now.
 local owner = ARGV[1]
-local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round')
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round', 'enough', 'fail_fast')
 if not header then return false end
 local time = now()
 local indices = {}
@@ -43,6 +43,7 @@ for i, index in ipairs(indices) do
 end
 
 record(header, rows, time)
+if header.enough > 0 or header.fail_fast == 1 then leave_out(header, time) end
 if #rows > 0 and header.recorded < header.n then tell(header) end
 local has_ended = settle(header, time)
 if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed == 0 then

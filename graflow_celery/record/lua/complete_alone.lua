@@ -4,10 +4,10 @@
 if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' then
   local run, owner, index, attempt, payload = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[5]
   local header, claims = run .. 'header', run .. 'claims'
-  local state, n, recorded, succeeded, running, bytes, in_flight, told = unpack(redis.call(
-    'HMGET', header, 'state', 'n', 'recorded', 'SUCCEEDED', 'running', 'outcome_bytes', 'max_in_flight', 'told'))
+  local state, n, recorded, succeeded, running, bytes, in_flight, told, enough = unpack(redis.call(
+    'HMGET', header, 'state', 'n', 'recorded', 'SUCCEEDED', 'running', 'outcome_bytes', 'max_in_flight', 'told', 'enough'))
   recorded = (recorded or 0) + 1
-  if state == 'RUNNING' and in_flight == '0' and told == '1' and recorded < tonumber(n)
+  if state == 'RUNNING' and in_flight == '0' and told == '1' and not enough and recorded < tonumber(n)
       and redis.call('HGET', claims, index) == attempt .. ' 0 0 0 ' .. owner then
     redis.call('HSET', run .. 'outcomes', index,
       'SUCCEEDED ' .. attempt .. ' ' .. now() .. ' 0 ' .. owner .. '\n' .. payload)

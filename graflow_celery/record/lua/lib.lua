@@ -14,7 +14,7 @@ local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
 -- Fields of the header that are text; all others are numbers, 0 when absent.
 local TEXTS = {
   state = true, run = true, spec = true, epoch = true, reason = true, digest = true, critical = true, parent = true,
-  opener = true,
+  opener = true, rest = true,
 }
 
 local function typed(name, value)
@@ -192,11 +192,43 @@ local function record(header, rows, time)
   end
 end
 
+-- Leave out what need not run any more, where the policy says so: all that is open once enough have succeeded; once a
+-- member has failed in this round what nobody runs, unless it is being retried. Answers the indices as a set of texts.
+local function leave_out(header, time)
+  local gone, rows = {}, {}
+  if header.state ~= 'RUNNING' then return gone end
+  local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
+  local has_failed = header.fail_fast == 1
+    and header.FAILED + header.TIMED_OUT + header.LOST > header.failed_before
+  if not (is_enough or has_failed) then return gone end
+  local indices = redis.call('ZRANGE', DUE, 0, -1)
+  for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
+    local claim = parse_claim(text)
+    if is_enough or (is_free(claim) and claim.retries == 0) then
+      rows[#rows + 1] = {index = tonumber(indices[i]), state = 'CANCELLED', claim = claim, payload = header.rest}
+      gone[indices[i]] = true
+    end
+  end
+  table.sort(rows, function(a, b) return a.index < b.index end)
+  record(header, rows, time)
+  -- Groups that members opened end with them; those of a continuation are still to come.
+  if is_enough and header.continuation == 0 then header.cut = 1 end
+  return gone
+end
+
+local function without(gone, indices)
+  local kept = {}
+  for _, index in ipairs(indices) do
+    if not gone[tostring(index)] then kept[#kept + 1] = index end
+  end
+  return kept
+end
+
 -- The last outcome ends the group, once.
 local function settle(header, time)
   if header.state ~= 'RUNNING' or header.recorded < header.n then return false end
   -- A group that ran out of time has failed whatever its policy.
-  local accepted = header.cut == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
+  local accepted = header.overdue == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
   header.state = accepted and 'DONE' or 'FAILED'
   header.finished = time
   event('end', 'state', header.state)
@@ -225,6 +257,7 @@ local function cut(header, time, state, group_state, reason)
   table.sort(rows, function(a, b) return a.index < b.index end)
   record(header, rows, time)
   header.cut = 1
+  header.overdue = group_state == 'FAILED' and 1 or 0
   header.reason = reason
   if header.state ~= 'RUNNING' then
     close(header)

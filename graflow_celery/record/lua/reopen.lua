@@ -3,7 +3,8 @@
 -- any more.
 -- ARGV: token of this call, index of the member (empty: all that failed).
 -- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
--- why nothing was done: GONE, OPEN, CANCELLED, INNER (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING.
+-- why nothing was done: GONE, OPEN, CANCELLED, INNER (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING,
+-- ENOUGH (what is left out has to stay so).
 local token, wanted = ARGV[1], ARGV[2]
 local header = load('closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout')
 if not header then return {'GONE'} end
@@ -13,6 +14,9 @@ end
 if header.parent ~= '' then return {'INNER', header.spec} end
 if header.state == 'CANCELLED' then return {'CANCELLED', header.spec} end
 if header.closed == 0 then return {'OPEN', header.spec} end
+if header.enough > 0 and header.SUCCEEDED >= header.enough and (wanted ~= '' or header.continuation == 0) then
+  return {'ENOUGH', header.spec}
+end
 
 -- What failed; of a group that failed also what was left out.
 local rows = {}
@@ -30,7 +34,7 @@ if wanted ~= '' then
   if not text then return {'ABSENT', header.spec} end
   choose(tonumber(wanted), text)
   if #rows == 0 then return {'SUCCEEDED', header.spec} end
-else
+elseif not (header.enough > 0 and header.SUCCEEDED >= header.enough) then
   local left = header.FAILED + header.TIMED_OUT + header.LOST + header.CANCELLED
   for first = 0, header.n - 1, 500 do
     if #rows == left then break end
@@ -92,7 +96,9 @@ for index in string.gmatch(header.critical, '%d+') do
   local text = not chosen[index] and redis.call('HGET', OUTCOMES, index)
   if text and string.sub(text, 1, 10) ~= 'SUCCEEDED ' then header.critical_failed = 1 end
 end
-header.state, header.closed, header.cut, header.published, header.told = 'RUNNING', 0, 0, 0, 0
+header.state, header.closed, header.cut, header.overdue = 'RUNNING', 0, 0, 0
+header.published, header.told = 0, 0
+header.failed_before = header.FAILED + header.TIMED_OUT + header.LOST
 header.round, header.reason, header.finished, header.look = header.round + 1, '', 0, 0
 header['reopened:' .. token] = 1
 local look = time + header.queue_wait

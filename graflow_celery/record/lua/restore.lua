@@ -23,6 +23,7 @@ for i, index in ipairs(indices) do
   end
 end
 record(header, rows, time)
+leave_out(header, time)
 if #rows > 0 and header.recorded < header.n then tell(header) end
 settle(header, time)
 save(header)

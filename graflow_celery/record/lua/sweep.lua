@@ -81,6 +81,8 @@ end
 each('HSET', CLAIMS, written)
 record(header, rows, time)
 each('ZADD', DUE, scores)
+local gone = leave_out(header, time)
+lost, waiting = without(gone, lost), without(gone, waiting)
 if #lost + #rows > 0 then event('lost', 'count', #lost + #rows) end
 local has_ended = settle(header, time)
 if has_ended and header.closed == 0 then continues = 1 end
