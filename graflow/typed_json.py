@@ -9,25 +9,19 @@ Reading builds objects of the kinds of `graflow.values` only: no name that arriv
 
 from __future__ import annotations
 
-import base64
-import math
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from importlib import import_module
 from math import isfinite
-from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final, NoReturn
-from uuid import UUID
 from weakref import WeakKeyDictionary
-from zoneinfo import ZoneInfo
 
 from graflow.errors_as_data import ErrorData, describe_error, rebuild_error
 from graflow.exceptions import PayloadError
 from graflow.foreign import attempt
-from graflow.values import classes, moments, records
-from graflow.values.base import Codec, Make, NoCodecError, Reading, Writing
+from graflow.values import classes, containers, records, scalars
+from graflow.values.base import Codec, Make, NoCodecError
+from graflow.values.containers import MAPPINGS, SEQUENCES
 from graflow.values.pickles import Pickles
 
 MAX_DEPTH: Final = 64
@@ -149,7 +143,7 @@ class _Writer:
             self._path.pop()
 
     def _tagged(self, value: object, kind: type) -> Any:
-        if kind in _SEQUENCE_KINDS or kind in _MAPPING_KINDS:
+        if kind in SEQUENCES or kind in MAPPINGS:
             return self._inside(value, self._mapping if isinstance(value, dict) else self._items)
         codec = _codec_of(kind)
         if codec is None:
@@ -181,7 +175,7 @@ class _Writer:
 
     def _items(self, value: Any) -> Any:
         items = [item if type(item) in _AS_IS else self.write(item, (index,)) for index, item in enumerate(value)]
-        tag = _SEQUENCE_KINDS[type(value)]
+        tag = SEQUENCES[type(value)]
         if tag is None:
             return items
         if isinstance(value, set | frozenset):
@@ -189,7 +183,7 @@ class _Writer:
         return {TAG: tag, "v": [value.maxlen, items] if isinstance(value, deque) else items}
 
     def _mapping(self, value: dict[Any, Any]) -> Any:
-        tag = _MAPPING_KINDS[type(value)]
+        tag = MAPPINGS[type(value)]
         if tag == "dict" and _STR_ONLY.issuperset(map(type, value)) and TAG not in value:
             return {key: item if type(item) in _AS_IS else self.write(item, (key,)) for key, item in value.items()}
         return {TAG: tag, "v": [[self.write(key, _KEY), self.write(item, (key,))] for key, item in value.items()]}
@@ -267,42 +261,7 @@ _ERROR: Final = Codec("error", lambda value, _: describe_error(value).to_dict())
 _codecs: WeakKeyDictionary[type, Codec] = WeakKeyDictionary()
 
 
-def _base64(value: bytes | bytearray, _writing: Writing) -> str:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _text(value: object, _writing: Writing) -> str:
-    return str(value)
-
-
-_SCALAR_KINDS: Final[dict[type, Codec]] = {
-    int: Codec("int", lambda value, _: hex(value)),
-    float: Codec("float", lambda value, _: repr(value)),
-    bytes: Codec("bytes", _base64),
-    bytearray: Codec("bytearray", _base64),
-    datetime: Codec("datetime", moments.take_datetime),
-    date: Codec("date", lambda value, _: value.isoformat()),
-    time: Codec("time", moments.take_time),
-    timedelta: Codec("timedelta", lambda value, _: [value.days, value.seconds, value.microseconds]),
-    timezone: Codec("timezone", moments.take_timezone),
-    ZoneInfo: Codec("zone", moments.take_zone),
-    Decimal: Codec("decimal", _text),
-    UUID: Codec("uuid", lambda value, _: value.hex),
-    complex: Codec("complex", lambda value, _: [repr(value.real), repr(value.imag)]),
-    range: Codec("range", lambda value, _: [value.start, value.stop, value.step]),
-    type(Path()): Codec("path", _text),
-    PurePosixPath: Codec("posixpath", _text),
-    PureWindowsPath: Codec("windowspath", _text),
-    ErrorData: Codec("remote", lambda value, _: value.to_dict()),
-}
-_SEQUENCE_KINDS: Final[dict[type, str | None]] = {
-    list: None,
-    tuple: "tuple",
-    set: "set",
-    frozenset: "frozenset",
-    deque: "deque",
-}
-_MAPPING_KINDS: Final[dict[type, str]] = {dict: "dict", OrderedDict: "ordered", Counter: "counter"}
+_SCALAR_KINDS: Final = {**scalars.CODECS, ErrorData: Codec("remote", lambda value, _: value.to_dict())}
 
 
 # -- back --------------------------------------------------------------------------------------------------------------
@@ -406,74 +365,15 @@ def _is_leaf(data: object) -> bool:
     return isinstance(tag, str) and tag in _LEAF_TAGS
 
 
-def _list_of(data: object, reading: Reading) -> list[Any]:
-    if type(data) is not list:
-        raise TypeError("not a list")
-    return [reading.read(item) for item in data]
-
-
-def _pairs_of(data: Any, reading: Reading) -> list[tuple[Any, Any]]:
-    return [(reading.read(key), reading.read(item)) for key, item in data]
-
-
-def _bytes_of(data: Any, _reading: Reading) -> bytes:
-    return base64.b64decode(data, validate=True)
-
-
-def _int_of(data: Any, _reading: Reading) -> int:
-    return int(data, 16)
-
-
-def _float_of(data: Any, _reading: Reading) -> float:
-    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[data]
-
-
-def _timedelta_of(data: Any, _reading: Reading) -> timedelta:
-    days, seconds, microseconds = data
-    return timedelta(days, seconds, microseconds)
-
-
-def _complex_of(data: Any, _reading: Reading) -> complex:
-    real, imaginary = data
-    return complex(float(real), float(imaginary))
-
-
-def _deque_of(data: Any, reading: Reading) -> deque[Any]:
-    limit, items = data
-    return deque(_list_of(items, reading), maxlen=limit)
-
-
-_READERS: Final[dict[str, Make]] = {
-    "bytearray": lambda data, reading: bytearray(_bytes_of(data, reading)),
-    "bytes": _bytes_of,
-    "complex": _complex_of,
-    "counter": lambda data, reading: Counter(dict(_pairs_of(data, reading))),
-    "date": lambda data, _: date.fromisoformat(data),
-    "datetime": moments.make_datetime,
-    "decimal": lambda data, _: Decimal(data),
-    "deque": _deque_of,
-    "dict": lambda data, reading: dict(_pairs_of(data, reading)),
+_READERS: Final[Mapping[str, Make]] = {
+    **scalars.READERS,
+    **containers.READERS,
     "enum": records.make_member,
     "error": lambda data, _: rebuild_error(ErrorData.from_dict(data)),
-    "float": _float_of,
-    "frozenset": lambda data, reading: frozenset(_list_of(data, reading)),
-    "int": _int_of,
     "model": records.make_model,
     "namedtuple": records.make_namedtuple,
-    "ordered": lambda data, reading: OrderedDict(_pairs_of(data, reading)),
     "own": classes.make_own,
-    "path": lambda data, _: Path(data),
-    "posixpath": lambda data, _: PurePosixPath(data),
-    "range": lambda data, _: range(*data),
     "record": records.make_record,
     "remote": lambda data, _: ErrorData.from_dict(data),
-    "set": lambda data, reading: set(_list_of(data, reading)),
-    "time": moments.make_time,
-    "timedelta": _timedelta_of,
-    "timezone": moments.make_timezone,
-    "tuple": lambda data, reading: tuple(_list_of(data, reading)),
-    "uuid": lambda data, _: UUID(hex=data),
-    "windowspath": lambda data, _: PureWindowsPath(data),
-    "zone": moments.make_zone,
 }
 _LEAF_TAGS: Final = frozenset({codec.tag for codec in _SCALAR_KINDS.values()} | {"enum", "error", "pickle"})

@@ -7,18 +7,17 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
 from graflow.channels.branch import ChannelWrite
+from graflow.channels.channel_text import ChannelText
 from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
-from graflow.codec import decode, encode, parse_json, to_jsonable
-from graflow.core.serialization import signed_pickles
+from graflow.codec import encode, parse_json
 from graflow.durations import checked_seconds
-from graflow.exceptions import PayloadError
 from graflow.redis.clients import load_redis
 from graflow.redis.config import (
     CONNECTION_KEYS,
@@ -29,8 +28,6 @@ from graflow.redis.config import (
 )
 from graflow.redis.diagnosis import told
 from graflow.redis.scripts import Script
-from graflow.signing import SigningKeys
-from graflow.values.pickles import Pickles
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +45,7 @@ _RESULT_TTL = 86400.0
 _MARK_TTL = 7 * 86_400_000  # milliseconds that it is remembered which values were published
 _GLOB = re.compile(r"[*?\[\]\\^]")
 _Command = tuple[str | int, ...]
+_T = TypeVar("_T")
 
 
 class RedisChannel(Channel):
@@ -90,7 +88,7 @@ class RedisChannel(Channel):
         **connection: Any,
     ) -> None:
         super().__init__(name)
-        self._keys: SigningKeys | None = connection.pop("signing_keys", None)
+        self._text = ChannelText(name, connection.pop("signing_keys", None))
         given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
         self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
         self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
@@ -112,7 +110,9 @@ class RedisChannel(Channel):
         reply = _get.run(self._execute, (self._at(key),))
         if reply is None:
             return default
-        return [self._decoded(key, text) for text in reply] if type(reply) is list else self._decoded(key, reply)
+        return (
+            [self._text.decoded(key, text) for text in reply] if type(reply) is list else self._text.decoded(key, reply)
+        )
 
     def delete(self, key: str) -> bool:
         return bool(self._execute("DEL", self._at(key)))
@@ -136,15 +136,15 @@ class RedisChannel(Channel):
 
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
         amount = require_number(amount, "the amount")
-        at, amount_text, described = self._at(key), encode(amount), self._described(key)
+        at, amount_text, described = self._at(key), encode(amount), self._text.described(key)
         operation = self._operation()
         while True:
             reply = _add.run(self._execute, (at, operation), amount_text, _REMEMBERED)
             if reply == 0:
                 raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
-                return require_number(self._decoded(key, reply), described)
-            present = self._decoded(key, reply[0]) if reply else 0
+                return require_number(self._text.decoded(key, reply), described)
+            present = self._text.decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
             if _swap.run(self._execute, (at,), encode(total), *reply):
                 return total
@@ -166,8 +166,8 @@ class RedisChannel(Channel):
 
     def drop(self, keys: Sequence[str]) -> None:
         """Remove some keys, in few round trips."""
-        for start in range(0, len(keys), _BATCH):
-            self._execute("UNLINK", *(self._at(key) for key in keys[start : start + _BATCH]))
+        for batch in _batches(keys):
+            self._execute("UNLINK", *map(self._at, batch))
 
     def expire(self, ttl_seconds: float, keys: Sequence[str] | None = None) -> int:
         """Give every key of this channel, or some keys, a time to live from now; a key that has less left keeps it.
@@ -176,10 +176,7 @@ class RedisChannel(Channel):
             How many keys were given one.
         """
         limit = _milliseconds(ttl_seconds)
-        batches: Iterable[list[bytes]] = self._scan()
-        if keys is not None:
-            every = [self._at(key).encode() for key in keys]
-            batches = (every[start : start + _BATCH] for start in range(0, len(every), _BATCH))
+        batches = self._scan() if keys is None else _batches([self._at(key).encode() for key in keys])
         return sum(_limit.run(self._execute, batch, limit) for batch in batches)
 
     def time_to_live(self, key: str) -> float | None:
@@ -198,7 +195,7 @@ class RedisChannel(Channel):
         deleting: _Command = ("DEL", self._at(write.key))
         command = deleting if write.deleted else self._set_command(write.key, write.value, write.ttl)
         name, at, *arguments = command
-        keys = (str(at), *(self._mark(mark) for mark in marks))
+        keys = (str(at), *map(self._mark, marks))
         _publish.run(self._execute, keys, _MARK_TTL, int(once), name, *arguments)
 
     def is_published(self, mark: str) -> bool:
@@ -215,12 +212,8 @@ class RedisChannel(Channel):
             _log.warning("Keys of channel %s could not be given a time to live: %s", self.name, error)
 
     def check(self, key: str, value: object) -> None:
-        """Make sure that a value can be kept.
-
-        Raises:
-            TypeError: When it cannot; the text names place and type.
-        """
-        to_jsonable(value, where=f"channel key '{key}'", pickles=self._pickles(key))
+        """Raise `TypeError` when a value cannot be kept; the text names place and type."""
+        self._text.check(key, value)
 
     def ping(self) -> bool:
         """Whether the server answers; a connection that fails raises an error of redis-py's own type."""
@@ -235,7 +228,7 @@ class RedisChannel(Channel):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
-        self._keys = None  # never kept: they come from the environment
+        self._text = ChannelText(self.name, None)  # keys are never kept: they come from the environment
         self._config = state["config"]
         self._attach(None)
 
@@ -272,52 +265,31 @@ class RedisChannel(Channel):
         """A key that stands for one operation, which the client may send again when its reply got lost."""
         return f"graflow:operation:{self.name}:{secrets.token_hex(8)}"
 
-    def _described(self, key: str) -> str:
-        return f"key {key!r} of channel {self.name!r}"
-
     def _set_command(self, key: str, value: object, ttl: float | None) -> _Command:
-        at, text = self._at(key), self._encoded(key, value)
+        at, text = self._at(key), self._text.encoded(key, value)
         if ttl is None:
             return "SET", at, text
         milliseconds = _milliseconds(ttl)
         return ("SET", at, text, "PX", milliseconds) if milliseconds else ("DEL", at)
 
-    def _encoded(self, key: str, value: object) -> str:
-        if value is None or type(value) in {str, bool, int}:
-            return encode(value)
-        return encode(value, where=self._described(key), pickles=self._pickles(key))
-
-    def _pickles(self, key: str) -> Pickles:
-        if self._keys is None:
-            self._keys = SigningKeys.from_environment()
-        return signed_pickles(self._keys, "channel", self.name, key)
-
-    def _decoded(self, key: str, reply: bytes | int) -> Any:
-        if isinstance(reply, int):
-            raise PayloadError(f"{self._described(key)} holds neither text nor a list: something else wrote it")
-        try:
-            return decode(reply, pickles=self._pickles(key))
-        except PayloadError as error:
-            raise PayloadError(f"{self._described(key)} cannot be read", error) from error
-
     def _add_element(self, command: str, key: str, value: object, ttl: float | None) -> int:
-        at, element = self._at(key), self._encoded(key, value)
+        at, element = self._at(key), self._text.encoded(key, value)
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:
             reply = _push.run(self._execute, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
-            present = 0 if isinstance(reply, int) else self._decoded(key, reply)
+            present = 0 if isinstance(reply, int) else self._text.decoded(key, reply)
             if not isinstance(present, list):
-                raise TypeError(f"{self._described(key)} is something else: {NOT_A_LIST}")
+                raise TypeError(f"{self._text.described(key)} is something else: {NOT_A_LIST}")
             # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
             texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
             texts.insert(len(texts) if command == "RPUSH" else 0, element)
             if _convert.run(self._execute, (at,), reply, limit, *texts):
                 return len(texts)
 
-    def _scan(self) -> Iterator[list[bytes]]:
+    def _scan(self) -> Iterator[Sequence[bytes]]:
         """The keys of this channel in Redis, in batches; a key may come twice."""
         pattern = _GLOB.sub(r"\\\g<0>", self._prefix) + "*"
         cursor = 0
@@ -334,9 +306,9 @@ def _milliseconds(ttl: float) -> int:
     return 0 if checked_ttl(ttl) <= 0 else max(1, round(ttl * 1000))
 
 
-def _batches(commands: Sequence[_Command]) -> Iterator[Sequence[_Command]]:
-    for start in range(0, len(commands), _BATCH):
-        yield commands[start : start + _BATCH]
+def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
 
 
 def _unreachable() -> tuple[type[Exception], ...]:

@@ -81,14 +81,14 @@ def test_chains_need_tasks():
     assert chain(steps) is steps
 
 
-def test_running_a_chain_runs_its_leftmost_task_only():
+def test_running_a_chain_runs_its_leftmost_task_only(wf):
     ran = []
     first, second = (task(name)(lambda name=name: ran.append(name) or name) for name in "ab")
     steps = first >> second
     assert steps.run() == "a"
     assert steps() == "a"
     assert ran == ["a", "a"]
-    context = ExecutionContext(get_current_workflow_context().graph)
+    context = ExecutionContext(wf.graph)
     steps.set_execution_context(context)
     assert steps.run() == "a"
     assert all(step.get_execution_context() is context for step in steps)

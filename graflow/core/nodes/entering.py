@@ -91,7 +91,7 @@ def _is_taken(task_id: str, run: Any, frame: Any, graph: TaskGraph) -> bool:
     repeats = frame.repeats is not None and task_id in frame.repeats.born
     return (
         owner is None
-        or any(born is known for running in run._task_execution_stack for born in running.born or ())
+        or any(born is known for running in run.frames for born in running.born or ())
         or (owner == run.session_id and not repeats and run.agenda.is_active(task_id))
     )
 
