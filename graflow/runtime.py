@@ -22,6 +22,7 @@ import redis
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.per_process import PerProcess
+from graflow.spells import is_news
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -126,7 +127,8 @@ def persistently(
             limit = when_stopping if when_stopping is not None and runtime.is_stopping() else patience
             if limit is not None and runtime.monotonic() + pause > begun + limit:
                 raise
-            _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
+            if is_news(("record", type(error))):
+                _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
             runtime.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -184,7 +186,8 @@ class Pacer:
                 try:
                     work.tick(self._runtime.monotonic())
                 except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
-                    _log.warning("%s: %s: %s", work.name, type(error).__name__, error)
+                    if is_news((work.name, type(error))):
+                        _log.warning("%s: %s: %s", work.name, type(error).__name__, error)
 
 
 _runtimes: Final[PerProcess[None, Runtime]] = PerProcess()

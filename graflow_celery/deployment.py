@@ -23,6 +23,7 @@ from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
+from graflow.spells import is_news
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
 from graflow_celery.broker.app import configuration, runs_eagerly
 from graflow_celery.broker.publisher import MemberPublisher
@@ -228,7 +229,10 @@ class Deployment:
             raise RecordUnreachableError(
                 f"The Redis of record at {server} has not answered for {silent:.0f} s: {over}"
             ) from None
-        _log.warning("Run %s waits for the Redis of record at %s (%s) %s", run_id, server, type(error).__name__, why)
+        if is_news(("record", server, self.settings.key_prefix)):
+            _log.warning(
+                "Run %s waits for the Redis of record at %s (%s) %s", run_id, server, type(error).__name__, why
+            )
         self.runtime.sleep(_PAUSE)
 
     def live_workers(self) -> list[WorkerInfo]:

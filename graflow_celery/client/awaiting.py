@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from graflow.per_process import PerProcess
+from graflow.spells import is_news
 from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
@@ -95,7 +96,8 @@ class AwaitedRuns:
                 self._wait_out(waits, error)
                 continue
             except FAILING as error:
-                _log.warning("%d awaited runs: %s", len(waits), type(error).__name__)
+                if is_news(("awaited", type(error))):
+                    _log.warning("%d awaited runs: %s", len(waits), type(error).__name__)
                 woken = set()
                 self._runtime.sleep(_JOIN)
             self._look_at(waits, woken)

@@ -10,6 +10,7 @@ from typing import Final
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
+from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
 from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.client.worker_watch import WorkerWatch
@@ -253,4 +254,5 @@ class Waiter:
             elif has_swept and self.deployment.record.status(self.run_id).pending:
                 self._helper.look_again()
         except (*FAILING, KombuError) as error:
-            _log.warning("Run %s: %s", self.run_id, type(error).__name__)
+            if is_news(("looking around", type(error))):
+                _log.warning("Run %s: %s", self.run_id, type(error).__name__)

@@ -7,6 +7,7 @@ from collections.abc import Container
 from typing import Final
 
 from graflow.exceptions import NoWorkerError
+from graflow.spells import end_spell, is_news
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.broker.task_queue import queue_length
 from graflow_celery.deployment import Deployment
@@ -15,6 +16,7 @@ from graflow_celery.settings import GroupOptions
 
 _log = logging.getLogger(__name__)
 _WORKERS_SHOWN: Final = 5
+_SLACK: Final = 5.0  # seconds beyond the time after which a run looks again
 
 
 class WorkerWatch:
@@ -46,6 +48,7 @@ class WorkerWatch:
         for queue in sorted(queues_of(self._spec, ended)):
             if self._deployment.workers(queue):
                 self._seen[queue] = now
+                end_spell(self._trouble(queue))
             elif now - self._seen.setdefault(queue, self._began) >= self._options.worker_wait:
                 self._seen[queue] = now
                 self._tell(queue)
@@ -65,7 +68,13 @@ class WorkerWatch:
             error = NoWorkerError(message, queue, length)
             error.run_id = self._run_id
             raise error
-        _log.warning("%s", message)
+        if is_news(self._trouble(queue), pause=self._options.worker_wait + _SLACK):
+            _log.warning("%s", message)
+
+    def _trouble(self, queue: str) -> tuple[str, ...]:
+        """What all runs that wait for this queue have in common."""
+        settings = self._deployment.settings
+        return ("no worker", settings.server, settings.key_prefix, queue)
 
     def _workers_elsewhere(self) -> str:
         """The live workers of other queues, in words."""

@@ -13,6 +13,7 @@ import redis
 
 from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, persistently
+from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
@@ -154,7 +155,8 @@ class Batch:
                 try:
                     cancelled = bool(self._deployment.record.beat([lease]).lost)
                 except UNREACHABLE:
-                    _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
+                    if is_news(("cancelled", self.spec.run_id)):
+                        _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
             return cancelled
 
         return is_cancelled

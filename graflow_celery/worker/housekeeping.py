@@ -11,6 +11,7 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.sweeper import beat, expedite_all, sweep
 
@@ -77,7 +78,8 @@ class Housekeeping:
             try:
                 call()
             except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
-                _log.warning("%s: %s: %s", name, type(error).__name__, error)
+                if is_news((name, type(error))):
+                    _log.warning("%s: %s: %s", name, type(error).__name__, error)
             self._stopped.wait(interval)
 
     def _beat(self) -> None:

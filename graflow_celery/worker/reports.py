@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
+from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, MemberReport, Released
 from graflow_celery.worker.member import RetryLater
@@ -66,7 +67,8 @@ class Reports:
                     retries.pop()
             except TRY_AGAIN as error:
                 kept = len(results) + len(retries)
-                _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
+                if is_news(("kept", self._spec.run_id)):
+                    _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
                 with self._lock:
                     self._results = [*results, *self._results]
                     self._retries = [*retries, *self._retries]

@@ -26,6 +26,7 @@ from graflow.exceptions import (
 )
 from graflow_celery import (
     BrokerUnreachableError,
+    GroupHandle,
     GroupNotFoundError,
     LocalCluster,
     RecordUnreachableError,
@@ -37,7 +38,7 @@ from graflow_celery import (
 )
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
-from tests.support import PrivateRedis, private_redis
+from tests.support import PrivateRedis, at_once, private_redis
 
 pytestmark = pytest.mark.redis
 
@@ -167,6 +168,22 @@ def test_no_worker_is_warned_about_when_waiting_goes_on(
     with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
         submit(members.noop.map([1]), backend_config=config).results(timeout=1.0)
     assert "No worker consumes queue 'lonely too'" in caplog.text
+
+
+def test_all_who_wait_for_workers_of_one_queue_are_warned_once(
+    no_workers: LocalCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {**no_workers.backend_config, "worker_wait": 0.1, "queue": "lonely for all"}
+    handles = [submit(members.noop.map([1]), backend_config=config) for _ in range(3)]
+
+    def wait(handle: GroupHandle) -> None:
+        with pytest.raises(TimeoutError):
+            handle.results(timeout=1.5)
+
+    with caplog.at_level(logging.WARNING):
+        at_once(wait, handles)
+    told = [record for record in caplog.records if "No worker consumes queue 'lonely for all'" in record.getMessage()]
+    assert len(told) == 1
 
 
 def test_a_server_that_evicts_any_key_is_refused() -> None:
