@@ -107,8 +107,8 @@ class FlowRunner(Steering):
                 f'durability="required" needs a store that survives its server, not {self.store.url}'
             )
         self._is_open = True
+        hand_over_at_end(self._home)
         if self._recovers:
-            hand_over_at_end(self._home)
             self._home.recovery.join(self._driver)
 
     def _open(self) -> None:

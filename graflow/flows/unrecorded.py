@@ -55,5 +55,10 @@ def run_unrecorded(
     state.total_execution_time = (state.completed_at - (state.started_at or state.completed_at)).total_seconds()
     ended = {**dict.fromkeys(context.completed_tasks, StepStatus.COMPLETED)}
     ended.update(dict.fromkeys(context.ledger.failed, StepStatus.FAILED))
-    state.steps = [FlowStepState(step_name=task_id, status=status, attempts=1) for task_id, status in ended.items()]
+    members = {member for node in graph.nodes for member in graph.get_parallel_group_members(node)}
+    state.steps = [
+        FlowStepState(step_name=task_id, status=status, attempts=1)
+        for task_id, status in ended.items()
+        if task_id not in members
+    ]
     return state

@@ -1,0 +1,118 @@
+"""Looking at flows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from graflow.cli.flows.options import as_json, exit_by, runner_of, store
+from graflow.cli.flows.pictures import flow_picture, flows_table, members_table
+from graflow.cli.flows.times import AGE
+from graflow.cli.flows.watching import Watcher
+from graflow.cli.output import printable
+from graflow.cli.output import show as print_for_people
+from graflow.state import FlowState, FlowStatus, StepStatus
+
+_FLOW_STATES = click.Choice([status.value for status in FlowStatus])
+_MEMBER_STATES = click.Choice([status.value for status in StepStatus])
+
+
+@click.command("list")
+@click.option("--name", help="Only flows of this name.")
+@click.option("--status", type=_FLOW_STATES, multiple=True, metavar="STATE", help="Only flows in this state.")
+@click.option("--search", metavar="TEXT", help="Only flows with it in id, name or inputs.")
+@click.option("--since", type=AGE, help="Only flows of the last 2h, 3d ...")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Flows on a page.")
+@click.option("--cursor", help="The next page, as the last one named it.")
+@as_json
+@store
+def list_flows(
+    name: str | None,
+    status: Sequence[str],
+    search: str | None,
+    since: float | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """List flows, the newest first."""
+    with runner_of(store) as runner:
+        earliest = None if since is None else time.time() - since
+        page = runner.list_flows(name, list(status), search, cursor, limit, since=earliest)
+    if as_json:
+        for flow in page:
+            click.echo(flow.model_dump_json())
+    elif page:
+        print_for_people(flows_table(page))
+    else:
+        click.echo("No flows", err=True)
+    if page.next_cursor is not None:
+        click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+
+
+@click.command()
+@click.argument("flow_id")
+@click.option("--members", "step", metavar="STEP", help="The members of this group instead.")
+@click.option("--visit", type=int, help="Of this visit of the group [default: the last one].")
+@click.option("--status", type=_MEMBER_STATES, multiple=True, metavar="STATE", help="Only members in this state.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Members on a page.")
+@click.option("--cursor", help="The next page, as the last one named it.")
+@as_json
+@store
+def show(
+    flow_id: str,
+    step: str | None,
+    visit: int | None,
+    status: Sequence[str],
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Show a flow: its steps, or the members of one."""
+    if step is None and (status or visit is not None or cursor is not None):
+        raise click.UsageError("--visit, --status and --cursor are about members; name their group with --members")
+    with runner_of(store) as runner:
+        if step is None:
+            flow = runner.get_flow_state(flow_id)
+            click.echo(flow.model_dump_json()) if as_json else print_for_people(flow_picture(flow))
+            return
+        page = runner.list_members(flow_id, step, visit=visit, status=list(status), cursor=cursor, limit=limit)
+    if as_json:
+        for member in page:
+            click.echo(member.model_dump_json())
+    elif page:
+        print_for_people(members_table(page))
+    else:
+        click.echo(f"Step {printable(step)} has no such members", err=True)
+    if page.next_cursor is not None:
+        click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+
+
+@click.command()
+@click.argument("flow_id")
+@as_json
+@store
+def watch(flow_id: str, as_json: bool, store: str | None) -> None:
+    """Show a flow until it ends or pauses; a line for each change where nobody looks."""
+    console = Console()
+    with runner_of(store) as runner:
+        watcher = Watcher(lambda: runner.get_flow_state(flow_id), console, as_json=as_json)
+        try:
+            flow = watcher.watch(time.sleep, lambda flow: flow is not None and rests(flow))
+        except KeyboardInterrupt:
+            click.echo(f"Flow {printable(flow_id)} goes on; only watching has ended", err=True)
+            raise click.exceptions.Exit(130) from None
+    if flow is not None:
+        if console.is_terminal and not as_json:
+            print_for_people(flow_picture(flow))
+        exit_by(flow)
+
+
+def rests(flow: FlowState) -> bool:
+    """Whether nothing happens to a flow unless somebody asks for it."""
+    return flow.status.is_terminal or flow.status is FlowStatus.PAUSED

@@ -1,0 +1,71 @@
+"""Options that the commands of flows share, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from graflow.cli.flows.modules import load_flows
+from graflow.cli.output import printable
+from graflow.exceptions import (
+    ConfigError,
+    FlowConflictError,
+    FlowInputError,
+    FlowNotFoundError,
+    GraflowError,
+    InvalidCursorError,
+)
+from graflow.flows import FlowRunner
+from graflow.state import FlowState, FlowStatus
+
+FAILED: Final = 1
+WRONG_USE: Final = 2
+INTERRUPTED: Final = 130
+
+_WRONG_USE: Final = (ConfigError, FlowConflictError, FlowInputError, FlowNotFoundError, InvalidCursorError)
+
+store = click.option(
+    "--store", envvar="GRAFLOW_STORE", metavar="URL", help="Where flows are kept [default: .graflow/flows.db]."
+)
+flows = click.option(
+    "--flows",
+    "modules",
+    envvar="GRAFLOW_FLOWS",
+    metavar="MODULE",
+    multiple=True,
+    help="Module or file that has the @flow.",
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Print what would happen, and do nothing.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+
+
+class _WrongUseError(click.ClickException):
+    exit_code = WRONG_USE
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors of ours end the command with their message and without a traceback: 2 for wrong use, else 1."""
+    try:
+        yield
+    except _WRONG_USE as error:
+        raise _WrongUseError(printable(str(error))) from error
+    except GraflowError as error:
+        raise click.ClickException(printable(str(error))) from error
+
+
+@contextmanager
+def runner_of(store: str | None, modules: Sequence[str] = ()) -> Iterator[FlowRunner]:
+    """The runner that a command means; it looks after no flows but its own."""
+    with clear_errors(), FlowRunner(store, recovery=False) as runner:
+        load_flows(modules)
+        yield runner
+
+
+def exit_by(flow: FlowState) -> None:
+    """End the command by the end of a flow: 0 when it completed, else 1."""
+    if flow.status is not FlowStatus.COMPLETED:
+        raise click.exceptions.Exit(FAILED)

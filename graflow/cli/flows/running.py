@@ -1,0 +1,200 @@
+"""Running flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import click
+from rich.console import Console
+
+from graflow.cli.flows.inputs import parse_inputs
+from graflow.cli.flows.interrupting import pausing_on_interrupt
+from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, flows, runner_of, store
+from graflow.cli.flows.pictures import flow_picture
+from graflow.cli.flows.planning import show_plan
+from graflow.cli.flows.watching import watched
+from graflow.cli.output import printable
+from graflow.cli.output import show as print_for_people
+from graflow.flows import FlowContext, FlowRunner
+from graflow.flows.identity import uuid7
+from graflow.state import FlowState
+
+_visit = click.option("--visit", type=click.IntRange(1), help="Which execution of the step.")
+_on_change = click.option(
+    "--on-change",
+    type=click.Choice(["refuse", "reuse"]),
+    default="refuse",
+    show_default=True,
+    help="What to do when the code of completed steps changed.",
+)
+_plan = click.option("--plan", metavar="DIGEST", help="Refuse when that plan holds no longer.")
+_quiet = click.option("--quiet", is_flag=True, help="Say nothing until the end.")
+
+
+@click.command()
+@click.argument("name", metavar="FLOW")
+@click.argument("inputs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--id", "flow_id", help="Id of the flow; the same one is run once.")
+@_quiet
+@as_json
+@store
+@flows
+def run(
+    name: str,
+    inputs: Sequence[str],
+    flow_id: str | None,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+    modules: Sequence[str],
+) -> None:
+    """Run a flow here. A value is JSON or text; @FILE is one of JSON."""
+    with runner_of(store, modules) as runner:
+        context = FlowContext(name, parse_inputs(name, inputs), flow_id or uuid7())
+        _advance(runner, context.flow_id, lambda: runner.execute(context), quiet=quiet, as_json=as_json)
+
+
+@click.command()
+@click.argument("flow_id")
+@_on_change
+@_plan
+@dry_run
+@_quiet
+@as_json
+@store
+@flows
+def resume(
+    flow_id: str,
+    on_change: Any,
+    plan: str | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+    modules: Sequence[str],
+) -> None:
+    """Go on with a flow that failed, was paused or lost."""
+    with runner_of(store, modules) as runner:
+        if dry_run:
+            show_plan(runner.plan_resume(flow_id, on_change=on_change), as_json=as_json)
+            return
+        _advance(
+            runner,
+            flow_id,
+            lambda: runner.resume_flow(flow_id, on_change=on_change, plan=plan),
+            quiet=quiet,
+            as_json=as_json,
+        )
+
+
+@click.command()
+@click.argument("flow_id")
+@click.argument("step")
+@click.option("--index", type=click.IntRange(0), help="A member of the group [default: all that failed].")
+@_visit
+@click.option(
+    "--downstream",
+    type=click.Choice(["none", "failed", "all"]),
+    default="failed",
+    show_default=True,
+    help="Which later steps run again as well.",
+)
+@_plan
+@dry_run
+@_quiet
+@as_json
+@store
+@flows
+def retry(
+    flow_id: str,
+    step: str,
+    index: int | None,
+    visit: int | None,
+    downstream: Any,
+    plan: str | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+    modules: Sequence[str],
+) -> None:
+    """Run one step of a flow again."""
+    with runner_of(store, modules) as runner:
+        which: dict[str, Any] = {"index": index, "visit": visit, "downstream": downstream}
+        if dry_run:
+            show_plan(runner.plan_retry(flow_id, step, **which), as_json=as_json)
+            return
+        _advance(
+            runner,
+            flow_id,
+            lambda: runner.retry_failed_step(flow_id, step, **which, plan=plan),
+            quiet=quiet,
+            as_json=as_json,
+        )
+
+
+@click.command()
+@click.argument("flow_id")
+@click.argument("step")
+@click.argument("inputs", nargs=-1, metavar="[KEY=VALUE]...")
+@_visit
+@click.option("--id", "new_flow_id", help="Id of the new flow.")
+@_plan
+@dry_run
+@_quiet
+@as_json
+@store
+@flows
+def fork(
+    flow_id: str,
+    step: str,
+    inputs: Sequence[str],
+    visit: int | None,
+    new_flow_id: str | None,
+    plan: str | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+    modules: Sequence[str],
+) -> None:
+    """Run a flow anew from a step on, as another flow."""
+    with runner_of(store, modules) as runner:
+        if dry_run:
+            show_plan(runner.plan_fork(flow_id, step, visit=visit), as_json=as_json)
+            return
+        given = parse_inputs(runner.get_flow_state(flow_id).flow_name, inputs) if inputs else None
+        made = new_flow_id or uuid7()
+        _advance(
+            runner,
+            made,
+            lambda: runner.fork_flow(flow_id, step, visit=visit, inputs=given, new_flow_id=made, plan=plan),
+            quiet=quiet,
+            as_json=as_json,
+        )
+
+
+def _advance(runner: FlowRunner, flow_id: str, verb: Callable[[], FlowState], *, quiet: bool, as_json: bool) -> None:
+    """Have a flow run, show it meanwhile on standard error, and how it ended; the status is that of its end."""
+    console = Console(stderr=True)
+    shown = nullcontext() if quiet else watched(lambda: runner.store.get_flow_state(flow_id), console)
+    try:
+        with pausing_on_interrupt(runner, flow_id) as was_interrupted, shown:
+            flow = verb()
+    except KeyboardInterrupt:
+        click.echo(_how_to_go_on(flow_id), err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if as_json:
+        click.echo(flow.model_dump_json())
+    else:
+        print_for_people(flow_picture(flow))
+    if was_interrupted() and not flow.status.is_terminal:
+        click.echo(_how_to_go_on(flow_id), err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
+    exit_by(flow)
+
+
+def _how_to_go_on(flow_id: str) -> str:
+    return f"Interrupted; it goes on with: graflow flow resume {printable(flow_id)}"
