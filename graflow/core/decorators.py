@@ -108,6 +108,23 @@ def task(
 
     Raises:
         ConfigError: For an option of a wrong type or out of range, or two that exclude each other.
+
+    Example:
+        >>> from graflow import task, workflow
+        >>> with workflow("lengths") as wf:
+        ...
+        ...     @task(max_retries=2)
+        ...     def load() -> list[str]:
+        ...         return ["a", "bcd"]
+        ...
+        ...     @task
+        ...     def total(load: list[str]) -> int:
+        ...         return sum(map(len, load))
+        ...
+        ...     load >> total
+        SequentialTask([load >> total])
+        >>> wf.execute()
+        4
     """
     given = _given_id(id_or_func, id)
 

@@ -207,7 +207,32 @@ def _a_cycle(graph: TaskGraph) -> str:
 
 
 def workflow(name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> WorkflowContext:
-    """A new workflow, which is the current one inside its `with` block."""
+    """A new workflow, which is the current one inside its `with` block: tasks that are made there are its own.
+
+    Args:
+        name: For people, tracers and checkpoints.
+        tracer: A listener to its runs, or several.
+
+    Raises:
+        ConfigError: For a name that is no text.
+
+    Example:
+        >>> from graflow import task, workflow
+        >>> with workflow("greeting") as wf:
+        ...
+        ...     @task
+        ...     def name() -> str:
+        ...         return "Ada"
+        ...
+        ...     @task
+        ...     def greeting(name: str, word: str) -> str:
+        ...         return f"{word}, {name}!"
+        ...
+        ...     name >> greeting
+        SequentialTask([name >> greeting])
+        >>> wf.execute(initial_channel={"word": "Hello"})
+        'Hello, Ada!'
+    """
     return WorkflowContext(name, tracer)
 
 

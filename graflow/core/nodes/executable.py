@@ -381,6 +381,18 @@ class ParallelGroup(Executable):
         Raises:
             ValueError: The backend or the policy is unknown, or a setting does not fit.
             TypeError: One of them is of a wrong type.
+
+        Example:
+            >>> from graflow import task, workflow
+            >>> with workflow("numbers") as wf:
+            ...
+            ...     @task
+            ...     def halved(number: int) -> float:
+            ...         return number / (number - 1) / 2
+            ...
+            ...     _ = halved.map([1, 2, 3]).with_execution("threading", {"thread_count": 2}, policy="best_effort")
+            >>> wf.execute()
+            [None, 1.0, 0.75]
         """
         if policy is not None:
             resolve_group_policy(policy)
