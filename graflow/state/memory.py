@@ -157,9 +157,8 @@ class _Flow:
         self.owner: str | None = None
         self.inputs, self.input_digest = copied(new.inputs), new.input_digest
         self.created_at = new.at
-        text = to_text(self.inputs)
-        self.searched = searched_text(new.flow_id, new.flow_name, text)
-        self.shows_inputs = is_small(text)
+        self.searched = searched_text(new.flow_id, new.flow_name, self.inputs)
+        self.shows_inputs = is_small(to_text(self.inputs))
         self.fields: dict[str, Any] = {}
         self.requests: tuple[Request, ...] = ()
         self.journal: list[_Line] = []

@@ -15,7 +15,7 @@ from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.transitions import RUNNING
 
-SEARCHED: Final = 10_000  # characters of the inputs, as text, that a search looks into
+SEARCHED: Final = 10_000  # characters of inputs, as text, that a search looks into; of longer ones none
 _RUNNING: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.CANCELLING})
 UNSHOWN: Final = frozenset({"fingerprint", "retry_from"})
 """Fields of a flow that are its runner's alone."""
@@ -88,9 +88,11 @@ def behind_flow(cursor: str | None) -> tuple[float, str] | None:
         raise InvalidCursorError(f"No page of flows has given the cursor {cursor!r}") from None
 
 
-def searched_text(flow_id: str, flow_name: str, inputs: str) -> str:
-    """What a search looks into; `inputs` as JSON text, which counts only where it is small."""
-    return "\n".join((flow_id, flow_name, inputs if len(inputs) <= SEARCHED else "")).casefold()
+def searched_text(flow_id: str, flow_name: str, inputs: Mapping[str, Any]) -> str:
+    """What a search looks into: id, name and, where they are small, the inputs."""
+    text = json.dumps(inputs, ensure_ascii=False)
+    told = "\n".join((flow_id, flow_name, text if len(text) <= SEARCHED else ""))
+    return told.casefold().encode(errors="replace").decode()
 
 
 def status_names(status: Sequence[FlowStatus]) -> list[str]:

@@ -8,7 +8,8 @@ import pytest
 from graflow.state import StateStore, open_store
 from tests.support import PrivateRedis
 
-KINDS = ["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)]
+COMMON = ["sqlite", pytest.param("redis", marks=pytest.mark.redis)]
+KINDS = ["memory", *COMMON]
 
 
 def address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -23,6 +24,15 @@ def address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
     """Every kind of store, one after the other."""
+    made = open_store(address(request.param, request, tmp_path))
+    made.initialize()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=COMMON)
+def common_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    """Every kind of store that several processes can share."""
     made = open_store(address(request.param, request, tmp_path))
     made.initialize()
     yield made

@@ -52,6 +52,7 @@ def test_flows_are_found_by_name_state_time_and_text(store: StateStore) -> None:
     assert ids(store, since=AT + 1.5) == ["d4", "c3"]
     assert ids(store, search="OTHER") == ["b2"]
     assert ids(store, search="c3") == ["c3"]
+    assert ids(store, search="STRASSE") == ids(store, search="straße") == ["a1"]
     assert ids(store, search="100%") == ["b2"]
     assert ids(store, search="a_") == ["b2"]
     assert ids(store, search="%") == ["b2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graflow.state import FlowStatus, StateStore
-from graflow.state.changes import Change, Entry, Request, RequestKind
+from graflow.state.changes import Change, Entry, MemberRow, Request, RequestKind, StepRow
 from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state.statuses import MOVES, Move
 from tests.state.support import AT, begin, completed, move, new_flow, record_of, started, step_change
@@ -299,3 +299,28 @@ def test_nothing_is_shared_with_who_writes_and_who_reads(store: StateStore) -> N
     assert state.steps[0].outputs == ["x", {"deep": [1]}]
     assert store.events("f1")[0].data["outcome"]["value"] == ["x", {"deep": [1]}]
     assert record_of(store).inputs == {"paths": ["a"]}
+
+
+def test_names_may_be_any_text(store: StateStore) -> None:
+    names = ["a:b", "line\nfeed", "żółw", "@1\n2", "x\n1", "%s ' \" ;--", "1", "#", "12:size", "{tag}"]
+    for number, flow_id in enumerate(names):
+        epoch = begin(store, flow_id, at=AT + number)
+        for name in names:
+            store.append(Change(flow_id, Move.STEP, epoch, AT + 2, steps=[started(name)], entries=[Entry("x", name)]))
+        group = [StepRow("{g}:1", 1, {"status": "running", "size": 2})]
+        store.append(
+            Change(
+                flow_id, Move.STEP, epoch, AT + 3, steps=group, members=[MemberRow("{g}:1", 1, 1, {"status": "failed"})]
+            )
+        )
+        state = store.get_flow_state(flow_id)
+        assert state is not None
+        assert [step.step_name for step in state.steps] == [*names, "{g}:1"]
+        assert state.steps[-1].counts == {"pending": 1, "failed": 1}
+        assert [line.step for line in store.events(flow_id)] == names
+        assert [each.status for each in store.list_members(flow_id, "{g}:1")] == ["pending", "failed"]
+    assert [flow.flow_id for flow in store.list_flows()] == names[::-1]
+    for flow_id in names:
+        move(store, Move.COMPLETE, flow_id)
+        assert store.delete(flow_id)
+    assert store.list_flows() == []

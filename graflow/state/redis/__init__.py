@@ -106,7 +106,7 @@ class RedisStore(StateStore):
             FlowStatus(flow.status).value,
             repr(float(flow.at)),
             flow.input_digest,
-            searched_text(flow.flow_id, flow.flow_name, to_text(flow.inputs)),
+            searched_text(flow.flow_id, flow.flow_name, flow.inputs),
             self._lifetime,
             *written_arguments(written, written.fields),
         )

@@ -274,7 +274,7 @@ def create(session: Session, flow: NewFlow, written: Written) -> bool:
         "input_digest, requests, counts, fields) VALUES (?, ?, ?, 1, 0, 0, 0, 0, ?, ?, '[]', '{}', '{}')",
         (flow.flow_id, flow.flow_name, status, flow.at, flow.input_digest),
     ).lastrowid
-    searched = searched_text(flow.flow_id, flow.flow_name, to_text(flow.inputs))
+    searched = searched_text(flow.flow_id, flow.flow_name, flow.inputs)
     connection.execute("INSERT INTO flow_texts VALUES (?, ?)", (no, searched))
     row = session.flow(flow.flow_id)
     row.set_fields(written.fields, written.texts)
