@@ -114,7 +114,7 @@ class OpenTelemetryTracer(Tracer):
             left = [entry for entries in self._open.values() for entry in entries]
             self._open.clear()
         for entry in reversed(left):
-            entry.span.end()
+            _end(entry)
 
     def _parent(self, context: Run) -> Context | None:
         """The current span when there is one, else the run's (a member thread without the run's ContextVars)."""
@@ -138,12 +138,10 @@ class OpenTelemetryTracer(Tracer):
                 self._open.pop(key, None)
         if entry is None:
             return
-        if entry.thread == threading.get_ident():
-            detach(entry.token)
         if error is not None:
             entry.span.record_exception(error)
             entry.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
-        entry.span.end()
+        _end(entry)
 
     def _record(self, member_id: str, result: Any, parent: Context | None) -> None:
         end = int(result.timestamp * _NANOSECONDS)
@@ -159,3 +157,10 @@ class OpenTelemetryTracer(Tracer):
         with self._lock:
             entries = self._open.get(key)
             return entries[-1].span if entries else None
+
+
+def _end(entry: _Open) -> None:
+    """End a span, and have its thread go on with the one around it; another thread cannot do that."""
+    if entry.thread == threading.get_ident():
+        detach(entry.token)
+    entry.span.end()

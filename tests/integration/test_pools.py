@@ -18,7 +18,7 @@ from tests.integration import members
 from tests.support import wait_until
 from tests.worker_support import celery_worker
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = pytest.mark.redis
 
 NAME = "typed_by_a_user"
 MODULE = """
@@ -59,7 +59,10 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTyp
     del sys.modules[NAME]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
+@pytest.mark.parametrize(
+    "pool",
+    ["prefork", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("threads", "solo", "gevent", "eventlet"))],
+)
 def test_the_command_runs_members_in_every_pool(
     pool: str, no_workers: LocalCluster, tmp_path: Path, typed: ModuleType
 ) -> None:
@@ -89,6 +92,7 @@ def test_the_command_runs_members_in_every_pool(
         assert secret not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_pools_without_limits_of_their_own_raise_the_soft_time_limit_inside_the_member(
     pool: str, no_workers: LocalCluster, tmp_path: Path
@@ -112,6 +116,7 @@ task_annotations = {"graflow.run": {"rate_limit": "2/s"}}
 """
 
 
+@pytest.mark.slow
 def test_limits_of_a_whole_worker_count_for_each_member(
     no_workers: LocalCluster, tmp_path: Path, typed: ModuleType
 ) -> None:
@@ -125,6 +130,7 @@ def test_limits_of_a_whole_worker_count_for_each_member(
     assert max(begun) - min(begun) > 1.5  # four pauses of half a second each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [("--soft-time-limit", "1", "-P", "prefork"), ("--time-limit", "1", "-P", "threads")])
 def test_a_time_limit_of_a_whole_worker_ends_one_member_and_is_named(
     limit: tuple[str, ...], no_workers: LocalCluster, tmp_path: Path, typed: ModuleType

@@ -162,7 +162,9 @@ def test_it_is_asked_before_a_retry_that_was_put_off_and_after_it():
     context, lease, ran = steps_of(body, nothing, retry_policy=RetryPolicy(max_retries=1, initial_interval=0.01))
     context.execute()
     assert ran == ["t0", "t0", "t1"]
-    assert (lease_checks, lease.checks) == ([0, 1], 3)
+    before, after = lease_checks
+    assert before == 0
+    assert lease.checks > after > 0, "how often depends on how late the wait is over"
     assert not context.agenda.delayed
 
 

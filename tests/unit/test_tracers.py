@@ -712,6 +712,7 @@ def test_spans_left_open_are_ended_at_shutdown_and_ends_without_a_start_do_no_ha
     assert list(spans.finished()) == ["alone"]
     tracer.shutdown()
     assert list(spans.finished()) == ["alone", "left"]
+    assert not trace.get_current_span().get_span_context().is_valid, "what comes later does not hang below them"
 
 
 # -- all ---------------------------------------------------------------------------------------------------------------
