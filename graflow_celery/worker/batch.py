@@ -25,6 +25,7 @@ from graflow_celery.worker.reports import Reports
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
+_NEXT: Final = 16  # members that are asked for at once, of those that a claim left for later
 
 
 class MemberListener(Protocol):
@@ -276,10 +277,13 @@ def run_members(
         return None
     batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
     with batch.paced():
-        while claim.granted:
+        batch.run(claim.granted)
+        left = [] if limit is not None else claim.left
+        while left and not batch.ended:
+            part, left = left[:_NEXT], left[_NEXT:]
+            claim = claiming(deployment, lambda part=part: record.claim(run_id, part, owner))  # type: ignore[misc]
             batch.run(claim.granted)
-            left = claim.left
-            if not left or limit is not None:
+            left = [*claim.left, *left]
+            if claim.state is None or claim.state.is_final:
                 break
-            claim = claiming(deployment, lambda left=left: record.claim(run_id, left, owner))  # type: ignore[misc]
     return batch.last

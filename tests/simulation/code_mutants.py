@@ -65,7 +65,9 @@ CODE_MUTANTS = [
         "self._releasing += self._todo",
     ),
     CodeMutant("nobody beats", batch, "if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:", "if False:"),
-    CodeMutant("what is left of a claim is forgotten", batch, "if not left or limit is not None:", "if True:"),
+    CodeMutant(
+        "what is left of a claim is forgotten", batch, "left = [] if limit is not None else claim.left", "left = []"
+    ),
     CodeMutant(
         "what is released is not published",
         batch,

@@ -191,7 +191,7 @@ MUTANTS = [
     Mutant(
         "what was granted after a late report may report in the next round",
         "reopen",
-        "math.max(row.attempt, tonumber(granted[i] or 0))",
+        "math.max(row.attempt, tonumber(granted or 0))",
         "row.attempt",
     ),
     Mutant(
@@ -202,10 +202,15 @@ MUTANTS = [
     ),
     Mutant("a run is retried before its end", "reopen", "if header.closed == 0 then", "if false then"),
     Mutant("a cancelled run is retried", "reopen", "if header.state == 'CANCELLED' then", "if false then"),
-    Mutant("what succeeded runs again", "reopen", "if state ~= 'SUCCEEDED' and", "if"),
+    Mutant(
+        "what succeeded runs again",
+        "reopen",
+        "if not (has_succeeded(text) or is_left_out) then",
+        "if not is_left_out then",
+    ),
     Mutant("attempts begin anew in another round", "reopen", "attempt = floor, losses", "attempt = 0, losses"),
     Mutant("what failed keeps its outcome", "reopen", "each('HDEL', OUTCOMES, names)", ""),
-    Mutant("what failed keeps its place in the order", "reopen", "if not chosen[index] then", "if true then"),
+    Mutant("what failed keeps its place in the order", "reopen", "if not is_open[index] then", "if true then"),
     Mutant("what failed is still counted", "reopen", "header[row.state] = header[row.state] - 1", ""),
     Mutant("nothing is due in another round", "reopen", "each('ZADD', DUE, scores)", ""),
     Mutant("a reopened run is not looked after", "reopen", "look_by(header, look)", ""),
@@ -214,7 +219,12 @@ MUTANTS = [
         "a group that ran out of time has failed for ever", "reopen", "'RUNNING', 0, 0, 0\n", "'RUNNING', 0, 0, 1\n"
     ),
     Mutant("a continuation that failed alone is not offered", "reopen", "settle(header, time)", ""),
-    Mutant("the continuation does not follow again", "reopen", "if members > 0 or failed then", "if failed then"),
+    Mutant(
+        "the continuation does not follow again",
+        "reopen",
+        "if #rows > 0 or not has_succeeded(text) then",
+        "if not has_succeeded(text) then",
+    ),
     Mutant("a reopened run expires", "reopen", "redis.call('PERSIST', key)", ""),
     Mutant(
         "enough is one too few", "complete", "header.SUCCEEDED >= header.enough", "header.SUCCEEDED > header.enough"
