@@ -89,7 +89,23 @@ class RetryRefusedError(GraflowRuntimeError):
 
 
 class MemberFailedError(Exception):
-    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome."""
+    """Makes monitors show a message whose only member did not succeed as failed; the record has the outcome.
+
+    Attributes:
+        reason: Type and text of the member's own error.
+        traceback: What Python printed for that one; empty when there was none.
+    """
+
+    def __init__(self, reason: str, traceback: str = "") -> None:
+        super().__init__(reason, traceback)
+        self.reason = reason
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def __repr__(self) -> str:
+        return self.reason  # all that monitors show of an error
 
 
 class NothingToRunError(Ignore):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import redis
 
@@ -21,27 +21,13 @@ from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.reports import Reports
+from graflow_celery.worker.tally import Listening, MemberListener, Tally
 
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _NEXT: Final = 16  # members that are asked for at once, of those that a claim left for later
 
-
-class MemberListener(Protocol):
-    """Is told about each member of a batch, for monitors."""
-
-    def started(self, index: int) -> None: ...
-
-    def finished(self, result: MemberReport, seconds: float) -> None: ...
-
-    def retry_later(self, member: RetryLater) -> None: ...
-
-    def flush(self) -> None: ...
-
-
-Listening = Callable[[GroupSpec], MemberListener | None]
-"""Makes what is told about the members of a group; None when nobody listens."""
 
 listening: ContextVar[Listening | None] = ContextVar("graflow_listening", default=None)
 """What listens to the message that this thread works off, for members of inner groups that run here meanwhile."""
@@ -59,7 +45,7 @@ class Batch:
         self.began = self._runtime.monotonic()
         self.ended = False
         self._deployment = deployment
-        self._listener = listener
+        self.tally = Tally(self._runtime, spec, listener)
         self._runner = MemberRunner(deployment, spec, worker)
         self._todo: deque[GrantedMember] = deque()
         self._current: GrantedMember | None = None
@@ -68,7 +54,6 @@ class Batch:
         self._reports = Reports(deployment, spec, owner)
         self._lock = self._runtime.lock()
         self._beaten = self._tried = self.began
-        self.last: MemberReport | RetryLater | None = None
         self._timed_out: set[int] = set()
 
     # -- the thread that runs members ------------------------------------------------------------------------------
@@ -124,17 +109,9 @@ class Batch:
             return self._current
 
     def _run_one(self, member: GrantedMember) -> None:
-        listener = self._listener
-        begun = self._runtime.monotonic()
-        if listener is not None:
-            listener.started(member.index)
-        result = self.last = self._execute(member)
-        now = self._runtime.monotonic()
-        if listener is not None and isinstance(result, RetryLater):
-            listener.retry_later(result)
-        elif listener is not None and isinstance(result, MemberReport):
-            listener.finished(result, now - begun)
-        self._reports.add(result, now)
+        self.tally.started(member)
+        result = self._execute(member)
+        self._reports.add(result, self.tally.ended(result))
         with self._lock:
             self._current = None
 
@@ -178,8 +155,7 @@ class Batch:
 
     def _report(self, *, patiently: bool = False) -> None:
         self._reports.send(patiently=patiently)
-        if self._listener is not None:
-            self._listener.flush()
+        self.tally.flush()
 
     def _stop_waiting_for_current(self, now: float) -> None:
         """Record that the running member's time is over.
@@ -256,7 +232,7 @@ def run_members(
     worker: str,
     limit: int | None = None,
     listener: Listening | None = None,
-) -> MemberReport | RetryLater | None:
+) -> Tally | None:
     """Claim members, run those that are granted, in order, and report them.
 
     Args:
@@ -269,7 +245,7 @@ def run_members(
         listener: Makes what is told about each member.
 
     Returns:
-        What came of the last member that ran here; None when none was granted.
+        What came of the members that ran here; None when none was granted.
     """
     record = deployment.record
     claim = claiming(deployment, lambda: record.claim(run_id, indices, owner, limit=limit))
@@ -286,4 +262,4 @@ def run_members(
             left = [*claim.left, *left]
             if claim.state is None or claim.state.is_final:
                 break
-    return batch.last
+    return batch.tally

@@ -11,9 +11,11 @@ from math import inf
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
-from celery import Task
+from celery import Task, current_task
 from celery.exceptions import Retry
 from celery.worker.request import Request
+from celery.worker.strategy import default as default_strategy
+from celery.worker.strategy import logger as strategy_log
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.foreign import attempt
@@ -25,7 +27,7 @@ from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
-from graflow_celery.worker.events import MemberEvents, is_watched, reason_of, reason_to_wait
+from graflow_celery.worker.events import MemberEvents, failure_before_retry, failure_of, is_watched
 from graflow_celery.worker.lost_children import cancel_members, record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.message_limits import counts_messages, send_singly
@@ -64,6 +66,7 @@ class MemberRequest(Request):
         if isinstance(error, WorkerLostError):
             exc_info.exception = error  # which monitors show, unlike what it is wrapped in
             self._settle_lost_child(lost=True)
+        _show_members_own(exc_info, error)
         if isinstance(error, NothingToRunError):
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -138,10 +141,23 @@ class MemberRequest(Request):
         requeue_lost(deployment, run_id, indices, self.graflow_owner, self.app.graflow_settings.sweep_interval)
 
 
+def _show_members_own(exc_info: Any, error: object) -> None:
+    """Have monitors show the traceback of the member, not of what tells them that it failed."""
+    told = error.exc if isinstance(error, Retry) else error
+    if isinstance(told, MemberFailedError):
+        exc_info.traceback = told.traceback
+
+
+def quiet_strategy(task: Task, app: Any, consumer: Any) -> Any:
+    """How a worker takes messages: it logs what came of them, not that they came."""
+    return default_strategy(task, app, consumer, info=strategy_log.debug)
+
+
 class MemberTask(Task):
     """What the three tasks below have in common."""
 
     abstract = True
+    Strategy = "graflow_celery.worker.celery_tasks:quiet_strategy"
     Request = "graflow_celery.worker.celery_tasks:MemberRequest"
     ignore_result = True
     throws = (MemberFailedError,)
@@ -173,7 +189,7 @@ def _run(self: Any, **hint: object) -> None:
         send_singly(deployment, str(hint.get("run_id")), others)
     token = listening.set(listener)
     try:
-        last = run_members(
+        tally = run_members(
             deployment,
             str(hint.get("run_id")),
             indices,
@@ -183,17 +199,14 @@ def _run(self: Any, **hint: object) -> None:
         )
     finally:
         listening.reset(token)
+    if tally is not None:
+        _log.info("%s", tally)
     if request.chord:
         return  # a chord counts its messages
-    if last is None:
+    if tally is None:
         raise NothingToRunError
-    if not alone:
-        return
-    if isinstance(last, RetryLater):
-        # Monitors show it as a retry; another message, which the sweeper sends, makes it.
-        raise Retry(exc=MemberFailedError(reason_to_wait(last)), when=round(last.delay, 1))
-    if last.state is not MemberState.SUCCEEDED:
-        raise MemberFailedError(reason_of(last))
+    if alone:
+        _show_failure(tally.last)
 
 
 def _finish(self: Any, *_results: object, **hint: object) -> None:
@@ -201,11 +214,20 @@ def _finish(self: Any, *_results: object, **hint: object) -> None:
     _check(hint.get("version"))
     worker = str(self.request.hostname or socket.gethostname())
     owner = getattr(self.request, "graflow_owner", None)
-    last = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
-    if last is None:
+    tally = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
+    if tally is None:
         raise NothingToRunError
-    if isinstance(last, MemberReport) and last.state is not MemberState.SUCCEEDED:
-        raise MemberFailedError(reason_of(last))
+    _log.info("%s", tally)
+    _show_failure(tally.last)
+
+
+def _show_failure(last: MemberReport | RetryLater | None) -> None:
+    """Have monitors show a message as its only member."""
+    if isinstance(last, RetryLater):
+        # Another message, which the sweeper sends, makes the retry.
+        raise Retry(exc=failure_before_retry(last), when=round(last.delay, 1))
+    if last is not None and last.state is not MemberState.SUCCEEDED:
+        raise failure_of(last)
 
 
 def _entry(self: Any, **body: Any) -> Any:
@@ -213,6 +235,16 @@ def _entry(self: Any, **body: Any) -> Any:
     deployment = deployment_for(self.app)
     spec = deployment.queue.task_spec(body)
     return repr(spec.executable.run())
+
+
+class _SaidOtherwise(logging.Filter):
+    """Keeps what Celery says of how a message of ours ended, unless it is an error: a line of ours has said more."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or getattr(current_task, "name", None) not in {RUN_TASK, FINISH_TASK}
+
+
+logging.getLogger("celery.app.trace").addFilter(_SaidOtherwise())
 
 
 def install(into: GraflowCelery) -> None:

@@ -10,6 +10,7 @@ from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberRe
 from graflow_celery.wire.outcomes import pack_failure, remote_error_of, result_pickles, value_of
 from graflow_celery.worker.batch import Batch, claiming
 from graflow_celery.worker.member import RetryLater
+from graflow_celery.worker.tally import Tally
 
 
 class _Continuation(Batch):
@@ -29,9 +30,7 @@ class _Continuation(Batch):
         return value_of(stored.payload, result_pickles(self._deployment.keys, self.spec.run_id, stored.index))
 
 
-def run_continuation(
-    deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None
-) -> MemberReport | RetryLater | None:
+def run_continuation(deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None) -> Tally | None:
     """Claim the continuation and run it.
 
     Args:
@@ -50,7 +49,7 @@ def run_continuation(
     batch = _Continuation(deployment, claim.spec, owner, worker, None)
     with batch.paced():
         batch.run(claim.granted)
-    return batch.last
+    return batch.tally
 
 
 def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:

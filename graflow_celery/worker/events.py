@@ -12,8 +12,10 @@ from zlib import crc32
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from graflow.codec import ErrorData, describe_error
 from graflow_celery.broker.messages import shadow_of
-from graflow_celery.record import GroupSpec, MemberReport, MemberState
+from graflow_celery.errors import MemberFailedError
+from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import remote_error_of
 from graflow_celery.worker.member import RetryLater
 
@@ -21,16 +23,23 @@ _log = logging.getLogger(__name__)
 _SHOWN: Final = 200  # characters of an error
 
 
-def reason_of(result: MemberReport) -> str:
-    """Why a member did not succeed, short."""
+def failure_of(result: MemberReport) -> MemberFailedError:
+    """Why a member did not succeed, as monitors show it."""
     error = remote_error_of(result.payload)
-    text = result.state.value if error is None else f"{error.type}: {error.message}"
-    return text[:_SHOWN]
+    return MemberFailedError(result.state.value) if error is None else _failure(error)
 
 
-def reason_to_wait(member: RetryLater) -> str:
-    """Why a member is tried again later, short."""
-    return f"{type(member.error).__name__}: {member.error}"[:_SHOWN]
+def failure_before_retry(member: RetryLater) -> MemberFailedError:
+    """Why a member is tried again later, as monitors show it."""
+    return MemberFailedError("") if member.error is None else _failure(describe_error(member.error))
+
+
+def _failure(error: ErrorData) -> MemberFailedError:
+    return MemberFailedError(f"{error.type}: {error.message}"[:_SHOWN], error.traceback)
+
+
+def _shown(failure: MemberFailedError) -> dict[str, str]:
+    return {"exception": str(failure), "traceback": failure.traceback}
 
 
 def is_watched(eventer: Any) -> bool:
@@ -58,8 +67,8 @@ class MemberEvents:
         # Members of inner groups run in the same request, and an id must not show what the run is called.
         return f"{self._request.id}-{crc32(self._spec.run_id.encode()):08x}-{index}"
 
-    def started(self, index: int) -> None:
-        now = time.time()
+    def started(self, member: GrantedMember) -> None:
+        index, now = member.index, time.time()
         self._add(
             "task-received",
             index,
@@ -67,7 +76,7 @@ class MemberEvents:
             name=shadow_of(self._spec, index),
             args=f"(run_id={self._spec.run_id!r}, index={index})",
             kwargs="{}",
-            retries=0,
+            retries=member.retries,
             eta=None,
             expires=None,
             root_id=self._request.root_id,
@@ -79,12 +88,12 @@ class MemberEvents:
         if result.state is MemberState.SUCCEEDED:
             self._add("task-succeeded", result.index, timestamp=time.time(), result="", runtime=seconds)
         else:
-            text = reason_of(result)
-            self._add("task-failed", result.index, timestamp=time.time(), exception=text, traceback="")
+            failure = failure_of(result)
+            self._add("task-failed", result.index, timestamp=time.time(), **_shown(failure))
 
     def retry_later(self, member: RetryLater) -> None:
-        text = reason_to_wait(member)
-        self._add("task-retried", member.index, timestamp=time.time(), exception=text, traceback="")
+        failure = failure_before_retry(member)
+        self._add("task-retried", member.index, timestamp=time.time(), **_shown(failure))
 
     def _add(self, kind: str, index: int, **fields: Any) -> None:
         self._waiting.append((kind, {"uuid": self._id(index), **fields}))

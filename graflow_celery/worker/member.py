@@ -190,10 +190,12 @@ class MemberRunner:
             pickles = result_pickles(self._deployment.keys, self._spec.run_id, granted.index)
             payload = pack_outcome(outcome, pickles)
             if outcome.error is not None:
-                self._log(granted, outcome.error)
+                self._log(outcome.task_id, outcome.error)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT
-            payload = pack_failure(TaskTimeoutError(str(granted.index), limit or 0.0), time.time())
+            over = TaskTimeoutError(member_name(self._spec, granted.index), limit or 0.0)
+            self._log(over.task_id, over)
+            payload = pack_failure(over, time.time())
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
             if hard is not None and _is_of_green_pool(error):
@@ -201,17 +203,15 @@ class MemberRunner:
                 payload = pack_failure(TaskTimeoutError(member_name(self._spec, granted.index), hard), time.time())
             else:
                 state = MemberState.FAILED
-                self._log(granted, error)
+                self._log(member_name(self._spec, granted.index), error)
                 payload = pack_failure(error, time.time())
         finally:
             running_member.reset(around)
         return MemberReport(granted.index, granted.attempt, state, payload)
 
-    def _log(self, granted: GrantedMember, error: BaseException) -> None:
+    def _log(self, name: str, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""
-        _log.warning(
-            "Member %s of run %s failed: %s: %.500s", granted.index, self._spec.run_id, type(error).__name__, error
-        )
+        _log.warning("Run %s: %s failed: %s: %.500s", self._spec.run_id, name, type(error).__name__, error)
 
     def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment

@@ -217,9 +217,13 @@ def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCl
         assert handle.results(timeout=30) == [0, None, 2, None]
     text = log.read_text(encoding="utf-8")
     assert f"{members.__name__}; signing keys: local" in text
-    assert [line.partition("Member ")[2] for line in text.splitlines() if "WARNING" in line and "Member " in line] == [
-        f"{index} of run {handle.run_id} failed: ValueError: {index} is odd" for index in (1, 3)
+    lines = text.splitlines()
+    assert [line.partition(": Run ")[2] or line.partition("] Run ")[2] for line in lines if "WARNING" in line] == [
+        f"{handle.run_id}: fail_odd[{index}] failed: ValueError: {index} is odd" for index in (1, 3)
     ]
+    assert "Task fail_odd" not in text
+    (told,) = [line for line in lines if f"Run {handle.run_id}: 4 of fail_odd in " in line]
+    assert told.endswith(" s: 2 SUCCEEDED, 2 FAILED")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 
 from graflow import workflow
 from graflow.core.task import ParallelGroup
-from graflow_celery import LocalCluster, submit
+from graflow_celery import GroupHandle, LocalCluster, submit
 from tests.integration import members
 from tests.support import free_port, wait_until
 
@@ -97,15 +97,44 @@ def test_a_member_that_fails_alone_is_shown_as_failed(flower: Flower, config: di
     wait_until(lambda: len(shown(flower, handle.run_id, "fail")) == 1, timeout=20)
     (found,) = shown(flower, handle.run_id, "fail")
     assert found["state"] == "FAILURE"
-    assert "no 3" in found["exception"]
+    assert found["exception"] == "ValueError: no 3"
+    assert found["traceback"] == traceback_of(handle, 0)
+    assert "members.py" in found["traceback"]
 
 
 def test_members_that_share_a_message_are_shown_one_by_one(flower: Flower, config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(6)), backend_config={**config, "batch_size": 3}, policy="best_effort")
     handle.results(timeout=20)
     wait_until(lambda: len(shown(flower, handle.run_id, "fail_odd")) == 6, timeout=20)
-    states = [task["state"] for task in shown(flower, handle.run_id, "fail_odd")]
-    assert states == ["SUCCESS", "FAILURE"] * 3
+    found = shown(flower, handle.run_id, "fail_odd")
+    assert [task["state"] for task in found] == ["SUCCESS", "FAILURE"] * 3
+    for index in (1, 3, 5):
+        assert found[index]["exception"] == f"ValueError: {index} is odd"
+        assert found[index]["traceback"] == traceback_of(handle, index)
+
+
+def traceback_of(handle: GroupHandle, index: int) -> str:
+    error = handle.outcomes(timeout=1)[index].error
+    assert error is not None
+    return error.traceback
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "in a batch"])
+def test_a_wait_for_a_retry_is_shown_with_the_error_before_it(
+    flower: Flower, config: dict[str, Any], count: int
+) -> None:
+    handle = submit(members.fails_for_long.map(range(count)), backend_config={**config, "batch_size": count})
+
+    def waiting() -> list[dict[str, Any]]:
+        tasks = [task for task in flower.tasks() if handle.run_id in str(task["args"])]
+        return [task for task in tasks if task["name"] == "fails_for_long" and task["state"] == "RETRY"]
+
+    wait_until(lambda: len(waiting()) == count, timeout=20)
+    for task in waiting():
+        assert "ValueError: come back in a minute" in task["exception"]
+        assert 'raise ValueError("come back in a minute")' in task["traceback"]
+        assert "celery_tasks.py" not in task["traceback"]
+    handle.cancel()
 
 
 def test_a_member_of_a_workflow_is_shown_with_the_workflows_name(flower: Flower, config: dict[str, Any]) -> None:
