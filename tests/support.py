@@ -26,7 +26,7 @@ _R = TypeVar("_R")
 
 
 def wait_until(
-    predicate: Callable[[], object], timeout: float = 10.0, message: str = "", *, interval: float = 0.01
+    predicate: Callable[[], object], timeout: float = 30.0, message: str = "", *, interval: float = 0.01
 ) -> None:
     """Return as soon as the predicate holds; fail when it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout

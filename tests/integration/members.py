@@ -92,7 +92,7 @@ def unserialisable(x: int) -> Any:
 @task
 def held(mark: str) -> str:
     """Ends when there is a file."""
-    wait_until(Path(mark).exists, 20)
+    wait_until(Path(mark).exists)
     return mark
 
 
@@ -100,7 +100,7 @@ def held(mark: str) -> str:
 def meet(folder: str, count: int) -> int:
     """Ends when so many members are in that folder at the same time."""
     (Path(folder) / uuid.uuid4().hex).touch()
-    wait_until(lambda: len(list(Path(folder).iterdir())) >= count, 20)
+    wait_until(lambda: len(list(Path(folder).iterdir())) >= count)
     return os.getpid()
 
 
@@ -247,7 +247,7 @@ def who(context: Any, x: int) -> tuple[str, int, int]:
 
 @task(inject_context=True)
 def patient(context: Any, x: int) -> str:
-    wait_until(context.is_cancelled, 20)
+    wait_until(context.is_cancelled)
     return "cancelled"
 
 
@@ -278,7 +278,7 @@ def reports_and_waits(context: Any, mark: str) -> str:
     """Tells that it is half done, and ends when there is a file."""
     for done in (0, 1):
         context.progress(done, total=2, message="half" if done else "begun")
-    wait_until(Path(mark).exists, 20)
+    wait_until(Path(mark).exists)
     return "ended"
 
 
@@ -352,25 +352,25 @@ def count_run(x: tuple[str, str, int]) -> int:
 @task(options={"time_limit": 1})
 def held_over_time(mark: str) -> str:
     """Ends when there is a file, which is later than it may."""
-    wait_until(Path(mark).exists, 20)
+    wait_until(Path(mark).exists)
     return mark
 
 
 @task
 def doubles_and_sums_inside(n: int) -> int:
     """Waits in its slot for the continuation of a group of its own."""
-    return submit(double.map(range(n)), then=total).continuation().results(timeout=20)[0]
+    return submit(double.map(range(n)), then=total).continuation().results(timeout=30)[0]
 
 
 @task
 def doubles_inside(values: list[int]) -> list[int]:
-    return submit(double.map(values)).results(timeout=20)
+    return submit(double.map(values)).results(timeout=30)
 
 
 @task(inject_context=True)
 def patient_with_values(context: Any, values: list[int]) -> str:
     context.progress(1, total=2, message=f"{len(values)} values")
-    wait_until(context.is_cancelled, 20)
+    wait_until(context.is_cancelled)
     return "cancelled"
 
 
@@ -383,7 +383,7 @@ def soon(mark: str) -> str:
 def held_by_values(context: Any, values: list[str]) -> int:
     """Tells that it has begun, and ends when there are all those files."""
     context.progress(0)
-    wait_until(lambda: all(Path(mark).exists() for mark in values), 20)
+    wait_until(lambda: all(Path(mark).exists() for mark in values))
     return len(values)
 
 

@@ -57,14 +57,14 @@ def unsigned(cluster: LocalCluster) -> dict[str, Any]:
 
 
 def test_no_server_at_the_url() -> None:
-    with within(2.0), pytest.raises(RecordUnreachableError, match=r"127\.0\.0\.1:1/0 does not answer"):
+    with within(4.0), pytest.raises(RecordUnreachableError, match=r"127\.0\.0\.1:1/0 does not answer"):
         submit(members.noop.map([1]), backend_config={"url": "redis://127.0.0.1:1/0"})
 
 
 def test_a_wrong_password_is_told_and_shown_nowhere(cluster: LocalCluster, caplog: pytest.LogCaptureFixture) -> None:
     guess = secrets.token_hex(8)
     url = cluster.redis_url.reveal().replace("redis://:", f"redis://:{guess}")
-    with within(2.0), pytest.raises(RecordUnreachableError, match="refuses the username or password") as caught:
+    with within(4.0), pytest.raises(RecordUnreachableError, match="refuses the username or password") as caught:
         submit(members.noop.map([1]), backend_config={"url": url})
     shown = f"{caught.value!r} {caught.value} {caught.getrepr(style='long')} {caplog.text}"
     assert guess not in shown
@@ -114,13 +114,13 @@ def test_an_argument_over_the_limit_is_refused(cluster: LocalCluster) -> None:
 
 
 def test_a_member_that_raises_names_itself_and_its_error(config: dict[str, Any]) -> None:
-    with within(2.0), pytest.raises(ParallelGroupError, match=r"'fail\[0\]': ValueError: no 3"):
-        submit(members.fail.map([3]), backend_config=config).results(timeout=20)
+    with within(4.0), pytest.raises(ParallelGroupError, match=r"'fail\[0\]': ValueError: no 3"):
+        submit(members.fail.map([3]), backend_config=config).results(timeout=30)
 
 
 def test_a_result_that_cannot_be_serialised_is_the_members_failure_with_its_type(config: dict[str, Any]) -> None:
-    with within(2.0), pytest.raises(ParallelGroupError, match="lock") as caught:
-        submit(members.unserialisable.map([0, 1]), backend_config=config).results(timeout=20)
+    with within(4.0), pytest.raises(ParallelGroupError, match="lock") as caught:
+        submit(members.unserialisable.map([0, 1]), backend_config=config).results(timeout=30)
     assert caught.value.successful_tasks == ["unserialisable[0]"]
     assert isinstance(caught.value.errors["unserialisable[1]"], PayloadError)
 
@@ -131,20 +131,20 @@ def test_a_worker_that_lacks_the_module_fails_the_member_and_names_reference_and
 ) -> None:
     handle = submit(members.noop.map([1]), backend_config=no_workers.backend_config)  # to nobody yet: by reference
     with TaskWorker(no_workers.backend_config) as worker, pytest.raises(ParallelGroupError) as caught:
-        handle.results(timeout=20)
+        handle.results(timeout=30)
     assert "tests.integration.members:noop" in str(caught.value)
     assert worker.name in str(caught.value)
 
 
 def test_a_worker_with_a_key_refuses_unsigned_members(cluster: LocalCluster) -> None:
     with pytest.raises(ParallelGroupError, match="unsigned"):
-        submit(members.noop.map([1]), backend_config=unsigned(cluster)).results(timeout=20)
+        submit(members.noop.map([1]), backend_config=unsigned(cluster)).results(timeout=30)
 
 
 def test_no_worker_ends_the_wait_when_asked_and_says_how_to_start_one(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "worker_wait": 0.5, "on_no_worker": "error", "queue": "lonely"}
     handle = submit(members.noop.map(range(3)), backend_config=config)
-    with within(2.5), pytest.raises(NoWorkerError, match="celery -A graflow_celery worker") as caught:
+    with within(5.0), pytest.raises(NoWorkerError, match="celery -A graflow_celery worker") as caught:
         handle.results()
     assert caught.value.queue == "lonely"
     assert caught.value.length >= 1
@@ -155,7 +155,7 @@ def test_no_worker_for_a_queue_tells_which_workers_there_are(cluster: LocalClust
     config = {**cluster.backend_config, "worker_wait": 0.5, "on_no_worker": "error", "queue": "not theirs"}
     handle = submit(members.noop.map([1]), backend_config=config)
     with pytest.raises(NoWorkerError) as caught:
-        handle.results(timeout=10)
+        handle.results(timeout=30)
     handle.cancel()
     for worker in cluster.workers:
         assert f"{worker.name} of graflow" in str(caught.value)
@@ -220,7 +220,7 @@ def test_a_node_of_a_redis_cluster_is_refused_by_submitters_and_workers(config: 
 def test_a_broker_that_is_not_there_is_told(config: dict[str, Any]) -> None:
     record = deployment_of(config).record
     before = record.open_groups()
-    with within(6.0), pytest.raises(GraflowRuntimeError, match="broker"):
+    with within(10.0), pytest.raises(GraflowRuntimeError, match="broker"):
         submit(members.noop.map([1]), backend_config={**config, "broker_url": "redis://127.0.0.1:1/0"})
     assert record.open_groups() == before
 
@@ -253,7 +253,7 @@ def test_a_database_that_the_server_does_not_have_is_refused(cluster: LocalClust
 def test_a_broker_that_refuses_us_is_told_at_once_and_nothing_is_kept(cluster: LocalCluster) -> None:
     with private_redis(password=True) as broker:
         config = {**cluster.backend_config, "broker_url": f"redis://:hunter2@127.0.0.1:{broker.port}/0"}
-        with within(1.0), pytest.raises(BrokerUnreachableError, match="refuses the username or password") as caught:
+        with within(3.0), pytest.raises(BrokerUnreachableError, match="refuses the username or password") as caught:
             submit(members.noop.map([1]), config, run_id="refused by its broker")
     assert f"127.0.0.1:{broker.port}/0" in str(caught.value)
     assert "hunter2" not in str(caught.value)

@@ -141,7 +141,7 @@ def test_a_list_of_runs_is_never_cut_whatever_they_are_called(config: dict[str, 
 
 def test_runs_that_have_ended_are_listed_on_request(config: dict[str, Any]) -> None:
     handle = submit(members.fail.map([1]), backend_config=config, policy="best_effort")
-    handle.outcomes(timeout=20)
+    handle.outcomes(timeout=30)
     assert handle.run_id not in run("runs")
     assert handle.run_id in run("runs", "--all")
     (facts,) = [facts for facts in lines_of("runs", "--all") if facts["run_id"] == handle.run_id]

@@ -114,7 +114,7 @@ def test_busy_workers_have_one_time_to_end_in_all_and_it_is_said_what_is_waited_
     monkeypatch.setattr(local, "STOP_SECONDS", 2.0)
     with LocalCluster(workers=3, imports=[members]) as cluster:
         handle = submit(members.patient.map(range(3)), cluster.backend_config)
-        wait_until(lambda: handle.status().running == 3, 30)
+        wait_until(lambda: handle.status().running == 3)
         begun = time.monotonic()
     assert time.monotonic() - begun < 5
     told = capfd.readouterr().err

@@ -62,9 +62,9 @@ def flower(cluster: LocalCluster) -> Iterator[Flower]:
         return bool(started.tasks())
 
     try:
-        wait_until(started.is_up, timeout=20)
+        wait_until(started.is_up)
         # Flower asks the workers for events some seconds after its start.
-        wait_until(is_listening, timeout=20, interval=0.2)
+        wait_until(is_listening, interval=0.2)
         yield started
     finally:
         started.process.terminate()
@@ -78,14 +78,14 @@ def shown(flower: Flower, run_id: str, name: str) -> list[dict[str, Any]]:
 
 
 def test_the_length_of_the_queues_is_shown(flower: Flower, config: dict[str, Any]) -> None:
-    wait_until(lambda: flower.get("/api/queues/length")["active_queues"], timeout=20, interval=0.2)
+    wait_until(lambda: flower.get("/api/queues/length")["active_queues"], interval=0.2)
     assert flower.get("/api/queues/length") == {"active_queues": [{"name": "graflow", "messages": 0}]}
 
 
 def test_a_member_sent_alone_is_shown_by_name_run_and_index(flower: Flower, config: dict[str, Any]) -> None:
     handle = submit(members.double.map([1, 2]), backend_config=config)
     handle.results(timeout=20)
-    wait_until(lambda: len(shown(flower, handle.run_id, "double")) == 2, timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "double")) == 2)
     assert [task["args"] for task in shown(flower, handle.run_id, "double")] == [
         f"(run_id={handle.run_id!r}, index={index})" for index in range(2)
     ]
@@ -94,7 +94,7 @@ def test_a_member_sent_alone_is_shown_by_name_run_and_index(flower: Flower, conf
 def test_a_member_that_fails_alone_is_shown_as_failed(flower: Flower, config: dict[str, Any]) -> None:
     handle = submit(members.fail.map([3]), backend_config=config, policy="best_effort")
     handle.results(timeout=20)
-    wait_until(lambda: len(shown(flower, handle.run_id, "fail")) == 1, timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "fail")) == 1)
     (found,) = shown(flower, handle.run_id, "fail")
     assert found["state"] == "FAILURE"
     assert found["exception"] == "ValueError: no 3"
@@ -105,7 +105,7 @@ def test_a_member_that_fails_alone_is_shown_as_failed(flower: Flower, config: di
 def test_members_that_share_a_message_are_shown_one_by_one(flower: Flower, config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(6)), backend_config={**config, "batch_size": 3}, policy="best_effort")
     handle.results(timeout=20)
-    wait_until(lambda: len(shown(flower, handle.run_id, "fail_odd")) == 6, timeout=20)
+    wait_until(lambda: len(shown(flower, handle.run_id, "fail_odd")) == 6)
     found = shown(flower, handle.run_id, "fail_odd")
     assert [task["state"] for task in found] == ["SUCCESS", "FAILURE"] * 3
     for index in (1, 3, 5):
@@ -129,7 +129,7 @@ def test_a_wait_for_a_retry_is_shown_with_the_error_before_it(
         tasks = [task for task in flower.tasks() if handle.run_id in str(task["args"])]
         return [task for task in tasks if task["name"] == "fails_for_long" and task["state"] == "RETRY"]
 
-    wait_until(lambda: len(waiting()) == count, timeout=20)
+    wait_until(lambda: len(waiting()) == count)
     for task in waiting():
         assert "ValueError: come back in a minute" in task["exception"]
         assert 'raise ValueError("come back in a minute")' in task["traceback"]
@@ -141,7 +141,7 @@ def test_a_member_of_a_workflow_is_shown_with_the_workflows_name(flower: Flower,
     with workflow("etl") as wf:
         members.double.map([1], name="shards").with_execution("redis", backend_config=config) >> members.total
         _, context = wf.execute(ret_context=True)
-    wait_until(lambda: len(shown(flower, context.session_id, "etl.double")) == 1, timeout=20)
+    wait_until(lambda: len(shown(flower, context.session_id, "etl.double")) == 1)
 
 
 def test_members_that_a_waiting_member_runs_itself_are_shown(flower: Flower, config: dict[str, Any]) -> None:
@@ -154,4 +154,4 @@ def test_members_that_a_waiting_member_runs_itself_are_shown(flower: Flower, con
     def inner() -> list[dict[str, Any]]:
         return [task for task in flower.tasks() if task["name"] == "inner" and task["state"] == "SUCCESS"]
 
-    wait_until(lambda: len(inner()) == 24, timeout=20)
+    wait_until(lambda: len(inner()) == 24)

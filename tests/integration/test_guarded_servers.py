@@ -43,7 +43,7 @@ def works(running: Cluster, connection: dict[str, Any]) -> str:
     late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
     soon = submit(members.urgent.map(range(3)), backend_config=config)
     mark.touch()
-    assert max(soon.results(timeout=20)) < min(late.results(timeout=20)), "higher priorities first, as with any Redis"
+    assert max(soon.results(timeout=30)) < min(late.results(timeout=30)), "higher priorities first, as with any Redis"
     running.stop()
     return worker.log
 

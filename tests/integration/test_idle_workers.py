@@ -31,9 +31,9 @@ def plain_worker(server: PrivateRedis, folder: Path, concurrency: int = 4) -> It
     environment = {**os.environ, "GRAFLOW_REDIS_URL": server.url}
     worker = Worker("plain", command, environment, folder / f"{uuid.uuid4().hex}.log")
     try:
-        wait_until(lambda: " ready." in worker.log, 30)
+        wait_until(lambda: " ready." in worker.log)
         with server.client() as client:
-            wait_until(lambda: rests(client), 30)
+            wait_until(lambda: rests(client))
         yield worker
     finally:
         worker.kill()
@@ -66,13 +66,13 @@ def test_a_worker_killed_at_rest_is_missed_as_soon_as_a_group_is_open(
 ) -> None:
     with cluster(tmp_path, workers=0, server=redis_server, key_prefix="rest") as running:
         running.start(2, imports=(members.__name__,))
-        wait_until(lambda: all_rest(running), 10)
+        wait_until(lambda: all_rest(running))
         dead, alive = running.workers
         dead.kill()
         handle = submit(members.held.map([str(tmp_path / "end")]), running.config)
         wait_until(lambda: {seen.worker_id for seen in running.record.live_workers(4)} == {alive.name}, 7)
         (tmp_path / "end").touch()
-        handle.results(timeout=20)
+        handle.results(timeout=30)
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_worker_of_four_slots_holds_ten_connections_at_most_once_it_has_worked
         submit(members.double.map(range(40)), config, then=members.total).continuation().results(timeout=30)
 
         with server.client() as client:
-            wait_until(lambda: len(client.client_list()) - own_connections(server.port) <= 10, 15)
+            wait_until(lambda: len(client.client_list()) - own_connections(server.port) <= 10)
 
 
 def own_connections(port: int) -> int:
@@ -119,7 +119,7 @@ def test_a_worker_that_is_told_to_stop_takes_no_message_off_the_queue_any_more(
         running.start(imports=(members.__name__,))
 
         # Then another one does it, at once
-        assert handle.results(timeout=20) == [2]
+        assert handle.results(timeout=30) == [2]
         assert running.workers[0].process.poll() is None
         (tmp_path / "end").touch()
         assert running.workers[0].process.wait(20) == 0

@@ -94,7 +94,7 @@ def test_nothing_is_left_behind(ending: str, sent: signal.Signals | None, tmp_pa
             process.send_signal(sent)
         process.wait(30)
     assert process.returncode == 0 if ending == "return" else process.returncode != 0
-    wait_until(lambda: not (is_alive(worker) or leftovers(temporary) or processes_in(temporary)), timeout=20)
+    wait_until(lambda: not (is_alive(worker) or leftovers(temporary) or processes_in(temporary)))
 
 
 BUSY = """
@@ -110,13 +110,13 @@ def busy(context, x):
     wait_until(never, 60)
 
 def tell_when_stopping(record):
-    wait_until(lambda: not record.live_workers(), 30)
+    wait_until(lambda: not record.live_workers())
     print("stopping", flush=True)
 
 if __name__ == "__main__":
     with LocalCluster(workers=2, imports=["__main__"], redis=next(iter(sys.argv[1:]), None)) as cluster:
         handle = submit(busy.map([1, 2]), backend_config=cluster.backend_config)
-        wait_until(lambda: len(handle.progress()) == 2, 30)
+        wait_until(lambda: len(handle.progress()) == 2)
         record = deployment_of(cluster.backend_config).record
         threading.Thread(target=tell_when_stopping, args=[record], daemon=True).start()
         print(*(worker.pid for worker in cluster.workers), flush=True)
@@ -162,7 +162,7 @@ def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
     with program.stdout:
         program.kill()
         program.wait(20)
-    wait_until(lambda: not any(map(is_alive, workers)), timeout=30)
+    wait_until(lambda: not any(map(is_alive, workers)))
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_a_worker_takes_settings_or_a_queue_with_the_registry_of_the_queue(no_wo
     registry.get().register_module(members)
     config = {**no_workers.backend_config, "queue": "registry-of-its-own"}
     with TaskWorker(RedisTaskQueue(backend_config=config, resolver_registry=registry)):
-        assert submit(members.pid.map([1]), backend_config=config).results(timeout=20) == [os.getpid()]
+        assert submit(members.pid.map([1]), backend_config=config).results(timeout=30) == [os.getpid()]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_cluster_cannot_have_less_than_no_workers(no_workers: LocalCluster) ->
 def test_modules_may_be_given_as_such(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "modules"}
     with TaskWorker(config, imports=[members]):
-        assert submit(members.double.map([4]), backend_config=config).results(timeout=20) == [8]
+        assert submit(members.double.map([4]), backend_config=config).results(timeout=30) == [8]
 
 
 def test_a_worker_without_its_redis_does_not_start() -> None:
@@ -313,7 +313,7 @@ def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster, tmp_p
     worker.stop(timeout=20)
     assert handle.status().succeeded >= 1
     with TaskWorker(config, imports=[members.__name__]):
-        assert handle.results(timeout=20) == [str(mark), *[str(tmp_path)] * 2]
+        assert handle.results(timeout=30) == [str(mark), *[str(tmp_path)] * 2]
     assert handle.status().losses == 0
 
 
@@ -329,4 +329,4 @@ def test_modules_can_be_given_per_resolver(no_workers: LocalCluster) -> None:
 def test_functions_of_a_notebook_work(config: dict[str, Any]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__", "task": task}
     exec("@task\ndef from_a_cell(x):\n    return x + 1\n", namespace)
-    assert submit(namespace["from_a_cell"].map([1]), backend_config=config).results(timeout=20) == [2]
+    assert submit(namespace["from_a_cell"].map([1]), backend_config=config).results(timeout=30) == [2]

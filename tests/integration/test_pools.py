@@ -86,7 +86,7 @@ def test_the_command_runs_members_in_every_pool(
         assert over.error.type == "graflow.exceptions.TaskTimeoutError"
         queue = RedisTaskQueue(backend_config=config)
         queue.enqueue(TaskSpec(typed.thrice(task_id="alone", x=1), None))
-        wait_until(queue.is_empty, 30)
+        wait_until(queue.is_empty)
     text = log.read_text(encoding="utf-8")
     for secret in secrets_of(no_workers):
         assert secret not in text

@@ -370,7 +370,7 @@ def lose(config: dict[str, Any], run: ExecutionContext) -> None:
     record = deployment_of(config).record
     record.client.delete(record.keys.owner(run.session_id))
     assert record.owners.claim(run.session_id, "rival", "elsewhere:1", lease=LEASE, kept=KEPT).mine
-    wait_until(lambda: run.holdings.error is not None, 20)
+    wait_until(lambda: run.holdings.error is not None)
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
 
     report(record, handle.run_id, [2, 0])
-    reading = handle.as_completed(timeout=10)
+    reading = handle.as_completed(timeout=30)
     assert [next(reading).index, next(reading).index] == [2, 0]
 
     # The server that takes over has not heard of these outcomes.
@@ -99,7 +99,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     assert next(reading).index == 1
     assert {outcome.index for outcome in record.outcomes(handle.run_id)} == {0, 1, 2}, "nothing runs a second time"
     report(record, handle.run_id, [3])
-    assert handle.results(timeout=10) == [0, 2, 4, 6]
+    assert handle.results(timeout=30) == [0, 2, 4, 6]
 
 
 def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalCluster) -> None:
@@ -108,7 +108,7 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     record = deployment_of(config).record
     record.claim(handle.run_id, range(4), "someone")
     report(record, handle.run_id, [0, 1])
-    reading = handle.as_completed(timeout=10)
+    reading = handle.as_completed(timeout=30)
     assert [next(reading).index, next(reading).index] == [0, 1]
 
     # As if the first two had been lost, and had run again after the others.
@@ -118,7 +118,7 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     report(record, handle.run_id, [2, 3])
     record.client.ltrim(order, 0, 1)
     record.client.rpush(order, 0, 1)
-    assert handle.results(timeout=10) == [0, 2, 4, 6]
+    assert handle.results(timeout=30) == [0, 2, 4, 6]
 
 
 def report(record: GroupRecord, run_id: str, indices: Sequence[int]) -> None:

@@ -73,10 +73,10 @@ def test_two_workers_of_one_name_are_both_counted_and_the_second_says_so(
 ) -> None:
     with cluster(tmp_path, workers=0, server=redis_server) as running:
         workers = [start(running, "--hostname", "same@here") for _ in range(2)]
-        wait_until(lambda: len(running.record.live_workers()) == 2, 30)
+        wait_until(lambda: len(running.record.live_workers()) == 2)
         assert {seen.worker_id for seen in running.record.live_workers()} == {"same@here"}
         assert {seen.info["pid"] for seen in running.record.live_workers()} == {worker.pid for worker in workers}
-        wait_until(lambda: any("2 workers are called 'same@here'" in worker.log for worker in workers), 15)
+        wait_until(lambda: any("2 workers are called 'same@here'" in worker.log for worker in workers))
         workers[0].process.terminate()
         workers[0].process.wait(20)
         assert [seen.info["pid"] for seen in running.record.live_workers()] == [workers[1].pid]

@@ -98,7 +98,7 @@ def test_members_that_run_are_not_waited_for_once_enough_have_succeeded() -> Non
 
         @task(inject_context=True)
         def slow(context: Any) -> str:
-            wait_until(context.is_cancelled, 20)
+            wait_until(context.is_cancelled)
             told.set()
             release.wait(20)
             return "late"

@@ -276,7 +276,7 @@ def test_a_time_to_live_survives_the_merge(backend):
         writer = with_ctx("writer", lambda ctx: ctx.get_channel().set("short", 1, ttl=0.05))
         parallel(writer, Task("other")).with_execution(backend)
         _, context = wf.execute(ret_context=True)
-    wait_until(lambda: not context.channel.exists("short"), 5)
+    wait_until(lambda: not context.channel.exists("short"))
 
 
 @each_backend

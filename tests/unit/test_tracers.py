@@ -605,7 +605,7 @@ def test_a_long_task_gets_its_bar_while_it_lasts():
     tracer = ProgressTracer(console=console, delay=0.01)
     tracer.on_workflow_start("wf", run)
     tracer.on_task_start(Step("a"), run)
-    wait_until(lambda: "0/1" in console.file.getvalue(), timeout=5)
+    wait_until(lambda: "0/1" in console.file.getvalue())
     tracer.on_workflow_end("wf", run)
 
 
