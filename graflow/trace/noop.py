@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import time
+from typing import Any
 
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer, task_around
@@ -15,6 +17,24 @@ class NoopTracer(Tracer):
     def __init__(self, enable_runtime_graph: bool = True) -> None:
         super().__init__(enable_runtime_graph)
         self._short = self._runtime_record.short
+        self._is_dynamic = False  # whether tasks were added that belong to the run alone
+
+    def on_workflow_end(
+        self, workflow_name: str, context: Run, result: object = None, error: BaseException | None = None
+    ) -> None:
+        super().on_workflow_end(workflow_name, context, result, error)
+        if self._is_dynamic:
+            self._runtime_record.let_go_of_tasks()
+
+    def on_dynamic_task_added(
+        self,
+        task_id: str,
+        parent_task_id: str | None = None,
+        is_iteration: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._is_dynamic = True
+        super().on_dynamic_task_added(task_id, parent_task_id, is_iteration, metadata)
 
     def on_task_start(self, task: Node, context: Run) -> None:
         """Called for every task, so it does no more than it must: see `RuntimeRecord`."""

@@ -21,6 +21,16 @@ MEMBERS: Final = "members"  # of a group: their names
 RESULTS: Final = "results"  # of a group: by name, whether the member succeeded
 
 
+class _Known:
+    """What is told of a task, in the place of the task itself."""
+
+    __slots__ = ("facts", "task_id")
+
+    def __init__(self, task: Any) -> None:
+        self.task_id = task.task_id
+        self.facts = facts_of(task)
+
+
 class RuntimeRecord:
     """The notes of one run, from all of its threads.
 
@@ -38,6 +48,19 @@ class RuntimeRecord:
         if trace_id is not None and trace_id != self.trace_id:
             self.short.clear()
             self.trace_id = trace_id
+
+    def let_go_of_tasks(self) -> None:
+        """Keep what is told of tasks instead of the tasks, since some of them belong to the run alone."""
+        known: dict[int, _Known] = {}
+
+        def told(item: Any) -> Any:
+            if isinstance(item, str | float | _Known):
+                return item
+            if isinstance(item, tuple):
+                return (item[0], told(item[1]), *item[2:])
+            return known.setdefault(id(item), _Known(item))
+
+        self.short[:] = [told(item) for item in self.short]
 
     def notes(self) -> list[Note]:
         """All notes in full."""
@@ -87,6 +110,8 @@ class RuntimeRecord:
 
 def facts_of(task: Any) -> dict[str, Any]:
     """What a span tells of its task."""
+    if isinstance(task, _Known):
+        return task.facts
     return {"task_type": type(task).__name__, "handler_type": getattr(task, "handler_type", None)}
 
 
