@@ -116,20 +116,18 @@ def _original(error: Exception, branch: RunParts) -> BaseException:
 
 def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
     """Take over what branches did, in order: results and counts always, channel writes of those that succeeded."""
-    begun_with = {
-        task_id: run.ledger.cycles.get_cycle_count(task_id) for outcome in outcomes for task_id in outcome.cycle_counts
-    }
+    ledger = run.ledger
+    counts = ledger.cycles.cycle_counts
+    begun_with = {task_id: counts.get(task_id, 0) for outcome in outcomes for task_id in outcome.cycle_counts}
     for outcome in outcomes:
         for task_id, value in outcome.results:
-            run.set_result(task_id, value)
+            ledger.set_result(task_id, value)
         if outcome.success and outcome.writes:
             age = time.time() - outcome.timestamp if outcome.timestamp else 0.0
-            apply_writes(run.ledger.channel, _aged(outcome.writes, max(age, 0.0)))
-        run.ledger.add(
-            outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with
-        )
-        run.ledger.failed.update(outcome.failed)
-        run.ledger.over.update(outcome.over)
+            apply_writes(ledger.channel, _aged(outcome.writes, max(age, 0.0)))
+        ledger.add(outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with)
+        ledger.failed.update(outcome.failed)
+        ledger.over.update(outcome.over)
         for task_id, parents in outcome.requests.nodes:
             _note_node(run, task_id, parents, outcome)
         if run.agenda.scope is not None:

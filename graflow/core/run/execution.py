@@ -11,6 +11,7 @@ from typing import Any
 from graflow.channels.attempt import AttemptChannel
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.iteration import base_id_of
+from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking
 from graflow.core.run.parts import RunParts
 from graflow.core.run.task_context import TaskExecutionContext
@@ -82,6 +83,8 @@ def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
     if base_id != task_id and run.graph.has_node(base_id):
         limits = run.graph.get_node(base_id)
         ledger.retries.inherit(task_id, base_id)
+    if type(limits) is TaskWrapper:
+        limits = limits.template
     max_cycles = getattr(limits, "max_cycles", None)
     if max_cycles is not None:
         ledger.cycles.set_node_max_cycles(base_id, max_cycles)
