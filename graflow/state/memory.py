@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from graflow.state.changes import (
@@ -175,9 +174,9 @@ class _Flow:
             self.generation,
             self.owner,
             self.beats,
-            deepcopy(self.inputs),
+            copied(self.inputs),
             self.input_digest,
-            deepcopy(self.fields),
+            copied(self.fields),
             self.requests,
         )
 
@@ -383,7 +382,7 @@ class MemoryStore(StateStore):
             flow = self._flows.get(flow_id)
             if flow is None:
                 return None
-            steps = [step_state(step, visit, deepcopy(row.shown())) for (step, visit), row in flow.rows.items()]
+            steps = [step_state(step, visit, copied(row.shown())) for (step, visit), row in flow.rows.items()]
             return flow_state(flow.record(), steps, dict(flow.counts))
 
     def list_flows(
@@ -464,7 +463,7 @@ def _sleeps(flow: _Flow, at: float) -> bool:
 def _journaled(seq: int, line: _Line) -> Journaled:
     kind, step, visit, index, attempt, data, at, epoch, generation = line
     return Journaled(
-        kind, step, visit, index, attempt, deepcopy(data), seq=seq, at=at, epoch=epoch, generation=generation
+        kind, step, visit, index, attempt, copied(data), seq=seq, at=at, epoch=epoch, generation=generation
     )
 
 
@@ -475,6 +474,6 @@ def _fetching(members: dict[int, dict[str, Any]]) -> Fetch:
         first = bisect_left(order, start)
         chosen = order[first : min(bisect_left(order, end, lo=first), first + _MEMBERS)]
         stop = chosen[-1] + 1 if len(chosen) == _MEMBERS else end
-        return [(index, deepcopy(members[index])) for index in chosen], stop
+        return [(index, copied(members[index])) for index in chosen], stop
 
     return fetch

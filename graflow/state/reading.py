@@ -7,6 +7,7 @@ import binascii
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from graflow.state.changes import FlowRecord
@@ -18,50 +19,56 @@ from graflow.state.transitions import RUNNING
 SEARCHED: Final = 10_000  # characters of inputs, as text, that a search looks into; of longer ones none
 _RUNNING: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.CANCELLING})
 UNSHOWN: Final = frozenset({"fingerprint", "retry_from"})
-"""Fields of a flow that are its runner's alone."""
+"""Fields of a flow that are its runner's alone, and that a state does not have."""
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | None = None) -> FlowStepState:
     """The row of a step or member as a model."""
-    state = FlowStepState.model_validate({**fields, "step_name": step, "visit": visit, "index": index})
-    if state.execution_time is None and state.started_at is not None and state.completed_at is not None:
-        state.execution_time = (state.completed_at - state.started_at).total_seconds()
-    return state
+    values = {**fields, "step_name": step, "visit": visit, "index": index}
+    started, completed = fields.get("started_at"), fields.get("completed_at")
+    if started is not None and completed is not None:
+        values.setdefault("execution_time", completed - started)
+    return FlowStepState.model_validate(values)
 
 
-def flow_state(record: FlowRecord, steps: list[FlowStepState], counts: Mapping[str, int]) -> FlowState:
+def flow_state(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[str, int]) -> FlowState:
     """The row of a flow, with those of its steps, as a model."""
-    fields = {name: value for name, value in record.fields.items() if name not in UNSHOWN}
-    state = FlowState.model_validate(
-        {
-            **fields,
-            "flow_id": record.flow_id,
-            "flow_name": record.flow_name,
-            "status": record.status,
-            "version": record.version,
-            "epoch": record.epoch,
-            "generation": record.generation,
-            "owner": record.owner,
-            "inputs": record.inputs,
-            "counts": counts,
-        }
-    )
-    state.steps = steps
-    running = [step for step in steps if step.status in _RUNNING] if record.status in RUNNING else []
-    state.current_steps = [step.step_name for step in running]
-    if running:
-        latest = max(running, key=lambda step: step.started_at.timestamp() if step.started_at else 0.0)
-        state.current_step = latest.step_name
-    if state.total_execution_time is None and state.started_at is not None:
-        end = state.completed_at.timestamp() if state.completed_at else time.time()
-        state.total_execution_time = max(0.0, end - state.started_at.timestamp())
-    return state
+    return FlowState.model_validate(_values(record, steps, counts))
 
 
 def listed_state(record: FlowRecord, counts: Mapping[str, int]) -> FlowState:
-    """The row of a flow as a list shows it; the record is used up."""
-    record.fields = {name: value for name, value in record.fields.items() if name != "outputs"}
-    return flow_state(record, [], counts)
+    """The row of a flow as a list shows it."""
+    values = _values(record, (), counts)
+    values.pop("outputs", None)
+    return FlowState.model_validate(values)
+
+
+def _values(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[str, int]) -> dict[str, Any]:
+    fields = record.fields
+    values: dict[str, Any] = {
+        **fields,
+        "flow_id": record.flow_id,
+        "flow_name": record.flow_name,
+        "status": record.status,
+        "version": record.version,
+        "epoch": record.epoch,
+        "generation": record.generation,
+        "owner": record.owner,
+        "inputs": record.inputs,
+        "counts": counts,
+    }
+    if steps:
+        values["steps"] = steps
+        running = [step for step in steps if step.status in _RUNNING] if record.status in RUNNING else []
+        values["current_steps"] = [step.step_name for step in running]
+        latest = max(running, key=lambda step: step.started_at or _LONG_AGO, default=None)
+        values["current_step"] = latest.step_name if latest is not None else None
+    started = fields.get("started_at")
+    if started is not None:
+        end = fields.get("completed_at")
+        values.setdefault("total_execution_time", max(0.0, (time.time() if end is None else end) - started))
+    return values
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from graflow.state.encoding import Stored, decode_fields, to_text
 from graflow.state.errors import StaleEpochError, StoreError, VersionConflictError
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
-from graflow.state.reading import behind_flow, flow_cursor, searched_text, status_names
+from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.keys import Keys
-from graflow.state.redis.rows import LISTED, RowReader, pairs, written_arguments
+from graflow.state.redis.rows import COLUMNS, LISTED, RowReader, journaled, pairs, strip_of, written_arguments
 from graflow.state.redis.server import Server
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
@@ -225,7 +225,7 @@ class RedisStore(StateStore):
         return self._row(flow_id, *row).record() if row else None
 
     def get_flow_state(self, flow_id: str) -> FlowState | None:
-        found = self._run("state", flow_id, *RowReader.hidden)
+        found = self._run("state", flow_id, *UNSHOWN)
         if not found:
             return None
         row, values, steps = found
@@ -272,7 +272,7 @@ class RedisStore(StateStore):
         if not found:
             return MemberPage([])
         which, row, size, top, strip = found
-        query = MemberQuery.of(cursor, int(size), status, RowReader.strip_of(pairs(strip), int(size)))
+        query = MemberQuery.of(cursor, int(size), status, strip_of(pairs(strip), int(size)))
         key, number, last = self._keys.of_flow(flow_id)[3], row.decode(), int(size) or int(top)
 
         def fetch(start: int, end: int) -> tuple[list[Row], int]:
@@ -290,7 +290,7 @@ class RedisStore(StateStore):
             return []
         journal = self._keys.of_flow(flow_id)[4]
         lines = self._server.run("events", [journal], after + 1, "" if limit is None else limit)
-        return [RowReader.journaled(number, fields, self._blob) for number, fields in lines]
+        return [journaled(number, fields, self._blob) for number, fields in lines]
 
     def open_flows(self, *, at: float) -> list[FlowRecord]:
         rows = self._listed(None, 1 << 40, statuses=[each.value for each in OPEN])
@@ -307,7 +307,7 @@ class RedisStore(StateStore):
         return self._server.run(name, self._keys.for_script(flow_id), self._keys.prefix, flow_id, *arguments)
 
     def _row(self, flow_id: str, row: Sequence[bytes], values: Sequence[bytes] = ()) -> RowReader:
-        return RowReader(flow_id, pairs(row), pairs(values), self._blob)
+        return RowReader.of_hash(flow_id, pairs(row), pairs(values), self._blob)
 
     def _blob(self, digest: str) -> bytes:
         content = self._server.call("GET", self._keys.blob(digest))
@@ -336,11 +336,9 @@ class RedisStore(StateStore):
                 "flows",
                 [index],
                 *(self._keys.prefix, created, flow_id, lower, flow_name or "", _listed(statuses), search),
-                *(limit - len(rows), _LOOKED_AT, *LISTED),
+                *(limit - len(rows), _LOOKED_AT, len(COLUMNS), *COLUMNS, *LISTED),
             )
-            for each, values in zip(found[::2], found[1::2], strict=True):
-                row = {name: value for name, value in zip(LISTED, values, strict=True) if value is not None}
-                rows.append(RowReader(each.decode(), row, {}, self._blob))
+            rows += [RowReader.of_list(flow, self._blob) for flow in found]
             if is_end == b"1" or len(rows) >= limit:
                 return rows
             created, flow_id = last_created.decode(), last_id.decode()

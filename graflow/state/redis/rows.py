@@ -9,22 +9,22 @@ from typing import Any, Final
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
 from graflow.state.models import FlowState, FlowStepState
-from graflow.state.reading import UNSHOWN, flow_state, listed_state, step_state
+from graflow.state.reading import flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.strips import Strip, bucket_count
 from graflow.state.written import Written
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     *("name", "status", "version", "epoch", "generation", "owner", "beats", "digest", "requests", "created"),
 )
-_OWN: Final = frozenset({*("flow_id", "flow_name", "steps", "current_step", "current_steps", "counts", "outputs")})
+"""Fields of a flow's hash that are no JSON."""
+_OWN: Final = frozenset({"flow_id", "flow_name", "steps", "current_step", "current_steps", "counts", "outputs"})
 LISTED: Final = (
-    *_COLUMNS,
-    *(f"f:{name}" for name in FlowState.model_fields if name not in _OWN and name not in _COLUMNS),
+    *(f"f:{name}" for name in FlowState.model_fields if name not in _OWN and name not in COLUMNS),
     *(f"n:{state.value}" for state in StepStatus),
 )
-"""Fields of a flow's hash that a list shows."""
+"""Further fields of the hash that a list shows; the script makes JSON objects of them."""
 
 Blob = Callable[[str], bytes]
 
@@ -64,31 +64,55 @@ def written_arguments(
 
 
 class RowReader:
-    """The hash of a flow.
+    """The row of a flow.
 
     Args:
         flow_id: The flow.
-        row: Its hash, or the part of it that was asked for.
-        values: Its large fields.
+        columns: What `COLUMNS` names.
+        fields: Small fields.
+        counts: Of its steps.
+        values: Large fields, in their stored form.
         blob: Gives the content of a digest.
     """
 
-    hidden = tuple(UNSHOWN)
-
-    def __init__(self, flow_id: str, row: Mapping[str, bytes], values: Mapping[str, bytes], blob: Blob) -> None:
+    def __init__(
+        self,
+        flow_id: str,
+        columns: Mapping[str, bytes],
+        fields: Mapping[str, Any],
+        counts: Mapping[str, int],
+        values: Mapping[str, bytes],
+        blob: Blob,
+    ) -> None:
         self.flow_id = flow_id
-        self._row = row
+        self._columns = columns
+        self._fields = fields
+        self._counts = {name: number for name, number in counts.items() if number > 0}
         self._values = values
         self._blob = blob
 
+    @classmethod
+    def of_hash(cls, flow_id: str, row: Mapping[str, bytes], values: Mapping[str, bytes], blob: Blob) -> RowReader:
+        """From the whole hash."""
+        texts = {name[2:]: value for name, value in row.items() if name.startswith("f:")}
+        fields = dict(zip(texts, json.loads(b"[" + b",".join(texts.values()) + b"]"), strict=True))
+        counts = {name[2:]: int(value) for name, value in row.items() if name.startswith("n:")}
+        return cls(flow_id, row, fields, counts, values, blob)
+
+    @classmethod
+    def of_list(cls, flow: Sequence[bytes], blob: Blob) -> RowReader:
+        """From what the script of lists answers: id, fields and counts as JSON, columns."""
+        flow_id, fields, counts, *columns = flow
+        row = dict(zip(COLUMNS, columns, strict=True))
+        return cls(flow_id.decode(), row, from_text(fields), from_text(counts), {}, blob)
+
     @property
     def created_at(self) -> float:
-        return float(self._row["created"])
+        return float(self._columns["created"])
 
     def record(self) -> FlowRecord:
-        row = self._row
-        fields = self._fields()
-        fields.update({name: decode(value, self._blob) for name, value in self._values.items()})
+        row = self._columns
+        fields = {**self._fields, **{name: decode(value, self._blob) for name, value in self._values.items()}}
         inputs = fields.pop("inputs", {})
         return FlowRecord(
             self.flow_id,
@@ -107,54 +131,45 @@ class RowReader:
 
     def listed(self) -> FlowState:
         """The flow as a list shows it."""
-        return listed_state(self.record(), self._counts())
+        return listed_state(self.record(), self._counts)
 
     def state(self, steps: Mapping[str, bytes]) -> FlowState:
         """The flow with the rows of its steps."""
         places = sorted((int(row), name) for name, row in steps.items() if name.startswith("@"))
         groups = _groups(steps)
         shown = [_step(name, steps[str(row)], groups.get(str(row))) for row, name in places]
-        return flow_state(self.record(), shown, self._counts())
+        return flow_state(self.record(), shown, self._counts)
 
-    def _fields(self) -> dict[str, Any]:
-        texts = {name[2:]: value for name, value in self._row.items() if name.startswith("f:")}
-        values = json.loads(b"[" + b",".join(texts.values()) + b"]")
-        return dict(zip(texts, values, strict=True))
 
-    def _counts(self) -> dict[str, int]:
-        counts = {name[2:]: int(value) for name, value in self._row.items() if name.startswith("n:")}
-        return {name: number for name, number in counts.items() if number > 0}
+def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
+    """The strip of a group from its numbers by bucket and letter."""
+    strip: Strip = [{} for _ in range(bucket_count(size))]
+    for name, value in values.items():
+        bucket, _, letter = name.partition(":")
+        if int(value) > 0:
+            strip[int(bucket)][letter] = int(value)
+    return strip
 
-    @staticmethod
-    def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
-        """The strip of a group from its numbers by bucket and letter."""
-        strip: Strip = [{} for _ in range(bucket_count(size))]
-        for name, value in values.items():
-            bucket, _, letter = name.partition(":")
-            if int(value) > 0:
-                strip[int(bucket)][letter] = int(value)
-        return strip
 
-    @staticmethod
-    def journaled(number: bytes, fields: Sequence[bytes], blob: Blob) -> Journaled:
-        """One entry of the stream."""
-        values = pairs(fields)
+def journaled(number: bytes, fields: Sequence[bytes], blob: Blob) -> Journaled:
+    """One entry of the stream."""
+    values = pairs(fields)
 
-        def whole(name: str) -> int | None:
-            return int(values[name]) if values[name] else None
+    def whole(name: str) -> int | None:
+        return int(values[name]) if values[name] else None
 
-        return Journaled(
-            values["k"].decode(),
-            values["s"].decode() or None,
-            whole("v"),
-            whole("i"),
-            whole("a"),
-            decode(values["d"] or b"{}", blob),
-            seq=int(number.partition(b"-")[0]),
-            at=float(values["t"]),
-            epoch=int(values["e"]),
-            generation=int(values["g"]),
-        )
+    return Journaled(
+        values["k"].decode(),
+        values["s"].decode() or None,
+        whole("v"),
+        whole("i"),
+        whole("a"),
+        decode(values["d"], blob),
+        seq=int(number.partition(b"-")[0]),
+        at=float(values["t"]),
+        epoch=int(values["e"]),
+        generation=int(values["g"]),
+    )
 
 
 def _groups(steps: Mapping[str, bytes]) -> dict[str, dict[str, dict[str, bytes]]]:
@@ -175,5 +190,5 @@ def _step(name: str, row: bytes, group: Mapping[str, Mapping[str, bytes]] | None
     if group and "size" in group:
         size = int(from_text(group["size"][""]))
         shown["counts"] = {state: int(number) for state, number in group.get("c", {}).items() if int(number) > 0}
-        shown["strip"] = RowReader.strip_of(group.get("s", {}), size)
+        shown["strip"] = strip_of(group.get("s", {}), size)
     return step_state(step, int(visit), shown)

@@ -38,9 +38,9 @@ class FlowReader:
 
     def __init__(self, connection: Connection, row: Sequence[Any]) -> None:
         self._connection = connection
-        self.no, self.flow_id, self._name, self._status, *self._numbers, digest, requests, counts, created, text = row
-        self._digest, self._requests, self._counts, self.created_at = digest, requests, counts, created
-        self._fields: dict[str, Any] = from_text(text)
+        self._row = row
+        self.no, self.flow_id, self.created_at = row[0], row[1], row[12]
+        self._fields: dict[str, Any] = from_text(row[13])
         self._large: list[str] = self._fields.pop(LARGE, [])
 
     @classmethod
@@ -54,21 +54,26 @@ class FlowReader:
         for name in filter(large, self._large):
             fields[name] = self._value(name)
         inputs = fields.pop("inputs", {})
-        version, epoch, generation, owner, beats = self._numbers
+        _, flow_id, name, status, version, epoch, generation, owner, beats, digest, requests, *_ = self._row
         return FlowRecord(
-            self.flow_id,
-            self._name,
-            FlowStatus(self._status),
+            flow_id,
+            name,
+            FlowStatus(status),
             version,
             epoch,
             generation,
             owner,
             beats,
             inputs,
-            self._digest,
+            digest,
             fields,
-            requests_from(self._requests),
+            requests_from(requests),
         )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = from_text(self._row[11])
+        return counts
 
     def state(self) -> FlowState:
         """The flow with the rows of its steps."""
@@ -77,11 +82,11 @@ class FlowReader:
             (self.no,),
         )
         record = self.record(lambda name: name not in UNSHOWN)
-        return flow_state(record, [_step_state(*row) for row in rows], from_text(self._counts))
+        return flow_state(record, [_step_state(*row) for row in rows], self._counts)
 
     def shown(self) -> FlowState:
         """The flow as a list shows it."""
-        return listed_state(self.record(lambda _: False), from_text(self._counts))
+        return listed_state(self.record(lambda _: False), self._counts)
 
     def _value(self, name: str) -> Any:
         (stored,) = self._connection.execute(
