@@ -112,7 +112,7 @@ class FlowExecution:
             _log.info("Flow %s goes no further in this process: %s", record.flow_id, stopped.text or stopped.why)
             if recorder.writer.epoch is None:
                 return None
-            recorder.stop = stopped.why
+            recorder.stop, recorder.why = stopped.why, stopped.text
         return recorder
 
     def _freed(self) -> FlowRecord | None:
