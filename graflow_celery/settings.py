@@ -134,6 +134,11 @@ class ServerSettings(BaseModel):
         return self.queue or self.key_prefix
 
     @property
+    def flow_queue_name(self) -> str:
+        """The control queue: one message for each flow that is to be run."""
+        return f"{self.key_prefix}.flows"
+
+    @property
     def redis_url(self) -> Secret:
         """URL of the Redis of record, with its secrets."""
         return redis_url(self.connection)

@@ -39,6 +39,10 @@ class TaskCoordinator(ABC):
         Called once for each of the groups that run from here, before any step.
         """
 
+    def cancel(self, run_key: str, reason: str) -> bool:  # noqa: ARG002 - most backends run nothing elsewhere
+        """End an execution that an earlier process left open; whether there was one."""
+        return False
+
 
 def checked_timeout(timeout: float | None) -> float | None:
     """The time limit of a group in seconds; None for no limit.

@@ -72,6 +72,12 @@ class GroupExecutor:
             GroupExecutor._coordinator(where, given, exec_context).resume(exec_context)
 
     @staticmethod
+    def cancel(group: Any, run_key: str, exec_context: object, reason: str) -> bool:
+        """End an execution of a group that an earlier process left open elsewhere; whether there was one."""
+        where, given = GroupExecutor.backend_of(group), group.execution_config["backend_config"]
+        return GroupExecutor._coordinator(where, given, exec_context).cancel(run_key, reason)
+
+    @staticmethod
     def backend_of(group: Any) -> CoordinationBackend:
         """Where the members of a group run."""
         return _chosen(GroupExecutor._resolve_backend(group.execution_config["backend"]))
@@ -95,7 +101,7 @@ class GroupExecutor:
         ThreadingCoordinator(given.get("thread_count"), given.get("timeout"))
 
     @staticmethod
-    def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: GroupContext) -> TaskCoordinator:
+    def _coordinator(where: CoordinationBackend, given: dict[str, Any], exec_context: object) -> TaskCoordinator:
         """The coordinator of a backend with these settings over those of the context."""
         inherited = getattr(exec_context, "config", None)
         config = laid_over(inherited, given) if isinstance(inherited, Mapping) else given

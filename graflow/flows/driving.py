@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from graflow.flows.execution import FlowExecution, Means, Program
+from graflow.exceptions import GraflowRuntimeError
+from graflow.flows.execution import FlowExecution, Means, Program, cancel_groups
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
 from graflow.flows.pool import Pool
@@ -21,6 +22,8 @@ from graflow.state.statuses import MOVES, FlowStatus
 _log = logging.getLogger(__name__)
 
 _NAPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at a flow that runs elsewhere
+
+_TELL_AGAIN: Final = 30.0  # seconds
 
 Publish = Callable[[str], None]
 """Tells the workers of a flow."""
@@ -51,6 +54,7 @@ class Driver:
         self._registry = registry
         self._means = means
         self._pool = pool
+        self._told: dict[str, tuple[int, float]] = {}  # epoch, and when to tell workers again
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -96,9 +100,49 @@ class Driver:
     def begin(self, record: FlowRecord) -> None:
         """Have a free flow run in the background: by workers where there are some, else here."""
         if self.publish is not None:
-            self.publish(record.flow_id)
+            self._send(record, self.publish)
         elif not self._pool.is_full:
             self._pool.submit(record.flow_id, lambda: self.advance(record.flow_id))
+
+    def _send(self, record: FlowRecord, publish: Publish) -> None:
+        """Tell the workers of a flow that is free; one that waits in their queue is told again after a while."""
+        program, now = self._registry.get(record.flow_name), self.home.runtime.monotonic()
+        told = self._told.get(record.flow_id)
+        if told is not None and told[0] == record.epoch and now < told[1]:
+            return
+        freed = FlowExecution(self.home, program, record, self._means).freed()
+        if freed is None:
+            return
+        if freed.status is FlowStatus.RUNNING:  # to be given up
+            self._pool.submit(record.flow_id, lambda: self.advance(record.flow_id))
+            return
+        self._told = {flow_id: each for flow_id, each in self._told.items() if now < each[1]}
+        self._told[record.flow_id] = freed.epoch, now + _TELL_AGAIN
+        try:
+            publish(record.flow_id)
+        except GraflowRuntimeError as error:
+            self._told.pop(record.flow_id, None)
+            _log.warning("Flow %s is on record, and its message is sent later: %s", record.flow_id, error)
+
+    def serve(self, flow_id: str) -> bool:
+        """Run a flow on here, if it is free; False when its function is not known here."""
+        record = self.store.get_record(flow_id)
+        if record is None:
+            _log.error("Flow %s is not in the store %s of this process", flow_id, self.store.url)
+            return True
+        if not self.knows(record.flow_name):
+            return rests(record.status)
+        self.advance(flow_id)
+        return True
+
+    def cancel_groups(self, record: FlowRecord) -> None:
+        """Cancel the groups of a flow that are open on workers, whoever waits for them."""
+        program = self._registry.find(record.flow_name)
+        if program is not None:
+            reached = cancel_groups(self.store, program, record, self._means)
+            _log.info(
+                "Flow %s is cancelled; group runs that this reached: %s", record.flow_id, ", ".join(reached) or "none"
+            )
 
     def close(self) -> None:
         """Have flows that run in the background go on elsewhere."""

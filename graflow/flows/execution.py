@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from graflow.coordination.executor import GroupExecutor
 from graflow.core.durable import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
@@ -23,7 +24,8 @@ from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import REQUIRED_PATIENCE, Writer
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.errors import FlowChangedError, VersionConflictError
-from graflow.state.statuses import FlowStatus, Move
+from graflow.state.statuses import FlowStatus, Move, StepStatus
+from graflow.state.store import StateStore
 from graflow.typed_json import to_jsonable
 
 _log = logging.getLogger(__name__)
@@ -73,6 +75,22 @@ def changed_text(flow_id: str, differences: Sequence[Difference]) -> str:
     )
 
 
+def cancel_groups(store: StateStore, program: Program, record: FlowRecord, means: Means) -> list[str]:
+    """Cancel the groups of a flow that are open elsewhere; the keys of those that this ended."""
+    state = store.get_flow_state(record.flow_id)
+    open_rows = [row for row in state.steps if row.status is StepStatus.RUNNING and row.run_key] if state else []
+    if not open_rows:
+        return []
+    graph, _ = program.build(record.inputs)
+    return [
+        row.run_key
+        for row in open_rows
+        if row.run_key is not None
+        and graph.has_node(row.step_name)
+        and GroupExecutor.cancel(graph.get_node(row.step_name), row.run_key, means, "its flow was cancelled")
+    ]
+
+
 class FlowExecution:
     """Runs one flow as its owner, as far as it goes in this process.
 
@@ -99,7 +117,7 @@ class FlowExecution:
         Raises:
             StoreError: When the store is lost before anything ran.
         """
-        record = self._freed()
+        record = self.freed()
         if record is None:
             return None
         has_past = record.epoch or record.fields.get("parent_flow_id")
@@ -115,7 +133,7 @@ class FlowExecution:
             recorder.stop, recorder.why = stopped.why, stopped.text
         return recorder
 
-    def _freed(self) -> FlowRecord | None:
+    def freed(self) -> FlowRecord | None:
         """The flow made ready by compare-and-set where its owner is gone, which is counted."""
         record = self._record
         if record.status is not FlowStatus.RUNNING:
@@ -149,7 +167,9 @@ class FlowExecution:
         if record.epoch or record.status is FlowStatus.CANCELLING:
             recorder.hear(recorder.writer.claim(self._home.runtime.time()))
         if record.status is FlowStatus.CANCELLING:
-            raise self._stopped(recorder, FlowStopped(Stop.CANCEL, "asked for before its owner was gone"))
+            stopped = FlowStopped(Stop.CANCEL, "asked for before its owner was gone")
+            stopped.reached += cancel_groups(self._store, self._program, record, self._means)
+            raise self._stopped(recorder, stopped)
         if record.status is FlowStatus.RUNNING:
             self._give_up(record, recorder)
             return
@@ -167,7 +187,10 @@ class FlowExecution:
             recorder.finish(Move.FINISH_CANCEL, Entry("flow.cancelled"), {"error": named(error)})
         except FlowChangedError as error:
             recorder.finish(Move.STOP, Entry("flow.paused"), _error_fields(error))
-        except Exception as error:  # noqa: BLE001 - whatever a run or the function of the flow raises
+        except Exception as error:
+            recorder.listen()
+            if recorder.stop is Stop.CANCEL:  # what failed was cancelled
+                raise self._stopped(recorder, FlowStopped(Stop.CANCEL, recorder.why)) from error
             recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(error))
         else:
             recorder.finish(
@@ -236,7 +259,8 @@ class FlowExecution:
                 recorder.finish(Move.STOP, Entry("flow.paused", data={"reason": stopped.text}), {})
             case Stop.CANCEL:
                 recorder.mark_current("cancelled")
-                entry = Entry("flow.cancelled", data={"reason": stopped.text})
+                reached = stopped.reached or recorder.open_groups
+                entry = Entry("flow.cancelled", data={"reason": stopped.text, "reached": reached})
                 recorder.finish(Move.FINISH_CANCEL, entry, {})
             case Stop.HAND_OVER | Stop.PUT_AWAY:
                 entry = Entry("flow.handed_over", data={"reason": stopped.text})

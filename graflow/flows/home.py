@@ -9,20 +9,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from graflow.flows.identity import LEASE, Leases
-from graflow.flows.recorder import FlowRecorder
+from graflow.flows.recorder import GRACE, FlowRecorder
 from graflow.flows.recovery import Recovery
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.per_process import PerProcess
 from graflow.runtime import Runtime, this_runtime
-from graflow.state.changes import Change, Entry, FlowRecord
-from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
-from graflow.state.statuses import FlowStatus, Move
+from graflow.state.changes import FlowRecord
+from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
 
 _log = logging.getLogger(__name__)
-
-GRACE: Final = 1.0
-"""Seconds that a step of this process gets to end before its flow is handed over."""
 
 _LOOK: Final = 0.02
 _UNOWNED: Final = frozenset({FlowStatus.PENDING, FlowStatus.QUEUED})
@@ -106,21 +102,7 @@ class Home:
         while left() and self.runtime.monotonic() < end:
             self.runtime.sleep(_LOOK)
         for recorder in left():
-            self._give_back(recorder)
-
-    def _give_back(self, recorder: FlowRecorder) -> None:
-        """Give the claim up although a step still runs; its end will be refused."""
-        epoch = recorder.writer.epoch
-        if epoch is None:
-            return
-        entry = Entry("flow.handed_over", data={"cut_short": True})
-        change = Change(recorder.flow_id, Move.HAND_OVER, epoch, self.runtime.time(), [entry])
-        try:
-            self.store.append(change)
-        except (StaleEpochError, MoveRefusedError, FlowNotFoundError):
-            return
-        except StoreError as error:
-            _log.warning("Flow %s goes on elsewhere in %.0f s: %s", recorder.flow_id, self.lease, error)
+            recorder.give_back()
 
 
 _homes: Final[PerProcess[str, Home]] = PerProcess()

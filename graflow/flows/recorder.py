@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -17,9 +18,14 @@ from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, Request, RequestKind, StepRow
-from graflow.state.errors import StaleEpochError, StoreError
+from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
+
+_log = logging.getLogger(__name__)
+
+GRACE: Final = 1.0
+"""Seconds that a running step gets to end before its flow is handed over."""
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
@@ -48,6 +54,7 @@ class FlowRecorder:
         current: The step whose body runs.
         attempt: Which execution of it that is.
         run: The context of the run.
+        open_groups: The key of the group run that runs.
         only: The one step after which the execution ends, where there is one.
         ended: The state in which this execution has left the flow.
         stop: Why the execution ends at the next transition, once that is known.
@@ -73,6 +80,7 @@ class FlowRecorder:
         self.current: StepVisit | None = None
         self.attempt = 1
         self.run: Any = None
+        self.open_groups: list[str] = []
         self.only: str | None = None
         self.ended: FlowStatus | None = None
         self.stop: Stop | None = None
@@ -89,6 +97,8 @@ class FlowRecorder:
         self._begun = 0.0
         self._ended: list[Mapping[str, Any]] = []  # members that are yet to be written
         self._written = 0.0
+        self._left_since: float | None = None
+        self._is_given_back = False
         self._was_taken_over = bool(record.fields.get("takeovers"))
         self._forget()
 
@@ -144,6 +154,7 @@ class FlowRecorder:
     def _begin_group(self, step: StepVisit, fields: dict[str, Any]) -> None:
         fields["size"] = len(step.members or ())
         fields["run_key"] = self.run.groups.key_of(self.session_id, step.node)
+        self.open_groups = [fields["run_key"]]
         self.run.holdings.held[self.name] = self
 
     def _take_back(self, step: StepVisit) -> None:
@@ -221,6 +232,7 @@ class FlowRecorder:
             if self._ended:
                 self._take_ended(step)
             self.run.holdings.held.pop(self.name, None)
+            self.open_groups = []
         self._entries.append(Entry(kind, step.step, step.visit, None, self.attempt, data))
         self._steps.append(StepRow(step.step, step.visit, fields))
 
@@ -275,15 +287,46 @@ class FlowRecorder:
     def tick(self, _: float) -> None:
         """Beat when it is time; the pacer of the process calls this."""
         now, epoch = self._runtime.monotonic(), self.writer.epoch
+        if self._runtime.is_stopping():
+            self._leave(now)
         if epoch is None or now - self._beaten < self._beat_every:
             return
         self._beaten = now
+        self.listen()
+
+    def listen(self) -> None:
+        """Give a sign of life, and hear what the owner is asked for."""
+        epoch = self.writer.epoch
+        if epoch is None:
+            return
         try:
             self.hear(self._store.beat(self.flow_id, epoch))
         except StaleEpochError as error:
             self.end(Stop.NOT_OURS, str(error))
         except StoreError:
             return  # whoever writes next sees to it
+
+    def _leave(self, now: float) -> None:
+        """This worker shuts down: its flow goes on elsewhere, at the latest when a running step has had its time."""
+        if self._left_since is None:
+            self._left_since = now
+            self.end(Stop.HAND_OVER, "its worker shuts down")
+        elif now - self._left_since >= GRACE:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Give the claim up although a step still runs; its end will be refused."""
+        epoch = self.writer.epoch
+        if epoch is None or self._is_given_back:
+            return
+        self._is_given_back = True
+        entry = Entry("flow.handed_over", data={"cut_short": True})
+        try:
+            self._store.append(Change(self.flow_id, Move.HAND_OVER, epoch, self._runtime.time(), [entry]))
+        except (StaleEpochError, MoveRefusedError, FlowNotFoundError):
+            return
+        except StoreError as error:
+            _log.warning("Flow %s goes on elsewhere when its lease is over: %s", self.flow_id, error)
 
     def check(self) -> None:
         """Return while the run may go on with what it waits for.

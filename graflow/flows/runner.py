@@ -19,6 +19,7 @@ from graflow.flows.home import Home, home_of
 from graflow.flows.identity import LEASE, uuid7
 from graflow.flows.pool import Pool
 from graflow.flows.program import WorkflowProgram
+from graflow.flows.queues import flow_queue
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, default_flows, definition_of
 from graflow.flows.signals import hand_over_at_end
 from graflow.flows.steering import Steering
@@ -35,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 Durability = Literal["required", "best_effort", "off"]
 
-DEFAULT_STORE: Final = "sqlite:///.graflow/flows.db"
 RETENTION: Final = 30 * 86400.0
 """Seconds that flows are kept after their end."""
 
@@ -52,6 +52,8 @@ class FlowRunner(Steering):
         handlers: Handlers of tasks by type, beside `"direct"`.
         durability: `"required"` refuses to run without the store; `"best_effort"` runs on without it, and says so;
             `"off"` writes nothing.
+        backend: Where submitted flows run: in this process when None, on workers with `"redis"`.
+        backend_config: Settings of that backend; its workers' own store is the runner's when none is given.
         config: Settings for channels and group backends.
         tracer: A listener, or several.
         max_steps: Tasks that may complete in one flow.
@@ -69,6 +71,8 @@ class FlowRunner(Steering):
         *,
         handlers: Mapping[str, TaskHandler] | None = None,
         durability: Durability = "best_effort",
+        backend: str | None = None,
+        backend_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         tracer: Any = None,
         max_steps: int = DEFAULT_MAX_STEPS,
@@ -80,12 +84,15 @@ class FlowRunner(Steering):
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if lease <= 0 or max_concurrent < 1:
             raise ConfigError("lease is seconds above 0, and max_concurrent a count of flows from 1")
-        self.store = open_store(DEFAULT_STORE if store is None else store)
+        self._queue = None if backend is None else flow_queue(backend, backend_config)
+        self.store = self._queue.default_store() if store is None and self._queue is not None else open_store(store)
         self._durability: Durability = durability
         self._means = Means(dict(handlers or {}), config, tracer, max_steps)
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
         self._driver = self._driver_of(self._home, max_concurrent)
+        if self._queue is not None:
+            self.send_to(self._queue.publish)
         self._verbs = Verbs(self._driver, self._registry)
         self._recovers = recovery
         self._is_open = False
@@ -238,7 +245,7 @@ class FlowRunner(Steering):
         flow_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> str:
-        """Have a flow run, and return its id at once: in the background of this process.
+        """Have a flow run, and return its id at once: by workers (`backend`), else in the background of this process.
 
         A process that dies meanwhile leaves it to whoever looks after flows of this store next, such as this program
         when it is started again.
@@ -247,6 +254,7 @@ class FlowRunner(Steering):
             FlowNotFoundError: For an unknown name.
             FlowInputError: When inputs do not fit.
             FlowConflictError: When the id exists with other inputs.
+            StoreConfigError: When workers cannot reach the store.
             StoreError: When it cannot be recorded; then it does not run.
         """
         given = self._given(flow, inputs, flow_id)
@@ -254,6 +262,8 @@ class FlowRunner(Steering):
             raise ConfigError('A flow that is not recorded cannot be submitted: durability is "off"; use execute()')
         stored = self._registry.get(given.flow_name).inputs.stored(given.inputs)
         self._open()
+        if self._queue is not None:
+            self._queue.check(self.store, given.flow_name)
         created = self._driver.create(
             *(given.flow_id, given.flow_name, stored),
             status=FlowStatus.QUEUED,
@@ -263,6 +273,24 @@ class FlowRunner(Steering):
         if created.is_new:
             self._driver.begin(created.record)
         return given.flow_id
+
+    def serve(self, flow_id: str) -> bool:
+        """Run a flow on here, if nobody else does; what a message about it asks of a worker.
+
+        Returns:
+            Whether its function is known here; else it is left to others.
+        """
+        self._open()
+        return self._driver.serve(flow_id)
+
+    def send_to(self, publish: Callable[[str], None]) -> None:
+        """Have flows that are submitted, and those that nobody runs any more, told to others instead of run here."""
+        self._driver.publish = publish
+
+    @property
+    def player(self) -> Driver:
+        """What looks after flows on behalf of this runner."""
+        return self._driver
 
     def _given(self, flow: str | FlowContext, inputs: Mapping[str, Any] | None, flow_id: str | None) -> FlowContext:
         if isinstance(flow, FlowContext):

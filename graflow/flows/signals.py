@@ -9,7 +9,8 @@ import threading
 from types import FrameType
 from typing import Final
 
-from graflow.flows.home import GRACE, Home
+from graflow.flows.home import Home
+from graflow.flows.recorder import GRACE
 
 _homes: Final[list[Home]] = []
 _lock = threading.Lock()

@@ -30,6 +30,7 @@ class FlowStopped(BaseException):
         why: The reason.
         wake_at: When the flow goes on by itself, seconds since the epoch.
         text: What there is to say about it.
+        reached: Keys of group runs that were cancelled because of it.
     """
 
     def __init__(self, why: Stop, text: str = "", wake_at: float | None = None) -> None:
@@ -37,3 +38,4 @@ class FlowStopped(BaseException):
         self.why = why
         self.text = text
         self.wake_at = wake_at
+        self.reached: list[str] = []

@@ -264,6 +264,7 @@ class Verbs:
             self._append(Change(flow_id, Move.CANCEL, record.version, self._now(), [entry]))
         elif record.status is not FlowStatus.CANCELLED:
             asked = self._ask(flow_id, RequestKind.CANCEL, reason)
+            self._driver.cancel_groups(asked)
             if self._driver.home.is_free(asked) and self._driver.knows(record.flow_name):
                 self._driver.advance(flow_id)
         return self._driver.state(flow_id)

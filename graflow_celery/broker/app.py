@@ -27,6 +27,7 @@ from graflow_celery.settings import Settings, celeryconfig
 RUN_TASK: Final = "graflow.run"
 FINISH_TASK: Final = "graflow.finish"
 ENTRY_TASK: Final = "graflow.entry"
+FLOW_TASK: Final = "graflow.flow"
 
 # Nothing else is ever decoded, whoever can write to the broker and whatever `celeryconfig.py` says.
 ONLY_JSON: Final[Mapping[str, Any]] = {

@@ -19,12 +19,13 @@ from kombu.utils.uuid import uuid
 from graflow.redis.diagnosis import fault_of_line, why_unreachable
 from graflow.secret import revealed
 from graflow_celery.broker.addresses import REDIS_SCHEMES, describe_broker, given_broker
-from graflow_celery.broker.app import RUN_TASK, GraflowCelery, app_for, runs_eagerly
+from graflow_celery.broker.app import FLOW_TASK, RUN_TASK, GraflowCelery, app_for, runs_eagerly
 from graflow_celery.broker.messages import finish_signature, messages_of, run_message
 from graflow_celery.broker.transport import warn_of_ignored_priorities
 from graflow_celery.errors import BrokerUnreachableError
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import Settings
+from graflow_celery.wire.payload import VERSION
 
 _SENT_AT_ONCE: Final = 100  # messages; workers begin with the first ones while the next are written
 
@@ -91,6 +92,20 @@ class MemberPublisher:
             return
         with self.errors(), self.app.producer_or_acquire() as producer:
             finish_signature(self.app, spec).apply_async(producer=producer)
+
+    def publish_flow(self, flow_id: str, *, hops: int = 0) -> None:
+        """Send the message of a flow to the control queue; twice is harmless, since a claim decides.
+
+        Args:
+            flow_id: The flow, as its store knows it.
+            hops: How many workers have passed the message on.
+
+        Raises:
+            BrokerUnreachableError: When the broker cannot be reached.
+        """
+        body = {"version": VERSION, "flow_id": flow_id, "hops": hops}
+        with self.errors(), self.app.producer_or_acquire() as producer:
+            self.app.send_task(FLOW_TASK, kwargs=body, queue=self.settings.flow_queue_name, producer=producer)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from kombu.transport import redis as kombu_redis
 
 from graflow.per_process import PerProcess
 from graflow.redis.urls import address_of
-from graflow_celery.broker.app import FINISH_TASK, RUN_TASK
+from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ HIGHEST_PRIORITY: Final = 9
 QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
 _REVERSED: Final = "redis+socket://"
 """The kind of broker that needs a transport of kombu's own, which takes the lowest number first."""
-_HINTS: Final = (RUN_TASK, FINISH_TASK)
+_HINTS: Final = (RUN_TASK, FINISH_TASK, FLOW_TASK)
 
 
 _told: Final[set[tuple[str, str]]] = set()
@@ -96,7 +96,7 @@ class Deliveries(kombu_redis.QoS):
 
 
 def _is_hint(message: Any) -> bool:
-    """Whether the group record sees to it that this message is sent again when it is lost."""
+    """Whether a record, of groups or of flows, sees to it that this message is sent again when it is lost."""
     return message is not None and message.headers.get("task") in _HINTS
 
 

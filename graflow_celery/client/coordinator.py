@@ -12,7 +12,8 @@ from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.remote import surroundings_of
-from graflow.exceptions import GraflowError, GroupConflictError, ParallelGroupError
+from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundError, ParallelGroupError
+from graflow.flows.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.runtime import persistently
@@ -29,7 +30,7 @@ from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles
-from graflow_celery.worker.member import running_member, state_of
+from graflow_celery.worker.member import holding_slot, running_member, state_of
 
 _log = logging.getLogger(__name__)
 # What else there is belongs to a deployment, and workers know their own.
@@ -84,6 +85,13 @@ class RedisCoordinator(TaskCoordinator):
     def resume(self, execution_context: GroupContext) -> None:
         claim_run(self._deployment, execution_context, self._options)
 
+    def cancel(self, run_key: str, reason: str) -> bool:
+        try:
+            state = self._deployment.record.cancel(run_key, reason)
+        except GroupNotFoundError:
+            return False
+        return state is not None
+
 
 def _on_a_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Inside a member the worker's own servers are meant, unless the group names others."""
@@ -124,7 +132,7 @@ class _RemoteGroup:
         """
         submission = self._open()
         run_id = submission.spec.run_id
-        helping = running_member.get() is not None
+        helping = running_member.get() is not None or holding_slot.get()
         check = self._run.context.holdings.check
         waiter = Waiter(
             *(self._deployment, run_id, submission.spec.n, self._options, submission),
@@ -141,6 +149,11 @@ class _RemoteGroup:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
             is_over = True
+        except FlowStopped as stopped:
+            if stopped.why is Stop.CANCEL:
+                self._deployment.record.cancel(run_id, "its flow was cancelled")
+                stopped.reached.append(run_id)
+            raise
         except KeyboardInterrupt:
             if self._run.context.holdings.error is None:
                 self._deployment.record.cancel(run_id, "interrupted")

@@ -17,9 +17,9 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 from celery.worker.strategy import logger as strategy_log
 
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
-from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, RUN_TASK, GraflowCelery, app
+from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.errors import MemberFailedError, NothingToRunError
@@ -28,6 +28,7 @@ from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.events import MemberEvents, failure_before_retry, failure_of, is_watched
+from graflow_celery.worker.flows import run_flow
 from graflow_celery.worker.lost_children import cancel_members, record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.message_limits import counts_messages, send_singly
@@ -154,7 +155,7 @@ def quiet_strategy(task: Task, app: Any, consumer: Any) -> Any:
 
 
 class MemberTask(Task):
-    """What the three tasks below have in common."""
+    """What the tasks below have in common."""
 
     abstract = True
     Strategy = "graflow_celery.worker.celery_tasks:quiet_strategy"
@@ -245,12 +246,14 @@ class _SaidOtherwise(logging.Filter):
 
 
 logging.getLogger("celery.app.trace").addFilter(_SaidOtherwise())
+from graflow_celery.worker.flows import run_flow
 
 
 def install(into: GraflowCelery) -> None:
     """Register the tasks with an application."""
     into.task(name=RUN_TASK, bind=True, base=MemberTask, shared=False)(_run)
     into.task(name=FINISH_TASK, bind=True, base=MemberTask, shared=False)(_finish)
+    into.task(name=FLOW_TASK, bind=True, base=MemberTask, shared=False)(_flow)
     into.task(name=ENTRY_TASK, bind=True, base=MemberTask, shared=False)(_entry)
 
 

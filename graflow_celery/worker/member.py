@@ -136,6 +136,9 @@ class RunningMember:
     deployment: Deployment
 
 
+holding_slot: ContextVar[bool] = ContextVar("graflow_holding_slot", default=False)
+"""Whether a flow runs in this slot of a worker, which therefore runs members of its groups itself while it waits."""
+
 running_member: ContextVar[RunningMember | None] = ContextVar("graflow_running_member", default=None)
 
 

@@ -28,6 +28,7 @@ from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.celery_tasks import deployment_for
 from graflow_celery.worker.child_leases import ChildLeases
+from graflow_celery.worker.flows import FlowWatch, served_flows
 from graflow_celery.worker.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.login import AccessStep, end_worker
@@ -49,7 +50,12 @@ class MembersStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool", AccessStep)
 
     def __init__(
-        self, parent: Any, graflow_import: Sequence[str] = (), graflow_key_file: str | None = None, **options: Any
+        self,
+        parent: Any,
+        graflow_import: Sequence[str] = (),
+        graflow_key_file: str | None = None,
+        graflow_no_flows: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(parent, **options)
         self._entry = f"{parent.hostname} {uuid.uuid4().hex[:12]}"
@@ -71,6 +77,10 @@ class MembersStep(bootsteps.StartStopStep):
             fill_registry(of.registry, imports)
         except (ConfigError, TaskResolutionError) as error:
             end_worker(error)
+        self._watch: FlowWatch | None = None
+        self._serves_flows = bool(served_flows()) and not graflow_no_flows
+        if self._serves_flows:
+            of.amqp.queues.select_add(of.graflow_settings.flow_queue_name)
 
     def start(self, parent: Any) -> None:
         set_stopping(False)
@@ -81,13 +91,18 @@ class MembersStep(bootsteps.StartStopStep):
         parent.app.pool_options = parent.pool.options
         _tell_what_runs(parent.app.registry, deployment)
         self._namesakes_due = time.monotonic() + _LOOK_FOR_NAMESAKES
+        if self._serves_flows:
+            self._watch = FlowWatch(deployment)
+            self._watch.start()
         self._housekeeping = Housekeeping(
-            *(deployment, self._entry, lambda: _describe(parent, deployment)),
+            *(deployment, self._entry, lambda: self._describe(parent, deployment)),
             *(lambda: self._look_after(parent, deployment), parent.app.graflow_settings.sweep_interval),
         )
         self._housekeeping.start()
 
     def stop(self, parent: Any) -> None:
+        if self._watch is not None:
+            self._watch.stop()
         if self._housekeeping is not None:
             self._housekeeping.stop()
         end_event_loop()
@@ -101,6 +116,10 @@ class MembersStep(bootsteps.StartStopStep):
         if maintain is not None:
             # The death of a child is otherwise seen only after seconds.
             hub.call_repeatedly(POOL_LOOK, maintain)
+
+    def _describe(self, parent: Any, deployment: Deployment) -> dict[str, Any]:
+        """What others may know of this worker."""
+        return _describe(parent, deployment) | ({} if self._watch is None else self._watch.describe())
 
     def _look_after(self, parent: Any, deployment: Deployment) -> None:
         """What has to be done every second, also while no group is open."""
@@ -202,6 +221,9 @@ def equip(worker_app: GraflowCelery) -> None:
     )
     worker_app.user_options["worker"].add(
         Option(("--graflow-key-file",), metavar="FILE", help="Signing keys, one `key id:base64` per line.")
+    )
+    worker_app.user_options["worker"].add(
+        Option(("--graflow-no-flows",), is_flag=True, help="Run no flows of the imported modules, only members.")
     )
     worker_app.steps["worker"].update({AccessStep, MembersStep})
     worker_app.steps["consumer"].add(ReconnectStep)

@@ -1,0 +1,88 @@
+"""Flows that workers of the tests import; as a program it executes one: `on_workers.py FLOW FOLDER FLOW_ID`."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from graflow import TaskExecutionContext, parallel, task
+from graflow.flows import FlowRunner, flow
+
+
+def note(folder: str, name: str) -> None:
+    with (Path(folder) / "ran").open("a", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@task
+def load(folder: str) -> list[int]:
+    note(folder, "load")
+    return list(range(4))
+
+
+@task
+def inner(folder: str, name: str) -> str:
+    note(folder, name)
+    return name
+
+
+@task
+def page(folder: str, number: int) -> int:
+    note(folder, f"page {number}")
+    return number * 10
+
+
+@task
+def gated(folder: str, number: int) -> int:
+    note(folder, f"begun {number}")
+    if number:
+        wait_for(Path(folder) / "go")
+    note(folder, f"ended {number}")
+    return number
+
+
+@task(inject_context=True)
+def report(context: TaskExecutionContext, folder: str) -> list[Any]:
+    note(folder, "report")
+    return [context.flow.flow_id, [context.get_result(f"page{number}") for number in range(4)]]
+
+
+@task(inject_context=True)
+def killer(context: TaskExecutionContext, folder: str) -> int:
+    note(folder, f"attempt {context.flow.attempt}")
+    if context.flow.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.flow.attempt
+
+
+@flow("pages_on_workers")
+def pages_on_workers(folder: str, nested: bool = False) -> None:
+    members = [page(task_id=f"page{number}", folder=folder, number=number) for number in range(4)]
+    if nested:
+        group = parallel(*(inner(task_id=f"in{n}", folder=folder, name=f"in{n}") for n in range(2)))
+        members[0] = members[0] >> group.set_group_name("inner").with_execution("redis")
+    pages = parallel(*members).set_group_name("pages").with_execution("redis")
+    load(task_id="load", folder=folder) >> pages >> report(task_id="report", folder=folder)
+
+
+@flow("gated_on_workers")
+def gated_on_workers(folder: str) -> None:
+    members = [gated(task_id=f"g{number}", folder=folder, number=number) for number in range(2)]
+    load(task_id="load", folder=folder) >> parallel(*members).set_group_name("gates").with_execution("redis")
+
+
+@flow("killed_on_workers")
+def killed_on_workers(folder: str) -> None:
+    load(task_id="load", folder=folder) >> killer(task_id="killer", folder=folder)
+
+
+if __name__ == "__main__":
+    FlowRunner(backend="redis", recovery=False).execute(sys.argv[1], {"folder": sys.argv[2]}, sys.argv[3])

@@ -1,0 +1,113 @@
+"""Flows with a Redis: their store, their groups on workers, and flows that workers run themselves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graflow.exceptions import StoreConfigError
+from graflow.flows import FlowRunner
+from graflow.state import FlowStatus
+from graflow_celery import LocalCluster, attach
+from tests.flows import on_workers
+from tests.support import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
+WHOLE = ["load", "page 0", "page 1", "page 2", "page 3", "report"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One worker of concurrency 1."""
+    with LocalCluster(workers=1, imports=[on_workers.__name__]) as running:
+        yield running
+
+
+@pytest.fixture
+def runner(cluster):
+    with FlowRunner(backend="redis", backend_config=cluster.backend_config, config=cluster.backend_config) as made:
+        yield made
+
+
+def environment(cluster):
+    config = cluster.backend_config
+    return {
+        **os.environ,
+        "GRAFLOW_REDIS_URL": config["url"].reveal(),
+        "GRAFLOW_KEY_PREFIX": config["key_prefix"],
+        "GRAFLOW_SIGNING_KEY": config["signing_key"].reveal(),
+    }
+
+
+def started(cluster, *arguments):
+    command = [sys.executable, "-m", "tests.flows.on_workers", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment(cluster))
+
+
+def ran(folder: Path):
+    path = folder / "ran"
+    return path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_a_flow_with_groups_completes_on_one_worker_of_one_slot(runner, tmp_path, nested):
+    flow_id = runner.submit("pages_on_workers", {"folder": str(tmp_path), "nested": nested})
+    state = runner.wait(flow_id, 60)
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert state.outputs == [flow_id, [0, 10, 20, 30]]
+    assert sorted(ran(tmp_path)) == sorted([*WHOLE, *(["in0", "in1"] if nested else [])])
+    pages = next(row for row in state.steps if row.step_name == "pages")
+    assert pages.counts == {"completed": 4}
+    assert [member.worker is not None for member in runner.list_members(flow_id, "pages")] == [True] * 4
+
+
+def test_a_flow_that_is_executed_here_has_its_members_on_workers(runner, tmp_path):
+    state = runner.execute("pages_on_workers", {"folder": str(tmp_path)})
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert sorted(ran(tmp_path)) == sorted(WHOLE)
+
+
+def test_a_group_that_runs_on_workers_is_adopted_by_the_program_that_is_started_again(cluster, runner, tmp_path):
+    program = started(cluster, "gated_on_workers", tmp_path, tmp_path.name)
+    wait_until(lambda: "begun 1" in ran(tmp_path), 30)
+    program.kill()
+    program.wait(10)
+    (tmp_path / "go").touch()
+    assert started(cluster, "gated_on_workers", tmp_path, tmp_path.name).wait(60) == 0
+    assert sorted(ran(tmp_path)) == ["begun 0", "begun 1", "ended 0", "ended 1", "load"]
+    state = runner.get_flow_state(tmp_path.name)
+    gates = state.steps[1]
+    assert state.status is FlowStatus.COMPLETED
+    assert (gates.counts, gates.attempts) == ({"completed": 2}, 2)
+
+
+def test_a_flow_whose_worker_process_dies_goes_on_in_another(runner, tmp_path):
+    flow_id = runner.submit("killed_on_workers", {"folder": str(tmp_path)})
+    state = runner.wait(flow_id, 60)
+    assert (state.status, state.outputs) == (FlowStatus.COMPLETED, 2)
+    assert ran(tmp_path) == ["load", "attempt 1", "attempt 2"]
+
+
+def test_a_cancel_reaches_the_open_group(cluster, runner, tmp_path):
+    flow_id = runner.submit("gated_on_workers", {"folder": str(tmp_path)})
+    wait_until(lambda: "begun 1" in ran(tmp_path) or "begun 0" in ran(tmp_path), 30)
+    runner.cancel_flow(flow_id, "enough")
+    key = f"{flow_id}.0:gates:0"
+    wait_until(lambda: attach(key, backend_config=cluster.backend_config).status().state.is_final)
+    (tmp_path / "go").touch()
+    state = runner.wait(flow_id, 30)
+    assert state.status is FlowStatus.CANCELLED
+    cancelled = [line for line in runner.events(flow_id) if line.kind == "flow.cancelled"]
+    assert cancelled[0].data["reached"] == [state.steps[1].run_key] == [key]
+
+
+def test_a_store_that_workers_cannot_reach_is_refused(cluster, tmp_path):
+    config = cluster.backend_config
+    for store in (f"sqlite:///{tmp_path}/flows.db", "memory://"):
+        with FlowRunner(store, backend="redis", backend_config=config, recovery=False) as runner:
+            with pytest.raises(StoreConfigError, match="cannot reach"):
+                runner.submit("pages_on_workers", {"folder": str(tmp_path)})
+            assert not runner.list_flows()
