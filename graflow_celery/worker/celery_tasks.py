@@ -238,6 +238,15 @@ def _entry(self: Any, **body: Any) -> Any:
     return repr(spec.executable.run())
 
 
+def _flow(self: Any, **hint: object) -> None:
+    """Run a flow on, in this slot, as far as it goes."""
+    _check(hint.get("version"))
+    flow_id, hops = hint.get("flow_id"), hint.get("hops")
+    if not isinstance(flow_id, str) or not isinstance(hops, int):
+        raise PayloadError("The message of a flow must hold 'flow_id' and 'hops'")
+    run_flow(deployment_for(self.app), flow_id, hops)
+
+
 class _SaidOtherwise(logging.Filter):
     """Keeps what Celery says of how a message of ours ended, unless it is an error: a line of ours has said more."""
 
@@ -246,7 +255,6 @@ class _SaidOtherwise(logging.Filter):
 
 
 logging.getLogger("celery.app.trace").addFilter(_SaidOtherwise())
-from graflow_celery.worker.flows import run_flow
 
 
 def install(into: GraflowCelery) -> None:
