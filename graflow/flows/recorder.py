@@ -54,7 +54,7 @@ class FlowRecorder:
         current: The step whose body runs.
         attempt: Which execution of it that is.
         run: The context of the run.
-        open_groups: The key of the group run that runs.
+        open_groups: The key of the group run that runs, or failed last.
         only: The one step after which the execution ends, where there is one.
         ended: The state in which this execution has left the flow.
         stop: Why the execution ends at the next transition, once that is known.
@@ -232,7 +232,8 @@ class FlowRecorder:
             if self._ended:
                 self._take_ended(step)
             self.run.holdings.held.pop(self.name, None)
-            self.open_groups = []
+            if kind == "step.completed":
+                self.open_groups = []
         self._entries.append(Entry(kind, step.step, step.visit, None, self.attempt, data))
         self._steps.append(StepRow(step.step, step.visit, fields))
 
