@@ -13,7 +13,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-rest test-all check unit format coverage faults bench lock clean
+.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -30,6 +30,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)  ## Run the example on two Celery workers with a private Redis
 	@$(BIN)/python examples/stdlib_report.py
+
+demo-crash: $(READY)  ## Kill a flow in the middle of a group on workers, and see it finish
+	@$(BIN)/python examples/flows/crash_demo.py
 
 # Every test is either in `test` or in `test-rest`. Those of the Redis settings run once, on their own, for their coverage.
 test: $(READY) $(COVERED)  ## Run the tests that are worth most: at most four minutes

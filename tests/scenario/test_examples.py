@@ -217,6 +217,50 @@ def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.redis
+@pytest.mark.slow
+def test_a_flow_that_is_killed_in_its_group_on_workers_finishes_and_measures_nothing_twice(tmp_path: Path) -> None:
+    done = run_example("flows/crash_demo.py", "--limit", "200", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "nobody looks"
+    figures = dict(re.findall(r"^(reused|adopted|run after|run again).*? +(\d+) *$", done.stdout, re.MULTILINE))
+    assert "Flow documents is completed: 200 documents" in done.stdout
+    assert int(figures["reused"]) >= 60
+    assert int(figures["adopted"]) > 0, "the workers went on while no process ran the flow"
+    assert figures["run again"] == "0"
+    assert re.search(r"^pages +adopted +2 *$", done.stdout, re.MULTILINE)
+    assert re.search(r"^discover +reused +1 *$", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("Every document was measured once.\n")
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+def test_an_interrupted_crash_demo_leaves_no_process_and_no_file_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
+    demo = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "flows" / "crash_demo.py")],
+        cwd=ROOT,
+        env={**environment, "TMPDIR": str(folder), "XDG_STATE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: len(children_of(demo.pid)) >= 4, timeout=60)  # the Redis, two workers, and who runs the flow
+        started = children_of(demo.pid)
+        demo.send_signal(signal.SIGINT)
+        printed, _ = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+    assert demo.returncode == 1
+    assert printed.strip().endswith("Interrupted; nothing is left behind.")
+    wait_until(lambda: not any(map(is_alive, started)))
+    assert list(folder.iterdir()) == []
+
+
 def test_the_report_fans_out_over_at_least_a_hundred_members() -> None:
     shards = list_shards()
     assert len(shards) >= 100
