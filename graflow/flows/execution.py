@@ -149,7 +149,8 @@ class FlowExecution:
         except (VersionConflictError, GraflowError):
             return None
         _log.warning("Flow %s is taken over from %s, which is gone", record.flow_id, record.owner)
-        return self._store.get_record(record.flow_id)
+        freed = self._store.get_record(record.flow_id)
+        return freed if freed is not None and freed.status is FlowStatus.QUEUED else None  # else somebody was faster
 
     def _recorder(self, record: FlowRecord, past: Past) -> FlowRecorder:
         is_required = record.fields.get("durability") == "required"

@@ -65,6 +65,7 @@ class Recovery:
     def __init__(self, home: Place) -> None:
         self._home = home
         self._players: list[Player] = []
+        self._chance = random.Random()  # noqa: S311 - only so that not all look at once; tasks have the module's own
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._told: set[str] = set()
@@ -97,7 +98,7 @@ class Recovery:
                 self.look()
             except (StoreError, OSError) as error:
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error)
-            self._woken.wait(INTERVAL * random.uniform(0.5, 1.5))  # noqa: S311 - only so that not all look at once
+            self._woken.wait(INTERVAL * self._chance.uniform(0.5, 1.5))
 
     def look(self) -> None:
         """Look once."""
