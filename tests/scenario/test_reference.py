@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from graflow.core.handlers.group_policy import POLICY_REGISTRY
 from tests.scenario.markdown import ROOT
 from tests.unit.test_public_names import PLACES
 
@@ -69,6 +70,11 @@ def test_whatever_takes_options_has_a_table(module: str) -> None:
             continue
         if any(default for _, default in options_of(found)):
             assert found in known, f"{module}.{name} has options, and no table in docs/reference.md"
+
+
+def test_every_group_policy_that_takes_options_has_a_table() -> None:
+    known = {documented(name) for name, _ in TABLES}
+    assert all(policy in known for policy in POLICY_REGISTRY.values() if inspect.signature(policy).parameters)
 
 
 def test_every_public_name_stands_where_it_is_imported_from() -> None:
