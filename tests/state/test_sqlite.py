@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from graflow.state.errors import StoreError, StoreUnavailableError
 from graflow.state.sqlite.schema import VERSION
 from graflow.state.statuses import Move
 from tests.state.support import AT, begin, new_flow, record_of, step_change
+from tests.support import wait_until
 
 
 @pytest.fixture
@@ -89,6 +91,37 @@ def test_a_change_that_sqlite_cannot_hold_fails_alone(store: SqliteStore) -> Non
     assert record_of(store) == before
     assert store.events("f1") == []
     assert store.append(step_change(epoch, 1)).seq == 2
+
+
+def test_writers_that_come_at_once_share_a_commit_and_fail_alone(store: SqliteStore) -> None:
+    epochs = [begin(store, f"f{number}") for number in range(8)]
+    statements: list[str] = []
+    store._database.write(lambda session: session.connection.set_trace_callback(statements.append))
+    refused: list[int] = []
+
+    def write(number: int) -> None:
+        entry = Entry("x", visit=1 << 70 if number == 3 else 1)
+        try:
+            store.append(Change(f"f{number}", Move.STEP, epochs[number], AT + 2, entries=[entry]))
+        except OverflowError:
+            refused.append(number)
+
+    def together(numbers: list[int]) -> int:
+        """Begin all while none can write; how many commits there were."""
+        statements.clear()
+        threads = [threading.Thread(target=write, args=(number,)) for number in numbers]
+        with store._database._write_lock:
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: len(store._database._waiting) == len(numbers))
+        for thread in threads:
+            thread.join()
+        return statements.count("COMMIT")
+
+    assert together([0, 1, 2, 4, 5, 6, 7]) == 1
+    assert together(list(range(8))) == 7, "one cannot be written, so that each is written alone"
+    assert refused == [3]
+    assert [len(store.events(f"f{number}")) for number in range(8)] == [2, 2, 2, 0, 2, 2, 2, 2]
 
 
 def test_a_full_disk_loses_nothing_that_was_written(store: SqliteStore, path: Path) -> None:

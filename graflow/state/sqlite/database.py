@@ -19,6 +19,7 @@ from graflow.state.sqlite.writing import Session
 
 _T = TypeVar("_T")
 _FORK_PATIENCE: Final = 10.0  # seconds
+_LOOK_AGAIN: Final = 0.05  # seconds after which a writer looks whether its turn has come, should nobody have told it
 _FAILURES: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
 """What a write may end with that is no error of ours: SQLite's own, and values that it cannot hold."""
 
@@ -28,11 +29,13 @@ _GITIGNORE: Final = "# What graflow keeps here concerns this machine alone.\n*\n
 class _Write(Generic[_T]):
     """One thread's piece of work for the next commit."""
 
-    __slots__ = ("answer", "error", "is_done", "work")
+    __slots__ = ("answer", "error", "is_done", "turn", "work")
 
     def __init__(self, work: Callable[[Session], _T]) -> None:
         self.work = work
         self.is_done = False
+        self.turn = threading.Lock()  # let go when there is something to look at
+        self.turn.acquire()
         self.answer: _T | None = None
         self.error: BaseException | None = None
 
@@ -44,6 +47,14 @@ class _Write(Generic[_T]):
         except GraflowError as error:
             self.error = error
 
+    def finish(self) -> None:
+        self.is_done = True
+        self.wake()
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self.turn.release()
+
     def result(self) -> _T:
         if self.error is not None:
             raise self.error
@@ -53,8 +64,8 @@ class _Write(Generic[_T]):
 class Database:
     """A file, opened at its first use and again after a fork.
 
-    A writer commits itself what waits when it gets its turn: alone it pays for no hand-over to another thread, and
-    many that come at once share one commit.
+    A thread that writes commits itself all that waits, unless another one does so already; then that, or the next one,
+    does it for this one. So a thread alone pays for no hand-over, and many that come at once share commits.
 
     Args:
         path: Of the file; it and its folder are made when missing.
@@ -85,9 +96,21 @@ class Database:
         """
         mine = _Write(work)
         self._waiting.append(mine)
-        with self._write_lock:
-            if not mine.is_done:
-                self._commit_waiting()
+        try:
+            while not mine.is_done:
+                if not self._write_lock.acquire(blocking=False):
+                    mine.turn.acquire(timeout=_LOOK_AGAIN)
+                    continue
+                try:
+                    self._commit_waiting()
+                finally:
+                    self._write_lock.release()
+                self._wake_next()
+        except BaseException:  # such as Ctrl-C: whoever is not told that it was written must not find it later
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(mine)
+            self._wake_next()
+            raise
         return mine.result()
 
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -111,6 +134,10 @@ class Database:
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
+    def _wake_next(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._waiting[0].wake()
+
     def _commit_waiting(self) -> None:
         writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
@@ -130,7 +157,7 @@ class Database:
                 self._commit([write])
         except (*_FAILURES, StoreError) as error:
             write.error = error
-            write.is_done = True
+            write.finish()
 
     def _commit(self, writes: list[_Write[Any]]) -> None:
         if self._writer is None:
@@ -145,7 +172,7 @@ class Database:
             session.roll_back()
             raise
         for write in writes:
-            write.is_done = True
+            write.finish()
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
