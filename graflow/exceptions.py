@@ -293,9 +293,14 @@ class TaskTimeoutError(TaskError, TimeoutError):
 class MemberLostError(TaskError):
     """The worker of a group's member was lost as often as `max_attempts` allows."""
 
-    def __init__(self, task_id: str, attempts: int) -> None:
-        super().__init__(task_id, f"given up after {attempts} attempts that each lost their worker; see max_attempts")
+    def __init__(self, task_id: str, attempts: int, losses: int = 0, how: str = "") -> None:
+        count = losses or attempts
+        lost = "an attempt that lost its worker" if count == 1 else f"{count} attempts that each lost their worker"
+        last = f"{', the last one ' if count > 1 else ', '}{how}" if how else ""
+        super().__init__(task_id, f"given up after {lost}{last}; see max_attempts")
         self.attempts = attempts
+        self.losses = losses
+        self.how = how
 
 
 class MemberCancelledError(TaskError):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
-from graflow_celery.record import Republish, WorkerBeat
+from graflow_celery.errors import FAILING
+from graflow_celery.record import GroupSpec, Republish, WorkerBeat
+from graflow_celery.wire.outcomes import loss_of
 
 _log = logging.getLogger(__name__)
+_NAMED: Final = 5  # members that a line of log names
 
 
 def sweep(deployment: Deployment, interval: float) -> int:
@@ -72,10 +76,36 @@ def expedite_all(deployment: Deployment) -> None:
 def requeue(deployment: Deployment, again: Republish) -> None:
     """Publish what a sweep found: lost members one by one, so that one that kills workers takes no other along."""
     publisher, slots = deployment.publisher, deployment.slots()
+    if again.given_up:
+        _tell_lost(deployment, again)
     if again.lost:
-        _log.warning("Run %s: the workers of members %s were lost; they run again", again.run_id, again.lost)
+        _log.warning("Run %s: workers were lost; run again: %s", again.run_id, _named(again.spec, again.lost))
         publisher.publish(again.spec, sorted(again.lost), slots=slots, singly=True)
     if again.waiting:
         publisher.publish(again.spec, sorted(again.waiting), slots=slots)
     if again.continuation:
         publisher.publish_continuation(again.spec)
+
+
+def _tell_lost(deployment: Deployment, again: Republish) -> None:
+    """Log who is LOST; that it is does not depend on it, so what cannot be read is left out."""
+    names = _named(again.spec, again.given_up)
+    try:
+        deaths = {
+            loss_of(outcome)[1]
+            for index in again.given_up[:_NAMED]
+            for outcome in deployment.record.outcomes(again.run_id, index, 1)
+        }
+    except FAILING:
+        deaths = set()
+    known = ", ".join(sorted(filter(None, deaths)))
+    _log.error(
+        "Run %s: LOST %s, whose workers were lost each time%s", again.run_id, names, f" ({known})" if known else ""
+    )
+
+
+def _named(spec: GroupSpec, indices: Sequence[int]) -> str:
+    """Members in words: some of them by name."""
+    shown = ", ".join(shown_name(spec, index) for index in indices[:_NAMED])
+    more = len(indices) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -177,3 +177,8 @@ def shadow_of(spec: GroupSpec, index: int | None = None) -> str:
     names: Mapping[str, str] = spec.meta.get("names", {})
     name = names.get(str(index)) if index is not None else None
     return name or str(spec.meta.get("name") or spec.group_id)
+
+
+def shown_name(spec: GroupSpec, index: int) -> str:
+    """A member in a line of log: as monitors show it, with its place."""
+    return f"{shadow_of(spec, index)}[{index}]" if index < spec.n else member_name(spec, index)

@@ -54,6 +54,7 @@ def member_facts(outcome: MemberOutcome) -> dict[str, Any]:
         "task_id": outcome.task_id,
         "state": str(outcome.state),
         "attempts": outcome.attempts,
+        "losses": outcome.losses,
         "worker": outcome.worker,
         **{
             name: None if at is None else at.isoformat(timespec="milliseconds")

@@ -23,7 +23,7 @@ from graflow.exceptions import (
 )
 from graflow.signing import SigningKeys
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
-from graflow_celery.wire.outcomes import result_pickles, unpack_outcome
+from graflow_celery.wire.outcomes import loss_of, result_pickles, unpack_outcome
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class MemberOutcome:
         state: `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `CANCELLED` or `LOST`.
         value: What its task returned; None unless it succeeded.
         error: Why it did not succeed, as data.
-        attempts: How often it was executed.
+        attempts: How often it was executed, with those that were retried in their slot or lost with their worker.
+        losses: How many of those were lost; since the last `retry` of the run.
         worker: The worker that reported it; None when none did.
         queued_at: When its group was opened.
         started_at: When this execution began; None when the record itself ended it.
@@ -53,6 +54,7 @@ class MemberOutcome:
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    losses: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,26 @@ def _at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, tz=UTC)
 
 
+def _is_reported(stored: RecordedOutcome) -> bool:
+    """Whether a worker has said what came of the member; else the record itself ended it."""
+    return bool(stored.payload) and stored.state not in {MemberState.CANCELLED, MemberState.LOST}
+
+
 def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys: SigningKeys | None) -> BranchOutcome:
     """The outcome as the engine takes it, also of a member that the record itself ended.
 
     Raises:
         PayloadError: When what the member reported cannot be read here, naming the member.
     """
-    if stored.payload and stored.state is not MemberState.CANCELLED:
+    if _is_reported(stored):
         try:
             return unpack_outcome(stored.payload, task_id, result_pickles(keys, spec.run_id, stored.index))
         except PayloadError as unread:
             raise PayloadError(f"What task '{task_id}' reported cannot be read here: {unread}", unread) from unread
     error: TaskError
     if stored.state is MemberState.LOST:
-        error = MemberLostError(task_id, stored.attempts)
+        losses, how = loss_of(stored)
+        error = MemberLostError(task_id, stored.attempts, losses, how)
     elif stored.state is MemberState.TIMED_OUT:
         error = TaskTimeoutError(task_id, spec.timeout or 0.0)
     elif stored.payload:
@@ -95,8 +103,9 @@ def member_outcome(
 ) -> MemberOutcome:
     """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec, keys)
-    is_reported = stored.payload and stored.state is not MemberState.CANCELLED
-    started = stored.finished_at - outcome.duration if is_reported else None
+    started = stored.finished_at - outcome.duration if _is_reported(stored) else None
+    losses = loss_of(stored)[0] if stored.state is MemberState.LOST else outcome.losses
+    executions = losses + outcome.retry_counts.get(task_id, 0) + 1 if _is_reported(stored) else losses
     error = None if outcome.error is None else getattr(outcome.error, "remote", None) or describe_error(outcome.error)
     return MemberOutcome(
         index=stored.index,
@@ -104,7 +113,8 @@ def member_outcome(
         state=stored.state,
         value=outcome.value,
         error=error,
-        attempts=stored.attempts,
+        attempts=max(stored.attempts, executions),
+        losses=losses,
         worker=stored.owner.rpartition(":")[0] or None,
         queued_at=_at(header.opened_at),
         started_at=None if started is None else _at(max(started, header.opened_at)),

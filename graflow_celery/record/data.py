@@ -325,6 +325,7 @@ class Republish:
         waiting: nobody claimed them, their retry is due, or a slot got free: any batches will do.
         continuation: publish the continuation (index n).
         ended: the sweep brought the group to its end.
+        given_up: LOST now: nobody runs them any more.
     """
 
     run_id: str
@@ -333,6 +334,7 @@ class Republish:
     waiting: list[int]
     continuation: bool
     ended: bool
+    given_up: list[int]
 
 
 @dataclass(frozen=True, slots=True)

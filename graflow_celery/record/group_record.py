@@ -152,9 +152,9 @@ class GroupRecord(MemberLeases, RecordReader):
         reply = self._run("sweep", run_id, [limit, run_id], self.keys.deployment("clock"))
         if reply[0] is None:
             return None
-        spec, lost, waiting, continuation, ended, children = reply
+        spec, lost, waiting, continuation, ended, children, given_up = reply
         self._cancel_inside(run_id, children)
-        if not (lost or waiting or continuation or ended):
+        if not (lost or waiting or continuation or ended or given_up):
             return None
         return Republish(
             run_id=run_id,
@@ -163,6 +163,7 @@ class GroupRecord(MemberLeases, RecordReader):
             waiting=integers(waiting),
             continuation=continuation == 1,
             ended=ended == 1,
+            given_up=integers(given_up),
         )
 
     def open_groups(self) -> list[str]:

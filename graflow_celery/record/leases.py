@@ -88,9 +88,9 @@ class MemberLeases(RecordBase):
         reply = self._run("release", run_id, [owner, *indices])
         return Released(integers(reply[0]), integers(reply[1]))
 
-    def abandon(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+    def abandon(self, run_id: str, owner: str, indices: Sequence[int], how: str = "") -> list[int]:
         """End the leases of an `owner` whose process is known to be dead: the next sweep finds its members at once.
 
-        Returns those that it still held.
+        `how` that process died is told of a member that is LOST by that. Returns those that it still held.
         """
-        return integers(self._run("abandon", run_id, [owner, *indices]))
+        return integers(self._run("abandon", run_id, [owner, how, *indices]))

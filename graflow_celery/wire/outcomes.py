@@ -10,6 +10,7 @@ from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_dat
 from graflow.core.serialization import signed_pickles
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
+from graflow_celery.record import RecordedOutcome
 from graflow_celery.wire.payload import PAYLOAD_LIMIT, VERSION, dump, pack, parse, too_long, unpack
 
 
@@ -43,15 +44,21 @@ def remote_error_of(packed: bytes) -> ErrorData | None:
     return ErrorData.from_dict(body["error"]) if "error" in body else None
 
 
+def loss_of(outcome: RecordedOutcome) -> tuple[int, str]:
+    """How often a LOST member was lost, and how the last of its processes died, as far as that is known."""
+    losses, _, how = outcome.payload.decode().partition(" ")
+    return int(losses or 0), how
+
+
 def value_of(packed: bytes, pickles: Pickles | None = None) -> Any:
     """The value of a packed outcome."""
     return from_jsonable(parse(unpack(packed), "outcome").get("value"), pickles=pickles)
 
 
-def pack_failure(error: BaseException, timestamp: float) -> bytes:
+def pack_failure(error: BaseException, timestamp: float, losses: int = 0) -> bytes:
     """An outcome for a member whose task never ran to its end."""
     body = {"version": VERSION, "duration": 0.0, "timestamp": timestamp, "error": describe_error(error).to_dict()}
-    body.update({"results": [], "completed": [], "steps": 0, "cycle_counts": {}})
+    body.update({"results": [], "completed": [], "steps": 0, "cycle_counts": {}, "losses": losses})
     return pack(dump(body), what="an error")
 
 

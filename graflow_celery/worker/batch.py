@@ -170,7 +170,7 @@ class Batch:
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
         error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))
-        payload = pack_failure(error, self._runtime.time())
+        payload = pack_failure(error, self._runtime.time(), member.losses)
         self._reports.complete([MemberReport(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)
 

@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from billiard.exceptions import WorkerLostError
 from celery import Task, current_task
@@ -29,11 +29,12 @@ from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.events import MemberEvents, failure_before_retry, failure_of, is_watched
 from graflow_celery.worker.flows import run_flow
-from graflow_celery.worker.lost_children import cancel_members, record_timeout, requeue_lost
+from graflow_celery.worker.lost_children import cancel_members, how_it_died, record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.message_limits import counts_messages, send_singly
 
 _log = logging.getLogger(__name__)
+_LEFT: Final = "The members of message %s, whose child is lost, are left to their lease"
 
 
 def deployment_for(of: GraflowCelery) -> Deployment:
@@ -66,7 +67,7 @@ class MemberRequest(Request):
         error = getattr(error, "exc", error)
         if isinstance(error, WorkerLostError):
             exc_info.exception = error  # which monitors show, unlike what it is wrapped in
-            self._settle_lost_child(lost=True)
+            self._requeue(how_it_died(error))
         _show_members_own(exc_info, error)
         if isinstance(error, NothingToRunError):
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
@@ -75,7 +76,12 @@ class MemberRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
         if not soft:
-            self._settle_lost_child(lost=False, limit=timeout)
+            self._with_members(
+                lambda deployment, run_id, indices: record_timeout(
+                    deployment, run_id, indices, self.graflow_owner, timeout
+                ),
+                _LEFT,
+            )
 
     def keep_members(self) -> float:
         """Extend the leases of what the child holds; returns their seconds, infinite when it holds nothing of ours."""
@@ -125,21 +131,15 @@ class MemberRequest(Request):
             return deployment, run_id, indices_of(self.kwargs["ranges"])
         return deployment, run_id, [deployment.record.header(run_id).spec.n]
 
-    def _settle_lost_child(self, *, lost: bool, limit: float = 0.0) -> None:
-        """The child is gone: have its members run again, or record that the time of one is over."""
-        failed = "The members of message %s, whose child is lost, are left to their lease"
-        if lost:
-            self._with_members(self._requeue, failed)
-        else:
-            self._with_members(
-                lambda deployment, run_id, indices: record_timeout(
-                    deployment, run_id, indices, self.graflow_owner, limit
-                ),
-                failed,
-            )
-
-    def _requeue(self, deployment: Deployment, run_id: str, indices: list[int]) -> None:
-        requeue_lost(deployment, run_id, indices, self.graflow_owner, self.app.graflow_settings.sweep_interval)
+    def _requeue(self, how: str) -> None:
+        """The child has died in this way: have its members run again."""
+        interval = self.app.graflow_settings.sweep_interval
+        self._with_members(
+            lambda deployment, run_id, indices: requeue_lost(
+                deployment, run_id, indices, self.graflow_owner, interval, how=how
+            ),
+            _LEFT,
+        )
 
 
 def _show_members_own(exc_info: Any, error: object) -> None:

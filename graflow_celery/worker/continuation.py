@@ -19,7 +19,7 @@ class _Continuation(Batch):
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
         if record.status(spec.run_id).state != GroupState.DONE:
             error = _refused(spec, stored)
-            payload = pack_failure(error, self._runtime.time())
+            payload = pack_failure(error, self._runtime.time(), member.losses)
             return MemberReport(member.index, member.attempt, MemberState.FAILED, payload)
         values = [self._value(stored.get(index)) for index in range(spec.n)]
         return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
@@ -67,5 +67,7 @@ def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGro
 def _reason(outcome: RecordedOutcome) -> str:
     if outcome.state is MemberState.CANCELLED:
         return outcome.payload.decode() or outcome.state.value
+    if outcome.state is MemberState.LOST:
+        return outcome.state.value
     error = remote_error_of(outcome.payload) if outcome.payload else None
     return outcome.state.value if error is None else error.message

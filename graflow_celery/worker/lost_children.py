@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from graflow.exceptions import TaskTimeoutError
@@ -13,9 +14,20 @@ from graflow_celery.sweeper import requeue
 from graflow_celery.wire.outcomes import pack_failure
 
 
-def requeue_lost(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, interval: float) -> None:
+def how_it_died(error: BaseException) -> str:
+    """What the pool says of a child that is gone, in a clause; empty when it does not know."""
+    text = str(error)
+    if signal := re.search(r"signal \d+ \((\w+)\)", text):
+        return f"killed by {signal[1]}"
+    exit_code = re.search(r"exitcode (-?\d+)", text)
+    return f"ended with exit code {exit_code[1]}" if exit_code else ""
+
+
+def requeue_lost(
+    deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, interval: float, *, how: str = ""
+) -> None:
     """The child died with these members: publish them again at once instead of when their lease ends."""
-    deployment.record.abandon(run_id, owner, indices)
+    deployment.record.abandon(run_id, owner, indices, how)
     for again in deployment.record.sweep(interval=interval):
         requeue(deployment, again)
 
@@ -31,7 +43,8 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
         return
     first, *others = held.granted
     error = TaskTimeoutError(member_name(held.spec, first.index), limit)
-    result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, pack_failure(error, runtime.time()))
+    payload = pack_failure(error, runtime.time(), first.losses)
+    result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, payload)
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
     released = record.release(run_id, owner, [m.index for m in others]).released
     _follow(deployment, held.spec, [*released, *held.left], done)

@@ -189,6 +189,7 @@ class MemberRunner:
             leave_if_told(outcome.error)
             if outcome.retry_in is not None:
                 return _retry_later(granted, outcome, outcome.retry_in)
+            outcome.losses = granted.losses
             state = state_of(outcome)
             pickles = result_pickles(self._deployment.keys, self._spec.run_id, granted.index)
             payload = pack_outcome(outcome, pickles)
@@ -198,16 +199,17 @@ class MemberRunner:
             state = MemberState.TIMED_OUT
             over = TaskTimeoutError(member_name(self._spec, granted.index), limit or 0.0)
             self._log(over.task_id, over)
-            payload = pack_failure(over, time.time())
+            payload = pack_failure(over, time.time(), granted.losses)
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
             if hard is not None and _is_of_green_pool(error):
                 state = MemberState.TIMED_OUT
-                payload = pack_failure(TaskTimeoutError(member_name(self._spec, granted.index), hard), time.time())
+                over = TaskTimeoutError(member_name(self._spec, granted.index), hard)
+                payload = pack_failure(over, time.time(), granted.losses)
             else:
                 state = MemberState.FAILED
                 self._log(member_name(self._spec, granted.index), error)
-                payload = pack_failure(error, time.time())
+                payload = pack_failure(error, time.time(), granted.losses)
         finally:
             running_member.reset(around)
         return MemberReport(granted.index, granted.attempt, state, payload)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from graflow.runtime import Runtime
-from graflow_celery.broker.messages import shadow_of
+from graflow_celery.broker.messages import shadow_of, shown_name
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
 from graflow_celery.worker.member import RetryLater
 
@@ -72,7 +72,7 @@ class Tally:
         seconds = self._runtime.monotonic() - self._began
         come_to = ", ".join(f"{count} {what}" for what, count in self._counts.items())
         if ran == 1 and self.last is not None:
-            name, come_to = f"{shadow_of(self._spec, self.last.index)}[{self.last.index}]", next(iter(self._counts))
+            name, come_to = shown_name(self._spec, self.last.index), next(iter(self._counts))
         else:
             name = f"{ran} of {shadow_of(self._spec)}"
         return f"Run {self._spec.run_id}: {name} in {seconds:.2f} s: {come_to}"

@@ -227,6 +227,20 @@ def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCl
 
 
 @pytest.mark.slow
+def test_whoever_sweeps_logs_which_members_were_lost_and_how(
+    no_workers: LocalCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = {**no_workers.backend_config, "queue": "lost", "max_attempts": 2}
+    with celery_worker(mine, tmp_path, "-c", "2", "-l", "WARNING", "--graflow-import", members.__name__) as log:
+        handle = submit(members.suicide.map([1]), backend_config=mine)
+        assert handle.outcomes(timeout=30)[0].state == "LOST"
+        lost = f"Run {handle.run_id}: LOST suicide[0], whose workers were lost each time (killed by SIGKILL)"
+        again = f"Run {handle.run_id}: workers were lost; run again: suicide[0]"
+        for line in (again, lost):
+            wait_until(lambda line=line: line in log.read_text(encoding="utf-8") + caplog.text)
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_stop_leaves_the_table_of_workers(no_workers: LocalCluster, tmp_path: Path) -> None:
     config = {**no_workers.backend_config, "queue": "short"}
     record = deployment_of(config).record

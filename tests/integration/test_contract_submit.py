@@ -347,7 +347,19 @@ def test_outcomes_are_frozen_plain_and_in_utc(config: dict[str, Any]) -> None:
     good, bad = submit(members.fail_odd.map([2, 3]), config).outcomes(timeout=30)
     names = [field.name for field in dataclasses.fields(MemberOutcome)]
     assert names == [
-        *("index", "task_id", "state", "value", "error", "attempts", "worker", "queued_at", "started_at", "finished_at")
+        *(
+            "index",
+            "task_id",
+            "state",
+            "value",
+            "error",
+            "attempts",
+            "worker",
+            "queued_at",
+            "started_at",
+            "finished_at",
+        ),
+        "losses",
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         good.value = 5

@@ -56,8 +56,8 @@ def test_each_member_is_executed_as_often_as_it_allows_itself(config: dict[str, 
         members.poison(task_id="twice", x=0),
     ]
     handle = submit(group, backend_config=config)
-    found = [(str(outcome.state), outcome.attempts) for outcome in handle.outcomes(timeout=30)]
-    assert found == [("LOST", 1), ("SUCCEEDED", 2), ("LOST", 2)]
+    found = [(str(outcome.state), outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=30)]
+    assert found == [("LOST", 1, 1), ("SUCCEEDED", 2, 1), ("LOST", 2, 2)]
     assert mark.read_text(encoding="utf-8") == "ran\n"
 
 
@@ -149,7 +149,7 @@ def test_a_budget_that_is_used_up_elsewhere_gives_the_error_of_threads(config: d
 
 def test_retries_after_short_waits_count_with_those_after_long_ones(config: dict[str, Any]) -> None:
     handle = submit(members.never_recovers.map([7]), backend_config=config)
-    assert [outcome.attempts for outcome in handle.outcomes(timeout=30)] == [2]  # one more after the long wait
+    assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=30)] == [(3, 0)]
     assert handle.status().retries == 2
 
 
@@ -158,6 +158,7 @@ def test_a_worker_that_is_lost_costs_no_retry(config: dict[str, Any], tmp_path: 
     handle = submit(members.dies_after_its_retry.map([str(tmp_path / "mark")]), backend_config=config)
     assert handle.results(timeout=30) == [(1, 3)]
     assert (handle.status().retries, handle.status().losses) == (1, 1)
+    assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes()] == [(3, 1)]
 
 
 def test_a_member_that_waits_for_its_retry_can_be_cancelled_and_runs_out_of_time(config: dict[str, Any]) -> None:

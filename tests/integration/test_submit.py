@@ -203,7 +203,21 @@ def test_a_time_limit_ends_a_member_and_not_its_siblings(group: Any, config: dic
 def test_a_member_whose_pool_child_is_killed_runs_again_at_once(config: dict[str, Any], tmp_path: Path) -> None:
     handle = submit(members.die_once.map([str(tmp_path / "mark")]), backend_config=config)
     assert handle.results(timeout=10) == ["survived"], "long before its lease of 30 s ends"
-    assert handle.outcomes()[0].attempts == 2
+    assert (handle.outcomes()[0].attempts, handle.outcomes()[0].losses) == (2, 1)
+
+
+def test_retries_in_a_members_slot_count_as_attempts(config: dict[str, Any], tmp_path: Path) -> None:
+    handle = submit(members.fail_twice.map([str(tmp_path / "tries")]), backend_config=config)
+    assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=20)] == [(3, 0)]
+
+
+def test_a_lost_member_says_how_its_last_process_died(config: dict[str, Any]) -> None:
+    killed = submit(members.suicide.map([1]), backend_config={**config, "max_attempts": 2})
+    left = submit(members.poison.map([0]), backend_config=config)
+    for handle, how in ((killed, "killed by SIGKILL"), (left, "ended with exit code 3")):
+        (outcome,) = handle.outcomes(timeout=30)
+        assert outcome.error is not None
+        assert f"2 attempts that each lost their worker, the last one {how}; see" in outcome.error.message
 
 
 def test_a_member_that_kills_its_worker_is_lost_and_the_others_are_unharmed(config: dict[str, Any]) -> None:

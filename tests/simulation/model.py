@@ -61,6 +61,7 @@ class Member:
     owner: str | None = None
     is_retrying: bool = False
     is_given_up: bool = False
+    death: str = ""
     outcome: tuple[MemberState, int, str, bytes] | None = None
     reported: bool = False
     floor: int = 0
@@ -94,6 +95,7 @@ class Run:
     began_at: int = 0
     ran_again: int = 0
     failed_before: int = 0
+    lost_for_good: list[int] = field(default_factory=list)
 
     # what the model knows
 
@@ -377,14 +379,14 @@ class Run:
             self.members[self.n].due = self.clock()
         return answer
 
-    def abandon(self, owner: str, indices: Sequence[int]) -> list[int]:
-        lost = self.record.abandon(self.spec.run_id, owner, indices)
+    def abandon(self, owner: str, indices: Sequence[int], how: str) -> list[int]:
+        lost = self.record.abandon(self.spec.run_id, owner, indices, how)
         for index in indices:
             member = self.members[index]
             is_held = member.outcome is None and member.owner == owner
             require((index in lost) == is_held, "given up", lost, "but", index, "belongs to", member.owner)
             if is_held:
-                member.is_given_up, member.due = True, self.clock()
+                member.is_given_up, member.death, member.due = True, how, self.clock()
         return lost
 
     # the sweeper
@@ -405,6 +407,8 @@ class Run:
             return
         lost, waiting = self._overdue(now, resumed)
         told = found
+        given_up = told.given_up if told else []
+        require(sorted(given_up) == sorted(self.lost_for_good), "LOST", told, "instead of", self.lost_for_good)
         told_lost = set(told.lost) if told else set()
         told_waiting = set(told.waiting) if told else set()
         require(told_lost == {index for index in lost if index < self.n}, "lost", told, "instead of", lost)
@@ -419,6 +423,7 @@ class Run:
         grace = resumed + self.ms(self.spec.lease) // 2
         queue_wait = self.ms(self.spec.queue_wait)
         lost, waiting = [], []
+        self.lost_for_good = []
         was_final = self.is_final
         for index, member in self.members.items():
             if member.outcome is not None or member.due > now or (index == self.n and not was_final):
@@ -429,7 +434,10 @@ class Run:
                 member.losses += 1
                 self.totals.losses += 1
                 if member.losses >= self._losses_until_lost(index):
-                    member.outcome = (MemberState.LOST, member.attempt, member.owner, b"")
+                    death = member.death if member.is_given_up else ""
+                    payload = f"{member.losses} {death}".encode()
+                    member.outcome = (MemberState.LOST, member.attempt, member.owner, payload)
+                    self.lost_for_good.append(index)
                     member.owner = None
                 else:
                     member.owner, member.waits, member.due = None, 0, now + queue_wait
@@ -577,9 +585,11 @@ class Witness:
             run_id, lambda run: run.release(owner, indices), lambda: self.record.release(run_id, owner, indices)
         )
 
-    def abandon(self, run_id: str, owner: str, indices: Sequence[int]) -> list[int]:
+    def abandon(self, run_id: str, owner: str, indices: Sequence[int], how: str = "") -> list[int]:
         return self._known(
-            run_id, lambda run: run.abandon(owner, indices), lambda: self.record.abandon(run_id, owner, indices)
+            run_id,
+            lambda run: run.abandon(owner, indices, how),
+            lambda: self.record.abandon(run_id, owner, indices, how),
         )
 
     def _known(self, run_id: str, watched: Callable[[Run], T], unwatched: Callable[[], T]) -> T:

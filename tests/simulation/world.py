@@ -407,7 +407,11 @@ class World:
             if is_over_time:
                 record_timeout(deployment, message.run_id, message.indices, owner, TIME_LIMIT)
             else:
-                requeue_lost(*(deployment, message.run_id, message.indices, owner), self.settings.sweep_interval)
+                requeue_lost(
+                    *(deployment, message.run_id, message.indices, owner),
+                    self.settings.sweep_interval,
+                    how="killed by SIGKILL",
+                )
 
     def sweep(self, process: Process) -> None:
         deployment = SimulatedDeployment(self, process)

@@ -71,7 +71,7 @@ SAMPLES = {
     },
     "MaxStepsExceededError": {"max_steps": 5, "pending": ["a", "b"], "loop": ["a", "b"], "run_id": "r"},
     "MemberCancelledError": {"task_id": "t", "message": "cancelled"},
-    "MemberLostError": {"task_id": "t", "attempts": 4},
+    "MemberLostError": {"task_id": "t", "attempts": 4, "losses": 3, "how": "killed by SIGKILL"},
     "NoWorkerError": {"message": "nobody", "queue": "q", "length": 7},
     "ParallelGroupError": {
         "message": "failed",

@@ -69,6 +69,7 @@ class BranchOutcome:
         retry_in: Seconds after which the member is to be run again from its beginning, since it failed and its wait is
             left to whoever ran it; this is no outcome yet then.
         requests: What the branch asked of the run.
+        losses: Executions of the member before this one that were lost with their worker.
     """
 
     task_id: str
@@ -88,6 +89,7 @@ class BranchOutcome:
     cancel_task_id: str | None = None
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
+    losses: int = 0
 
     def merged(self) -> BranchOutcome:
         """What is left to take over once results, counts and writes are in the books of the run."""

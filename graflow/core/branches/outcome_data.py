@@ -48,6 +48,7 @@ def _rarely_used(outcome: BranchOutcome, pickles: Pickles | None, check: Check |
     where, requests = f"a channel value of task '{outcome.task_id}'", outcome.requests
     rare: dict[str, Any] = {
         "retry_counts": outcome.retry_counts,
+        "losses": outcome.losses,
         "writes": [
             [w.key, kept(w.value, f"{where}, key '{w.key}'", pickles, check), w.ttl, w.deleted] for w in outcome.writes
         ],
@@ -91,6 +92,7 @@ def outcome_from_data(body: Mapping[str, Any], task_id: str, pickles: Pickles | 
         outcome.results = [(task_id, outcome.value)]
         outcome.completed, outcome.steps, outcome.cycle_counts = [task_id], 1, {task_id: 1}
     outcome.retry_counts = dict(body.get("retry_counts", {}))
+    outcome.losses = int(body.get("losses", 0))
     outcome.writes = [
         ChannelWrite(key, from_jsonable(value, pickles=pickles), ttl, deleted)
         for key, value, ttl, deleted in body.get("writes", ())

@@ -1,7 +1,7 @@
 -- Find overdue members of one run. Touches: header outcomes order claims due blocked events open; clock (KEYS 3);
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit. Answers the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now,
--- and the children to cancel.
+-- the children to cancel, and the indices that are LOST now.
 local OPENING_WAIT = 600000
 local limit = tonumber(ARGV[1])
 local header = load('spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running')
@@ -23,11 +23,11 @@ if header.closed == 1 then
 end
 if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
   cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
-  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN)}
+  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}}
 end
 if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
   cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
-  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN)}
+  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}}
 end
 
 -- While the server stood still nobody could beat: leases live on for half their length after that.
@@ -36,7 +36,7 @@ local grace = resumed + math.floor(header.lease / 2)
 local overdue = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
 local claims = fetch('HMGET', CLAIMS, overdue)
 local limits = budgets(header, overdue)
-local lost, waiting, rows, written, scores = {}, {}, {}, {}, {}
+local lost, waiting, rows, written, scores, given_up = {}, {}, {}, {}, {}, {}
 local continues = 0
 
 local function keep(index, claim, due)
@@ -58,7 +58,10 @@ for i, index in ipairs(overdue) do
     claim.losses = claim.losses + 1
     header.losses = header.losses + 1
     if claim.losses >= limits[i] then
-      rows[#rows + 1] = {index = tonumber(index), state = 'LOST', claim = claim, payload = ''}
+      local death = claim.waits == 1 and redis.call('HGET', HEADER, 'death:' .. index)
+      local payload = claim.losses .. ' ' .. (death or '')
+      rows[#rows + 1] = {index = tonumber(index), state = 'LOST', claim = claim, payload = payload}
+      given_up[#given_up + 1] = index
     else
       claim.owner, claim.waits = '-', 0
       if tonumber(index) < header.n then header.running = header.running - 1 end
@@ -101,4 +104,4 @@ if header.closed == 0 then
   redis.call('ZADD', OPEN, look, header.run)
 end
 save(header)
-return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}}
+return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up}
