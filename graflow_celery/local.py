@@ -213,9 +213,14 @@ class LocalCluster:
         redis: URL of a Redis to use instead of a private one; this cluster's keys in it are removed at the end.
         quiet: Whether to keep back what members print and log, and what is waited for at the end.
 
+    Attributes:
+        stop_seconds: That running members may finish for when the program ends the cluster, in all.
+
     Raises:
         ConfigError: For anything else.
     """
+
+    stop_seconds: float = STOP_SECONDS
 
     def __init__(
         self,
@@ -299,7 +304,7 @@ class LocalCluster:
     def stop(self) -> None:
         """Stop everything and remove every trace; calling it again does nothing.
 
-        Running members may finish for 10 seconds in all; an interruption (Ctrl-C) meanwhile ends them at once.
+        Running members may finish for `stop_seconds` in all; an interruption (Ctrl-C) meanwhile ends them at once.
         """
         running = self._keeper
         if running is None or self._owner != os.getpid():  # a child that was forked has no part in it
@@ -316,7 +321,7 @@ class LocalCluster:
 
     def _stop_all(self, workers: Sequence[TaskWorker]) -> None:
         """Ask all to stop at once, then wait for all of them; an interrupt meanwhile ends the waiting."""
-        end = time.monotonic() + STOP_SECONDS
+        end = time.monotonic() + self.stop_seconds
         are_gone = False
         try:
             for worker in workers:
@@ -347,7 +352,7 @@ class LocalCluster:
             return
         alive = sum(worker.is_alive() for worker in workers)
         what = _counted(running, "running member") if running else f"{_counted(alive, 'worker')} to end"
-        text = f"LocalCluster: waiting up to {STOP_SECONDS:g} s for {what}; Ctrl-C ends them at once"
+        text = f"LocalCluster: waiting up to {self.stop_seconds:g} s for {what}; Ctrl-C ends them at once"
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - for whoever sits in front of it
 
     def _members_running(self) -> int:

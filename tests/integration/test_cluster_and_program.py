@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from graflow.exceptions import ConfigError
-from graflow_celery import LocalCluster, RecordUnreachableError, local, submit
+from graflow_celery import LocalCluster, RecordUnreachableError, submit
 from tests.integration import members
 from tests.support import PrivateRedis, wait_until
 
@@ -109,10 +109,10 @@ def test_a_cluster_says_what_it_is() -> None:
 
 
 def test_busy_workers_have_one_time_to_end_in_all_and_it_is_said_what_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(local, "STOP_SECONDS", 2.0)
     with LocalCluster(workers=3, imports=[members]) as cluster:
+        cluster.stop_seconds = 2.0
         handle = submit(members.patient.map(range(3)), cluster.backend_config)
         wait_until(lambda: handle.status().running == 3)
         begun = time.monotonic()
