@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import redis
+
 from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import (
@@ -211,6 +213,9 @@ class Run:
         except RetryRefusedError as error:
             require(chosen is None, "a retry was refused without need:", error)
             raise
+        except redis.exceptions.ResponseError as error:
+            require(False, "a retry went wrong:", error)
+            raise
         require(chosen is not None, "a retry was taken:", again)
         if token in self.tokens:
             return again
@@ -240,9 +245,9 @@ class Run:
         if self.cancelled or not self.is_closed or self.spec.parent_run is not None:
             return None
         states = [(member.outcome or (None,))[0] for _, member in sorted(self.members.items())]
-        if 0 < self.spec.enough <= states[: self.n].count(MemberState.SUCCEEDED):
-            return None
         failed = [i for i in range(self.n) if states[i] is not MemberState.SUCCEEDED and index in {None, i}]
+        if 0 < self.spec.enough <= states[: self.n].count(MemberState.SUCCEEDED):
+            failed = []
         if index is not None and not failed:
             return None
         if self.spec.continuation and (failed or states[self.n] is not MemberState.SUCCEEDED):

@@ -200,7 +200,7 @@ MUTANTS = [
         "if header['reopened:' .. token] == 1 then",
         "if false then",
     ),
-    Mutant("a run is retried before its end", "reopen", "if header.closed == 0 then", "if false then"),
+    Mutant("a run is retried before its end", "reopen", "if header.closed == 0 then return 'OPEN' end", ""),
     Mutant("a cancelled run is retried", "reopen", "if header.state == 'CANCELLED' then", "if false then"),
     Mutant(
         "what succeeded runs again",
@@ -212,13 +212,18 @@ MUTANTS = [
     Mutant("what failed keeps its outcome", "reopen", "each('HDEL', OUTCOMES, names)", ""),
     Mutant("what failed keeps its place in the order", "reopen", "if not is_open[index] then", "if true then"),
     Mutant("what failed is still counted", "reopen", "header[row.state] = header[row.state] - 1", ""),
-    Mutant("nothing is due in another round", "reopen", "each('ZADD', DUE, scores)", ""),
+    Mutant(
+        "nothing is due in another round",
+        "reopen",
+        "each('ZADD', DUE, scores)\n  each('HDEL', OUTCOMES, names)",
+        "each('HDEL', OUTCOMES, names)",
+    ),
     Mutant("a reopened run is not looked after", "reopen", "look_by(header, look)", ""),
     Mutant("the time of a group does not begin anew", "reopen", "header.deadline = time + header.timeout", ""),
     Mutant(
         "a group that ran out of time has failed for ever", "reopen", "'RUNNING', 0, 0, 0\n", "'RUNNING', 0, 0, 1\n"
     ),
-    Mutant("a continuation that failed alone is not offered", "reopen", "settle(header, time)", ""),
+    Mutant("a continuation that failed alone is not offered", "reopen", "#members)\nsettle(header, time)", "#members)"),
     Mutant(
         "the continuation does not follow again",
         "reopen",

@@ -360,7 +360,7 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
         is_persistent=is_persistent,
         is_nested=is_nested,
         failing=frozenset(
-            rng.sample(range(n), min(n, rng.choice((2, 2, n)))) if not is_persistent and rng.random() < 0.3 else ()
+            rng.sample(range(n + 1), min(n, rng.choice((2, 2, n)))) if not is_persistent and rng.random() < 0.3 else ()
         ),
         poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
         policy="strict" if is_nested else _policy(rng, n),

@@ -280,6 +280,8 @@ class World:
         self.witness.started("run", self.plan.n)
         self.busy += (duration := self.rng.choice((0.05, 1.0, 40.0)))
         self.loop.pass_time(duration)
+        if self.plan.n in self.plan.failing and not self.is_mended:
+            raise ValueError("the sum fails")
         return weighed(values)
 
     def report(self, values: list[Any]) -> list[Any]:
