@@ -39,7 +39,7 @@ class TaskTemplate:
     Attributes:
         func: The function.
         made_in: The module that made the task, where that of a library's function can be found.
-        plans: How arguments are handed to the function, by how many of them are given by position.
+        plans: How arguments are handed to the function, by how many of them are given by position; see `plan`.
     """
 
     func: Callable[..., Any]
@@ -54,7 +54,7 @@ class TaskTemplate:
     cache: object = None
     ttl: float | None = None
     options: Mapping[str, Any] | None = None
-    plans: dict[int, Plan] = field(default_factory=dict, init=False, repr=False)
+    plans: dict[int, Plan] | None = field(default=None, init=False, repr=False)
     _is_async: bool | None = field(default=None, init=False, repr=False)
 
     @property
@@ -66,9 +66,10 @@ class TaskTemplate:
 
     def plan(self, positional: int) -> Plan:
         """How arguments are handed over when so many are given by position."""
-        plan = self.plans.get(positional)
+        plan = None if self.plans is None else self.plans.get(positional)
         if plan is None:
-            plan = self.plans[positional] = Plan(self.func, positional)
+            plan = Plan(self.func, positional)
+            self.plans = {**(self.plans or {}), positional: plan}
         return plan
 
     def changed(self, **changes: object) -> Self:

@@ -68,7 +68,7 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     template: TaskTemplate
     made_from: TaskWrapper | None = None  # the task that this one is an instance of
-    _bound_kwargs: Mapping[str, Any]
+    _bound_kwargs: Mapping[str, Any] = {}
     _attribute: str | None = None  # the name of a method that is a task, in its class
     __signature__ = _FunctionSignature()
 
@@ -121,7 +121,6 @@ class TaskWrapper(Executable, Generic[P, R]):
                 options,
             )
             self.template.check(task_id)
-        self._bound_kwargs = {}
         self._look_like_function()
         if register_to_context:
             self._register_on_creation()
@@ -224,7 +223,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         if template.inject_context:
             args = (frame, *args)
         func = template.func
-        plan = template.plans.get(len(args)) or template.plan(len(args))
+        plans = template.plans
+        plan = plans[len(args)] if plans is not None and len(args) in plans else template.plan(len(args))
         if plan.wanted or bound:
             given = {**bound, **kwargs} if bound else kwargs
             kwargs = self._filled(plan.wanted, given, context) if template.resolve_keyword_args else given
