@@ -187,7 +187,7 @@ class WorkflowEngine:
                 with _unlocked(context):
                     write_requested_checkpoint(context)
             if frame.control == Control.TERMINATE:
-                ledger.stop_reason, requests.terminated = "terminated", requests.message or ""
+                _terminate(context)
                 return result
         ledger.stop_reason = "completed"
         return result
@@ -221,7 +221,7 @@ class WorkflowEngine:
                     with _unlocked(context):
                         await on_thread(partial(write_requested_checkpoint, context), "graflow-checkpoint")
                 if frame.control == Control.TERMINATE:
-                    ledger.stop_reason, requests.terminated = "terminated", requests.message or ""
+                    _terminate(context)
                     return True
         finally:
             agenda.step_lock.release()
@@ -302,6 +302,11 @@ def _pause(context: ExecutionContext, seconds: float) -> None:
         while (left := end - time.monotonic()) > 0:
             context.holdings.check()  # what is held may end the wait
             time.sleep(min(left, _LOOK))
+
+
+def _terminate(context: ExecutionContext) -> None:
+    """The run has ended because a task asked for it."""
+    context.ledger.stop_reason, context.requests.terminated = "terminated", context.requests.message or ""
 
 
 def _require_node(task_id: str, context: ExecutionContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -115,10 +116,10 @@ def is_another(known: Any, task: Any) -> bool:
     if type(known) is not type(task):
         return True
     function, other = getattr(known, "func", None), getattr(task, "func", None)
-    if known._is_loaded or task._is_loaded:
+    if known.is_copy or task.is_copy:
         return getattr(function, "__qualname__", None) != getattr(other, "__qualname__", None)
-    return function is None or function is not other or not _are_same(known._bound_kwargs, task._bound_kwargs)
+    return function is None or function is not other or not _are_same(known.bound_arguments, task.bound_arguments)
 
 
-def _are_same(bound: dict[str, Any], other: dict[str, Any]) -> bool:
+def _are_same(bound: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bound.keys() == other.keys() and all(value is other[name] for name, value in bound.items())

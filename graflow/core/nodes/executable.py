@@ -28,7 +28,7 @@ class Executable(ABC):
 
     _execution_context: Any = None  # set by hand
     lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
-    _is_loaded: bool = False  # whether it is a copy that came out of a pickle
+    is_copy: bool = False  # whether it came out of a pickle
     _pending_registration: bool = False
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Executable(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._is_loaded = True
+        self.is_copy = True
 
 
 def checked_node(value: object, where: str) -> Executable:
