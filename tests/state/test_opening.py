@@ -94,12 +94,14 @@ def test_what_is_no_address_of_a_store_is_refused_with_those_that_are(address: s
         ("redis://me:hunter2@host:7000/3", "redis://host:7000/3"),
         ("rediss://:hunter2@host?ssl_cert_reqs=none", "rediss://host:6379/0"),
         ("unix://:hunter2@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
-        ("redis://:hunter2@host/1?key_prefix=team&retention=60", "redis://host:6379/1"),
+        ("redis://:hunter2@host/1?key_prefix=team&retention=60", "redis://host:6379/1?key_prefix=team"),
+        ("unix:///run/redis.sock?key_prefix=a+b", "unix:///run/redis.sock?db=0&key_prefix=a+b"),
     ],
 )
 def test_a_redis_is_shown_without_its_password(address: str, shown: str) -> None:
     store = open_store(address)
     assert store.url == shown
+    assert open_store(shown).url == shown
     assert store.is_shared
     assert "hunter2" not in repr(store) + repr(vars(store))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from graflow.redis.config import connection_of, normalize_redis_config, redis_url
 from graflow.secret import revealed
@@ -74,7 +75,7 @@ class RedisStore(StateStore):
         self, config: Mapping[str, Any], *, key_prefix: str = DEFAULT_PREFIX, retention: float = RETENTION
     ) -> None:
         settings = normalize_redis_config(config)
-        self.url = _shown(settings)
+        self.url = _shown(settings, key_prefix)
         self.retention = retention
         self._keys = Keys(f"{{{key_prefix}:flows}}")
         self._server = Server(settings, self._keys)
@@ -344,11 +345,13 @@ class RedisStore(StateStore):
             created, flow_id = last_created.decode(), last_id.decode()
 
 
-def _shown(settings: Mapping[str, Any]) -> str:
-    """The address without user, passwords and options."""
+def _shown(settings: Mapping[str, Any], key_prefix: str) -> str:
+    """The address without user, passwords and what does not say which store it is."""
     named = ("host", "port", "db", "ssl", "unix_socket_path", "sentinels", "master_name")
     url: str = revealed(redis_url({name: value for name, value in connection_of(settings).items() if name in named}))
-    return url
+    if key_prefix == DEFAULT_PREFIX:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode({'key_prefix': key_prefix})}"
 
 
 def _listed(states: Sequence[str] | frozenset[FlowStatus]) -> str:
