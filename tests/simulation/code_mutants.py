@@ -111,6 +111,12 @@ CODE_MUTANTS = [
         "if not page.more:",
     ),
     CodeMutant(
+        "a waiter stays with what failed before a retry",
+        waiter,
+        "if known in {None, number}:",
+        "if True:",
+    ),
+    CodeMutant(
         "an outcome is delivered under another member's name",
         coordinator,
         "self._run.record(stored.index, outcome, stored.owner or None, stored.attempts)",
