@@ -97,7 +97,7 @@ def test_a_handle_that_is_used_after_the_block_says_so_at_once(own: bool, redis_
         begun = time.monotonic()
         with pytest.raises(RecordUnreachableError, match=r"LocalCluster of this run has ended"):
             call()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5, "nobody waits for a server that is gone for good"
 
 
 def test_a_cluster_says_what_it_is() -> None:
@@ -112,13 +112,13 @@ def test_busy_workers_have_one_time_to_end_in_all_and_it_is_said_what_is_waited_
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with LocalCluster(workers=3, imports=[members]) as cluster:
-        cluster.stop_seconds = 2.0
+        cluster.stop_seconds = 3.0
         handle = submit(members.patient.map(range(3)), cluster.backend_config)
         wait_until(lambda: handle.status().running == 3)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 8, "not three seconds for each of the three"
     told = capfd.readouterr().err
-    assert "LocalCluster: waiting up to 2 s for 3 running members; Ctrl-C ends them at once" in told
+    assert "LocalCluster: waiting up to 3 s for 3 running members; Ctrl-C ends them at once" in told
 
 
 FORKS = """

@@ -315,7 +315,7 @@ def test_a_coroutine_that_stops_waiting_is_free_at_once(config: dict[str, Any]) 
 
     begun = time.monotonic()
     asyncio.run(impatient())
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10, "long before its member ends"
 
 
 def test_the_queue_that_a_member_asks_for_is_looked_at_for_workers(config: dict[str, Any]) -> None:

@@ -44,7 +44,12 @@ def test_another_process_goes_on_when_the_owner_has_been_silent_for_its_lease(
     session = f"unlucky-{value}"
     code = f"from tests.integration.test_dead_submitters import *; die_while_publishing({session!r})"
     key = cluster.backend_config["signing_key"].reveal()
-    environment = {**os.environ, "GRAFLOW_REDIS_URL": cluster.redis_url.reveal(), "GRAFLOW_SIGNING_KEY": key}
+    environment = {
+        **os.environ,
+        "GRAFLOW_REDIS_URL": cluster.redis_url.reveal(),
+        "GRAFLOW_SIGNING_KEY": key,
+        "GRAFLOW_RUN_LEASE": "1",
+    }
     died = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert died.returncode == -signal.SIGKILL
     begun = time.monotonic()
