@@ -330,7 +330,7 @@ class FlowRecorder:
             _log.warning("Flow %s goes on elsewhere when its lease is over: %s", self.flow_id, error)
 
     def check(self) -> None:
-        """Return while the run may go on with what it waits for.
+        """Return while the run may go on with what it waits for: a pause lets a group end, and no wait for a retry.
 
         Raises:
             FlowStopped: When it may not.
@@ -339,7 +339,7 @@ class FlowRecorder:
             with self._lock:
                 self._take_ended(self.current)
                 self._write(self._runtime.time())
-        if self.stop is not None and self.stop.interrupts:
+        if self.stop is not None and (self.stop.interrupts or self.current is None):
             raise FlowStopped(self.stop, self.why)
 
     def release(self) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from graflow.flows.looking import Looking
 from graflow.flows.plans import FlowPlan
-from graflow.flows.verbs import Downstream, OnChange, Verbs
+from graflow.flows.resetting import Downstream, OnChange
+from graflow.flows.verbs import Verbs
 from graflow.state.models import FlowState
 
 
