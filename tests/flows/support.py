@@ -31,6 +31,7 @@ class WatchedStore:
     ) -> None:
         self.store, self.before, self.after = store, before, after
         self.writes = 0
+        self.url = "memory:watched"  # of no other store: what a process knows of it ends with this object
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.store, name)
