@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -29,8 +30,9 @@ GRACE: Final = 1.0
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
-_GATHERED: Final = 256  # members from workers that are written together at most,
-_GATHERING: Final = 0.05  # and seconds for which they gather
+_GATHERED: Final = 256  # members that are written together at most,
+_GATHERING: Final = 0.05  # and seconds since the last write for which those from workers gather: their record has them;
+_GATHERING_HERE: Final = 0.005  # those that ran here do while they come so fast that each write would hold up others
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -95,7 +97,7 @@ class FlowRecorder:
         self._beaten = runtime.monotonic()
         self._lock = threading.RLock()
         self._begun = 0.0
-        self._ended: list[Mapping[str, Any]] = []  # members that are yet to be written
+        self._ended: deque[Mapping[str, Any]] = deque()  # members that are yet to be written
         self._written = 0.0
         self._left_since: float | None = None
         self._is_given_back = False
@@ -202,19 +204,19 @@ class FlowRecorder:
                     raise FlowStopped(Stop.PUT_AWAY, f"waits {retry_in:.0f} s to try '{step.step}' again", due)
 
     def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        self._ended += outcomes
-        if outcomes[-1].get("worker") is not None:
-            # The record of the group has these, so that they may gather for one write.
-            gathered = self._runtime.monotonic() - self._written
-            if len(self._ended) < _GATHERED and gathered < _GATHERING:
-                return
+        self._ended.extend(outcomes)
+        gathering = _GATHERING_HERE if outcomes[-1].get("worker") is None else _GATHERING
+        if len(self._ended) < _GATHERED and self._runtime.monotonic() - self._written < gathering:
+            return  # what comes next, or the next tick, writes them together
         with self._lock:
             if self._ended:  # else another thread has written them together with its own
                 self._take_ended(step)
                 self._write(self._runtime.time())
 
     def _take_ended(self, step: StepVisit) -> None:
-        told, self._ended = self._ended, []
+        told = []
+        while self._ended:  # others add to it meanwhile
+            told.append(self._ended.popleft())
         data = {"node": step.node, "outcomes": told}
         self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
         self._members += [MemberRow(step.step, step.visit, each["index"], _member_of(each)) for each in told]
@@ -290,10 +292,25 @@ class FlowRecorder:
         now, epoch = self._runtime.monotonic(), self.writer.epoch
         if self._runtime.is_stopping():
             self._leave(now)
+        if self._ended:
+            self._write_ended()
         if epoch is None or now - self._beaten < self._beat_every:
             return
         self._beaten = now
         self.listen()
+
+    def _write_ended(self) -> None:
+        """Write members that gathered, unless somebody writes just now."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._ended and self.current is not None and self.stop is None:
+                self._take_ended(self.current)
+                self._write(self._runtime.time())
+        except FlowStopped as stopped:
+            self.end(stopped.why, stopped.text)
+        finally:
+            self._lock.release()
 
     def listen(self) -> None:
         """Give a sign of life, and hear what the owner is asked for."""
