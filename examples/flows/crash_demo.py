@@ -149,7 +149,7 @@ def crashed(cluster: LocalCluster, runner: FlowRunner, paths: Sequence[str], fol
     variables = {
         "GRAFLOW_REDIS_URL": cluster.redis_url.reveal(),
         "GRAFLOW_SIGNING_KEY": cluster.backend_config["signing_key"].reveal(),
-        "GRAFLOW_STORE": str(runner.store.url),
+        "GRAFLOW_FLOW_STORE": str(runner.store.url),
     }
     with Process(given, folder, variables) as first:
         crash.began = first.started_at

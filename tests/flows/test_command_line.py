@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from graflow.cli.main import graflow
 from graflow.flows import FlowRunner
 from graflow.state import FlowState, FlowStatus
+from graflow_celery import LocalCluster
 from tests.scenario.test_examples import read_terminal
 from tests.support import wait_until
 from tests.unit.test_command import WITHOUT_CELERY
@@ -33,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the commands run, with a store of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.setenv("GRAFLOW_STORE", f"sqlite:///{tmp_path}/flows.db")
+    monkeypatch.setenv("GRAFLOW_FLOW_STORE", f"sqlite:///{tmp_path}/flows.db")
     monkeypatch.setenv("GRAFLOW_FLOWS", FLOWS)
     return tmp_path
 
@@ -50,7 +51,7 @@ def squares(folder: Path, flow_id: str, *more: str, code: int = 0) -> FlowState:
 
 
 def state_of(flow_id: str) -> FlowState | None:
-    with FlowRunner(os.environ["GRAFLOW_STORE"], recovery=False) as runner:
+    with FlowRunner(os.environ["GRAFLOW_FLOW_STORE"], recovery=False) as runner:
         return runner.store.get_flow_state(flow_id)
 
 
@@ -297,7 +298,7 @@ def test_ctrl_c_pauses_after_the_running_step_and_says_what_a_second_one_does(fo
 
 
 def pauses_of(flow_id: str) -> list[str]:
-    with FlowRunner(os.environ["GRAFLOW_STORE"], recovery=False) as runner:
+    with FlowRunner(os.environ["GRAFLOW_FLOW_STORE"], recovery=False) as runner:
         return [line.kind for line in runner.events(flow_id) if line.kind == "request.pause"]
 
 
@@ -360,6 +361,29 @@ def test_on_a_terminal_a_flow_is_a_tree_that_grows(folder: Path, held: Running) 
     assert "├─ ✓ first completed" in text
     assert re.search(r"━+ 2/3  (1 pending, 2|2) completed", text), text
     assert "squares s1 completed" in text
+
+
+# -- workers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+def test_workers_run_a_flow_that_the_command_only_begins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.environ["GRAFLOW_FLOW_STORE"]
+    monkeypatch.delenv("GRAFLOW_FLOW_STORE")
+    with LocalCluster(workers=1, imports=[FLOWS]) as cluster:
+        store = cluster.redis_url.reveal()
+        monkeypatch.setenv("GRAFLOW_REDIS_URL", store)
+        monkeypatch.setenv("GRAFLOW_SIGNING_KEY", cluster.backend_config["signing_key"].reveal())
+        refused = flow("run", "squares", f"folder={folder}", "--on-workers", "--store", own, code=2)
+        assert "Workers cannot reach the store sqlite://" in refused.output
+        (folder / "fail1").touch()
+        assert flow("run", "squares", f"folder={folder}", "--id", "s1", "--on-workers").stdout == "s1\n"
+        assert "flow s1 is failed: " in flow("watch", "s1", "--store", store, code=1).stdout
+        (folder / "fail1").unlink()
+        assert flow("resume", "s1", "--on-workers").stdout == "s1\n"
+        flow("watch", "s1", "--store", store)
+        assert "completed: 3 completed of 3" in flow("show", "s1", "--store", store).stdout
 
 
 # -- help --------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from graflow.cli.headings import HeadedGroup
 def flow() -> None:
     """Run, watch and steer flows that survive.
 
-    Flows are kept in a store: --store, else GRAFLOW_STORE, else the file .graflow/flows.db of the project. What runs a
-    flow has to know it: --flows, else GRAFLOW_FLOWS, names modules or files that have its @flow.
+    Flows are kept in a store: --store, else GRAFLOW_FLOW_STORE, else the file .graflow/flows.db of the project. What
+    runs a flow has to know it: --flows, else GRAFLOW_FLOWS, names modules or files that have its @flow.
     """
 
 

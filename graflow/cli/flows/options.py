@@ -28,7 +28,7 @@ INTERRUPTED: Final = 130
 _WRONG_USE: Final = (ConfigError, FlowConflictError, FlowInputError, FlowNotFoundError, InvalidCursorError)
 
 store = click.option(
-    "--store", envvar="GRAFLOW_STORE", metavar="URL", help="Where flows are kept [default: .graflow/flows.db]."
+    "--store", envvar="GRAFLOW_FLOW_STORE", metavar="URL", help="Where flows are kept [default: .graflow/flows.db]."
 )
 flows = click.option(
     "--flows",
@@ -38,6 +38,7 @@ flows = click.option(
     multiple=True,
     help="Module or file that has the @flow.",
 )
+on_workers = click.option("--on-workers", is_flag=True, help="Have workers run it, and wait for nothing.")
 dry_run = click.option("--dry-run", is_flag=True, help="Print what would happen, and do nothing.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 
@@ -58,9 +59,16 @@ def clear_errors() -> Iterator[None]:
 
 
 @contextmanager
-def runner_of(store: str | None, modules: Sequence[str] = ()) -> Iterator[FlowRunner]:
-    """The runner that a command means; it looks after no flows but its own."""
-    with clear_errors(), FlowRunner(store, recovery=False) as runner:
+def runner_of(store: str | None, modules: Sequence[str] = (), *, on_workers: bool = False) -> Iterator[FlowRunner]:
+    """The runner that a command means; it looks after no flows but its own.
+
+    Args:
+        store: The address of its store.
+        modules: What has its flows.
+        on_workers: Whether workers run what it begins, those of the Redis that `GRAFLOW_REDIS_URL` names.
+    """
+    backend = "redis" if on_workers else None
+    with clear_errors(), FlowRunner(store, recovery=False, backend=backend) as runner:
         load_flows(modules)
         yield runner
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from graflow.cli.flows.inputs import parse_inputs
 from graflow.cli.flows.interrupting import pausing_on_interrupt
-from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, flows, runner_of, store
+from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, flows, on_workers, runner_of, store
 from graflow.cli.flows.pictures import flow_picture
 from graflow.cli.flows.planning import show_plan
 from graflow.cli.flows.watching import watched
@@ -38,6 +38,7 @@ _quiet = click.option("--quiet", is_flag=True, help="Say nothing until the end."
 @click.argument("inputs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--id", "flow_id", help="Id of the flow; the same one is run once.")
 @_quiet
+@on_workers
 @as_json
 @store
 @flows
@@ -46,13 +47,18 @@ def run(
     inputs: Sequence[str],
     flow_id: str | None,
     quiet: bool,
+    on_workers: bool,
     as_json: bool,
     store: str | None,
     modules: Sequence[str],
 ) -> None:
     """Run a flow here. A value is JSON or text; @FILE is one of JSON."""
-    with runner_of(store, modules) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner:
         context = FlowContext(name, parse_inputs(name, inputs), flow_id or uuid7())
+        if on_workers:
+            runner.submit(context)
+            _tell_id(runner.get_flow_state(context.flow_id), as_json=as_json)
+            return
         _advance(runner, context.flow_id, lambda: runner.execute(context), quiet=quiet, as_json=as_json)
 
 
@@ -62,6 +68,7 @@ def run(
 @_plan
 @dry_run
 @_quiet
+@on_workers
 @as_json
 @store
 @flows
@@ -71,21 +78,23 @@ def resume(
     plan: str | None,
     dry_run: bool,
     quiet: bool,
+    on_workers: bool,
     as_json: bool,
     store: str | None,
     modules: Sequence[str],
 ) -> None:
     """Go on with a flow that failed, was paused or lost."""
-    with runner_of(store, modules) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner:
         if dry_run:
             show_plan(runner.plan_resume(flow_id, on_change=on_change), as_json=as_json)
             return
         _advance(
             runner,
             flow_id,
-            lambda: runner.resume_flow(flow_id, on_change=on_change, plan=plan),
+            lambda: runner.resume_flow(flow_id, on_change=on_change, plan=plan, wait=not on_workers),
             quiet=quiet,
             as_json=as_json,
+            waits=not on_workers,
         )
 
 
@@ -104,6 +113,7 @@ def resume(
 @_plan
 @dry_run
 @_quiet
+@on_workers
 @as_json
 @store
 @flows
@@ -116,12 +126,13 @@ def retry(
     plan: str | None,
     dry_run: bool,
     quiet: bool,
+    on_workers: bool,
     as_json: bool,
     store: str | None,
     modules: Sequence[str],
 ) -> None:
     """Run one step of a flow again."""
-    with runner_of(store, modules) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner:
         which: dict[str, Any] = {"index": index, "visit": visit, "downstream": downstream}
         if dry_run:
             show_plan(runner.plan_retry(flow_id, step, **which), as_json=as_json)
@@ -129,9 +140,10 @@ def retry(
         _advance(
             runner,
             flow_id,
-            lambda: runner.retry_failed_step(flow_id, step, **which, plan=plan),
+            lambda: runner.retry_failed_step(flow_id, step, **which, plan=plan, wait=not on_workers),
             quiet=quiet,
             as_json=as_json,
+            waits=not on_workers,
         )
 
 
@@ -144,6 +156,7 @@ def retry(
 @_plan
 @dry_run
 @_quiet
+@on_workers
 @as_json
 @store
 @flows
@@ -156,12 +169,13 @@ def fork(
     plan: str | None,
     dry_run: bool,
     quiet: bool,
+    on_workers: bool,
     as_json: bool,
     store: str | None,
     modules: Sequence[str],
 ) -> None:
     """Run a flow anew from a step on, as another flow."""
-    with runner_of(store, modules) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner:
         if dry_run:
             show_plan(runner.plan_fork(flow_id, step, visit=visit), as_json=as_json)
             return
@@ -170,14 +184,28 @@ def fork(
         _advance(
             runner,
             made,
-            lambda: runner.fork_flow(flow_id, step, visit=visit, inputs=given, new_flow_id=made, plan=plan),
+            lambda: runner.fork_flow(
+                flow_id, step, visit=visit, inputs=given, new_flow_id=made, plan=plan, wait=not on_workers
+            ),
             quiet=quiet,
             as_json=as_json,
+            waits=not on_workers,
         )
 
 
-def _advance(runner: FlowRunner, flow_id: str, verb: Callable[[], FlowState], *, quiet: bool, as_json: bool) -> None:
+def _advance(
+    runner: FlowRunner,
+    flow_id: str,
+    verb: Callable[[], FlowState],
+    *,
+    quiet: bool,
+    as_json: bool,
+    waits: bool = True,
+) -> None:
     """Have a flow run, show it meanwhile on standard error, and how it ended; the status is that of its end."""
+    if not waits:
+        _tell_id(verb(), as_json=as_json)
+        return
     console = Console(stderr=True)
     shown = nullcontext() if quiet else watched(lambda: runner.store.get_flow_state(flow_id), console)
     try:
@@ -194,6 +222,11 @@ def _advance(runner: FlowRunner, flow_id: str, verb: Callable[[], FlowState], *,
         click.echo(_how_to_go_on(flow_id), err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     exit_by(flow)
+
+
+def _tell_id(flow: FlowState, *, as_json: bool) -> None:
+    """Print a flow that others run by now."""
+    click.echo(flow.model_dump_json() if as_json else printable(flow.flow_id))
 
 
 def _how_to_go_on(flow_id: str) -> str:
