@@ -16,6 +16,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.serialization import dumps, loads
 from graflow.core.task import Task, TaskWrapper
 from graflow.core.workflow import get_current_workflow_context
+from graflow.exceptions import DuplicateTaskError
 from tests.unit.test_tasks import Doubling
 
 
@@ -191,3 +192,13 @@ def test_a_task_of_a_script_works_in_another_process(tmp_path):
     double, five = loads(target.read_bytes())
     assert double.run(x=4) == 8
     assert five() == 10
+
+
+def test_an_instance_of_a_copy_is_no_other_task_than_that_of_the_original():
+    """As when an envelope brings back, with its code, a task that this process has too."""
+    made = task(id="made")(lambda number: number)
+    graph = TaskGraph()
+    made(task_id="x", number=[1]).register_in(graph)
+    assert by_cloud(made).instance("x", {"number": [1]}).register_in(graph) is graph
+    with pytest.raises(DuplicateTaskError):
+        made.instance("x", {"number": [1]}).register_in(graph)

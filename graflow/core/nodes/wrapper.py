@@ -267,6 +267,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         made = type(self)(task_id, self.template, register_to_context=False)
         made._bound_kwargs = bound
         made.made_from = self
+        if self.is_copy:
+            made.is_copy = True
         made._pending_registration = True
         return made
 
