@@ -48,8 +48,8 @@ class Batch:
         self.tally = Tally(self._runtime, spec, listener)
         self._runner = MemberRunner(deployment, spec, worker)
         self._todo: deque[GrantedMember] = deque()
-        self._current: GrantedMember | None = None
-        self._current_since = 0.0
+        self._current: tuple[GrantedMember, float] | None = None
+        """The member that runs, and since when."""
         self._releasing: list[GrantedMember] = []
         self._reports = Reports(deployment, spec, owner)
         self._lock = self._runtime.lock()
@@ -77,7 +77,7 @@ class Batch:
     def _abandon(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
         with self._lock:
-            held = [*([self._current] if self._current is not None else ()), *self._todo]
+            held = [*([self._current[0]] if self._current is not None else ()), *self._todo]
             self._current = None
             self._todo.clear()
         with suppress(redis.exceptions.RedisError):
@@ -104,9 +104,9 @@ class Batch:
         with self._lock:
             if self.ended:
                 self._todo.clear()
-            self._current = self._todo.popleft() if self._todo else None
-            self._current_since = self._runtime.monotonic()
-            return self._current
+            member = self._todo.popleft() if self._todo else None
+            self._current = None if member is None else (member, self._runtime.monotonic())
+            return member
 
     def _run_one(self, member: GrantedMember) -> None:
         self.tally.started(member)
@@ -163,9 +163,10 @@ class Batch:
         A prefork pool kills the process then. In other pools nothing can stop it: its own outcome comes too late.
         """
         with self._lock:
-            member, since = self._current, self._current_since
-        if member is None:
+            current = self._current
+        if current is None:
             return
+        member, since = current
         limit = limits_of(self._deployment, self.spec, member.index)[0]
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
@@ -176,7 +177,7 @@ class Batch:
 
     def _held(self) -> list[Lease]:
         with self._lock:
-            held: list[Any] = [*([self._current] if self._current else ()), *self._todo, *self._releasing]
+            held: list[Any] = [*([self._current[0]] if self._current else ()), *self._todo, *self._releasing]
         held += self._reports.unsent()
         return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
 

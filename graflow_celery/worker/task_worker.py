@@ -29,10 +29,10 @@ from graflow_celery.deployment import WORKER_TTL, deployment_of
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import install
 from graflow_celery.worker.imports import Imports, fill_registry, named_imports, whole_number
-from graflow_celery.worker.orphans import PARENT_VARIABLE, STOP_SECONDS, reap
+from graflow_celery.worker.main.orphans import PARENT_VARIABLE, STOP_SECONDS, reap
+from graflow_celery.worker.main.pools import ThreadPool
+from graflow_celery.worker.main.process import equip
 from graflow_celery.worker.output import OUTPUT_VARIABLE, described_output
-from graflow_celery.worker.pools import ThreadPool
-from graflow_celery.worker.process import equip
 
 _START_SECONDS: Final = 30.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graflow_celery import submit
-from graflow_celery.worker.housekeeping import REST
+from graflow_celery.worker.main.housekeeping import REST
 from tests.faults.harness import Cluster, Worker, cluster
 from tests.integration import members
 from tests.support import PrivateRedis, pass_time, private_redis, wait_until

@@ -19,7 +19,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from graflow import task
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.runtime import Runtime
-from graflow_celery.worker.pools import ThreadPool, runs_threads, warn_of_soft_limits
+from graflow_celery.worker.main.pools import ThreadPool, runs_threads, warn_of_soft_limits
 from graflow_celery.worker.soft_limits import SoftLimit
 
 

@@ -27,14 +27,14 @@ from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.celery_tasks import deployment_for
-from graflow_celery.worker.child_leases import ChildLeases
 from graflow_celery.worker.flows import FlowWatch, served_flows
-from graflow_celery.worker.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.imports import fill_registry, parse_import
-from graflow_celery.worker.login import AccessStep, end_worker
-from graflow_celery.worker.orphans import PARENT_VARIABLE, stop_with_parent
+from graflow_celery.worker.main.child_leases import ChildLeases
+from graflow_celery.worker.main.housekeeping import BEAT, REST, Housekeeping
+from graflow_celery.worker.main.login import AccessStep, end_worker
+from graflow_celery.worker.main.orphans import PARENT_VARIABLE, stop_with_parent
+from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits
 from graflow_celery.worker.output import show_members
-from graflow_celery.worker.pools import allow_processes, runs_threads, warn_of_soft_limits
 
 _log = logging.getLogger(__name__)
 
