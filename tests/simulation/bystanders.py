@@ -10,7 +10,7 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
 from graflow_celery.client.api import attach_to
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
-from graflow_celery.wire.outcomes import pack_outcome
+from graflow_celery.wire.outcomes import pack_failure, pack_outcome
 from tests.simulation.broker import Message
 from tests.simulation.loop import Process
 from tests.simulation.model import InvariantError
@@ -60,7 +60,7 @@ def haunt(world: World, process: Process) -> None:
 
 
 def work_otherwise(world: World, process: Process) -> None:
-    """A worker of another make, which claims few members at once and hands failed ones back for a retry."""
+    """A worker of another make, which claims few members at once, hands some back, and tells failures late."""
     deployment = SimulatedDeployment(world, process)
     while not world.is_answered:
         message = world.broker.take()
@@ -82,16 +82,23 @@ def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -
         left = claim.left
         for granted in claim.granted:
             world.loop.pass_time(world.rng.choice((0.1, 5.0)))
-            if world.rng.random() < 0.5 and not world.is_calm:
+            fails = granted.index in world.plan.failing and not world.is_mended
+            if world.rng.random() < 0.5 and not (fails or world.is_calm):
                 again = record.retry(run_id, owner, granted.index, granted.attempt, world.rng.choice((0.0, 10.0, 60.0)))
                 ready = again.ready
             else:
-                done = record.complete(run_id, owner, [_succeeded(granted)])
+                done = record.complete(run_id, owner, [_failed(world, granted) if fails else _succeeded(granted)])
                 ready = done.ready
                 if done.continuation and claim.spec is not None:
                     deployment.publisher.publish_continuation(claim.spec)
             if ready and claim.spec is not None:
                 deployment.publisher.publish(claim.spec, ready, slots=1)
+
+
+def _failed(world: World, granted: GrantedMember) -> MemberReport:
+    world.loop.pass_time(world.rng.choice((0.0, 1.5, 2.0)) * min(world.settings.lease, 30.0))
+    payload = pack_failure(ValueError(f"member {granted.index} fails"), world.loop.now)
+    return MemberReport(granted.index, granted.attempt, MemberState.FAILED, payload)
 
 
 def _succeeded(granted: GrantedMember) -> MemberReport:
