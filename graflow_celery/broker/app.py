@@ -17,6 +17,7 @@ from celery.backends.redis import RedisBackend
 from celery.loaders.app import AppLoader
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
+from graflow.exceptions import ConfigError
 from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
 from graflow.redis.config import redis_url, shared_client
@@ -151,8 +152,22 @@ def build_app(settings: Settings | None = None, *, results: bool = True) -> Graf
     made = GraflowCelery("graflow", set_as_current=False)
     made.given_settings = settings
     # Defaults of an application win over what its configuration module says, so both come as one.
-    made.add_defaults(lambda: {**configuration(settings or Settings.load(), results=results), **_operators_own()})
+    made.add_defaults(lambda: _defaults(settings, results=results))
     return made
+
+
+def _defaults(settings: Settings | None, *, results: bool) -> dict[str, Any]:
+    """What an application is configured with.
+
+    Raises:
+        ConfigError: For settings that cannot be used; a command of Celery's ends with that line instead.
+    """
+    try:
+        return {**configuration(settings or Settings.load(), results=results), **_operators_own()}
+    except ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(str(error)) from error
 
 
 def _operators_own() -> dict[str, Any]:

@@ -244,3 +244,16 @@ def test_a_module_that_celery_is_told_to_include_and_is_nowhere_is_named_in_one_
         f"({tmp_path}), on PYTHONPATH (not set) or installed here; start in the folder that holds it, or add that to "
         "PYTHONPATH"
     )
+
+
+@pytest.mark.parametrize("command", [["worker"], ["inspect", "ping"]], ids=" ".join)
+def test_a_setting_that_cannot_be_used_is_one_line_of_celerys_commands_too(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "celery", "-A", "graflow_celery", *command],
+        cwd=tmp_path,
+        env={**os.environ, "GRAFLOW_REDIS_URL": "redis://127.0.0.1:1/0", "GRAFLOW_LEASE": "soon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "Error: GRAFLOW_LEASE: it takes a number, not 'soon'\n")
