@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final, Self, SupportsIndex, TypeVar, cast
 
@@ -193,3 +194,27 @@ def provide_secret(name: str, value: str | None) -> None:
         _provided.pop(name, None)
     else:
         _provided[name] = revealed(value)
+
+
+# -- what is shown of data ---------------------------------------------------------------------------------------------
+
+_SECRET_KEY: Final = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token$|api_?key|access_?key|private_?key|credential|^auth(orization)?$",
+    re.IGNORECASE,
+)
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether values under a key of this name are not shown."""
+    return _SECRET_KEY.search(key) is not None
+
+
+def masked(value: Any) -> Any:
+    """Plain JSON without the values under keys that look secret."""
+    if isinstance(value, Mapping):
+        return {
+            key: MASK if is_secret_key(str(key)) and item is not None else masked(item) for key, item in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [masked(item) for item in value]
+    return value

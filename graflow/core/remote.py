@@ -12,6 +12,7 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.scope import OutsideScope
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.engine import WorkflowEngine
+from graflow.core.flow_context import RunningFlow
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable
@@ -61,6 +62,8 @@ def run_branch(
     at_first = frozenset(graph.nodes)
     private = BranchChannel(channel)
     context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
+    if around.flow:
+        context.flow = RunningFlow.sent(around.flow)
     agenda, ledger = context.agenda, context.ledger
     agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
     outer = frozenset(around.outside).difference(names)

@@ -1,7 +1,7 @@
 """Flows that survive: named workflows, recorded step by step, that any process may go on with."""
 
+from graflow.core.flow_context import FlowContext
 from graflow.flows.asynchronous import AsyncFlowRunner
-from graflow.flows.context import FlowContext
 from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import flow
 from graflow.flows.runner import FlowRunner

@@ -10,13 +10,13 @@ from typing import Any, Final, Protocol
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.durable import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
+from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import Difference, graph_differences, graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import GraflowError, GraflowWorkflowCanceledError, TaskFailedError, named
-from graflow.flows.context import FlowContext, RunningFlow
 from graflow.flows.home import Home
 from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder

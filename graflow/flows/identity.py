@@ -6,7 +6,6 @@ import hashlib
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,15 +15,6 @@ from graflow.state.changes import FlowRecord
 
 LEASE: Final = 6.0
 """Seconds without a sign of life after which an owner counts as lost."""
-
-
-def uuid7() -> str:
-    """A new id; ids sort by the time at which they were made (RFC 9562, version 7)."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    value = value & ~(0xF000 << 64) | 0x7000 << 64
-    value = value & ~(0xC000 << 48) | 0x8000 << 48
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 _names: Final[PerProcess[None, str]] = PerProcess()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import (
@@ -25,13 +24,9 @@ from pydantic_core import PydanticSerializationError
 
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
-from graflow.secret import MASK, Secret
+from graflow.secret import MASK, Secret, is_secret_key
 from graflow.state.errors import FlowInputError
 
-_SECRET_KEY: Final = re.compile(
-    r"pass(word|wd|phrase)?$|secret|token$|api_?key|access_?key|private_?key|credential|^auth(orization)?$",
-    re.IGNORECASE,
-)
 _SHOWN: Final = 60  # characters of a value in an error
 
 
@@ -157,7 +152,7 @@ def _field_name(name: str) -> str:
 
 
 def _shown(key: str, value: object) -> str:
-    if is_secret(key):
+    if is_secret_key(key):
         return MASK
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
@@ -167,17 +162,3 @@ def digest_of(stored: object) -> str:
     """Tells the same plain JSON from other."""
     text = json.dumps(stored, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def is_secret(key: str) -> bool:
-    """Whether values under a key of this name are not shown."""
-    return _SECRET_KEY.search(key) is not None
-
-
-def masked(value: Any) -> Any:
-    """Plain JSON without the values under keys that look secret."""
-    if isinstance(value, Mapping):
-        return {key: MASK if is_secret(str(key)) and item is not None else masked(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [masked(item) for item in value]
-    return value

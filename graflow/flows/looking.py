@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import ConfigError
 from graflow.flows.driving import Driver
-from graflow.flows.inputs import masked
+from graflow.secret import masked
 from graflow.state.changes import Journaled
 from graflow.state.errors import FlowConflictError
 from graflow.state.models import FlowPage, FlowState, MemberPage

@@ -8,15 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from graflow.core.flow_context import FlowContext
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError
-from graflow.flows.context import FlowContext
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Means
 from graflow.flows.home import Home, home_of
-from graflow.flows.identity import LEASE, uuid7
+from graflow.flows.identity import LEASE
 from graflow.flows.pool import Pool
 from graflow.flows.program import WorkflowProgram
 from graflow.flows.queues import flow_queue
@@ -25,6 +25,7 @@ from graflow.flows.signals import hand_over_at_end
 from graflow.flows.steering import Steering
 from graflow.flows.unrecorded import run_unrecorded
 from graflow.flows.verbs import Verbs
+from graflow.ids import uuid7
 from graflow.state.errors import StoreConfigError, StoreUnavailableError
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState

@@ -8,10 +8,10 @@ from typing import Any
 
 from graflow.core.durable import value_of
 from graflow.core.engine import WorkflowEngine
+from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.run.context import ExecutionContext
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError, named
-from graflow.flows.context import FlowContext, RunningFlow
 from graflow.flows.execution import Means, Program
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus

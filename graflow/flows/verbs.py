@@ -8,13 +8,13 @@ from typing import Any
 from graflow.exceptions import ConfigError
 from graflow.flows.driving import Driver, rests
 from graflow.flows.execution import Program, changed_text
-from graflow.flows.identity import uuid7
 from graflow.flows.inputs import digest_of
 from graflow.flows.journal import past_of
 from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.resetting import Downstream, OnChange, Reset, reused_members, reused_steps
 from graflow.flows.seen import Seen
+from graflow.ids import uuid7
 from graflow.state.changes import (
     Change,
     Entry,

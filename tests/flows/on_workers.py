@@ -63,6 +63,30 @@ def killer(context: TaskExecutionContext, folder: str) -> int:
     return context.flow.attempt
 
 
+@task(inject_context=True)
+def keyed(context: TaskExecutionContext) -> list[Any]:
+    seen = context.flow
+    return [seen.flow_name, seen.inputs, seen.attempt, seen.idempotency_key.removeprefix(seen.flow_id)]
+
+
+@task
+def behind(value: int = 1) -> int:
+    return value
+
+
+@task(inject_context=True)
+def gathered(context: TaskExecutionContext) -> list[Any]:
+    return [context.get_result(name) for name in ("k0", "k2", "k3")]
+
+
+@flow("keys_on_workers")
+def keys_on_workers(backend: str) -> None:
+    inner = parallel(keyed(task_id="k2"), keyed(task_id="k3")).set_group_name("inner").with_execution(backend)
+    branch = behind(task_id="m1") >> inner
+    group = parallel(keyed(task_id="k0"), branch).set_group_name("outer").with_execution(backend)
+    behind(task_id="first") >> group >> gathered
+
+
 @flow("pages_on_workers")
 def pages_on_workers(folder: str, nested: bool = False) -> None:
     members = [page(task_id=f"page{number}", folder=folder, number=number) for number in range(4)]

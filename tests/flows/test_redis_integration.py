@@ -64,6 +64,16 @@ def test_a_flow_with_groups_completes_on_one_worker_of_one_slot(runner, tmp_path
     assert [member.worker is not None for member in runner.list_members(flow_id, "pages")] == [True] * 4
 
 
+def test_members_on_workers_know_their_flow_as_members_here_do(runner):
+    here = runner.execute("keys_on_workers", {"backend": "direct"})
+    away = runner.execute("keys_on_workers", {"backend": "redis"})
+    assert here.status is FlowStatus.COMPLETED, here.error
+    assert away.status is FlowStatus.COMPLETED, away.error
+    assert [each[3] for each in here.outputs] == ["/outer/1/0/k0", "/outer/1/1/0/k2", "/outer/1/1/1/k3"]
+    assert [each[3] for each in away.outputs] == [each[3] for each in here.outputs]
+    assert [each[:3] for each in away.outputs] == [["keys_on_workers", {"backend": "redis"}, 1]] * 3
+
+
 def test_a_flow_that_is_executed_here_has_its_members_on_workers(runner, tmp_path):
     state = runner.execute("pages_on_workers", {"folder": str(tmp_path)})
     assert state.status is FlowStatus.COMPLETED, state.error

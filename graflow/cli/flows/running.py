@@ -18,7 +18,7 @@ from graflow.cli.flows.watching import watched
 from graflow.cli.output import printable
 from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
-from graflow.flows.identity import uuid7
+from graflow.ids import uuid7
 from graflow.state import FlowState
 
 _visit = click.option("--visit", type=click.IntRange(1), help="Which execution of the step.")

@@ -28,6 +28,7 @@ class Surroundings:
         max_retries: Retries for tasks that set no limit of their own.
         limits: What `remote.limits_of` said of the context of the group.
         config: Settings for nested groups and channels.
+        flow: The durable flow that the run is one of, as `RunningFlow.told` has it; empty without one.
         channel_backend: The type of the channel that the whole run shares.
     """
 
@@ -44,6 +45,7 @@ class Surroundings:
     max_retries: int = 0
     limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    flow: Mapping[str, Any] = field(default_factory=dict)
     channel_backend: str = "memory"
 
     def changed(self, **changes: object) -> Surroundings:

@@ -363,7 +363,8 @@ class ExecutionContext:
 
     def surroundings(self, group_id: str = "") -> Surroundings:
         """What the branches of a group inherit of this run."""
-        ledger = self.ledger
+        ledger, flow = self.ledger, self.root.flow
+        told = {} if flow is None else flow.told(self)
         return self._around.changed(
             group_id=group_id,
             session_id=self.session_id,
@@ -371,6 +372,7 @@ class ExecutionContext:
             counts_repeats=type(ledger.max_steps) is DefaultMaxSteps,
             max_cycles=ledger.cycles.default_max_cycles,
             max_retries=ledger.retries.default_max_retries,
+            flow=told,
         )
 
     def create_branch_context(self, branch_id: str, around: Surroundings | None = None) -> Self:

@@ -1,13 +1,13 @@
-"""`FlowContext`: one flow as its caller names it, and as its tasks see it."""
+"""`FlowContext`: one flow as its caller names it, and as the tasks of its run see it, here and on workers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from graflow.flows.identity import uuid7
-from graflow.flows.inputs import masked
+from graflow.ids import uuid7
+from graflow.secret import masked
 
 
 class _Frame(Protocol):
@@ -60,26 +60,56 @@ class RunningFlow:
     Args:
         flow: Which one.
         position: The step that runs, its visit and its attempt.
+        outside: Indices of the members that this run is a branch of, where those run elsewhere.
     """
 
-    def __init__(self, flow: FlowContext, position: Position) -> None:
+    def __init__(self, flow: FlowContext, position: Position, outside: Sequence[str] = ()) -> None:
         self._flow = flow
         self._position = position
+        self._outside = outside
+
+    @classmethod
+    def sent(cls, told: Mapping[str, Any]) -> RunningFlow:
+        """The flow of a branch that runs away from its run, as `told` was."""
+        step, visit, *outside = told["path"]
+        flow = FlowContext(told["flow_name"], told["inputs"], told["flow_id"])
+        return cls(flow, _Fixed(str(step), int(visit)), [str(index) for index in outside])
+
+    def told(self, run: Any) -> dict[str, Any]:
+        """What branches of this run know of it that run elsewhere: plain JSON."""
+        step, visit, _ = self._position.position()
+        path = [step, visit, *self._inside(run)]
+        flow = self._flow
+        return {"flow_id": flow.flow_id, "flow_name": flow.flow_name, "inputs": dict(flow.inputs), "path": path}
 
     def seen_by(self, frame: _Frame) -> TaskFlow:
         """What an execution of a task sees of it."""
         flow, (step, visit, attempt) = self._flow, self._position.position()
-        run, inside = frame.execution_context, []
+        run = frame.execution_context
         if run.member is not None:
             attempt = run.member.attempt
-        while run is not None:
-            if run.member is not None:
-                inside.append(str(run.member.index))
-            run = run.parent_context
-        parts = [flow.flow_id, step, str(visit), *reversed(inside)]
+        parts = [flow.flow_id, step, str(visit), *self._inside(run)]
         if frame.task_id != step:
             parts.append(frame.task_id)
         return TaskFlow(flow.flow_name, flow.inputs, flow.flow_id, flow.redis_enabled, attempt, "/".join(parts))
+
+    def _inside(self, run: Any) -> list[str]:
+        """Indices of the members that a run is inside of, the outermost first."""
+        found: list[str] = []
+        while run is not None:
+            if run.member is not None:
+                found.append(str(run.member.index))
+            run = run.parent_context
+        return [*self._outside, *reversed(found)]
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    step: str
+    visit: int
+
+    def position(self) -> tuple[str, int, int]:
+        return self.step, self.visit, 1
 
 
 class Position(Protocol):
