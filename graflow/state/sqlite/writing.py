@@ -40,7 +40,9 @@ _HEAD: Final = (
     "SELECT no, status, version, epoch, generation, owner, beats, seq, requests, counts FROM flows WHERE flow_id = ?"
 )
 _STEP: Final = "SELECT no, status, size FROM steps WHERE flow_no = ? AND step = ? AND visit = ?"
-_NEW_STEP: Final = "INSERT INTO steps (flow_no, step, visit, status, size, fields) VALUES (?, ?, ?, ?, 0, ?)"
+_NEW_STEP: Final = (
+    "INSERT INTO steps (flow_no, step, visit, status, size, fields) VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING"
+)
 _LINE: Final = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MEMBER: Final = (
     "INSERT INTO members VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -166,24 +168,35 @@ class FlowWriter:
             known = self._rows[step, visit] = Row(*found)
         return known
 
+    def _make_row(self, step: str, visit: int, status: str, fields: str) -> Row | None:
+        """The row of a step, unless there is one."""
+        made = self._connection.execute(_NEW_STEP, (self.no, step, visit, status, fields))
+        if not made.rowcount:
+            return None
+        count(self._counts, None, status)
+        return Row(made.lastrowid or 0, status, 0)
+
+    def _change_row(self, row: Row, status: str, fields: str) -> Row:
+        execute = self._connection.execute
+        execute("UPDATE steps SET status = ?, fields = fields || ? WHERE no = ?", (status, fields, row.no))
+        if status != row.status:
+            count(self._counts, row.status, status)
+        return Row(row.no, status, row.size)
+
     def _set_step(self, step: WrittenStep) -> Row:
-        name, visit, new, size, fields = step
-        execute, row = self._connection.execute, self._row(name, visit)
+        name, visit, status, size, fields = step
+        known = self._rows.get((name, visit))
+        row = None if known is not None else self._make_row(name, visit, status or _PENDING, fields)
         if row is None:
-            status = new or _PENDING
-            no = execute(_NEW_STEP, (self.no, name, visit, status, fields)).lastrowid
-            row = Row(no or 0, status, 0)
-            count(self._counts, None, status)
-        else:
-            status = new or row.status
-            execute("UPDATE steps SET status = ?, fields = fields || ? WHERE no = ?", (status, fields, row.no))
-            if status != row.status:
-                count(self._counts, row.status, status)
+            present = known or Row(*self._connection.execute(_STEP, (self.no, name, visit)).fetchone())
+            row = self._change_row(present, status or present.status, fields)
         if size and not row.size:
             counts, strip = map(to_text, begun(size))
-            execute("UPDATE steps SET size = ?, counts = ?, strip = ? WHERE no = ?", (size, counts, strip, row.no))
-        row = Row(row.no, status, row.size or size or 0)
-        if status in _ENDED:
+            self._connection.execute(
+                "UPDATE steps SET size = ?, counts = ?, strip = ? WHERE no = ?", (size, counts, strip, row.no)
+            )
+            row = row._replace(size=size)
+        if row.status in _ENDED:
             self._rows.pop((name, visit), None)
         else:
             self._rows[name, visit] = row
