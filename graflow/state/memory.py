@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 from graflow.state.changes import (
     Appended,
@@ -241,7 +243,11 @@ class _Flow:
 
 
 class MemoryStore(StateStore):
-    """Keeps flows as Python objects; nothing of them is shared with a caller, and nothing survives the process."""
+    """Keeps flows as Python objects; nothing of them is shared with a caller, and nothing survives the process.
+
+    There is no limit to the size of a value, and a large one is shown where others leave it out. A forked child goes on
+    with a copy.
+    """
 
     url = "memory://"
     is_persistent = False
@@ -249,6 +255,11 @@ class MemoryStore(StateStore):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flows: dict[str, _Flow] = {}
+        _stores.add(self)
+
+    def begin_in_child(self) -> None:
+        """Let go of a lock that a thread of the parent held."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._flows)} flows)"
@@ -477,3 +488,14 @@ def _fetching(members: dict[int, dict[str, Any]]) -> Fetch:
         return [(index, copied(members[index])) for index in chosen], stop
 
     return fetch
+
+
+_stores: WeakSet[MemoryStore] = WeakSet()
+
+
+def _begin_in_child() -> None:
+    for store in list(_stores):
+        store.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -124,6 +124,18 @@ def test_writers_that_come_at_once_share_a_commit_and_fail_alone(store: SqliteSt
     assert [len(store.events(f"f{number}")) for number in range(8)] == [2, 2, 2, 0, 2, 2, 2, 2]
 
 
+def test_a_file_that_was_removed_is_told_and_no_other_is_made(store: SqliteStore, path: Path, tmp_path: Path) -> None:
+    epoch = begin(store)
+    path.rename(tmp_path / "aside.db")
+    with pytest.raises(StoreUnavailableError, match="removed or replaced"):
+        store.append(step_change(epoch, 1))
+    with pytest.raises(StoreUnavailableError, match="removed or replaced"):
+        store.get_record("f1")
+    assert not path.exists()
+    (tmp_path / "aside.db").rename(path)
+    assert store.append(step_change(epoch, 1)).seq == 2
+
+
 def test_a_full_disk_loses_nothing_that_was_written(store: SqliteStore, path: Path) -> None:
     epoch = begin(store)
     store.append(step_change(epoch, 1))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,9 @@ class Database:
         self._waiting: deque[_Write[Any]] = deque()
         self._writer: Session | None = None
         self._reader: sqlite3.Connection | None = None
+        self._open: list[sqlite3.Connection] = []
+        self._file: tuple[int, int] | None = None  # which one was opened, so that another in its place is noticed
+        weakref.finalize(self, _close_all, self._open)
         self._begin()
         _databases.add(self)
 
@@ -120,6 +124,7 @@ class Database:
             StoreUnavailableError: SQLite did not do it.
         """
         with self._read_lock, self._explained():
+            self._require_file()
             if self._reader is None:
                 self._reader = self._connect()
             self._reader.execute("BEGIN")
@@ -131,6 +136,7 @@ class Database:
     def close(self) -> None:
         with self._write_lock, self._read_lock:
             self._close()
+            self._file = None
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -160,6 +166,7 @@ class Database:
             write.finish()
 
     def _commit(self, writes: list[_Write[Any]]) -> None:
+        self._require_file()
         if self._writer is None:
             self._writer = Session(self._connect())
         session = self._writer
@@ -188,11 +195,21 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        self._file = _file_at(self.path)
+        self._open.append(connection)
         return connection
 
     def _require_log(self, connection: sqlite3.Connection) -> None:
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreError(f"{self.path} lies where SQLite cannot keep a write-ahead log; name a local file")
+
+    def _require_file(self) -> None:
+        """Notice that the file is no longer the one that was opened: what is written to that is lost."""
+        if self._file is not None and _file_at(self.path) != self._file:
+            raise StoreUnavailableError(
+                f"The store of flows at {self.path} was removed or replaced while it was in use: bring it back, or "
+                "start the program again"
+            )
 
     def _make_file(self) -> None:
         """Make it before SQLite would: nobody else may read what flows are given."""
@@ -209,10 +226,7 @@ class Database:
             raise StoreError(f"The store of flows cannot be made at {self.path}: {error}") from error
 
     def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        if self._writer is not None:
-            self._writer.connection.close()
+        _close_all(self._open)
         self._reader = self._writer = None
 
     @contextlib.contextmanager
@@ -244,6 +258,19 @@ class Database:
         else:
             self._read_lock.release()
             self._write_lock.release()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every write, and half as dear as that of a Path
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 _databases: WeakSet[Database] = WeakSet()
