@@ -235,6 +235,9 @@ class Run:
         left = [i for i, member in sorted(self.members.items()) if member.outcome is not None]
         kept = [outcome.index for outcome in self.record.outcomes(self.spec.run_id)]
         order: Any = self.record.client.lrange(self.record.keys.run(self.spec.run_id, "order"), 0, -1)
+        if not self.is_closed:
+            expiring = [key for key in self.record.keys.of_run(self.spec.run_id) if self.record.client.pttl(key) > 0]
+            require(not expiring, "open again, and yet to expire:", expiring)
         require(kept == sorted(map(int, order)) == left, "kept", kept, "in the order", order, "instead of", left)
         return again
 
