@@ -171,7 +171,7 @@ class _RemoteGroup:
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
                 outcome = branch_outcome(stored, members[stored.index].task_id, spec, keys)
-                self._run.record(stored.index, outcome, stored.owner or None, stored.attempts)
+                self._run.record(stored.index, outcome, stored.worker, stored.attempts)
                 context = self._run.context
                 completed = {*outcome.completed}
                 ran = {task_id: task_id in completed for task_id, _ in outcome.results}

@@ -115,7 +115,7 @@ def member_outcome(
         error=error,
         attempts=max(stored.attempts, executions),
         losses=losses,
-        worker=stored.owner.rpartition(":")[0] or None,
+        worker=stored.worker,
         queued_at=_at(header.opened_at),
         started_at=None if started is None else _at(max(started, header.opened_at)),
         finished_at=_at(stored.finished_at),

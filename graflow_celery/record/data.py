@@ -271,6 +271,11 @@ class RecordedOutcome:
     late: bool
     payload: bytes
 
+    @property
+    def worker(self) -> str | None:
+        """The worker that claimed it, without what tells its claims apart; None when none did."""
+        return self.owner.rpartition(":")[0] or None
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -86,6 +86,9 @@ def test_the_same_id_runs_once_and_other_inputs_are_refused(folder: Path) -> Non
 def test_a_flow_that_fails_ends_the_command_with_1_and_goes_on_when_it_is_resumed(folder: Path) -> None:
     (folder / "fail1").touch()
     failed = squares(folder, "s1", code=1)
+    assert flow("run", "squares", f"folder={folder}", "--id", "s1", code=1).stderr.endswith(
+        "It goes on with: graflow flow resume s1\n"
+    )
     assert failed.status is FlowStatus.FAILED
     shown = flow("show", "s1").stdout
     assert table(shown)["squares"][0] == "failed: 2 completed, 1 failed of 3"
@@ -312,6 +315,18 @@ def test_a_second_ctrl_c_stops_the_running_step_which_runs_again(folder: Path, h
     held.ended(130)
     assert "squares" in flow("resume", "s1", "--quiet").stdout
     assert state_of("s1").status is FlowStatus.COMPLETED
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_another_process_runs_the_flow_ends_only_the_waiting(folder: Path, held: Running) -> None:
+    waiting = Running("run", "squares", f"folder={folder}", "--id", "s1")
+    wait_until(lambda: waiting.process.stderr.readline().endswith("flow s1 is running\n"), 30)
+    waiting.process.send_signal(signal.SIGINT)
+    _, err = waiting.ended(130)
+    assert err.endswith("Flow s1 goes on in another process; only waiting for it has ended\n")
+    assert pauses_of("s1") == []
+    (folder / "hold1").unlink()
+    held.ended(0)
 
 
 @pytest.mark.slow

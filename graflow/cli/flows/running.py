@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from graflow.cli.flows.inputs import parse_inputs
-from graflow.cli.flows.interrupting import pausing_on_interrupt
+from graflow.cli.flows.interrupting import interruptible
 from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, flows, on_workers, runner_of, store
 from graflow.cli.flows.pictures import flow_picture
 from graflow.cli.flows.planning import show_plan
@@ -19,7 +19,9 @@ from graflow.cli.output import printable
 from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
 from graflow.ids import uuid7
-from graflow.state import FlowState
+from graflow.state import FlowState, FlowStatus
+
+_RESUMABLE: Final = frozenset({FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST})
 
 _visit = click.option("--visit", type=click.IntRange(1), help="Which execution of the step.")
 _on_change = click.option(
@@ -208,26 +210,25 @@ def _advance(
         return
     console = Console(stderr=True)
     shown = nullcontext() if quiet else watched(lambda: runner.store.get_flow_state(flow_id), console)
-    try:
-        with pausing_on_interrupt(runner, flow_id) as was_interrupted, shown:
-            flow = verb()
-    except KeyboardInterrupt:
-        click.echo(_how_to_go_on(flow_id), err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+    with interruptible(runner, flow_id) as interruption:
+        try:
+            with shown:
+                flow = verb()
+        except KeyboardInterrupt:
+            click.echo(interruption.last_words(), err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
     if as_json:
         click.echo(flow.model_dump_json())
     else:
         print_for_people(flow_picture(flow))
-    if was_interrupted() and not flow.status.is_terminal:
-        click.echo(_how_to_go_on(flow_id), err=True)
+    if interruption.is_asked and not flow.status.is_terminal:
+        click.echo(interruption.last_words(), err=True)
         raise click.exceptions.Exit(INTERRUPTED)
+    if flow.status in _RESUMABLE:
+        click.echo(f"It goes on with: graflow flow resume {printable(flow.flow_id)}", err=True)
     exit_by(flow)
 
 
 def _tell_id(flow: FlowState, *, as_json: bool) -> None:
     """Print a flow that others run by now."""
     click.echo(flow.model_dump_json() if as_json else printable(flow.flow_id))
-
-
-def _how_to_go_on(flow_id: str) -> str:
-    return f"Interrupted; it goes on with: graflow flow resume {printable(flow_id)}"

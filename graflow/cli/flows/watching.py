@@ -41,6 +41,8 @@ class Changes:
         self._groups: dict[tuple[str, int, int], tuple[str, float]] = {}
         if known is not None:
             deque(self.of(known), 0)
+            if not known.status.is_terminal:
+                self._status = None  # where it is now is told all the same
 
     def of(self, flow: FlowState) -> Iterator[str]:
         """The lines for people, in order."""
