@@ -80,7 +80,7 @@ def send(deployment: Deployment, spec: GroupSpec, manifest: list[bytes]) -> None
     sender, group_id = deployment.publisher.app, uuid.uuid4().hex
     with sender.producer_or_acquire() as producer, producer.batch(AT_ONCE):
         for index, envelope in enumerate(manifest):
-            message = run_message(sender, spec, [index])
+            message = run_message(spec, [index])
             message["kwargs"] |= {"envelope": envelope.decode(), "total": spec.n}
             place = {"group_id": group_id, "group_index": index}
             sender.send_task(UNRECORDED, producer=producer, retry=False, add_to_parent=False, **place, **message)

@@ -31,6 +31,12 @@ class BrokerConnection(Connection):
 
     resolve_aliases = {**Connection.resolve_aliases, _PLAIN: "redis", _SENTINEL: "sentinel"}  # noqa: RUF012 - as kombu has it
 
+    def get_transport_cls(self) -> Any:
+        if self.transport_cls == "redis":  # of a Unix socket, whose URL kombu believes more than what it is told
+            self.transport_cls = _PLAIN
+        found: Any = super()
+        return found.get_transport_cls()
+
 
 class BrokerAccess(AMQP):
     """How an application of ours reaches its broker."""

@@ -10,7 +10,6 @@ from celery import Celery, Signature
 
 from graflow.exceptions import PayloadError
 from graflow_celery.broker.app import FINISH_TASK
-from graflow_celery.broker.transport import broker_priority
 from graflow_celery.record import MAX_MEMBERS, GroupSpec
 from graflow_celery.wire.payload import INLINE_LIMIT, VERSION
 
@@ -122,7 +121,7 @@ def messages_of(
     return parts
 
 
-def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
+def run_message(spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
     """What `send_task` and `signature` take of a message that asks a worker to claim and run these members.
 
     It is a hint, which the record has to confirm.
@@ -133,7 +132,7 @@ def run_message(app: Celery, spec: GroupSpec, indices: Sequence[int]) -> dict[st
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
     return {
         "kwargs": hint,
-        **_celerys_options(app, spec, options),
+        **_celerys_options(spec, options),
         "ignore_result": True,
         "shadow": name if len(indices) == 1 else f"{name} (batch)",
         "argsrepr": f"(run_id={spec.run_id!r}, {shown})",
@@ -147,11 +146,11 @@ def time_limits(options: Mapping[str, Any]) -> tuple[float | None, float | None]
     return hard, None if hard and soft and soft >= hard else soft
 
 
-def _celerys_options(app: Celery, spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+def _celerys_options(spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     hard, soft = time_limits(options)
     return {
         "queue": options.get("queue") or spec.queue,
-        "priority": broker_priority(str(app.conf.broker_url), options.get("priority")),
+        "priority": options.get("priority"),
         "time_limit": hard,
         "soft_time_limit": soft,
     }
@@ -164,7 +163,7 @@ def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
         kwargs={"version": VERSION, "run_id": spec.run_id},
         app=app,
         immutable=True,
-        **_celerys_options(app, spec, member_options(spec, spec.n)),
+        **_celerys_options(spec, member_options(spec, spec.n)),
         ignore_result=True,
         shadow=str(spec.meta.get("then", FINISH_TASK)),
         argsrepr=f"(run_id={spec.run_id!r}, continuation)",

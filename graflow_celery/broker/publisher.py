@@ -76,7 +76,7 @@ class MemberPublisher:
     def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
         """Send a message for each of these parts, as a Celery group or as the header of a chord."""
         app = app_for(self.settings, results=True) if then else self.app
-        messages = [run_message(app, spec, part) for part in parts]
+        messages = [run_message(spec, part) for part in parts]
         with self.errors(), app.producer_or_acquire() as producer:
             if then:
                 header = [app.signature(RUN_TASK, app=app, **message) for message in messages]

@@ -23,7 +23,6 @@ from graflow.redis.config import normalize_redis_config, shared_client
 from graflow_celery.broker.app import ENTRY_TASK, GraflowCelery
 from graflow_celery.broker.entries import body_of, task_spec
 from graflow_celery.broker.publisher import MemberPublisher
-from graflow_celery.broker.transport import broker_priority
 from graflow_celery.settings import Settings
 
 CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
@@ -98,7 +97,6 @@ class RedisTaskQueue(TaskQueue):
                     ENTRY_TASK,
                     kwargs=body,
                     queue=self.settings.queue_name,
-                    priority=broker_priority(str(self.app.conf.broker_url), None),
                     producer=producer,
                     ignore_result=True,
                     shadow=body["task_id"].partition("[")[0],

@@ -27,21 +27,11 @@ from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 
 _log = logging.getLogger(__name__)
 
-HIGHEST_PRIORITY: Final = 9
 QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
-_REVERSED: Final = "redis+socket://"
-"""The kind of broker that needs a transport of kombu's own, which takes the lowest number first."""
 _HINTS: Final = (RUN_TASK, FINISH_TASK, FLOW_TASK)
 
 
 _told: Final[set[tuple[str, str]]] = set()
-
-
-def broker_priority(broker_url: str, priority: int | None) -> int | None:
-    """The number that stands for a priority (higher goes first, none is 0) in messages to that broker."""
-    if not broker_url.startswith(_REVERSED):
-        return priority
-    return HIGHEST_PRIORITY - 3 * (max(0, min(priority or 0, HIGHEST_PRIORITY)) // 3)
 
 
 def warn_of_ignored_priorities(connection: Connection, queues: Iterable[Any]) -> None:

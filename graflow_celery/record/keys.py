@@ -33,7 +33,7 @@ class Keys:
     | `<run>:floors` | hash | index -> attempt: what this one and those before it report is refused |
     | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
     | `open` | sorted set | run id -> when a sweeper has to look at it |
-    | `workers`, `workers:info` | sorted set, hash | last beat and description of each worker process |
+    | `workers`, `workers:info` | sorted set, hash | until when each worker counts as one that beats; what it is |
     | `epoch` | string | identity of this data set: another one means that the server was wiped |
     | `clock` | hash | last look of any sweeper: a hole in it means that the server stood still |
     """

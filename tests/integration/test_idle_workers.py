@@ -127,3 +127,18 @@ def test_a_worker_that_is_told_to_stop_takes_no_message_off_the_queue_any_more(
 
 def waits_for_messages(running: Cluster) -> bool:
     return any(seen["cmd"] == "brpop" and "b" in seen["flags"] for seen in running.server.client().client_list())
+
+
+def test_a_broker_on_a_unix_socket_is_waited_for_as_any_other_and_keeps_priorities(tmp_path: Path) -> None:
+    with private_redis(unix_socket=True) as server, cluster(tmp_path, workers=0, server=server) as running:
+        running.start(imports=(members.__name__,), concurrency=1)
+        mark = tmp_path / "end"
+        held = submit(members.held.map([str(mark)]), running.config)
+        wait_until(lambda: held.status().running)
+        late = submit(members.unhurried.map(range(2)), running.config)
+        soon = submit(members.urgent.map(range(2)), running.config)
+        mark.touch()
+        assert max(soon.results(timeout=20)) < min(late.results(timeout=20))
+        with server.client() as client, client.monitor() as seen:
+            waits = (command["command"] for command in seen.listen() if command["command"].startswith("BRPOP"))
+            assert next(waits).split()[-1] == "5"
