@@ -268,7 +268,10 @@ class FlowExecution:
                 recorder.finish(Move.HAND_OVER, entry, {"wake_at": stopped.wake_at})
             case Stop.BROKEN:
                 recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(stopped.__cause__ or stopped))
-            case Stop.NOT_OURS | Stop.STORE_LOST:
+            case Stop.STORE_LOST:  # what is kept is written when the store is back
+                fields = {"error": f"StoreUnavailableError: {stopped.text}"}
+                recorder.finish(Move.STOP, Entry("flow.paused", data={"reason": stopped.text}), fields)
+            case Stop.NOT_OURS:
                 pass
         return stopped
 

@@ -6,11 +6,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from graflow.exceptions import GraflowError
 from graflow.flows.home import Home
 
 _log = logging.getLogger(__name__)
+
+_WAITING: Final = 1000
 
 
 class Pool:
@@ -43,8 +46,8 @@ class Pool:
 
     @property
     def is_full(self) -> bool:
-        """Whether jobs wait."""
-        return bool(self._jobs)
+        """Whether so many jobs wait that others are better left to other processes."""
+        return len(self._jobs) >= _WAITING
 
     def close(self) -> None:
         """Begin no further job, and have the flows that run here go on elsewhere."""

@@ -93,6 +93,7 @@ class FlowRecorder:
         self._worker = runtime.name
         self._earlier = attempts
         self._attempts: list[dict[str, Any]] = []
+        self._due: dict[Visit, float] = {}  # when steps that failed are tried again
         self._beat_every = beat_every
         self._beaten = runtime.monotonic()
         self._lock = threading.RLock()
@@ -129,6 +130,7 @@ class FlowRecorder:
             self.current = step
             if self._earlier:  # something failed or was cut short, and the run may have waited for it
                 self._attempts = self._earlier.pop((step.step, step.visit), [])
+                self._due.pop((step.step, step.visit), None)
                 self.run.holdings.held.pop(self.name, None)
             elif self._attempts:
                 self._attempts = []
@@ -198,10 +200,9 @@ class FlowRecorder:
                 fields["completed_at"] = now
             data = {"node": step.node, "outcome": outcome, "retry_at": due, "error": told}
             self._end(step, "step.failed", fields, data)
-            if retry_in is not None:
+            if due is not None:
+                self._due[step.step, step.visit] = due
                 self._write(now)
-                if self.stop is None and retry_in > _LONG_WAIT:
-                    raise FlowStopped(Stop.PUT_AWAY, f"waits {retry_in:.0f} s to try '{step.step}' again", due)
 
     def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
         self._ended.extend(outcomes)
@@ -227,6 +228,9 @@ class FlowRecorder:
                 self._write(self._runtime.time())
             self.run.holdings.held[self.name] = self
             self.check()
+            due = min(self._due.values(), default=0.0)
+            if due - self._runtime.time() > _LONG_WAIT:
+                raise FlowStopped(Stop.PUT_AWAY, "waits long for its next attempt at a step", due)
 
     def _end(self, step: StepVisit, kind: str, fields: dict[str, Any], data: dict[str, Any]) -> None:
         self.current = None

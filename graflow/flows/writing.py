@@ -145,6 +145,7 @@ class Writer:
             except StoreUnavailableError as again:
                 error = again
         if self._is_required or self.is_interrupted:
+            self._kept, self._tried = change, self._runtime.monotonic()
             raise FlowStopped(Stop.STORE_LOST, f"The store was lost for {self._patience:g} s: {error}")
         _log.error(
             "Flow %s: the store is lost; the flow goes on in memory, DEGRADED: another process may run its steps too",
@@ -175,7 +176,7 @@ class Writer:
             entries=[*kept.entries, *change.entries],
             steps=[*kept.steps, *change.steps],
             members=[*kept.members, *change.members],
-            flow={**kept.flow, **change.flow, "degraded": True},
+            flow={**kept.flow, **change.flow, **({"degraded": True} if self.degraded else {})},
         )
         if now - self._tried < _TRY_EVERY and change.move is kept.move:
             return None

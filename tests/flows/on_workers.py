@@ -103,6 +103,11 @@ def gated_on_workers(folder: str) -> None:
     load(task_id="load", folder=folder) >> parallel(*members).set_group_name("gates").with_execution("redis")
 
 
+@flow("waiting_on_workers")
+def waiting_on_workers(folder: str) -> None:
+    load(task_id="load", folder=folder) >> gated(task_id="gate", folder=folder, number=1)
+
+
 @flow("killed_on_workers")
 def killed_on_workers(folder: str) -> None:
     load(task_id="load", folder=folder) >> killer(task_id="killer", folder=folder)

@@ -8,7 +8,7 @@ import pytest
 from graflow import task
 from graflow.exceptions import StoreConfigError, StoreUnavailableError
 from graflow.flows import FlowContext, FlowRunner, writing
-from graflow.state import FlowStatus
+from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
 from tests.flows.support import WatchedStore
 from tests.support import wait_until
@@ -117,6 +117,12 @@ def test_a_required_store_is_waited_for_and_its_loss_pauses(monkeypatch, tmp_pat
     assert state.status is FlowStatus.PAUSED
     assert "lost" in state.error
     assert writing.REQUIRED_PATIENCE == 60.0
+    line.is_cut = False
+    runner._home.recovery.look()
+    state = runner.get_flow_state("f")
+    assert (state.status, state.degraded) == (FlowStatus.PAUSED, False)
+    assert state.steps[0].status is StepStatus.COMPLETED
+    line.is_cut = True
     with pytest.raises(StoreUnavailableError):
         runner.execute("steps", flow_id="g")
     with pytest.raises(StoreConfigError, match="survives"):

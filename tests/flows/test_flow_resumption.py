@@ -5,19 +5,21 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graflow import parallel, task
+from graflow import RetryPolicy, parallel, task
 from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
 from graflow.state.opening import open_store
 from tests.flows.support import Crash, Program, WatchedStore, crashing
+from tests.support import wait_until
 
 words = st.lists(st.sampled_from(["plain", "group", "loop", "retried", "dynamic"]), min_size=1, max_size=5)
 
@@ -302,6 +304,29 @@ def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
     again = runner.fork_flow(state.flow_id, "report")
     assert (again.outputs, again.steps[0].source["flow_id"]) == (["bold", "p"], parent.flow_id)
     assert runner.get_flow_state(parent.flow_id).version == parent.version
+
+
+def test_a_step_that_waits_long_for_its_next_attempt_holds_no_process_and_is_woken(monkeypatch):
+    monkeypatch.setattr("graflow.flows.recorder._LONG_WAIT", 0.1)
+    ran = []
+
+    @task(retry_policy=RetryPolicy(max_retries=2, initial_interval=0.5, backoff_factor=1.0, jitter=False))
+    def patient():
+        ran.append(time.monotonic())
+        if len(ran) == 1:
+            raise ValueError("later")
+        return "done"
+
+    with FlowRunner("memory://") as runner:
+        runner.register(lambda: patient, "patient")
+        flow_id = runner.submit("patient")
+        wait_until(lambda: runner.get_flow_state(flow_id).wake_at is not None)
+        state = runner.get_flow_state(flow_id)
+        assert (state.status, state.owner) == (FlowStatus.QUEUED, None)
+        assert state.steps[0].status is StepStatus.WAITING
+        state = runner.wait(flow_id, 10)
+    assert (state.status, state.outputs, state.takeovers) == (FlowStatus.COMPLETED, "done", 0)
+    assert ran[1] - ran[0] >= 0.45
 
 
 def started(url, effects, writes):

@@ -1,6 +1,7 @@
 """Flows with a Redis: their store, their groups on workers, and flows that workers run themselves."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_a_flow_whose_worker_process_dies_goes_on_in_another(runner, tmp_path):
     state = runner.wait(flow_id, 60)
     assert (state.status, state.outputs) == (FlowStatus.COMPLETED, 2)
     assert ran(tmp_path) == ["load", "attempt 1", "attempt 2"]
+
+
+def test_a_worker_that_is_stopped_hands_its_flow_over(tmp_path):
+    with LocalCluster(workers=2, imports=[on_workers.__name__]) as cluster:
+        runner = FlowRunner(backend="redis", backend_config=cluster.backend_config, recovery=False)
+        flow_id = runner.submit("waiting_on_workers", {"folder": str(tmp_path)})
+        wait_until(lambda: "begun 1" in ran(tmp_path), 30)
+        child = int(runner.get_flow_state(flow_id).owner.split(":")[1])
+        parent = int(Path(f"/proc/{child}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGTERM)
+        wait_until(lambda: ran(tmp_path).count("begun 1") == 2, 30)
+        assert runner.get_flow_state(flow_id).takeovers == 0
+        (tmp_path / "go").touch()
+        assert runner.wait(flow_id, 30).status is FlowStatus.COMPLETED
+        assert [line.kind for line in runner.events(flow_id)].count("flow.handed_over") == 1
 
 
 def test_a_cancel_reaches_the_open_group(cluster, runner, tmp_path):
