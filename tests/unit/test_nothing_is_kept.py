@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections import Counter
 
 import pytest
@@ -20,7 +21,7 @@ from graflow.core.run.frame import Frame
 from graflow.core.run.group_run import GroupRun
 from graflow.core.run.ledger import Ledger
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
-from graflow.exceptions import GraflowError, GroupTimeoutError
+from graflow.exceptions import GraflowError, GraflowRuntimeError, GroupTimeoutError
 from graflow.trace.base import Tracer
 from tests.support import forever, give_way, wait_until
 
@@ -239,3 +240,28 @@ def test_nothing_of_a_run_is_kept_by_its_tasks(kind):
         assert of_runs()["ExecutionContext"], "a workflow gives the context of a run that failed"
         del wf
     wait_until(lambda: not of_runs() - before, 5, str(tasks))
+
+
+@pytest.mark.usefixtures("only_new_objects")
+@pytest.mark.parametrize("backend", ["direct", "threading"])
+def test_what_a_member_ran_in_is_freed_at_once(backend):
+    """Without a garbage collector; and who holds on to it is told that it is over."""
+    seen, late = [], []
+    with workflow("members") as wf:
+
+        @task(inject_context=True)
+        def member(ctx, number):
+            seen.append(weakref.ref(ctx.execution_context))
+            if number == 0:
+                late.append(ctx)
+            return number
+
+        member.map(range(5), name="members").with_execution(backend, {"thread_count": 1}) >> Task("end")
+    gc.disable()
+    try:
+        wf.execute()
+        assert [ref() is None for ref in seen] == [False, True, True, True, True]
+    finally:
+        gc.enable()
+    with pytest.raises(GraflowRuntimeError, match="too late"):
+        late[0].next_task(Task("more", register_to_context=False))

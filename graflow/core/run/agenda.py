@@ -14,7 +14,7 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.frame import Frame, Interrupted
 from graflow.core.run.joins import Joins
-from graflow.exceptions import UnknownNodeError
+from graflow.exceptions import GraflowRuntimeError, UnknownNodeError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import InMemoryTaskQueue, start_task
 
@@ -57,6 +57,29 @@ class Delayed:
     since_step: int
 
 
+class _Ended:
+    """In the place of a run that is over, for a thread that a task left behind."""
+
+    @property
+    def graph(self) -> TaskGraph:
+        raise _too_late()
+
+    @property
+    def tracer(self) -> Any:
+        raise _too_late()
+
+    @property
+    def steps(self) -> int:
+        raise _too_late()
+
+
+def _too_late() -> GraflowRuntimeError:
+    return GraflowRuntimeError("What a task asks of its run comes too late: the branch of its member has ended")
+
+
+_ENDED = _Ended()
+
+
 class Agenda:
     """The entries of one run that have yet to be run, or are running.
 
@@ -96,6 +119,10 @@ class Agenda:
         self._delayed_ids: frozenset[str] = frozenset()
         self._passes: dict[str, int] = {}  # by base task, how many of its passes wait
 
+    def end(self) -> None:
+        """Let go of the run, which has ended, so that it is freed at once and needs no garbage collector."""
+        self._owner = self.queue.execution_context = _ENDED
+
     def stand_still(self, task_id: str) -> None:
         """Let nobody save the run until the step of this task has ended, where an engine runs it."""
         if self.running is not None and self.running.task_id == task_id and not self.is_still:
@@ -112,13 +139,13 @@ class Agenda:
 
     def add(self, task: Executable) -> TaskSpec:
         """Queue a task; twice means two entries."""
-        owner = self._owner
+        owner, tracer = self._owner, self._owner.tracer
         spec = TaskSpec(task, owner)
         self.queue.enqueue(spec)
         if type(task) is IterationTask:
             self._note_pass(spec)
         try:
-            owner.tracer.on_task_queued(task, owner)
+            tracer.on_task_queued(task, owner)
         except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
             _log.exception("Tracing hook on_task_queued failed")
         return spec

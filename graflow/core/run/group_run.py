@@ -201,7 +201,9 @@ class GroupRun:
                 return
             if outcome.success:
                 # A branch that failed is kept: a checkpoint goes on with it at the task that failed.
-                self._branches.pop(index, None)
+                branch = self._branches.pop(index, None)
+                if branch is not None:
+                    branch.agenda.end()
             if index not in self._finished:
                 self._finished[index] = outcome
                 self._early.count(outcome)
