@@ -133,7 +133,8 @@ class Seen:
         step, visit = row.step_name, row.visit
         followers = self.descendants(step)
         self._require_acyclic({step: ""}, FlowConflictError)
-        reasons: dict[Visit, str] = {(step, visit): "is retried"}
+        why = f"is retried: {len(members)} of {row.size} members, the others are kept" if members else "is retried"
+        reasons: dict[Visit, str] = {(step, visit): why}
         left_done = []
         for other in self.state.steps:
             if other.step_name not in followers or other.step_name == step:

@@ -66,6 +66,8 @@ def table(text: str) -> dict[str, list[str]]:
 def test_a_flow_runs_and_what_became_of_its_steps_is_a_table(folder: Path) -> None:
     done = flow("run", "squares", f"folder={folder}", "count=4", "--id", "s1")
     assert done.stdout.startswith("squares s1 completed\n")
+    assert '  inputs {"folder": ' in done.stdout
+    assert "  value 14\n" in done.stdout
     rows = table(done.stdout)
     assert rows["step"] == ["status", "attempts", "took", "error"]
     assert rows["squares"][:2] == ["completed: 4 completed of 4", "1"]
@@ -73,6 +75,12 @@ def test_a_flow_runs_and_what_became_of_its_steps_is_a_table(folder: Path) -> No
     told = [line[9:] for line in done.stderr.splitlines()]  # behind the time
     assert told[-1] == "flow s1 is completed"
     assert any(line.startswith("step squares is completed (4 completed, of 4; after ") for line in told)
+
+
+@pytest.mark.parametrize("command", ["resume", "show", "watch", "pause", "cancel"])
+def test_a_flow_that_is_not_there_is_named(folder: Path, command: str) -> None:
+    squares(folder, "s1")
+    assert flow(command, "nobody", code=2).output == "Error: Flow nobody not found\n"
 
 
 def test_the_same_id_runs_once_and_other_inputs_are_refused(folder: Path) -> None:
@@ -111,9 +119,7 @@ def test_a_flow_that_fails_ends_the_command_with_1_and_goes_on_when_it_is_resume
         (["run", "squares", "folder"], "Inputs are given as key=value, not 'folder'"),
         (["run", "squares", "folder=a", "folder=b"], "The input 'folder' is given twice"),
         (["run", "squares", "folder=@none.json"], "folder: none.json cannot be read: No such file"),
-        (["resume", "nobody"], "Flow nobody not found"),
-        (["show", "nobody"], "Flow nobody not found"),
-        (["list", "--cursor", "?"], "No page of flows has given the cursor '?'"),
+        (["list", "--store", "sqlite:///none.db"], "none.db: no flow has been run there yet"),
         (["list", "--store", "http://here"], "No store has an address like 'http://…'"),
         (["show", "nobody", "--status", "failed"], "name their group with --members"),
         (["cleanup", "--older-than", "soon"], "'soon' is no duration; write seconds, or 90s, 15min, 2h, 30d, 4w"),
@@ -180,6 +186,8 @@ def test_a_dry_run_says_what_is_kept_adopted_and_run_and_does_nothing(folder: Pa
     assert rows["first"] == ["kept", "-", "is completed"]
     assert rows["squares"][:2] == ["adopted", "2 kept, 1 adopted or run again"]
     assert rows["total"][0] == "run first time"
+    rows = table(flow("retry", failed, "squares", "--dry-run").stdout)
+    assert rows["squares"] == ["run again", "2 completed, 1 failed", "is retried: 1 of 3 members, the others are kept"]
     rows = table(flow("retry", failed, "first", "--downstream", "all", "--dry-run").stdout)
     assert [rows[step][0] for step in ("first", "squares", "total")] == ["run again", "run again", "run first time"]
     rows = table(flow("fork", failed, "squares", "--dry-run").stdout)
@@ -225,6 +233,7 @@ def test_flows_are_listed_by_state_name_text_and_age_in_pages(folder: Path) -> N
     assert ids("--status", "completed", "--status", "failed", "--since", "1h", "--limit", 2) == ["e", "s2"]
     first = flow("list", "--limit", 3)
     assert table(first.stdout)["s2"][:3] == ["squares", "completed", "3 completed"]
+    assert "has given the cursor '?'" in flow("list", "--cursor", "?", code=2).output
     (cursor,) = re.findall(r"--cursor (\S+)", first.stderr)
     assert ids("--limit", 3, "--cursor", cursor) == ["s0"]
     assert flow("list", "--status", "lost").output == "No flows\n"

@@ -217,6 +217,18 @@ def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_documents_are_analysed_with_and_without_a_store(tmp_path: Path) -> None:
+    printed = []
+    for store in ("off", f"sqlite:///{tmp_path}/flows.db"):
+        done = run_example("flows/document_analysis.py", "docs", "--top", "3", "--store", store, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        report, _, end = done.stdout.rpartition("\nFlow ")
+        assert re.fullmatch(r"\S+: 4 steps in \d+\.\d\d s\n", end)
+        printed.append(report)
+    assert printed[0] == printed[1]
+    assert all(part in report for part in ("The longest", "The hardest to read", "Keywords"))
+
+
 @pytest.mark.redis
 @pytest.mark.slow
 def test_a_flow_that_is_killed_in_its_group_on_workers_finishes_and_measures_nothing_twice(tmp_path: Path) -> None:

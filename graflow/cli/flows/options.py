@@ -17,9 +17,11 @@ from graflow.exceptions import (
     FlowNotFoundError,
     GraflowError,
     InvalidCursorError,
+    StoreConfigError,
 )
 from graflow.flows import FlowRunner
 from graflow.state import FlowState, FlowStatus
+from graflow.state.sqlite import SqliteStore
 
 FAILED: Final = 1
 WRONG_USE: Final = 2
@@ -59,16 +61,21 @@ def clear_errors() -> Iterator[None]:
 
 
 @contextmanager
-def runner_of(store: str | None, modules: Sequence[str] = (), *, on_workers: bool = False) -> Iterator[FlowRunner]:
+def runner_of(
+    store: str | None, modules: Sequence[str] = (), *, on_workers: bool = False, makes_store: bool = False
+) -> Iterator[FlowRunner]:
     """The runner that a command means; it looks after no flows but its own.
 
     Args:
         store: The address of its store.
         modules: What has its flows.
         on_workers: Whether workers run what it begins, those of the Redis that `GRAFLOW_REDIS_URL` names.
+        makes_store: Whether a file that is not there is made; looking at nothing is a mistake.
     """
     backend = "redis" if on_workers else None
     with clear_errors(), FlowRunner(store, recovery=False, backend=backend) as runner:
+        if not makes_store and isinstance(runner.store, SqliteStore) and not runner.store.path.exists():
+            raise StoreConfigError(f"There is no store at {runner.store.path}: no flow has been run there yet")
         load_flows(modules)
         yield runner
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
@@ -18,6 +19,7 @@ from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 _STEPS: Final = ("step", "status", "attempts", "took", "error")
 _FLOWS: Final = ("flow_id", "name", "status", "steps", "created", "took")
 _MEMBERS: Final = ("member", "status", "attempts", "took", "worker", "error")
+_EXCERPT: Final = 100  # characters of a value; --json has all of it
 _BAR: Final = 24  # columns
 _BRANCH: Final = 3  # columns of the lines that make it a tree
 _NARROWEST: Final = 60  # columns below which a bar stands on a line of its own
@@ -170,9 +172,13 @@ def headline(flow: FlowState) -> Text:
 
 
 def flow_picture(flow: FlowState) -> Group:
-    """A flow with the table of its steps."""
-    facts: list[RenderableType] = list(flow_facts(flow))
-    return Group(*facts, *([steps_table(flow.steps)] if flow.steps else []))
+    """A flow with what it was given and gave, and the table of its steps."""
+    values = [
+        Text(f"  {name} {_excerpt(value)}", no_wrap=True, overflow="ellipsis")
+        for name, value in (("inputs", flow.inputs), ("value", flow.outputs))
+        if value is not None and value != {}
+    ]
+    return Group(*flow_facts(flow), *values, *([steps_table(flow.steps)] if flow.steps else []))
 
 
 class FlowTree:
@@ -287,6 +293,12 @@ def _step_status(step: FlowStepState) -> str:
     if step.size is None:
         return step.status.value
     return f"{step.status.value}: {counted(step.counts)} of {step.size}"
+
+
+def _excerpt(value: Any) -> str:
+    """The beginning of a value as JSON."""
+    text = printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
 
 
 def _first_line(text: str | None) -> str | None:

@@ -55,7 +55,7 @@ def run(
     modules: Sequence[str],
 ) -> None:
     """Run a flow here. A value is JSON or text; @FILE is one of JSON."""
-    with runner_of(store, modules, on_workers=on_workers) as runner:
+    with runner_of(store, modules, on_workers=on_workers, makes_store=True) as runner:
         context = FlowContext(name, parse_inputs(name, inputs), flow_id or uuid7())
         if on_workers:
             runner.submit(context)
