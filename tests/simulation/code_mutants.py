@@ -119,8 +119,8 @@ CODE_MUTANTS = [
     CodeMutant(
         "an outcome is delivered under another member's name",
         coordinator,
-        "self._run.record(stored.index, outcome, stored.owner or None, stored.attempts)",
-        "self._run.record(len(members) - 1 - stored.index, outcome, stored.owner or None, stored.attempts)",
+        "self._run.record(stored.index, outcome, stored.worker, stored.attempts)",
+        "self._run.record(len(members) - 1 - stored.index, outcome, stored.worker, stored.attempts)",
     ),
     CodeMutant("a run is continued without a claim", run_owner, "    claim.take()\n", "    pass\n"),
     CodeMutant(

@@ -157,6 +157,8 @@ MUTANTS = [
     Mutant("the sweeper ignores the deadline", "sweep", "and time >= header.deadline then", "and false then"),
     Mutant("members of others are abandoned", "abandon", "if claim.owner == owner then", "if is_owned(claim) then"),
     Mutant("a member of a dead process keeps its lease", "abandon", "claim.waits = 1", "claim.waits = 0"),
+    Mutant("nobody tells who is LOST", "sweep", "given_up[#given_up + 1] = index", ""),
+    Mutant("how a process died is not kept", "abandon", "each('HSET', HEADER, deaths)", ""),
     Mutant("a dead process does not wake the sweeper", "abandon", "then look_by(header, time) end", "then end"),
     Mutant("a retry of a lost lease is taken", "retry", "if claim.owner ~= owner then return {{}, {}} end", ""),
     Mutant(
