@@ -12,7 +12,7 @@ from graflow.core.durable import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import Difference, graph_differences, graph_fingerprint
+from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.errors_as_data import describe_error
@@ -47,6 +47,9 @@ class Program(Protocol):
 
     def build(self, stored: Mapping[str, Any]) -> tuple[TaskGraph, str]:
         """The graph for inputs in their stored form, and where a run of it starts."""
+
+    def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
+        """What the graph is compared by; called before a run changes it."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ class FlowExecution:
         Raises:
             FlowChangedError: With the difference.
         """
-        present, recorded = graph_fingerprint(graph), record.fields.get("fingerprint")
+        present, recorded = self._program.fingerprint(graph), record.fields.get("fingerprint")
         if recorded is not None and recorded != present:
             differences = graph_differences(recorded, present, past.completed_nodes())
             if any(each.matters for each in differences):

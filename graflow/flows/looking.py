@@ -13,7 +13,7 @@ from graflow.flows.driving import Driver
 from graflow.secret import masked
 from graflow.state.changes import Journaled
 from graflow.state.errors import FlowConflictError
-from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import from_jsonable
@@ -126,6 +126,17 @@ class Looking:
 
     def _shown(self, state: FlowState) -> FlowState:
         state.inputs = masked(state.inputs)
+        for row in state.steps:
+            if row.attempts == 1 and not row.attempt_history:  # its row says all there is to say of a first attempt
+                row.attempt_history = [
+                    Attempt.model_construct(
+                        number=1,
+                        started_at=row.started_at,
+                        ended_at=row.completed_at,
+                        worker=row.worker,
+                        error=row.error,
+                    )
+                ]
         return state
 
 

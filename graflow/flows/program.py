@@ -1,4 +1,4 @@
-"""Workflows that are run under a flow's id without a function that builds them."""
+"""Programs of flows that no function builds, or that were built a moment ago."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from graflow.core.graph import TaskGraph
+from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.workflow import WorkflowContext
+from graflow.flows.execution import Program
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES
 
 
@@ -30,3 +32,43 @@ class WorkflowProgram:
     def build(self, _stored: Mapping[str, Any]) -> tuple[TaskGraph, str]:
         """A copy of the graph, and where a run of it starts."""
         return self._workflow.compiled(self._start_node)
+
+    def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
+        """What the graph is compared by."""
+        return graph_fingerprint(graph)
+
+
+class PreparedProgram:
+    """A program whose graph for these inputs was built, and looked at, before.
+
+    Args:
+        program: The program.
+        stored: The inputs.
+        graph: Its graph for them, which no run has had; it is given away once.
+        start: Where a run of it starts.
+        fingerprint: What it is compared by.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        stored: Mapping[str, Any],
+        graph: TaskGraph,
+        start: str,
+        fingerprint: Mapping[str, Any],
+    ) -> None:
+        self.name, self.max_recoveries, self.handlers = program.name, program.max_recoveries, program.handlers
+        self._program = program
+        self._stored = stored
+        self._made: tuple[TaskGraph, str] | None = (graph, start)
+        self._graph = graph
+        self._fingerprint = fingerprint
+
+    def build(self, stored: Mapping[str, Any]) -> tuple[TaskGraph, str]:
+        """The graph for inputs in their stored form, and where a run of it starts."""
+        made, self._made = self._made, None
+        return self._program.build(stored) if made is None or stored != self._stored else made
+
+    def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
+        """What the graph is compared by."""
+        return self._fingerprint if graph is self._graph else self._program.fingerprint(graph)

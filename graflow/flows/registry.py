@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from graflow.core.graph import TaskGraph
+from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
 from graflow.core.workflow import WorkflowContext
@@ -59,6 +60,10 @@ class FlowDefinition:
             if isinstance(returned, Executable) and not made.graph.nodes:
                 returned.register_in(made.graph)  # a flow of one step, which no operator has recorded
         return (returned if isinstance(returned, WorkflowContext) else made).compiled()
+
+    def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
+        """What the graph is compared by."""
+        return graph_fingerprint(graph)
 
     def place(self) -> tuple[str, str]:
         """Where its function stands, which stays when a module is loaded again."""

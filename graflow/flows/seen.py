@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
 
 from graflow.core.durable import durable_run
 from graflow.core.engine import WorkflowEngine
-from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import Difference, graph_differences, graph_fingerprint
+from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.run.recorder import StepVisit
 from graflow.exceptions import TakeOverError
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Program, changed_text
 from graflow.flows.journal import RETRIED, Past, Visit, past_of, without
 from graflow.flows.plans import FlowPlan, planned
+from graflow.flows.program import PreparedProgram
 from graflow.flows.registry import near
 from graflow.flows.resetting import Downstream, OnChange, Reset
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.errors import FlowChangedError, FlowConflictError, FlowNotFoundError
-from graflow.state.models import FlowStepState
+from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import Move
 
 
@@ -31,15 +32,24 @@ class Seen:
     def __init__(self, driver: Driver, record: FlowRecord, program: Program) -> None:
         self.record = record
         self.program = program
-        self.state = driver.state(record.flow_id)
+        self._driver = driver
         self.journal = driver.store.events(record.flow_id)
         self.past: Past = past_of(self.journal)
-        self.graph: TaskGraph = program.build(record.inputs)[0]
-        self.fingerprint = graph_fingerprint(self.graph)
+        self.graph, self._start = program.build(record.inputs)
+        self.fingerprint = program.fingerprint(self.graph)
         recorded = record.fields.get("fingerprint")
         self.differences: Sequence[Difference] = (
             graph_differences(recorded, self.fingerprint, self.past.completed_nodes()) if recorded else ()
         )
+
+    @cached_property
+    def state(self) -> FlowState:
+        """The flow with its steps."""
+        return self._driver.state(self.record.flow_id)
+
+    def prepared(self) -> PreparedProgram:
+        """The program for an execution that follows at once, which need not build the graph again."""
+        return PreparedProgram(self.program, self.record.inputs, self.graph, self._start, self.fingerprint)
 
     @property
     def matters(self) -> bool:

@@ -57,14 +57,19 @@ class Verbs:
         record = self._driver.record(flow_id)
         if record.status is FlowStatus.COMPLETED:
             return self._driver.state(flow_id)
-        program = program or self._registry.get(record.flow_name)
+        made = program or self._registry.get(record.flow_name)
         if record.status in MOVES[Move.RESUME].sources:
-            seen = Seen(self._driver, record, program)
-            self._plan_resume(seen, on_change).require(plan)
+            _check_on_change(on_change)
+            seen = Seen(self._driver, record, made)
+            if plan is not None:
+                self._plan_resume(seen, on_change).require(plan)
             self._append(seen.resumption(on_change, self._now()))
+            made = seen.prepared()
         elif record.status is FlowStatus.CANCELLED:
             raise refusal(flow_id, Move.RESUME, record.status)
-        return self._go_on(flow_id, program, wait=wait)
+        if program is not None:  # nobody else can build it
+            return self._driver.drive(flow_id, made)
+        return self._go_on(flow_id, made, wait=wait)
 
     def plan_resume(self, flow_id: str, *, on_change: OnChange = "refuse") -> FlowPlan:
         record = self._driver.record(flow_id)
@@ -72,8 +77,7 @@ class Verbs:
         return self._plan_resume(seen, on_change)
 
     def _plan_resume(self, seen: Seen, on_change: OnChange) -> FlowPlan:
-        if on_change not in {"refuse", "reuse"}:
-            raise ConfigError(f'on_change is "refuse" or "reuse", not {on_change!r}')
+        _check_on_change(on_change)
         record, why = seen.record, None
         if seen.matters and on_change == "refuse":
             why = changed_text(record.flow_id, seen.differences)
@@ -108,9 +112,10 @@ class Verbs:
             raise refusal(flow_id, Move.RETRY, seen.record.status)
         if seen.matters:
             raise FlowChangedError(changed_text(flow_id, seen.differences))
-        seen.plan("retry", reset.reasons, None).require(plan)
+        if plan is not None:
+            seen.plan("retry", reset.reasons, None).require(plan)
         self._append(reset.change(seen.record, self._now()))
-        return self._go_on(flow_id, seen.program, wait=wait)
+        return self._go_on(flow_id, seen.prepared(), wait=wait)
 
     def plan_retry(
         self,
@@ -176,7 +181,8 @@ class Verbs:
         wait: bool = True,
     ) -> FlowState:
         seen, lines, visit = self._fork(flow_id, from_step, visit)
-        self._plan_fork(seen, lines, from_step, visit).require(plan)
+        if plan is not None:
+            self._plan_fork(seen, lines, from_step, visit).require(plan)
         record = seen.record
         definition = self._registry.get(record.flow_name)
         stored = definition.inputs.stored({**record.inputs, **inputs}) if inputs else dict(record.inputs)
@@ -288,3 +294,8 @@ class Verbs:
 
     def _now(self) -> float:
         return self._driver.home.runtime.time()
+
+
+def _check_on_change(on_change: object) -> None:
+    if on_change not in {"refuse", "reuse"}:
+        raise ConfigError(f'on_change is "refuse" or "reuse", not {on_change!r}')

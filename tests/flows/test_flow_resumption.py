@@ -334,29 +334,45 @@ def started(url, effects, writes):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def check_killed(url, effects, writes):
+    """Kill the program after so many writes, and start it again; False when it ends before."""
+    first = started(url, effects, writes)
+    if first.returncode == 0:
+        return False
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    with FlowRunner(url, recovery=False) as runner:
+        on_record = runner.get_flow_state("f").steps
+    before = effects.read_text("utf-8").splitlines() if effects.exists() else []
+
+    again = json.loads(started(url, effects, 0).stdout)
+
+    assert (again["status"], again["outputs"]) == ("completed", [[0, 1, 2], [0, 1, 2], "done"])
+    assert again["seconds"] < 2.0, "it waited for a lease"
+    ran = effects.read_text("utf-8").splitlines()
+    for step in on_record:
+        if step.status is StepStatus.COMPLETED and step.step_name in {"load", "flaky"}:
+            assert ran.count(step.step_name) == before.count(step.step_name)
+    return True
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_program_that_is_killed_after_any_write_goes_on_at_once_when_it_is_started_again(tmp_path):
-    last, n = None, 0
-    while last is None or last.returncode:
-        n += 1
-        url, effects = f"sqlite:///{tmp_path}/{n}.db", tmp_path / f"{n}.txt"
-        last = started(url, effects, n)
-        if last.returncode == 0:
-            break
-        assert last.returncode == -signal.SIGKILL, last.stderr
-        with_outcome = FlowRunner(url, recovery=False).get_flow_state("f").steps
-        before = effects.read_text("utf-8").splitlines() if effects.exists() else []
+    writes = 1
+    while check_killed(f"sqlite:///{tmp_path}/{writes}.db", tmp_path / f"{writes}.txt", writes):
+        writes += 1
+    assert writes > 12
 
-        again = json.loads(started(url, effects, 0).stdout)
 
-        assert (again["status"], again["outputs"]) == ("completed", [[0, 1, 2], [0, 1, 2], "done"])
-        assert again["seconds"] < 2.0, "it waited for a lease"
-        ran = effects.read_text("utf-8").splitlines()
-        for step in with_outcome:
-            if step.status is StepStatus.COMPLETED and step.step_name in {"load", "flaky"}:
-                assert ran.count(step.step_name) == before.count(step.step_name)
-    assert n > 12
+@pytest.mark.slow
+@pytest.mark.redis
+@pytest.mark.timeout(300)
+def test_so_does_one_whose_flows_are_in_a_redis(redis_server, redis_client, tmp_path):
+    writes = 1
+    while check_killed(redis_server.url, tmp_path / f"{writes}.txt", writes):
+        redis_client.flushall()
+        writes += 2
+    assert writes > 12
 
 
 def test_a_flow_whose_processes_die_at_the_same_step_is_lost():
