@@ -31,8 +31,9 @@ def next_task(run: RunParts, frame: Frame | None, executable: Executable | str, 
     known = graph.task_at(task_id)
     if isinstance(executable, str):
         if not is_known:
+            known_ids = ", ".join(sorted({*graph.nodes, *elsewhere(run)}))  # here and on workers the same
             raise ValueError(
-                f"next_task({task_id!r}): no task has this id; there are {', '.join([*graph.nodes, *elsewhere(run)])}. "
+                f"next_task({task_id!r}): no task has this id; there are {known_ids}. "
                 "A task that is new is given as such, not by its id"
             )
     elif not is_known or task_id in graph.known_by_name or _is_other(known, executable):
