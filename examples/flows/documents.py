@@ -143,11 +143,20 @@ def report(
 
 
 def documents_under(paths: list[str]) -> list[str]:
-    """The documents that are meant: files as they are, and of folders what lies under them, each once, in order."""
+    """The documents that are meant: files as they are, and of folders what lies under them, each once, in order.
+
+    Raises:
+        ValueError: For what is neither a folder nor a document.
+    """
     found: dict[str, None] = {}
     for path in paths:
-        below = sorted(Path(path).rglob("*")) if Path(path).is_dir() else [Path(path)]
-        found |= dict.fromkeys(str(file) for file in below if not file.is_dir() and kind_of(str(file)))
+        if Path(path).is_dir():
+            below = sorted(map(str, Path(path).rglob("*")))
+            found |= dict.fromkeys(file for file in below if kind_of(file) and not Path(file).is_dir())
+        elif kind_of(path):
+            found[path] = None
+        else:
+            raise ValueError(f"{path} is neither a folder nor a document ({', '.join(KINDS)})")
     return list(found)
 
 

@@ -185,6 +185,7 @@ class FlowExecution:
                 return
             raise self._stopped(recorder, stopped) from None
         except KeyboardInterrupt:
+            recorder.mark_current("paused")
             recorder.finish(Move.STOP, Entry("flow.paused"), {"error": "KeyboardInterrupt: interrupted"})
             raise
         except GraflowWorkflowCanceledError as error:

@@ -322,6 +322,7 @@ def test_a_second_ctrl_c_stops_the_running_step_which_runs_again(folder: Path, h
     wait_until(lambda: state_of("s1").status is FlowStatus.PAUSED)
     (folder / "hold1").unlink()
     held.ended(130)
+    assert table(flow("show", "s1").stdout)["squares"][0].startswith("paused: ")
     assert "squares" in flow("resume", "s1", "--quiet").stdout
     assert state_of("s1").status is FlowStatus.COMPLETED
 

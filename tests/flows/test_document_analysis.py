@@ -14,6 +14,7 @@ import pytest
 
 from examples.flows import documents
 from examples.flows.document_analysis import document_analysis
+from graflow.exceptions import FlowInputError
 from graflow.flows import FlowRunner
 from graflow.state import FlowState, FlowStatus, MemoryStore, StepStatus
 from graflow_celery import LocalCluster
@@ -89,6 +90,13 @@ def test_a_folder_stands_for_the_documents_that_it_had_when_the_flow_was_made(fo
     state = runner.execute(FLOW, {"paths": [str(folder), str(folder / "guide.md")]}, flow_id="f")
     assert len(state.inputs["paths"]) == 5
     assert all(Path(path).is_file() for path in state.inputs["paths"])
+
+
+def test_what_is_no_document_is_refused_before_anything_is_recorded(folder: Path) -> None:
+    runner = FlowRunner(MemoryStore(), recovery=False)
+    with pytest.raises(FlowInputError, match=r"image.png is neither a folder nor a document \(.md, .py, .rst, .txt\)"):
+        runner.execute(FLOW, {"paths": [str(folder / "image.png")]})
+    assert runner.list_flows() == []
 
 
 def test_a_text_is_as_hard_as_flesch_has_it() -> None:

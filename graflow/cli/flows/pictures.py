@@ -290,7 +290,7 @@ def _status(flow: FlowState) -> str:
 
 
 def _step_status(step: FlowStepState) -> str:
-    if step.size is None:
+    if not step.size:
         return step.status.value
     return f"{step.status.value}: {counted(step.counts)} of {step.size}"
 
