@@ -127,6 +127,7 @@ class Looking:
     def _shown(self, state: FlowState) -> FlowState:
         state.inputs = masked(state.inputs)
         for row in state.steps:
+            row.inputs = masked(row.inputs)
             if row.attempts == 1 and not row.attempt_history:  # its row says all there is to say of a first attempt
                 row.attempt_history = [
                     Attempt.model_construct(

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from math import isfinite
 from typing import Any, Final
 
 from graflow.core.nodes.arguments import RESULT_SUFFIX
@@ -29,11 +30,15 @@ GRACE: Final = 1.0
 """Seconds that a running step gets to end before its flow is handed over."""
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
+_SHORT: Final = 100  # characters of an argument that is shown beside large ones
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
 _GATHERED: Final = 256  # members that are written together at most,
 _GATHERING: Final = 0.05  # and seconds since the last write for which those from workers gather: their record has them;
 _GATHERING_HERE: Final = 0.005  # those that ran here do while they come so fast that each write would hold up others
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_SIZED: Final = frozenset({str, bytes, list, tuple, dict})
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False)
+_encode: Final = _JSON.encode
+_decode: Final[Any] = json.JSONDecoder().decode
 
 
 class FlowRecorder:
@@ -173,6 +178,8 @@ class FlowRecorder:
             now = self._runtime.time()
             fields = _described(_value_of(outcome, step.node))
             fields["status"], fields["completed_at"] = "completed", now
+            if self.run.recording.given:
+                fields["inputs"] = _small(self.run.recording.given)
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None
@@ -195,6 +202,8 @@ class FlowRecorder:
                 "error_data": told,
                 "attempt_history": self._attempts_with(now, text),
             }
+            if self.run.recording.given:
+                fields["inputs"] = _small(self.run.recording.given)
             self._earlier[step.step, step.visit] = self._attempts
             if due is None:
                 fields["completed_at"] = now
@@ -373,6 +382,26 @@ def _value_of(outcome: Mapping[str, Any], node: str) -> Any:
         return outcome["value"]
     key = node + RESULT_SUFFIX
     return next((each[2] for each in reversed(outcome.get("channel", ())) if each[0] == "set" and each[1] == key), None)
+
+
+def _small(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as they are shown: plain JSON where it is small, else what kind of thing each is."""
+    try:
+        # What has many parts is not written down only to see how long it is.
+        if all(type(value) not in _SIZED or len(value) <= _SMALL for value in given.values()):
+            text = _encode(given)
+            if len(text) <= _SMALL:
+                shown: dict[str, Any] = _decode(text)
+                return shown
+    except (TypeError, ValueError, RecursionError):
+        pass  # no plain JSON
+    return {name: value if _is_short(value) else f"<{type(value).__name__}>" for name, value in given.items()}
+
+
+def _is_short(value: object) -> bool:
+    if type(value) is str:
+        return len(value) <= _SHORT
+    return value is None or type(value) in {bool, int} or (type(value) is float and isfinite(value))
 
 
 def _described(value: Any) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class FlowRegistry:
         """
         found = self.find(name)
         if found is None:
-            raise FlowNotFoundError(f"No flow is called {name!r}{near(name, self.names())}")
+            raise FlowNotFoundError(f"Flow {name} not found: no flow has this name{near(name, self.names())}")
         return found
 
     def names(self) -> list[str]:

@@ -112,7 +112,7 @@ def test_a_flow_that_fails_ends_the_command_with_1_and_goes_on_when_it_is_resume
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "sqares"], "No flow is called 'sqares'; near names: squares"),
+        (["run", "sqares"], "Flow sqares not found: no flow has this name; near names: squares"),
         (["run", "squares"], "Inputs of flow 'squares' do not fit: folder: is required"),
         (["run", "squares", "folder=x", "count=many", "x=1"], "count: Input should be a valid integer"),
         (["run", "squares", "folder=x", "count=many", "x=1"], "x: is no input of this flow; inputs are folder, count"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -276,6 +277,22 @@ def test_a_reset_through_a_cycle_is_refused():
         runner.retry_failed_step("f", "around")
 
 
+def test_what_a_step_was_given_is_shown_where_it_is_small():
+    @task
+    def given(number, rate, password, big, thing):
+        return number
+
+    def build():
+        return given(task_id="given", number=3, rate=math.nan, password="p", big=list(range(5000)), thing={1, 2})
+
+    runner = FlowRunner("memory://")
+    runner.register(build, "given")
+    state = runner.execute("given")
+    assert state.status is FlowStatus.COMPLETED, state.error
+    shown = {"number": 3, "rate": "<float>", "password": "***", "big": "<list>", "thing": "<set>"}
+    assert state.steps[0].inputs == shown
+
+
 def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
     ran = []
 
@@ -299,6 +316,7 @@ def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
     assert state.status is FlowStatus.COMPLETED, state.error
     assert (state.outputs, state.parent_flow_id, state.parent_step) == (["bold", "p"], parent.flow_id, "report")
     assert [(row.step_name, row.status.value) for row in state.steps] == [("load", "reused"), ("report", "completed")]
+    assert [row.inputs for row in state.steps] == [{"path": "p"}, {"style": "bold"}]
     assert state.steps[0].source["flow_id"] == parent.flow_id
     assert ran == ["load", "report plain", "report bold"]
     again = runner.fork_flow(state.flow_id, "report")

@@ -228,6 +228,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         if plan.wanted or bound:
             given = {**bound, **kwargs} if bound else kwargs
             kwargs = self._filled(plan.wanted, given, context) if template.resolve_keyword_args else given
+        if kwargs and frame is not None and frame.keeps_given:
+            frame.given = kwargs
         if plan.moves:
             args, kwargs = plan.placed(args, kwargs)
         value: Any

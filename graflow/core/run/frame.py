@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -50,6 +51,8 @@ class Frame:
         jumped: For a group, nodes that its members jumped to.
         depth: How many tasks of the run called one another around this execution; None before and after it runs.
         layer: What it wrote to the channel, once it has asked for that.
+        keeps_given: Whether the arguments of the call are kept, for whoever writes the run down.
+        given: These, by name.
     """
 
     task: Any = None
@@ -64,6 +67,8 @@ class Frame:
     jumped: set[str] | None = None
     depth: int | None = None
     layer: AttemptChannel | None = None
+    keeps_given: bool = False
+    given: Mapping[str, Any] | None = None
 
     def __init__(self, task_id: str, birth_mark: int = 0) -> None:
         self.task_id = task_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graflow.channels.recording import Operation, RecordingChannel
@@ -34,6 +34,7 @@ class Recording:
     Attributes:
         interrupted: By step and visit, attempts that were begun and whose end nobody wrote down.
         step: The step that runs, or ran last.
+        given: The arguments of the step that ended last, by name.
         refused: Why what a step did cannot be kept, which another attempt would not change.
     """
 
@@ -46,6 +47,7 @@ class Recording:
         self._channel = channel
         self.interrupted: dict[tuple[str, int], int] = {}
         self.step: StepVisit | None = None
+        self.given: Mapping[str, Any] | None = None
         self.refused: PayloadError | None = None
         run.graph.additions = []
 
@@ -54,6 +56,7 @@ class Recording:
     def begin(self, frame: Frame) -> None:
         """A step is about to run, and its execution is counted."""
         run, task, node = self._run, frame.task, frame.task_id
+        frame.keeps_given = True
         step = base_id_of(task, node)
         visit = run.ledger.cycles.get_cycle_count(step)
         attempt = run.ledger.retries.get_retry_count(node) + 1
@@ -110,6 +113,7 @@ class Recording:
         """The step has ended well, and what follows is queued."""
         if self.interrupted and self.step is not None:
             self.interrupted.pop((self.step.step, self.step.visit), None)
+        self.given = frame.given
         self._recorder.step_completed(self._present(frame), outcome, value)
 
     def failed(self, frame: Frame, error: BaseException, retry_in: float | None) -> None:
@@ -125,6 +129,7 @@ class Recording:
                     channel.set(key, result)
         else:
             outcome["channel"] = operations_to_data(channel.take(), frame.task_id)
+        self.given = frame.given
         self._recorder.step_failed(step, error, outcome, retry_in)
 
     def flush(self) -> None:
