@@ -24,6 +24,9 @@ _LOOK_AGAIN: Final = 0.05  # seconds after which a writer looks whether its turn
 _FAILURES: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
 """What a write may end with that is no error of ours: SQLite's own, and values that it cannot hold."""
 
+_PRAGMAS: Final = ("page_size = 2048", "wal_autocheckpoint = 4000")
+"""A commit writes each page that it touched, and a step touches little of each; a checkpoint waits for the disk."""
+
 _GITIGNORE: Final = "# What graflow keeps here concerns this machine alone.\n*\n"
 
 
@@ -189,6 +192,8 @@ class Database:
             self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=512
         )
         try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._require_log(connection)
             migrate(connection, str(self.path))
