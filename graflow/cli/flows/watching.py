@@ -106,7 +106,7 @@ class Watcher:
             wait: Waits so many seconds between two looks, or shorter.
             is_over: Whether this was the last look.
         """
-        if self._as_json or not self._console.is_terminal:
+        if self._as_json or not self._console.is_terminal or self._console.is_dumb_terminal:
             return self._until(is_over, wait, self._tell)
         with Live(console=self._console, transient=True, auto_refresh=False) as live:
             return self._until(is_over, wait, lambda flow: self._draw(flow, live))
