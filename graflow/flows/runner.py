@@ -30,7 +30,7 @@ from graflow.state.errors import StoreConfigError, StoreUnavailableError
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.opening import open_store
-from graflow.state.statuses import FlowStatus
+from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ RETENTION: Final = 30 * 86400.0
 _KEPT: Final = 100_000
 _DURABILITIES: Final = ("required", "best_effort", "off")
 _BACKGROUND: Final = 8
+_RESUMABLE: Final = MOVES[Move.RESUME].sources
 
 
 class FlowRunner(Steering):
@@ -195,10 +196,21 @@ class FlowRunner(Steering):
         if not isinstance(workflow, WorkflowContext):
             raise ConfigError(f"run() takes a workflow, not {workflow!r}; flows are run by execute(name, inputs)")
         program = WorkflowProgram(workflow, start_node)
-        state = self._run(program, {}, FlowContext(workflow.name, {}, flow_id or uuid7()), metadata)
-        if state.status in {FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST} and flow_id is not None:
-            return self._shown(self._verbs.resume(flow_id, program=program))
-        return state
+        given = FlowContext(workflow.name, {}, flow_id or uuid7())
+        if self._goes_on(given):
+            return self._shown(self._verbs.resume(given.flow_id, program=program))
+        return self._run(program, {}, given, metadata)
+
+    def _goes_on(self, given: FlowContext) -> bool:
+        """Whether this run is on record, and rests before its end."""
+        if self._durability == "off":
+            return False
+        try:
+            self._open()
+            record = self.store.get_record(given.flow_id)
+        except StoreUnavailableError:
+            return False  # told by what comes next
+        return record is not None and record.flow_name == given.flow_name and record.status in _RESUMABLE
 
     def _run(
         self, program: Any, stored: Mapping[str, Any], given: FlowContext, metadata: Mapping[str, Any] | None

@@ -1,0 +1,207 @@
+"""Names and inputs of flows: what is taken, what is refused and how, and what is shown."""
+
+import base64
+import enum
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from graflow import task, workflow
+from graflow.exceptions import ConfigError, FlowConflictError, FlowInputError, FlowNotFoundError
+from graflow.flows import FlowContext, FlowRunner, flow
+from graflow.flows.registry import FlowRegistry, definition_of
+from graflow.secret import MASK
+from graflow.state import FlowStatus
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Address(BaseModel):
+    street: str
+    number: int = 1
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+def echoing():
+    """A runner, and a function that registers a flow whose one step keeps what its function was called with."""
+    runner, calls = FlowRunner("memory://"), []
+
+    def register(function, name="echo"):
+        runner.register(function, name)
+
+    def step(**given):
+        calls.append(given)
+        return task("only")(lambda: None)
+
+    return runner, register, step, calls
+
+
+def test_inputs_are_converted_to_the_types_of_the_signature_and_are_the_same_each_time():
+    runner, register, step, calls = echoing()
+
+    def build(day: date, path: Path, size: Size, to: Address, at: Point, raw: bytes, tags: set[str], n: int = 10):
+        return step(day=day, path=path, size=size, to=to, at=at, raw=raw, tags=tags, n=n)
+
+    register(build)
+    given = {
+        "day": "2024-05-01",
+        "path": "/tmp/x",
+        "size": "l",
+        "to": {"street": "a"},
+        "at": {"x": 1, "y": "2"},
+        "raw": b"\x00\xff",
+        "tags": ["a", "a"],
+    }
+    state = runner.execute("echo", given, flow_id="f")
+    assert state.status is FlowStatus.COMPLETED, state.error
+    expected = {
+        "day": date(2024, 5, 1),
+        "path": Path("/tmp/x"),
+        "size": Size.LARGE,
+        "to": Address(street="a"),
+        "at": Point(1, 2),
+        "raw": b"\x00\xff",
+        "tags": {"a"},
+        "n": 10,
+    }
+    assert calls == [expected]
+    assert state.inputs["raw"] == base64.urlsafe_b64encode(b"\x00\xff").decode()
+    assert runner.execute("echo", {**given, "n": 10}, flow_id="f").version == state.version
+    assert runner.fork_flow("f", "only", inputs={"n": 11}).status is FlowStatus.COMPLETED
+    assert calls[-1] == {**expected, "n": 11}
+
+
+def test_each_input_that_does_not_fit_is_named_and_nothing_is_recorded():
+    runner, register, step, calls = echoing()
+
+    def build(count: int, names: list[str], api_key: int):
+        return step()
+
+    register(build)
+    with pytest.raises(FlowInputError) as refused:
+        runner.execute("echo", {"names": ["a", 3], "api_key": "hidden", "more": 1})
+    text = str(refused.value)
+    assert "count: is required" in text
+    assert "names.1: " in text
+    assert f"not {MASK}" in text
+    assert "hidden" not in text
+    assert "more: is no input of this flow; inputs are count, names, api_key" in text
+    with pytest.raises(FlowInputError, match="mapping"):
+        runner.execute("echo", ["a"])
+    assert not runner.list_flows()
+    assert not calls
+
+
+def test_names_that_a_model_could_not_have_and_keyword_inputs_are_taken():
+    runner, register, step, calls = echoing()
+    register(lambda _private, copy, /, model_dump=1, **others: step(of=(_private, copy, model_dump, others)))
+    state = runner.execute("echo", {"_private": 1, "copy": 2, "x": [3]})
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert calls == [{"of": (1, 2, 1, {"x": [3]})}]
+    assert state.inputs == {"_private": 1, "copy": 2, "model_dump": 1, "x": [3]}
+
+
+def test_secret_inputs_are_stored_and_masked_wherever_a_flow_is_shown():
+    runner, register, step, calls = echoing()
+
+    def build(password: str, key: SecretStr, options: dict[str, str]):
+        return step(password=password, key=key.get_secret_value(), options=options)
+
+    register(build)
+    inputs = {"password": "p1", "key": "p2", "options": {"api_token": "p3", "name": "n"}}
+    state = runner.execute("echo", inputs)
+    assert calls == [{"password": "p1", "key": "p2", "options": {"api_token": "p3", "name": "n"}}]
+    assert state.inputs["password"] == MASK
+    assert state.inputs["options"] == {"api_token": MASK, "name": "n"}
+    shown = f"{runner.get_flow_state(state.flow_id)} {runner.list_flows()} {FlowContext('echo', inputs)}"
+    assert "p1" not in shown
+    assert "p3" not in shown
+
+
+def test_a_signature_that_cannot_be_that_of_a_flow_is_refused_where_it_is_registered():
+    for function, why in (
+        (lambda *paths: None, r"takes \*paths"),
+        ("text", "a function that builds a workflow"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            definition_of(function, "wrong", 1)
+
+    def unknown_type(x: "Nowhere"):  # noqa: F821 - it is not there
+        """Nothing."""
+
+    with pytest.raises(ConfigError, match="Nowhere"):
+        definition_of(unknown_type, "wrong", 1)
+    with pytest.raises(ConfigError, match="max_recoveries"):
+        definition_of(lambda: None, "wrong", -1)
+    with pytest.raises(ConfigError, match="takes a name"):
+        flow(3)
+
+
+def test_names_are_given_once_and_near_ones_are_told():
+    registry = FlowRegistry()
+
+    def one():
+        """Nothing."""
+
+    registry.add(definition_of(one, "document_analysis", 1))
+    registry.add(definition_of(one, "document_analysis", 1))
+    with pytest.raises(ConfigError, match="Two flows are called 'document_analysis'"):
+        registry.add(definition_of(lambda: None, "document_analysis", 1))
+    with pytest.raises(FlowNotFoundError, match=r"Flow documnt_analysis not found.*near names: document_analysis"):
+        registry.get("documnt_analysis")
+    with pytest.raises(ValueError, match="import the module"):
+        FlowRegistry().get("any")
+    runner = FlowRunner("memory://")
+    for ask in (runner.get_flow_state, runner.resume_flow, runner.cancel_flow, runner.pause_flow, runner.result):
+        with pytest.raises(FlowNotFoundError, match="Flow nowhere not found"):
+            ask("nowhere")
+
+
+def test_a_flow_function_stays_a_function_and_may_return_a_workflow():
+    @flow("inputs_of_flows_returning")
+    def returning(n: int):
+        with workflow("other") as made:
+            task("a")(lambda: n) >> task("b")(lambda: n + 1)
+        return made
+
+    assert returning(1).name == "other"
+    assert FlowRunner("memory://").execute("inputs_of_flows_returning", {"n": 3}).outputs == 4
+
+
+def test_a_workflow_without_a_function_goes_on_under_its_id():
+    is_mended, ran = [], []
+
+    def made():
+        def last():
+            ran.append("last")
+            if not is_mended:
+                raise ValueError("not yet")
+            return "end"
+
+        with workflow("by hand") as wf:
+            task("first")(lambda: ran.append("first")) >> task("last")(last)
+        return wf
+
+    runner = FlowRunner("memory://")
+    assert runner.run(made(), flow_id="w").status is FlowStatus.FAILED
+    is_mended.append(True)
+    state = runner.run(made(), flow_id="w")
+    assert (state.status, state.outputs, ran) == (FlowStatus.COMPLETED, "end", ["first", "last", "last"])
+    assert runner.run(made(), flow_id="w").version == state.version
+    with workflow("another") as other:
+        task("first")(lambda: None) >> task("last")(lambda: None)
+    with pytest.raises(FlowConflictError, match="'by hand'"):
+        runner.run(other, flow_id="w")
+    with pytest.raises(FlowNotFoundError):
+        runner.retry_failed_step("w", "last")
