@@ -171,6 +171,17 @@ def test_flows_are_loaded_from_a_file_under_the_name_that_other_processes_know(f
     assert json.loads(done.stdout)["outputs"] == "mine.own_flows"
 
 
+def test_tracebacks_show_the_code_that_failed_and_nothing_of_ours(folder: Path) -> None:
+    (folder / "fail1").touch()
+    squares(folder, "s1", code=1)
+    for arguments in (("--traceback",), ("--members", "squares", "--traceback")):
+        shown = flow("show", "s1", *arguments).stdout
+        assert "in measure\n" in shown
+        assert shown.endswith("ValueError: 1 is\nout of order\n")
+        assert "engine.py" not in shown
+    assert "Traceback" not in flow("show", "s1").stdout
+
+
 # -- plans -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 
 from graflow.cli.flows.options import as_json, exit_by, runner_of, store
-from graflow.cli.flows.pictures import flow_picture, flows_table, members_table
+from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, tracebacks
 from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import printable
 from graflow.cli.output import show as print_for_people
-from graflow.state import FlowState, FlowStatus, StepStatus
+from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
 _FLOW_STATES = click.Choice([status.value for status in FlowStatus])
 _MEMBER_STATES = click.Choice([status.value for status in StepStatus])
@@ -57,6 +57,7 @@ def list_flows(
 @click.command()
 @click.argument("flow_id")
 @click.option("--members", "step", metavar="STEP", help="The members of this group instead.")
+@click.option("--traceback", is_flag=True, help="Where they failed, below the table.")
 @click.option("--visit", type=int, help="Of this visit of the group [default: the last one].")
 @click.option("--status", type=_MEMBER_STATES, multiple=True, metavar="STATE", help="Only members in this state.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Members on a page.")
@@ -66,6 +67,7 @@ def list_flows(
 def show(
     flow_id: str,
     step: str | None,
+    traceback: bool,
     visit: int | None,
     status: Sequence[str],
     limit: int,
@@ -77,20 +79,22 @@ def show(
     if step is None and (status or visit is not None or cursor is not None):
         raise click.UsageError("--visit, --status and --cursor are about members; name their group with --members")
     with runner_of(store) as runner:
-        if step is None:
-            flow = runner.get_flow_state(flow_id)
-            click.echo(flow.model_dump_json()) if as_json else print_for_people(flow_picture(flow))
-            return
-        page = runner.list_members(flow_id, step, visit=visit, status=list(status), cursor=cursor, limit=limit)
+        flow = runner.get_flow_state(flow_id)
+        shown: Sequence[FlowStepState] = flow.steps
+        table: RenderableType = flow_picture(flow)
+        cursor_after = None
+        if step is not None:
+            page = runner.list_members(flow_id, step, visit=visit, status=list(status), cursor=cursor, limit=limit)
+            shown, table, cursor_after = page, members_table(page), page.next_cursor
     if as_json:
-        for member in page:
-            click.echo(member.model_dump_json())
-    elif page:
-        print_for_people(members_table(page))
-    else:
+        for each in [flow] if step is None else shown:
+            click.echo(each.model_dump_json())
+    elif step is not None and not shown:
         click.echo(f"Step {printable(step)} has no such members", err=True)
-    if page.next_cursor is not None:
-        click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+    else:
+        print_for_people(Group(table, *(tracebacks(flow, shown) if traceback else ())))
+    if cursor_after is not None:
+        click.echo(f"There are more: --cursor {cursor_after}", err=True)
 
 
 @click.command()

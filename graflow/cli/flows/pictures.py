@@ -164,6 +164,22 @@ def flow_facts(flow: FlowState) -> Iterator[Text]:
         yield Text(f"  {printable(flow.error)}", style_of(flow.status), overflow="fold")
 
 
+def tracebacks(flow: FlowState, steps: Sequence[FlowStepState]) -> Iterator[Text]:
+    """Where steps or members failed, in the code of their tasks; the flow itself when none of its steps did."""
+    told = [(label(step), step.error_data) for step in steps if step.error_data is not None]
+    for name, error in told or [(flow.flow_name, flow.error_data or {})]:
+        text = _innermost(error).get("traceback")
+        if text:
+            yield Text(f"\n{printable(name)}", "bold")
+            yield Text(printable(text.rstrip()), overflow="fold")
+
+
+def _innermost(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The error that the others were raised from: that of the task's own code."""
+    cause = error.get("cause")
+    return _innermost(cause) if cause and cause.get("traceback") else error
+
+
 def headline(flow: FlowState) -> Text:
     """Name, id and state of a flow."""
     return Text.assemble(

@@ -224,6 +224,8 @@ def _advance(
     if interruption.is_asked and not flow.status.is_terminal:
         click.echo(interruption.last_words(), err=True)
         raise click.exceptions.Exit(INTERRUPTED)
+    if flow.status is FlowStatus.FAILED:
+        click.echo(f"Where it failed: graflow flow show {printable(flow.flow_id)} --traceback", err=True)
     if flow.status in _RESUMABLE:
         click.echo(f"It goes on with: graflow flow resume {printable(flow.flow_id)}", err=True)
     exit_by(flow)
