@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from graflow.flows.identity import LEASE, Leases
-from graflow.flows.recorder import GRACE, FlowRecorder
+from graflow.flows.owner import GRACE
+from graflow.flows.recorder import FlowRecorder
 from graflow.flows.recovery import Recovery
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.per_process import PerProcess

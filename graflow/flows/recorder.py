@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from math import isfinite
 from typing import Any, Final
 
-from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.run.recorder import StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
 from graflow.flows.journal import Visit
+from graflow.flows.owner import Owner
+from graflow.flows.rows import described, member_fields, small_arguments, value_of_outcome
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
-from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, Request, RequestKind, StepRow
-from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
+from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, StepRow
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
-
-GRACE: Final = 1.0
-"""Seconds that a running step gets to end before its flow is handed over."""
-
-_SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
-_SHORT: Final = 100  # characters of an argument that is shown beside large ones
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
 _GATHERED: Final = 256  # members that are written together at most,
 _GATHERING: Final = 0.05  # and seconds since the last write for which those from workers gather: their record has them;
 _GATHERING_HERE: Final = 0.005  # those that ran here do while they come so fast that each write would hold up others
-_SIZED: Final = frozenset({str, bytes, list, tuple, dict})
-_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False)
-_encode: Final = _JSON.encode
-_decode: Final[Any] = json.JSONDecoder().decode
 
 
-class FlowRecorder:
+class FlowRecorder(Owner):
     """Writes one execution of a flow down, beats for it, and hears what its owner is asked for.
 
     It is also what the run holds while it waits: `check` ends the wait of a flow that goes no further here.
@@ -56,7 +41,6 @@ class FlowRecorder:
 
     Attributes:
         error: Always None: a flow is ended by `FlowStopped`, which fails no step.
-        name: For logs.
         session_id: The run's, which the keys of group runs begin with.
         current: The step whose body runs.
         attempt: Which execution of it that is.
@@ -64,8 +48,6 @@ class FlowRecorder:
         open_groups: The key of the group run that runs, or failed last.
         only: The one step after which the execution ends, where there is one.
         ended: The state in which this execution has left the flow.
-        stop: Why the execution ends at the next transition, once that is known.
-        why: The same in words.
     """
 
     error: Exception | None = None
@@ -80,33 +62,23 @@ class FlowRecorder:
         attempts: dict[Visit, list[dict[str, Any]]],
         beat_every: float,
     ) -> None:
-        self.flow_id = record.flow_id
-        self.name = f"Flow {record.flow_id}"
+        super().__init__(store, record.flow_id, writer, runtime, beat_every)
         self.session_id = f"{record.flow_id}.{record.generation}"
-        self.writer = writer
         self.current: StepVisit | None = None
         self.attempt = 1
         self.run: Any = None
         self.open_groups: list[str] = []
         self.only: str | None = None
         self.ended: FlowStatus | None = None
-        self.stop: Stop | None = None
-        self.why = ""
-        self._store = store
         self._generation = record.generation
-        self._runtime = runtime
         self._worker = runtime.name
         self._earlier = attempts
         self._attempts: list[dict[str, Any]] = []
         self._due: dict[Visit, float] = {}  # when steps that failed are tried again
-        self._beat_every = beat_every
-        self._beaten = runtime.monotonic()
         self._lock = threading.RLock()
         self._begun = 0.0
         self._ended: deque[Mapping[str, Any]] = deque()  # members that are yet to be written
         self._written = 0.0
-        self._left_since: float | None = None
-        self._is_given_back = False
         self._was_taken_over = bool(record.fields.get("takeovers"))
         self._forget()
 
@@ -176,10 +148,10 @@ class FlowRecorder:
     def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
         with self._lock:
             now = self._runtime.time()
-            fields = _described(_value_of(outcome, step.node))
+            fields = described(value_of_outcome(outcome, step.node))
             fields["status"], fields["completed_at"] = "completed", now
             if self.run.recording.given:
-                fields["inputs"] = _small(self.run.recording.given)
+                fields["inputs"] = small_arguments(self.run.recording.given)
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None
@@ -203,7 +175,7 @@ class FlowRecorder:
                 "attempt_history": self._attempts_with(now, text),
             }
             if self.run.recording.given:
-                fields["inputs"] = _small(self.run.recording.given)
+                fields["inputs"] = small_arguments(self.run.recording.given)
             self._earlier[step.step, step.visit] = self._attempts
             if due is None:
                 fields["completed_at"] = now
@@ -229,7 +201,7 @@ class FlowRecorder:
             told.append(self._ended.popleft())
         data = {"node": step.node, "outcomes": told}
         self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
-        self._members += [MemberRow(step.step, step.visit, each["index"], _member_of(each)) for each in told]
+        self._members += [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in told]
 
     def flush(self) -> None:
         with self._lock:
@@ -274,6 +246,8 @@ class FlowRecorder:
             FlowStopped: When the flow is not this owner's any more, or its store is lost.
         """
         with self._lock:
+            if self._ended and self.current is not None:
+                self._take_ended(self.current)
             self._entries.append(entry)
             self._flow.update(fields)
             self._write(self._runtime.time(), move)
@@ -285,32 +259,13 @@ class FlowRecorder:
             if self.current is not None:
                 self._steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
 
-    # -- what others ask for ---------------------------------------------------------------------------------------
+    # -- while the run waits ---------------------------------------------------------------------------------------
 
-    def hear(self, requests: Sequence[Request]) -> None:
-        """Take note of what the owner is asked for; a cancel is stronger than a pause."""
-        for request in requests:
-            if request.kind is RequestKind.CANCEL:
-                self.end(Stop.CANCEL, request.reason)
-            elif self.stop is None:
-                self.end(Stop.PAUSE, request.reason)
-
-    def end(self, why: Stop, text: str = "") -> None:
-        """Go no further than the next transition, or than the wait that the run is in."""
-        if self.stop is None or self.stop is Stop.PAUSE:
-            self.stop, self.why = why, text
-
-    def tick(self, _: float) -> None:
-        """Beat when it is time; the pacer of the process calls this."""
-        now, epoch = self._runtime.monotonic(), self.writer.epoch
-        if self._runtime.is_stopping():
-            self._leave(now)
+    def tick(self, now: float) -> None:
+        """As its owner's, and write members that gathered."""
+        super().tick(now)
         if self._ended:
             self._write_ended()
-        if epoch is None or now - self._beaten < self._beat_every:
-            return
-        self._beaten = now
-        self.listen()
 
     def _write_ended(self) -> None:
         """Write members that gathered, unless somebody writes just now."""
@@ -325,107 +280,19 @@ class FlowRecorder:
         finally:
             self._lock.release()
 
-    def listen(self) -> None:
-        """Give a sign of life, and hear what the owner is asked for."""
-        epoch = self.writer.epoch
-        if epoch is None:
-            return
-        try:
-            self.hear(self._store.beat(self.flow_id, epoch))
-        except StaleEpochError as error:
-            self.end(Stop.NOT_OURS, str(error))
-        except StoreError:
-            return  # whoever writes next sees to it
-
-    def _leave(self, now: float) -> None:
-        """This worker shuts down: its flow goes on elsewhere, at the latest when a running step has had its time."""
-        if self._left_since is None:
-            self._left_since = now
-            self.end(Stop.HAND_OVER, "its worker shuts down")
-        elif now - self._left_since >= GRACE:
-            self.give_back()
-
-    def give_back(self) -> None:
-        """Give the claim up although a step still runs; its end will be refused."""
-        epoch = self.writer.epoch
-        if epoch is None or self._is_given_back:
-            return
-        self._is_given_back = True
-        entry = Entry("flow.handed_over", data={"cut_short": True})
-        try:
-            self._store.append(Change(self.flow_id, Move.HAND_OVER, epoch, self._runtime.time(), [entry]))
-        except (StaleEpochError, MoveRefusedError, FlowNotFoundError):
-            return
-        except StoreError as error:
-            _log.warning("Flow %s goes on elsewhere when its lease is over: %s", self.flow_id, error)
-
     def check(self) -> None:
         """Return while the run may go on with what it waits for: a pause lets a group end, and no wait for a retry.
 
         Raises:
             FlowStopped: When it may not.
         """
-        if self._ended and self.current is not None:
+        if self._ended:
             with self._lock:
-                self._take_ended(self.current)
-                self._write(self._runtime.time())
+                if self._ended and self.current is not None:
+                    self._take_ended(self.current)
+                    self._write(self._runtime.time())
         if self.stop is not None and (self.stop.interrupts or self.current is None):
             raise FlowStopped(self.stop, self.why)
 
     def release(self) -> None:
         """Nothing: the claim ends with the last transition."""
-
-
-def _value_of(outcome: Mapping[str, Any], node: str) -> Any:
-    """What a step returned; the channel has it already when it went there as it is."""
-    if "value" in outcome:
-        return outcome["value"]
-    key = node + RESULT_SUFFIX
-    return next((each[2] for each in reversed(outcome.get("channel", ())) if each[0] == "set" and each[1] == key), None)
-
-
-def _small(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as they are shown: plain JSON where it is small, else what kind of thing each is."""
-    try:
-        # What has many parts is not written down only to see how long it is.
-        if all(type(value) not in _SIZED or len(value) <= _SMALL for value in given.values()):
-            text = _encode(given)
-            if len(text) <= _SMALL:
-                shown: dict[str, Any] = _decode(text)
-                return shown
-    except (TypeError, ValueError, RecursionError):
-        pass  # no plain JSON
-    return {name: value if _is_short(value) else f"<{type(value).__name__}>" for name, value in given.items()}
-
-
-def _is_short(value: object) -> bool:
-    if type(value) is str:
-        return len(value) <= _SHORT
-    return value is None or type(value) in {bool, int} or (type(value) is float and isfinite(value))
-
-
-def _described(value: Any) -> dict[str, Any]:
-    """What the row of a step has of a value that is plain JSON."""
-    if value is None or type(value) is int or type(value) is bool:
-        return {"outputs": value, "output_size": len(str(value))}
-    text = _encode(value).encode("utf-8", "surrogatepass")
-    if len(text) <= _SMALL:
-        return {"outputs": value, "output_size": len(text)}
-    return {"outputs": None, "output_size": len(text), "output_digest": sha256(text).hexdigest()}
-
-
-def _member_of(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a member."""
-    started, ended, error = told.get("started_at"), told.get("ended_at"), told.get("error")
-    fields: dict[str, Any] = {
-        "status": "completed" if told["success"] else "failed",
-        "started_at": started,
-        "completed_at": ended,
-        "attempts": told.get("attempts", 1),
-        "worker": told.get("worker"),
-    }
-    if error is not None:
-        fields["error"], fields["error_data"] = f"{error.get('type')}: {error.get('message')}", error
-    if told["success"]:
-        fields.update(_described((told.get("outcome") or {}).get("value")))
-    return fields

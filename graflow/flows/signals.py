@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Final
 
 from graflow.flows.home import Home
-from graflow.flows.recorder import GRACE
+from graflow.flows.owner import GRACE
 
 _homes: Final[list[Home]] = []
 _lock = threading.Lock()
