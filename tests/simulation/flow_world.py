@@ -14,6 +14,7 @@ from unittest.mock import patch
 from graflow import chain, parallel, task, workflow
 from graflow.core.context import TaskExecutionContext
 from graflow.core.graph import TaskGraph
+from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.memberships import is_group
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Means
@@ -81,6 +82,9 @@ class RandomFlow:
             if is_group(group := made.graph.task_at(node)):
                 group.with_execution("direct")  # operators make some themselves, and virtual time has no threads
         return made.graph.copy(), "t0"
+
+    def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
+        return graph_fingerprint(graph)
 
     def _built(self, expression: Any) -> Any:
         if isinstance(expression, str):
