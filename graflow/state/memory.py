@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,10 +250,10 @@ class MemoryStore(StateStore):
     with a copy.
     """
 
-    url = "memory://"
     is_persistent = False
 
     def __init__(self) -> None:
+        self.url = f"memory://{secrets.token_hex(4)}"  # no other process may take its own for this one
         self._lock = threading.Lock()
         self._flows: dict[str, _Flow] = {}
         _stores.add(self)

@@ -22,6 +22,7 @@ def test_each_memory_is_one_of_its_own() -> None:
     first, second = open_store("memory://"), open_store("memory://")
     first.create(new_flow())
     assert second.get_record("f1") is None
+    assert first.url != second.url
 
 
 @pytest.mark.parametrize("url", ["sqlite:///some%20folder/flows.db", "sqlite:///{here}/some folder/flows.db?timeout=2"])
