@@ -27,7 +27,7 @@ from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.keys import Keys
-from graflow.state.redis.rows import COLUMNS, LISTED, RowReader, journaled, pairs, strip_of, written_arguments
+from graflow.state.redis.rows import COLUMNS, RowReader, journaled, pairs, strip_of, written_arguments
 from graflow.state.redis.server import Server
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
@@ -308,7 +308,7 @@ class RedisStore(StateStore):
         return self._server.run(name, self._keys.for_script(flow_id), self._keys.prefix, flow_id, *arguments)
 
     def _row(self, flow_id: str, row: Sequence[bytes], values: Sequence[bytes] = ()) -> RowReader:
-        return RowReader.of_hash(flow_id, pairs(row), pairs(values), self._blob)
+        return RowReader(flow_id, pairs(row), pairs(values), self._blob)
 
     def _blob(self, digest: str) -> bytes:
         content = self._server.call("GET", self._keys.blob(digest))
@@ -337,9 +337,11 @@ class RedisStore(StateStore):
                 "flows",
                 [index],
                 *(self._keys.prefix, created, flow_id, lower, flow_name or "", _listed(statuses), search),
-                *(limit - len(rows), _LOOKED_AT, len(COLUMNS), *COLUMNS, *LISTED),
+                *(limit - len(rows), _LOOKED_AT, *COLUMNS),
             )
-            rows += [RowReader.of_list(flow, self._blob) for flow in found]
+            for each, values in zip(found[::2], found[1::2], strict=True):
+                row = dict(zip(COLUMNS, values, strict=True))
+                rows.append(RowReader(each.decode(), row, {}, self._blob))
             if is_end == b"1" or len(rows) >= limit:
                 return rows
             created, flow_id = last_created.decode(), last_id.decode()

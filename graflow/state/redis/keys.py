@@ -12,7 +12,7 @@ class Keys:
 
     | key | type | holds |
     |---|---|---|
-    | `flow:<id>` | hash | status, version, epoch, …; `f:<name>` a small field as JSON; `n:<state>` count of steps |
+    | `flow:<id>` | hash | name, status, version, epoch, …; `fields`, `counts`: a line for each small field, state |
     | `flow:<id>:values` | hash | large fields, as JSON, its compressed form, or the name of a blob |
     | `flow:<id>:steps` | hash | `@<step>⏎<visit>` -> row; `<row>` -> state⏎fields; size, counts and strip of groups |
     | `flow:<id>:members` | hash | `<row>:<index>` -> state⏎fields |

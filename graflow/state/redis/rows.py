@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,20 +10,15 @@ from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.reading import flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
-from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.statuses import FlowStatus
 from graflow.state.strips import Strip, bucket_count
 from graflow.state.written import Written
 
 COLUMNS: Final = (
-    *("name", "status", "version", "epoch", "generation", "owner", "beats", "digest", "requests", "created"),
+    *("name", "status", "created", "version", "epoch", "generation", "owner", "beats", "digest", "requests"),
+    *("fields", "counts"),
 )
-"""Fields of a flow's hash that are no JSON."""
-_OWN: Final = frozenset({"flow_id", "flow_name", "steps", "current_step", "current_steps", "counts", "outputs"})
-LISTED: Final = (
-    *(f"f:{name}" for name in FlowState.model_fields if name not in _OWN and name not in COLUMNS),
-    *(f"n:{state.value}" for state in StepStatus),
-)
-"""Further fields of the hash that a list shows; the script makes JSON objects of them."""
+"""Fields of a flow's hash that make a record."""
 
 Blob = Callable[[str], bytes]
 
@@ -68,43 +62,16 @@ class RowReader:
 
     Args:
         flow_id: The flow.
-        columns: What `COLUMNS` names.
-        fields: Small fields.
-        counts: Of its steps.
+        row: What `COLUMNS` names.
         values: Large fields, in their stored form.
         blob: Gives the content of a digest.
     """
 
-    def __init__(
-        self,
-        flow_id: str,
-        columns: Mapping[str, bytes],
-        fields: Mapping[str, Any],
-        counts: Mapping[str, int],
-        values: Mapping[str, bytes],
-        blob: Blob,
-    ) -> None:
+    def __init__(self, flow_id: str, row: Mapping[str, bytes], values: Mapping[str, bytes], blob: Blob) -> None:
         self.flow_id = flow_id
-        self._columns = columns
-        self._fields = fields
-        self._counts = {name: number for name, number in counts.items() if number > 0}
+        self._columns = row
         self._values = values
         self._blob = blob
-
-    @classmethod
-    def of_hash(cls, flow_id: str, row: Mapping[str, bytes], values: Mapping[str, bytes], blob: Blob) -> RowReader:
-        """From the whole hash."""
-        texts = {name[2:]: value for name, value in row.items() if name.startswith("f:")}
-        fields = dict(zip(texts, json.loads(b"[" + b",".join(texts.values()) + b"]"), strict=True))
-        counts = {name[2:]: int(value) for name, value in row.items() if name.startswith("n:")}
-        return cls(flow_id, row, fields, counts, values, blob)
-
-    @classmethod
-    def of_list(cls, flow: Sequence[bytes], blob: Blob) -> RowReader:
-        """From what the script of lists answers: id, fields and counts as JSON, columns."""
-        flow_id, fields, counts, *columns = flow
-        row = dict(zip(COLUMNS, columns, strict=True))
-        return cls(flow_id.decode(), row, from_text(fields), from_text(counts), {}, blob)
 
     @property
     def created_at(self) -> float:
@@ -112,7 +79,9 @@ class RowReader:
 
     def record(self) -> FlowRecord:
         row = self._columns
-        fields = {**self._fields, **{name: decode(value, self._blob) for name, value in self._values.items()}}
+        fields = _lines(row["fields"])
+        for name, value in self._values.items():
+            fields[name] = decode(value, self._blob)
         inputs = fields.pop("inputs", {})
         return FlowRecord(
             self.flow_id,
@@ -131,14 +100,20 @@ class RowReader:
 
     def listed(self) -> FlowState:
         """The flow as a list shows it."""
-        return listed_state(self.record(), self._counts)
+        return listed_state(self.record(), _lines(self._columns["counts"]))
 
     def state(self, steps: Mapping[str, bytes]) -> FlowState:
         """The flow with the rows of its steps."""
         places = sorted((int(row), name) for name, row in steps.items() if name.startswith("@"))
         groups = _groups(steps)
         shown = [_step(name, steps[str(row)], groups.get(str(row))) for row, name in places]
-        return flow_state(self.record(), shown, self._counts)
+        return flow_state(self.record(), shown, _lines(self._columns["counts"]))
+
+
+def _lines(text: bytes) -> dict[str, Any]:
+    """The lines of small fields, or of counts, as `lib.lua` writes them."""
+    found: dict[str, Any] = from_text(b"{" + text[1:].replace(b"\n", b",") + b"}")
+    return found
 
 
 def strip_of(values: Mapping[str, bytes], size: int) -> Strip:

@@ -8,7 +8,7 @@ if present then return {present == token and 1 or 0, record()} end
 redis.call('HSET', FLOW, 'made', token, 'name', name, 'created', created, 'digest', digest, 'searched', searched)
 local flow = {
   status = status, old = '', version = 1, epoch = 0, generation = '0', seq = 0, beats = 0, owner = '', requests = '[]',
-  created = created, tokens = '', counts = {}
+  created = created, tokens = '', present = '', fields = '', is_changed = true, counts = {}
 }
 redis.call('ZADD', FLOWS, created, ID)
 redis.call('ZADD', PREFIX .. ':name:' .. name, created, ID)

@@ -26,12 +26,12 @@ end
 
 local function load()
   local found = redis.call('HMGET', FLOW, 'status', 'version', 'epoch', 'generation', 'seq', 'beats', 'owner',
-    'requests', 'created', 'tokens')
+    'requests', 'created', 'tokens', 'counts', 'fields')
   if not found[1] then return nil end
   return {
     status = found[1], old = found[1], version = tonumber(found[2]), epoch = tonumber(found[3]),
     generation = found[4], seq = tonumber(found[5]), beats = tonumber(found[6]), owner = found[7],
-    requests = found[8], created = found[9], tokens = found[10], counts = {}
+    requests = found[8], created = found[9], tokens = found[10], present = found[11], fields = found[12], counts = {}
   }
 end
 
@@ -47,6 +47,25 @@ local function add_up(key, prefix, counts)
   for name, change in pairs(counts) do
     if change ~= 0 then redis.call('HINCRBY', key, prefix .. name, change) end
   end
+end
+
+-- Small fields, and counts, are lines of one text: a line feed, the name in quotes, a colon, and JSON, which has none.
+local function without(lines, name)
+  local first = string.find(lines, '\n"' .. name .. '":', 1, true)
+  if not first then return lines end
+  local last = string.find(lines, '\n', first + 1, true)
+  return string.sub(lines, 1, first - 1) .. (last and string.sub(lines, last) or '')
+end
+
+local function counted(lines, counts)
+  for state, change in pairs(counts) do
+    if change ~= 0 then
+      local amount = tonumber(string.match(lines, '\n"' .. state .. '":(%d+)') or 0) + change
+      lines = without(lines, state)
+      if amount > 0 then lines = lines .. '\n"' .. state .. '":' .. number(amount) end
+    end
+  end
+  return lines
 end
 
 local function note(flow, time, epoch, kind, step, visit, index, attempt, data)
@@ -145,16 +164,13 @@ end
 local function set_field(flow, name, kind, text)
   if name == 'generation' then
     flow.generation = text
-  elseif kind == 's' then
-    redis.call('HSET', FLOW, 'f:' .. name, text)
-    redis.call('HDEL', VALUES, name)
-  elseif kind == 'l' then
-    redis.call('HSET', VALUES, name, text)
-    redis.call('HDEL', FLOW, 'f:' .. name)
-  else
-    redis.call('HDEL', FLOW, 'f:' .. name)
-    redis.call('HDEL', VALUES, name)
+    return
   end
+  local fields = without(flow.fields, name)
+  if kind == 's' then fields = fields .. '\n"' .. name .. '":' .. text end
+  if kind == 'l' then redis.call('HSET', VALUES, name, text) else redis.call('HDEL', VALUES, name) end
+  flow.is_changed = flow.is_changed or fields ~= flow.fields
+  flow.fields = fields
 end
 
 local function keep_blob(digest, content)
@@ -179,15 +195,15 @@ end
 
 -- Writes the row of the flow back; where its state has changed, the indices as well.
 local function save(flow, time, milliseconds)
-  add_up(FLOW, 'n:', flow.counts)
-  redis.call('HSET', FLOW, 'status', flow.status, 'version', number(flow.version), 'epoch', number(flow.epoch),
+  if flow.is_changed then redis.call('HSET', FLOW, 'fields', flow.fields) end
+  redis.call('HSET', FLOW, 'counts', counted(flow.present, flow.counts), 'status', flow.status, 'version', number(flow.version), 'epoch', number(flow.epoch),
     'generation', flow.generation, 'seq', number(flow.seq), 'beats', number(flow.beats), 'owner', flow.owner,
     'requests', flow.requests, 'tokens', flow.tokens)
   if flow.status == flow.old then return end
   if flow.old ~= '' then redis.call('ZREM', PREFIX .. ':status:' .. flow.old, ID) end
   redis.call('ZADD', PREFIX .. ':status:' .. flow.status, flow.created, ID)
   if TERMINAL[flow.status] then
-    redis.call('ZADD', ENDED, redis.call('HGET', FLOW, 'f:completed_at') or time, ID)
+    redis.call('ZADD', ENDED, string.match(flow.fields, '\n"completed_at":([^\n]+)') or time, ID)
     expire(milliseconds)
   elseif TERMINAL[flow.old] then
     redis.call('ZREM', ENDED, ID)
