@@ -29,7 +29,7 @@ if not __package__:  # run as a file: its neighbours are found from the folder a
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from examples.flows import documents
 from examples.flows.document_analysis import document_analysis
-from graflow.cli.flows.pictures import FlowTree
+from graflow.cli.flows.tree import FlowTree
 from graflow.cli.output import Rows, show
 from graflow.flows import FlowRunner
 from graflow.state import FlowState, FlowStatus, FlowStepState

@@ -8,15 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console, RenderableType
 
-from graflow.cli.flows.pictures import (
-    FlowTree,
-    first_that_fits,
-    flow_picture,
-    flows_table,
-    members_table,
-    seconds,
-    strip_picture,
-)
+from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, seconds
+from graflow.cli.flows.tree import FlowTree, strip_picture
 from graflow.cli.flows.watching import Changes
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
@@ -71,11 +64,17 @@ def test_steps_that_have_no_place_are_counted_and_the_last_ones_stay() -> None:
     assert [line.split()[2] for line in text[2:]] == ["s97", "s98", "s99"]
 
 
-@pytest.mark.parametrize(
-    ("heights", "rows", "first"), [([], 3, 0), ([1, 1, 1], 3, 0), ([1, 1, 1], 2, 1), ([9], 2, 0), ([1, 3, 1], 4, 1)]
-)
-def test_blocks_fit_from_the_end(heights: list[int], rows: int, first: int) -> None:
-    assert first_that_fits(heights, rows) == first
+@pytest.mark.parametrize(("rows", "left_out"), [(None, 0), (6, 0), (5, 1), (4, 2), (1, 2)])
+def test_the_last_steps_are_shown_that_fit_as_a_whole(rows: int | None, left_out: int) -> None:
+    failed = step("s3", StepStatus.FAILED, error="ValueError: no")
+    text = drawn(FlowTree(flow_of(step("s1"), group(strip=[{"x": 1}]), failed), rows))
+    found = [line for line in text if "earlier steps" in line]
+    assert found == ([f"├─ … {left_out} earlier steps: {told(left_out)}"] if left_out else [])
+    assert text[-1] == "   ValueError: no"
+
+
+def told(left_out: int) -> str:
+    return "1 completed" if left_out == 1 else "1 completed, 1 running"
 
 
 def test_a_strip_shows_the_worst_of_each_bucket_and_fits() -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from graflow.cli.output import Rows, printable
@@ -20,9 +17,6 @@ _STEPS: Final = ("step", "status", "attempts", "took", "error")
 _FLOWS: Final = ("flow_id", "name", "status", "steps", "created", "took")
 _MEMBERS: Final = ("member", "status", "attempts", "took", "worker", "error")
 _EXCERPT: Final = 100  # characters of a value; --json has all of it
-_BAR: Final = 24  # columns
-_BRANCH: Final = 3  # columns of the lines that make it a tree
-_NARROWEST: Final = 60  # columns below which a bar stands on a line of its own
 
 _STYLES: Final[Mapping[str, str]] = {
     "completed": "green",
@@ -36,26 +30,6 @@ _STYLES: Final[Mapping[str, str]] = {
     "cancelling": "yellow",
     "cancelled": "magenta",
 }
-_MARKS: Final[Mapping[str, str]] = {
-    "completed": "✓",
-    "reused": "✓",
-    "cached": "✓",
-    "failed": "✗",
-    "running": "●",
-    "waiting": "◔",
-    "paused": "‖",
-    "cancelling": "■",
-    "cancelled": "■",
-    "skipped": "-",
-}
-_OPEN: Final = "○"
-_SUCCESSES: Final = tuple(status for status in StepStatus if status.is_success)
-_ENDED: Final = {*(status.value for status in _SUCCESSES), "failed", "cancelled", "skipped"}
-_BLOCKS: Final = (  # the worst state of a bucket decides how it is drawn
-    (StepStatus.FAILED, "✗"),
-    (StepStatus.CANCELLED, "x"),
-    (StepStatus.RUNNING, "▒"),
-)
 
 
 def style_of(status: FlowStatus | StepStatus) -> str:
@@ -120,7 +94,7 @@ def steps_table(steps: Sequence[FlowStepState]) -> Rows:
     return Rows(
         _STEPS,
         [
-            [label(step), _step_status(step), step.attempts, seconds(took(step)), _first_line(step.error)]
+            [label(step), _step_status(step), step.attempts, seconds(took(step)), first_line(step.error)]
             for step in steps
         ],
     )
@@ -137,7 +111,7 @@ def members_table(members: Sequence[FlowStepState]) -> Rows:
                 member.attempts,
                 seconds(took(member)),
                 member.worker,
-                _first_line(member.error),
+                first_line(member.error),
             ]
             for member in members
         ],
@@ -197,105 +171,6 @@ def flow_picture(flow: FlowState) -> Group:
     return Group(*flow_facts(flow), *values, *([steps_table(flow.steps)] if flow.steps else []))
 
 
-class FlowTree:
-    """A flow and its steps in order, groups with a bar, counts and a strip; the last steps where all are too many.
-
-    Args:
-        flow: The flow.
-        rows: Lines that there is place for; None for all.
-    """
-
-    def __init__(self, flow: FlowState, rows: int | None = None) -> None:
-        self._flow = flow
-        self._rows = rows
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from flow_facts(self._flow)
-        steps = self._flow.steps
-        blocks = [step_lines(step, options.max_width - _BRANCH) for step in steps]
-        first = 0 if self._rows is None else first_that_fits([len(lines) for lines in blocks], self._rows)
-        if first:
-            counts: dict[str, int] = {}
-            for step in steps[:first]:
-                counts[step.status.value] = counts.get(step.status.value, 0) + 1
-            yield Text(f"├─ … {first} earlier steps: {counted(counts)}", "dim")
-        for place, lines in enumerate(blocks[first:], first):
-            is_last = place == len(blocks) - 1
-            for number, line in enumerate(lines):
-                table = Table.grid(padding=0)
-                branch = ("└─ " if is_last else "├─ ") if number == 0 else ("   " if is_last else "│  ")
-                table.add_row(Text(branch, "dim"), line)
-                yield table
-
-
-def first_that_fits(heights: Sequence[int], rows: int) -> int:
-    """From which block on all fit into so many rows; the last one always does."""
-    left, first = rows, len(heights)
-    while first > 0 and (first == len(heights) or heights[first - 1] <= left):
-        first -= 1
-        left -= heights[first]
-    return first
-
-
-def step_lines(step: FlowStepState, width: int) -> list[RenderableType]:
-    """A step as the tree shows it."""
-    name = step.status.value
-    head = Text.assemble((_MARKS.get(name, _OPEN), style_of(step.status)), f" {label(step)} ")
-    if not step.size:
-        head.append(name, style_of(step.status))
-    if step.attempts > 1:
-        head.append(f" attempt {step.attempts}", "yellow")
-    if step.source:
-        head.append(f" from {printable(step.source.get('flow_id', '?'))}", "dim")
-    lasted = seconds(took(step))
-    if lasted:
-        head.append(f" {lasted}", "dim")
-    lines: list[RenderableType] = [head]
-    if step.size:
-        lines.append(group_bar(step, width))
-        lines.append(strip_picture(step.strip or [], width))
-    if step.error:
-        lines.append(Text(_first_line(step.error) or "", "red", overflow="ellipsis", no_wrap=True))
-    return lines
-
-
-def group_bar(step: FlowStepState, width: int) -> RenderableType:
-    """How many members of a group have ended, as a bar, and members by state."""
-    size, counts = step.size or 0, step.counts or {}
-    ended = sum(number for status, number in counts.items() if status in _ENDED)
-    bar = ProgressBar(size, ended, width=_BAR, complete_style=style_of(step.status), finished_style="green")
-    text = Text(f" {ended}/{size}  {counted(counts)}", overflow="fold")
-    if width < _NARROWEST:
-        return Text(f"{ended}/{size}  {counted(counts)}", overflow="fold")
-    table = Table.grid(padding=0)
-    table.add_row(bar, text)
-    return table
-
-
-def strip_picture(strip: Sequence[Mapping[str, int]], width: int) -> Text:
-    """The members of a group in order, a sign for each bucket: the worst in it, or how much of it has ended."""
-    text = Text(no_wrap=True, overflow="crop")
-    share = -(-len(strip) // max(1, width))  # buckets that stand behind one sign where there is no place for all
-    for start in range(0, len(strip), share or 1):
-        bucket: Counter[str] = Counter()
-        for part in strip[start : start + share]:
-            bucket.update(part)
-        sign, style = _sign_of(bucket)
-        text.append(sign, style)
-    return text
-
-
-def _sign_of(bucket: Mapping[str, int]) -> tuple[str, str]:
-    for status, sign in _BLOCKS:
-        if bucket.get(status.letter):
-            return sign, style_of(status)
-    done = sum(bucket.get(status.letter, 0) for status in _SUCCESSES)
-    total = sum(bucket.values())
-    if total and done == total:
-        return "█", "green"
-    return ("▄", "green") if done else ("·", "dim")
-
-
 def _process_of(owner: str | None) -> str | None:
     """`host:pid` of an owner, whose name tells its start as well."""
     return None if owner is None else owner.rpartition(":")[0]
@@ -317,5 +192,6 @@ def _excerpt(value: Any) -> str:
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
 
 
-def _first_line(text: str | None) -> str | None:
+def first_line(text: str | None) -> str | None:
+    """What a table has of an error."""
     return None if text is None else printable(text.partition("\n")[0])

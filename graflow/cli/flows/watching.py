@@ -14,7 +14,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from graflow.cli.flows.pictures import FlowTree, counted, label, seconds
+from graflow.cli.flows.pictures import counted, label, seconds
+from graflow.cli.flows.tree import FlowTree
 from graflow.cli.output import printable
 from graflow.exceptions import GraflowError
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
