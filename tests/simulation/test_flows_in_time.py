@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from graflow.core.run import taking_over
-from graflow.flows import execution, identity, recorder, writing
+from graflow.flows import execution, identity, owner, writing
 from graflow.state import memory, transitions
 from tests.simulation.code_mutants import CodeMutant
 from tests.simulation.flow_world import FlowWorld, Report
@@ -52,7 +52,7 @@ MUTANTS = [
         "for group_id, outcomes in self._members.items():",
         "for group_id, outcomes in ():",
     ),
-    CodeMutant("nobody beats", recorder, "self.hear(self._store.beat(self.flow_id, epoch))", "return"),
+    CodeMutant("nobody beats", owner, "self.hear(self._store.beat(self.flow_id, epoch))", "return"),
     CodeMutant("a jump is forgotten", taking_over, 'for task_id in outcome.get("queued", ()):', "for task_id in ():"),
 ]
 
