@@ -122,7 +122,8 @@ class Build:
 def told(error: Any) -> Any:
     """What an error says, also one that came from another process; without the random part of ids."""
     if not isinstance(error, BaseException):
-        return re.sub(r"_cycle_\d+_[0-9a-f]{8}", "_pass", repr(error))
+        text = re.sub(r" \(group run '[^']*'\)", "", repr(error))  # only workers have one
+        return re.sub(r"_cycle_\d+_[0-9a-f]{8}", "_pass", text)
     remote = getattr(error, "remote", None) or describe_error(error)
     # What an error of another process was caused by is told with its type.
     known: list[Any] = [remote.type, told(message_of(error)).partition(" (caused by")[0]]
