@@ -52,6 +52,7 @@ def task(
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
     give_up_on: ErrorFilter | None = None,
+    version: str | int | None = None,
 ) -> _InjectingDecorator: ...
 @overload
 def task(
@@ -70,6 +71,7 @@ def task(
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
     give_up_on: ErrorFilter | None = None,
+    version: str | int | None = None,
 ) -> _Decorator: ...
 def task(
     id_or_func: Callable[..., Any] | str | None = None,
@@ -87,6 +89,7 @@ def task(
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
     give_up_on: ErrorFilter | None = None,
+    version: str | int | None = None,
 ) -> TaskWrapper | Callable[[Callable[..., Any]], TaskWrapper]:
     """Make a task of a function: `@task`, `@task("id")`, `@task(max_retries=3)`.
 
@@ -100,11 +103,13 @@ def task(
         max_retries: Attempts after the first; beside a `retry_policy` that names none, how many it has.
         retry_policy: Attempts after the first, with the waits between them.
         timeout: Seconds for one execution. A sync task over time is reported and abandoned, not stopped.
-        cache: For durable flows, which are not there yet: refused when given.
+        cache: For values that are reused, which is not there yet: refused when given.
         ttl: As `cache`.
         options: For members on workers: `queue`, `priority`, `time_limit`, `soft_time_limit`, `max_attempts`.
         retry_on: Which errors `max_retries` is for: a type, a tuple of types, or a function of the error.
         give_up_on: Which errors it is not for, given likewise; it beats `retry_on`.
+        version: For durable flows: tells what the function does beyond its own code, such as in helpers. With another
+            version it is other code, which a flow that goes on does not take for the same.
 
     Raises:
         ConfigError: For an option of a wrong type or out of range, or two that exclude each other.
@@ -145,6 +150,7 @@ def task(
             cache=cache,
             ttl=ttl,
             options=options,
+            version=version,
         )
 
     return wrap(id_or_func) if callable(id_or_func) else wrap

@@ -83,7 +83,7 @@ def _code_of(task: Any, known: dict[int, str | None]) -> str | None:
     func = task.func
     if id(func) not in known:
         known[id(func)] = code_digest(func)
-    return known[id(func)]
+    return known[id(func)] if task.version is None else f"{known[id(func)] or ''}@{task.version}"
 
 
 def code_digest(func: Callable[..., Any]) -> str | None:

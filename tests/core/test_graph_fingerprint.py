@@ -113,3 +113,12 @@ def test_members_are_part_of_a_group_that_has_begun(fingerprint: Any) -> None:
     assert "(3 -> 4)" in members.text
     assert not graph_differences(three, four, {"first"})[0].matters
     assert graph_differences(three, other, {"first", "pages"})[0].matters
+
+
+def test_a_version_tells_of_code_that_the_function_itself_does_not_show(fingerprint: Any) -> None:
+    first = "@task(version={version!r})\ndef first():\n    return 1\n"
+    one, two = (fingerprint(first=first.format(version=version)) for version in ("1", "2"))
+    (change,) = graph_differences(one, two, {"first"})
+    assert (change.kind, change.matters) == ("code", True)
+    assert "@1 -> " in change.text
+    assert "@2)" in change.text

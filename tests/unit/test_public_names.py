@@ -98,13 +98,16 @@ def test_private_names_that_are_relied_on():
             graflow.task,
             (
                 f"id_or_func=None, *, id=None, inject_context=False, handler=None, {OPTIONS}, "
-                "retry_on=None, give_up_on=None"
+                "retry_on=None, give_up_on=None, version=None"
             ),
         ),
         (Task, "task_id, register_to_context=True"),
         (
             TaskWrapper,
-            f"task_id, func, inject_context=False, *, register_to_context=True, handler_type=None, {OPTIONS}",
+            (
+                f"task_id, func, inject_context=False, *, register_to_context=True, handler_type=None, {OPTIONS}, "
+                "version=None"
+            ),
         ),
         (ParallelGroup, "tasks, name=None"),
         (ParallelGroup.with_execution, "self, backend=None, backend_config=None, policy=None"),

@@ -42,11 +42,9 @@ def work(number=1, factor=2):
         ),
         (
             {"cache": "results", "ttl": 60},
-            (
-                "Task 'work': cache and ttl would do nothing: values are reused in durable flows only, which this "
-                "version does not have; leave it out"
-            ),
+            "Task 'work': cache and ttl would do nothing: no value of a task is reused in this version; leave it out",
         ),
+        ({"version": 1.5}, "Task 'work': version must be text or a whole number, not 1.5"),
     ],
 )
 def test_an_option_that_cannot_be_right_is_refused_before_the_task_is_made(options, text):

@@ -128,7 +128,7 @@ def policy_of(
 
 
 def refuse_reuse(task_id: str, cache: object, ttl: object) -> None:
-    """Refuse options of durable flows, which are not there yet.
+    """Refuse options for values that are reused, which is not there yet.
 
     Raises:
         ConfigError: One of them is given.
@@ -136,9 +136,19 @@ def refuse_reuse(task_id: str, cache: object, ttl: object) -> None:
     given = " and ".join(name for name, value in {"cache": cache, "ttl": ttl}.items() if value is not None)
     if given:
         raise ConfigError(
-            f"Task '{task_id}': {given} would do nothing: values are reused in durable flows only, which this version "
-            "does not have; leave it out"
+            f"Task '{task_id}': {given} would do nothing: no value of a task is reused in this version; leave it out"
         )
+
+
+def checked_version(task_id: str, version: object) -> str | int | None:
+    """What tells the code of a task besides its function, or None.
+
+    Raises:
+        ConfigError: It is neither text nor a whole number.
+    """
+    if version is None or (isinstance(version, str | int) and not isinstance(version, bool)):
+        return version
+    raise ConfigError(f"Task '{task_id}': version must be text or a whole number, not {version!r}")
 
 
 def checked_options(task_id: str, options: object) -> dict[str, Any] | None:

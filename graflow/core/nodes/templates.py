@@ -19,6 +19,7 @@ from graflow.core.nodes.options import (
     checked_options,
     checked_policy,
     checked_seconds,
+    checked_version,
     refuse_reuse,
 )
 from graflow.core.retry import RetryPolicy
@@ -54,6 +55,7 @@ class TaskTemplate:
     cache: object = None
     ttl: float | None = None
     options: Mapping[str, Any] | None = None
+    version: str | int | None = None
     plans: dict[int, Plan] | None = field(default=None, init=False, repr=False)
     _is_async: bool | None = field(default=None, init=False, repr=False)
 
@@ -101,6 +103,8 @@ class TaskTemplate:
             refuse_reuse(task_id, self.cache, self.ttl)
         if self.options is not None:
             self.options = checked_options(task_id, self.options)
+        if self.version is not None:
+            checked_version(task_id, self.version)
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 

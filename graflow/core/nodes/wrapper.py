@@ -84,6 +84,7 @@ class TaskWrapper(Executable, Generic[P, R]):
     cache: object = _of_template("cache")
     ttl: float | None = _of_template("ttl")
     options: Mapping[str, Any] | None = _of_template("options")
+    version: str | int | None = _of_template("version")
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         cache: object = None,
         ttl: float | None = None,
         options: Mapping[str, Any] | None = None,
+        version: str | int | None = None,
     ) -> None:
         self._task_id = checked_id(task_id)
         if isinstance(func, TaskTemplate):
@@ -119,6 +121,7 @@ class TaskWrapper(Executable, Generic[P, R]):
                 cache,
                 ttl,
                 options,
+                version,
             )
             self.template.check(task_id)
         self._look_like_function()
