@@ -6,11 +6,13 @@ python -m benchmarks.bench_flows [--scale 0.01] [--rounds N]
 from __future__ import annotations
 
 import argparse
+import gc
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -21,6 +23,7 @@ from graflow.state.changes import Change, Entry, MemberRow, NewFlow, StepRow
 from graflow.state.statuses import Move
 from tests.support import PrivateRedis, private_redis
 
+BLOCK = 100  # writes
 AIMS = {
     "memory": "at most 6 µs",
     "sqlite": "at most 60 µs",
@@ -83,18 +86,25 @@ class Floors:
 
 
 def appends(stores: dict[str, StateStore], floors: Floors, count: int) -> None:
-    """One write of each store after the other, so that a busy machine is busy for all of them."""
+    """Some writes of each store after the other, so that a busy machine is busy for all of them."""
     epochs = {name: begin(store, "appends") for name, store in stores.items()}
     seen: dict[str, list[float]] = {}
-    for number in range(count):
-        calls: dict[str, Callable[[], object]] = {"WAL commit": floors.commit, "Redis script": floors.script}
-        for name, store in stores.items():
-            change = step_change("appends", epochs[name], number)
-            calls[name] = lambda store=store, change=change: store.append(change)  # type: ignore[misc]
-        for name, call in calls.items():
+
+    def measure(name: str, calls: list[Callable[[], object]]) -> None:
+        gc.collect()
+        gc.disable()
+        for call in calls:
             start = time.perf_counter()
             call()
             seen.setdefault(name, []).append(time.perf_counter() - start)
+        gc.enable()
+
+    for first in range(0, count, BLOCK):
+        measure("WAL commit", [floors.commit] * BLOCK)
+        measure("Redis script", [floors.script] * BLOCK)
+        for name, store in stores.items():
+            changes = [step_change("appends", epochs[name], number) for number in range(first, first + BLOCK)]
+            measure(name, [partial(store.append, change) for change in changes])
     found = {name: statistics.median(values) * 1e6 for name, values in seen.items()}
     for name, value in found.items():
         floor = found["Redis script"] if name.lower().startswith("redis") else found["WAL commit"]
