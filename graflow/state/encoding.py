@@ -59,7 +59,7 @@ def to_text(value: object) -> str:
 
 def from_text(text: Stored) -> Any:
     """The value of JSON text that was not compressed."""
-    return _decoder.decode(text if isinstance(text, str) else text.decode())
+    return _decoder.raw_decode(text if isinstance(text, str) else text.decode())[0]
 
 
 def encode(value: object, blobs: Blobs, where: str) -> Stored:

@@ -184,10 +184,20 @@ class _Flow:
         )
 
     def listed(self) -> FlowState:
-        record = self.record()
-        if not self.shows_inputs:
-            record.inputs = {}
-        return listed_state(record, dict(self.counts))
+        return listed_state(
+            {
+                **copied(self.fields),
+                "flow_id": self.flow_id,
+                "flow_name": self.flow_name,
+                "status": self.status,
+                "version": self.version,
+                "epoch": self.epoch,
+                "generation": self.generation,
+                "owner": self.owner,
+                "inputs": copied(self.inputs) if self.shows_inputs else {},
+                "counts": dict(self.counts),
+            }
+        )
 
     def set_fields(self, fields: Mapping[str, Any]) -> None:
         present = self.fields

@@ -34,20 +34,8 @@ def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | No
 
 def flow_state(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[str, int]) -> FlowState:
     """The row of a flow, with those of its steps, as a model."""
-    return FlowState.model_validate(_values(record, steps, counts))
-
-
-def listed_state(record: FlowRecord, counts: Mapping[str, int]) -> FlowState:
-    """The row of a flow as a list shows it."""
-    values = _values(record, (), counts)
-    values.pop("outputs", None)
-    return FlowState.model_validate(values)
-
-
-def _values(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[str, int]) -> dict[str, Any]:
-    fields = record.fields
     values: dict[str, Any] = {
-        **fields,
+        **record.fields,
         "flow_id": record.flow_id,
         "flow_name": record.flow_name,
         "status": record.status,
@@ -57,18 +45,27 @@ def _values(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[
         "owner": record.owner,
         "inputs": record.inputs,
         "counts": counts,
+        "steps": steps,
     }
-    if steps:
-        values["steps"] = steps
-        running = [step for step in steps if step.status in _RUNNING] if record.status in RUNNING else []
-        values["current_steps"] = [step.step_name for step in running]
-        latest = max(running, key=lambda step: step.started_at or _LONG_AGO, default=None)
-        values["current_step"] = latest.step_name if latest is not None else None
-    started = fields.get("started_at")
+    running = [step for step in steps if step.status in _RUNNING] if record.status in RUNNING else []
+    values["current_steps"] = [step.step_name for step in running]
+    latest = max(running, key=lambda step: step.started_at or _LONG_AGO, default=None)
+    values["current_step"] = latest.step_name if latest is not None else None
+    return _timed_state(values)
+
+
+def listed_state(values: dict[str, Any]) -> FlowState:
+    """A flow as a list shows it, from its columns and fields, which are used up."""
+    values.pop("outputs", None)
+    return _timed_state(values)
+
+
+def _timed_state(values: dict[str, Any]) -> FlowState:
+    started = values.get("started_at")
     if started is not None:
-        end = fields.get("completed_at")
+        end = values.get("completed_at")
         values.setdefault("total_execution_time", max(0.0, (time.time() if end is None else end) - started))
-    return values
+    return FlowState.model_validate(values)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -100,7 +100,20 @@ class RowReader:
 
     def listed(self) -> FlowState:
         """The flow as a list shows it."""
-        return listed_state(self.record(), _lines(self._columns["counts"]))
+        row = self._columns
+        return listed_state(
+            {
+                **_lines(row["fields"]),
+                "flow_id": self.flow_id,
+                "flow_name": row["name"].decode(),
+                "status": row["status"].decode(),
+                "version": int(row["version"]),
+                "epoch": int(row["epoch"]),
+                "generation": int(row["generation"]),
+                "owner": row["owner"].decode() or None,
+                "counts": _lines(row["counts"]),
+            }
+        )
 
     def state(self, steps: Mapping[str, bytes]) -> FlowState:
         """The flow with the rows of its steps."""

@@ -86,7 +86,11 @@ class FlowReader:
 
     def shown(self) -> FlowState:
         """The flow as a list shows it."""
-        return listed_state(self.record(lambda _: False), self._counts)
+        values = self._fields
+        _, values["flow_id"], values["flow_name"], values["status"], *numbers, _, _, _, counts, _, _ = self._row
+        values["version"], values["epoch"], values["generation"], values["owner"] = numbers
+        values["counts"] = from_text(counts)
+        return listed_state(values)
 
     def _value(self, name: str) -> Any:
         (stored,) = self._connection.execute(
