@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console, RenderableType
 
-from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, seconds
+from graflow.cli.flows.pictures import counted, flow_picture, flows_table, members_table, seconds
 from graflow.cli.flows.tree import FlowTree, strip_picture
 from graflow.cli.flows.watching import Changes
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
@@ -117,6 +117,14 @@ def test_tables_have_visits_attempts_and_first_lines_of_errors() -> None:
 )
 def test_durations_are_short(value: float | None, text: str | None) -> None:
     assert seconds(value) == text
+
+
+def test_states_are_counted_in_one_order_whichever_came_first() -> None:
+    assert counted({"pending": 1, "running": 2, "failed": 3, "completed": 4}) == (
+        "4 completed, 3 failed, 2 running, 1 pending"
+    )
+    assert counted({"kept": 1, "run again": 0, "adopted": 2}) == "1 kept, 2 adopted"
+    assert counted(None) == ""
 
 
 def test_only_what_changed_is_told_and_what_was_known_is_not() -> None:

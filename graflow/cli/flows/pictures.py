@@ -16,6 +16,8 @@ from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 _STEPS: Final = ("step", "status", "attempts", "took", "error")
 _FLOWS: Final = ("flow_id", "name", "status", "steps", "created", "took")
 _MEMBERS: Final = ("member", "status", "attempts", "took", "worker", "error")
+_ENDS: Final = ("completed", "reused", "cached", "failed", "cancelled", "skipped", "running")
+_ORDER: Final = {name: place for place, name in enumerate(dict.fromkeys([*_ENDS, *StepStatus]))}
 _EXCERPT: Final = 100  # characters of a value; --json has all of it
 
 _STYLES: Final[Mapping[str, str]] = {
@@ -67,8 +69,9 @@ def label(step: FlowStepState) -> str:
 
 
 def counted(counts: Mapping[str, int] | None) -> str:
-    """States with how many are in them, as `12 completed, 1 failed`."""
-    return ", ".join(f"{number} {status}" for status, number in (counts or {}).items() if number)
+    """States with how many are in them, as `12 completed, 1 failed`: what ended first, other words as they come."""
+    found = sorted((counts or {}).items(), key=lambda item: _ORDER.get(item[0], len(_ORDER)))
+    return ", ".join(f"{number} {status}" for status, number in found if number)
 
 
 def flows_table(flows: Sequence[FlowState]) -> Rows:
