@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from graflow.state import StateStore
+from graflow.state import SqliteStore, StateStore
 from graflow.state.changes import Change
 from graflow.state.errors import VersionConflictError
 from graflow.state.statuses import Move
@@ -139,3 +140,16 @@ def test_children_that_are_forked_meanwhile_write_too(common_store: StateStore) 
     for number in range(2):
         assert [line.seq for line in store.events(f"parent{number}")] == list(range(1, 2 * written[number] + 1))
     assert len(store.list_flows()) == 12
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_of_eight_processes_each_finds_the_file_that_one_makes(tmp_path: Path, round_: int) -> None:
+    def live(number: int) -> bool:
+        store = SqliteStore(tmp_path / "made" / "flows.db")
+        begin(store, f"f{number}")
+        return store.create(new_flow("common")).is_new
+
+    assert sum(in_children(8, live)) == 1
+    store = SqliteStore(tmp_path / "made" / "flows.db")
+    assert len(store.list_flows()) == 9
+    store.close()

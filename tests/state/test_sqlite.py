@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graflow.runtime import this_runtime
 from graflow.state import SqliteStore, open_store
 from graflow.state.changes import Change, Entry
 from graflow.state.errors import StoreError, StoreUnavailableError
@@ -134,6 +135,28 @@ def test_a_file_that_was_removed_is_told_and_no_other_is_made(store: SqliteStore
     assert not path.exists()
     (tmp_path / "aside.db").rename(path)
     assert store.append(step_change(epoch, 1)).seq == 2
+
+
+def test_a_write_that_is_broken_off_before_its_turn_is_not_made_later(store: SqliteStore) -> None:
+    epochs = [begin(store, f"f{number}") for number in range(2)]
+    broken_off: list[int] = []
+
+    def write() -> None:
+        try:
+            store.append(step_change(epochs[0], 1, "f0"))
+        except InterruptedError:
+            broken_off.append(1)
+
+    thread = threading.Thread(target=write)
+    with store._database._write_lock:
+        thread.start()
+        wait_until(lambda: store._database._waiting)
+        assert thread.ident is not None
+        this_runtime().interrupt(thread.ident, InterruptedError)
+        wait_until(lambda: broken_off)
+    thread.join()
+    assert store.append(step_change(epochs[1], 1, "f1")).seq == 2
+    assert store.events("f0") == []
 
 
 def test_a_full_disk_loses_nothing_that_was_written(store: SqliteStore, path: Path) -> None:
