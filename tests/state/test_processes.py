@@ -142,8 +142,8 @@ def test_children_that_are_forked_meanwhile_write_too(common_store: StateStore) 
     assert len(store.list_flows()) == 12
 
 
-@pytest.mark.parametrize("round_", range(3))
-def test_of_eight_processes_each_finds_the_file_that_one_makes(tmp_path: Path, round_: int) -> None:
+@pytest.mark.parametrize("number_of_file", range(3))
+def test_of_eight_processes_each_finds_the_file_that_one_makes(tmp_path: Path, number_of_file: int) -> None:
     def live(number: int) -> bool:
         store = SqliteStore(tmp_path / "made" / "flows.db")
         begin(store, f"f{number}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ _LOOK_AGAIN: Final = 0.05  # seconds after which a writer looks whether its turn
 _FAILURES: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
 """What a write may end with that is no error of ours: SQLite's own, and values that it cannot hold."""
 
+_PAUSE: Final = 0.005  # seconds
 _PRAGMAS: Final = ("page_size = 2048", "wal_autocheckpoint = 4000")
 """A commit writes each page that it touched, and a step touches little of each; a checkpoint waits for the disk."""
 
@@ -205,7 +207,17 @@ class Database:
         return connection
 
     def _require_log(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                break
+            except sqlite3.OperationalError as error:
+                # Of several that open a new file at once one makes the log; SQLite does not let the others wait for it.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE)
+        if mode != "wal":
             raise StoreError(f"{self.path} lies where SQLite cannot keep a write-ahead log; name a local file")
 
     def _require_file(self) -> None:
