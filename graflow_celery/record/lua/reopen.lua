@@ -1,5 +1,6 @@
 -- Have members of a group that has ended run again, and its continuation after them: a new round of the run.
--- Touches: header outcomes order claims due floors events open; no key of the run expires any more.
+-- Touches: header outcomes order claims due floors events open; clock and workers (KEYS 3 and 4); no key of the run expires
+-- any more.
 -- ARGV: token of this call, index of the member (empty: all that failed).
 -- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
 -- why nothing was done: GONE, OPEN, CANCELLED, INNER (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING,
@@ -124,6 +125,7 @@ if header.timeout > 0 then
   header.deadline = time + header.timeout
   look = math.min(look, header.deadline)
 end
+wake(KEYS[3], KEYS[4], time)
 look_by(header, look)
 event('reopen', 'members', #members)
 settle(header, time)
