@@ -54,6 +54,11 @@ class Home:
         recorder = self._live.get(flow_id)
         return recorder is not None and recorder.writer.epoch in {None, epoch}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of this process uses the store by itself."""
+        return not self._live and self.recovery.is_idle
+
     def recorder_of(self, flow_id: str) -> FlowRecorder | None:
         """What writes a flow down that runs here."""
         return self._live.get(flow_id)

@@ -88,6 +88,11 @@ class Recovery:
                 if not self._players:
                     self._woken.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it looks on behalf of nobody, and has nothing to write."""
+        return not self._players and not self._behind
+
     def catch_up(self, writer: Writer) -> None:
         """Write what a flow did without its store, when that is back."""
         self._behind.append(writer)

@@ -88,6 +88,7 @@ class FlowRunner(Steering):
             raise ConfigError("lease is seconds above 0, and max_concurrent a count of flows from 1")
         self._queue = None if backend is None else flow_queue(backend, backend_config)
         self.store = self._queue.default_store() if store is None and self._queue is not None else open_store(store)
+        self._is_store_own = not isinstance(store, StateStore)
         self._durability: Durability = durability
         self._means = Means(dict(handlers or {}), config, tracer, max_steps)
         self._registry = FlowRegistry(default_flows)
@@ -125,10 +126,13 @@ class FlowRunner(Steering):
             self.initialize()
 
     def close(self) -> None:
-        """Have flows that run here in the background go on elsewhere, and let go of the store."""
+        """Have flows that run here in the background go on elsewhere, and let go of a store that was opened here."""
         self._home.recovery.leave(self._driver)
         self._driver.close()
         self._is_open = False
+        if self._is_store_own and self._home.is_idle:
+            self._home.store.close()
+            self.store.close()
 
     def __enter__(self) -> Self:
         return self
