@@ -33,7 +33,8 @@ def lasting_keys(client: redis.Redis) -> list[str]:
     """Keys without a time to live that are not on the list."""
     keys: Any = [key for key in client.scan_iter(count=1000) if client.pttl(key) == -1]
     allowed = set(_of_open_runs(client, keys))
-    names = [key.decode(errors="replace") for key in keys]
+    # A run may end while it is looked at, so what is found has to be there still.
+    names = [key.decode(errors="replace") for key in keys if client.pttl(key) == -1]
     return sorted(name for name in names if name not in allowed and not _ALLOWED.fullmatch(name))
 
 

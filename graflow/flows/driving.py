@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from graflow.exceptions import GraflowRuntimeError
+from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError
 from graflow.flows.execution import FlowExecution, Means, Program, cancel_groups
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
@@ -15,7 +15,6 @@ from graflow.flows.recorder import FlowRecorder
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.stopping import Stop
 from graflow.state.changes import Created, FlowRecord, NewFlow
-from graflow.state.errors import FlowConflictError, FlowNotFoundError
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus
 

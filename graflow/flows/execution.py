@@ -16,14 +16,20 @@ from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.errors_as_data import describe_error
-from graflow.exceptions import GraflowError, GraflowWorkflowCanceledError, TaskFailedError, named
+from graflow.exceptions import (
+    FlowChangedError,
+    GraflowError,
+    GraflowWorkflowCanceledError,
+    TaskFailedError,
+    VersionConflictError,
+    named,
+)
 from graflow.flows.home import Home
 from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import REQUIRED_PATIENCE, Writer
 from graflow.state.changes import Change, Entry, FlowRecord
-from graflow.state.errors import FlowChangedError, VersionConflictError
 from graflow.state.statuses import FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import to_jsonable

@@ -22,10 +22,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError
 
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, FlowInputError
 from graflow.foreign import attempt
 from graflow.secret import MASK, Secret, is_secret_key
-from graflow.state.errors import FlowInputError
 
 _SHOWN: Final = 60  # characters of a value in an error
 

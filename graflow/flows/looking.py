@@ -8,11 +8,10 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from graflow.errors_as_data import ErrorData, rebuild_error
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.driving import Driver
 from graflow.secret import masked
 from graflow.state.changes import Journaled
-from graflow.state.errors import FlowConflictError
 from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore

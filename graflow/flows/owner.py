@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from graflow.exceptions import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
 from graflow.flows.stopping import Stop
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.state.changes import Change, Entry, Request, RequestKind
-from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, StoreError
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import Difference
+from graflow.exceptions import FlowConflictError
 from graflow.flows.inputs import digest_of
 from graflow.state.changes import FlowRecord
-from graflow.state.errors import FlowConflictError
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import StepStatus
 

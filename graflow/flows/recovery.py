@@ -7,11 +7,11 @@ import random
 import threading
 from typing import Final, Protocol
 
+from graflow.exceptions import StoreError
 from graflow.flows.identity import Leases
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.state.changes import FlowRecord
-from graflow.state.errors import StoreError
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
 

@@ -12,9 +12,8 @@ from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
 from graflow.core.workflow import WorkflowContext
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, FlowNotFoundError
 from graflow.flows.inputs import InputModel
-from graflow.state.errors import FlowNotFoundError
 
 DEFAULT_MAX_RECOVERIES: Final = 10
 _NEAR: Final = 5

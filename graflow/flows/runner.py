@@ -12,7 +12,7 @@ from graflow.core.flow_context import FlowContext
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableError
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Means
 from graflow.flows.home import Home, home_of
@@ -26,7 +26,6 @@ from graflow.flows.steering import Steering
 from graflow.flows.unrecorded import run_unrecorded
 from graflow.flows.verbs import Verbs
 from graflow.ids import uuid7
-from graflow.state.errors import StoreConfigError, StoreUnavailableError
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.opening import open_store

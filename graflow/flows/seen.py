@@ -12,7 +12,7 @@ from graflow.core.durable import durable_run
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.run.recorder import StepVisit
-from graflow.exceptions import TakeOverError
+from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError, TakeOverError
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Program, changed_text
 from graflow.flows.journal import RETRIED, Past, Visit, past_of, without
@@ -21,7 +21,6 @@ from graflow.flows.program import PreparedProgram
 from graflow.flows.registry import near
 from graflow.flows.resetting import Downstream, OnChange, Reset
 from graflow.state.changes import Change, Entry, FlowRecord
-from graflow.state.errors import FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import Move
 

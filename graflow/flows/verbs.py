@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.flows.driving import Driver, rests
 from graflow.flows.execution import Program, changed_text
 from graflow.flows.inputs import digest_of
@@ -24,7 +24,6 @@ from graflow.state.changes import (
     Request,
     RequestKind,
 )
-from graflow.state.errors import FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.transitions import refusal

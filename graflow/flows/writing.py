@@ -6,12 +6,11 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from graflow.exceptions import PayloadError
+from graflow.exceptions import MoveRefusedError, PayloadError, StaleEpochError, StoreUnavailableError
 from graflow.flows.identity import this_owner
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.runtime import Runtime
 from graflow.state.changes import Appended, Change, Entry, FlowRecord, Request
-from graflow.state.errors import MoveRefusedError, StaleEpochError, StoreUnavailableError
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
 

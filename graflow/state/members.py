@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from graflow.state.errors import InvalidCursorError
+from graflow.exceptions import InvalidCursorError
 from graflow.state.models import FlowStepState, MemberPage
 from graflow.state.reading import step_state
 from graflow.state.statuses import StepStatus

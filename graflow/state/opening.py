@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from graflow.state.errors import StoreConfigError
+from graflow.exceptions import StoreConfigError
 from graflow.state.memory import MemoryStore
 from graflow.state.sqlite import SqliteStore
 from graflow.state.store import StateStore

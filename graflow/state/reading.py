@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from graflow.exceptions import InvalidCursorError
 from graflow.state.changes import FlowRecord
-from graflow.state.errors import InvalidCursorError
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.transitions import RUNNING

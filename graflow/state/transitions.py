@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from graflow.exceptions import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state.changes import Change, Entry, NewFlow, Request, RequestKind
-from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule
 
 RUNNING: Final = frozenset({FlowStatus.RUNNING, FlowStatus.CANCELLING})

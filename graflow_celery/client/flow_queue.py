@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from graflow.exceptions import StoreConfigError
 from graflow.redis.config import normalize_redis_config
-from graflow.state.errors import StoreConfigError
 from graflow.state.store import StateStore
 from graflow_celery.deployment import deployment_of
 from graflow_celery.settings import Settings

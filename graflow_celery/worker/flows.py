@@ -6,11 +6,11 @@ import logging
 import os
 from typing import Any, Final
 
+from graflow.exceptions import StoreError
 from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
 from graflow.per_process import PerProcess
-from graflow.state.errors import StoreError
 from graflow.state.opening import open_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore

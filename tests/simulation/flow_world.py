@@ -16,6 +16,7 @@ from graflow.core.context import TaskExecutionContext
 from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.memberships import is_group
+from graflow.exceptions import StoreUnavailableError
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Means
 from graflow.flows.home import Home
@@ -23,7 +24,6 @@ from graflow.flows.inputs import digest_of
 from graflow.flows.pool import Pool
 from graflow.flows.registry import FlowRegistry
 from graflow.state.changes import NewFlow
-from graflow.state.errors import StoreUnavailableError
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus, StepStatus

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from graflow.exceptions import FlowNotFoundError, InvalidCursorError
 from graflow.state import FlowStepState, StateStore, StepStatus
 from graflow.state.changes import Change, MemberRow
-from graflow.state.errors import FlowNotFoundError, InvalidCursorError
 from graflow.state.statuses import Move
 from graflow.state.strips import BUCKETS, bucket_of, first_of
 from tests.state.support import AT, begin, completed, group_row, member, move, record_of

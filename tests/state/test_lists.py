@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from graflow.exceptions import InvalidCursorError
 from graflow.state import FlowStatus, StateStore
 from graflow.state.changes import Change
-from graflow.state.errors import InvalidCursorError
 from graflow.state.statuses import Move
 from tests.state.support import AT, begin, completed, move, new_flow, record_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from graflow.exceptions import VersionConflictError
 from graflow.state import SqliteStore, StateStore
 from graflow.state.changes import Change
-from graflow.state.errors import VersionConflictError
 from graflow.state.statuses import Move
 from tests.state.children import in_children
 from tests.state.support import AT, begin, move, new_flow, record_of, step_change

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.state import StateStore, open_store
-from graflow.state.errors import StoreError, StoreUnavailableError
 from graflow.state.redis import RedisStore
 from tests.faults.proxy import Proxy, proxy_to
 from tests.state.support import AT, begin, new_flow, record_of, step_change

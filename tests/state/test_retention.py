@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from graflow.exceptions import MoveRefusedError
 from graflow.state import FlowStatus, SqliteStore, StateStore, open_store
 from graflow.state.changes import Change
-from graflow.state.errors import MoveRefusedError
 from graflow.state.statuses import Move
 from tests.state.support import AT, begin, group_row, member, move, new_flow, step_change
 from tests.state.test_large_values import LARGE

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.runtime import this_runtime
 from graflow.state import SqliteStore, open_store
 from graflow.state.changes import Change, Entry
-from graflow.state.errors import StoreError, StoreUnavailableError
 from graflow.state.sqlite.schema import VERSION
 from graflow.state.statuses import Move
 from tests.state.support import AT, begin, new_flow, record_of, step_change

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from graflow.exceptions import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state import FlowStatus, StateStore
 from graflow.state.changes import Change, Entry, MemberRow, Request, RequestKind, StepRow
-from graflow.state.errors import FlowNotFoundError, MoveRefusedError, StaleEpochError, VersionConflictError
 from graflow.state.statuses import MOVES, Move
 from tests.state.support import AT, begin, completed, move, new_flow, record_of, started, step_change
 

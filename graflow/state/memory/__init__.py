@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from weakref import WeakSet
 
+from graflow.exceptions import StaleEpochError
 from graflow.state.changes import (
     Appended,
     Change,
@@ -22,7 +23,6 @@ from graflow.state.changes import (
     RequestKind,
     StepRow,
 )
-from graflow.state.errors import StaleEpochError
 from graflow.state.members import MemberQuery, member_page
 from graflow.state.memory.rows import Flow, Written, copied, fetching, journaled, sleeps
 from graflow.state.models import FlowPage, FlowState, MemberPage

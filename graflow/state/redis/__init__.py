@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from graflow.exceptions import StaleEpochError, StoreError, VersionConflictError
 from graflow.redis.config import connection_of, normalize_redis_config, redis_url
 from graflow.secret import revealed
 from graflow.state.changes import (
@@ -22,7 +23,6 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.encoding import Stored, decode_fields, to_text
-from graflow.state.errors import StaleEpochError, StoreError, VersionConflictError
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names

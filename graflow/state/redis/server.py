@@ -12,12 +12,12 @@ from importlib.resources import files
 from itertools import count
 from typing import Any, Final
 
+from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.per_process import PerProcess
 from graflow.redis.clients import load_redis
 from graflow.redis.config import connection_of, create_redis_client, describe_server
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.scripts import Script
-from graflow.state.errors import StoreError, StoreUnavailableError
 from graflow.state.redis.keys import Keys
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 from weakref import WeakSet
 
-from graflow.exceptions import GraflowError
-from graflow.state.errors import StoreError, StoreUnavailableError
+from graflow.exceptions import GraflowError, StoreError, StoreUnavailableError
 from graflow.state.sqlite.schema import migrate
 from graflow.state.sqlite.writing import Session
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from sqlite3 import Connection, Cursor
 from typing import Any, Final
 
+from graflow.exceptions import StoreError
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text
-from graflow.state.errors import StoreError
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from graflow.state.errors import StoreError
+from graflow.exceptions import StoreError
 
 APPLICATION_ID: Final = 0x67666C77  # "gflw": tells that a file is one of these
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, Final, NamedTuple
 
+from graflow.exceptions import StaleEpochError
 from graflow.state.changes import Appended, Change, FlowRecord, NewFlow, Request, RequestKind
 from graflow.state.encoding import Stored, from_text, is_small, to_text
-from graflow.state.errors import StaleEpochError
 from graflow.state.reading import searched_text
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
