@@ -9,6 +9,7 @@ import redis
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
 from graflow_celery.client.api import attach_to
+from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome
 from tests.simulation.broker import Message
@@ -52,7 +53,8 @@ def haunt(world: World, process: Process) -> None:
     while not world.is_calm:
         world.loop.pass_time(world.rng.uniform(1, 20))
         if world.witness.sent:
-            world.rng.choice(world.rng.choice(list(world.witness.sent.values())))()
+            with suppress(GroupNotFoundError, RetryRefusedError):  # a retry of a run that is elsewhere by now
+                world.rng.choice(world.rng.choice(list(world.witness.sent.values())))()
         if world.witness.grants:
             lease = world.rng.choice(world.witness.grants)
             forged = MemberReport(lease.index, lease.attempt + 5, MemberState.SUCCEEDED, b"forged")
