@@ -49,7 +49,7 @@ class FlowRunner(Steering):
     """Runs named flows, written down step by step in a store.
 
     Args:
-        store: A `StateStore`, or its URL; the file `.graflow/flows.db` when None.
+        store: A `StateStore`, or its URL; when None, what `GRAFLOW_FLOW_STORE` says, else the file `.graflow/flows.db`.
         handlers: Handlers of tasks by type, beside `"direct"`.
         durability: `"required"` refuses to run without the store; `"best_effort"` runs on without it, and says so;
             `"off"` writes nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -11,6 +12,7 @@ from graflow.state.memory import MemoryStore
 from graflow.state.sqlite import SqliteStore
 from graflow.state.store import StateStore
 
+STORE_VARIABLE: Final = "GRAFLOW_FLOW_STORE"
 DEFAULT_FILE: Final = Path(".graflow") / "flows.db"
 _MARKS: Final = (".graflow", "pyproject.toml", ".git")
 """What the folder of a project has."""
@@ -23,9 +25,9 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
     """The store at an address; nothing is connected or made before it is used.
 
     Args:
-        address: A URL; a path, which is that of an SQLite file; a store, which is returned; or None for the file
-            `.graflow/flows.db` in the folder of the project: the nearest one, from the working directory upwards, that
-            has a `.graflow`, a `pyproject.toml` or a `.git`.
+        address: A URL; a path, which is that of an SQLite file; a store, which is returned; or None for what
+            `GRAFLOW_FLOW_STORE` says, else the file `.graflow/flows.db` in the folder of the project: the nearest one,
+            from the working directory upwards, that has a `.graflow`, a `pyproject.toml` or a `.git`.
 
     Raises:
         StoreConfigError: No store has such an address.
@@ -33,7 +35,8 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
     if isinstance(address, StateStore):
         return address
     if address is None:
-        return SqliteStore(project_folder() / DEFAULT_FILE)
+        named = os.environ.get(STORE_VARIABLE)
+        return open_store(named) if named else SqliteStore(project_folder() / DEFAULT_FILE)
     if isinstance(address, Path):
         return SqliteStore(address)
     scheme = urlsplit(address).scheme

@@ -11,7 +11,7 @@ from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
 from graflow.per_process import PerProcess
-from graflow.state.opening import open_store
+from graflow.state.opening import STORE_VARIABLE, open_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore
 from graflow_celery.deployment import Deployment
@@ -19,7 +19,6 @@ from graflow_celery.worker.member import holding_slot
 
 _log = logging.getLogger(__name__)
 
-STORE_VARIABLE: Final = "GRAFLOW_FLOW_STORE"
 _HOPS: Final = 50  # workers that may pass a message on because they do not know its flow
 
 _runners: Final[PerProcess[str, FlowRunner]] = PerProcess()
@@ -27,9 +26,8 @@ _runners: Final[PerProcess[str, FlowRunner]] = PerProcess()
 
 def store_of(deployment: Deployment) -> StateStore:
     """The store of the flows of a deployment: what `GRAFLOW_FLOW_STORE` says, else its Redis of record."""
-    named = os.environ.get(STORE_VARIABLE)
-    if named:
-        return open_store(named)
+    if os.environ.get(STORE_VARIABLE):
+        return open_store()
     return RedisStore(deployment.settings.connection, key_prefix=deployment.settings.key_prefix)
 
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from graflow.exceptions import ConfigError
+from graflow.flows import FlowRunner
 from graflow.state import MemoryStore, SqliteStore, open_store
 from tests.state.support import new_flow
 from tests.support import PrivateRedis
@@ -41,6 +42,7 @@ def test_an_sqlite_file_is_named_from_here_or_in_full(
 
 
 def test_the_file_of_a_project_lies_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRAFLOW_FLOW_STORE", raising=False)
     below = tmp_path / "src" / "deep"
     below.mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
@@ -51,6 +53,14 @@ def test_the_file_of_a_project_lies_in_its_folder(tmp_path: Path, monkeypatch: p
     store.initialize()
     assert (tmp_path / ".graflow" / ".gitignore").read_text().endswith("*\n")
     store.close()
+
+
+def test_what_the_environment_names_comes_before_the_file_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFLOW_FLOW_STORE", f"sqlite:///{tmp_path}/named.db")
+    assert open_store().url == FlowRunner(recovery=False).store.url == f"sqlite:///{tmp_path}/named.db"
+    assert open_store(tmp_path / "other.db").url == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_a_path_is_an_sqlite_file(tmp_path: Path) -> None:
