@@ -15,7 +15,7 @@ from tests.support import private_redis
 pytestmark = pytest.mark.redis
 
 SEEDS_PER_TEST = 100
-SEEDS_PER_MUTANT = 1000
+SEEDS_PER_MUTANT = 3000
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
