@@ -302,10 +302,6 @@ def _degraded(recorder: FlowRecorder) -> dict[str, Any]:
     return {"degraded": True} if recorder.writer.degraded else {}
 
 
-def _once_alone(record: FlowRecord) -> dict[str, Any]:
-    return {"retry_from": None} if record.fields.get("retry_from") else {}
-
-
 def _error_fields(error: BaseException) -> dict[str, Any]:
     """How an error is kept with its flow: that of the task without the wrapper which names the task."""
     cause = error.cause if isinstance(error, TaskFailedError) and error.cause is not None else error

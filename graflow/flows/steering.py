@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +13,14 @@ from graflow.flows.verbs import Verbs
 from graflow.state.models import FlowState
 
 
-class Steering(Looking):
+class Steering(Looking, ABC):
     """The part of a runner that goes on with flows, forks and stops them."""
 
     _verbs: Verbs
 
+    @abstractmethod
     def _open(self) -> None:
         """Connect, unless that is done."""
-        raise NotImplementedError
 
     def resume_flow(
         self, flow_id: str, *, on_change: OnChange = "refuse", plan: str | FlowPlan | None = None, wait: bool = True
