@@ -104,8 +104,13 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     Raises:
         StoreError: It is of a newer one, or no file of flows at all.
     """
-    if _version(connection, name) == VERSION:
-        return
+    # All that tells the version is read at one moment: another process may be making the file.
+    connection.execute("BEGIN")
+    try:
+        if _version(connection, name) == VERSION:
+            return
+    finally:
+        connection.rollback()
     connection.execute("BEGIN IMMEDIATE")
     try:
         for number in range(_version(connection, name), VERSION):  # another process may have come first
