@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import tracemalloc
+from copy import deepcopy
+
 import pytest
 
 from graflow import task, workflow
@@ -127,3 +131,105 @@ def test_a_name_that_is_taken_is_refused_when_the_group_is_used(doubled):
 def test_ten_thousand_members_share_one_function(doubled):
     group = doubled.map(range(10_000))
     assert {id(member.func) for member in group.tasks} == {id(doubled.func)}
+
+
+@pytest.fixture
+def column_of():
+    """How many bytes a member a fan-out takes, with the fan-out."""
+
+    def measured(fan_out):
+        tracemalloc.start()
+        try:
+            group = fan_out()
+            return group, tracemalloc.get_traced_memory()[1] / len(group.members)
+        finally:
+            tracemalloc.stop()
+
+    return measured
+
+
+def test_a_fan_out_of_many_items_makes_no_task_before_one_is_asked_for(doubled, column_of):
+    many, pairs = range(100_000), [{"x": number} for number in range(100_000)]
+    for fan_out in (
+        lambda: doubled.map(many),
+        lambda: doubled.map([*many]),
+        lambda: doubled.map(many, key=str),
+        lambda: doubled.starmap(pairs),
+    ):
+        group, each = column_of(fan_out)
+        assert each < 150
+        assert len(group.members) == len(group.member_ids) == 100_000
+        assert len(repr(group)) < 100
+        assert group.member_ids[-1] == "doubled[99999]"
+        assert group.members.is_untouched
+        assert group.members._made is None
+
+
+def test_items_are_taken_as_they_are_when_the_fan_out_is_made(doubled):
+    numbers = [1, 2]
+    group = doubled.map(numbers)
+    numbers.append(3)
+    assert run(group) == [2, 4]
+    assert doubled.map(range(3)).members.items == range(3)
+    group = doubled.map((number for number in (1, 2)), key=lambda number: number)
+    assert (run(group), ids(group)) == ([2, 4], ["doubled[1]", "doubled[2]"])
+    again = {"x": 0}
+
+    def growing():
+        for number in range(3):
+            again["x"] = number
+            yield again
+
+    assert run(doubled.starmap(growing())) == [0, 2, 4]
+
+
+def test_a_member_is_the_same_task_at_each_look_and_a_changed_one_is_told(doubled):
+    for change in (
+        lambda members: setattr(members[1], "func", len),
+        lambda members: members[1].bound_arguments.update(y=5),
+        lambda members: setattr(members[1], "_task_id", "another"),
+        lambda members: members.pop(),
+        lambda members: members.append(Task("added")),
+    ):
+        group = doubled.map([10, 20, 30], name="shards")
+        assert group.tasks[1] is group.members[1] is group.tasks[1]
+        assert group.members == group.tasks
+        assert group.members.is_untouched
+        change(group.tasks)
+        assert not group.members.is_untouched
+        assert list(group.member_ids) == ids(group)
+        assert len(group.members) == len(group.tasks)
+
+
+def test_ids_of_members_are_found_without_making_them(doubled):
+    regular = doubled.map(range(1000)).member_ids
+    keyed = doubled.map("abc", name="letters", key=str.upper).member_ids
+    assert (regular.index("doubled[999]"), keyed.index("letters[C]")) == (999, 2)
+    assert (regular[-1], regular[2:4]) == ("doubled[999]", ["doubled[2]", "doubled[3]"])
+    assert list(keyed) == ["letters[A]", "letters[B]", "letters[C]"]
+    wrong = ["doubled[1000]", "doubled[-1]", "doubled[01]", "doubled[1]x", "doubled[]", "doubled[²]", "x[1]", "", None]
+    assert not any(task_id in regular for task_id in wrong)
+    assert "letters[D]" not in keyed
+    with pytest.raises(ValueError, match=r"x\[1\]"):
+        regular.index("x[1]")
+
+
+def test_a_fan_out_that_was_pickled_is_the_same_with_and_without_its_tasks():
+    group = twice(task_id="by three", factor=3).map(range(4), name="shards")
+    untouched = pickle.loads(pickle.dumps(group))
+    assert untouched.members._made is None
+    assert group.tasks
+    for copy in (untouched, pickle.loads(pickle.dumps(group)), deepcopy(group)):
+        assert ids(copy) == ids(group)
+        assert run(copy) == [0, 3, 6, 9]
+
+
+def test_members_keep_the_function_that_they_were_made_with(doubled):
+    group = doubled.map([1, 2])
+    doubled.func = len
+    assert run(group) == [2, 4]
+
+
+@task
+def twice(x, factor=2):
+    return x * factor

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
+from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room, running_frame
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
@@ -248,6 +249,7 @@ class ParallelGroup(Executable):
     """
 
     is_group = True
+    tasks: list[Executable]
     _chains: tuple[SequentialTask, ...] = ()  # what is behind members; it comes along to each graph
     _named_in: weakref.ref[TaskGraph] | None = None  # the graph that made up its name
     _grows: ClassVar[bool] = True  # whether `|` adds members to this group instead of making one around it
@@ -280,9 +282,19 @@ class ParallelGroup(Executable):
         return self._execution_config
 
     def __repr__(self) -> str:
-        return f"ParallelGroup({[task.task_id for task in self.tasks]!r})"
+        return f"ParallelGroup({[*self.member_ids]!r})"
 
     # -- members ---------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> Sequence[Executable]:
+        """The members, to be read: `tasks`; those of a fan-out become tasks when somebody asks for one."""
+        return self.tasks
+
+    @property
+    def member_ids(self) -> Sequence[str]:
+        """The ids of the members, in order."""
+        return ids_in(self.members)
 
     def _adopt(self, given: Executable, *, first: bool = False) -> Self:
         """Take in one more member and make it, and the chain behind it, nodes of the current graph."""
@@ -346,7 +358,7 @@ class ParallelGroup(Executable):
         scope = current_scope()
         if scope is None:
             return False
-        members = {task.task_id for task in self.tasks}
+        members = set(self.member_ids)
         return any(successor not in members for successor in scope.graph.successors(self._task_id))
 
     def _merged(self, other: ParallelGroup) -> ParallelGroup:
@@ -418,10 +430,11 @@ class ParallelGroup(Executable):
 
     def values_in(self, context: Run) -> list[Any]:
         """What the members returned in a run, in member order; None at the places of those that failed."""
-        values = [context.get_result(task.task_id) for task in self.tasks]
+        ids = self.member_ids
+        values = [context.get_result(task_id) for task_id in ids]
         return [
-            None if isinstance(value, BaseException) and not context.has_completed(task.task_id) else value
-            for task, value in zip(self.tasks, values, strict=True)
+            None if isinstance(value, BaseException) and not context.has_completed(task_id) else value
+            for task_id, value in zip(ids, values, strict=True)
         ]
 
     def _run_members(self) -> Any:
@@ -429,7 +442,7 @@ class ParallelGroup(Executable):
         config = self._execution_config
         upward.group_executor().execute_parallel_group(
             self._task_id,
-            self.tasks,
+            self.members,
             context,
             backend=config["backend"],
             backend_config=config["backend_config"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from graflow.core.graph import TaskGraph, current_scope
+from graflow.core.nodes.columns import MappedMembers, refuse_twice
 from graflow.core.nodes.entering import has_room
 from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
 
@@ -17,22 +18,48 @@ else:
     R = TypeVar("R")
 
 
+_SHOWN: Final = 20  # members that a repr names
+
+
 class MappedGroup(ParallelGroup, Generic[R]):
-    """The group that `task.map(items)` makes: one member per item, and the list of their values as its result."""
+    """The group that `task.map(items)` makes: one member per item, and the list of their values as its result.
+
+    Args:
+        members: The members; a fan-out of many items has them in column form until somebody asks for a task.
+        name: The id of the group.
+    """
 
     _grows = False
 
-    def __init__(self, tasks: list[Executable], name: str) -> None:
-        self.tasks = tasks
-        if len({task.task_id for task in tasks}) != len(tasks):
-            ((twice, _),) = Counter(task.task_id for task in tasks).most_common(1)
-            raise ValueError(f"Two items of the fan-out '{name}' have the same member id '{twice}'; use another key=")
+    def __init__(self, members: MappedMembers | list[Executable], name: str) -> None:
+        if isinstance(members, list) and len({task.task_id for task in members}) != len(members):
+            refuse_twice(name, (task.task_id for task in members))
+        self._members = members
         self._execution_config = fresh_execution_config()
         self._task_id = name
         self._pending_registration = True
         scope = current_scope()
         if scope is not None and scope.registers_on_creation and len(scope.unused) < 2:
             scope.unused.append(self)  # one alone is what its workflow runs; more of them are kept by whoever made them
+
+    @property
+    def members(self) -> Sequence[Executable]:
+        return self._members
+
+    @property
+    def tasks(self) -> list[Executable]:
+        """The members as tasks; all of them are made at the first look."""
+        return self._members.made() if isinstance(self._members, MappedMembers) else self._members
+
+    @tasks.setter
+    def tasks(self, tasks: list[Executable]) -> None:
+        self._members = tasks
+
+    def __repr__(self) -> str:
+        ids = self.member_ids
+        if len(ids) <= _SHOWN:
+            return super().__repr__()
+        return f"ParallelGroup([{ids[0]!r}, {ids[1]!r}, ..., {ids[-1]!r}])"
 
     def register_in(self, graph: TaskGraph) -> TaskGraph:
         if graph.task_at(self._task_id) is not self and not has_room(self._task_id, graph):
@@ -46,6 +73,6 @@ class MappedGroup(ParallelGroup, Generic[R]):
 
     def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
-        if not self.tasks:
+        if not self.members:
             return []
         return self.values_in(self._run_members())

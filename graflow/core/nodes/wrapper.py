@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType, MethodType
@@ -20,6 +20,7 @@ from graflow.core.nodes.arguments import (
     parameters_of,
     refuse_unknown,
 )
+from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, taken
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.mapped import MappedGroup, R
@@ -303,8 +304,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
         if not free:
             raise TypeError(f"Task '{self._task_id}' has no free parameter that an item of map() could go to")
-        bound = self._bound_kwargs
-        return self._fan_out(items, lambda item: {**bound, free[0]: item}, name, key)
+        given, keys = keyed(items, key)
+        return self._fan_out(name, keys, taken(given), free[0], free[:1])
 
     def starmap(
         self, items: Iterable[Any], *, name: str | None = None, key: Callable[[Any], Any] | None = None
@@ -316,39 +317,21 @@ class TaskWrapper(Executable, Generic[P, R]):
         """
         require_items(items, f"{self._task_id}.starmap()")
         free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
-
-        def arguments(item: object) -> dict[str, Any]:
-            if isinstance(item, Mapping):
-                refuse_unknown(self, item, "which an item of starmap() names")
-                return {**self._bound_kwargs, **item}
-            if isinstance(item, str | bytes) or not isinstance(item, Iterable):
-                raise TypeError(
-                    f"An item of starmap() is a tuple or a mapping, not {item!r}; map() takes single values"
-                )
-            values = tuple(item)
-            if len(values) > len(free):
-                raise TypeError(
-                    f"Task '{self._task_id}' takes {len(free)} free arguments ({', '.join(free)}), "
-                    f"but an item of starmap() has {len(values)}"
-                )
-            return {**self._bound_kwargs, **dict(zip(free, values, strict=False))}
-
-        return self._fan_out(items, arguments, name, key)
+        given, keys = keyed(items, key)
+        return self._fan_out(name, keys, spread(self, given, free), None, free)
 
     def _fan_out(
         self,
-        items: Iterable[Any],
-        arguments: Callable[[Any], dict[str, Any]],
         name: str | None,
-        key: Callable[[Any], Any] | None,
+        keys: list[str] | None,
+        items: Sequence[Any],
+        parameter: str | None,
+        free: Sequence[str],
     ) -> MappedGroup[R]:
         group_id = name or str(getattr(self.func, "__name__", self._task_id))
-        members: list[Executable] = [
-            self.instance(f"{group_id}[{index if key is None else key(item)}]", arguments(item))
-            for index, item in enumerate(items)
-        ]
+        ids, prototype = MemberIds(group_id, len(items), keys), self.instance(group_id, {**self._bound_kwargs})
         self._leave_graph_when_unconnected()
-        return MappedGroup(members, name=group_id)
+        return MappedGroup(MappedMembers(prototype, ids, items, parameter, tuple(free)), group_id)
 
     def _leave_graph_when_unconnected(self) -> None:
         """A task that is only a template of members is no step of its own."""
