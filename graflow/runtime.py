@@ -22,6 +22,7 @@ import redis
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.per_process import PerProcess
+from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.spells import is_news
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ SLICE: Final = 0.2  # seconds after which running work is looked after
 _LONGEST_PAUSE: Final = 2.0
 _IDLE: Final = 3.0  # seconds without work after which what only work needs is given up
 UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-TRY_AGAIN: Final = (*UNREACHABLE, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+TRY_AGAIN: Final = (*UNREACHABLE, RefusedForNowError)
 """Errors of a server that may be well again in a moment."""
 
 # One byte that a worker's main process shares with the children that it forks later.
@@ -111,7 +112,7 @@ class Runtime:
 def persistently(
     runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None, when_stopping: float | None = None
 ) -> _T:
-    """Repeat a call of the record while its server cannot be reached, is full, or is only a replica.
+    """Repeat a call of the record while its server cannot be reached, or refuses for now.
 
     Args:
         runtime: Whose time passes meanwhile.
@@ -127,8 +128,8 @@ def persistently(
             limit = when_stopping if when_stopping is not None and runtime.is_stopping() else patience
             if limit is not None and runtime.monotonic() + pause > begun + limit:
                 raise
-            if is_news(("record", type(error))):
-                _log.warning("The group record cannot be reached (%s); trying again", type(error).__name__)
+            if is_news(("record", in_a_word(error))):
+                _log.warning("The group record does not answer (%s); trying again", in_a_word(error))
             runtime.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

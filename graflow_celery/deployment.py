@@ -19,6 +19,7 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
 from graflow.redis.config import connection_of, shared_client
 from graflow.redis.diagnosis import why_unreachable
+from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
@@ -182,6 +183,8 @@ class Deployment:
             yield
         except GraflowRuntimeError:
             raise
+        except RefusedForNowError as error:
+            raise RecordUnreachableError(self._why_unreachable(error)) from error
         except UNREACHABLE as error:
             refused = refusal("The Redis of record", self.settings.connection, error, self.settings.said)
             if refused is not None:
@@ -189,16 +192,6 @@ class Deployment:
             raise RecordUnreachableError(self._why_unreachable(error)) from _without_text(error)
         except (redis.exceptions.InvalidResponse, UnicodeDecodeError) as error:
             raise RecordUnreachableError(self._why_unreachable(error)) from _without_text(error)
-        except redis.exceptions.ReadOnlyError as error:
-            raise RecordUnreachableError(
-                f"The Redis of record at {self.settings.server} is a replica, which nobody may write to; "
-                "name its master, or the Sentinels that know it"
-            ) from error
-        except redis.exceptions.OutOfMemoryError as error:
-            raise RecordUnreachableError(
-                f"The Redis of record at {self.settings.server} is out of memory; raise maxmemory, or wait for older "
-                "results to expire"
-            ) from error
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
         except redis.exceptions.ResponseError as error:
@@ -230,9 +223,7 @@ class Deployment:
                 f"The Redis of record at {server} has not answered for {silent:.0f} s: {over}"
             ) from None
         if is_news(("record", server, self.settings.key_prefix)):
-            _log.warning(
-                "Run %s waits for the Redis of record at %s (%s) %s", run_id, server, type(error).__name__, why
-            )
+            _log.warning("Run %s waits for the Redis of record at %s (%s) %s", run_id, server, in_a_word(error), why)
         self.runtime.sleep(_PAUSE)
 
     def live_workers(self) -> list[WorkerInfo]:

@@ -26,7 +26,7 @@ import redis
 from celery.exceptions import Ignore
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow.runtime import UNREACHABLE
+from graflow.runtime import TRY_AGAIN
 
 __all__ = [
     "AccessRefusedError",
@@ -51,10 +51,10 @@ class AccessRefusedError(RecordUnreachableError):
     """The Redis of record, or the broker of a worker, refuses the username or password."""
 
 
-SILENT: Final = (*UNREACHABLE, RecordUnreachableError)
-"""What is raised for a record that does not answer."""
+SILENT: Final = (*TRY_AGAIN, RecordUnreachableError)
+"""What is raised for a record that does not answer, or refuses for now."""
 FAILING: Final = (*SILENT, redis.exceptions.RedisError)
-"""What is raised for a record that does not answer, or answers with an error."""
+"""What is raised for a record that does not answer, or answers with any error."""
 
 
 class RecordFullError(GraflowRuntimeError):

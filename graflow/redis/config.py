@@ -21,6 +21,7 @@ from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
+from graflow.redis.refusals import parser
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
 from graflow.redis.urls import has_credentials, parse_redis_url
 from graflow.secret import Secret, provide_secret, revealed
@@ -249,6 +250,7 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
         supported_errors=(module.exceptions.ConnectionError,),
     )
     made: redis.Redis = sentinel_client(plain, retry) if "sentinels" in plain else module.Redis(**plain, retry=retry)
+    made.connection_pool.connection_kwargs["parser_class"] = parser()
     return made
 
 

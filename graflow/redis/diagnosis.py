@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from graflow.redis.clients import load_redis
 from graflow.redis.config import DEFAULT_URL, URL_VARIABLE, concerns_server, connection_of, describe_server
+from graflow.redis.refusals import for_now
 from graflow.secret import revealed
 
 _E = TypeVar("_E", bound=BaseException)
@@ -31,6 +32,9 @@ def why_unreachable(what: str, connection: Mapping[str, Any], error: BaseExcepti
     """
     parts = connection_of(connection)
     server = describe_server(parts)
+    refusal = for_now(error)
+    if refusal is not None:
+        return f"{what} at {server} {refusal.why}"
     words = _words(connection, said)
     if isinstance(error, load_redis().exceptions.AuthenticationError):
         fault = "" if parts.get("password") else ", and none is given"
@@ -120,8 +124,6 @@ def _language_fault(parts: Mapping[str, Any], error: BaseException, causes: list
         return "it speaks TLS only", "{tls}"
     if any(isinstance(cause, TimeoutError | load_redis().exceptions.TimeoutError) for cause in causes):
         return "it is silent", "look for a firewall on the way, or {correct}"
-    if isinstance(error, load_redis().exceptions.BusyLoadingError):
-        return "it is still loading its data", "wait until it has, or {correct}"
     fault = "it closes the connection" if _hangs_up(error, causes) else type(error).__name__
     return fault, "see in its log why, or {correct}"
 

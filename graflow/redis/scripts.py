@@ -6,15 +6,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 from graflow.redis.clients import load_redis
-
-_KINDS: Final = {
-    "OOM command not allowed": "OutOfMemoryError",
-    "READONLY You can't write": "ReadOnlyError",
-}
-"""Errors of a command whose kind is lost when it runs inside a script of Redis 6.2, by what their text keeps."""
+from graflow.redis.refusals import for_now
 
 
 class Script:
@@ -50,8 +45,7 @@ class Script:
             arguments: Its other arguments: texts, bytes or numbers.
 
         Raises:
-            redis.exceptions.OutOfMemoryError: The server refused the write; nothing was changed.
-            redis.exceptions.ReadOnlyError: The server is a replica; nothing was changed.
+            RefusedForNowError: The server cannot run it now; nothing was changed.
         """
         try:
             try:
@@ -59,12 +53,7 @@ class Script:
             except load_redis().exceptions.NoScriptError:  # the server has restarted or never saw it
                 return execute("EVAL", self.text, len(keys), *keys, *arguments, NEVER_DECODE=True)
         except load_redis().exceptions.ResponseError as error:
-            _raise_as_its_kind(error)
-            raise
-
-
-def _raise_as_its_kind(error: Exception) -> None:
-    for text, name in _KINDS.items():
-        kind: type[Exception] = getattr(load_redis().exceptions, name)
-        if text in str(error) and not isinstance(error, kind):
-            raise kind(str(error)) from error
+            found = for_now(error)
+            if found is None or found is error:
+                raise
+            raise found from error

@@ -22,6 +22,7 @@ from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 
 from graflow.per_process import PerProcess
+from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
 from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 
@@ -103,6 +104,9 @@ class HigherFirst(kombu_redis.Channel):
         super().__init__(*args, **options)
         self._ascending = sorted(self.priority_steps)
         self.priority_steps = self._ascending[::-1]
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return {**super()._connparams(asynchronous), "parser_class": parser()}
 
     def priority(self, n: int) -> int:
         """The step that a priority belongs to."""
@@ -192,18 +196,14 @@ class KeptClientChannel(HigherFirst):
 
 
 class Transport(kombu_redis.Transport):
-    """Also connects again after a server that became a replica, or ran out of memory, refused to write.
+    """Also connects again, until it succeeds, after a server has refused for now.
 
     It waits longer than the stock one before it asks again: a wait ends with the first message, or with its channel.
     """
 
     Channel: type[HigherFirst] = KeptClientChannel
     brpop_timeout = 5
-    connection_errors = (
-        *kombu_redis.Transport.connection_errors,
-        redis.exceptions.ReadOnlyError,
-        redis.exceptions.OutOfMemoryError,
-    )
+    connection_errors = (*kombu_redis.Transport.connection_errors, RefusedForNowError)
 
     def __init__(self, *args: Any, **options: object) -> None:
         super().__init__(*args, **options)

@@ -12,10 +12,11 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import TaskTimeoutError
-from graflow.runtime import SLICE, TRY_AGAIN, UNREACHABLE, persistently
+from graflow.runtime import SLICE, TRY_AGAIN, persistently
 from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import FAILING
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.worker.member import MemberRunner, RetryLater
@@ -132,7 +133,7 @@ class Batch:
                 asked = self._runtime.monotonic()
                 try:
                     cancelled = bool(self._deployment.record.beat([lease]).lost)
-                except UNREACHABLE:
+                except FAILING:
                     if is_news(("cancelled", self.spec.run_id)):
                         _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
             return cancelled

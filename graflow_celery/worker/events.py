@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from zlib import crc32
 
+from amqp.exceptions import AMQPError
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import KombuError
 
 from graflow.codec import ErrorData, describe_error
 from graflow_celery.broker.messages import shadow_of
-from graflow_celery.errors import MemberFailedError
+from graflow_celery.errors import FAILING, MemberFailedError
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import remote_error_of
 from graflow_celery.worker.member import RetryLater
@@ -116,5 +117,5 @@ class MemberEvents:
                 for kind, fields in waiting:
                     dispatcher.send(kind, **fields)
                 dispatcher.flush(errors=False)
-        except (KombuError, OperationalError, OSError) as error:
+        except (KombuError, AMQPError, *FAILING) as error:
             _log.debug("Events of %s members were not sent: %s", len(waiting), error)

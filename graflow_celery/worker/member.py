@@ -27,8 +27,11 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
+from graflow.redis.refusals import in_a_word
+from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import FAILING
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, result_pickles
@@ -64,9 +67,15 @@ class WorkerMember:
         return self._is_cancelled()
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell whoever waits how far this member is; what is no number is not told, and ends nothing."""
+        """Tell whoever waits how far this member is; what is no number, or cannot be told, ends nothing."""
         told = {"done": _as_number(done), "total": _as_number(total), "message": _as_text(message)}
-        self._deployment.record.progress(self._lease, json.dumps(told).encode())
+        try:
+            self._deployment.record.progress(self._lease, json.dumps(told).encode())
+        except FAILING as error:
+            if is_news(("progress", self.run_id)):
+                _log.warning(
+                    "Run %s: the progress of member %s is not told: %s", self.run_id, self.index, in_a_word(error)
+                )
 
 
 def _as_number(value: Any) -> float | None:

@@ -55,10 +55,7 @@ def raised(error: Exception, by: Exception) -> Exception:
         (
             URL,
             redis.BusyLoadingError("loading"),
-            (
-                "R at 127.0.0.1:1/0 does not answer: it is still loading its data; wait until it has, or correct "
-                "backend_config['url']"
-            ),
+            "R at 127.0.0.1:1/0 is still loading its data; wait until it has",
         ),
         (
             URL,

@@ -17,6 +17,7 @@ from graflow.per_process import PerProcess
 from graflow.redis.clients import load_redis
 from graflow.redis.config import connection_of, create_redis_client, describe_server
 from graflow.redis.kept_connections import kept_connection
+from graflow.redis.refusals import RefusedForNowError
 from graflow.redis.scripts import Script
 from graflow.state.redis.keys import Keys
 
@@ -156,9 +157,9 @@ class Server:
                 return call(execute)
         except errors.AuthenticationError as error:
             raise StoreError(f"The Redis at {self._where} does not let this program in: {error}") from error
-        except (
-            *(errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError, errors.ReadOnlyError, OSError),
-        ) as error:
+        except RefusedForNowError as error:
+            raise StoreUnavailableError(f"The Redis at {self._where} {error.why}") from error
+        except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
             raise StoreUnavailableError(f"The Redis at {self._where} does not answer: {error}") from error
         except errors.RedisError as error:
             raise StoreError(f"The Redis at {self._where} refuses: {error}") from error
