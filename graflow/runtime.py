@@ -7,7 +7,6 @@ run unchanged on a clock that is not real.
 from __future__ import annotations
 
 import ctypes
-import logging
 import mmap
 import os
 import socket
@@ -23,9 +22,10 @@ import redis
 from graflow.exceptions import GraflowRuntimeError
 from graflow.per_process import PerProcess
 from graflow.redis.refusals import RefusedForNowError, in_a_word
+from graflow.shown import get_logger
 from graflow.spells import is_news
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 
 SLICE: Final = 0.2  # seconds after which running work is looked after

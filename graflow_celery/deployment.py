@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import revealed
+from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
@@ -34,7 +34,7 @@ from graflow_celery.record import GroupRecord, WorkerInfo, check_server
 from graflow_celery.settings import ServerSettings, Settings
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _WORKERS_KNOWN_FOR: Final = 0.5
 _PAUSE: Final = 0.2  # seconds between two calls of a record that does not answer
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from graflow.shown import get_logger
 from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
 from graflow_celery.wire.outcomes import loss_of
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _NAMED: Final = 5  # members that a line of log names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import secrets
@@ -28,8 +27,9 @@ from graflow.redis.config import (
 )
 from graflow.redis.diagnosis import told
 from graflow.redis.scripts import Script
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _get = Script.of(__package__, "get")
 _push = Script.of(__package__, "push")

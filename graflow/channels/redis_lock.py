@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import secrets
 import time
@@ -15,8 +14,9 @@ from graflow.channels.leases import lease_keeper
 from graflow.channels.locks import KeyLocks, LockBlock
 from graflow.redis.clients import load_redis
 from graflow.redis.scripts import Script
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _acquire = Script.of(__package__, "acquire_lock")
 _extend = Script.of(__package__, "extend_lock")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import click
 
-from graflow.cli.output import printable
+from graflow.shown import one_line
 
 
 class Line(NamedTuple):
@@ -36,7 +36,7 @@ class HeadedGroup(click.Group):
         """
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            ctx.fail(f"No such command '{printable(name)}'{self.meant(ctx, name)}")
+            ctx.fail(f"No such command '{one_line(name)}'{self.meant(ctx, name)}")
         return super().resolve_command(ctx, args)
 
     def meant(self, ctx: click.Context, name: str) -> str:

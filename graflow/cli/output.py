@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import click
+from pydantic import BaseModel
 from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.exceptions import GraflowError
+from graflow.shown import one_line, printable
 
 _WIDEST: Final = 10_000  # characters of a line, so that none is cut
 _EMPTY: Final = "-"
@@ -29,14 +31,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except GraflowError as error:
-        raise click.ClickException(printable(str(error))) from error
-
-
-def printable(value: object) -> str:
-    """The text of a value; what would steer a terminal is written out, as Python writes it in a literal."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in str(value)
-    )
+        raise click.ClickException(printable(error)) from error
 
 
 class Rows:
@@ -79,6 +74,12 @@ def print_facts(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_
         )
 
 
+def json_line(model: BaseModel) -> str:
+    """A model as a line of JSON, with what would steer a terminal as numbers: JSON itself has only part of that so."""
+    text = model.model_dump_json()
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def show(what: RenderableType) -> None:
     """Print for people; in full where output is no terminal, since a pipe takes lines of any length."""
     console = Console()
@@ -90,7 +91,7 @@ def show(what: RenderableType) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
-    return _EMPTY if value in {None, ""} else printable(value).replace("\n", "\\n")
+    return _EMPTY if value in {None, ""} else one_line(value)
 
 
 def _full_width(console: Console, what: RenderableType) -> int:

@@ -17,8 +17,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from graflow.cli.headings import HeadedGroup, Line, first_sentence
-from graflow.cli.output import printable
 from graflow.foreign import attempt_import
+from graflow.shown import one_line
 
 GROUP: Final = "graflow.commands"
 _CELERYS: Final = frozenset({"worker", "flower", "beat", "events", "inspect", "control", "purge", "multi"})
@@ -63,7 +63,7 @@ def _plug_in(name: str) -> EntryPoint | None:
 
 def _loaded(plug_in: EntryPoint) -> click.Command:
     def refuse(error: Exception | SystemExit) -> NoReturn:
-        reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         raise click.ClickException(f"The command '{plug_in.name}' cannot be loaded: {reason}") from error
 
     command: Any = attempt_import(plug_in.load, refuse)

@@ -25,6 +25,7 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
+from graflow.shown import one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
@@ -306,7 +307,7 @@ def _tell_what_is_wrong(base: str, parts: Mapping[str, bytes]) -> None:
 def _tell_what_changed(base: str, changes: list[str]) -> None:
     if changes:
         warnings.warn(
-            f"The run saved as {base} is not what the script has now: {'; '.join(changes)}. "
+            f"The run saved as {base} is not what the script has now: {one_line('; '.join(changes))}. "
             "resume_from_checkpoint(..., code='saved') keeps the functions of the script as they were",
             stacklevel=3,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,9 +30,10 @@ from graflow.exceptions import (
 )
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
+from graflow.shown import get_logger
 from graflow.trace.notify import end_workflow, tell
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LOOK = 0.2  # seconds after which a run that waits asks what it holds whether it may go on
 

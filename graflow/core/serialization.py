@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import pickle
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -18,10 +17,11 @@ from graflow.debug.find_locks import find_thread_locks
 from graflow.errors_as_data import ErrorData, describe_error
 from graflow.exceptions import GraflowError, RemoteTaskError
 from graflow.foreign import attempt
+from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
 
 

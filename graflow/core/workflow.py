@@ -19,6 +19,7 @@ from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import ConfigError, GraflowError, GraflowRuntimeError, GraphCompilationError
+from graflow.shown import one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
@@ -81,7 +82,7 @@ class WorkflowContext:
 
     def show_info(self) -> None:
         """Print the name, and what `show_graph_info` prints of the graph."""
-        print(f"Workflow: {self.name}")  # noqa: T201 - what it is asked for
+        print(f"Workflow: {one_line(self.name)}")  # noqa: T201 - what it is asked for
         show_graph_info(self.graph)
 
     def visualize_dependencies(self) -> None:

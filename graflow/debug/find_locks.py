@@ -15,8 +15,9 @@ from typing import Any, Final
 import cloudpickle
 
 from graflow.foreign import attempt
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _MAX_OBJECTS: Final = 200_000
 _MAX_ITEMS: Final = 10_000  # of one container

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -21,8 +20,9 @@ from graflow.drawing.labels import wrapped
 from graflow.drawing.layers import depths, without_cycles
 from graflow.drawing.outline import Graph, outline_of
 from graflow.drawing.text import draw_ascii
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _INSTALL: Final = "pip install 'graflow-celery[draw]'"
 _FILL: Final = "#dde8f4"

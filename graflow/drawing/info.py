@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from graflow.drawing.outline import Graph, outline_of
 from graflow.drawing.text import draw_ascii
+from graflow.shown import one_line
 
 
 def show_graph_info(graph: Graph) -> None:
@@ -25,5 +26,6 @@ def visualize_dependencies(graph: Graph) -> None:
 
 def draw_task_graph(graph: Graph, title: str = "Task Graph") -> None:
     """Print a title and the drawing of `draw_ascii` below it."""
+    title = one_line(title)
     print(f"{title}\n{'=' * len(title)}")
     print(draw_ascii(graph))

@@ -11,6 +11,7 @@ import networkx as nx
 from graflow.drawing.ascii_art import draw_layers
 from graflow.drawing.layers import depths, without_cycles
 from graflow.drawing.outline import Graph, Outline, outline_of
+from graflow.shown import printable
 
 _MAX_DRAWN_NODES: Final = 60
 _MAX_DRAWN_EDGES: Final = 150
@@ -26,12 +27,12 @@ def draw_ascii(graph: Graph, *, max_width: int = 100) -> str:
     outline = outline_of(graph)
     if not outline.nodes:
         return "Empty graph"
-    return "\n".join(_picture(outline, max_width) or _listing(outline))
+    labels = {node: printable(label, "") for node, label in outline.labels.items()}
+    return "\n".join(_picture(outline, labels, max_width) or _listing(outline, labels))
 
 
-def _picture(outline: Outline, max_width: int) -> list[str] | None:
+def _picture(outline: Outline, labels: Mapping[int, str], max_width: int) -> list[str] | None:
     """Lines of a picture, one part of the graph below the other; None when it cannot be drawn well."""
-    labels = outline.labels
     if len(labels) > _MAX_DRAWN_NODES or not all(map(_fits_cells, labels.values())):
         return None
     forward, backward = without_cycles(outline.flow_of_nodes())
@@ -84,9 +85,9 @@ def _wrapped(words: list[str], max_width: int) -> Iterator[str]:
         yield line
 
 
-def _listing(outline: Outline) -> Iterator[str]:
+def _listing(outline: Outline, labels: Mapping[int, str]) -> Iterator[str]:
     """One line for each node, by depth, with its first members and successors."""
-    labels, ends = outline.labels, outline.ends
+    ends = outline.ends
     forward, backward = without_cycles(outline.flow())
     depth = depths(forward, points=set(ends.values()))
     cycles = set(backward)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,11 +13,12 @@ from graflow.flows.pool import Pool
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.stopping import Stop
+from graflow.shown import get_logger
 from graflow.state.changes import Created, FlowRecord, NewFlow
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _NAPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at a flow that runs elsewhere
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -29,12 +28,13 @@ from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import REQUIRED_PATIENCE, Writer
+from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.statuses import FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import to_jsonable
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BEATS_PER_LEASE: Final = 4
 

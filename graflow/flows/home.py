@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ from graflow.flows.recovery import Recovery
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.per_process import PerProcess
 from graflow.runtime import Runtime, this_runtime
+from graflow.shown import get_logger
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LOOK: Final = 0.02
 _UNOWNED: Final = frozenset({FlowStatus.PENDING, FlowStatus.QUEUED})

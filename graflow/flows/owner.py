@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,11 +9,12 @@ from graflow.exceptions import FlowNotFoundError, MoveRefusedError, StaleEpochEr
 from graflow.flows.stopping import Stop
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
+from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, Request, RequestKind
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 GRACE: Final = 1.0
 """Seconds that a running step gets to end before its flow is handed over."""

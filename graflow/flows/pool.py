@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +9,9 @@ from typing import Final
 
 from graflow.exceptions import GraflowError
 from graflow.flows.home import Home
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _WAITING: Final = 1000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from typing import Final, Protocol
@@ -11,11 +10,12 @@ from graflow.exceptions import StoreError
 from graflow.flows.identity import Leases
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
+from graflow.shown import get_logger
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 INTERVAL: Final = 1.0
 """Seconds between two looks, more or less."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +25,14 @@ from graflow.flows.steering import Steering
 from graflow.flows.unrecorded import run_unrecorded
 from graflow.flows.verbs import Verbs
 from graflow.ids import uuid7
+from graflow.shown import get_logger
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.opening import open_store
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Durability = Literal["required", "best_effort", "off"]
 

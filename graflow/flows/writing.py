@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Final
 
@@ -10,11 +9,12 @@ from graflow.exceptions import MoveRefusedError, PayloadError, StaleEpochError, 
 from graflow.flows.identity import this_owner
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.runtime import Runtime
+from graflow.shown import get_logger
 from graflow.state.changes import Appended, Change, Entry, FlowRecord, Request
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 REQUIRED_PATIENCE: Final = 60.0
 """Seconds that a flow which must be recorded waits for its store."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from graflow.shown import one_line
 from graflow.trace.base import Tracer
 
 _RESET: Final = "\x1b[0m"
@@ -73,16 +74,15 @@ class ConsoleTracer(Tracer):
         now = time.perf_counter()
         seconds = f"{now - self._begun.pop(name, now):.3f} s"
         if metadata and "error" in metadata:
-            return f"{self._coloured('✗', '✗')} {seconds} {metadata['error']}"
+            return f"{self._coloured('✗', '✗')} {seconds} {one_line(metadata['error'])}"
         return f"{self._coloured('✓', '✓')} {seconds}"
 
     def _print(self, depth: int, what: str, name: str, metadata: Mapping[str, Any] | None, verdict: str = "") -> None:
         told = {key: value for key, value in (metadata or {}).items() if value is not None and key != "error"}
-        shown = (
-            f" ({', '.join(f'{key}={value}' for key, value in told.items())})" if told and self.show_metadata else ""
-        )
-        head = self._coloured(what.partition(" ")[0], f"{what}: {name}")
-        print(f"{' ' * (depth * self.indent_size)}{head}{f' {verdict}' if verdict else ''}{shown}")
+        shown = one_line(", ".join(f"{key}={value}" for key, value in told.items())) if self.show_metadata else ""
+        head = self._coloured(what.partition(" ")[0], f"{what}: {one_line(name)}")
+        parts = (head, verdict, shown and f"({shown})")
+        print(" " * (depth * self.indent_size) + " ".join(part for part in parts if part))
 
     def _coloured(self, kind: str, text: str) -> str:
         if not self.enable_colors or not sys.stdout.isatty():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from graflow.foreign import attempt
 from graflow.protocols import Run
+from graflow.shown import get_logger
 from graflow.trace.base import Tracer
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graflow.protocols import Node, Run
+from graflow.shown import one_line
 from graflow.trace.base import Tracer
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class ProgressTracer(Tracer):
     def on_task_start(self, task: Node, context: Run) -> None:
         run = self._runs.get(context.trace_id)
         if run is not None:
-            run.current = task.task_id
+            run.current = one_line(task.task_id)
             self._draw(run)
 
     def on_task_end(self, task: Node, context: Run, result: object = None, error: BaseException | None = None) -> None:
@@ -190,7 +191,7 @@ class ProgressTracer(Tracer):
         with self._lock:
             run.drawn_at = now
             if run.bar is None:
-                run.bar = progress.add_task(run.name, **run.fields())
+                run.bar = progress.add_task(one_line(run.name), **run.fields())
                 next(bar for bar in progress.tasks if bar.id == run.bar).start_time = run.started_at
             progress.update(run.bar, **run.fields())
 
@@ -198,7 +199,7 @@ class ProgressTracer(Tracer):
 def track(items: Sequence[_T], name: str, *, console: Console | None = None) -> Iterator[_T]:
     """Yield the items and count them in a bar like that of a run; the bar is drawn on a terminal only."""
     with _make_progress(console) as progress:
-        yield from progress.track(items, task_id=progress.add_task(name, total=len(items), note=""))
+        yield from progress.track(items, task_id=progress.add_task(one_line(name), total=len(items), note=""))
 
 
 def _make_progress(console: Console | None) -> Progress:

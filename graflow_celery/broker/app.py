@@ -22,6 +22,7 @@ from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
 from graflow.redis.config import redis_url, shared_client
 from graflow.secret import revealed
+from graflow.shown import printable
 from graflow_celery.broker.addresses import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
 from graflow_celery.settings import Settings, celeryconfig
 
@@ -110,7 +111,7 @@ class ModuleLoader(AppLoader):
 
         def refuse(error: Exception | SystemExit) -> NoReturn:
             raise click.ClickException(
-                f"Cannot import the task module '{module}': {import_failure(module, error)}"
+                printable(f"Cannot import the task module '{module}': {import_failure(module, error)}")
             ) from error
 
         return attempt_import(lambda: super(ModuleLoader, self).import_task_module(module), refuse)
@@ -167,7 +168,7 @@ def _defaults(settings: Settings | None, *, results: bool) -> dict[str, Any]:
     except ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(error)) from error
 
 
 def _operators_own() -> dict[str, Any]:

@@ -9,7 +9,6 @@ what a dead worker held comes back after the visibility timeout. For members of 
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,9 +23,10 @@ from kombu.transport import redis as kombu_redis
 from graflow.per_process import PerProcess
 from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
+from graflow.shown import get_logger
 from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
 _HINTS: Final = (RUN_TASK, FINISH_TASK, FLOW_TASK)

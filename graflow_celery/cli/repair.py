@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import click
 
-from graflow.cli.output import Rows, as_json, printable, show
+from graflow.cli.output import Rows, as_json, show
 from graflow.exceptions import GroupTimeoutError
+from graflow.shown import one_line
 from graflow_celery.cli.connection import connection, deployment, settings
 from graflow_celery.cli.facts import member_facts
 from graflow_celery.client.api import attach_to
@@ -77,7 +78,7 @@ def retry(run_id: str, failed: bool, index: int | None, url: str | None, key_pre
     with deployment(url, key_prefix) as here:
         again = retry_members(here, run_id, index)
     what = f"{len(again)} members run again: {_listed(again)}" if again else "its continuation runs again"
-    click.echo(f"{printable(run_id)}: {what}")
+    click.echo(f"{one_line(run_id)}: {what}")
 
 
 def _so_far(handle: GroupHandle) -> Iterator[MemberOutcome]:
@@ -93,10 +94,10 @@ def _row(outcome: MemberOutcome) -> list[Any]:
 
 def _summary(run_id: str, status: GroupStatus, found: Sequence[MemberOutcome]) -> str:
     """One line under the table: how many there are, and what can be done about those that failed."""
-    text = f"{printable(run_id)}: {len(found)} of {status.total} members have ended"
+    text = f"{one_line(run_id)}: {len(found)} of {status.total} members have ended"
     bad = sum(1 for outcome in found if outcome.state is not MemberState.SUCCEEDED)
     if bad and status.state.is_final:
-        text += f", {bad} without success; graflow retry {printable(run_id)} has them run again"
+        text += f", {bad} without success; graflow retry {one_line(run_id)} has them run again"
     return text
 
 

@@ -12,8 +12,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from graflow.cli.output import Rows, as_json, print_facts, printable, show
+from graflow.cli.output import Rows, as_json, print_facts, show
 from graflow.exceptions import GroupTimeoutError
+from graflow.shown import one_line
 from graflow_celery.cli.connection import connection, deployment, settings
 from graflow_celery.cli.facts import headers, run_facts
 from graflow_celery.client.api import attach_to
@@ -81,7 +82,7 @@ def cancel(run_id: str, url: str | None, key_prefix: str | None) -> None:
     with deployment(url, key_prefix) as here:
         handle = attach_to(here, run_id, settings(url, key_prefix).options)
         changed = handle.cancel("cancelled from the command line")
-    click.echo(f"{printable(run_id)}: {'cancelled' if changed else 'had ended already'}")
+    click.echo(f"{one_line(run_id)}: {'cancelled' if changed else 'had ended already'}")
 
 
 def _has_ended(handle: GroupHandle, deadline: float | None) -> bool:
@@ -111,4 +112,4 @@ def _counts(facts: Mapping[str, Any]) -> Group:
     """One run for people."""
     why = f" ({facts['reason']})" if facts["reason"] else ""
     counts = Rows(_COUNTS, [[facts[name] for name in _COUNTS]])
-    return Group(Text(printable(f"{facts['run_id']}{why}"), overflow="fold"), counts)
+    return Group(Text(one_line(f"{facts['run_id']}{why}"), overflow="fold"), counts)

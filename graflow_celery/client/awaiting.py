@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -13,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from graflow.per_process import PerProcess
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 
 _JOIN: Final = 0.05  # seconds of one blocking read, after which those join in that began to wait meanwhile

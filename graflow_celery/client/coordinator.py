@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -17,6 +16,7 @@ from graflow.flows.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.runtime import persistently
+from graflow.shown import get_logger
 from graflow.trace.notify import tell
 from graflow_celery.broker.app import runs_eagerly
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
@@ -32,7 +32,7 @@ from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles
 from graflow_celery.worker.member import holding_slot, running_member, state_of
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 # What else there is belongs to a deployment, and workers know their own.
 _PASSED_ON: Final = OWN_KEYS - {"broker_url", "key_prefix", "signing_key"}
 _TRIES: Final = 1000  # runs of one group, each after an earlier one that failed

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from graflow.exceptions import StoreConfigError
 from graflow.redis.config import normalize_redis_config
+from graflow.shown import get_logger
 from graflow.state.store import StateStore
 from graflow_celery.deployment import deployment_of
 from graflow_celery.settings import Settings
 from graflow_celery.worker.flows import store_of
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class CeleryFlowQueue:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import persistently
+from graflow.shown import get_logger
 from graflow_celery.client.submission import run_here
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Reopened
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def retry_members(deployment: Deployment, run_id: str, index: int | None = None) -> list[int]:

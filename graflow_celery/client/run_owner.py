@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
 import redis
 
 from graflow.exceptions import RunOwnedError
+from graflow.shown import get_logger
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, RecordFullError
 from graflow_celery.record import Owner
 from graflow_celery.settings import GroupOptions
 from graflow_celery.worker.member import running_member
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _LOOK: Final = 0.25  # seconds between looks at an owner of whom it is not known whether it lives

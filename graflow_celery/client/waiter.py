@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
 from graflow_celery.client.submission import Submission, open_and_publish
@@ -20,7 +20,7 @@ from graflow_celery.record import Cursor, MemberState, OutcomePage, RecordedOutc
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep_in_turn
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 LONGEST_SLICE: Final = 2.0  # seconds of one blocking read, after which the record is looked at again in any case
 _NAP_PER_MEMBER: Final = 0.0003  # seconds to let outcomes gather, so that one read takes many of them,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Container
 from typing import Final
 
 from graflow.exceptions import NoWorkerError
+from graflow.shown import get_logger
 from graflow.spells import end_spell, is_news
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.broker.task_queue import queue_length
@@ -14,7 +14,7 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec
 from graflow_celery.settings import GroupOptions
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _WORKERS_SHOWN: Final = 5
 _SLACK: Final = 5.0  # seconds beyond the time after which a run looks again
 

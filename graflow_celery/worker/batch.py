@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ import redis
 
 from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import SLICE, TRY_AGAIN, persistently
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
@@ -24,7 +24,7 @@ from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.reports import Reports
 from graflow_celery.worker.tally import Listening, MemberListener, Tally
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _NEXT: Final = 16  # members that are asked for at once, of those that a claim left for later

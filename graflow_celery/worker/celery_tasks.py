@@ -19,6 +19,7 @@ from celery.worker.strategy import logger as strategy_log
 
 from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
+from graflow.shown import get_logger
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
@@ -33,7 +34,7 @@ from graflow_celery.worker.lost_children import cancel_members, how_it_died, rec
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.message_limits import counts_messages, send_singly
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _LEFT: Final = "The members of message %s, whose child is lost, are left to their lease"
 
 
@@ -254,7 +255,9 @@ class _SaidOtherwise(logging.Filter):
         return record.levelno > logging.INFO or getattr(current_task, "name", None) not in {RUN_TASK, FINISH_TASK}
 
 
-logging.getLogger("celery.app.trace").addFilter(_SaidOtherwise())
+get_logger("celery.app.trace").addFilter(_SaidOtherwise())
+for _name in ("strategy", "request", "consumer.consumer", "control"):  # where Celery's worker tells of messages
+    get_logger(f"celery.worker.{_name}")
 
 
 def install(into: GraflowCelery) -> None:

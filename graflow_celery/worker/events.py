@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,14 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from graflow.codec import ErrorData, describe_error
+from graflow.shown import get_logger
 from graflow_celery.broker.messages import shadow_of
 from graflow_celery.errors import FAILING, MemberFailedError
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import remote_error_of
 from graflow_celery.worker.member import RetryLater
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _SHOWN: Final = 200  # characters of an error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any, Final
 
@@ -11,13 +10,14 @@ from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
 from graflow.per_process import PerProcess
+from graflow.shown import get_logger
 from graflow.state.opening import STORE_VARIABLE, open_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.member import holding_slot
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _HOPS: Final = 50  # workers that may pass a message on because they do not know its flow
 

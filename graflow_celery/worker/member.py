@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -28,6 +27,7 @@ from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow.redis.refusals import in_a_word
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
@@ -40,7 +40,7 @@ from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
 _LONGEST_MESSAGE: Final = 1000  # characters of what a member tells of its progress
 LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for

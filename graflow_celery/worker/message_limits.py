@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError
+from graflow.shown import get_logger
 from graflow_celery.broker.messages import member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _OF_TASK: Final = ("rate_limit", "time_limit", "soft_time_limit")  # remote control may change them at any time
 _OF_POOL: Final = ("timeout", "soft_timeout", "maxtasksperchild", "max_memory_per_child")
 

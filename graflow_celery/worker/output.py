@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from graflow.core.nodes.entering import running_frame
+from graflow.shown import one_line
 
 OUTPUT_VARIABLE: Final = "GRAFLOW_MEMBER_OUTPUT"
 _QUIET: Final = "quiet"
@@ -104,7 +105,7 @@ class NamedLines:
 
     def _emit(self, lines: list[str]) -> None:
         frame = running_frame.get()
-        name = "" if frame is None else f"{frame.task_id}: "
+        name = "" if frame is None else f"{one_line(frame.task_id)}: "
         with suppress(OSError, ValueError):
             self._stream.write("".join(f"{name}{line}\n" for line in lines))
             self._stream.flush()

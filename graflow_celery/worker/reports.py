@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, MemberReport, Released
 from graflow_celery.worker.member import RetryLater
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from graflow.cli.main import graflow
-from graflow.cli.output import Rows, printable
+from graflow.cli.output import Rows
 from graflow.exceptions import ConfigError
 from graflow.signing import SigningKeys
 
@@ -194,7 +194,6 @@ def test_rows_are_blocks_where_a_table_does_not_fit() -> None:
 
 def test_what_would_steer_a_terminal_is_written_out() -> None:
     assert drawn(Rows(["name"], [["\x1b[2J\r\n[bold]x[/]\u202e"]]), 60)[1] == r"\x1b[2J\r\n[bold]x[/]\u202e"
-    assert printable("Größe\n日本 🙂\t\x9b") == "Größe\n日本 🙂\t\\x9b"
 
 
 @pytest.mark.parametrize(

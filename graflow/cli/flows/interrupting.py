@@ -11,10 +11,10 @@ from typing import Final
 
 import click
 
-from graflow.cli.output import printable
 from graflow.exceptions import GraflowError
 from graflow.flows import FlowRunner
 from graflow.flows.identity import this_owner
+from graflow.shown import one_line, printable
 
 _PAUSING: Final = (
     "Pausing after the steps that run. Ctrl-C again stops them at once; they run again when the flow goes on"
@@ -56,13 +56,13 @@ class Interruption:
             click.echo(f"\n{_PAUSING}", err=True)
             self._runner.pause_flow(self._flow_id, "interrupted from the keyboard")
         except GraflowError as error:  # it has just ended, or was never begun
-            click.echo(printable(str(error)), err=True)
+            click.echo(printable(error), err=True)
 
     def last_words(self) -> str:
         """What there is to say when the command ends before the flow."""
         if self.is_elsewhere:
-            return f"Flow {printable(self._flow_id)} goes on in another process; only waiting for it has ended"
-        return f"Interrupted; it goes on with: graflow flow resume {printable(self._flow_id)}"
+            return f"Flow {one_line(self._flow_id)} goes on in another process; only waiting for it has ended"
+        return f"Interrupted; it goes on with: graflow flow resume {one_line(self._flow_id)}"
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from graflow.cli.flows.options import as_json, exit_by, runner_of, store
 from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, tracebacks
 from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
-from graflow.cli.output import printable
+from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
+from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
 _FLOW_STATES = click.Choice([status.value for status in FlowStatus])
@@ -45,7 +46,7 @@ def list_flows(
         page = runner.list_flows(name, list(status), search, cursor, limit, since=earliest)
     if as_json:
         for flow in page:
-            click.echo(flow.model_dump_json())
+            click.echo(json_line(flow))
     elif page:
         print_for_people(flows_table(page))
     else:
@@ -88,9 +89,9 @@ def show(
             shown, table, cursor_after = page, members_table(page), page.next_cursor
     if as_json:
         for each in [flow] if step is None else shown:
-            click.echo(each.model_dump_json())
+            click.echo(json_line(each))
     elif step is not None and not shown:
-        click.echo(f"Step {printable(step)} has no such members", err=True)
+        click.echo(f"Step {one_line(step)} has no such members", err=True)
     else:
         print_for_people(Group(table, *(tracebacks(flow, shown) if traceback else ())))
     if cursor_after is not None:
@@ -109,7 +110,7 @@ def watch(flow_id: str, as_json: bool, store: str | None) -> None:
         try:
             flow = watcher.watch(time.sleep, lambda flow: flow is not None and rests(flow))
         except KeyboardInterrupt:
-            click.echo(f"Flow {printable(flow_id)} goes on; only watching has ended", err=True)
+            click.echo(f"Flow {one_line(flow_id)} goes on; only watching has ended", err=True)
             raise click.exceptions.Exit(130) from None
     if flow is not None:
         if console.is_terminal and not as_json:

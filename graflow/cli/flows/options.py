@@ -9,7 +9,6 @@ from typing import Final
 import click
 
 from graflow.cli.flows.modules import load_flows
-from graflow.cli.output import printable
 from graflow.exceptions import (
     ConfigError,
     FlowConflictError,
@@ -20,6 +19,7 @@ from graflow.exceptions import (
     StoreConfigError,
 )
 from graflow.flows import FlowRunner
+from graflow.shown import printable
 from graflow.state import FlowState, FlowStatus
 from graflow.state.sqlite import SqliteStore
 
@@ -55,9 +55,9 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except _WRONG_USE as error:
-        raise _WrongUseError(printable(str(error))) from error
+        raise _WrongUseError(printable(error)) from error
     except GraflowError as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise click.ClickException(printable(error)) from error
 
 
 @contextmanager

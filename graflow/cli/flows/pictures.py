@@ -10,7 +10,8 @@ from typing import Any, Final
 from rich.console import Group
 from rich.text import Text
 
-from graflow.cli.output import Rows, printable
+from graflow.cli.output import Rows
+from graflow.shown import one_line, printable
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
 _STEPS: Final = ("step", "status", "attempts", "took", "error")
@@ -65,7 +66,7 @@ def took(step: FlowStepState) -> float | None:
 def label(step: FlowStepState) -> str:
     """The name of a step; of a further visit with its number, of a member with its index."""
     name = step.step_name if step.index is None else f"{step.step_name}[{step.index}]"
-    return printable(name if step.visit == 1 else f"{name} #{step.visit}")
+    return one_line(name if step.visit == 1 else f"{name} #{step.visit}")
 
 
 def counted(counts: Mapping[str, int] | None) -> str:
@@ -134,7 +135,7 @@ def flow_facts(flow: FlowState) -> Iterator[Text]:
     }
     text = "  ".join(f"{name} {value}" for name, value in told.items() if value is not None)
     if text:
-        yield Text(f"  {printable(text)}", overflow="fold")
+        yield Text(f"  {one_line(text)}", overflow="fold")
     if flow.degraded:
         yield Text("  degraded: a part of it ran without being recorded", "yellow")
     if flow.error:
@@ -147,8 +148,8 @@ def tracebacks(flow: FlowState, steps: Sequence[FlowStepState]) -> Iterator[Text
     for name, error in told or [(flow.flow_name, flow.error_data or {})]:
         text = _innermost(error).get("traceback")
         if text:
-            yield Text(f"\n{printable(name)}", "bold")
-            yield Text(printable(text.rstrip()), overflow="fold")
+            yield Text(f"\n{one_line(name)}", "bold")
+            yield Text(printable(text.rstrip(), ""), overflow="fold")
 
 
 def _innermost(error: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -160,7 +161,7 @@ def _innermost(error: Mapping[str, Any]) -> Mapping[str, Any]:
 def headline(flow: FlowState) -> Text:
     """Name, id and state of a flow."""
     return Text.assemble(
-        (printable(flow.flow_name), "bold"), f" {printable(flow.flow_id)} ", (_status(flow), style_of(flow.status))
+        (one_line(flow.flow_name), "bold"), f" {one_line(flow.flow_id)} ", (_status(flow), style_of(flow.status))
     )
 
 
@@ -191,10 +192,10 @@ def _step_status(step: FlowStepState) -> str:
 
 def _excerpt(value: Any) -> str:
     """The beginning of a value as JSON."""
-    text = printable(json.dumps(value, ensure_ascii=False))
+    text = one_line(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
 
 
 def first_line(text: str | None) -> str | None:
     """What a table has of an error."""
-    return None if text is None else printable(text.partition("\n")[0])
+    return None if text is None else one_line(text.partition("\n")[0])

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from graflow.cli.flows.options import FAILED
 from graflow.cli.flows.pictures import counted
-from graflow.cli.output import Rows, printable, show
+from graflow.cli.output import Rows, json_line, show
 from graflow.flows import FlowPlan, PlannedStep
+from graflow.shown import one_line, printable
 from graflow.state import StepStatus
 
 _SAID: Final[Mapping[str, str]] = {
@@ -28,7 +29,7 @@ _FIRST: Final = "run first time"
 def show_plan(plan: FlowPlan, *, as_json: bool) -> None:
     """Print a plan; the command ends with 1 when the verb would be refused."""
     if as_json:
-        click.echo(plan.model_dump_json())
+        click.echo(json_line(plan))
     else:
         show(plan_picture(plan))
     if plan.refusal is not None:
@@ -38,7 +39,7 @@ def show_plan(plan: FlowPlan, *, as_json: bool) -> None:
 def plan_picture(plan: FlowPlan) -> Group:
     """What would become of each step, with the reason."""
     title = Text.assemble(
-        (f"{plan.verb} ", "bold"), printable(plan.flow_id), f", which is {plan.status}; nothing is done"
+        (f"{plan.verb} ", "bold"), one_line(plan.flow_id), f", which is {plan.status}; nothing is done"
     )
     parts: list[RenderableType] = [title]
     if plan.steps:

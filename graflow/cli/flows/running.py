@@ -15,10 +15,11 @@ from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, fl
 from graflow.cli.flows.pictures import flow_picture
 from graflow.cli.flows.planning import show_plan
 from graflow.cli.flows.watching import watched
-from graflow.cli.output import printable
+from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
 from graflow.ids import uuid7
+from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus
 
 _RESUMABLE: Final = frozenset({FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST})
@@ -218,19 +219,19 @@ def _advance(
             click.echo(interruption.last_words(), err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
     if as_json:
-        click.echo(flow.model_dump_json())
+        click.echo(json_line(flow))
     else:
         print_for_people(flow_picture(flow))
     if interruption.is_asked and not flow.status.is_terminal:
         click.echo(interruption.last_words(), err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     if flow.status is FlowStatus.FAILED:
-        click.echo(f"Where it failed: graflow flow show {printable(flow.flow_id)} --traceback", err=True)
+        click.echo(f"Where it failed: graflow flow show {one_line(flow.flow_id)} --traceback", err=True)
     if flow.status in _RESUMABLE:
-        click.echo(f"It goes on with: graflow flow resume {printable(flow.flow_id)}", err=True)
+        click.echo(f"It goes on with: graflow flow resume {one_line(flow.flow_id)}", err=True)
     exit_by(flow)
 
 
 def _tell_id(flow: FlowState, *, as_json: bool) -> None:
     """Print a flow that others run by now."""
-    click.echo(flow.model_dump_json() if as_json else printable(flow.flow_id))
+    click.echo(json_line(flow) if as_json else one_line(flow.flow_id))

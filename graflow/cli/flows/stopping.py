@@ -11,6 +11,7 @@ from graflow.cli.flows.options import as_json, dry_run, flows, runner_of, store
 from graflow.cli.flows.pictures import headline
 from graflow.cli.flows.planning import show_plan
 from graflow.cli.flows.times import AGE
+from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
 from graflow.state import FlowState, FlowStatus
 
@@ -68,7 +69,7 @@ def cleanup(older_than: float | None, keep: int | None, as_json: bool, store: st
 
 def _tell(flow: FlowState, *, asked: str, done: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(flow.model_dump_json())
+        click.echo(json_line(flow))
         return
     print_for_people(headline(flow))
     if not done:

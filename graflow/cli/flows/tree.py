@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.flows.pictures import counted, first_line, flow_facts, label, seconds, style_of, took
-from graflow.cli.output import printable
+from graflow.shown import one_line
 from graflow.state import FlowState, FlowStepState, StepStatus
 
 _BAR: Final = 24  # columns
@@ -91,7 +91,7 @@ def step_lines(step: FlowStepState, width: int) -> list[RenderableType]:
     if step.attempts > 1:
         head.append(f" attempt {step.attempts}", "yellow")
     if step.source:
-        head.append(f" from {printable(step.source.get('flow_id', '?'))}", "dim")
+        head.append(f" from {one_line(step.source.get('flow_id', '?'))}", "dim")
     lasted = seconds(took(step))
     if lasted:
         head.append(f" {lasted}", "dim")

@@ -16,8 +16,9 @@ from rich.live import Live
 
 from graflow.cli.flows.pictures import counted, label, seconds
 from graflow.cli.flows.tree import FlowTree
-from graflow.cli.output import printable
+from graflow.cli.output import json_line
 from graflow.exceptions import GraflowError
+from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
 Look = Callable[[], FlowState | None]
@@ -131,12 +132,12 @@ class Watcher:
     def _tell(self, flow: FlowState) -> None:
         if self._as_json:
             if flow.version != self._version:
-                click.echo(flow.model_dump_json())
+                click.echo(json_line(flow))
             self._version = flow.version
             return
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         for line in self._changes.of(flow):
-            click.echo(f"{now} {printable(line)}", file=self._console.file)
+            click.echo(f"{now} {one_line(line)}", file=self._console.file)
 
     def _draw(self, flow: FlowState, live: Live) -> None:
         live.update(FlowTree(flow, max(3, self._console.height - _MARGIN)), refresh=True)

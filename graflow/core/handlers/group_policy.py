@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 from graflow.core.handler import TaskResult
 from graflow.exceptions import MemberLeftOutError, ParallelGroupError, TaskError, named
 from graflow.protocols import Run, Unit
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 LEFT_OUT_ENOUGH = "enough members have succeeded"
 LEFT_OUT_FAILED = "a member has failed"

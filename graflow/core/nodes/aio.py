@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from graflow.exceptions import TaskTimeoutError
 from graflow.per_process import PerProcess
 from graflow.protocols import Run
+from graflow.shown import get_logger
 
 if TYPE_CHECKING:
     import asyncio
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _GRACE = 5.0  # seconds that what async tasks left running has to end
 _LOOK = 0.5  # seconds after which a waiting thread takes a step, so that an error raised in it from outside gets there
 

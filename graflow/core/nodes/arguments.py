@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import logging
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-_log = logging.getLogger(__name__)
+from graflow.shown import get_logger
+
+_log = get_logger(__name__)
 _ABSENT = object()
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (*_BY_POSITION, inspect.Parameter.KEYWORD_ONLY)

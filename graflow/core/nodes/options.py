@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from inspect import CO_VARARGS
 from types import FunctionType
@@ -11,8 +10,9 @@ from typing import Any
 from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
 from graflow.exceptions import ConfigError
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _FOR_WORKERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "queue": (QUEUE_NAME, is_queue_name),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,12 +37,13 @@ from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.redis.config import normalize_redis_config
+from graflow.shown import get_logger
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
 __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context", "execute_with_cycles"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 # What a saved context does not keep, the agenda aside, which is kept in another form.
 _NOT_KEPT = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -15,8 +14,9 @@ from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking
 from graflow.core.run.parts import RunParts
 from graflow.core.run.task_context import TaskExecutionContext
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class ExecutingTask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import Any
 
@@ -20,8 +19,9 @@ from graflow.exceptions import (
     named,
 )
 from graflow.queue.base import TaskSpec
+from graflow.shown import get_logger, one_line
 
-_log = logging.getLogger("graflow.core.engine")
+_log = get_logger("graflow.core.engine")
 
 
 def fail(context: BranchRun, spec: TaskSpec, frame: Frame | None, error: BaseException) -> bool:
@@ -115,7 +115,7 @@ def stop_at_max_steps(context: BranchRun, error: MaxStepsExceededError) -> bool:
     context.ledger.stop_reason = "max_steps"
     if context.ledger.on_max_steps == "raise":
         raise error
-    warnings.warn(str(error), stacklevel=4)
+    warnings.warn(one_line(error), stacklevel=4)
     return False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,9 +16,10 @@ from graflow.core.run.branching import BranchRun, execute_branch, execute_branch
 from graflow.core.run.early_end import EarlyEnding, left_out
 from graflow.core.run.failures import forget_locals
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
+from graflow.shown import get_logger
 from graflow.trace.notify import tell
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class LocalMember:

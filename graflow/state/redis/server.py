@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
@@ -19,9 +18,10 @@ from graflow.redis.config import connection_of, create_redis_client, describe_se
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.refusals import RefusedForNowError
 from graflow.redis.scripts import Script
+from graflow.shown import get_logger
 from graflow.state.redis.keys import Keys
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 FORMAT: Final = 1
 CONNECTIONS: Final = 32  # of one store in one process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +10,12 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.sweeper import beat, expedite_all, sweep
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 BEAT: Final = 1.0  # seconds between two signs of life while a group is open
 REST: Final = 8.0  # the same while none is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import traceback
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed
+from graflow.shown import get_logger
 from graflow_celery.broker.addresses import REDIS_SCHEMES, given_broker
 from graflow_celery.broker.app import GraflowCelery
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, connect_once
@@ -31,7 +31,7 @@ from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, Re
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import deployment_for
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LOOK: Final = 1.0  # seconds between looks for a server that did not answer
 _NOT_THERE: Final = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,9 @@ from celery.concurrency import prefork, solo, thread
 
 from graflow.core.envelopes.references import executables_of
 from graflow.core.task_registry import TaskResolverRegistry
+from graflow.shown import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class ThreadPool(thread.TaskPool):

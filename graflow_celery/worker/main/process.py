@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ from graflow.core.task_registry import TaskResolverRegistry
 from graflow.exceptions import ConfigError, TaskResolutionError
 from graflow.redis.config import rest_shared_clients
 from graflow.runtime import set_stopping, this_runtime
+from graflow.shown import get_logger
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
@@ -36,7 +36,7 @@ from graflow_celery.worker.main.orphans import PARENT_VARIABLE, stop_with_parent
 from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits
 from graflow_celery.worker.output import show_members
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
 _LOOK_FOR_NAMESAKES: Final = REST + 2 * BEAT  # seconds; who was killed before this worker started is silent by then
