@@ -156,6 +156,13 @@ class SigningKeys:
         if not hmac.compare_digest(expected.encode(), encoded.encode("utf-8", "replace")):
             raise SignatureError(f"The signature does not hold: the {purpose} was changed, or made for another place")
 
+    def derive(self, purpose: str, *, bound_to: Sequence[str]) -> dict[bytes, bytes]:
+        """Keys for one purpose and place by id, the signing one first: what they sign holds nowhere else."""
+        return {
+            key_id.encode(): _mac(key_id, key, b"", f"key for {purpose}", bound_to)
+            for key_id, key in self._table().items()
+        }
+
     def _table(self) -> dict[str, bytes]:
         if self._known is None:
             loaded = type(self).user() if self._source == "user" else self._from_process()

@@ -81,7 +81,7 @@ class Deployment:
         connection.setdefault("socket_connect_timeout", CONNECT_SECONDS)
         self.connection = connection
         self.client: redis.Redis = shared_client(connection, decode_responses=False)
-        self.record = GroupRecord(self.client, settings.key_prefix)
+        self.record = GroupRecord(self.client, settings.key_prefix, signing_keys=self.keys)
         self.shared_payloads = SharedPayloads(self.record, self.runtime)
         self.publisher = MemberPublisher(settings)
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)

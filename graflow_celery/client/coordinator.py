@@ -25,11 +25,12 @@ from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record import GroupState, MemberState, Opened, RecordedOutcome
+from graflow_celery.record import GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
-from graflow_celery.wire.outcomes import pack_outcome, result_pickles
+from graflow_celery.wire.outcomes import pack_outcome, result_pickles, sealed
+from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.member import holding_slot, running_member, state_of
 
 _log = get_logger(__name__)
@@ -167,10 +168,11 @@ class _RemoteGroup:
         return run_id
 
     def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
-        members, spec, keys = self._run.members, submission.spec, self._deployment.keys
+        members, spec = self._run.members, submission.spec
+        seal = RunSeal(self._deployment.keys, spec)
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
-                outcome = branch_outcome(stored, members[stored.index].task_id, spec, keys)
+                outcome = branch_outcome(stored, members[stored.index].task_id, spec, seal)
                 self._run.record(stored.index, outcome, stored.worker, stored.attempts)
                 context = self._run.context
                 completed = {*outcome.completed}
@@ -190,7 +192,7 @@ class _RemoteGroup:
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 opened = None
-                self._expedite(run_id)
+                submission = replace(submission, spec=self._expedite(run_id))
             if opened is not None and opened.created:
                 return submission
             state = record.status(run_id).state if opened is None else opened.state
@@ -206,7 +208,7 @@ class _RemoteGroup:
                 self._deployment,
                 submission,
                 pending,
-                known=self._finished(submission.spec.run_id),
+                known=self._finished(submission.spec),
                 before_publishing=self._channel.fill,
             )
 
@@ -215,14 +217,18 @@ class _RemoteGroup:
         # A server that is away for a moment would otherwise be a failure of the member around this group.
         return persistently(self._deployment.runtime, call, patience=self._deployment.patience.member)
 
-    def _expedite(self, run_id: str) -> None:
-        """A process that died while it published leaves members that nobody would send before their queue wait."""
+    def _expedite(self, run_id: str) -> GroupSpec:
+        """A process that died while it published leaves members that nobody would send before their queue wait.
+
+        Returns what it opened the run with, to which the outcomes are bound.
+        """
         record = self._deployment.record
         header = record.header(run_id)
         if not (header.published or header.state.is_final):
             self._channel.fill()
             record.expedite(run_id)
             sweep(self._deployment, self._options.sweep_interval)
+        return header.spec
 
     def _keep_successes(self, run_id: str, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""
@@ -231,13 +237,14 @@ class _RemoteGroup:
         ]
         self._deliver(good, submission)
 
-    def _finished(self, run_id: str) -> list[RecordedOutcome]:
+    def _finished(self, spec: GroupSpec) -> list[RecordedOutcome]:
         """Members that had ended before this process took the group up."""
-        finished, now, keys = self._run._finished, self._deployment.runtime.time(), self._deployment.keys
+        finished, now = self._run._finished, self._deployment.runtime.time()
+        seal = RunSeal(self._deployment.keys, spec)
 
         def recorded(index: int, outcome: BranchOutcome) -> RecordedOutcome:
-            payload = pack_outcome(outcome, result_pickles(keys, run_id, index))
-            return RecordedOutcome(index, state_of(outcome), 1, "", now, late=False, payload=payload)
+            state, packed = state_of(outcome), pack_outcome(outcome, result_pickles(seal, index))
+            return RecordedOutcome(index, state, 1, "", now, late=False, payload=sealed(seal, index, state, packed))
 
         return [recorded(index, outcome) for index, outcome in sorted(finished.items())]
 

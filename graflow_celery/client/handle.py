@@ -28,7 +28,8 @@ from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
 from graflow_celery.settings import GroupOptions
-from graflow_celery.wire.envelope import task_id_in
+from graflow_celery.wire.envelope import Envelope
+from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.member import running_member
 
 _T = TypeVar("_T")
@@ -63,6 +64,7 @@ class _Handle(ABC, Generic[R]):
         self._deployment = deployment
         self._runtime = deployment.runtime
         self._spec = spec
+        self._seal = RunSeal(deployment.keys, spec)
         self._options = options
         self._places = places
         self._policy = policy
@@ -110,8 +112,8 @@ class _Handle(ABC, Generic[R]):
 
     def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[R]:
         ids = self._task_ids
-        spec, keys = self._spec, self._deployment.keys
-        outcomes = {index: branch_outcome(stored[index], name, spec, keys) for index, name in self._named(ids)}
+        spec, seal = self._spec, self._seal
+        outcomes = {index: branch_outcome(stored[index], name, spec, seal) for index, name in self._named(ids)}
         judge(spec, ids, outcomes, self._policy)
         return [outcomes[index].value for index in self._places]
 
@@ -139,7 +141,7 @@ class _Handle(ABC, Generic[R]):
             yield self._outcome(outcome, ids[outcome.index - self._places.start])
 
     def _outcome(self, stored: RecordedOutcome, task_id: str) -> MemberOutcome:
-        return member_outcome(stored, task_id, self._header, self._deployment.keys)
+        return member_outcome(stored, task_id, self._header, self._seal)
 
     def _deadline(self, timeout: float | None) -> float | None:
         """The end of a wait of so many seconds from now; None for no end."""
@@ -236,9 +238,13 @@ class GroupHandle(_Handle[R]):
             return [f"{self.group_id}[{index}]" for index in self._places]
         found = self._deployment.record.manifests.envelopes(self.run_id, self._places)
         return [
-            f"{self.group_id}[{index}]" if envelope is None else task_id_in(envelope)
-            for index, envelope in enumerate(found)
+            f"{self.group_id}[{index}]" if packed is None else self._envelope(packed, index).task_id
+            for index, packed in enumerate(found)
         ]
+
+    def _envelope(self, packed: bytes, index: int) -> Envelope:
+        keys = self._deployment.keys  # policies name members by these ids, so they are as good as what they judge
+        return Envelope.unpack(packed, run_id=self.run_id, group_id=self.group_id, index=index, keys=keys)
 
     def _timeout(self) -> GroupTimeoutError:
         return GroupTimeoutError(self.group_id, len(self._waiter.seen), self._spec.n, run_id=self.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from graflow.codec import ErrorData, describe_error
 from graflow.core.branches.outcome import BranchOutcome
@@ -21,9 +21,11 @@ from graflow.exceptions import (
     TaskError,
     TaskTimeoutError,
 )
-from graflow.signing import SigningKeys
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
-from graflow_celery.wire.outcomes import loss_of, result_pickles, unpack_outcome
+from graflow_celery.wire.outcomes import loss_of, opened, result_pickles, unpack_outcome
+from graflow_celery.wire.seal import RunSeal
+
+_LONGEST_REASON: Final = 1000  # bytes
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,16 @@ def _is_reported(stored: RecordedOutcome) -> bool:
     return bool(stored.payload) and stored.state not in {MemberState.CANCELLED, MemberState.LOST}
 
 
-def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys: SigningKeys | None) -> BranchOutcome:
+def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, seal: RunSeal) -> BranchOutcome:
     """The outcome as the engine takes it, also of a member that the record itself ended.
 
     Raises:
+        SignatureError: When what the member is said to have reported is not signed for it.
         PayloadError: When what the member reported cannot be read here, naming the member.
     """
     if _is_reported(stored):
         try:
-            return unpack_outcome(stored.payload, task_id, result_pickles(keys, spec.run_id, stored.index))
+            return unpack_outcome(opened(seal, stored), task_id, result_pickles(seal, stored.index))
         except PayloadError as unread:
             raise PayloadError(f"What task '{task_id}' reported cannot be read here: {unread}", unread) from unread
     error: TaskError
@@ -91,18 +94,16 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, keys:
     elif stored.state is MemberState.TIMED_OUT:
         error = TaskTimeoutError(task_id, spec.timeout or 0.0)
     elif stored.payload:
-        error = MemberLeftOutError(task_id, stored.payload.decode())
+        error = MemberLeftOutError(task_id, stored.payload[:_LONGEST_REASON].decode(errors="replace"))
     else:
         error = MemberCancelledError(task_id)
     error.run_id = spec.run_id
     return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
 
 
-def member_outcome(
-    stored: RecordedOutcome, task_id: str, header: GroupHeader, keys: SigningKeys | None
-) -> MemberOutcome:
+def member_outcome(stored: RecordedOutcome, task_id: str, header: GroupHeader, seal: RunSeal) -> MemberOutcome:
     """The outcome as users see it."""
-    outcome = branch_outcome(stored, task_id, header.spec, keys)
+    outcome = branch_outcome(stored, task_id, header.spec, seal)
     started = stored.finished_at - outcome.duration if _is_reported(stored) else None
     losses = loss_of(stored)[0] if stored.state is MemberState.LOST else outcome.losses
     executions = losses + outcome.retry_counts.get(task_id, 0) + 1 if _is_reported(stored) else losses

@@ -8,19 +8,29 @@ from typing import Any
 import redis
 
 from graflow.exceptions import ConfigError
+from graflow.signing import SigningKeys
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
+from graflow_celery.record.specs import Specs
 
 
 class RecordBase:
     """A client that answers in bytes, and the scripts on it."""
 
-    def __init__(self, client: redis.Redis, prefix: str = "graflow", *, scripts: Scripts | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str = "graflow",
+        *,
+        scripts: Scripts | None = None,
+        signing_keys: SigningKeys | None = None,
+    ) -> None:
         if client.get_encoder().decode_responses:
             raise ConfigError("The group record needs a Redis client that answers in bytes (decode_responses=False)")
         self.client = client
         self.keys = Keys(prefix)
         self._scripts = scripts or Scripts(client)
+        self._specs = Specs(signing_keys)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
         """Run a script on one run; scripts find the stem of its keys and `open` in front of their own."""

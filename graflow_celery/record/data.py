@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from graflow.exceptions import GraflowRuntimeError
+from graflow.codec import parse_json
+from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
 
 FORMAT_VERSION = 1
 MAX_MEMBERS = 100_000
@@ -46,6 +47,7 @@ class GroupSpec:
     Attributes:
         n: number of members, without the continuation.
         digest: of the manifest; the same run id with another digest is a conflict.
+        nonce: what tells this submission from every other one; empty where nothing is signed.
         min_success: fewer succeeded members than this make the group FAILED (n for a strict policy, 0 for best effort).
         enough: succeeded members after which all others are CANCELLED; 0 is no such number.
         fail_fast: members that nobody runs are CANCELLED once one has failed.
@@ -83,23 +85,34 @@ class GroupSpec:
     continuation: bool = False
     parent_run: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    nonce: str = ""
 
     def to_json(self) -> str:
-        return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, separators=(",", ":"))
+        """JSON text, read by `from_json`; without the nonce, which is part of its signature."""
+        data = asdict(self)
+        del data["nonce"]
+        return json.dumps({"version": FORMAT_VERSION, **data}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> GroupSpec:
         """Read a specification back.
 
+        What it is signed with is left out; verifying it is the record's affair.
+
         Raises:
+            PayloadError: when it is no specification.
             GraflowRuntimeError: when it was written by an unknown version.
         """
-        data = json.loads(text)
-        version = data.pop("version", None)
+        data = parse_json(text)
+        version = data.pop("version", None) if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise GraflowRuntimeError(f"group record of version {version!r}, this program reads {FORMAT_VERSION}")
-        data["critical"] = tuple(data["critical"])
-        return cls(**data)
+        data.pop("signature", None)
+        try:
+            data["critical"] = tuple(data["critical"])
+            return cls(**data)
+        except (TypeError, KeyError) as error:
+            raise PayloadError(f"A group record has another form than this program reads: {error}") from None
 
 
 def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> str:
@@ -233,6 +246,7 @@ class Claim:
         blocked: indices that met `max_in_flight`; they come back in `Completion.ready` of whoever frees a slot.
         state: None when the record is gone; then `spec` is None and nothing is granted.
         remaining: seconds until the deadline of the group.
+        distrust: why the specification is not believed; then `spec` is None, and what is granted must not run.
     """
 
     spec: GroupSpec | None
@@ -242,6 +256,7 @@ class Claim:
     refused: list[int]
     blocked: list[int]
     remaining: float | None
+    distrust: SignatureError | None = None
 
 
 @dataclass(frozen=True, slots=True)

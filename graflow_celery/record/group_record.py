@@ -8,7 +8,10 @@ from typing import Any
 
 import redis
 
-from graflow.exceptions import GroupConflictError, GroupNotFoundError
+from graflow.exceptions import GroupConflictError, GroupNotFoundError, SignatureError
+from graflow.shown import get_logger
+from graflow.signing import SigningKeys
+from graflow.spells import is_news
 from graflow_celery.errors import RecordFullError
 from graflow_celery.record.data import (
     GroupSpec,
@@ -23,9 +26,11 @@ from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.manifests import Manifests, check_manifest, size_of
 from graflow_celery.record.owners import RunOwners
 from graflow_celery.record.reading import RecordReader
-from graflow_celery.record.replies import integers, opened_of, parse_spec, reopened_of
+from graflow_celery.record.replies import integers, opened_of, reopened_of
 from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
+
+_log = get_logger(__name__)
 
 STANDSTILL = 2.5
 """Sweep intervals without a look of any sweeper that mean that the server stood still."""
@@ -37,13 +42,22 @@ class GroupRecord(MemberLeases, RecordReader):
     `client` is a synchronous `redis.Redis` that answers in bytes. The object is as safe across threads as its client;
     after a fork make a new one.
 
+    With `signing_keys` the specification of every group is signed, and none is believed that is not.
+
     Raises:
         ConfigError: the client decodes its answers.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str = "graflow", *, scripts: Scripts | None = None) -> None:
-        super().__init__(client, prefix, scripts=scripts)
-        self.manifests = Manifests(client, prefix, scripts=self._scripts)
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str = "graflow",
+        *,
+        scripts: Scripts | None = None,
+        signing_keys: SigningKeys | None = None,
+    ) -> None:
+        super().__init__(client, prefix, scripts=scripts, signing_keys=signing_keys)
+        self.manifests = Manifests(client, prefix, scripts=self._scripts, signing_keys=signing_keys)
         self.workers = LiveWorkers(self._scripts, self.keys)
         self.owners = RunOwners(self._scripts, self.keys)
 
@@ -95,7 +109,7 @@ class GroupRecord(MemberLeases, RecordReader):
         """
         woken = [self.keys.deployment(name) for name in ("clock", "workers")]
         reply = self._run("reopen", run_id, [token, "" if index is None else index], *woken)
-        return reopened_of(reply, run_id, index)
+        return reopened_of(reply, run_id, index, self._specs)
 
     def mark_published(self, run_id: str) -> None:
         """Note that the submitter has sent every member once."""
@@ -152,13 +166,19 @@ class GroupRecord(MemberLeases, RecordReader):
         reply = self._run("sweep", run_id, [limit, run_id], self.keys.deployment("clock"))
         if reply[0] is None:
             return None
-        spec, lost, waiting, continuation, ended, children, given_up = reply
+        text, lost, waiting, continuation, ended, children, given_up = reply
         self._cancel_inside(run_id, children)
         if not (lost or waiting or continuation or ended or given_up):
             return None
+        try:
+            spec = self._specs.read(text, run_id)
+        except SignatureError as error:  # whoever has opened it may sweep it
+            if is_news(("unsigned", run_id)):
+                _log.warning("Run %s is left alone: %s", run_id, error)
+            return None
         return Republish(
             run_id=run_id,
-            spec=parse_spec(spec),
+            spec=spec,
             lost=integers(lost),
             waiting=integers(waiting),
             continuation=continuation == 1,

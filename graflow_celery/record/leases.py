@@ -26,7 +26,7 @@ class MemberLeases(RecordBase):
         if not owner or owner[0] in "-@" or "\n" in owner:
             raise ValueError(f"not a name of an owner: {owner!r}")
         reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
-        return claim_of(reply, indices)
+        return claim_of(reply, indices, run_id, self._specs)
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
         """Take the continuation, which has index n, once all members are recorded; report it like a member."""

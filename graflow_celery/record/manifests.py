@@ -25,7 +25,9 @@ class Manifests(RecordBase):
             What `open.lua` answers: status, state, epoch and whether all members were published.
         """
         parents = [self.keys.run(spec.parent_run, name) for name in ("header", "children")] if spec.parent_run else []
-        fields = _header_fields(spec, size_of(manifest, payloads), parents[0] if parents else "")
+        fields = _header_fields(
+            spec, self._specs.write(spec), size_of(manifest, payloads), parents[0] if parents else ""
+        )
         pairs: list[str | bytes] = [part for item in payloads.items() for part in item]
         fresh_epoch = secrets.token_hex(8)
         for first, chunk in _chunks(manifest):
@@ -63,12 +65,12 @@ def check_manifest(spec: GroupSpec, manifest: Sequence[bytes]) -> None:
         raise PayloadError(f"Group run '{spec.run_id}' has {spec.n} members: {MAX_MEMBERS} are the limit of one group")
 
 
-def _header_fields(spec: GroupSpec, size: int, parent: str) -> list[str | int]:
+def _header_fields(spec: GroupSpec, text: str, size: int, parent: str) -> list[str | int]:
     """The header as names and values; times in milliseconds, 0 where there is no limit."""
     fields: dict[str, str | int] = {
         "version": FORMAT_VERSION,
         "run": spec.run_id,
-        "spec": spec.to_json(),
+        "spec": text,
         "n": spec.n,
         "size": spec.n + int(spec.continuation),
         "continuation": int(spec.continuation),

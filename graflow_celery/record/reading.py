@@ -78,6 +78,7 @@ class RecordReader(RecordBase):
 
         Raises:
             GroupNotFoundError: no such run.
+            SignatureError: this process has keys, and the specification is not signed with one of them.
         """
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hgetall(self.keys.run(run_id, "header"))
@@ -85,7 +86,7 @@ class RecordReader(RecordBase):
         fields, (whole, micros) = pipeline.execute()
         if b"state" not in fields:
             raise GroupNotFoundError(run_id)
-        return header_of(fields, whole + micros / 1e6)
+        return header_of(fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6)
 
     def status(self, run_id: str) -> GroupStatus:
         """The counts alone.

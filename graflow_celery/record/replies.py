@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
-from graflow.exceptions import GroupNotFoundError
+from graflow.exceptions import GroupNotFoundError, SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.data import (
     Claim,
@@ -24,6 +23,7 @@ from graflow_celery.record.data import (
     RecordedOutcome,
     Reopened,
 )
+from graflow_celery.record.specs import Specs
 
 COUNTS = (
     "n",
@@ -41,12 +41,6 @@ COUNTS = (
     "retrying",
 )
 """Fields of the header that make a status; `read.lua` answers them in this order."""
-
-
-@lru_cache(maxsize=64)
-def parse_spec(text: bytes) -> GroupSpec:
-    """The specification; one group is read many times, so it is parsed once."""
-    return GroupSpec.from_json(text)
 
 
 def seconds(milliseconds: bytes | int | None) -> float | None:
@@ -77,9 +71,9 @@ def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus
     )
 
 
-def header_of(fields: Mapping[bytes, bytes], now: float) -> GroupHeader:
+def header_of(fields: Mapping[bytes, bytes], spec: GroupSpec, now: float) -> GroupHeader:
     return GroupHeader(
-        spec=parse_spec(fields[b"spec"]),
+        spec=spec,
         state=GroupState(fields[b"state"].decode()),
         status=status_of(fields[b"state"], [fields.get(name.encode()) for name in COUNTS]),
         epoch=fields[b"epoch"].decode(),
@@ -152,7 +146,7 @@ def opened_of(reply: Any) -> Opened:
     )
 
 
-def reopened_of(reply: Any, run_id: str, index: int | None) -> Reopened:
+def reopened_of(reply: Any, run_id: str, index: int | None, specs: Specs) -> Reopened:
     """What `reopen.lua` answers.
 
     Raises:
@@ -162,7 +156,7 @@ def reopened_of(reply: Any, run_id: str, index: int | None) -> Reopened:
     status, *rest = reply
     if status == b"GONE":
         raise GroupNotFoundError(run_id)
-    spec = parse_spec(rest[0])
+    spec = specs.read(rest[0], run_id)
     if status != b"REOPENED":
         raise RetryRefusedError(run_id, _refusal(status.decode(), spec, index))
     members, lost, continuation = rest[1:]
@@ -187,14 +181,20 @@ def _refusal(status: str, spec: GroupSpec, index: int | None) -> str:
     }[status]
 
 
-def claim_of(reply: Any, asked: Sequence[int]) -> Claim:
+def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Claim:
     """What `claim.lua` answers; a run that is gone refuses everything."""
     if reply[0] is None:
         return Claim(None, None, [], [], list(asked), [], None)
-    text, spec, found = reply
+    text, written, found = reply
+    spec, distrust = None, None
+    try:
+        spec = specs.read(written, run_id)
+    except SignatureError as error:
+        distrust = error
     state, remaining, granted, left, refused, blocked = text.split(b";")
     return Claim(
-        spec=parse_spec(spec),
+        spec=spec,
+        distrust=distrust,
         state=GroupState(state.decode()),
         granted=granted_of(granted.split(), found),
         left=[int(index) for index in left.split()],

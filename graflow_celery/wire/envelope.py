@@ -122,8 +122,3 @@ class Envelope:
         if made.binding != (run_id, group_id, str(index)):
             raise PayloadError("An envelope belongs to another run, group or member than its message says")
         return made
-
-
-def task_id_in(packed: bytes) -> str:
-    """The member's id in an envelope, for showing; nothing else of it is read."""
-    return str(parse(unpack(packed.partition(b"\n")[2]), "envelope").get("task_id", ""))

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from graflow.codec import ErrorData, describe_error, from_jsonable
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
 from graflow.core.serialization import signed_pickles
-from graflow.signing import SigningKeys
+from graflow.exceptions import SignatureError
 from graflow.values.pickles import Pickles
-from graflow_celery.record import RecordedOutcome
+from graflow_celery.record import GrantedMember, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.payload import PAYLOAD_LIMIT, VERSION, dump, pack, parse, too_long, unpack
+from graflow_celery.wire.seal import RunSeal, content_of
+
+_OUTCOME: Final = "outcome"
+_LONGEST_LOSS: Final = 1000  # bytes that the record keeps of how a process died
+_DIGITS: Final = 10
 
 
-def result_pickles(keys: SigningKeys | None, run_id: str, index: int) -> Pickles:
+def result_pickles(seal: RunSeal, index: int) -> Pickles:
     """What values of a member's outcome go by that have no other form."""
-    return signed_pickles(keys, "result", run_id, str(index))
+    return signed_pickles(seal.keys, "result", seal.run_id, str(index))
+
+
+def report_of(seal: RunSeal, member: GrantedMember, state: MemberState, packed: bytes) -> MemberReport:
+    """What a worker tells the record about a member: its packed outcome, sealed for its place and state."""
+    return MemberReport(member.index, member.attempt, state, sealed(seal, member.index, state, packed))
+
+
+def sealed(seal: RunSeal, index: int, state: MemberState, packed: bytes) -> bytes:
+    """A packed outcome, sealed for the member and the state that it ended in."""
+    return seal.seal(packed, _OUTCOME, str(index), state)
+
+
+def opened(seal: RunSeal, stored: RecordedOutcome) -> bytes:
+    """The packed outcome that a worker has reported.
+
+    Raises:
+        SignatureError: When this process has keys, and the outcome is not signed for its place and state.
+    """
+    try:
+        return seal.open(stored.payload, _OUTCOME, str(stored.index), stored.state)
+    except SignatureError as error:
+        raise SignatureError(
+            f"What member {stored.index} of run '{seal.run_id}' is said to have come to is not believed: {error} "
+            f"(worker: {stored.worker or 'none'})",
+            error,
+        ) from error
 
 
 def pack_outcome(outcome: BranchOutcome, pickles: Pickles | None = None) -> bytes:
@@ -39,15 +70,15 @@ def unpack_outcome(packed: bytes, task_id: str, pickles: Pickles | None = None) 
 
 
 def remote_error_of(packed: bytes) -> ErrorData | None:
-    """The error of a packed outcome as data, or None."""
-    body = parse(unpack(packed), "outcome")
+    """The error of a packed outcome as data, or None; a seal around it is not verified."""
+    body = parse(unpack(content_of(packed)), "outcome")
     return ErrorData.from_dict(body["error"]) if "error" in body else None
 
 
 def loss_of(outcome: RecordedOutcome) -> tuple[int, str]:
     """How often a LOST member was lost, and how the last of its processes died, as far as that is known."""
-    losses, _, how = outcome.payload.decode().partition(" ")
-    return int(losses or 0), how
+    losses, _, how = outcome.payload[:_LONGEST_LOSS].decode(errors="replace").partition(" ")
+    return int(losses) if losses.isascii() and losses.isdigit() and len(losses) < _DIGITS else 0, how
 
 
 def value_of(packed: bytes, pickles: Pickles | None = None) -> Any:

@@ -18,7 +18,7 @@ from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
-from graflow_celery.wire.outcomes import pack_failure
+from graflow_celery.wire.outcomes import pack_failure, report_of
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.reports import Reports
@@ -173,7 +173,7 @@ class Batch:
             return
         error = TaskTimeoutError(member_name(self.spec, member.index), float(limit))
         payload = pack_failure(error, self._runtime.time(), member.losses)
-        self._reports.complete([MemberReport(member.index, member.attempt, MemberState.TIMED_OUT, payload)])
+        self._reports.complete([report_of(self._runner.seal, member, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)
 
     def _held(self) -> list[Lease]:
@@ -225,6 +225,21 @@ def claiming(deployment: Deployment, call: Callable[[], Claim]) -> Claim:
     return persistently(deployment.runtime, call, patience=deployment.patience.member)
 
 
+def refuse_unsigned(deployment: Deployment, run_id: str, owner: str, claim: Claim) -> None:
+    """Let members fail whose group is not signed, so that a submitter who lacks the key does not wait in vain.
+
+    What they came to is not signed either: a submitter who has the key does not believe it.
+    """
+    if claim.distrust is None or not claim.granted:
+        return
+    _log.error("Members of run %s are refused: %s", run_id, claim.distrust)
+    packed = pack_failure(claim.distrust, deployment.runtime.time())
+    refused = [MemberReport(member.index, member.attempt, MemberState.FAILED, packed) for member in claim.granted]
+    record, patience = deployment.record, deployment.patience
+    with suppress(*TRY_AGAIN):  # then their lease brings them back
+        persistently(deployment.runtime, lambda: record.complete(run_id, owner, refused), patience=patience.member)
+
+
 def run_members(
     deployment: Deployment,
     run_id: str,
@@ -252,6 +267,7 @@ def run_members(
     record = deployment.record
     claim = claiming(deployment, lambda: record.claim(run_id, indices, owner, limit=limit))
     if claim.spec is None or not claim.granted:
+        refuse_unsigned(deployment, run_id, owner, claim)
         return None
     batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
     with batch.paced():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from graflow.exceptions import ParallelGroupError
+from graflow.exceptions import GraflowError, ParallelGroupError
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberReport, MemberState, RecordedOutcome
-from graflow_celery.wire.outcomes import pack_failure, remote_error_of, result_pickles, value_of
-from graflow_celery.worker.batch import Batch, claiming
+from graflow_celery.wire.outcomes import opened, pack_failure, remote_error_of, report_of, result_pickles, value_of
+from graflow_celery.worker.batch import Batch, claiming, refuse_unsigned
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.tally import Tally
 
@@ -17,17 +18,21 @@ class _Continuation(Batch):
     def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
         record, spec = self._deployment.record, self.spec
         stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
-        if record.status(spec.run_id).state != GroupState.DONE:
-            error = _refused(spec, stored)
+        is_done = record.status(spec.run_id).state == GroupState.DONE
+        try:
+            values = {index: self._value(outcome) for index, outcome in stored.items() if _succeeded(outcome)}
+            # The state in the header is not signed; these outcomes are.
+            if not (is_done and _is_enough(spec, stored, values)):
+                raise _refused(spec, stored)
+        except GraflowError as error:
             payload = pack_failure(error, self._runtime.time(), member.losses)
-            return MemberReport(member.index, member.attempt, MemberState.FAILED, payload)
-        values = [self._value(stored.get(index)) for index in range(spec.n)]
-        return self._runner.run_continuation(member, self.owner, self._cancellation(member), values)
+            return report_of(self._runner.seal, member, MemberState.FAILED, payload)
+        all_values = [values.get(index) for index in range(spec.n)]
+        return self._runner.run_continuation(member, self.owner, self._cancellation(member), all_values)
 
-    def _value(self, stored: RecordedOutcome | None) -> Any:
-        if stored is None or stored.state is not MemberState.SUCCEEDED:
-            return None
-        return value_of(stored.payload, result_pickles(self._deployment.keys, self.spec.run_id, stored.index))
+    def _value(self, stored: RecordedOutcome) -> Any:
+        seal = self._runner.seal
+        return value_of(opened(seal, stored), result_pickles(seal, stored.index))
 
 
 def run_continuation(deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None) -> Tally | None:
@@ -45,11 +50,21 @@ def run_continuation(deployment: Deployment, run_id: str, worker: str, *, owner:
     owner = owner or f"{worker}:{deployment.runtime.token()}"
     claim = claiming(deployment, lambda: deployment.record.claim_continuation(run_id, owner))
     if claim.spec is None or not claim.granted:
+        refuse_unsigned(deployment, run_id, owner, claim)
         return None
     batch = _Continuation(deployment, claim.spec, owner, worker, None)
     with batch.paced():
         batch.run(claim.granted)
     return batch.tally
+
+
+def _succeeded(outcome: RecordedOutcome) -> bool:
+    return outcome.state is MemberState.SUCCEEDED
+
+
+def _is_enough(spec: GroupSpec, stored: Mapping[int, RecordedOutcome], values: Mapping[int, Any]) -> bool:
+    """Whether all members have ended, and as many and those of them succeeded that the policy asks for."""
+    return len(stored) == spec.n and len(values) >= spec.min_success and all(index in values for index in spec.critical)
 
 
 def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGroupError:
@@ -66,7 +81,7 @@ def _refused(spec: GroupSpec, stored: dict[int, RecordedOutcome]) -> ParallelGro
 
 def _reason(outcome: RecordedOutcome) -> str:
     if outcome.state is MemberState.CANCELLED:
-        return outcome.payload.decode() or outcome.state.value
+        return outcome.payload.decode(errors="replace") or outcome.state.value
     if outcome.state is MemberState.LOST:
         return outcome.state.value
     error = remote_error_of(outcome.payload) if outcome.payload else None

@@ -11,7 +11,8 @@ from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Completion, GroupSpec, MemberReport, MemberState
 from graflow_celery.sweeper import requeue
-from graflow_celery.wire.outcomes import pack_failure
+from graflow_celery.wire.outcomes import pack_failure, report_of
+from graflow_celery.wire.seal import RunSeal
 
 
 def how_it_died(error: BaseException) -> str:
@@ -44,7 +45,7 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     first, *others = held.granted
     error = TaskTimeoutError(member_name(held.spec, first.index), limit)
     payload = pack_failure(error, runtime.time(), first.losses)
-    result = MemberReport(first.index, first.attempt, MemberState.TIMED_OUT, payload)
+    result = report_of(RunSeal(deployment.keys, held.spec), first, MemberState.TIMED_OUT, payload)
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
     released = record.release(run_id, owner, [m.index for m in others]).released
     _follow(deployment, held.spec, [*released, *held.left], done)

@@ -34,8 +34,9 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.envelope import Envelope, SharedPayload
-from graflow_celery.wire.outcomes import pack_failure, pack_outcome, result_pickles
+from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, result_pickles
 from graflow_celery.wire.payload import unpack
+from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
@@ -164,6 +165,7 @@ class MemberRunner:
         self._deployment = deployment
         self._spec = spec
         self._worker = worker
+        self.seal = RunSeal(deployment.keys, spec)
         self._engine = WorkflowEngine()
         self._channels: dict[str, Channel] = {}
         self._resolver = cache(deployment.resolver)
@@ -200,8 +202,7 @@ class MemberRunner:
                 return _retry_later(granted, outcome, outcome.retry_in)
             outcome.losses = granted.losses
             state = state_of(outcome)
-            pickles = result_pickles(self._deployment.keys, self._spec.run_id, granted.index)
-            payload = pack_outcome(outcome, pickles)
+            payload = pack_outcome(outcome, result_pickles(self.seal, granted.index))
             if outcome.error is not None:
                 self._log(outcome.task_id, outcome.error)
         except SoftTimeLimitExceeded:
@@ -221,7 +222,7 @@ class MemberRunner:
                 payload = pack_failure(error, time.time(), granted.losses)
         finally:
             running_member.reset(around)
-        return MemberReport(granted.index, granted.attempt, state, payload)
+        return report_of(self.seal, granted, state, payload)
 
     def _log(self, name: str, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError
+from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError, SignatureError
 from graflow.shown import get_logger
 from graflow_celery.broker.messages import member_options, time_limits
 from graflow_celery.deployment import Deployment
@@ -35,5 +35,5 @@ def send_singly(deployment: Deployment, run_id: str, indices: Sequence[int]) -> 
         deployment.publisher.publish(deployment.record.header(run_id).spec, indices, singly=True)
     except GroupNotFoundError:
         return
-    except GraflowRuntimeError as error:
+    except (GraflowRuntimeError, SignatureError) as error:
         _log.warning("Left to the sweeper: %s", error)

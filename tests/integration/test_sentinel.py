@@ -19,9 +19,10 @@ from graflow_celery import BrokerUnreachableError, LocalCluster, RecordUnreachab
 from graflow_celery.broker.app import build_app
 from graflow_celery.broker.transport import SentinelTransport
 from graflow_celery.deployment import deployment_of
-from graflow_celery.record import GroupRecord, MemberReport, MemberState
+from graflow_celery.record import GrantedMember, MemberState
 from graflow_celery.settings import Settings
-from graflow_celery.wire.outcomes import pack_outcome
+from graflow_celery.wire.outcomes import pack_outcome, report_of
+from graflow_celery.wire.seal import RunSeal
 from tests.cluster_support import MEMBERS
 from tests.integration import members
 from tests.support import free_port, wait_until
@@ -87,7 +88,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     keys = [*record.keys.of_run(handle.run_id), record.keys.deployment("open")]
     before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
 
-    report(record, handle.run_id, [2, 0])
+    report(config, handle.run_id, [2, 0])
     reading = handle.as_completed(timeout=30)
     assert [next(reading).index, next(reading).index] == [2, 0]
 
@@ -95,10 +96,10 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     record.client.delete(*keys)
     for key, value in before.items():
         record.client.restore(key, 0, value, replace=True)
-    report(record, handle.run_id, [1])
+    report(config, handle.run_id, [1])
     assert next(reading).index == 1
     assert {outcome.index for outcome in record.outcomes(handle.run_id)} == {0, 1, 2}, "nothing runs a second time"
-    report(record, handle.run_id, [3])
+    report(config, handle.run_id, [3])
     assert handle.results(timeout=30) == [0, 2, 4, 6]
 
 
@@ -107,7 +108,7 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     handle = submit(members.double.map(range(4)), backend_config=config)
     record = deployment_of(config).record
     record.claim(handle.run_id, range(4), "someone")
-    report(record, handle.run_id, [0, 1])
+    report(config, handle.run_id, [0, 1])
     reading = handle.as_completed(timeout=30)
     assert [next(reading).index, next(reading).index] == [0, 1]
 
@@ -115,17 +116,20 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     order = record.keys.run(handle.run_id, "order")
     record.client.delete(order)
     record.client.rpush(order, 2, 3)
-    report(record, handle.run_id, [2, 3])
+    report(config, handle.run_id, [2, 3])
     record.client.ltrim(order, 0, 1)
     record.client.rpush(order, 0, 1)
     assert handle.results(timeout=30) == [0, 2, 4, 6]
 
 
-def report(record: GroupRecord, run_id: str, indices: Sequence[int]) -> None:
+def report(config: dict[str, Any], run_id: str, indices: Sequence[int]) -> None:
     """Record members of `double` as the worker that claimed them does."""
+    deployment = deployment_of(config)
+    seal = RunSeal(deployment.keys, deployment.record.header(run_id).spec)
     for index in indices:
-        payload = pack_outcome(BranchOutcome(task_id=f"double[{index}]", success=True, value=2 * index))
-        record.complete(run_id, "someone", [MemberReport(index, 1, MemberState.SUCCEEDED, payload)])
+        packed = pack_outcome(BranchOutcome(task_id=f"double[{index}]", success=True, value=2 * index))
+        done = report_of(seal, GrantedMember(index, 1, 0, 0, b""), MemberState.SUCCEEDED, packed)
+        deployment.record.complete(run_id, "someone", [done])
 
 
 def test_several_sentinels_cost_a_broker_neither_its_login_nor_its_priorities(config: dict[str, Any]) -> None:

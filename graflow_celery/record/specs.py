@@ -1,0 +1,55 @@
+"""The specification of a group as text, signed by whoever opens the group and believed only with that signature."""
+
+from __future__ import annotations
+
+import secrets
+from functools import lru_cache
+from typing import Final
+
+from graflow.exceptions import SignatureError
+from graflow.signing import SigningKeys
+from graflow_celery.record.data import GroupSpec
+
+_PURPOSE: Final = "group"
+_MARK: Final = b',"signature":"'
+_END: Final = b'"}'
+
+
+class Specs:
+    """Writes and reads specifications; for use from several threads.
+
+    Args:
+        keys: Without any nothing is signed, and what others have signed is read unverified.
+    """
+
+    def __init__(self, keys: SigningKeys | None) -> None:
+        self._keys = keys
+        self.read = lru_cache(maxsize=64)(self._read)
+        """As `_read`; one group is read many times, so each text is verified and parsed once."""
+
+    def write(self, spec: GroupSpec) -> str:
+        """The specification as JSON text; with keys its last members are a random `nonce` and the `signature`."""
+        text = spec.to_json()
+        if self._keys is None:
+            return text
+        body = f'{text[:-1]},"nonce":"{secrets.token_hex(16)}"'
+        signature = self._keys.sign(f"{body}}}".encode(), purpose=_PURPOSE, bound_to=(spec.run_id,))
+        return f'{body},"signature":"{signature}"}}'
+
+    def _read(self, text: bytes, run_id: str) -> GroupSpec:
+        """The specification in the record of a run.
+
+        Raises:
+            SignatureError: When this process has keys, and the text is unsigned, was changed, or is another run's.
+            PayloadError: When it cannot be read.
+            GraflowRuntimeError: When it is of an unknown version.
+        """
+        if self._keys is not None:
+            body, found, rest = text.rpartition(_MARK)
+            if not found:
+                raise SignatureError(
+                    f"Group run '{run_id}' is not signed: whoever opened it has no signing key, this process has"
+                )
+            signature = rest.removesuffix(_END).decode("ascii", "replace")
+            self._keys.verify(body + b"}", signature, purpose=_PURPOSE, bound_to=(run_id,))
+        return GroupSpec.from_json(text)
