@@ -30,6 +30,7 @@ from graflow_celery.worker.celery_tasks import deployment_for
 from graflow_celery.worker.flows import FlowWatch, served_flows
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
+from graflow_celery.worker.main.forks import end_forked_processes_as_others
 from graflow_celery.worker.main.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.main.login import AccessStep, end_worker
 from graflow_celery.worker.main.orphans import PARENT_VARIABLE, stop_with_parent
@@ -194,6 +195,7 @@ def _on_shutdown(**_: object) -> None:
 
 def _on_child_start(**_: object) -> None:
     allow_processes()
+    end_forked_processes_as_others()
     show_members()
     keep_event_loop()
     this_runtime().pacer.when_idle = _rest

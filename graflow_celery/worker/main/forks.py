@@ -1,0 +1,33 @@
+"""Processes that members fork inside a pool child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+_held = threading.local()
+
+
+def end_forked_processes_as_others() -> None:
+    """Let what a member forks end at SIGTERM at once, and not as the pool child that it is a copy of.
+
+    Billiard's handler raises `SystemExit`, and Python swallows what is raised while a fork is being completed: a
+    process that is ended so early, as `multiprocessing.Pool` does when its work is done, would live on, and the member
+    wait for it. So the signal waits until the process has the usual handler.
+    """
+    of_pool_child: Any = signal.getsignal(signal.SIGTERM)
+
+    def hold() -> None:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+    def let_go_in_child() -> None:
+        if signal.getsignal(signal.SIGTERM) is of_pool_child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_go()
+
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=let_go_in_child)
