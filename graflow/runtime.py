@@ -110,26 +110,34 @@ class Runtime:
 
 
 def persistently(
-    runtime: Runtime, call: Callable[[], _T], *, patience: float | None = None, when_stopping: float | None = None
+    runtime: Runtime,
+    call: Callable[[], _T],
+    *,
+    patience: float | None = None,
+    when_stopping: float | None = None,
+    over: tuple[type[Exception], ...] = TRY_AGAIN,
+    what: str = "The group record",
 ) -> _T:
-    """Repeat a call of the record while its server cannot be reached, or refuses for now.
+    """Repeat a call while its server cannot be reached, or refuses for now.
 
     Args:
         runtime: Whose time passes meanwhile.
         call: An idempotent call.
         patience: Seconds after which the error is raised; None for no end.
         when_stopping: The same for a worker that shuts down.
+        over: The errors over which it is repeated.
+        what: What is called, for the log.
     """
     pause, begun = 0.05, runtime.monotonic()
     while True:
         try:
             return call()
-        except TRY_AGAIN as error:
+        except over as error:
             limit = when_stopping if when_stopping is not None and runtime.is_stopping() else patience
             if limit is not None and runtime.monotonic() + pause > begun + limit:
                 raise
-            if is_news(("record", in_a_word(error))):
-                _log.warning("The group record does not answer (%s); trying again", in_a_word(error))
+            if is_news((what, in_a_word(error))):
+                _log.warning("%s does not answer (%s); trying again", what, in_a_word(error))
             runtime.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

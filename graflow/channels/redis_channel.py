@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeVar
 
@@ -26,6 +26,7 @@ from graflow.redis.config import (
     shared_client,
 )
 from graflow.redis.diagnosis import told
+from graflow.redis.refusals import RefusedForNowError, for_now
 from graflow.redis.scripts import Script
 from graflow.shown import get_logger
 
@@ -40,7 +41,7 @@ _limit = Script.of(__package__, "limit")
 _publish = Script.of(__package__, "publish")
 
 _BATCH = 500
-_REMEMBERED = 10_000  # milliseconds; a client gives up sending an operation again long before
+_REMEMBERED = 60_000  # milliseconds; whoever waits for a server gives up sending an operation again long before
 _RESULT_TTL = 86400.0
 _MARK_TTL = 7 * 86_400_000  # milliseconds that it is remembered which values were published
 _GLOB = re.compile(r"[*?\[\]\\^]")
@@ -74,6 +75,11 @@ class RedisChannel(Channel):
 
     lock_lease: ClassVar[float] = 30.0
     """Seconds after which a lock is free when its holder's process has died."""
+
+    patience: float = 30.0
+    """Seconds that an operation waits for a server that refuses it for now."""
+    waits_for: tuple[type[Exception], ...] = (RefusedForNowError,)
+    """The errors that are waited out for that long."""
 
     _client: Any
     _process: int
@@ -146,11 +152,11 @@ class RedisChannel(Channel):
                 return require_number(self._text.decoded(key, reply), described)
             present = self._text.decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
-            if _swap.run(self._execute, (at,), encode(total), *reply):
+            if _swap.run(self._execute, (at, operation), encode(total), _REMEMBERED, *reply):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
-        lock = RedisLock(lambda: self.redis_client, f"graflow:lock:{self.name}:{key}", self.lock_lease)
+        lock = RedisLock(self._execute, f"graflow:lock:{self.name}:{key}", self.lock_lease)
         return RedisLockBlock(lock, self._key_locks, self.name, key, checked_seconds("timeout", timeout))
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
@@ -242,17 +248,32 @@ class RedisChannel(Channel):
         self._prefix = f"graflow:channel:{self.name}:"
 
     def _execute(self, *command: Any, **options: Any) -> Any:
-        try:
-            return self.redis_client.execute_command(*command, **options)
-        except _unreachable() as error:
-            raise told(error, self._config) from error
+        return self._granted(lambda: self.redis_client.execute_command(*command, **options))
 
     def _execute_all(self, commands: Sequence[_Command]) -> None:
-        pipeline = self.redis_client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
+        def execute() -> None:
+            pipeline = self.redis_client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
             pipeline.execute()
+
+        self._granted(execute)
+
+    def _granted(self, call: Callable[[], _T]) -> _T:
+        """What a call of the server gives; it is made again while the server refuses it for now."""
+        from graflow.runtime import persistently, this_runtime  # noqa: PLC0415 - it needs the package redis
+
+        def attempt() -> _T:
+            try:
+                return call()
+            except load_redis().RedisError as error:
+                if (refusal := for_now(error)) is None or refusal is error:
+                    raise
+                raise refusal from error  # of a client that is not ours
+
+        what = f"The Redis of channel {self.name}"
+        try:
+            return persistently(this_runtime(), attempt, patience=self.patience, over=self.waits_for, what=what)
         except _unreachable() as error:
             raise told(error, self._config) from error
 
@@ -312,9 +333,9 @@ def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What redis-py raises for a server that does not answer, or refuses us."""
+    """What is raised for a server that does not answer, or refuses us."""
     module = load_redis().exceptions
-    return module.ConnectionError, module.TimeoutError, module.InvalidResponse
+    return module.ConnectionError, module.TimeoutError, module.InvalidResponse, RefusedForNowError
 
 
 def _usable(client: object) -> Any:

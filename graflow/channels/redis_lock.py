@@ -29,13 +29,13 @@ class RedisLock:
     """One attempt to hold one lock.
 
     Args:
-        client: Gives the client of the calling process.
+        execute: Sends one command with the client of the calling process.
         key: The key in Redis.
         lease: Seconds after which the lock ends unless it is renewed.
     """
 
-    def __init__(self, client: Callable[[], Any], key: str, lease: float) -> None:
-        self._client = client
+    def __init__(self, execute: Callable[..., Any], key: str, lease: float) -> None:
+        self._execute = execute
         self._key = key
         self._lease = lease
         self._token = secrets.token_hex(16)
@@ -43,7 +43,7 @@ class RedisLock:
 
     def take(self) -> bool:
         """Take the lock if it is free, and renew it from then on."""
-        if not _acquire.run(self._client().execute_command, (self._key,), self._token, self._milliseconds):
+        if not _acquire.run(self._execute, (self._key,), self._token, self._milliseconds):
             return False
         self._kept.enter_context(lease_keeper.keep(self._lease / 3, self._renew))
         return True
@@ -65,7 +65,7 @@ class RedisLock:
         """Stop renewing and give it back."""
         self._kept.close()
         try:
-            held = _release.run(self._client().execute_command, (self._key,), self._token)
+            held = _release.run(self._execute, (self._key,), self._token)
         except load_redis().RedisError as error:
             # What it protected is done; the lock ends by itself.
             _log.warning("The lock %s could not be released and ends within %s s: %s", self._key, self._lease, error)
@@ -79,7 +79,7 @@ class RedisLock:
 
     def _renew(self) -> bool:
         try:
-            held = _extend.run(self._client().execute_command, (self._key,), self._token, self._milliseconds)
+            held = _extend.run(self._execute, (self._key,), self._token, self._milliseconds)
         except load_redis().RedisError as error:
             _log.warning("The lock %s could not be extended and is tried again: %s", self._key, error)
             return True

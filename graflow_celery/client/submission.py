@@ -17,6 +17,7 @@ from graflow.core.handlers.group_policy import (
     resolve_group_policy,
 )
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.runtime import persistently
 from graflow.typed_json import TAG
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
@@ -168,7 +169,9 @@ def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[in
         deployment.publisher.publish(spec, wanted, slots=deployment.slots(), weights=submission.weights, then=then)
     except GraflowRuntimeError:
         # Nothing is half-submitted: messages that did go out find no members to claim.
-        deployment.record.delete(spec.run_id)
+        persistently(
+            *(deployment.runtime, lambda: deployment.record.delete(spec.run_id)), patience=deployment.patience.last
+        )
         raise
     if then and not wanted:
         deployment.publisher.publish_continuation(spec)

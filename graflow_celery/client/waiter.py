@@ -9,6 +9,7 @@ from typing import Final
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
+from graflow.redis.refusals import in_a_word
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
@@ -254,5 +255,6 @@ class Waiter:
             elif has_swept and self.deployment.record.status(self.run_id).pending:
                 self._helper.look_again()
         except (*FAILING, KombuError) as error:
-            if is_news(("looking around", type(error))):
-                _log.warning("Run %s: %s", self.run_id, type(error).__name__)
+            self._watch.excuse(self._runtime.monotonic())
+            if is_news(("looking around", in_a_word(error))):
+                _log.warning("Run %s: %s", self.run_id, in_a_word(error))

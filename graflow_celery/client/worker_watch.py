@@ -36,6 +36,11 @@ class WorkerWatch:
         self._spec = spec
         self._began = deployment.runtime.monotonic()
         self._seen: dict[str, float] = {}
+        self._excused = self._began
+
+    def excuse(self, now: float) -> None:
+        """Count no worker as absent until now: the record could not be told, or asked, who is there."""
+        self._excused = now
 
     def look(self, now: float, ended: Container[int]) -> None:
         """See to it that every queue in which members that have not ended may wait has a worker.
@@ -49,7 +54,7 @@ class WorkerWatch:
             if self._deployment.workers(queue):
                 self._seen[queue] = now
                 end_spell(self._trouble(queue))
-            elif now - self._seen.setdefault(queue, self._began) >= self._options.worker_wait:
+            elif now - max(self._seen.get(queue, 0.0), self._excused) >= self._options.worker_wait:
                 self._seen[queue] = now
                 self._tell(queue)
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final
@@ -23,7 +24,7 @@ from graflow.shown import get_logger
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.errors import MemberFailedError, NothingToRunError
+from graflow_celery.errors import FAILING, MemberFailedError, NothingToRunError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
@@ -50,6 +51,16 @@ def deployment_for(of: GraflowCelery) -> Deployment:
         of._deployment = (os.getpid(), found)
     deployment: Deployment = found
     return deployment
+
+
+_undone: Final[deque[Callable[[], None]]] = deque(maxlen=10_000)
+"""What this worker's main loop, which may not wait, could not tell a record that did not answer."""
+
+
+def catch_up() -> None:
+    """Try once more to tell the record what it could not be told before."""
+    for _ in range(len(_undone)):
+        _undone.popleft()()
 
 
 class MemberRequest(Request):
@@ -121,7 +132,17 @@ class MemberRequest(Request):
             if found is not None:
                 use(*found)
 
-        attempt(call, lambda error: _log.error(failed, self.id, exc_info=error))
+        def note(error: Exception) -> None:
+            if isinstance(error, FAILING):
+                _log.warning("Tried again: %s", failed % self.id)
+                _undone.append(again)
+            else:
+                _log.error(failed, self.id, exc_info=error)
+
+        def again() -> None:
+            attempt(call, note)
+
+        again()
 
     def _members(self) -> tuple[Deployment, str, list[int]] | None:
         """What this message is about; None for a task that was queued on its own."""

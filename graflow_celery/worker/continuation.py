@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graflow.exceptions import GraflowError, ParallelGroupError
+from graflow.runtime import persistently
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import opened, pack_failure, remote_error_of, report_of, result_pickles, value_of
@@ -16,19 +17,24 @@ from graflow_celery.worker.tally import Tally
 
 class _Continuation(Batch):
     def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
-        record, spec = self._deployment.record, self.spec
-        stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
-        is_done = record.status(spec.run_id).state == GroupState.DONE
+        spec = self.spec
+        state, stored = persistently(self._runtime, self._read, when_stopping=self._deployment.patience.last)
         try:
             values = {index: self._value(outcome) for index, outcome in stored.items() if _succeeded(outcome)}
             # The state in the header is not signed; these outcomes are.
-            if not (is_done and _is_enough(spec, stored, values)):
+            if not (state == GroupState.DONE and _is_enough(spec, stored, values)):
                 raise _refused(spec, stored)
         except GraflowError as error:
             payload = pack_failure(error, self._runtime.time(), member.losses)
             return report_of(self._runner.seal, member, MemberState.FAILED, payload)
         all_values = [values.get(index) for index in range(spec.n)]
         return self._runner.run_continuation(member, self.owner, self._cancellation(member), all_values)
+
+    def _read(self) -> tuple[GroupState, dict[int, RecordedOutcome]]:
+        """How the group has ended, and what came of its members."""
+        record, spec = self._deployment.record, self.spec
+        stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
+        return record.status(spec.run_id).state, stored
 
     def _value(self, stored: RecordedOutcome) -> Any:
         seal = self._runner.seal

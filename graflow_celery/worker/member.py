@@ -27,6 +27,7 @@ from graflow.core.remote import run_branch
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow.redis.refusals import in_a_word
+from graflow.runtime import TRY_AGAIN
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.broker.messages import member_name
@@ -94,10 +95,16 @@ def _as_text(message: object) -> str | None:
 
 
 class ChannelWithGaps(RedisChannel):
-    """The channel that the members of a group share, some of whose values could not be sent."""
+    """The channel that the members of a group share, some of whose values could not be sent.
+
+    What a member does with it is part of its work, and waits for its server as its outcome does.
+    """
+
+    waits_for = TRY_AGAIN
 
     def __init__(self, name: str, gaps: Mapping[str, str], deployment: Deployment) -> None:
         super().__init__(name, signing_keys=deployment.keys, **deployment.connection)
+        self.patience = deployment.patience.member
         self._gaps = dict(gaps)
 
     def get(self, key: str, default: object = None) -> Any:

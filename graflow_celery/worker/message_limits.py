@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError, SignatureError
+from graflow.exceptions import GroupNotFoundError, SignatureError
+from graflow.redis.refusals import in_a_word
+from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow_celery.broker.messages import member_options, time_limits
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import FAILING
 from graflow_celery.record import GroupSpec
 
 _log = get_logger(__name__)
@@ -31,9 +34,13 @@ def send_singly(deployment: Deployment, run_id: str, indices: Sequence[int]) -> 
     """Send members that came in one message on as one message each; without a broker the sweeper does it later."""
     if not indices:
         return
-    try:
+
+    def send() -> None:
         deployment.publisher.publish(deployment.record.header(run_id).spec, indices, singly=True)
+
+    try:
+        persistently(deployment.runtime, send, patience=deployment.patience.member)
     except GroupNotFoundError:
         return
-    except (GraflowRuntimeError, SignatureError) as error:
-        _log.warning("Left to the sweeper: %s", error)
+    except (*FAILING, SignatureError) as error:
+        _log.warning("Left to the sweeper: %s members of run %s (%s)", len(indices), run_id, in_a_word(error))

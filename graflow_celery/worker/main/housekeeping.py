@@ -10,15 +10,18 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.redis.refusals import in_a_word
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import FAILING
 from graflow_celery.sweeper import beat, expedite_all, sweep
 
 _log = get_logger(__name__)
 
 BEAT: Final = 1.0  # seconds between two signs of life while a group is open
 REST: Final = 8.0  # the same while none is
+_LONG: Final = 3.0  # seconds without the record in which messages to this worker may be lost
 _LOOK: Final = 2.0  # seconds after which a worker that rests has seen that a group opened
 
 
@@ -50,6 +53,7 @@ class Housekeeping:
         self._awake = threading.Event()
         self._awake.set()
         self._is_line_new = threading.Event()
+        self._failing_since: float | None = None  # of the beats, on the monotonic clock
         self._score = 0.0
         self._beats_at = self._looks_at = 0.0  # on the monotonic clock, while this rests
         self._threads = [
@@ -78,16 +82,25 @@ class Housekeeping:
             try:
                 call()
             except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
-                if is_news((name, type(error))):
-                    _log.warning("%s: %s: %s", name, type(error).__name__, error)
+                if is_news((name, in_a_word(error))):
+                    _log.warning("%s: %s: %s", name, in_a_word(error), error)
             self._stopped.wait(interval)
 
     def _beat(self) -> None:
-        self._each_second()
-        if self._rests():
-            return
+        try:
+            self._each_second()
+            if not self._rests():
+                self._beat_now()
+        except FAILING:
+            self._failing_since = self._failing_since or time.monotonic()
+            raise
+
+    def _beat_now(self) -> None:
         came = beat(self._deployment, self._entry, self._describe(), rest=REST - BEAT)
         now = time.monotonic()
+        if self._failing_since is not None and now - self._failing_since >= _LONG:
+            self._is_line_new.set()  # messages may have been given up meanwhile
+        self._failing_since = None
         self._score, self._beats_at, self._looks_at = came.score, now + REST, now + _LOOK
         if not came.rests:
             self._awake.set()

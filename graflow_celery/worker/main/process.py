@@ -26,7 +26,7 @@ from graflow.shown import get_logger
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
-from graflow_celery.worker.celery_tasks import deployment_for
+from graflow_celery.worker.celery_tasks import catch_up, deployment_for
 from graflow_celery.worker.flows import FlowWatch, served_flows
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
@@ -128,6 +128,7 @@ class MembersStep(bootsteps.StartStopStep):
         if _reconnected.is_set() and self._housekeeping is not None:
             _reconnected.clear()
             self._housekeeping.expedite()
+        catch_up()
         self._children.keep()
         if time.monotonic() >= self._namesakes_due:
             self._namesakes_due = inf
