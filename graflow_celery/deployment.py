@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,17 +22,17 @@ from graflow.redis.diagnosis import why_unreachable
 from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
-from graflow.secret import revealed
+from graflow.secret import Secret, revealed
 from graflow.shown import get_logger
-from graflow.signing import SigningKeys
+from graflow.signing import KEY_FILE_VARIABLE, SigningKeys
 from graflow.spells import is_news
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
-from graflow_celery.broker.app import configuration, runs_eagerly
+from graflow_celery.broker.app import configuration
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
-from graflow_celery.settings import ServerSettings, Settings
+from graflow_celery.settings import GroupOptions, ServerSettings, Settings, celeryconfig, said_in
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
 _log = get_logger(__name__)
@@ -114,7 +115,7 @@ class Deployment:
     @property
     def runs_eagerly(self) -> bool:
         """Whether members run in the process that sends them, because Celery's `task_always_eager` is set."""
-        return runs_eagerly(self.publisher.settings)
+        return self.publisher.runs_eagerly
 
     def check_not_gone(self) -> None:
         """Raise `RecordUnreachableError` at once when the record is gone for good."""
@@ -298,8 +299,48 @@ def deployment_of(config: Mapping[str, Any] | Settings | None = None, *, strict:
     Raises:
         ConfigError: For unknown keys and values that do not fit.
     """
-    settings = Settings.load(config, strict=strict)
+    return connected(config, strict=strict)[0]
+
+
+def connected(
+    config: Mapping[str, Any] | Settings | None = None, *, strict: bool = True
+) -> tuple[Deployment, GroupOptions]:
+    """`deployment_of`, with what the configuration says of a group."""
+    key, settings, options = _settled(config, strict=strict)
+    return _deployments.get(key, lambda: Deployment(settings)), options
+
+
+_Settled = tuple[str, Settings, GroupOptions]
+_Said = tuple[tuple[str, type, Any], ...]
+_PLAIN: Final = (str, int, float, bool, type(None), Secret)
+
+
+def _settled(config: Mapping[str, Any] | Settings | None, *, strict: bool) -> _Settled:
+    """What a configuration comes to; remembered where all that is said of it is plain."""
+    given = _said({} if config is None else config)
+    module = celeryconfig()
+    configured = _said({} if module is None else said_in(module))
+    if given is None or configured is None or KEY_FILE_VARIABLE in os.environ:
+        return _settle(Settings.load(config, strict=strict))
+    around = tuple(item for item in os.environ.items() if item[0].startswith("GRAFLOW_"))
+    return _remembered(given, configured, around, strict)
+
+
+def _said(config: Any) -> _Said | None:
+    """A plain configuration as a key; None for any other."""
+    if type(config) is not dict or not all(type(value) in _PLAIN for value in config.values()):
+        return None
+    return tuple((name, type(value), value) for name, value in config.items())
+
+
+@lru_cache(maxsize=64)
+def _remembered(given: _Said, configured: _Said, around: tuple[tuple[str, str], ...], strict: bool) -> _Settled:
+    """As `_settled`, by what is given; what is configured and in the environment is read again by `load`."""
+    del configured, around
+    return _settle(Settings.load({name: value for name, _, value in given}, strict=strict))
+
+
+def _settle(settings: Settings) -> _Settled:
     # One for each way to name them too, so that errors speak of the options that this caller used.
     names = [settings.said(name) for name in ("broker_url", *sorted(settings.connection))]
-    key = f"{settings.identity()}|{settings.keys!r}|{names}"
-    return _deployments.get(key, lambda: Deployment(settings))
+    return f"{settings.identity()}|{settings.keys!r}|{names}", settings, settings.options

@@ -338,13 +338,19 @@ def _from_text(name: str, text: str) -> Any:
 
 def _from_celeryconfig() -> dict[str, Any]:
     """`graflow_<name>` of every setting and connection key in `celeryconfig.py`, where there is one."""
-    module = celeryconfig()
-    if module is None:
-        return {}
-    names = (*OWN_KEYS, *CONNECTION_KEYS)
-    found = {name: getattr(module, f"graflow_{name}", None) for name in names}
-    found["url"] = found.get("url") or getattr(module, "graflow_redis_url", None)
+    said = {} if (module := celeryconfig()) is None else said_in(module)
+    found = {name: said.get(f"graflow_{name}") for name in (*OWN_KEYS, *CONNECTION_KEYS)}
+    found["url"] = found.get("url") or said.get("graflow_redis_url")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def said_in(module: ModuleType) -> dict[str, Any]:
+    """All that `celeryconfig.py` says for settings: ours, and what Celery calls broker and queue."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("graflow_") or name in _CELERYS_NAMES.values()
+    }
 
 
 def _celerys_own() -> dict[str, Any]:

@@ -187,20 +187,25 @@ def _operators_own() -> dict[str, Any]:
 _apps: Final[PerProcess[tuple[str, bool], GraflowCelery]] = PerProcess()
 
 
-def app_for(settings: Settings, *, results: bool = False) -> GraflowCelery:
+def app_for(settings: Settings, *, results: bool = False, identity: str | None = None) -> GraflowCelery:
     """The application of this process for settings, made at first use.
 
     A sending application has no result backend unless asked (`results`), because Celery would otherwise subscribe to
     every message of a group that it sends.
+
+    Args:
+        settings: Where the broker is, and under which names.
+        results: Whether to name a result backend.
+        identity: That of the settings, where it is known.
     """
-    return _apps.get((settings.identity(), results), lambda: build_app(settings, results=results))
+    return _apps.get((identity or settings.identity(), results), lambda: build_app(settings, results=results))
 
 
 app = build_app()
 
 
-def runs_eagerly(settings: Settings) -> bool:
+def runs_eagerly(sending: Celery) -> bool:
     """Whether Celery is set to run tasks where they are sent (`task_always_eager`), as test set-ups do."""
     # Of `app` only what was said in code counts: to look it up would configure it from the environment.
     said = app.conf.task_always_eager if app.configured else app._preconf.get("task_always_eager")
-    return bool(said or app_for(settings).conf.task_always_eager)
+    return bool(said or sending.conf.task_always_eager)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import redis
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
@@ -39,10 +40,16 @@ class MemberPublisher:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._identity = settings.identity()
 
     @property
     def app(self) -> GraflowCelery:
-        return app_for(self.settings)
+        return app_for(self.settings, identity=self._identity)
+
+    @property
+    def runs_eagerly(self) -> bool:
+        """Whether nothing is sent, because Celery runs tasks in the process that sends them."""
+        return runs_eagerly(self.app)
 
     def publish(
         self,
@@ -67,7 +74,7 @@ class MemberPublisher:
         Raises:
             BrokerUnreachableError: When the broker cannot be reached.
         """
-        if not indices or runs_eagerly(self.settings):  # then whoever submits or waits runs them
+        if not indices or self.runs_eagerly:  # then whoever submits or waits runs them
             return 0
         parts = messages_of(spec, indices, slots=slots, weights=weights, singly=singly)
         self._send_members(spec, parts, then=then)
@@ -88,7 +95,7 @@ class MemberPublisher:
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         """Send the continuation of a group whose members are all recorded; twice is harmless."""
-        if runs_eagerly(self.settings):
+        if self.runs_eagerly:
             return
         with self.errors(), self.app.producer_or_acquire() as producer:
             finish_signature(self.app, spec).apply_async(producer=producer)
@@ -131,6 +138,10 @@ def _why_unreachable(settings: Settings, error: BaseException) -> str:
     return f"{where} does not answer: {fault_of_line(error) or type(error).__name__}; start it, or correct {option}"
 
 
+_declared: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()  # queues, by the channel that told the broker
+_AS_IT_IS: Final[Mapping[str, Any]] = {"declare": []}
+
+
 def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
     """Send messages as `celery.group` does, many in one round trip where the transport can.
 
@@ -141,9 +152,13 @@ def _send_group(app: GraflowCelery, producer: Any, messages: Sequence[Mapping[st
     def send() -> None:
         try:
             with producer.batch(_SENT_AT_ONCE):
+                declared = _declared.setdefault(producer.channel, set())
                 for index, message in enumerate(messages):
-                    place = {"group_id": group_id, "group_index": index}
+                    queue = message["queue"]
+                    place = {"group_id": group_id, "group_index": index, **(_AS_IT_IS if queue in declared else {})}
                     app.send_task(RUN_TASK, producer=producer, retry=False, add_to_parent=False, **place, **message)
+                    if app.amqp.queues[queue].can_cache_declaration:
+                        declared.add(queue)
         except (BatchPublishError, OperationalError) as error:
             raise (error.__cause__ or error) from None  # the kinds of error that `ensure` connects again for
 

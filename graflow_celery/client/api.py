@@ -22,7 +22,7 @@ from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.submission import open_and_publish, prepare
-from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.deployment import Deployment, connected
 from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.wire.envelope import SharedPayload
 
@@ -79,8 +79,8 @@ def submit(
     if not isinstance(backend_config, Settings):
         _require_workers(backend_config)
         backend_config = laid_over(_execution_of(group).get("backend_config", {}), backend_config)
-    settings = Settings.load(backend_config)
-    return submit_to(deployment_of(settings), group, settings.options, policy=policy, run_id=run_id, then=then)
+    deployment, options = connected(backend_config)
+    return submit_to(deployment, group, options, policy=policy, run_id=run_id, then=then)
 
 
 def _require_workers(given: Mapping[str, Any] | None) -> None:
@@ -136,10 +136,9 @@ def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> Grou
     """
     if not isinstance(run_id, str):
         raise TypeError(f"attach() takes the run_id of a handle, as text, not {run_id!r}")
-    settings = Settings.load(backend_config)
-    deployment = deployment_of(settings)
+    deployment, options = connected(backend_config)
     deployment.check()
-    return attach_to(deployment, run_id, settings.options)
+    return attach_to(deployment, run_id, options)
 
 
 def attach_to(deployment: Deployment, run_id: str, options: GroupOptions) -> GroupHandle:

@@ -18,13 +18,12 @@ from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis
 from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
-from graflow_celery.broker.app import runs_eagerly
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
-from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.deployment import Deployment, connected
 from graflow_celery.record import GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
@@ -44,9 +43,9 @@ def create_coordinator(config: Mapping[str, Any]) -> TaskCoordinator:
 
     Where Celery is set to run tasks at once (`task_always_eager`), members run here, one by one, without a server.
     """
-    settings = Settings.load(normalize_redis_config(config), strict=False)
-    if running_member.get() is None and runs_eagerly(settings):
-        return DirectCoordinator(settings.timeout)
+    deployment, options = connected(normalize_redis_config(config), strict=False)
+    if running_member.get() is None and deployment.runs_eagerly:
+        return DirectCoordinator(options.timeout)
     return RedisCoordinator(config, strict=False)
 
 
@@ -68,9 +67,10 @@ class RedisCoordinator(TaskCoordinator):
     ) -> None:
         if not isinstance(backend_config, Settings):
             backend_config = _on_a_worker(normalize_redis_config(backend_config))
-        settings = Settings.load(backend_config, strict=strict)
-        self._deployment = deployment or deployment_of(settings)
-        self._options = settings.options
+        if deployment is None:
+            self._deployment, self._options = connected(backend_config, strict=strict)
+        else:
+            self._deployment, self._options = deployment, Settings.load(backend_config, strict=strict).options
 
     def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         claim_run(self._deployment, execution_context, self._options)

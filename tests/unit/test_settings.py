@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
 from graflow_celery import LocalCluster
 from graflow_celery.broker.app import app_for, build_app, configuration
+from graflow_celery.deployment import connected
 from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
 
 VARIABLES = ("GRAFLOW_REDIS_URL", "GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE", "GRAFLOW_LEASE", "GRAFLOW_SIGNING_KEY")
@@ -267,3 +270,43 @@ def test_a_prefix_that_cannot_be_used_says_which_characters_are_in_the_way() -> 
         "backend_config['key_prefix'] cannot be used: 'my flows*' holds ' ', '*'; a prefix is made of ASCII letters, "
         "digits and marks such as - _ . : /"
     )
+
+
+def test_a_configuration_that_is_given_again_says_the_same_as_long_as_the_environment_does(
+    monkeypatch: pytest.MonkeyPatch, celeryconfig_of: Callable[..., None]
+) -> None:
+    def server_of(**given: object) -> str:
+        return connected(given)[0].settings.server
+
+    assert connected({"url": "redis://h:1/0"})[0] is connected({"url": "redis://h:1/0"})[0]
+    assert server_of(lease=3) == "localhost:6379/0"
+    monkeypatch.setenv("GRAFLOW_REDIS_URL", "redis://there:2/0")
+    assert server_of(lease=3) == "there:2/0"
+    monkeypatch.setenv("GRAFLOW_LEASE", "7")
+    assert connected({})[1].lease == 7
+    assert connected({"lease": 3})[1].lease == 3
+    monkeypatch.delenv("GRAFLOW_REDIS_URL")
+    sys.modules.pop("celeryconfig", None)
+    celeryconfig_of('graflow_redis_url = "redis://configured:3/0"')
+    importlib.invalidate_caches()  # the folder was looked through before there was the file
+    assert server_of(lease=3) == "configured:3/0"
+
+
+def test_what_one_caller_may_give_does_not_excuse_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_KEY_PREFIX", "one")
+    assert connected({"key_prefix": "given"})[0].settings.key_prefix == "given"
+    assert connected({"unknown": 1}, strict=False)[0].settings.key_prefix == "one"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="unknown"):
+            connected({"unknown": 1})
+
+
+def test_a_key_file_is_read_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    monkeypatch.setenv("GRAFLOW_SIGNING_KEY_FILE", str(path))
+    seen = []
+    for name in ("first", "second"):
+        path.write_text(f"{name}:{b64encode(bytes(32)).decode()}")
+        keys = connected({})[0].keys
+        seen.append(keys and keys.ids)
+    assert seen == [["first"], ["second"]]
