@@ -18,6 +18,7 @@ from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis
 from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
+from graflow_celery.client.confinement import check_confined
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
@@ -169,12 +170,12 @@ class _RemoteGroup:
 
     def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
         members, spec = self._run.members, submission.spec
-        seal = RunSeal(self._deployment.keys, spec)
+        seal, context = RunSeal(self._deployment.keys, spec), self._run.context
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
                 outcome = branch_outcome(stored, members[stored.index].task_id, spec, seal)
+                check_confined(outcome, self._branches[stored.index].tasks, context.graph, context.elsewhere)
                 self._run.record(stored.index, outcome, stored.worker, stored.attempts)
-                context = self._run.context
                 completed = {*outcome.completed}
                 ran = {task_id: task_id in completed for task_id, _ in outcome.results}
                 member, error = outcome.task_id, outcome.error

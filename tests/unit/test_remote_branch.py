@@ -100,8 +100,8 @@ def test_cancel_and_terminate_are_told():
 
 def test_a_deferred_checkpoint_goes_back_with_the_outcome(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = run(node("a", lambda ctx: ctx.checkpoint({"n": 1}, path="x"), True))
-    assert outcome.requests.checkpoint["path"] == "x"
+    outcome = run(node("a", lambda ctx: ctx.checkpoint({"n": 1}), True))
+    assert outcome.requests.checkpoint["path"] is None
     assert outcome.requests.checkpoint["metadata"]["n"] == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -201,7 +201,7 @@ def test_a_short_wait_for_a_retry_is_waited_for_in_place():
 @pytest.mark.parametrize(
     "leave",
     [
-        lambda ctx: ctx.checkpoint(path="x"),
+        lambda ctx: ctx.checkpoint(),
         lambda ctx: ctx.next_task(Task("elsewhere", register_to_context=False)),
         lambda ctx: ctx.execution_context.open_group("inner", [node("x")]),
     ],
@@ -235,3 +235,10 @@ def test_a_group_inside_a_member_opens_anew_when_it_is_tried_again(monkeypatch):
     group.retry_policy = RetryPolicy(1, 5.0)
     outcome = run(group, longest_wait=1.0)
     assert (outcome.success, outcome.retry_in, slept) == (True, None, [5.0])
+
+
+def test_a_member_away_from_its_run_cannot_say_where_that_is_saved():
+    refused = run(node("a", lambda ctx: ctx.checkpoint(path="somewhere"), True))
+    assert isinstance(refused.error, exceptions.GraflowRuntimeError)
+    assert "leave out path=" in str(refused.error)
+    assert refused.requests.checkpoint is None

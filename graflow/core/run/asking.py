@@ -162,7 +162,16 @@ def end(run: RunParts, frame: Frame | None, control: Control, message: str) -> N
 
 
 def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str | None) -> None:
-    """Ask the engine to save the run after the current task."""
+    """Ask the engine to save the run after the current task.
+
+    Raises:
+        GraflowRuntimeError: When a task on a worker names a path.
+    """
+    if path is not None and is_away(run):
+        raise GraflowRuntimeError(
+            "A task on a worker cannot say where its run is saved, since that is a file of another machine: leave out "
+            "path=, and the run is saved below checkpoints/ where it was started"
+        )
     run.requests.checkpoint = {"metadata": dict(metadata or {}), "path": path}
 
 
