@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from celery import Celery
 
@@ -22,3 +23,23 @@ def counted(number: int, run: str, total: int) -> None:
     client.hset(f"raw:{run}", str(number), str(number))
     if client.hlen(f"raw:{run}") == total:
         client.rpush(f"raw:{run}:done", "1")
+
+
+@app.task(name="raw.text")
+def text(number: int, size: int) -> str:
+    return f"{number:016}" * (size // 16)
+
+
+@cache
+def noise_of(size: int) -> bytes:
+    return os.urandom(size)
+
+
+@app.task(name="raw.noise")
+def noise(number: int, size: int) -> bytes:
+    return noise_of(size + 100)[number : number + size]
+
+
+@app.task(name="raw.length")
+def length(_number: int, value: bytes | str) -> int:
+    return len(value)

@@ -21,6 +21,8 @@ from graflow.exceptions import PayloadError
 from graflow.foreign import attempt
 from graflow.values import classes, containers, records, scalars
 from graflow.values.base import Codec, Make, NoCodecError
+from graflow.values.blobs import TAG as BLOB
+from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow.values.containers import MAPPINGS, SEQUENCES
 from graflow.values.pickles import Pickles
 
@@ -43,6 +45,7 @@ def to_jsonable(
     max_depth: int = MAX_DEPTH,
     near: Mapping[str, type] | None = None,
     pickles: Pickles | None = None,
+    blobs: TakenBlobs | None = None,
 ) -> Any:
     """The value as JSON data; a plain value is returned itself, not copied.
 
@@ -52,14 +55,18 @@ def to_jsonable(
         max_depth: How many levels of containers there may be.
         near: Classes by name that the receiver knows besides those of the table.
         pickles: Takes what has no other form, and values of classes that the receiver may not know.
+        blobs: Takes bytes that are long, and a value that is a long text.
 
     Raises:
         TypeError: When a part of it cannot be kept; the text names its place and type, and what to do.
     """
+    named = None if blobs is None else blobs.take(value, where)
+    if named is not None:
+        return {TAG: BLOB, "v": named}
     if is_plain(value, max_depth, check_numbers=True):
         return value
     try:
-        return _Writer(where, max_depth, near or {}, pickles).write(value, "")
+        return _Writer(where, max_depth, near or {}, pickles, blobs).write(value, "")
     except _ShapeError as error:
         if pickles is None or pickles.keys is None:
             raise TypeError(str(error)) from None
@@ -119,7 +126,15 @@ class _ShapeError(TypeError):
 class _Writer:
     """Writes one value; refuses cycles, depth and size before memory does."""
 
-    def __init__(self, where: str, max_depth: int, near: Mapping[str, type], pickles: Pickles | None) -> None:
+    def __init__(
+        self,
+        where: str,
+        max_depth: int,
+        near: Mapping[str, type],
+        pickles: Pickles | None,
+        blobs: TakenBlobs | None,
+    ) -> None:
+        self._blobs = blobs
         self._root = where
         self._max_depth = max_depth
         self._near = near
@@ -145,6 +160,10 @@ class _Writer:
     def _tagged(self, value: object, kind: type) -> Any:
         if kind in SEQUENCES or kind in MAPPINGS:
             return self._inside(value, self._mapping if isinstance(value, dict) else self._items)
+        if kind is bytes and self._blobs is not None:
+            named = self._blobs.take(value, self._place())
+            if named is not None:
+                return {TAG: BLOB, "v": named}
         codec = _codec_of(kind)
         if codec is None:
             return self._pickled(value)
@@ -273,6 +292,7 @@ def from_jsonable(
     max_depth: int = MAX_DEPTH,
     near: Mapping[str, type] | None = None,
     pickles: Pickles | None = None,
+    blobs: GivenBlobs | None = None,
 ) -> Any:
     """The value that `to_jsonable` wrote.
 
@@ -281,21 +301,25 @@ def from_jsonable(
         max_depth: How many levels of containers there may be.
         near: Classes by name that come before those of the table.
         pickles: Verifies and loads signed pickles; without it none is loaded.
+        blobs: Has the long values that the data names.
 
     Raises:
         PayloadError: When the data is too deep, or holds an unknown kind, a class that is not known here, or a pickle
             whose signature does not hold.
     """
-    return data if type(data) in SCALARS else _Reader(max_depth, near or {}, pickles).read(data)
+    return data if type(data) in SCALARS else _Reader(max_depth, near or {}, pickles, blobs).read(data)
 
 
 class _Reader:
     """Reads one value; refuses depth before the stack does."""
 
-    def __init__(self, max_depth: int, near: Mapping[str, type], pickles: Pickles | None) -> None:
+    def __init__(
+        self, max_depth: int, near: Mapping[str, type], pickles: Pickles | None, blobs: GivenBlobs | None
+    ) -> None:
         self._left = max_depth
         self._near = near
         self._pickles = pickles
+        self._blobs = blobs
 
     def read(self, data: Any, /) -> Any:
         kind = type(data)
@@ -324,6 +348,11 @@ class _Reader:
             raise PayloadError("A pickled value is refused here: nothing says which key it is signed with")
         return self._pickles.make(content)
 
+    def _blob(self, content: object) -> Any:
+        if self._blobs is None:
+            raise PayloadError("A long value is refused here: nothing says where its content is")
+        return self._blobs.make(content)
+
     def _tagged(self, data: dict[str, Any]) -> Any:
         tag = data[TAG]
         if not isinstance(tag, str) or len(data) != 2 or "v" not in data:
@@ -331,6 +360,8 @@ class _Reader:
         try:
             if tag == "pickle":
                 return self.unpickle(data["v"])
+            if tag == BLOB:
+                return self._blob(data["v"])
             return _reader_of(tag)(data["v"], self)
         except PayloadError:
             raise
@@ -376,4 +407,4 @@ _READERS: Final[Mapping[str, Make]] = {
     "record": records.make_record,
     "remote": lambda data, _: ErrorData.from_dict(data),
 }
-_LEAF_TAGS: Final = frozenset({codec.tag for codec in _SCALAR_KINDS.values()} | {"enum", "error", "pickle"})
+_LEAF_TAGS: Final = frozenset({codec.tag for codec in _SCALAR_KINDS.values()} | {"enum", "error", "pickle", BLOB})

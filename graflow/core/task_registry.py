@@ -35,6 +35,7 @@ from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.foreign import attempt_import, import_failure
 from graflow.protocols import Node, upward
 from graflow.signing import SigningKeys
+from graflow.values.blobs import TakenBlobs
 from graflow.values.pickles import Pickles
 
 __all__ = ["SerializedTask", "TaskResolutionError", "TaskResolver", "TaskResolverRegistry", "default_registry"]
@@ -166,7 +167,7 @@ class TaskResolver:
         Args:
             task: What to send.
             bound_to: What a signature is bound to besides the content.
-            code: Takes what the members of a group share of their code.
+            code: Takes what the members of a group share: their code, and long arguments.
 
         Raises:
             TaskResolutionError: When neither works; the text names both remedies.
@@ -185,13 +186,14 @@ class TaskResolver:
         return self._enveloped(task, by_value, bound_to, code)
 
     def _payload(self, task: Node, strategy: str, bound_to: Sequence[str], code: GroupCode | None) -> Payload:
+        blobs = None if code is None else code.blobs
         if strategy == "reference":
-            return self._refer(task, bound_to)
+            return self._refer(task, bound_to, blobs)
         if strategy == "code":
             if code is None:
                 raise TaskResolutionError(f"Task '{task.task_id}': code is shared by the members of a group only")
             base, named = code.take(task)
-            return {**named, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
+            return {**named, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to), blobs)}
         if strategy == "pickle":
             classes_of(task)
             return _signed(self._signing_keys(task), strategy, pickled_task(task), bound_to)
@@ -207,13 +209,13 @@ class TaskResolver:
         text = json.dumps(dict(known.serialize(task)), separators=(",", ":"), sort_keys=True)
         return _signed(keys, strategy, text.encode(), bound_to)
 
-    def _refer(self, task: Node, bound_to: Sequence[str]) -> dict[str, Any]:
+    def _refer(self, task: Node, bound_to: Sequence[str], blobs: TakenBlobs | None) -> dict[str, Any]:
         module, path, base = self._table.find_or_add(task)
         if self._known_there is not None and module not in self._known_there:
             raise TaskResolutionError(f"Task '{task.task_id}' cannot be sent by reference: no worker knows {module}")
         payload = {"module": module, "name": path.rpartition(".")[2], "qualname": path}
         self._table.learn(base)
-        return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to))}
+        return {**payload, **travelling_fields(task, base, lambda: self._argument_pickles(bound_to), blobs)}
 
     def _argument_pickles(self, bound_to: Sequence[str]) -> Pickles:
         return signed_pickles(self.keys, "argument", *bound_to, fingerprint=fingerprint)
@@ -240,7 +242,7 @@ class TaskResolver:
         Args:
             envelope: The envelope, or its dictionary form.
             bound_to: What the sender bound signatures to.
-            code: Has what the members of a group share of their code.
+            code: Has what the members of a group share: their code, and long arguments.
 
         Raises:
             TaskResolutionError: Unknown version, strategy or reference, a signature that does not hold, or content
@@ -253,12 +255,13 @@ class TaskResolver:
                 f"Envelope version {envelope.version!r} is unknown; this process reads version {ENVELOPE_VERSION}"
             )
         strategy, payload = envelope.strategy, envelope.payload
+        blobs = None if code is None else code.blobs
         if strategy == "reference":
             base = self._table.look_up(payload)
             self._table.learn(base)
-            return restore_instance(base, payload, lambda: self._argument_pickles(bound_to))
+            return restore_instance(base, payload, lambda: self._argument_pickles(bound_to), blobs)
         if strategy == "code" and code is not None:
-            return restore_instance(code.task(payload), payload, lambda: self._argument_pickles(bound_to))
+            return restore_instance(code.task(payload), payload, lambda: self._argument_pickles(bound_to), blobs)
         if strategy == "pickle":
             return _checked_task(unpickled_task(self._verified(strategy, payload, bound_to)))
         kind = upward.data_nodes.get(strategy)

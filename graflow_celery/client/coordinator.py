@@ -18,6 +18,7 @@ from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis
 from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
+from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.confinement import check_confined
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
@@ -244,8 +245,10 @@ class _RemoteGroup:
         seal = RunSeal(self._deployment.keys, spec)
 
         def recorded(index: int, outcome: BranchOutcome) -> RecordedOutcome:
-            state, packed = state_of(outcome), pack_outcome(outcome, result_pickles(seal, index))
-            return RecordedOutcome(index, state, 1, "", now, late=False, payload=sealed(seal, index, state, packed))
+            blobs = TakenBlobs()
+            state, packed = state_of(outcome), pack_outcome(outcome, result_pickles(seal, index), blobs)
+            payload = sealed(seal, index, state, packed)
+            return RecordedOutcome(index, state, 1, "", now, late=False, payload=payload, blobs=blobs.contents)
 
         return [recorded(index, outcome) for index, outcome in sorted(finished.items())]
 
@@ -266,4 +269,5 @@ class _RemoteGroup:
             branches=self._branches,
             shared=shared,
             policy=self._policy,
+            blobs=self._channel.blobs,
         )

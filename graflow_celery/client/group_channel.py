@@ -25,6 +25,7 @@ from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import PayloadError
+from graflow.values.blobs import TakenBlobs
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.overlay import Laid, deletion_of, lay_over
 
@@ -93,6 +94,7 @@ class GroupChannel:
         self.overlay: dict[str, Laid] = {}
         self.unsendable: dict[str, str] = {}
         self.seeds: dict[str, Any] = {}
+        self.blobs = TakenBlobs()
         tasks = [task for branch in branches for task in branch.tasks.values()]
         if any(reaches_context(task) for task in tasks):
             self._share(run_key)
@@ -121,6 +123,7 @@ class GroupChannel:
                         where=f"the value of channel key '{key}'",
                         near=classes_of(task),
                         pickles=signed_pickles(self._deployment.keys, "seed", self._context.session_id),
+                        blobs=self.blobs,
                     )
                 except TypeError as error:
                     raise PayloadError(

@@ -84,7 +84,7 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, seal:
     """
     if _is_reported(stored):
         try:
-            return unpack_outcome(opened(seal, stored), task_id, result_pickles(seal, stored.index))
+            return unpack_outcome(opened(seal, stored), task_id, result_pickles(seal, stored.index), stored.blobs)
         except PayloadError as unread:
             raise PayloadError(f"What task '{task_id}' reported cannot be read here: {unread}", unread) from unread
     error: TaskError

@@ -19,6 +19,7 @@ from graflow.core.handlers.group_policy import (
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.typed_json import TAG
+from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
@@ -59,8 +60,11 @@ def prepare(
     shared: SharedPayload,
     policy: GroupExecutionPolicy,
     then: object = None,
+    blobs: TakenBlobs | None = None,
 ) -> Submission:
     """Write the envelopes of all members; nothing is sent.
+
+    `blobs` are the long values that `shared` names.
 
     Raises:
         TaskResolutionError: When a task can be sent neither by reference nor by value.
@@ -75,13 +79,13 @@ def prepare(
     if then is not None:
         envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
     manifest = [envelope.pack(deployment.keys) for envelope in envelopes]
-    payloads = {name: content, **_packed_code(code, group_id)}
+    payloads = {name: content, **shared_contents(code, group_id), **({} if blobs is None else blobs.contents)}
     members = [branch.member for branch in branches]
     spec = GroupSpec(
         run_id=run_id,
         group_id=group_id,
         n=len(branches),
-        digest=_digest(envelopes, manifest, payloads, shared),
+        digest=_digest(envelopes, manifest, payloads, shared, code),
         policy=_plain_policy(policy),
         min_success=_needed(policy, len(branches)),
         enough=policy.min_success if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else 0,
@@ -114,9 +118,10 @@ def _run_around() -> str | None:
     return None if around is None else around.run_id
 
 
-def _packed_code(code: GroupCode, group_id: str) -> dict[str, bytes]:
+def shared_contents(code: GroupCode, group_id: str) -> dict[str, bytes]:
+    """Code and long arguments of the members of a group by hash, as they travel."""
     what = f"the code of group '{group_id}'"
-    return {name: pack(pickled, what=what) for name, pickled in code.contents.items()}
+    return {**{name: pack(pickled, what=what) for name, pickled in code.contents.items()}, **code.blobs.contents}
 
 
 def open_and_publish(
@@ -216,11 +221,16 @@ def _continuation(
 
 
 def _digest(
-    envelopes: Sequence[Envelope], manifest: Sequence[bytes], payloads: Mapping[str, bytes], shared: SharedPayload
+    envelopes: Sequence[Envelope],
+    manifest: Sequence[bytes],
+    payloads: Mapping[str, bytes],
+    shared: SharedPayload,
+    code: GroupCode,
 ) -> str:
     """What tells this group from another one under its run id; pickles count by what they hold, not by their bytes."""
-    if len(payloads) == 1 and not any(_PICKLED in packed for packed in (*manifest, *payloads.values())):
-        return manifest_digest(manifest, payloads)
+    common = [payloads[name] for name in {envelope.shared for envelope in envelopes}]
+    if not (code.contents or any(_PICKLED in packed for packed in (*manifest, *common))):
+        return manifest_digest(manifest, dict.fromkeys(payloads, b""))  # their names are hashes already
     bodies = [
         dump({**vars(envelope), "shared": "", "tasks": [_identity_of(task) for task in envelope.tasks]})
         for envelope in envelopes

@@ -261,12 +261,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class MemberReport:
-    """What a worker tells the record about one member that it claimed."""
+    """What a worker tells the record about one member that it claimed.
+
+    `blobs` are the long values that the payload names, by name.
+    """
 
     index: int
     attempt: int
     state: MemberState
     payload: bytes
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +278,7 @@ class RecordedOutcome:
     """What the record tells its readers about one member: the outcome that was recorded first.
 
     `payload` is what the worker reported; empty when the record itself ended the member (CANCELLED, TIMED_OUT, LOST);
-    of one that was left out it says why.
+    of one that was left out it says why. `blobs` are the long values that it names; one that is gone is absent.
     `attempts` counts executions; `owner` is empty when nobody ever claimed the member.
     """
 
@@ -285,6 +289,7 @@ class RecordedOutcome:
     finished_at: float
     late: bool
     payload: bytes
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def worker(self) -> str | None:

@@ -13,6 +13,7 @@ from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
 from graflow_celery.errors import RecordFullError
+from graflow_celery.record.blobs import with_blobs
 from graflow_celery.record.data import (
     GroupSpec,
     Lease,
@@ -93,7 +94,11 @@ class GroupRecord(MemberLeases, RecordReader):
         Returns those that had none yet. When the last of a group with a continuation is among them, the sweeper
         publishes the continuation.
         """
-        parts = [part for x in outcomes for part in (x.index, x.attempts, x.state.value, x.owner, x.payload)]
+        parts = [
+            part
+            for x in outcomes
+            for part in (x.index, x.attempts, x.state.value, x.owner, with_blobs(x.payload, x.blobs))
+        ]
         return integers(self._run("restore", run_id, parts))
 
     def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graflow_celery.record.base import RecordBase
+from graflow_celery.record.blobs import with_blobs
 from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
 from graflow_celery.record.replies import claim_of, completion_of, integers
 
@@ -67,7 +68,7 @@ class MemberLeases(RecordBase):
         Raises:
             redis.exceptions.OutOfMemoryError: nothing of this call is recorded: keep the results and repeat.
         """
-        parts = [part for x in results for part in (x.index, x.attempt, x.state.value, x.payload)]
+        parts = [part for x in results for part in (x.index, x.attempt, x.state.value, with_blobs(x.payload, x.blobs))]
         reply = self._run("complete", run_id, [owner, *parts])
         return completion_of(reply, [x.index for x in results])
 

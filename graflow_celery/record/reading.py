@@ -99,6 +99,11 @@ class RecordReader(RecordBase):
             raise GroupNotFoundError(run_id)
         return status_of(fields[0], fields[1:])
 
+    def is_over(self, run_id: str) -> bool:
+        """Whether a run is closed, or there is none."""
+        state, closed = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "state", "closed")
+        return state is None or closed == b"1"
+
     def events(self, run_id: str, after: str = "", *, count: int = SLICE) -> list[tuple[str, dict[str, bytes]]]:
         """The events after a stream id: `kind` is open, record, retry, lost, progress, end or continuation."""
         found: Any = self.client.xrange(self.keys.run(run_id, "events"), f"({after}" if after else "-", count=count)

@@ -8,6 +8,7 @@ from typing import Any
 
 from graflow.exceptions import GroupNotFoundError, SignatureError
 from graflow_celery.errors import RetryRefusedError
+from graflow_celery.record.blobs import parted
 from graflow_celery.record.data import (
     Claim,
     Completion,
@@ -91,7 +92,8 @@ def header_of(fields: Mapping[bytes, bytes], spec: GroupSpec, now: float) -> Gro
 
 def outcome_of(index: int, text: bytes) -> RecordedOutcome:
     """An outcome is stored as one line "state attempt time late owner" and the payload as it came."""
-    line, _, payload = text.partition(b"\n")
+    line, _, rest = text.partition(b"\n")
+    payload, blobs = parted(rest)
     state, attempts, finished, late, owner = line.decode().split(" ", 4)
     return RecordedOutcome(
         index=index,
@@ -101,6 +103,7 @@ def outcome_of(index: int, text: bytes) -> RecordedOutcome:
         finished_at=int(finished) / 1000,
         late=late == "1",
         payload=payload,
+        blobs=blobs,
     )
 
 

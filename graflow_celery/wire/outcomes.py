@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from graflow.codec import ErrorData, describe_error, from_jsonable
@@ -9,6 +11,7 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import SignatureError
+from graflow.values.blobs import Content, GivenBlobs, TakenBlobs, made_of
 from graflow.values.pickles import Pickles
 from graflow_celery.record import GrantedMember, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.payload import PAYLOAD_LIMIT, VERSION, dump, pack, parse, too_long, unpack
@@ -24,9 +27,18 @@ def result_pickles(seal: RunSeal, index: int) -> Pickles:
     return signed_pickles(seal.keys, "result", seal.run_id, str(index))
 
 
-def report_of(seal: RunSeal, member: GrantedMember, state: MemberState, packed: bytes) -> MemberReport:
-    """What a worker tells the record about a member: its packed outcome, sealed for its place and state."""
-    return MemberReport(member.index, member.attempt, state, sealed(seal, member.index, state, packed))
+def report_of(
+    seal: RunSeal,
+    member: GrantedMember,
+    state: MemberState,
+    packed: bytes,
+    blobs: Mapping[str, bytes] = MappingProxyType({}),
+) -> MemberReport:
+    """What a worker tells the record about a member: its packed outcome, sealed for its place and state.
+
+    `blobs` are the long values that the outcome names, by their hashes, which the seal covers with it.
+    """
+    return MemberReport(member.index, member.attempt, state, sealed(seal, member.index, state, packed), blobs)
 
 
 def sealed(seal: RunSeal, index: int, state: MemberState, packed: bytes) -> bytes:
@@ -50,23 +62,31 @@ def opened(seal: RunSeal, stored: RecordedOutcome) -> bytes:
         ) from error
 
 
-def pack_outcome(outcome: BranchOutcome, pickles: Pickles | None = None) -> bytes:
+def pack_outcome(outcome: BranchOutcome, pickles: Pickles | None = None, blobs: TakenBlobs | None = None) -> bytes:
     """The outcome of a member as typed JSON.
+
+    Args:
+        outcome: What came of it.
+        pickles: What values go by that have no other form.
+        blobs: Takes long values, which the JSON then names by their hash; without it they are a part of it.
 
     Raises:
         PayloadError: When a value cannot be kept or is over the limit; the text names task and type.
     """
-    body = {"version": VERSION, **outcome_to_data(outcome, pickles, _refuse_long)}
+    check = _refuse_long if blobs is None else _refuse_long_array
+    body = {"version": VERSION, **outcome_to_data(outcome, pickles, check, blobs)}
     return pack(dump(body), what=f"the result of task '{outcome.task_id}'")
 
 
-def unpack_outcome(packed: bytes, task_id: str, pickles: Pickles | None = None) -> BranchOutcome:
-    """The outcome that `pack_outcome` wrote.
+def unpack_outcome(
+    packed: bytes, task_id: str, pickles: Pickles | None = None, contents: Mapping[str, Content] | None = None
+) -> BranchOutcome:
+    """The outcome that `pack_outcome` wrote, whose long values are in `contents` by hash.
 
     Raises:
         PayloadError: When it cannot be read.
     """
-    return outcome_from_data(parse(unpack(packed), "outcome"), task_id, pickles)
+    return outcome_from_data(parse(unpack(packed), "outcome"), task_id, pickles, _blobs_in(contents or {}))
 
 
 def remote_error_of(packed: bytes) -> ErrorData | None:
@@ -81,9 +101,14 @@ def loss_of(outcome: RecordedOutcome) -> tuple[int, str]:
     return int(losses) if losses.isascii() and losses.isdigit() and len(losses) < _DIGITS else 0, how
 
 
-def value_of(packed: bytes, pickles: Pickles | None = None) -> Any:
-    """The value of a packed outcome."""
-    return from_jsonable(parse(unpack(packed), "outcome").get("value"), pickles=pickles)
+def value_of(packed: bytes, pickles: Pickles | None = None, contents: Mapping[str, Content] | None = None) -> Any:
+    """The value of a packed outcome, as `unpack_outcome` gives it."""
+    body = parse(unpack(packed), "outcome")
+    return from_jsonable(body.get("value"), pickles=pickles, blobs=_blobs_in(contents or {}))
+
+
+def _blobs_in(contents: Mapping[str, Content]) -> GivenBlobs:
+    return GivenBlobs(lambda kind, name: made_of(kind, name, contents.get(name)))
 
 
 def pack_failure(error: BaseException, timestamp: float, losses: int = 0) -> bytes:
@@ -96,3 +121,8 @@ def pack_failure(error: BaseException, timestamp: float, losses: int = 0) -> byt
 def _refuse_long(value: object, where: str) -> None:
     if isinstance(value, str | bytes | bytearray) and len(value) > PAYLOAD_LIMIT:
         raise too_long(where, len(value))  # before it is held several times over
+
+
+def _refuse_long_array(value: object, where: str) -> None:
+    if isinstance(value, bytearray):  # text and bytes are looked at where they are taken
+        _refuse_long(value, where)

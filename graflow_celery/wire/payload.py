@@ -11,21 +11,29 @@ from graflow.codec import parse_json
 from graflow.exceptions import PayloadError
 
 VERSION: Final = 1
-INLINE_LIMIT: Final = 1024 * 1024  # bytes; anything longer travels compressed
+INLINE_LIMIT: Final = 1024 * 1024  # bytes; anything longer travels compressed where that is worth it
 PAYLOAD_LIMIT: Final = 128 * 1024 * 1024  # bytes of one payload, decompressed
 _JSON_DEPTH: Final = 256  # tagged values take several levels each
+_SAMPLE: Final = 64 * 1024  # bytes that tell whether compressing is worth it
 _PLAIN, _DEFLATED = b"J", b"Z"
 
 
 def pack(content: bytes, *, what: str) -> bytes:
-    """Content with a mark in front, compressed when it is long.
+    """Content with a mark in front, compressed when it is long and a sample from its middle becomes half as long.
 
     Raises:
         PayloadError: When it is over the limit of one payload.
     """
     if len(content) > PAYLOAD_LIMIT:
         raise too_long(what, len(content))
-    return _PLAIN + content if len(content) <= INLINE_LIMIT else _DEFLATED + zlib.compress(content, 1)
+    return _DEFLATED + zlib.compress(content, 1) if _shrinks(content) else _PLAIN + content
+
+
+def _shrinks(content: bytes) -> bool:
+    if len(content) <= INLINE_LIMIT:
+        return False
+    middle = len(content) // 2
+    return 2 * len(zlib.compress(content[middle : middle + _SAMPLE], 1)) <= _SAMPLE
 
 
 def too_long(what: str, size: int) -> PayloadError:

@@ -188,6 +188,7 @@ class Batch:
             answer = self._deployment.record.beat(held)
             if self.spec.run_id in answer.ended:
                 self.ended = True
+                self._deployment.shared_payloads.forget(self.spec.run_id)
             if answer.lost:
                 gone = {lease.index for lease in answer.lost}
                 with self._lock:
@@ -216,7 +217,8 @@ class Batch:
         indices = [member.index for member in releasing]
         released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
         with self._lock:
-            self._releasing = [member for member in self._releasing if member not in releasing]
+            sent = {id(member) for member in releasing}
+            self._releasing = [member for member in self._releasing if id(member) not in sent]
         self._reports.follow(sorted({*released.released, *released.ready}))
 
 

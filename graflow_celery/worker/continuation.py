@@ -38,7 +38,7 @@ class _Continuation(Batch):
 
     def _value(self, stored: RecordedOutcome) -> Any:
         seal = self._runner.seal
-        return value_of(opened(seal, stored), result_pickles(seal, stored.index))
+        return value_of(opened(seal, stored), result_pickles(seal, stored.index), stored.blobs)
 
 
 def run_continuation(deployment: Deployment, run_id: str, worker: str, *, owner: str | None = None) -> Tally | None:

@@ -30,6 +30,7 @@ from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
 from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
@@ -176,10 +177,13 @@ class MemberRunner:
         self._engine = WorkflowEngine()
         self._channels: dict[str, Channel] = {}
         self._resolver = cache(deployment.resolver)
+        shared = deployment.shared_payloads
+        self._blobs = GivenBlobs(lambda kind, name: shared.blob(spec.run_id, kind, name))
         self._code = ReceivedCode(
             deployment.keys,
             (spec.run_id, spec.group_id),
-            lambda name: unpack(deployment.shared_payloads.content(spec.run_id, name)),
+            lambda name: unpack(shared.content(spec.run_id, name)),
+            self._blobs,
         )
         self.soft_limit = SoftLimit(deployment.runtime)
 
@@ -201,6 +205,7 @@ class MemberRunner:
     def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
         hard, limit = limits_of(self._deployment, self._spec, granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
+        blobs, contents = TakenBlobs(), dict[str, bytes]()
         try:
             outcome = self.soft_limit.within(limit, call)
             _name_soft_limit(outcome, limit)
@@ -209,7 +214,8 @@ class MemberRunner:
                 return _retry_later(granted, outcome, outcome.retry_in)
             outcome.losses = granted.losses
             state = state_of(outcome)
-            payload = pack_outcome(outcome, result_pickles(self.seal, granted.index))
+            payload = pack_outcome(outcome, result_pickles(self.seal, granted.index), blobs)
+            contents = blobs.contents
             if outcome.error is not None:
                 self._log(outcome.task_id, outcome.error)
         except SoftTimeLimitExceeded:
@@ -229,7 +235,7 @@ class MemberRunner:
                 payload = pack_failure(error, time.time(), granted.losses)
         finally:
             running_member.reset(around)
-        return report_of(self.seal, granted, state, payload)
+        return report_of(self.seal, granted, state, payload, contents)
 
     def _log(self, name: str, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""
@@ -282,7 +288,7 @@ class MemberRunner:
                 channel = MemoryChannel(shared.session_id)
                 pickles = signed_pickles(self._deployment.keys, "seed", shared.session_id)
                 for key, value in shared.seeds.items():
-                    channel.set(key, from_jsonable(value, pickles=pickles))
+                    channel.set(key, from_jsonable(value, pickles=pickles, blobs=self._blobs))
             self._channels[name] = channel
         return channel
 

@@ -81,6 +81,8 @@ class Reports:
             _log.info("Members %s of run %s were recorded by another execution", done.refused, run_id)
         if done.state is None:
             _log.warning("The record of run %s is gone: %s outcomes are dropped", run_id, len(results))
+        if done.state is None or done.state.is_final:
+            self._deployment.shared_payloads.forget(run_id)
         self.follow(done.ready, continuation=done.continuation)
 
     def _leave(self, member: RetryLater, due: float, *, patiently: bool) -> None:

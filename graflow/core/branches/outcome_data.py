@@ -9,6 +9,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.codec import ErrorData, describe_error, from_jsonable, rebuild_error, to_jsonable
 from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import PayloadError
+from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.pickles import Pickles
 
 Check = Callable[[object, str], None]
@@ -16,7 +17,10 @@ Check = Callable[[object, str], None]
 
 
 def outcome_to_data(
-    outcome: BranchOutcome, pickles: Pickles | None = None, check: Check | None = None
+    outcome: BranchOutcome,
+    pickles: Pickles | None = None,
+    check: Check | None = None,
+    blobs: TakenBlobs | None = None,
 ) -> dict[str, Any]:
     """An outcome as JSON data; what is as usual is left out.
 
@@ -24,6 +28,7 @@ def outcome_to_data(
         outcome: What came of a branch.
         pickles: What values go by that have no other form; they are refused when None.
         check: Looks at each value first.
+        blobs: Takes long values; they are a part of the data when None.
 
     Raises:
         PayloadError: When a value cannot be kept; the text names task and type.
@@ -31,26 +36,31 @@ def outcome_to_data(
     task_id = outcome.task_id
     body: dict[str, Any] = {"duration": round(outcome.duration, 6), "timestamp": outcome.timestamp}
     if outcome.success:
-        body["value"] = kept(outcome.value, f"the result of task '{task_id}'", pickles, check)
+        body["value"] = kept(outcome.value, f"the result of task '{task_id}'", pickles, check, blobs)
     elif outcome.error is not None:
         body["error"] = describe_error(outcome.error).to_dict()
     alone = outcome.completed == [task_id] and outcome.cycle_counts == {task_id: 1} and outcome.steps == 1
     if not (alone and outcome.success and [name for name, _ in outcome.results] == [task_id]):
-        body["results"] = [[name, result_to_data(name, value, pickles, check)] for name, value in outcome.results]
+        body["results"] = [
+            [name, result_to_data(name, value, pickles, check, blobs)] for name, value in outcome.results
+        ]
         body["completed"] = outcome.completed
         body["steps"] = outcome.steps
         body["cycle_counts"] = outcome.cycle_counts
-    body.update(_rarely_used(outcome, pickles, check))
+    body.update(_rarely_used(outcome, pickles, check, blobs))
     return body
 
 
-def _rarely_used(outcome: BranchOutcome, pickles: Pickles | None, check: Check | None) -> dict[str, Any]:
+def _rarely_used(
+    outcome: BranchOutcome, pickles: Pickles | None, check: Check | None, blobs: TakenBlobs | None
+) -> dict[str, Any]:
     where, requests = f"a channel value of task '{outcome.task_id}'", outcome.requests
     rare: dict[str, Any] = {
         "retry_counts": outcome.retry_counts,
         "losses": outcome.losses,
         "writes": [
-            [w.key, kept(w.value, f"{where}, key '{w.key}'", pickles, check), w.ttl, w.deleted] for w in outcome.writes
+            [w.key, kept(w.value, f"{where}, key '{w.key}'", pickles, check, blobs), w.ttl, w.deleted]
+            for w in outcome.writes
         ],
         "nodes": requests.nodes,
         "passes": requests.passes,
@@ -60,7 +70,7 @@ def _rarely_used(outcome: BranchOutcome, pickles: Pickles | None, check: Check |
         "cancel_message": outcome.cancel_message,
         "cancel_task_id": outcome.cancel_task_id,
         "checkpoint": requests.checkpoint
-        and kept(requests.checkpoint, f"the checkpoint of task '{outcome.task_id}'", None, check),
+        and kept(requests.checkpoint, f"the checkpoint of task '{outcome.task_id}'", None, check, blobs),
     }
     found = {name: value for name, value in rare.items() if value}
     if requests.terminated is not None:
@@ -68,7 +78,9 @@ def _rarely_used(outcome: BranchOutcome, pickles: Pickles | None, check: Check |
     return found
 
 
-def outcome_from_data(body: Mapping[str, Any], task_id: str, pickles: Pickles | None = None) -> BranchOutcome:
+def outcome_from_data(
+    body: Mapping[str, Any], task_id: str, pickles: Pickles | None = None, blobs: GivenBlobs | None = None
+) -> BranchOutcome:
     """The outcome that `outcome_to_data` wrote.
 
     Raises:
@@ -78,13 +90,13 @@ def outcome_from_data(body: Mapping[str, Any], task_id: str, pickles: Pickles | 
     outcome = BranchOutcome(
         task_id,
         success=error is None and not body.get("canceled"),
-        value=from_jsonable(body.get("value"), pickles=pickles),
+        value=from_jsonable(body.get("value"), pickles=pickles, blobs=blobs),
         error=error,
         duration=float(body.get("duration", 0.0)),
         timestamp=float(body.get("timestamp", 0.0)),
     )
     if "results" in body:
-        outcome.results = [(name, result_from_data(name, data, pickles)) for name, data in body["results"]]
+        outcome.results = [(name, result_from_data(name, data, pickles, blobs)) for name, data in body["results"]]
         outcome.completed = list(body["completed"])
         outcome.steps = int(body["steps"])
         outcome.cycle_counts = dict(body["cycle_counts"])
@@ -94,7 +106,7 @@ def outcome_from_data(body: Mapping[str, Any], task_id: str, pickles: Pickles | 
     outcome.retry_counts = dict(body.get("retry_counts", {}))
     outcome.losses = int(body.get("losses", 0))
     outcome.writes = [
-        ChannelWrite(key, from_jsonable(value, pickles=pickles), ttl, deleted)
+        ChannelWrite(key, from_jsonable(value, pickles=pickles, blobs=blobs), ttl, deleted)
         for key, value, ttl, deleted in body.get("writes", ())
     ]
     outcome.canceled = bool(body.get("canceled"))
@@ -105,12 +117,18 @@ def outcome_from_data(body: Mapping[str, Any], task_id: str, pickles: Pickles | 
         exits=[(source, target) for source, target in body.get("exits", ())],
         jumps=list(body.get("jumps", ())),
         terminated=body.get("terminated"),
-        checkpoint=from_jsonable(body.get("checkpoint")),
+        checkpoint=from_jsonable(body.get("checkpoint"), blobs=blobs),
     )
     return outcome
 
 
-def kept(value: object, where: str, pickles: Pickles | None = None, check: Check | None = None) -> Any:
+def kept(
+    value: object,
+    where: str,
+    pickles: Pickles | None = None,
+    check: Check | None = None,
+    blobs: TakenBlobs | None = None,
+) -> Any:
     """A value as JSON data.
 
     Raises:
@@ -120,16 +138,20 @@ def kept(value: object, where: str, pickles: Pickles | None = None, check: Check
         return value
     if check is not None:
         check(value, where)
-    if type(value) is str:
+    if type(value) is str and (blobs is None or len(value) < LONG):
         return value
     try:
-        return to_jsonable(value, where=where, pickles=pickles)
+        return to_jsonable(value, where=where, pickles=pickles, blobs=blobs)
     except TypeError as error:
         raise PayloadError(str(error), error) from error
 
 
 def result_to_data(
-    name: str, value: object, pickles: Pickles | None = None, check: Check | None = None
+    name: str,
+    value: object,
+    pickles: Pickles | None = None,
+    check: Check | None = None,
+    blobs: TakenBlobs | None = None,
 ) -> dict[str, Any]:
     """The result of a task, which may be the exception that it failed with.
 
@@ -138,11 +160,13 @@ def result_to_data(
     """
     if isinstance(value, BaseException):
         return {"error": describe_error(value).to_dict()}
-    return {"value": kept(value, f"the result of task '{name}'", pickles, check)}
+    return {"value": kept(value, f"the result of task '{name}'", pickles, check, blobs)}
 
 
-def result_from_data(name: str, data: Mapping[str, Any], pickles: Pickles | None = None) -> Any:
+def result_from_data(
+    name: str, data: Mapping[str, Any], pickles: Pickles | None = None, blobs: GivenBlobs | None = None
+) -> Any:
     """What `result_to_data` wrote."""
     if "error" in data:
         return rebuild_error(ErrorData.from_dict(data["error"]), name)
-    return from_jsonable(data["value"], pickles=pickles)
+    return from_jsonable(data["value"], pickles=pickles, blobs=blobs)

@@ -13,6 +13,7 @@ from graflow.core.retry import RetryPolicy
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
 from graflow.protocols import Node
 from graflow.typed_json import SCALARS, is_plain
+from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.classes import learn_from
 from graflow.values.pickles import Pickles
 
@@ -249,13 +250,16 @@ def _shown(text: str) -> str:
     return ascii(text[:200])[1:-1]
 
 
-def travelling_fields(task: Node, base: object, pickles: Callable[[], Pickles]) -> dict[str, Any]:
+def travelling_fields(
+    task: Node, base: object, pickles: Callable[[], Pickles], blobs: TakenBlobs | None = None
+) -> dict[str, Any]:
     """What a reference to `base` needs besides the name to become `task` again, as JSON data.
 
     Args:
         task: What is sent.
         base: The task whose name is sent.
         pickles: Gives what takes arguments that have no other form.
+        blobs: Takes long arguments.
 
     Raises:
         PayloadError: When a bound argument or an option cannot be kept, naming task and parameter.
@@ -266,7 +270,7 @@ def travelling_fields(task: Node, base: object, pickles: Callable[[], Pickles]) 
         bound = getattr(task, "_bound_kwargs", None) or {}
         if bound:
             kept["bound"] = {
-                name: _kept(task, f"argument '{name}'", value, base, pickles) for name, value in bound.items()
+                name: _kept(task, f"argument '{name}'", value, base, pickles, blobs) for name, value in bound.items()
             }
     options = _travelling_options(task, base)
     if options:
@@ -295,14 +299,20 @@ def _view_of(policy: object) -> tuple[Any, Any]:
 
 
 def _kept(
-    task: Node, what: str, value: object, base: object = None, pickles: Callable[[], Pickles] | None = None
+    task: Node,
+    what: str,
+    value: object,
+    base: object = None,
+    pickles: Callable[[], Pickles] | None = None,
+    blobs: TakenBlobs | None = None,
 ) -> Any:
-    if value is None or type(value) in {str, bool} or is_plain(value, check_numbers=True):
+    is_long = blobs is not None and type(value) is str and len(value) >= LONG
+    if not is_long and (value is None or type(value) in {str, bool} or is_plain(value, check_numbers=True)):
         return value
     where = f"{what} of task '{task.task_id}'"
     near = classes_of(base)
     try:
-        return to_jsonable(value, where=where, near=near, pickles=None if pickles is None else pickles())
+        return to_jsonable(value, where=where, near=near, pickles=None if pickles is None else pickles(), blobs=blobs)
     except (TypeError, PayloadError) as error:
         text = str(error)
         raise PayloadError(text if where in text else f"{where}: {text}", error) from error
@@ -314,7 +324,9 @@ def classes_of(task: object) -> Mapping[str, type]:
     return {} if func is None else learn_from(func)
 
 
-def restore_instance(base: Any, payload: Mapping[str, Any], pickles: Callable[[], Pickles]) -> Any:
+def restore_instance(
+    base: Any, payload: Mapping[str, Any], pickles: Callable[[], Pickles], blobs: GivenBlobs | None = None
+) -> Any:
     """The registered task itself, or an instance of it with the id, arguments and options of the payload.
 
     Raises:
@@ -327,7 +339,7 @@ def restore_instance(base: Any, payload: Mapping[str, Any], pickles: Callable[[]
         arguments = {
             name: value
             if type(value) in SCALARS or is_plain(value)
-            else from_jsonable(value, near=classes_of(base), pickles=pickles())
+            else from_jsonable(value, near=classes_of(base), pickles=pickles(), blobs=blobs)
             for name, value in bound.items()
         }
         wanted = _checked_options(options, getattr(base, "retry_policy", None))

@@ -17,6 +17,7 @@ from graflow.core.envelopes.references import classes_of
 from graflow.exceptions import SignatureError, TaskResolutionError
 from graflow.protocols import Node
 from graflow.signing import SigningKeys
+from graflow.values.blobs import GivenBlobs, TakenBlobs
 
 _PURPOSE: Final = "code"
 _KEPT: Final = 64  # tasks that were loaded
@@ -33,10 +34,12 @@ class GroupCode:
 
     Attributes:
         contents: The pickles by hash.
+        blobs: Takes long arguments, which members share in the same way.
     """
 
     def __init__(self, keys: SigningKeys | None, bound_to: Sequence[str]) -> None:
         self.contents: dict[str, bytes] = {}
+        self.blobs = TakenBlobs()
         self._keys = keys
         self._bound_to = bound_to
         self._taken: dict[tuple[Any, ...], tuple[Any, dict[str, str]]] = {}
@@ -84,9 +87,17 @@ class ReceivedCode:
         keys: Verify it.
         bound_to: The group, as it was signed for.
         fetch: Gives the bytes of a hash.
+        blobs: Has the long arguments that envelopes name.
     """
 
-    def __init__(self, keys: SigningKeys | None, bound_to: Sequence[str], fetch: Callable[[str], bytes]) -> None:
+    def __init__(
+        self,
+        keys: SigningKeys | None,
+        bound_to: Sequence[str],
+        fetch: Callable[[str], bytes],
+        blobs: GivenBlobs | None = None,
+    ) -> None:
+        self.blobs = blobs
         self._keys = keys
         self._bound_to = bound_to
         self._fetch = fetch

@@ -26,6 +26,7 @@ from graflow.shown import get_logger
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
 from graflow_celery.deployment import Deployment
+from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
 from graflow_celery.worker.flows import FlowWatch, served_flows
 from graflow_celery.worker.imports import fill_registry, parse_import
@@ -203,7 +204,8 @@ def _on_child_start(**_: object) -> None:
 
 
 def _rest() -> None:
-    """A pool child without work holds no connection."""
+    """A pool child without work holds no connection, and nothing that groups shared."""
+    forget_shared()
     rest_shared_clients()
     rest_pools()
 
