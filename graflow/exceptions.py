@@ -399,11 +399,19 @@ class GroupTimeoutError(GraflowRuntimeError, TimeoutError):
 
 
 class GroupNotFoundError(GraflowRuntimeError, LookupError):
-    """There is no record of a group run with that id."""
+    """There is no record of a group run with that id, or only a part of it.
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"No group run '{run_id}' on this Redis: wrong key_prefix, or its record has expired")
+    Attributes:
+        run_id: The run.
+        why: What became of its record; empty when nothing is known of it here.
+    """
+
+    def __init__(self, run_id: str, why: str = "") -> None:
+        super().__init__(
+            f"No group run '{run_id}' on this Redis: {why or 'wrong key_prefix, or its record has expired'}"
+        )
         self.run_id = run_id
+        self.why = why
 
 
 class GroupConflictError(GraflowRuntimeError):

@@ -124,8 +124,10 @@ def submit_to(
         policy=chosen,
         then=then,
     )
-    open_and_publish(deployment, submission)
-    return GroupHandle(deployment, submission.spec, options, policy=chosen, task_ids=task_ids, submission=submission)
+    epoch = open_and_publish(deployment, submission).epoch
+    return GroupHandle(
+        *(deployment, submission.spec, options), policy=chosen, task_ids=task_ids, epoch=epoch, submission=submission
+    )
 
 
 def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> GroupHandle:
@@ -148,7 +150,7 @@ def attach_to(deployment: Deployment, run_id: str, options: GroupOptions) -> Gro
         if not (header.published or header.state.is_final):
             # Its submitter may have died while publishing; the sweeper publishes what nobody has claimed.
             deployment.record.expedite(run_id)
-    return GroupHandle(deployment, header.spec, options)
+    return GroupHandle(deployment, header.spec, options, epoch=header.epoch)
 
 
 def _branch(index: int, tasks: Sequence[Executable]) -> Branch:

@@ -23,10 +23,11 @@ from graflow_celery.client.confinement import check_confined
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
+from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, connected
-from graflow_celery.record import GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
+from graflow_celery.record import GroupHeader, GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
@@ -133,12 +134,14 @@ class _RemoteGroup:
         Raises:
             GroupTimeoutError: When the time of the group is over; open members are cancelled.
         """
-        submission = self._open()
+        submission, epoch = self._open()
         run_id = submission.spec.run_id
         helping = running_member.get() is not None or holding_slot.get()
         check = self._run.context.holdings.check
         waiter = Waiter(
             *(self._deployment, run_id, submission.spec.n, self._options, submission),
+            sighting=Sighting(self._deployment, run_id, epoch, submission.spec.result_ttl),
+            is_durable=self._run.context.root.recording is not None,
             before_publishing=self._channel.fill,
             helping=helping,
             check=check,
@@ -182,9 +185,12 @@ class _RemoteGroup:
                 member, error = outcome.task_id, outcome.error
                 tell(context.tracer.on_member_end, self._run.group_id, member, context, error=error, ran=ran)
 
-    def _open(self) -> Submission:
-        """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor."""
-        record = self._deployment.record
+    def _open(self) -> tuple[Submission, str]:
+        """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor.
+
+        Returns:
+            What was submitted, and the epoch of the data set that the run is in.
+        """
         for number in range(_TRIES):
             run_id = self._run.run_key if number == 0 else f"{self._run.run_key}~{number}"
             submission = self._prepare(run_id)
@@ -193,14 +199,14 @@ class _RemoteGroup:
                 opened = self._open_and_publish(submission, pending)
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
-                opened = None
-                submission = replace(submission, spec=self._expedite(run_id))
-            if opened is not None and opened.created:
-                return submission
-            state = record.status(run_id).state if opened is None else opened.state
-            if state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
+                header = self._expedite(run_id)
+                submission = replace(submission, spec=header.spec)
+                opened = Opened(created=False, state=header.state, epoch=header.epoch, published=header.published)
+            if opened.created:
+                return submission, opened.epoch
+            if opened.state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
                 self._channel.attach()
-                return submission
+                return submission, opened.epoch
             self._keep_successes(run_id, submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
 
@@ -219,10 +225,10 @@ class _RemoteGroup:
         # A server that is away for a moment would otherwise be a failure of the member around this group.
         return persistently(self._deployment.runtime, call, patience=self._deployment.patience.member)
 
-    def _expedite(self, run_id: str) -> GroupSpec:
+    def _expedite(self, run_id: str) -> GroupHeader:
         """A process that died while it published leaves members that nobody would send before their queue wait.
 
-        Returns what it opened the run with, to which the outcomes are bound.
+        Returns how the run stands after that, with the specification to which its outcomes are bound.
         """
         record = self._deployment.record
         header = record.header(run_id)
@@ -230,7 +236,8 @@ class _RemoteGroup:
             self._channel.fill()
             record.expedite(run_id)
             sweep(self._deployment, self._options.sweep_interval)
-        return header.spec
+            header = record.header(run_id)
+        return header
 
     def _keep_successes(self, run_id: str, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, Final, Generic, TypeVar
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
 from graflow.core.nodes.mapped import R
 from graflow.durations import checked_seconds
-from graflow.exceptions import GroupTimeoutError
+from graflow.exceptions import GroupNotFoundError, GroupTimeoutError
 from graflow_celery.client.awaiting import awaited_runs
 from graflow_celery.client.outcomes import (
     MemberOutcome,
@@ -23,6 +24,7 @@ from graflow_celery.client.outcomes import (
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.repair import retry_members
+from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
@@ -46,6 +48,7 @@ class _Handle(ABC, Generic[R]):
         options: How it is waited for.
         places: The indices of the outcomes.
         policy: What the outcomes have to satisfy.
+        epoch: Of the data set in which the run was seen.
         submission: What was submitted; None in other processes.
     """
 
@@ -57,6 +60,7 @@ class _Handle(ABC, Generic[R]):
         *,
         places: range,
         policy: GroupExecutionPolicy,
+        epoch: str = "",
         submission: Submission | None = None,
     ) -> None:
         self.run_id = spec.run_id
@@ -69,7 +73,10 @@ class _Handle(ABC, Generic[R]):
         self._places = places
         self._policy = policy
         self._is_helping = running_member.get() is not None or deployment.runs_eagerly
-        self._waiter = Waiter(deployment, self.run_id, spec.n, options, submission, helping=self._is_helping)
+        self._sighting = Sighting(deployment, self.run_id, epoch, spec.result_ttl)
+        self._waiter = Waiter(
+            *(deployment, self.run_id, spec.n, options, submission), sighting=self._sighting, helping=self._is_helping
+        )
 
     @abstractmethod
     def _find_ids(self) -> Sequence[str]:
@@ -196,8 +203,20 @@ class _Handle(ABC, Generic[R]):
             return (0, []) if self._is_over or self._waiter.is_closed else None
         return len(arrived), list(self._tell([outcome for outcome in arrived if outcome.index in self._places]))
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Errors of the record as ours; a run that is absent with what became of it."""
+        try:
+            with self._deployment.errors():
+                yield
+        except GroupNotFoundError as error:
+            told = self._sighting.explain(error)
+            if not isinstance(told, GroupNotFoundError):
+                told = GroupNotFoundError(self.run_id, "Redis was wiped")
+            raise told from None
+
     def _cancel(self, reason: str) -> bool:
-        with self._deployment.errors():
+        with self._asking():
             return bool(self._deployment.record.cancel(self.run_id, reason))
 
 
@@ -216,10 +235,13 @@ class GroupHandle(_Handle[R]):
         *,
         policy: GroupExecutionPolicy | None = None,
         task_ids: Sequence[str] | None = None,
+        epoch: str = "",
         submission: Submission | None = None,
     ) -> None:
         chosen = policy or policy_of(spec)
-        super().__init__(deployment, spec, options, places=range(spec.n), policy=chosen, submission=submission)
+        super().__init__(
+            *(deployment, spec, options), places=range(spec.n), policy=chosen, epoch=epoch, submission=submission
+        )
         self._known_ids = task_ids
 
     def __repr__(self) -> str:
@@ -251,12 +273,12 @@ class GroupHandle(_Handle[R]):
 
     def status(self) -> GroupStatus:
         """Members counted by where they are."""
-        with self._deployment.errors():
+        with self._asking():
             return self._deployment.record.status(self.run_id)
 
     def progress(self) -> dict[int, MemberProgress]:
         """What each member last told with `context.progress`, by index; those that told nothing are absent."""
-        with self._deployment.errors():
+        with self._asking():
             return latest_progress(self._deployment.record, self.run_id)
 
     def cancel(self, reason: str = "cancelled by its handle") -> bool:
@@ -279,7 +301,8 @@ class GroupHandle(_Handle[R]):
             GroupNotFoundError: When there is no such run any more.
             RetryRefusedError: When the group has not ended, was cancelled, or nothing of it failed.
         """
-        return retry_members(self._deployment, self.run_id, index)
+        with self._asking():
+            return retry_members(self._deployment, self.run_id, index)
 
     def continuation(self) -> ContinuationHandle:
         """A handle of one, for the task that was given as `then`.
@@ -289,7 +312,7 @@ class GroupHandle(_Handle[R]):
         """
         if not self._spec.continuation:
             raise ValueError(f"Group '{self.group_id}' was submitted without then=")
-        return ContinuationHandle(self._deployment, self._spec, self._options)
+        return ContinuationHandle(self._deployment, self._spec, self._options, self._sighting.epoch)
 
 
 _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "cancelled", MemberState.LOST: "lost"}
@@ -298,9 +321,9 @@ _COUNTED: Final = {MemberState.SUCCEEDED: "succeeded", MemberState.CANCELLED: "c
 class ContinuationHandle(_Handle[Any]):
     """The continuation of a group, as a handle of one member."""
 
-    def __init__(self, deployment: Deployment, spec: GroupSpec, options: GroupOptions) -> None:
+    def __init__(self, deployment: Deployment, spec: GroupSpec, options: GroupOptions, epoch: str) -> None:
         places = range(spec.n, spec.n + 1)
-        super().__init__(deployment, spec, options, places=places, policy=StrictGroupPolicy())
+        super().__init__(deployment, spec, options, places=places, policy=StrictGroupPolicy(), epoch=epoch)
         self._task_id = str(spec.meta.get("then_id", "continuation"))
 
     def __repr__(self) -> str:
@@ -315,7 +338,7 @@ class ContinuationHandle(_Handle[Any]):
 
     def status(self) -> GroupStatus:
         """The counts of a group of one: pending until it has ended."""
-        with self._deployment.errors():
+        with self._asking():
             found = self._deployment.record.outcomes(self.run_id, self._spec.n)
         outcome = found[0] if found else None
         counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "cancelled", "lost"), 0)

@@ -13,6 +13,7 @@ from graflow.redis.refusals import in_a_word
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
+from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
@@ -35,6 +36,7 @@ class Waiter:
     Attributes:
         seen: Outcomes that were read, by index.
         last_event: After it comes what wakes a reader.
+        sighting: What this process has seen of the run.
         is_closed: Whether the record has nothing more to tell, though not all outcomes are there.
 
     Args:
@@ -43,6 +45,8 @@ class Waiter:
         n: Members of the group; the continuation, when there is one, has this index.
         options: How often to look around, and how long to do without workers.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
+        sighting: What this process has seen of the run; nothing when None.
+        is_durable: Whether the caller keeps outcomes of its own and goes on whatever became of the record.
         before_publishing: What must be in place again then, before any member can run.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
         check: Is called while nothing comes, and raises when there is nothing to wait for any more.
@@ -56,6 +60,8 @@ class Waiter:
         options: GroupOptions,
         submission: Submission | None = None,
         *,
+        sighting: Sighting | None = None,
+        is_durable: bool = False,
         before_publishing: Callable[[], None] | None = None,
         helping: bool = False,
         check: Callable[[], None] = lambda: None,
@@ -65,6 +71,8 @@ class Waiter:
         self.seen: dict[int, RecordedOutcome] = {}
         self.last_event = b"0-0"
         self.is_closed = False
+        self.sighting = sighting or Sighting(deployment, run_id, "", options.result_ttl)
+        self._is_durable = is_durable
         self._n = n
         self._options = options
         self._submission = submission
@@ -95,11 +103,12 @@ class Waiter:
             known: How many that are there already need not be told, in the order of their coming; None for all.
 
         Raises:
-            GroupNotFoundError: When there is no such run.
-            GroupLostError: When its record is gone and cannot be written again from here.
+            GroupNotFoundError: When there is no such run, or its record has expired or was evicted.
+            GroupLostError: When its record was wiped out and cannot be written again from here.
             NoWorkerError: When no worker consumes the queue and the settings ask to end then.
             RecordUnreachableError: When the record has not answered for five minutes.
         """
+        self.sighting.begin()
         self._look_for_a_retry()
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
         told, page = len(self._arrived) if known is None else known, None
@@ -150,6 +159,7 @@ class Waiter:
     def _read(self, block: float) -> OutcomePage | None:
         cursor, before = self._cursor, len(self.seen) - (self._n in self.seen)
         try:
+            server = self.sighting.look()
             page = self.deployment.record.read(self.run_id, cursor, block=block)
             if self._begin_round(page.round):
                 cursor, before = self._cursor, 0
@@ -161,6 +171,7 @@ class Waiter:
             self._write_again(error)
             return None
         self._answered = self._runtime.monotonic()
+        self.sighting.note(page.cursor.epoch, server)
         self.last_event = page.last_event
         self._take(page, cursor)
         if self._n - page.status.pending - page.status.running < before:
@@ -217,9 +228,22 @@ class Waiter:
         )
 
     def _write_again(self, error: GraflowRuntimeError) -> None:
-        """Submit the group once more when its record was wiped out, with the outcomes that were read before it."""
-        if self._submission is None:
-            raise error
+        """Submit the group once more when its record was wiped out, with the outcomes that were read before it.
+
+        Raises:
+            GroupNotFoundError: When it is absent for another reason, such as that its time was over.
+            GroupLostError: When it was wiped out and somebody else submitted it.
+        """
+        try:
+            told = self.sighting.explain(error)
+            is_wiped = isinstance(told, GroupLostError)
+            if self._submission is None or not (is_wiped or self._is_durable):
+                raise told from None
+            if not is_wiped:
+                self.deployment.record.delete(self.run_id)  # whatever is left of it
+        except SILENT as unreachable:
+            self.wait_out(unreachable)
+            return
         _log.warning("The record of run %s is gone; submitting it again", self.run_id)
         missing = [index for index in range(self._n) if index not in self.seen]
         try:

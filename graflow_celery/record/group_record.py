@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from graflow.exceptions import GroupConflictError, GroupNotFoundError, SignatureError
+from graflow.exceptions import GroupConflictError, SignatureError
 from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
@@ -109,11 +109,13 @@ class GroupRecord(MemberLeases, RecordReader):
         publishes the members, and after that calls `mark_published`.
 
         Raises:
-            GroupNotFoundError: no such run.
+            GroupNotFoundError: no such run, or a part of its record is missing.
             RetryRefusedError: it has not ended, was cancelled, is part of another run, or has nothing that failed.
         """
         woken = [self.keys.deployment(name) for name in ("clock", "workers")]
         reply = self._run("reopen", run_id, [token, "" if index is None else index], *woken)
+        if reply[0] in {b"GONE", b"PARTIAL"}:
+            raise self.not_found(run_id)
         return reopened_of(reply, run_id, index, self._specs)
 
     def mark_published(self, run_id: str) -> None:
@@ -138,7 +140,7 @@ class GroupRecord(MemberLeases, RecordReader):
         """
         reply = self._run("cancel", run_id, [reason])
         if reply[0] is None:
-            raise GroupNotFoundError(run_id)
+            raise self.not_found(run_id)
         changed, children = reply
         return [*([run_id] if changed else []), *self._cancel_inside(run_id, children)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.data import Cursor, GroupHeader, GroupStatus, OutcomePage, RecordedOutcome
+from graflow_celery.record.keys import RUN_KEYS
 from graflow_celery.record.replies import COUNTS, header_of, outcome_of, page_of, status_of
 
 READ_BYTES = 8 * 1024 * 1024
@@ -22,8 +23,8 @@ class RecordReader(RecordBase):
         Answers when anything is there, when the group is closed, when an event woke it, or when the time is up.
 
         Raises:
-            GroupNotFoundError: no such run.
-            GroupLostError: the run was there when the cursor began, and is not any more.
+            GroupNotFoundError: no such run, or a part of its record is missing.
+            GroupLostError: the server was wiped since the cursor began.
         """
         page = self._read(run_id, cursor or Cursor(), count)
         if page.outcomes or page.closed or block <= 0:
@@ -47,10 +48,10 @@ class RecordReader(RecordBase):
 
     def _read(self, run_id: str, cursor: Cursor, count: int) -> OutcomePage:
         reply = self._run("read", run_id, [cursor.position, max(1, count), READ_BYTES])
-        if reply[0] is None:
-            if cursor.epoch:
-                raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped, or its record expired")
-            raise GroupNotFoundError(run_id)
+        if reply[0] in {None, b"PARTIAL"}:
+            if cursor.epoch not in {"", self.epoch()}:
+                raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped")
+            raise self.not_found(run_id)
         page = page_of(reply, cursor.position)
         if cursor.epoch not in {"", page.cursor.epoch}:
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
@@ -62,9 +63,9 @@ class RecordReader(RecordBase):
         Raises:
             GroupNotFoundError: no such run.
         """
-        size: Any = self.client.hget(self.keys.run(run_id, "header"), "size")
-        if size is None:
-            raise GroupNotFoundError(run_id)
+        size, recorded = self.client.hmget(self.keys.run(run_id, "header"), ["size", "recorded"])
+        if size is None or (int(recorded or 0) > 0 and not self.client.exists(self.keys.run(run_id, "outcomes"))):
+            raise self.not_found(run_id)
         stop = int(size) if count is None else min(int(size), start + count)
         found: list[RecordedOutcome] = []
         for first in range(start, stop, SLICE):
@@ -85,7 +86,7 @@ class RecordReader(RecordBase):
         pipeline.time()
         fields, (whole, micros) = pipeline.execute()
         if b"state" not in fields:
-            raise GroupNotFoundError(run_id)
+            raise self.not_found(run_id)
         return header_of(fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6)
 
     def status(self, run_id: str) -> GroupStatus:
@@ -96,7 +97,7 @@ class RecordReader(RecordBase):
         """
         fields: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "state", *COUNTS)
         if fields[0] is None:
-            raise GroupNotFoundError(run_id)
+            raise self.not_found(run_id)
         return status_of(fields[0], fields[1:])
 
     def is_over(self, run_id: str) -> bool:
@@ -108,3 +109,28 @@ class RecordReader(RecordBase):
         """The events after a stream id: `kind` is open, record, retry, lost, progress, end or continuation."""
         found: Any = self.client.xrange(self.keys.run(run_id, "events"), f"({after}" if after else "-", count=count)
         return [(event.decode(), {name.decode(): value for name, value in data.items()}) for event, data in found]
+
+    # -- absence ---------------------------------------------------------------------------------------------------
+
+    def epoch(self) -> str:
+        """Identity of the data set that the server has now; empty when it has never held a group."""
+        found: Any = self._scripts.execute("GET", self.keys.deployment("epoch"))
+        return "" if found is None else str(found.decode())
+
+    def server_id(self) -> str:
+        """Identity of the running server: one that was started anew, or took over, has another."""
+        found: Mapping[str, Any] = self._scripts.execute("INFO", "server")
+        return str(found["run_id"])
+
+    def evictions(self) -> int:
+        """Keys that the running server has evicted to save memory."""
+        found: Mapping[str, Any] = self.client.info("stats")
+        return int(found["evicted_keys"])
+
+    def not_found(self, run_id: str) -> GroupNotFoundError:
+        """What to raise for a run without its header, or with other keys missing."""
+        left = [name for name in RUN_KEYS if self.client.exists(self.keys.run(run_id, name))]
+        if not left:
+            return GroupNotFoundError(run_id)
+        by = f"; the server has evicted {count} keys to save memory" if (count := self.evictions()) else ""
+        return GroupNotFoundError(run_id, f"only a part of its record is left ({', '.join(left)}){by}")

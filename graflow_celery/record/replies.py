@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from graflow.exceptions import GroupNotFoundError, SignatureError
+from graflow.exceptions import SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.blobs import parted
 from graflow_celery.record.data import (
@@ -150,15 +150,12 @@ def opened_of(reply: Any) -> Opened:
 
 
 def reopened_of(reply: Any, run_id: str, index: int | None, specs: Specs) -> Reopened:
-    """What `reopen.lua` answers.
+    """What `reopen.lua` answers for a run that is there.
 
     Raises:
-        GroupNotFoundError: there is no such run.
         RetryRefusedError: nothing was done, and why.
     """
     status, *rest = reply
-    if status == b"GONE":
-        raise GroupNotFoundError(run_id)
     spec = specs.read(rest[0], run_id)
     if status != b"REOPENED":
         raise RetryRefusedError(run_id, _refusal(status.decode(), spec, index))

@@ -18,8 +18,8 @@ from graflow_celery.worker.tally import Tally
 class _Continuation(Batch):
     def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
         spec = self.spec
-        state, stored = persistently(self._runtime, self._read, when_stopping=self._deployment.patience.last)
         try:
+            state, stored = persistently(self._runtime, self._read, when_stopping=self._deployment.patience.last)
             values = {index: self._value(outcome) for index, outcome in stored.items() if _succeeded(outcome)}
             # The state in the header is not signed; these outcomes are.
             if not (state == GroupState.DONE and _is_enough(spec, stored, values)):

@@ -243,9 +243,7 @@ class MemberRunner:
 
     def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment
-        envelope = Envelope.unpack(
-            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
-        )
+        envelope = self._envelope(granted)
         shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
         return run_branch(
@@ -260,6 +258,16 @@ class MemberRunner:
             retries=granted.retries,
             longest_wait=LONGEST_WAIT,
         )
+
+    def _envelope(self, granted: GrantedMember) -> Envelope:
+        spec = self._spec
+        if not granted.envelope:
+            raise PayloadError(
+                f"Member {granted.index} is not in the record of group run '{spec.run_id}' any more: its server has "
+                "lost or evicted a part of it"
+            )
+        keys, index = self._deployment.keys, granted.index
+        return Envelope.unpack(granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=index, keys=keys)
 
     def _tasks(self, envelope: Envelope) -> dict[str, Any]:
         """The tasks of the branch, resolved; failures name the worker."""
@@ -296,9 +304,7 @@ class MemberRunner:
         self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool], values: list[Any]
     ) -> BranchOutcome:
         spec, deployment = self._spec, self._deployment
-        envelope = Envelope.unpack(
-            granted.envelope, run_id=spec.run_id, group_id=spec.group_id, index=granted.index, keys=deployment.keys
-        )
+        envelope = self._envelope(granted)
         task = self._tasks(envelope)[envelope.task_id]
         shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
         channel = MemoryChannel(spec.run_id)

@@ -60,7 +60,7 @@ SAMPLES = {
     "VersionConflictError": {"flow_id": "f", "version": 1, "present": 2},
     "GroupConflictError": {"run_id": "r", "message": "other content"},
     "GroupLostError": {"run_id": "r", "message": "gone"},
-    "GroupNotFoundError": {"run_id": "r"},
+    "GroupNotFoundError": {"run_id": "r", "why": "expired"},
     "GroupTimeoutError": {
         "group_id": "g",
         "done": 1,

@@ -19,6 +19,8 @@ if header then
 else
   if first > 0 then return {'GONE', '', '', 0} end
   redis.call('SET', EPOCH, ARGV[3], 'NX')
+  -- What a server that evicts keys has left of an earlier run.
+  redis.call('UNLINK', MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, FLOORS)
   redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH))
   local given = {}
   for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end

@@ -5,8 +5,11 @@ local COUNTS = {
   'refused', 'retrying',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load('closed', 'epoch', 'told', 'round', unpack(COUNTS))
+local header = load('closed', 'epoch', 'told', 'round', 'recorded', unpack(COUNTS))
 if not header then return {false} end
+-- A server that evicts keys takes whole ones.
+local length = redis.call('LLEN', ORDER)
+if length < header.recorded or (length > 0 and redis.call('EXISTS', OUTCOMES) == 0) then return {'PARTIAL'} end
 -- What is recorded from here on wakes this reader. A replica may refuse it.
 if header.told == 1 then redis.pcall('HDEL', HEADER, 'told') end
 local counts = {}
@@ -22,5 +25,5 @@ end
 local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
 return {
   header.state, header.closed, header.epoch, counts, last[1] and last[1][1] or '0-0', outcomes,
-  redis.call('LLEN', ORDER), header.round,
+  length, header.round,
 }

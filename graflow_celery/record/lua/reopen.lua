@@ -3,8 +3,8 @@
 -- any more.
 -- ARGV: token of this call, index of the member (empty: all that failed).
 -- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
--- why nothing was done: GONE, OPEN, CANCELLED, INNER (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING,
--- ENOUGH (what is left out has to stay so).
+-- why nothing was done: GONE, PARTIAL (keys are missing), OPEN, CANCELLED, INNER (a member of another run opened it),
+-- ABSENT, SUCCEEDED, NOTHING, ENOUGH (what is left out has to stay so).
 local token, wanted = ARGV[1], ARGV[2]
 local header = load(
   'closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout', 'enough')
@@ -103,6 +103,7 @@ local function open_again(rows, time)
 end
 
 if not header then return {'GONE'} end
+if header.closed == 1 and header.n > 0 and redis.call('EXISTS', MANIFEST, OUTCOMES, ORDER) < 3 then return {'PARTIAL'} end
 if header['reopened:' .. token] == 1 then -- done before: its answer got lost
   return {'REOPENED', header.spec, redis.call('ZRANGE', DUE, 0, -1), {}, header.state ~= 'RUNNING' and 1 or 0}
 end
