@@ -91,16 +91,12 @@ class SigningKeys:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Keys of a file in the form of `parse`.
+        """Keys of a file in the form of `parse`, which must be its owner's alone.
 
         Raises:
-            ConfigError: When it cannot be read or holds no valid key.
+            ConfigError: When it cannot be read, is open to others, or holds no valid key.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The signing key file {path} cannot be read: {type(error).__name__}") from error
-        return cls.parse(text)
+        return cls.parse(_private_text(Path(path)))
 
     @classmethod
     def user(cls) -> Self:
@@ -114,12 +110,9 @@ class SigningKeys:
         path = user_key_path()
         if not path.exists():
             _make_user_key(path)
-        found = path.stat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise ConfigError(
-                f"The signing key file {path} must belong to you with mode 0600: chmod 600 it, or delete it"
-            )
-        return cls.parse(path.read_text(encoding="utf-8"), source="user")
+        if path.stat().st_uid != os.geteuid():
+            raise ConfigError(f"The signing key file {path} must belong to you: chown it, or delete it")
+        return cls.parse(_private_text(path), source="user")
 
     @property
     def ids(self) -> list[str]:
@@ -200,6 +193,49 @@ def generate_key(key_id: str | None = None) -> str:
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(MIN_KEY_BYTES)).decode('ascii')}"
 
 
+def write_key_file(path: Path, key: str) -> None:
+    """Write a key to a new file that only its owner may read.
+
+    Raises:
+        ConfigError: When there is a file of that name, or none can be made.
+    """
+    try:
+        with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask is
+            file.write(key + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise ConfigError(f"{path} is there already; name another file, or remove it first") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _private_text(path: Path) -> str:
+    """What a file holds that nobody else may read or change.
+
+    Raises:
+        ConfigError: When others may, or it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            mode = stat.S_IMODE(found.st_mode)
+            is_foreign = found.st_uid not in {os.geteuid(), 0}
+            # What root lends to a group, as secrets are mounted into containers, its members could not read otherwise.
+            is_lent = found.st_uid == 0 != os.geteuid() and not mode & 0o027
+            if is_foreign or (mode & 0o077 and not is_lent):
+                whose = f"belongs to user {found.st_uid}" if is_foreign else f"has mode {mode:04o}"
+                raise ConfigError(
+                    f"The signing key file {path} {whose}, so that others may read or change it; it must be yours with "
+                    "mode 0600: chmod 600 it, or, if somebody may have read it, make another one with graflow keygen "
+                    "--out FILE"
+                )
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The signing key file {path} cannot be read: {type(error).__name__}") from error
+
+
 def user_key_path() -> Path:
     """Where the key of `SigningKeys.user` is kept."""
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -211,10 +247,7 @@ def _make_user_key(path: Path) -> None:
     """Write a key whole or not at all; of two processes at once, the first one's stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(draft, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(generate_key(f"user-{secrets.token_hex(4)}") + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_key_file(draft, generate_key(f"user-{secrets.token_hex(4)}"))
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,9 +31,10 @@ from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, brok
 from graflow_celery.broker.app import configuration
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
+from graflow_celery.celeryconfig import celeryconfig
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
 from graflow_celery.record import GroupRecord, WorkerInfo, check_server
-from graflow_celery.settings import GroupOptions, ServerSettings, Settings, celeryconfig, said_in
+from graflow_celery.settings import GroupOptions, ServerSettings, Settings, said_in
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
 _log = get_logger(__name__)
@@ -279,7 +281,7 @@ _gone: Final[dict[str, str]] = {}  # why records are gone for good, by their pla
 
 def _place_of(settings: Settings) -> str:
     """What all deployments over one record have in common."""
-    return f"{settings.key_prefix}|{settings.redis_url.reveal()}"
+    return hashlib.sha256(f"{settings.key_prefix}|{settings.redis_url.reveal()}".encode()).hexdigest()
 
 
 def note_gone(settings: Settings, why: str | None) -> None:

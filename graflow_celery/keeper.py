@@ -1,7 +1,8 @@
 """The process that keeps the Redis of a `LocalCluster`, and clears up however the program ends, also by SIGKILL.
 
-Run by its path, with an order in JSON as the first line of its input (see `LocalCluster`). Each further line is the
-process id of a worker, or `end`. It imports nothing but the standard library before that, so that it starts at once.
+Run by its path, with an order in JSON as the first line of its input (see `LocalCluster`). It answers with a line when
+the server takes connections, and ends when it does not start. Each further line of input is the process id of a
+worker, or `end`. It imports nothing but the standard library before that, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +22,8 @@ from typing import Any, Final
 _LOOK: Final = 0.2  # seconds between looks for the program and the server
 _WORKERS_END: Final = 12.0  # seconds that workers have after the program is gone; they end by themselves in less
 _SERVER_ENDS: Final = 3.0
+_STARTS: Final = 10.0  # seconds that the server has until it answers
+_BACK_DOOR: Final = "redis.sock"  # in the folder that this process and the server run in, which is this user's alone
 
 
 class _Watch:
@@ -78,8 +82,24 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes] | None:
     # The password goes in over stdin: arguments can be read by every user of the machine.
     if server.stdin is not None:
         with suppress(OSError), server.stdin as stream:
-            stream.write(order["configuration"].encode())
+            stream.write(f"{order['configuration']}unixsocket {_BACK_DOOR}\nunixsocketperm 600\n".encode())
     return server
+
+
+def _has_its_port(server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server itself listens, asked over a socket that nobody else can have made, without the password.
+
+    A server that does not get its port ends before it opens that socket. What answers at the port could be anybody.
+    """
+    end = time.monotonic() + _STARTS
+    while server.poll() is None and time.monotonic() < end:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_STARTS)
+            line.connect(_BACK_DOOR)
+            line.sendall(b"PING\r\n")
+            return line.recv(1) in {b"+", b"-"} and server.poll() is None
+        time.sleep(0.01)
+    return False
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -105,10 +125,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # it ends when its work is done
     order = json.loads(sys.stdin.readline())
     server = _start(order)
-    watch = _Watch(order["parent"])
-    watch.wait_for_the_end(server)
-    if not watch.was_told:
-        watch.wait_for_workers()
+    if server is None or _has_its_port(server):
+        print("ready", flush=True)  # noqa: T201 - to the program
+        watch = _Watch(order["parent"])
+        watch.wait_for_the_end(server)
+        if not watch.was_told:
+            watch.wait_for_workers()
     if server is not None:
         _stop(server)
     else:

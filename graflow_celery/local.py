@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Final, Self, SupportsIndex
+from typing import IO, Any, Final, Self, SupportsIndex, cast
 
 import redis
 
@@ -31,7 +31,6 @@ from graflow_celery.worker.main.orphans import STOP_SECONDS
 from graflow_celery.worker.task_worker import TaskWorker
 
 _SERVERS: Final = ("valkey-server", "redis-server")
-_START_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5  # to find a port that is free and stays so
 _KEEPER_ENDS: Final = 10.0
 _GONE: Final = "The LocalCluster of this run has ended, and its record with it; ask within its `with` block"
@@ -119,14 +118,14 @@ class _Keeper:
             return
         binary = server_binary()
         for _ in range(_ATTEMPTS):
-            port, password = _free_port(), secrets.token_urlsafe(24)  # a new one: another server may have seen the last
-            self._begin(f"redis://:{password}@127.0.0.1:{port}/0", binary, _configuration(port, password))
-            if self._answers(port, password):
+            port, password = _free_port(), secrets.token_urlsafe(24)
+            if self._begin(f"redis://:{password}@127.0.0.1:{port}/0", binary, _configuration(port, password)):
                 return
-            self.end()
+            self.end()  # somebody else was quicker at that port
         raise GraflowRuntimeError(f"The private Redis ({binary}) did not start")
 
-    def _begin(self, url: str, server: str | None, configuration: str) -> None:
+    def _begin(self, url: str, server: str | None, configuration: str) -> bool:
+        """Start it; returns whether its server, if it keeps one, has got its port."""
         self.folder = Path(tempfile.mkdtemp(prefix="graflow-"))
         self.url = _KeptSecret.kept(url, self.folder / "redis-url")
         order = {
@@ -141,13 +140,15 @@ class _Keeper:
         self._process = subprocess.Popen(  # noqa: S603 - a module of ours
             [sys.executable, "-I", str(keeper.__file__)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
             start_new_session=True,
             text=True,
         )
         self.tell(json.dumps(order))
+        with cast("IO[str]", self._process.stdout) as stream:
+            return bool(stream.readline())
 
     def tell(self, line: str) -> None:
         """Give it the process id of a worker, or `end`."""
@@ -156,19 +157,6 @@ class _Keeper:
             if stream is not None and not stream.closed:
                 stream.write(line + "\n")
                 stream.flush()
-
-    def _answers(self, port: int, password: str) -> bool:
-        end = time.monotonic() + _START_SECONDS
-        client = redis.Redis(host="127.0.0.1", port=port, password=password)
-        try:
-            while self._process.poll() is None and time.monotonic() < end:
-                try:
-                    return bool(client.ping())
-                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                    time.sleep(0.01)
-            return False
-        finally:
-            client.close()
 
     def end(self) -> None:
         """Have it clear up."""

@@ -6,15 +6,11 @@ A setting is looked for in `backend_config`, then in the environment (`GRAFLOW_<
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -34,9 +30,7 @@ from graflow.redis.config import (
 )
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
-
-_CELERYCONFIG: Final = "celeryconfig"
-
+from graflow_celery.celeryconfig import celeryconfig
 
 Place = Callable[[str], str]
 """How a place calls a setting."""
@@ -158,7 +152,8 @@ class ServerSettings(BaseModel):
     def identity(self) -> str:
         """What tells two brokers or records apart, as a key for caches within this process."""
         parts = {name: str(revealed(value)) for name, value in connection_of(self.connection).items()}
-        return json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+        said = json.dumps([parts, str(revealed(self.broker_url)), self.key_prefix, self.queue_name], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()  # it holds the password
 
 
 class Settings(ServerSettings, GroupOptions):
@@ -358,21 +353,3 @@ def _celerys_own() -> dict[str, Any]:
     module = celeryconfig()
     named = {"broker_url": getattr(module, "broker_url", None), "queue": getattr(module, "task_default_queue", None)}
     return {name: value for name, value in named.items() if value}
-
-
-@lru_cache(maxsize=1)
-def celeryconfig() -> ModuleType | None:
-    """The module `celeryconfig`, when there is one on the path or in the working directory."""
-    here = str(Path.cwd())
-    added = here not in sys.path and (Path(here) / f"{_CELERYCONFIG}.py").is_file()
-    if added:
-        sys.path.insert(0, here)
-    try:
-        if importlib.util.find_spec(_CELERYCONFIG) is None:
-            return None
-        return importlib.import_module(_CELERYCONFIG)
-    except SystemExit as error:
-        raise ConfigError(f"celeryconfig.py ends the program, with sys.exit({error.code!r})") from error
-    finally:
-        if added:
-            sys.path.remove(here)

@@ -42,11 +42,11 @@ def _graflow_isolation() -> Iterator[None]:
 
 def _forget() -> None:
     """Forget the current workflow and what `celeryconfig.py` said, where the modules that hold them are imported."""
-    workflow, settings = _imported("graflow.core.workflow"), _imported("graflow_celery.settings")
+    workflow, operators = _imported("graflow.core.workflow"), _imported("graflow_celery.celeryconfig")
     if workflow is not None:
         workflow.clear_workflow_context()
-    if settings is not None:
-        settings.celeryconfig.cache_clear()
+    if operators is not None:
+        operators.celeryconfig.cache_clear()
 
 
 def _provided_secrets() -> dict[str, str]:

@@ -36,6 +36,7 @@ def celery_worker(config: Mapping[str, Any], folder: Path, *arguments: str, **va
     name, log = f"{config['queue']}@here", folder / "worker.log"
     (folder / "celeryconfig.py").touch()  # else that of the project would count
     if "signing_key" in config:
+        (folder / "keys").touch(mode=0o600)
         (folder / "keys").write_text(config["signing_key"].reveal() + "\n", encoding="utf-8")
         arguments = ("--graflow-key-file", "keys", *arguments)
     with log.open("wb") as out:

@@ -15,8 +15,8 @@ from graflow.exceptions import ConfigError
 from graflow.redis.clients import SENTINEL_KEYS, TLS_KEYS
 from graflow.redis.config import CONNECTION_KEYS, Secret, connection_of, describe_server, redis_url
 from graflow.redis.sentinels import asking
-from graflow.secret import revealed
-from graflow_celery.settings import celeryconfig
+from graflow.secret import masked, revealed
+from graflow_celery.celeryconfig import celeryconfig
 
 CLUSTER_REFUSED: Final = "A Redis Cluster cannot be a Celery broker; use one Redis server, Sentinel or RabbitMQ"
 REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+socket", "sentinel"})
@@ -36,6 +36,24 @@ class BrokerConnection(Connection):
             self.transport_cls = _PLAIN
         found: Any = super()
         return found.get_transport_cls()
+
+    def info(self) -> dict[str, Any]:
+        """What monitors are told of this connection, `celery inspect stats` and Flower among them: no password."""
+        of_kombu: Any = super()
+        given = of_kombu.info()
+        found: dict[str, Any] = masked(given)
+        for name in ("hostname", "alternates"):
+            found[name] = _without_passwords(given[name])
+        if isinstance(given["password"], str):
+            found["password"] = Secret(given["password"])  # of which kombu makes URLs
+        return found
+
+
+def _without_passwords(address: Any) -> Any:
+    """Addresses of brokers, or one, or several in a text."""
+    if isinstance(address, list):
+        return [_without_passwords(each) for each in address]
+    return ";".join(map(sanitize_url, address.split(";"))) if isinstance(address, str) and "://" in address else address
 
 
 class BrokerAccess(AMQP):

@@ -24,7 +24,8 @@ from graflow.redis.config import redis_url, shared_client
 from graflow.secret import revealed
 from graflow.shown import printable
 from graflow_celery.broker.addresses import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
-from graflow_celery.settings import Settings, celeryconfig
+from graflow_celery.celeryconfig import celeryconfig
+from graflow_celery.settings import Settings
 
 RUN_TASK: Final = "graflow.run"
 FINISH_TASK: Final = "graflow.finish"

@@ -25,11 +25,12 @@ from graflow.redis.config import redis_url
 from graflow.secret import revealed
 from graflow_celery.broker.app import build_app
 from graflow_celery.broker.task_queue import RedisTaskQueue
+from graflow_celery.celeryconfig import PARENT_VARIABLE
 from graflow_celery.deployment import WORKER_TTL, deployment_of
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import install
 from graflow_celery.worker.imports import Imports, fill_registry, named_imports, whole_number
-from graflow_celery.worker.main.orphans import PARENT_VARIABLE, STOP_SECONDS, reap
+from graflow_celery.worker.main.orphans import STOP_SECONDS, reap
 from graflow_celery.worker.main.pools import ThreadPool
 from graflow_celery.worker.main.process import equip
 from graflow_celery.worker.output import OUTPUT_VARIABLE, described_output

@@ -141,6 +141,7 @@ def test_the_broker_and_queue_of_celeryconfig_count_until_a_redis_is_named_neare
 @pytest.mark.slow
 def test_keys_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
     key = f"mine:{'A' * 43}="
+    (tmp_path / "keys").touch(mode=0o600)
     (tmp_path / "keys").write_text(f"{key}\nolder:{'B' * 43}=\n", "utf-8")
     assert "mine" in loaded_in(tmp_path, GRAFLOW_SIGNING_KEY=key)["keys"]
     from_file = loaded_in(tmp_path, GRAFLOW_SIGNING_KEY_FILE=str(tmp_path / "keys"))["keys"]

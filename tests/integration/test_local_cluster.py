@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from graflow import task
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow_celery import LocalCluster, RecordUnreachableError, RedisTaskQueue, TaskWorker, submit
+from graflow_celery import LocalCluster, RecordUnreachableError, RedisTaskQueue, TaskWorker, local, submit
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import PrivateRedis, wait_until
@@ -63,6 +66,35 @@ def processes_in(folder: Path) -> list[str]:
             if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
                 found.append(entry.name)
     return found
+
+
+def test_no_password_reaches_somebody_who_takes_the_port_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bytes] = []
+    free_port = local._free_port
+    listeners: list[socket.socket] = []
+
+    def taken() -> int:
+        if listeners:
+            return free_port()
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=answer, args=(listeners[0],), daemon=True).start()
+        return int(listeners[0].getsockname()[1])
+
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                with line:
+                    while data := line.recv(65536):
+                        heard.append(data)
+                        line.sendall(b"+PONG\r\n")
+
+    monkeypatch.setattr(local, "_free_port", taken)
+    with LocalCluster(workers=0) as cluster:
+        assert f":{listeners[0].getsockname()[1]}/" not in cluster.redis_url.reveal()
+        assert redis.Redis.from_url(cluster.redis_url.reveal()).ping()
+    listeners[0].close()
+    assert heard == []
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_that_leaves_something(tmp_path, monkeypatch):
     one >> two
     provide_secret("OF_ONE_TEST", "forgotten")
     (tmp_path / "celeryconfig.py").write_text("graflow_lease = 7")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     assert Settings.load().lease == 7
 
 def test_that_finds_nothing_of_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -154,6 +155,21 @@ def test_a_shell_completes_commands_with_their_summaries_and_imports_no_plug_in(
     path = os.pathsep.join([sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])])
     code = "import sys; sys.argv = ['graflow']; from graflow.cli.main import main; main()"
     assert python("-c", code, PYTHONPATH=path, **variables) == "plain,greet\tSay good morning\n"
+
+
+def test_keygen_keeps_its_key_from_others(tmp_path: Path) -> None:
+    path = tmp_path / "made.key"
+    before = os.umask(0o022)
+    try:
+        assert run("keygen", "--id", "made", "--out", str(path)) == ""
+        assert "is there already" in run("keygen", "--out", str(path), code=1)
+        with (tmp_path / "told.key").open("wb") as told:
+            subprocess.run([sys.executable, "-m", "graflow", "keygen", "--id", "told"], stdout=told, check=True)
+    finally:
+        os.umask(before)
+    for name in ("made", "told"):
+        assert stat.S_IMODE((tmp_path / f"{name}.key").stat().st_mode) == 0o600
+        assert SigningKeys.from_file(tmp_path / f"{name}.key").ids == [name]
 
 
 def test_errors_are_one_line_without_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
 from graflow_celery import LocalCluster
 from graflow_celery.broker.app import app_for, build_app, configuration
-from graflow_celery.deployment import connected
-from graflow_celery.settings import OWN_KEYS, Settings, celeryconfig
+from graflow_celery.celeryconfig import celeryconfig
+from graflow_celery.deployment import Deployment, connected
+from graflow_celery.settings import OWN_KEYS, Settings
 
 VARIABLES = ("GRAFLOW_REDIS_URL", "GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE", "GRAFLOW_LEASE", "GRAFLOW_SIGNING_KEY")
 
@@ -140,8 +142,8 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def celeryconfig_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Writes a `celeryconfig.py` into the working directory."""
-    monkeypatch.chdir(tmp_path)
+    """Writes a `celeryconfig.py` into a folder that is on the path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "celeryconfig", raising=False)
 
     def write(*lines: str) -> None:
@@ -193,6 +195,28 @@ def test_secrets_are_in_no_repr() -> None:
     assert "hush" not in repr(settings)
     assert "AAAA" not in repr(settings)
     assert "hush" not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"url": "sentinel://:hush@h:1/0?master_name=m&sentinel_password=hush"},
+        {"url": "rediss://:hush@h:1/0?ssl_password=hush"},
+        {"url": "unix://:hush@/tmp/of.sock?db=3"},
+        {"url": "redis://u:hush@h:1/0"},
+        {"url": "redis://h/0", "broker_url": "amqp://u:hush@h//;amqp://u:hush@k//"},
+        {"url": "redis://h/0", "broker_url": "sentinel://:hush@h:1;sentinel://:hush@k:1/0?master_name=m"},
+    ],
+    ids=["sentinel", "tls", "socket", "plain", "two brokers", "sentinel broker"],
+)
+def test_what_monitors_are_told_of_a_connection_holds_no_password(config: dict[str, str]) -> None:
+    settings = Settings.load(config)
+    connection = build_app(settings).connection_for_read()
+    assert "hush" not in repr(connection.info()) + json.dumps(connection.info(), default=str)
+    assert "hush" not in repr(vars(Deployment(settings))) + settings.identity()
+    assert connection.info()["hostname"] not in {"", None}
+    assert "hush" in connection.as_uri(include_password=True), "it is reached with it all the same"
+    assert "hush" in repr(vars(connection.clone()))
 
 
 def test_the_celery_configuration_takes_json_only_and_keeps_no_results() -> None:
@@ -303,6 +327,7 @@ def test_what_one_caller_may_give_does_not_excuse_another(monkeypatch: pytest.Mo
 
 def test_a_key_file_is_read_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "keys"
+    path.touch(mode=0o600)
     monkeypatch.setenv("GRAFLOW_SIGNING_KEY_FILE", str(path))
     seen = []
     for name in ("first", "second"):

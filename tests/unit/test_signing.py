@@ -11,13 +11,15 @@ import stat
 import cloudpickle
 import pytest
 
+from graflow import signing
 from graflow.exceptions import ConfigError, SignatureError
 from graflow.redis.config import provide_secret
 from graflow.secret import Secret
-from graflow.signing import SigningKeys, generate_key, user_key_path
+from graflow.signing import SigningKeys, generate_key, user_key_path, write_key_file
 from tests.support import at_once
 
 PAYLOAD = b"exactly these bytes"
+VARIABLE = "GRAFLOW_SIGNING_KEY_FILE"
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +177,7 @@ def test_malformed_or_short_keys_are_refused_without_being_shown(text):
 def test_keys_come_from_the_environment_or_the_file_that_it_names(tmp_path):
     key, other = generate_key("env"), generate_key("file")
     path = tmp_path / "keys"
-    path.write_text(other)
+    write_key_file(path, other)
     assert SigningKeys.from_environment({}) is None
     assert SigningKeys.from_environment({"GRAFLOW_SIGNING_KEY": key}).ids == ["env"]
     assert SigningKeys.from_environment({"GRAFLOW_SIGNING_KEY_FILE": str(path)}).ids == ["file"]
@@ -184,10 +186,54 @@ def test_keys_come_from_the_environment_or_the_file_that_it_names(tmp_path):
 
 
 def test_a_key_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "binary").touch(mode=0o600)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "missing", tmp_path / "binary", tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):
             SigningKeys.from_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o602, 0o620, 0o666])
+def test_a_key_file_that_others_may_read_or_change_is_refused_with_what_to_do(tmp_path, mode):
+    path = tmp_path / "keys"
+    write_key_file(path, generate_key("main"))
+    assert SigningKeys.from_file(path).ids == ["main"]
+    path.chmod(mode)
+    for load in (lambda: SigningKeys.from_file(path), lambda: SigningKeys.from_environment({VARIABLE: str(path)})):
+        with pytest.raises(ConfigError, match=rf"mode {mode:04o}.*chmod 600.*graflow keygen --out") as caught:
+            load()
+        assert str(path) in str(caught.value)
+    path.chmod(0o400)
+    assert SigningKeys.from_file(path).ids == ["main"]
+
+
+def test_a_key_file_of_another_user_is_refused_but_what_root_lends_to_a_group_is_not(tmp_path, monkeypatch):
+    path = tmp_path / "keys"
+    write_key_file(path, generate_key("main"))
+    owner = path.stat().st_uid
+    with monkeypatch.context() as other:
+        other.setattr(signing.os, "geteuid", lambda: owner + 1)
+        if owner == 0:
+            path.chmod(0o440)
+            assert SigningKeys.from_file(path).ids == ["main"], "as secrets are mounted into containers"
+            path.chmod(0o444)
+        with pytest.raises(ConfigError, match="must be yours with mode 0600"):
+            SigningKeys.from_file(path)
+
+
+def test_a_new_key_file_is_its_owners_alone_and_replaces_none(tmp_path):
+    path = tmp_path / "keys"
+    before = os.umask(0)
+    try:
+        write_key_file(path, generate_key("main"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(ConfigError, match="is there already"):
+        write_key_file(path, generate_key("other"))
+    assert SigningKeys.from_file(path).ids == ["main"]
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+        write_key_file(tmp_path / "nowhere" / "keys", generate_key())
 
 
 def test_keys_are_shown_nowhere():
@@ -218,7 +264,7 @@ def test_loaded_keys_come_from_the_settings_of_the_process_or_a_file_too(keys, m
     finally:
         provide_secret("GRAFLOW_SIGNING_KEY", None)
     path = tmp_path / "keys"
-    path.write_text(generate_key("file"))
+    write_key_file(path, generate_key("file"))
     monkeypatch.setenv("GRAFLOW_SIGNING_KEY_FILE", str(path))
     assert pickle.loads(pickle.dumps(keys)).ids == ["file"]
 

@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from typing import Final
 
-PARENT_VARIABLE: Final = "GRAFLOW_WORKER_PARENT"
+from graflow_celery.celeryconfig import PARENT_VARIABLE
+
 STOP_SECONDS: Final = 10.0  # that running members have to finish
 _orphaned: Final = threading.Event()
 

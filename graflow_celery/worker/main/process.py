@@ -25,6 +25,7 @@ from graflow.runtime import set_stopping, this_runtime
 from graflow.shown import get_logger
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
+from graflow_celery.celeryconfig import PARENT_VARIABLE
 from graflow_celery.deployment import Deployment
 from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
@@ -34,7 +35,7 @@ from graflow_celery.worker.main.child_leases import ChildLeases
 from graflow_celery.worker.main.forks import end_forked_processes_as_others
 from graflow_celery.worker.main.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.main.login import AccessStep, end_worker
-from graflow_celery.worker.main.orphans import PARENT_VARIABLE, stop_with_parent
+from graflow_celery.worker.main.orphans import stop_with_parent
 from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits
 from graflow_celery.worker.output import show_members
 
