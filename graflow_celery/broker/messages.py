@@ -8,13 +8,15 @@ from typing import Any, Final
 
 from celery import Celery, Signature
 
-from graflow.exceptions import PayloadError
+from graflow.exceptions import PayloadError, SignatureError
+from graflow.signing import SigningKeys
 from graflow_celery.broker.app import FINISH_TASK
 from graflow_celery.record import MAX_MEMBERS, GroupSpec
-from graflow_celery.wire.payload import INLINE_LIMIT, VERSION
+from graflow_celery.wire.payload import INLINE_LIMIT, VERSION, canonical
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
 LARGEST: Final = 1000  # members per message
+_LIMITS: Final = "limits"
 OWN_MESSAGE: Final = frozenset({"queue", "priority", "time_limit", "soft_time_limit"})
 
 
@@ -121,10 +123,11 @@ def messages_of(
     return parts
 
 
-def run_message(spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
+def run_message(spec: GroupSpec, indices: Sequence[int], keys: SigningKeys | None = None) -> dict[str, Any]:
     """What `send_task` and `signature` take of a message that asks a worker to claim and run these members.
 
-    It is a hint, which the record has to confirm.
+    It is a hint, which the record has to confirm; only its time limits, which the worker's pool goes by before anything
+    is read from the record, are signed.
     """
     hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
@@ -132,7 +135,7 @@ def run_message(spec: GroupSpec, indices: Sequence[int]) -> dict[str, Any]:
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"
     return {
         "kwargs": hint,
-        **_celerys_options(spec, options),
+        **_celerys_options(spec, options, hint, keys),
         "ignore_result": True,
         "shadow": name if len(indices) == 1 else f"{name} (batch)",
         "argsrepr": f"(run_id={spec.run_id!r}, {shown})",
@@ -146,8 +149,12 @@ def time_limits(options: Mapping[str, Any]) -> tuple[float | None, float | None]
     return hard, None if hard and soft and soft >= hard else soft
 
 
-def _celerys_options(spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+def _celerys_options(
+    spec: GroupSpec, options: Mapping[str, Any], hint: dict[str, Any], keys: SigningKeys | None
+) -> dict[str, Any]:
     hard, soft = time_limits(options)
+    if keys is not None and (hard or soft):
+        hint["signature"] = keys.sign(_limits_in(hint, (hard, soft)), purpose=_LIMITS, bound_to=(spec.run_id,))
     return {
         "queue": options.get("queue") or spec.queue,
         "priority": options.get("priority"),
@@ -156,14 +163,31 @@ def _celerys_options(spec: GroupSpec, options: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def finish_signature(app: Celery, spec: GroupSpec) -> Signature:
+def are_limits_signed(hint: object, limits: object, keys: SigningKeys) -> bool:
+    """Whether the time limits of a message, as it came, were made for its members by a holder of the key."""
+    if not (isinstance(hint, Mapping) and isinstance(limits, list)):
+        return False
+    try:
+        signed = _limits_in(hint, limits)
+        keys.verify(signed, hint.get("signature", ""), purpose=_LIMITS, bound_to=(str(hint.get("run_id")),))
+    except (SignatureError, PayloadError):
+        return False
+    return True
+
+
+def _limits_in(hint: Mapping[str, Any], limits: Sequence[Any]) -> bytes:
+    return canonical({"ranges": hint.get("ranges"), "limits": list(limits)}, "a message")
+
+
+def finish_signature(app: Celery, spec: GroupSpec, keys: SigningKeys | None = None) -> Signature:
     """The message that asks a worker to run the continuation of a group."""
+    hint = {"version": VERSION, "run_id": spec.run_id}
     return app.signature(
         FINISH_TASK,
-        kwargs={"version": VERSION, "run_id": spec.run_id},
         app=app,
         immutable=True,
-        **_celerys_options(spec, member_options(spec, spec.n)),
+        **_celerys_options(spec, member_options(spec, spec.n), hint, keys),
+        kwargs=hint,
         ignore_result=True,
         shadow=str(spec.meta.get("then", FINISH_TASK)),
         argsrepr=f"(run_id={spec.run_id!r}, continuation)",

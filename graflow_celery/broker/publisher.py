@@ -83,11 +83,12 @@ class MemberPublisher:
     def _send_members(self, spec: GroupSpec, parts: Sequence[Sequence[int]], *, then: bool) -> None:
         """Send a message for each of these parts, as a Celery group or as the header of a chord."""
         app = app_for(self.settings, results=True) if then else self.app
-        messages = [run_message(spec, part) for part in parts]
+        keys = self.settings.keys
+        messages = [run_message(spec, part, keys) for part in parts]
         with self.errors(), app.producer_or_acquire() as producer:
             if then:
                 header = [app.signature(RUN_TASK, app=app, **message) for message in messages]
-                chord(header, finish_signature(app, spec), app=app).apply_async(producer=producer)
+                chord(header, finish_signature(app, spec, keys), app=app).apply_async(producer=producer)
             else:
                 _send_group(app, producer, messages)
             ranked = sorted({message["queue"] for message in messages if message.get("priority")})
@@ -98,7 +99,7 @@ class MemberPublisher:
         if self.runs_eagerly:
             return
         with self.errors(), self.app.producer_or_acquire() as producer:
-            finish_signature(self.app, spec).apply_async(producer=producer)
+            finish_signature(self.app, spec, self.settings.keys).apply_async(producer=producer)
 
     def publish_flow(self, flow_id: str, *, hops: int = 0) -> None:
         """Send the message of a flow to the control queue; twice is harmless, since a claim decides.

@@ -12,16 +12,17 @@ from typing import Any, Final
 
 import redis
 from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.utils.uuid import uuid
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.durations import checked_seconds
-from graflow.exceptions import PayloadError, TaskResolutionError
+from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.redis.config import normalize_redis_config, shared_client
 from graflow_celery.broker.app import ENTRY_TASK, GraflowCelery
-from graflow_celery.broker.entries import body_of, task_spec
+from graflow_celery.broker.entries import body_of, take_once, task_spec
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.settings import Settings
 
@@ -109,16 +110,29 @@ class RedisTaskQueue(TaskQueue):
     def body_of(self, spec: TaskSpec, *, run_id: str | None = None, index: int = 0) -> dict[str, Any]:
         """The message body of a task on its own, as plain JSON data."""
         named = spec.resolver_id if spec.resolver_id != "default" else self.default_resolver_id
-        return body_of(spec, self._resolver(named), run_id=run_id, index=index)
+        return body_of(spec, self._resolver(named), run_id=run_id, index=index, keys=self.settings.keys)
 
     def task_spec(self, body: Mapping[str, Any]) -> TaskSpec:
         """The entry that a message body stands for, its task resolved.
 
         Raises:
-            TaskResolutionError: For an unknown version, a malformed body, an unknown reference, a signature that does
-                not hold.
+            TaskResolutionError: For an unknown version, a malformed body, an unknown reference, a signature of code
+                that does not hold.
+            SignatureError: When there is a key, and the body is not signed with it.
         """
-        return task_spec(body, self._resolver)
+        return task_spec(body, self._resolver, self.settings.keys)
+
+    def take(self, body: Mapping[str, Any], taker: str) -> bool:
+        """Whether an entry may run, which a signed one may but once; without a key nothing is noted.
+
+        Args:
+            body: As `task_spec` has verified it.
+            taker: Who asks; the same one may ask again after a lost answer.
+        """
+        if self.settings.keys is None:
+            return True
+        client = shared_client(self.settings.connection, decode_responses=False)
+        return take_once(client, self.key_prefix, body, taker)
 
     def _resolver(self, resolver_id: str) -> Any:
         resolver = self.registry.get(resolver_id)
@@ -181,13 +195,19 @@ class RedisTaskQueue(TaskQueue):
 
     def _accepted(self, message: Any) -> TaskSpec:
         try:
-            spec = self.task_spec(_body_in(message))
-        except (TaskResolutionError, PayloadError) as error:
+            spec = self._taken(_body_in(message))
+        except (TaskResolutionError, PayloadError, SignatureError) as error:
             message.reject()
             self.count("refused")
             raise TaskResolutionError(f"A message of queue '{self.settings.queue_name}' is refused: {error}") from error
         message.ack()
         self.count("dequeued")
+        return spec
+
+    def _taken(self, body: Mapping[str, Any]) -> TaskSpec:
+        spec = self.task_spec(body)
+        if not self.take(body, uuid()):
+            raise SignatureError("it was taken before; a signed task runs once")
         return spec
 
     def size(self) -> int:

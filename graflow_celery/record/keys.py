@@ -31,6 +31,7 @@ class Keys:
     | `<run>:events` | stream, capped | transitions: a hint that wakes readers |
     | `<run>:children` | set | run ids of groups that its members opened |
     | `<run>:floors` | hash | index -> attempt: what this one and those before it report is refused |
+    | `entry:<run>:<index>` | string | who has taken a signed task of a queue; it expires by itself |
     | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
     | `open` | sorted set | run id -> when a sweeper has to look at it |
     | `workers`, `workers:info` | sorted set, hash | until when each worker counts as one that beats; what it is |
@@ -54,6 +55,10 @@ class Keys:
     def owner(self, session_id: str) -> str:
         """Who continues a run of a workflow; it expires by itself."""
         return f"{self.prefix}:{session_id}:owner"
+
+    def entry(self, run_id: str, index: int) -> str:
+        """Who has taken a task that was queued on its own; it expires by itself."""
+        return f"{self.prefix}:entry:{run_id}:{index}"
 
     def deployment(self, name: str) -> str:
         """A key of the whole deployment, one of `GLOBAL_KEYS`."""

@@ -77,6 +77,18 @@ def dump(body: Mapping[str, Any]) -> bytes:
         raise PayloadError(f"A payload cannot be written as JSON: {error}") from error
 
 
+def canonical(body: Mapping[str, Any], what: str) -> bytes:
+    """The one text of a body that came as JSON data, whatever the order of its members: what is signed.
+
+    Raises:
+        PayloadError: When it holds what JSON does not know.
+    """
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False, sort_keys=True).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"The parts of {what} are not JSON data: {error}") from error
+
+
 def parse(content: bytes, what: str) -> dict[str, Any]:
     """The body that `dump` wrote, without its version.
 

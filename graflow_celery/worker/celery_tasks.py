@@ -20,9 +20,10 @@ from celery.worker.strategy import logger as strategy_log
 
 from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
+from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
-from graflow_celery.broker.messages import indices_of
+from graflow_celery.broker.messages import are_limits_signed, indices_of
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.errors import FAILING, MemberFailedError, NothingToRunError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
@@ -68,11 +69,26 @@ class MemberRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._take_signed_limits()
         # Each delivery is an owner of its own, so that a doubled message is never granted what the first one runs.
         self.graflow_owner = f"{self.hostname or socket.gethostname()}:{uuid.uuid4().hex[:12]}"
         self._request_dict["graflow_owner"] = self.graflow_owner
         self._request_dict["graflow_events"] = is_watched(self._eventer)
         self._request_dict["graflow_singly"] = counts_messages(self.task, self.app.pool_options)
+
+    def _take_signed_limits(self) -> None:
+        """Pass over time limits that no holder of the key has given: the pool kills by them, whatever the record says.
+
+        Tasks on their own and flows have none.
+        """
+        limits = self._request_dict.get("timelimit")
+        keys = deployment_for(self.app).keys
+        if keys is None or not limits or limits == [None, None]:
+            return
+        if self.task.name in {RUN_TASK, FINISH_TASK} and are_limits_signed(self.kwargs, limits, keys):
+            return
+        _log.warning("Time limits of message %s are passed over: they are not signed", self.id)
+        self.time_limits = self._request_dict["timelimit"] = (None, None)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info, "exception", None)
@@ -256,7 +272,11 @@ def _show_failure(last: MemberReport | RetryLater | None) -> None:
 def _entry(self: Any, **body: Any) -> Any:
     """Run a task that was queued on its own."""
     deployment = deployment_for(self.app)
-    spec = deployment.queue.task_spec(body)
+    queue, taker = deployment.queue, uuid.uuid4().hex
+    spec = queue.task_spec(body)
+    if not persistently(deployment.runtime, lambda: queue.take(body, taker), patience=deployment.patience.member):
+        _log.warning("Task %s is refused: it was taken before, and a signed task runs once", spec.task_id)
+        raise NothingToRunError
     return repr(spec.executable.run())
 
 

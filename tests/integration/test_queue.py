@@ -21,6 +21,8 @@ from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.factory import TaskQueueFactory
 from graflow.utils.redis_utils import create_redis_client
 from graflow_celery import LocalCluster, RedisTaskQueue, TaskWorker, submit
+from graflow_celery.broker.entries import LIFE
+from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import wait_until
 
@@ -166,12 +168,39 @@ def test_a_message_that_cannot_be_used_is_an_error_and_gone(change: dict[str, An
     assert queue.get_metrics()["refused"] == 1
 
 
-def test_text_of_a_message_is_never_imported(queue: RedisTaskQueue) -> None:
+def test_text_of_a_message_is_never_imported(no_workers: LocalCluster) -> None:
+    config = {**no_workers.backend_config, "queue": "on-their-own", "signing_key": None}
+    queue = RedisTaskQueue(backend_config=config)
     body = queue.body_of(TaskSpec(members.double(task_id="a", x=1)))
     body["serialized_task"]["payload"] = {"module": "os", "name": "system", "qualname": "system"}
     queue.app.send_task("graflow.entry", kwargs=body, queue="on-their-own", ignore_result=True)
     with pytest.raises(TaskResolutionError, match="os:system"):
         queue.dequeue(timeout=5)
+    queue.cleanup()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"signature": None}, {"task_id": "b"}, {"run_id": "other"}, {"index": 1}, {"more": 1}, {"sent_at": 0.0}],
+    ids=["unsigned", "another task", "another run", "another index", "more than was signed", "older"],
+)
+def test_where_there_is_a_key_a_message_counts_as_it_was_signed(change: dict[str, Any], queue: RedisTaskQueue) -> None:
+    body = {**queue.body_of(TaskSpec(members.double(task_id="a", x=1))), **change}
+    queue.app.send_task("graflow.entry", kwargs=body, queue="on-their-own", ignore_result=True)
+    with pytest.raises(TaskResolutionError, match="sign"):
+        queue.dequeue(timeout=5)
+    assert queue.is_empty()
+
+
+def test_a_signed_message_that_is_sent_again_is_taken_once(queue: RedisTaskQueue, no_workers: LocalCluster) -> None:
+    body = queue.body_of(TaskSpec(members.double(task_id="a", x=1)))
+    for _ in range(2):
+        queue.app.send_task("graflow.entry", kwargs=body, queue="on-their-own", ignore_result=True)
+    assert queue.dequeue(timeout=5) is not None
+    with pytest.raises(TaskResolutionError, match="taken before"):
+        queue.dequeue(timeout=5)
+    key = deployment_of(no_workers.backend_config).record.keys.entry(body["run_id"], 0)
+    assert 0 < deployment_of(no_workers.backend_config).client.ttl(key) <= LIFE
 
 
 @pytest.mark.slow
