@@ -41,7 +41,7 @@ def lasting_keys(client: redis.Redis) -> list[str]:
 def _of_open_runs(client: redis.Redis, keys: list[bytes]) -> Iterator[str]:
     for key in keys:
         prefix, _, name = key.decode(errors="replace").rpartition(":")
-        if name == "open" and client.type(key) == b"zset":
+        if name == "runs" and client.type(key) == b"zset":
             runs: Any = client.zrange(key, 0, -1)
             yield from (f"{prefix}:{run.decode()}:{kind}" for run in runs for kind in RUN_KEYS)
 

@@ -32,6 +32,7 @@ from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles, sealed
+from graflow_celery.wire.pages import recorded_outcomes
 from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.member import holding_slot, running_member, state_of
 
@@ -207,7 +208,7 @@ class _RemoteGroup:
             if opened.state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
                 self._channel.attach()
                 return submission, opened.epoch
-            self._keep_successes(run_id, submission)
+            self._keep_successes(submission)
         raise GraflowError(f"Group '{self._run.group_id}' has failed {_TRIES} times")
 
     def _open_and_publish(self, submission: Submission, pending: Sequence[int]) -> Opened:
@@ -239,12 +240,10 @@ class _RemoteGroup:
             header = record.header(run_id)
         return header
 
-    def _keep_successes(self, run_id: str, submission: Submission) -> None:
+    def _keep_successes(self, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""
-        good = [
-            outcome for outcome in self._deployment.record.outcomes(run_id) if outcome.state == MemberState.SUCCEEDED
-        ]
-        self._deliver(good, submission)
+        recorded = recorded_outcomes(self._deployment.record, RunSeal(self._deployment.keys, submission.spec))
+        self._deliver([outcome for outcome in recorded if outcome.state is MemberState.SUCCEEDED], submission)
 
     def _finished(self, spec: GroupSpec) -> list[RecordedOutcome]:
         """Members that had ended before this process took the group up."""

@@ -8,12 +8,12 @@ repeated after a lost answer.
 
 from __future__ import annotations
 
+from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport, GrantedBlock
 from graflow_celery.record.data import (
     MAX_MEMBERS,
     BeatAnswer,
     Claim,
     Completion,
-    Cursor,
     GrantedMember,
     GroupHeader,
     GroupSpec,
@@ -23,7 +23,6 @@ from graflow_celery.record.data import (
     MemberReport,
     MemberState,
     Opened,
-    OutcomePage,
     RecordedOutcome,
     Released,
     Reopened,
@@ -35,14 +34,21 @@ from graflow_celery.record.data import (
 from graflow_celery.record.group_record import GroupRecord
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.owners import Owner, RunOwners
+from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.server import check_server
 
 __all__ = [
     "MAX_MEMBERS",
     "BeatAnswer",
+    "BlockClaim",
+    "BlockCompletion",
+    "BlockLease",
+    "BlockReport",
     "Claim",
+    "ClaimedMember",
     "Completion",
     "Cursor",
+    "GrantedBlock",
     "GrantedMember",
     "GroupHeader",
     "GroupRecord",
@@ -56,6 +62,7 @@ __all__ = [
     "Opened",
     "OutcomePage",
     "Owner",
+    "RecordedBlock",
     "RecordedOutcome",
     "Released",
     "Reopened",

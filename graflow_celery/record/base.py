@@ -33,5 +33,5 @@ class RecordBase:
         self._specs = Specs(signing_keys)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
-        """Run a script on one run; scripts find the stem of its keys and `open` in front of their own."""
-        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.deployment("open"), *more_keys], args)
+        """Run a script on one run; scripts find the stem of its keys and `runs` in front of their own."""
+        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.deployment("runs"), *more_keys], args)

@@ -12,8 +12,8 @@ from typing import Any
 from graflow.codec import parse_json
 from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
 
-FORMAT_VERSION = 1
-MAX_MEMBERS = 100_000
+FORMAT_VERSION = 2
+MAX_MEMBERS = 1_000_000
 
 
 class MemberState(StrEnum):
@@ -61,6 +61,7 @@ class GroupSpec:
         timeout: seconds for the whole group; open members are TIMED_OUT after it.
         continuation: the manifest has one entry more, at index n, claimable once all members are recorded.
         parent_run: run of the member that opened this group; cancelling it cancels this one.
+        stride: members of one block, which share an entry of the manifest; 0: each member has an entry of its own.
         policy, options, meta: the caller's own data; must be representable in JSON.
     """
 
@@ -85,7 +86,17 @@ class GroupSpec:
     continuation: bool = False
     parent_run: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    stride: int = 0
     nonce: str = ""
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks; 0 where members have entries of their own."""
+        return -(-self.n // self.stride) if self.stride else 0
+
+    def block(self, number: int) -> range:
+        """The members of a block."""
+        return range(number * self.stride, min((number + 1) * self.stride, self.n))
 
     def to_json(self) -> str:
         """JSON text, read by `from_json`; without the nonce, which is part of its signature."""
@@ -335,10 +346,12 @@ class BeatAnswer:
     Attributes:
         lost: leases that are not mine any more; their results may still be reported and count as late.
         ended: runs that are final (or gone: None), whose members should stop.
+        gone: by run, members of leased blocks that are not mine any more; see `lost`.
     """
 
     lost: list[Lease]
     ended: dict[str, GroupState | None]
+    gone: dict[str, set[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,31 +373,6 @@ class Republish:
     continuation: bool
     ended: bool
     given_up: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a reader stands: position in the order of recording, and the data set in which it started."""
-
-    position: int = 0
-    epoch: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomePage:
-    """One read: outcomes in the order of recording (the continuation has index n), the next cursor, the counts.
-
-    `more` tells that outcomes are waiting already; `closed` that none will come unless the run is reopened, which makes
-    another `round` of it. After `last_event` comes what wakes a reader, see `GroupRecord.wait`.
-    """
-
-    outcomes: list[RecordedOutcome]
-    cursor: Cursor
-    last_event: bytes
-    status: GroupStatus
-    more: bool
-    closed: bool
-    round: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,9 @@ class GroupRecord(MemberLeases, RecordReader):
     def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:
         """Write a group before anything is published; the same digest again attaches to what is there.
 
-        `manifest` has one envelope per member, and one more at the end when `spec.continuation`. `shared` are payloads
-        that several envelopes name by content hash. A child of a cancelled parent is opened CANCELLED.
+        `manifest` has one envelope per member, or with `spec.stride` one chunk per block, and one envelope more at
+        the end when `spec.continuation`. `shared` are payloads that they name by content hash.
+        A child of a cancelled parent is opened CANCELLED.
 
         Raises:
             GroupConflictError: the run id is taken by a group with another digest.
@@ -164,7 +165,7 @@ class GroupRecord(MemberLeases, RecordReader):
         with doubled wait. Past the deadline of the group: TIMED_OUT. Any number of sweepers may run, each at about
         every `interval` seconds.
         """
-        keys = [self.keys.deployment("open"), self.keys.deployment("clock")]
+        keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
         due: list[bytes] = self._scripts.run("look", keys, [limit, round(interval * STANDSTILL * 1000)])
         found = (self._sweep_run(run_id.decode(), limit) for run_id in due)
         return [republish for republish in found if republish is not None]
@@ -173,9 +174,9 @@ class GroupRecord(MemberLeases, RecordReader):
         reply = self._run("sweep", run_id, [limit, run_id], self.keys.deployment("clock"))
         if reply[0] is None:
             return None
-        text, lost, waiting, continuation, ended, children, given_up = reply
+        text, lost, waiting, continuation, ended, children, given_up, blocks = reply
         self._cancel_inside(run_id, children)
-        if not (lost or waiting or continuation or ended or given_up):
+        if not (lost or waiting or blocks or continuation or ended or given_up):
             return None
         try:
             spec = self._specs.read(text, run_id)
@@ -187,7 +188,7 @@ class GroupRecord(MemberLeases, RecordReader):
             run_id=run_id,
             spec=spec,
             lost=integers(lost),
-            waiting=integers(waiting),
+            waiting=sorted({*integers(waiting), *(i for number in blocks for i in spec.block(number))}),
             continuation=continuation == 1,
             ended=ended == 1,
             given_up=integers(given_up),
@@ -195,7 +196,7 @@ class GroupRecord(MemberLeases, RecordReader):
 
     def open_groups(self) -> list[str]:
         """Run ids that are not closed, the next one due first."""
-        found: Any = self.client.zrange(self.keys.deployment("open"), 0, -1)
+        found: Any = self.client.zrange(self.keys.deployment("runs"), 0, -1)
         return [run_id.decode() for run_id in found]
 
     def groups(self) -> list[str]:

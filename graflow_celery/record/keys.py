@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 RUN_KEYS = (
     *("header", "manifest", "shared", "outcomes", "order", "claims"),
-    *("due", "blocked", "events", "children", "floors"),
+    *("deadlines", "blocked", "events", "children", "floors", "blocks", "pages"),
 )
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
 
-GLOBAL_KEYS = ("open", "workers", "workers:info", "epoch", "clock")
+GLOBAL_KEYS = ("runs", "workers", "workers:info", "epoch", "clock")
 """Keys of a whole deployment, which never expire."""
 
 
@@ -21,19 +21,21 @@ class Keys:
     | key | type | holds |
     |---|---|---|
     | `<run>:header` | hash | specification, state, counts, limits, deadline, epoch |
-    | `<run>:manifest` | hash | index -> envelope; index n is the continuation |
+    | `<run>:manifest` | hash | index -> envelope, or `b<block>` -> chunk of its members; index n is the continuation |
     | `<run>:shared` | hash | content hash -> payload that several envelopes name |
     | `<run>:outcomes` | hash | index -> outcome; the first write wins |
-    | `<run>:order` | list | indices in the order in which they were recorded |
-    | `<run>:claims` | hash | index -> attempt, losses, retries, waits, owner |
-    | `<run>:due` | sorted set | index -> deadline: queue wait before the claim, lease after it |
+    | `<run>:order` | list | indices, or `b<block>`, in the order in which they were recorded |
+    | `<run>:claims` | hash | index -> attempt, losses, retries, waits, since when it is queued and claimed, owner |
+    | `<run>:deadlines` | sorted set | index or `b<block>` -> queue wait before the claim, lease after it |
     | `<run>:blocked` | sorted set | indices that met `max_in_flight` and wait for a slot |
     | `<run>:events` | stream, capped | transitions: a hint that wakes readers |
     | `<run>:children` | set | run ids of groups that its members opened |
     | `<run>:floors` | hash | index -> attempt: what this one and those before it report is refused |
+    | `<run>:blocks` | hash | block -> what happened to all of its members, or that they have entries of their own |
+    | `<run>:pages` | hash | block -> outcomes of all of its members |
     | `entry:<run>:<index>` | string | who has taken a signed task of a queue; it expires by itself |
     | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
-    | `open` | sorted set | run id -> when a sweeper has to look at it |
+    | `runs` | sorted set | run id -> when a sweeper has to look at it |
     | `workers`, `workers:info` | sorted set, hash | until when each worker counts as one that beats; what it is |
     | `epoch` | string | identity of this data set: another one means that the server was wiped |
     | `clock` | hash | last look of any sweeper: a hole in it means that the server stood still |

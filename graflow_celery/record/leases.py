@@ -8,8 +8,9 @@ from typing import Any
 
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import with_blobs
+from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport
 from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
-from graflow_celery.record.replies import claim_of, completion_of, integers
+from graflow_celery.record.replies import block_claim_of, block_completion_of, claim_of, completion_of, integers
 
 
 class MemberLeases(RecordBase):
@@ -24,30 +25,44 @@ class MemberLeases(RecordBase):
         Raises:
             ValueError: the owner is empty, begins with `-` or `@`, or has a line break.
         """
-        if not owner or owner[0] in "-@" or "\n" in owner:
-            raise ValueError(f"not a name of an owner: {owner!r}")
+        _check_owner(owner)
         reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
         return claim_of(reply, indices, run_id, self._specs)
+
+    def claim_blocks(self, run_id: str, ranges: Sequence[Sequence[int]], owner: str) -> BlockClaim:
+        """Take whole blocks out of ranges (first and last index of each), as far as nothing happened to their members.
+
+        Nothing is taken where members are to be claimed one by one: each is `left` then, and `claim` decides. What
+        another has, or what is recorded, is neither granted nor left.
+
+        Raises:
+            ValueError: as `claim`.
+        """
+        _check_owner(owner)
+        reply = self._run("claim_blocks", run_id, [owner, *(end for pair in ranges for end in pair)])
+        return block_claim_of(reply, run_id, self._specs)
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
         """Take the continuation, which has index n, once all members are recorded; report it like a member."""
         size: Any = self._scripts.execute("HGET", self.keys.run(run_id, "header"), "n")
         return self.claim(run_id, [int(size or 0)], owner)
 
-    def beat(self, leases: Iterable[Lease]) -> BeatAnswer:
-        """Extend the leases of members that run in this process: one script per run."""
-        by_run: defaultdict[str, list[Lease]] = defaultdict(list)
+    def beat(self, leases: Iterable[Lease | BlockLease]) -> BeatAnswer:
+        """Extend the leases of members and blocks that run in this process: one script per run."""
+        by_run: defaultdict[str, list[Lease | BlockLease]] = defaultdict(list)
         for lease in leases:
             by_run[lease.run_id].append(lease)
         answer = BeatAnswer(lost=[], ended={})
         for run_id, held in by_run.items():
-            reply = self._run("beat", run_id, [part for x in held for part in (x.index, x.attempt, x.owner)])
+            reply = self._run("beat", run_id, [part for x in held for part in (_name(x), x.attempt, x.owner)])
             if reply[0] is None:
                 answer.ended[run_id] = None
-                answer.lost.extend(held)
+                answer.lost.extend(lease for lease in held if isinstance(lease, Lease))
                 continue
-            state, has_ended, lost = reply
-            answer.lost.extend(held[position] for position in lost)
+            state, has_ended, lost, gone = reply
+            answer.lost.extend(lease for lease in (held[position] for position in lost) if isinstance(lease, Lease))
+            if gone:
+                answer.gone[run_id] = set(gone)
             if has_ended:
                 answer.ended[run_id] = GroupState(state.decode())
         return answer
@@ -72,6 +87,17 @@ class MemberLeases(RecordBase):
         reply = self._run("complete", run_id, [owner, *parts])
         return completion_of(reply, [x.index for x in results])
 
+    def complete_blocks(self, run_id: str, owner: str, reports: Sequence[BlockReport]) -> BlockCompletion:
+        """Report whole blocks; those that are `split` have to be reported member by member.
+
+        Repeat it after a lost answer.
+
+        Raises:
+            redis.exceptions.OutOfMemoryError: nothing of this call is recorded: keep the reports and repeat.
+        """
+        parts = [part for x in reports for part in (x.number, x.attempt, _failures(x), x.page)]
+        return block_completion_of(self._run("complete_blocks", run_id, [owner, *parts]))
+
     def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
         """Have a member that failed run again after `delay` seconds: the sweeper publishes it then.
 
@@ -95,3 +121,16 @@ class MemberLeases(RecordBase):
         `how` that process died is told of a member that is LOST by that. Returns those that it still held.
         """
         return integers(self._run("abandon", run_id, [owner, how, *indices]))
+
+
+def _check_owner(owner: str) -> None:
+    if not owner or owner[0] in "-@" or "\n" in owner:
+        raise ValueError(f"not a name of an owner: {owner!r}")
+
+
+def _name(lease: Lease | BlockLease) -> int | str:
+    return lease.index if isinstance(lease, Lease) else f"b{lease.number}"
+
+
+def _failures(report: BlockReport) -> str:
+    return " ".join(f"{index} {state.value}" for index, state in sorted(report.failures.items()))

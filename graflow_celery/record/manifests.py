@@ -11,15 +11,15 @@ from graflow.exceptions import PayloadError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
 
-CHUNK_MEMBERS: Final = 2_000
-CHUNK_BYTES: Final = 4 * 1024 * 1024
+PIECE_ENTRIES: Final = 2_000
+PIECE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Manifests(RecordBase):
-    """The manifests of groups: one envelope per member, and payloads that several envelopes name by content hash."""
+    """The manifests of groups: an envelope per member or a chunk per block, and payloads by content hash."""
 
     def write(self, spec: GroupSpec, opener: str, manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> Any:
-        """Send a group in chunks; ends early when another submitter of the same group was faster.
+        """Send a group in pieces; ends early when another submitter of the same group was faster.
 
         Returns:
             What `open.lua` answers: status, state, epoch and whether all members were published.
@@ -30,17 +30,17 @@ class Manifests(RecordBase):
         )
         pairs: list[str | bytes] = [part for item in payloads.items() for part in item]
         fresh_epoch = secrets.token_hex(8)
-        for first, chunk in _chunks(manifest):
+        for first, piece in _pieces(manifest):
             sent = [] if first else pairs
             head = [spec.digest, opener, fresh_epoch, first, len(fields), len(sent)]
             more_keys = [*(self.keys.deployment(name) for name in ("epoch", "clock", "workers")), *parents]
-            reply = self._run("open", spec.run_id, [*head, *fields, *sent, *chunk], *more_keys)
+            reply = self._run("open", spec.run_id, [*head, *fields, *sent, *piece], *more_keys)
             if reply[0] != b"OPENING":
                 break
         return reply
 
     def envelopes(self, run_id: str, indices: Sequence[int]) -> list[bytes | None]:
-        """Envelopes by index, None where there is none."""
+        """Envelopes by index, None where there is none: members of blocks have none of their own."""
         found: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "manifest"), *indices)
         return list(found)
 
@@ -58,7 +58,7 @@ def size_of(manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> int:
 
 
 def check_manifest(spec: GroupSpec, manifest: Sequence[bytes]) -> None:
-    expected = spec.n + int(spec.continuation)
+    expected = (spec.blocks or spec.n) + int(spec.continuation)
     if len(manifest) != expected:
         raise PayloadError(f"Group run '{spec.run_id}' needs {expected} envelopes, its manifest has {len(manifest)}")
     if spec.n > MAX_MEMBERS:
@@ -81,24 +81,28 @@ def _header_fields(spec: GroupSpec, text: str, size: int, parent: str) -> list[s
         "result_ttl": max(1, round(spec.result_ttl * 1000)),
         "timeout": 0 if spec.timeout is None else max(1, round(spec.timeout * 1000)),
         "min_success": spec.min_success,
-        "critical": f",{','.join(map(str, spec.critical))}," if spec.critical else "",
         "parent": parent,
         "manifest_bytes": size,
     }
     if spec.enough or spec.fail_fast:
         fields["rest"] = LEFT_OUT_ENOUGH if spec.enough else LEFT_OUT_FAILED
         fields.update({"enough": spec.enough} if spec.enough else {"fail_fast": 1})
+    if spec.critical:
+        fields["critical"] = 1
+        fields.update((f"critical:{index}", 1) for index in spec.critical)
+    if spec.stride:
+        fields.update(stride=spec.stride, blocks=spec.blocks)
     if spec.attempts:
         fields["own_attempts"] = 1
         fields.update((f"attempts:{index}", attempts) for index, attempts in spec.attempts.items())
     return [part for item in fields.items() for part in item]
 
 
-def _chunks(manifest: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+def _pieces(manifest: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
     """The manifest in pieces of limited count and size, each with its first index; one empty piece when it is empty."""
     first, size = 0, 0
     for index, envelope in enumerate(manifest):
-        if index > first and (index - first >= CHUNK_MEMBERS or size + len(envelope) > CHUNK_BYTES):
+        if index > first and (index - first >= PIECE_ENTRIES or size + len(envelope) > PIECE_BYTES):
             yield first, manifest[first:index]
             first, size = index, 0
         size += len(envelope)

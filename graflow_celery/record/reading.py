@@ -7,9 +7,10 @@ from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.record.base import RecordBase
-from graflow_celery.record.data import Cursor, GroupHeader, GroupStatus, OutcomePage, RecordedOutcome
+from graflow_celery.record.data import GroupHeader, GroupStatus, RecordedOutcome
 from graflow_celery.record.keys import RUN_KEYS
-from graflow_celery.record.replies import COUNTS, header_of, outcome_of, page_of, status_of
+from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
+from graflow_celery.record.replies import COUNTS, block_of, claimed_of, header_of, outcome_of, page_of, status_of
 
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""
@@ -27,7 +28,7 @@ class RecordReader(RecordBase):
             GroupLostError: the server was wiped since the cursor began.
         """
         page = self._read(run_id, cursor or Cursor(), count)
-        if page.outcomes or page.closed or block <= 0:
+        if page.outcomes or page.blocks or page.closed or block <= 0:
             return page
         # An event wakes, nothing more: what counts is read again from the record.
         self.wait({run_id: page.last_event}, block)
@@ -58,13 +59,17 @@ class RecordReader(RecordBase):
         return page
 
     def outcomes(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedOutcome]:
-        """The recorded outcomes of `count` members from `start`, by index; open ones are absent, n is the continuation.
+        """The outcomes of `count` members from `start` that were recorded one by one, by index; n is the continuation.
+
+        Open members are absent, and so are those whose outcome is in one of the `blocks`.
 
         Raises:
             GroupNotFoundError: no such run.
         """
-        size, recorded = self.client.hmget(self.keys.run(run_id, "header"), ["size", "recorded"])
-        if size is None or (int(recorded or 0) > 0 and not self.client.exists(self.keys.run(run_id, "outcomes"))):
+        fields = ["size", "recorded", "in_blocks"]
+        size, recorded, in_blocks = self.client.hmget(self.keys.run(run_id, "header"), fields)
+        is_kept = int(recorded or 0) <= int(in_blocks or 0) or self.client.exists(self.keys.run(run_id, "outcomes"))
+        if size is None or not is_kept:
             raise self.not_found(run_id)
         stop = int(size) if count is None else min(int(size), start + count)
         found: list[RecordedOutcome] = []
@@ -73,6 +78,31 @@ class RecordReader(RecordBase):
             texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
             found += [outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None]
         return found
+
+    def blocks(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedBlock]:
+        """The blocks that were recorded whole and have some of `count` members from `start`, by number.
+
+        Raises:
+            GroupNotFoundError: no such run.
+        """
+        found: list[RecordedBlock] = []
+        stop = -1 if count is None else start + count
+        while start >= 0:
+            reply: Any = self._run("pages", run_id, [start, stop, READ_BYTES])
+            if reply[0] is None:
+                raise self.not_found(run_id)
+            stride, n, pairs, start = reply
+            found += [block_of(int(pairs[i]), pairs[i + 1], stride, n) for i in range(0, len(pairs), 2)]
+        return found
+
+    def claimed(self, run_id: str) -> list[ClaimedMember]:
+        """The members that somebody runs, by index; empty when there is no such run."""
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hmget(self.keys.run(run_id, "header"), "n", "stride", "opened")
+        pipeline.hgetall(self.keys.run(run_id, "claims"))
+        pipeline.hgetall(self.keys.run(run_id, "blocks"))
+        (n, stride, opened), claims, blocks = pipeline.execute()
+        return claimed_of(int(n or 0), int(stride or 0), int(opened or 0), claims, blocks)
 
     def header(self, run_id: str) -> GroupHeader:
         """Specification, state and counts.

@@ -9,10 +9,10 @@ from typing import Any
 from graflow.exceptions import SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.blobs import parted
+from graflow_celery.record.block_data import BlockClaim, BlockCompletion, GrantedBlock
 from graflow_celery.record.data import (
     Claim,
     Completion,
-    Cursor,
     GrantedMember,
     GroupHeader,
     GroupSpec,
@@ -20,10 +20,10 @@ from graflow_celery.record.data import (
     GroupStatus,
     MemberState,
     Opened,
-    OutcomePage,
     RecordedOutcome,
     Reopened,
 )
+from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.specs import Specs
 
 COUNTS = (
@@ -107,26 +107,71 @@ def outcome_of(index: int, text: bytes) -> RecordedOutcome:
     )
 
 
-def outcomes_of(pairs: Sequence[bytes]) -> list[RecordedOutcome]:
-    """Outcomes of a flat list: index, text, index, text."""
-    return [outcome_of(int(pairs[i]), pairs[i + 1]) for i in range(0, len(pairs), 2)]
+def block_of(number: int, text: bytes, stride: int, n: int) -> RecordedBlock:
+    """A block of which every member is recorded: what `blocks.lua` says of its entry, and of what a reader gets."""
+    line, _, rest = text.partition(b"\n")
+    members = range(number * stride, min((number + 1) * stride, n))
+    kind, *parts = line.decode().split(" ", 4)
+    if kind == "e":  # by the record itself
+        state, attempts, time, owner = parts
+        return RecordedBlock(number, members, int(attempts), owner, int(time) / 1000, rest, MemberState(state))
+    attempts, time, _, owner = parts
+    again, _, page = rest.partition(b"\n")
+    return RecordedBlock(
+        number, members, int(attempts), owner, int(time) / 1000, page, again=frozenset(map(int, again.split()))
+    )
 
 
-def granted_of(numbers: Sequence[bytes], envelopes: Sequence[bytes | None]) -> list[GrantedMember]:
-    """Granted members of a flat list (index, attempt, losses, retries) and their envelopes, which may be left out."""
+def claimed_of(
+    n: int, stride: int, opened: int, claims: Mapping[bytes, bytes], blocks: Mapping[bytes, bytes]
+) -> list[ClaimedMember]:
+    """Who runs what, by index, of the hashes of claims and blocks."""
+    found: list[tuple[range, str, str, str, str]] = []
+    for index, text in claims.items():
+        attempt, _, _, _, queued, since, owner = text.decode().split(" ", 6)
+        if int(since):
+            found.append((range(int(index), int(index) + 1), attempt, queued, since, owner))
+    for number, text in blocks.items():
+        if text[:1] == b"c":
+            first = int(number) * stride
+            _, attempt, queued, since, owner = text.decode().split(" ", 4)
+            found.append((range(first, min(first + stride, n)), attempt, queued, since, owner))
+    return sorted(
+        (
+            ClaimedMember(index, int(attempt), owner, (int(queued) or opened) / 1000, int(since) / 1000)
+            for members, attempt, queued, since, owner in found
+            for index in members
+        ),
+        key=lambda claimed: claimed.index,
+    )
+
+
+def granted_of(
+    numbers: Sequence[bytes], envelopes: Sequence[bytes | None], spec: GroupSpec | None
+) -> list[GrantedMember]:
+    """Granted members of a flat list (index, attempt, losses, retries) and their envelopes, which may be left out.
+
+    The members of a block share a chunk, which comes with the first of them.
+    """
     flat = map(int, numbers)
     members = zip(flat, flat, flat, flat, strict=True)
-    return [
-        GrantedMember(index, attempt, losses, retries, envelope or b"")
-        for (index, attempt, losses, retries), envelope in zip_longest(members, envelopes)
-    ]
+    chunks: dict[int, bytes] = {}
+    granted = []
+    for (index, attempt, losses, retries), envelope in zip_longest(members, envelopes):
+        found = envelope or b""
+        if spec is not None and spec.stride and index < spec.n:
+            found = chunks.setdefault(index // spec.stride, found)
+        granted.append(GrantedMember(index, attempt, losses, retries, found))
+    return granted
 
 
 def page_of(reply: Any, position: int) -> OutcomePage:
     """What `read.lua` answers from a position on."""
-    state, closed, epoch, counts, last_event, pairs, recorded, round_ = reply
-    outcomes = outcomes_of(pairs)
-    position += len(outcomes)
+    state, closed, epoch, (*counts, stride), last_event, pairs, recorded, round_ = reply
+    named = [(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
+    outcomes = [outcome_of(int(name), text) for name, text in named if name[:1] != b"b"]
+    blocks = [block_of(int(name[1:]), text, stride, counts[0]) for name, text in named if name[:1] == b"b"]
+    position += len(named)
     return OutcomePage(
         outcomes=outcomes,
         cursor=Cursor(position, epoch.decode()),
@@ -135,6 +180,7 @@ def page_of(reply: Any, position: int) -> OutcomePage:
         more=position < recorded,
         closed=closed == 1 and position >= recorded,
         round=round_,
+        blocks=blocks,
     )
 
 
@@ -181,26 +227,66 @@ def _refusal(status: str, spec: GroupSpec, index: int | None) -> str:
     }[status]
 
 
+def _trusted(written: bytes, run_id: str, specs: Specs) -> tuple[GroupSpec | None, SignatureError | None]:
+    """The specification, or why it is not believed."""
+    try:
+        return specs.read(written, run_id), None
+    except SignatureError as error:
+        return None, error
+
+
 def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Claim:
     """What `claim.lua` answers; a run that is gone refuses everything."""
     if reply[0] is None:
         return Claim(None, None, [], [], list(asked), [], None)
     text, written, found = reply
-    spec, distrust = None, None
-    try:
-        spec = specs.read(written, run_id)
-    except SignatureError as error:
-        distrust = error
+    spec, distrust = _trusted(written, run_id, specs)
     state, remaining, granted, left, refused, blocked = text.split(b";")
     return Claim(
         spec=spec,
         distrust=distrust,
         state=GroupState(state.decode()),
-        granted=granted_of(granted.split(), found),
+        granted=granted_of(granted.split(), found, spec),
         left=[int(index) for index in left.split()],
         refused=integers(refused.split()),
         blocked=integers(blocked.split()),
         remaining=None if int(remaining) < 0 else int(remaining) / 1000,
+    )
+
+
+def block_claim_of(reply: Any, run_id: str, specs: Specs) -> BlockClaim:
+    """What `claim_blocks.lua` answers; a run that is gone grants and leaves nothing."""
+    if reply[0] is None:
+        return BlockClaim(None, None, [], [], None)
+    text, written, chunks = reply
+    spec, distrust = _trusted(written, run_id, specs)
+    state, remaining, granted, left = text.split(b";")
+    ends, flat = [int(end) for end in left.split()], map(int, granted.split())
+    places = zip(flat, flat, flat, flat, strict=True)
+    return BlockClaim(
+        spec=spec,
+        distrust=distrust,
+        state=GroupState(state.decode()),
+        granted=[
+            GrantedBlock(number, attempt, range(first, last + 1), chunk)
+            for (number, attempt, first, last), chunk in zip(places, chunks, strict=True)
+        ],
+        left=[index for first, last in zip(ends[::2], ends[1::2], strict=True) for index in range(first, last + 1)],
+        remaining=None if int(remaining) < 0 else int(remaining) / 1000,
+    )
+
+
+def block_completion_of(reply: bytes | None) -> BlockCompletion:
+    """What `complete_blocks.lua` answers; a run that is gone records and splits nothing."""
+    if reply is None:
+        return BlockCompletion([], [], None, False, False)
+    state, recorded, split, done, continuation = reply.split(b";")
+    return BlockCompletion(
+        recorded=integers(recorded.split()),
+        split=integers(split.split()),
+        state=GroupState(state.decode()),
+        done=done == b"1",
+        continuation=continuation == b"1",
     )
 
 

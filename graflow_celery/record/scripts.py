@@ -14,7 +14,7 @@ from graflow.redis.scripts import Script
 
 LUA = Path(__file__).parent / "lua"
 FREE_STANDING = frozenset({"look", "owner", "workers"})
-"""Scripts that touch no run and need nothing of lib.lua."""
+"""Scripts that touch no run and need nothing of what the others share."""
 
 ALONE = frozenset({"claim", "complete"})
 """Scripts that begin with a short way for one member that nothing has happened to."""
@@ -23,7 +23,7 @@ ALONE = frozenset({"claim", "complete"})
 @cache
 def source(name: str) -> str:
     """Text of one script with the shared parts in front."""
-    shared = [] if name in FREE_STANDING else ["lib"]
+    shared = [] if name in FREE_STANDING else ["lib", "blocks", "endings"]
     short = [f"{name}_alone"] if name in ALONE else []
     return "\n".join(_text(part) for part in ["time", *short, *shared, name])
 

@@ -17,7 +17,8 @@ from graflow.signing import SigningKeys
 from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack
 
 _MEMBER: Final = "member"
-_UNSIGNED: Final = b"-"
+UNSIGNED: Final = b"-"
+"""What stands in the place of a signature where the sender has no key."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Envelope:
         body.update((name, value) for name, value in self.__dict__.items() if value or name == "index")
         content = pack(dump(body), what=f"the arguments of member '{self.task_id}'")
         if keys is None:
-            return b"%s\n%s" % (_UNSIGNED, content)
+            return b"%s\n%s" % (UNSIGNED, content)
         signature = keys.sign(content, purpose=_MEMBER, bound_to=self.binding)
         return b"%s\n%s" % (signature.encode(), content)
 
@@ -105,15 +106,8 @@ class Envelope:
         if not separator:
             raise PayloadError("The envelope of a member is truncated")
         if keys is not None:
-            if signature == _UNSIGNED:
-                raise SignatureError(
-                    "An unsigned member is refused: this worker has a signing key, the sender has none"
-                )
-            try:
-                text = signature.decode("ascii")
-            except UnicodeDecodeError:
-                raise SignatureError("The signature of a member is malformed") from None
-            keys.verify(content, text, purpose=_MEMBER, bound_to=(run_id, group_id, str(index)))
+            place = (run_id, group_id, str(index))
+            verify_member(keys, content, signature, purpose=_MEMBER, bound_to=place)
         body = parse(unpack(content), "envelope")
         try:
             made = cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
@@ -122,3 +116,20 @@ class Envelope:
         if made.binding != (run_id, group_id, str(index)):
             raise PayloadError("An envelope belongs to another run, group or member than its message says")
         return made
+
+
+def verify_member(
+    keys: SigningKeys, content: bytes, signature: bytes, *, purpose: str, bound_to: Sequence[str]
+) -> None:
+    """Check the signature of members.
+
+    Raises:
+        SignatureError: When it is missing, malformed, or does not hold.
+    """
+    if signature == UNSIGNED:
+        raise SignatureError("An unsigned member is refused: this worker has a signing key, the sender has none")
+    try:
+        text = signature.decode("ascii")
+    except UnicodeDecodeError:
+        raise SignatureError("The signature of a member is malformed") from None
+    keys.verify(content, text, purpose=purpose, bound_to=bound_to)

@@ -10,6 +10,7 @@ from graflow.runtime import persistently
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import opened, pack_failure, remote_error_of, report_of, result_pickles, value_of
+from graflow_celery.wire.pages import recorded_outcomes
 from graflow_celery.worker.batch import Batch, claiming, refuse_unsigned
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.tally import Tally
@@ -33,7 +34,8 @@ class _Continuation(Batch):
     def _read(self) -> tuple[GroupState, dict[int, RecordedOutcome]]:
         """How the group has ended, and what came of its members."""
         record, spec = self._deployment.record, self.spec
-        stored = {outcome.index: outcome for outcome in record.outcomes(spec.run_id) if outcome.index < spec.n}
+        outcomes = recorded_outcomes(record, self._runner.seal)
+        stored = {outcome.index: outcome for outcome in outcomes if outcome.index < spec.n}
         return record.status(spec.run_id).state, stored
 
     def _value(self, stored: RecordedOutcome) -> Any:

@@ -85,7 +85,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     handle = submit(members.double.map(range(4)), backend_config=config)
     record = deployment_of(config).record
     record.claim(handle.run_id, range(4), "someone")
-    keys = [*record.keys.of_run(handle.run_id), record.keys.deployment("open")]
+    keys = [*record.keys.of_run(handle.run_id), record.keys.deployment("runs")]
     before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
 
     report(config, handle.run_id, [2, 0])

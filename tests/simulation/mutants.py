@@ -47,11 +47,13 @@ MUTANTS = [
     Mutant(
         "a report of one member is not compared with its lease",
         "complete",
-        "and redis.call('HGET', claims, index) == attempt .. ' 0 0 0 ' .. owner then",
+        "and of_attempt == attempt and by == owner then",
         "then",
     ),
     Mutant("a report of the last member ends nothing", "complete", "and recorded < tonumber(n)", ""),
-    Mutant("a member alone stays due after its outcome", "complete", "redis.call('ZREM', run .. 'due', index)", ""),
+    Mutant(
+        "a member alone stays due after its outcome", "complete", "redis.call('ZREM', run .. 'deadlines', index)", ""
+    ),
     Mutant("a member alone is counted twice", "complete", "(succeeded or 0) + 1", "(succeeded or 0) + 2"),
     Mutant("the last outcome wins", "complete", "local outcome = not claims[i] and", "local outcome = false and"),
     Mutant(
@@ -129,8 +131,8 @@ MUTANTS = [
     Mutant(
         "a beat of anybody extends",
         "beat",
-        "if claim.attempt == tonumber(ARGV[3 * i - 1]) and claim.owner == ARGV[3 * i]",
-        "if is_owned(claim)",
+        "if claim.attempt == attempt and claim.owner == owner then keep(ARGV[i])",
+        "if is_owned(claim) then keep(ARGV[i])",
     ),
     Mutant("a lost member is never LOST", "sweep", "if claim.losses >= limits[i] then", "if false then"),
     Mutant(
@@ -140,7 +142,7 @@ MUTANTS = [
         "if claim.losses >= limits[i] - 1 then",
     ),
     Mutant("a lost member is not published", "sweep", "      publish(lost, index)\n", ""),
-    Mutant("a lost member keeps its owner", "sweep", "claim.owner, claim.waits = '-', 0\n      if", "if"),
+    Mutant("a lost member keeps its owner", "sweep", "queue_again(claim, '-', time)\n      if", "if"),
     Mutant("a loss is not charged", "sweep", "claim.losses = claim.losses + 1", ""),
     Mutant(
         "no lease lives on after a standstill",
@@ -179,7 +181,7 @@ MUTANTS = [
     Mutant("another manifest attaches", "open", "if header.digest ~= digest then", "if false then"),
     Mutant("opening again starts afresh", "open", "if header.state ~= 'OPENING' then", "if false then"),
     Mutant("unclaimed members are never due", "open", "each('ZADD', DUE, scores)", ""),
-    Mutant("a cancel leaves members open", "cancel", "record(header, rows, time)\n  header.cut = 1", "header.cut = 1"),
+    Mutant("a cancel leaves members open", "cancel", "record(header, rows, time)\n  for _, b in", "for _, b in"),
     Mutant("a cancelled group is done", "cancel", "    header.state = group_state\n", "    header.state = 'DONE'\n"),
     Mutant(
         "the continuation is not offered", "complete", "redis.call('ZADD', DUE, time + header.queue_wait, header.n)", ""
@@ -212,7 +214,7 @@ MUTANTS = [
     ),
     Mutant("attempts begin anew in another round", "reopen", "attempt = floor, losses", "attempt = 0, losses"),
     Mutant("what failed keeps its outcome", "reopen", "each('HDEL', OUTCOMES, names)", ""),
-    Mutant("what failed keeps its place in the order", "reopen", "if not is_open[index] then", "if true then"),
+    Mutant("what failed keeps its place in the order", "reopen", "if not is_open[index] and not", "if not"),
     Mutant("what failed is still counted", "reopen", "header[row.state] = header[row.state] - 1", ""),
     Mutant(
         "nothing is due in another round",
@@ -244,7 +246,7 @@ MUTANTS = [
     Mutant(
         "what was lost is published after a failure",
         "sweep",
-        "without(gone, lost), without(gone, waiting)",
+        "still_open(header, gone, lost), still_open(header, gone, waiting)",
         "lost, waiting",
     ),
     Mutant(

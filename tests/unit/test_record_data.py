@@ -45,7 +45,7 @@ def test_recorded_members_are_counted_over_all_ends() -> None:
 def test_keys_carry_prefix_and_run() -> None:
     keys = Keys("p")
     assert keys.of_run("r") == [f"p:r:{name}" for name in RUN_KEYS]
-    assert keys.run("r", "due") == "p:r:due"
+    assert keys.run("r", "deadlines") == "p:r:deadlines"
     assert [keys.deployment(name) for name in GLOBAL_KEYS] == [f"p:{name}" for name in GLOBAL_KEYS]
 
 

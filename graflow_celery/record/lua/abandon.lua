@@ -1,4 +1,4 @@
--- Give up the leases of a process that is known to be dead: they end now. Touches: header claims due open.
+-- Give up the leases of a process that is known to be dead: they end now. Touches: header claims deadlines blocks open.
 -- ARGV: owner, how it died, indices. An owned claim with waits 1 lives on for no half lease when the server stood still.
 local owner, how = ARGV[1], ARGV[2]
 local header = load()
@@ -6,6 +6,7 @@ if not header then return {} end
 local time = now()
 local indices = {}
 for i = 3, #ARGV do indices[#indices + 1] = ARGV[i] end
+thaw_for(header, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 local abandoned, written, scores, deaths = {}, {}, {}, {}
 for i, index in ipairs(indices) do

@@ -1,11 +1,11 @@
--- Take members to run. Touches: header claims due blocked open; reads manifest.
+-- Take members to run. Touches: header claims deadlines blocks blocked open; reads manifest.
 -- ARGV: owner, limit (0: none), 1 to answer with envelopes, indices. Only an open member has an entry in `due`.
 -- Answers a text of state, remaining time, granted ("index attempt losses retries" of each), left, refused and blocked;
--- the specification; the envelopes.
+-- the specification; the envelopes, or the chunks of blocks, each once.
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load(
   'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
-  'fail_fast')
+  'fail_fast', 'stride')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}
@@ -18,6 +18,7 @@ if header.state == 'OPENING' or (header.state == 'RUNNING' and remaining == 0) t
   return {as_text(header.state, remaining, {}, {}, indices, {}), header.spec, {}}
 end
 
+thaw_for(header, indices)
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 local limits = budgets(header, indices)
@@ -39,7 +40,7 @@ for i, index in ipairs(indices) do
   else
     if not is_mine then
       if claim.owner == '@' and tonumber(index) < header.n then header.retrying = header.retrying - 1 end
-      claim.attempt, claim.waits, claim.owner = claim.attempt + 1, 0, owner
+      claim.attempt, claim.waits, claim.owner, claim.since = claim.attempt + 1, 0, owner, time
       header.executions = header.executions + 1
       if tonumber(index) < header.n then header.running = header.running + 1 end
       written[#written + 1] = index
@@ -61,5 +62,16 @@ if header.max_in_flight > 0 then
 end
 if #taken > 0 then look_by(header, time + header.lease) end
 save(header)
-local envelopes = with_envelopes and fetch('HMGET', MANIFEST, taken) or {}
+local envelopes = {}
+if with_envelopes and header.stride == 0 then
+  envelopes = fetch('HMGET', MANIFEST, taken)
+elseif with_envelopes then -- a chunk of several of them goes out once, with the first
+  local sent = {}
+  for i, index in ipairs(taken) do
+    local b = block_of(header, index)
+    local name = b and 'b' .. b or index
+    envelopes[i] = not sent[name] and redis.call('HGET', MANIFEST, name) or ''
+    sent[name] = true
+  end
+end
 return {as_text(header.state, remaining, granted, left, refused, blocked), header.spec, envelopes}

@@ -1,17 +1,22 @@
 -- The commonest claim: of one member that nobody has claimed, in a group without limits. It writes and answers what
--- claim.lua would, in half of its time; every other claim goes on there. Touches: header claims due; reads manifest.
+-- claim.lua would, in half of its time; every other claim goes on there. Touches: header claims deadlines; reads manifest.
 if #ARGV == 4 then
   local run, owner, index = KEYS[1], ARGV[1], ARGV[4]
-  local header, due, claims = run .. 'header', run .. 'due', run .. 'claims'
+  local header, due, claims, manifest = run .. 'header', run .. 'deadlines', run .. 'claims', run .. 'manifest'
   local state, spec, lease, look, running, executions, in_flight, deadline = unpack(redis.call(
     'HMGET', header, 'state', 'spec', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline'))
   if state == 'RUNNING' and in_flight == '0' and not deadline then
-    local ends = now() + lease
+    local time = now()
+    local ends = time + lease
     if tonumber(look) <= ends and redis.call('ZSCORE', due, index) and not redis.call('HGET', claims, index) then
-      redis.call('HSET', claims, index, '1 0 0 0 ' .. owner)
+      redis.call('HSET', claims, index, '1 0 0 0 0 ' .. time .. ' ' .. owner)
       redis.call('ZADD', due, ends, index)
       redis.call('HSET', header, 'running', (running or 0) + 1, 'executions', (executions or 0) + 1)
-      local envelopes = ARGV[3] == '1' and {redis.call('HGET', run .. 'manifest', index)} or {}
+      local envelopes = {}
+      if ARGV[3] == '1' then
+        envelopes[1] = redis.call('HGET', manifest, index)
+          or redis.call('HGET', manifest, 'b' .. math.floor(index / redis.call('HGET', header, 'stride')))
+      end
       return {'RUNNING;-1;' .. index .. ' 1 0 0;;;', spec, envelopes}
     end
   end

@@ -1,13 +1,15 @@
 -- Record results: the first outcome of a member wins, the last one ends the group.
--- Touches: header outcomes order claims due blocked floors events open; manifest shared children expire at the end.
+-- Touches: header outcomes order claims deadlines blocks blocked floors events open; manifest shared children expire at the end.
 -- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
 -- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now.
 local owner = ARGV[1]
-local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round', 'enough', 'fail_fast')
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round', 'enough',
+  'fail_fast', 'stride')
 if not header then return false end
 local time = now()
 local indices = {}
 for i = 2, #ARGV, 4 do indices[#indices + 1] = ARGV[i] end
+thaw_for(header, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 -- Attempts of earlier rounds are over: what they come to counts no more.
 local floors = header.round > 0 and fetch('HMGET', FLOORS, indices) or {}
@@ -17,7 +19,7 @@ for i, index in ipairs(indices) do
   local attempt, state, payload = tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]
   local claim = parse_claim(claims[i])
   -- A member that is claimed has no outcome.
-  local outcome = not claims[i] and redis.call('HGET', OUTCOMES, index)
+  local outcome = not claims[i] and outcome_of(header, index)
   if outcome or seen[index] then
     local of_attempt, was_late, by = string.match(outcome or '', '^[%u_]+ (%d+) %d+ ([01]) ([^\n]*)\n')
     if tonumber(of_attempt) == attempt and by == owner then

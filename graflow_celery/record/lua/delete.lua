@@ -3,4 +3,4 @@
 local header = load()
 if ARGV[2] ~= '' and not (header and header.state == 'OPENING' and header.opener == ARGV[2]) then return 0 end
 redis.call('ZREM', OPEN, ARGV[1])
-return redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, FLOORS)
+return redis.call('UNLINK', unpack(LASTING)) + redis.call('UNLINK', unpack(PASSING))

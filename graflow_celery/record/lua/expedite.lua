@@ -1,9 +1,21 @@
--- Make every unclaimed member due at once. Touches: header claims due open; reads blocked. Answers 0 for a closed run.
-local header = load()
+-- Make every unclaimed member due at once. Touches: header claims deadlines blocks open; reads blocked. Answers 0 for a closed run.
+local header = load('closed', 'stride')
 if not header or header.closed == 1 then return 0 end
 local time = now()
-local indices = redis.call('ZRANGEBYSCORE', DUE, '(' .. time, '+inf')
-local scores, written = {}, {}
+local indices, scores, written, blocks = {}, {}, {}, {}
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', DUE, '(' .. time, '+inf')) do
+  local b = header.stride > 0 and block_named(entry)
+  local block = b and get_block(b)
+  if not b then
+    indices[#indices + 1] = entry
+  elseif block.kind == 'o' then
+    block.waits = 0
+    blocks[#blocks + 1] = b
+    blocks[#blocks + 1] = open_text(block)
+    scores[#scores + 1] = time
+    scores[#scores + 1] = entry
+  end
+end
 for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
   local claim = parse_claim(text)
   if is_free(claim) and not redis.call('ZSCORE', BLOCKED, indices[i]) then
@@ -17,6 +29,7 @@ for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
   end
 end
 each('HSET', CLAIMS, written)
+each('HSET', BLOCKS, blocks)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, time) end
 save(header)

@@ -1,15 +1,18 @@
--- Open a group, chunk by chunk of its manifest; it becomes RUNNING with the last one.
--- Touches: header manifest shared due events open; epoch, clock, workers (KEYS 3 to 5), header and children of the parent
+-- Open a group, piece by piece of its manifest; it becomes RUNNING with the last one.
+-- Touches: header manifest shared deadlines blocks events open; epoch, clock, workers (KEYS 3 to 5), header and children of the parent
 -- (KEYS 6 and 7); -- outcomes order claims blocked children when it ends at once.
--- ARGV: digest, opener, fresh epoch, first index, number of header arguments, number of shared arguments, then the
--- header as names and values, the shared payloads as names and values, the envelopes.
+-- ARGV: digest, opener, fresh epoch, first entry, number of header arguments, number of shared arguments, then the
+-- header as names and values, the shared payloads as names and values, the entries of the manifest: the chunks of the
+-- blocks, or an envelope of each member; and the envelope of the continuation.
 local EPOCH, CLOCK, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = now()
 
-local FIELDS = {'digest', 'opener', 'epoch', 'published', 'n', 'size', 'queue_wait', 'timeout', 'cut', 'recorded'}
+local FIELDS = {
+  'digest', 'opener', 'epoch', 'published', 'n', 'queue_wait', 'timeout', 'cut', 'recorded', 'stride', 'blocks',
+}
 local header = load(unpack(FIELDS))
 if header then
   if header.digest ~= digest then return {'CONFLICT', header.state, header.epoch, header.published} end
@@ -20,7 +23,8 @@ else
   if first > 0 then return {'GONE', '', '', 0} end
   redis.call('SET', EPOCH, ARGV[3], 'NX')
   -- What a server that evicts keys has left of an earlier run.
-  redis.call('UNLINK', MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, FLOORS)
+  redis.call('UNLINK', unpack(LASTING))
+  redis.call('UNLINK', unpack(PASSING))
   redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH))
   local given = {}
   for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end
@@ -30,22 +34,30 @@ end
 wake(CLOCK, WORKERS, time)
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 
-local values, scores = {}, {}
+local values, scores, blocks = {}, {}, {}
+local heads = header.stride > 0 and header.blocks or header.n -- entries before the one of the continuation
 for i = 7 + fields, 6 + fields + payloads do values[#values + 1] = ARGV[i] end
 each('HSET', SHARED, values)
 values = {}
 for i = 7 + fields + payloads, #ARGV do
-  local index = first + i - 7 - fields - payloads
-  values[#values + 1] = index
+  local entry = first + i - 7 - fields - payloads
+  local name = entry
+  if header.stride > 0 then name = entry < heads and 'b' .. entry or header.n end
+  values[#values + 1] = name
   values[#values + 1] = ARGV[i]
-  if index < header.n then
+  if entry < heads then
     scores[#scores + 1] = time + header.queue_wait
-    scores[#scores + 1] = index
+    scores[#scores + 1] = name
+    if header.stride > 0 then
+      blocks[#blocks + 1] = entry
+      blocks[#blocks + 1] = 'o 0 0 -'
+    end
   end
 end
 each('HSET', MANIFEST, values)
+each('HSET', BLOCKS, blocks)
 each('ZADD', DUE, scores)
-if redis.call('HLEN', MANIFEST) < header.size then return {'OPENING', 'OPENING', header.epoch, 0} end
+if redis.call('HLEN', MANIFEST) < heads + header.continuation then return {'OPENING', 'OPENING', header.epoch, 0} end
 
 header.state = 'RUNNING'
 header.opener = opener

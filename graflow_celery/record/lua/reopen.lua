@@ -1,5 +1,5 @@
 -- Have members of a group that has ended run again, and its continuation after them: a new round of the run.
--- Touches: header outcomes order claims due floors events open; clock and workers (KEYS 3 and 4); no key of the run expires
+-- Touches: header outcomes order claims deadlines blocks floors events open; clock and workers (KEYS 3 and 4); no key of the run expires
 -- any more.
 -- ARGV: token of this call, index of the member (empty: all that failed).
 -- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
@@ -7,7 +7,8 @@
 -- ABSENT, SUCCEEDED, NOTHING, ENOUGH (what is left out has to stay so).
 local token, wanted = ARGV[1], ARGV[2]
 local header = load(
-  'closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout', 'enough')
+  'closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout', 'enough',
+  'stride')
 
 local function refusal()
   if header.parent ~= '' then return 'INNER' end
@@ -25,19 +26,35 @@ local function row_of(index, text)
   return {index = index, state = state, attempt = tonumber(attempt), bytes = bytes}
 end
 
+-- Outcomes by position; those that a block has without their payloads.
+local function outcomes_of(indices)
+  local texts = fetch('HMGET', OUTCOMES, indices)
+  for i, index in ipairs(indices) do texts[i] = texts[i] or outcome_in_block(header, index) end
+  return texts
+end
+
+-- Payloads may be many megabytes: a slice of outcomes is looked at and let go of.
+local function add_failed(rows, indices)
+  for i, text in ipairs(outcomes_of(indices)) do
+    local is_left_out = string.sub(text, 1, 10) == 'CANCELLED ' and header.state ~= 'FAILED'
+    if not (has_succeeded(text) or is_left_out) then rows[#rows + 1] = row_of(tonumber(indices[i]), text) end
+  end
+end
+
 -- What failed; of a group that failed also what was left out or cancelled. Payloads may be many megabytes: a slice of
 -- outcomes is looked at and let go of.
 local function failed_members()
   local rows, left = {}, header.FAILED + header.TIMED_OUT + header.LOST
   if header.state == 'FAILED' then left = left + header.CANCELLED end
-  for first = 0, header.n - 1, 500 do
+  local step = header.stride > 0 and header.stride or 500
+  for first = 0, header.n - 1, step do
     if #rows == left then break end
-    local indices = {}
-    for index = first, math.min(first + 499, header.n - 1) do indices[#indices + 1] = index end
-    for i, text in ipairs(redis.call('HMGET', OUTCOMES, unpack(indices))) do
-      local is_left_out = string.sub(text, 1, 10) == 'CANCELLED ' and header.state ~= 'FAILED'
-      if not (has_succeeded(text) or is_left_out) then rows[#rows + 1] = row_of(indices[i], text) end
+    local block = header.stride > 0 and get_block(first / step) or {}
+    local indices = block.kind == 'r' and failures_in(block) or {}
+    if block.kind ~= 'r' then
+      for index = first, math.min(first + step, header.n) - 1 do indices[#indices + 1] = index end
     end
+    add_failed(rows, indices)
   end
   return rows
 end
@@ -46,7 +63,7 @@ end
 local function chosen_rows()
   local rows, is_enough = {}, header.enough > 0 and header.SUCCEEDED >= header.enough
   if wanted ~= '' then
-    local text = tonumber(wanted) < header.n and redis.call('HGET', OUTCOMES, wanted)
+    local text = tonumber(wanted) < header.n and outcome_of(header, wanted)
     if not text then return nil, 'ABSENT' end
     if has_succeeded(text) then return nil, 'SUCCEEDED' end
     if is_enough then return nil, 'ENOUGH' end
@@ -62,15 +79,42 @@ local function chosen_rows()
   return rows
 end
 
+-- Blocks that the record ended, and of which some is to run again: each member gets an outcome of its own. Answers the
+-- members by the name of their block.
+local function split_blocks(rows)
+  local split = {}
+  for _, row in ipairs(rows) do
+    local b = block_of(header, row.index)
+    local block = b and not split['b' .. b] and get_block(b) or {}
+    row.is_in_page = block.kind == 'r' and redis.call('HEXISTS', FLOORS, row.index) == 0
+    if block.kind == 'e' then
+      local values, names = {}, {}
+      local first, last = block_range(header, b)
+      for index = first, last do
+        values[#values + 1] = index
+        values[#values + 1] = outcome_in_block(header, index)
+        names[#names + 1] = tostring(index)
+      end
+      each('HSET', OUTCOMES, values)
+      redis.call('HSET', BLOCKS, b, 't')
+      header.in_blocks = header.in_blocks - #names
+      split['b' .. b] = names
+    end
+  end
+  return split
+end
+
 -- Take the outcomes back and make the members due, each with its next attempt; answers members, and those that were lost.
 local function open_again(rows, time)
+  local split = split_blocks(rows)
   local names, claims, scores, floors, members, lost, is_open = {}, {}, {}, {}, {}, {}, {}
   for i, row in ipairs(rows) do names[i] = row.index end
   for i, granted in ipairs(fetch('HMGET', FLOORS, names)) do
     local row = rows[i]
     local floor = math.max(row.attempt, tonumber(granted or 0))
     claims[#claims + 1] = row.index
-    claims[#claims + 1] = claim_text({attempt = floor, losses = 0, retries = 0, waits = 0, owner = '-'})
+    claims[#claims + 1] = claim_text(
+      {attempt = floor, losses = 0, retries = 0, waits = 0, queued = time, since = 0, owner = '-'})
     floors[#floors + 1] = row.index
     floors[#floors + 1] = floor
     is_open[tostring(row.index)] = true
@@ -81,6 +125,7 @@ local function open_again(rows, time)
       members[#members + 1] = row.index
       if row.state == 'LOST' then lost[#lost + 1] = row.index end
       header.recorded = header.recorded - 1
+      if row.is_in_page then header.in_blocks = header.in_blocks - 1 end
       header[row.state] = header[row.state] - 1
     end
   end
@@ -90,20 +135,27 @@ local function open_again(rows, time)
   each('HDEL', OUTCOMES, names)
   local order = {}
   for _, index in ipairs(redis.call('LRANGE', ORDER, 0, -1)) do
-    if not is_open[index] then order[#order + 1] = index end
+    if not is_open[index] and not split[index] then order[#order + 1] = index end
+    for _, left in ipairs(split[index] or {}) do
+      if not is_open[left] then order[#order + 1] = left end
+    end
   end
   redis.call('UNLINK', ORDER)
   each('RPUSH', ORDER, order)
   header.critical_failed = 0
-  for index in string.gmatch(header.critical, '%d+') do
-    local text = not is_open[index] and redis.call('HGET', OUTCOMES, index)
-    if text and not has_succeeded(text) then header.critical_failed = 1 end
+  if header.critical == 1 then
+    for _, index in ipairs(cjson.decode(header.spec).critical) do
+      local text = not is_open[tostring(index)] and outcome_of(header, index)
+      if text and not has_succeeded(text) then header.critical_failed = 1 end
+    end
   end
   return members, lost
 end
 
 if not header then return {'GONE'} end
-if header.closed == 1 and header.n > 0 and redis.call('EXISTS', MANIFEST, OUTCOMES, ORDER) < 3 then return {'PARTIAL'} end
+if header.closed == 1 and header.n > 0 and (redis.call('EXISTS', MANIFEST) == 0 or lacks_outcomes(header)) then
+  return {'PARTIAL'}
+end
 if header['reopened:' .. token] == 1 then -- done before: its answer got lost
   return {'REOPENED', header.spec, redis.call('ZRANGE', DUE, 0, -1), {}, header.state ~= 'RUNNING' and 1 or 0}
 end
@@ -113,9 +165,7 @@ if why then return {why, header.spec} end
 
 local time = now()
 local members, lost = open_again(rows, time)
-for _, key in ipairs({HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN, FLOORS}) do
-  redis.call('PERSIST', key)
-end
+for _, key in ipairs(LASTING) do redis.call('PERSIST', key) end
 header['reopened:' .. token] = 1
 header.state, header.closed, header.cut, header.overdue = 'RUNNING', 0, 0, 0
 header.round, header.reason, header.finished, header.look = header.round + 1, '', 0, 0

@@ -1,12 +1,13 @@
 -- Record outcomes that are known from elsewhere, of members that have none; no execution is counted. What attempts of earlier
 -- rounds came to is left out.
--- Touches: header outcomes order claims due blocked events open; manifest shared children expire at the end.
+-- Touches: header outcomes order claims deadlines blocks blocked events open; manifest shared children expire at the end.
 -- ARGV: index, attempt, state, owner, payload of each. Answers the indices that were recorded.
 local header = load()
 if not header or header.state ~= 'RUNNING' then return {} end
 local time = now()
 local indices = {}
 for i = 1, #ARGV, 5 do indices[#indices + 1] = ARGV[i] end
+thaw_for(header, indices)
 local scores = fetch('ZMSCORE', DUE, indices)
 local claims = fetch('HMGET', CLAIMS, indices)
 local floors = fetch('HMGET', FLOORS, indices)

@@ -1,10 +1,11 @@
--- Find overdue members of one run. Touches: header outcomes order claims due blocked events open; clock (KEYS 3);
+-- Find overdue members of one run. Touches: header outcomes order claims deadlines blocks blocked events open; clock (KEYS 3);
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit. Answers the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now,
--- the children to cancel, and the indices that are LOST now.
+-- the children to cancel, the indices that are LOST now, and whole blocks that wait.
 local OPENING_WAIT = 600000
 local limit = tonumber(ARGV[1])
-local header = load('spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running')
+local header = load(
+  'spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running', 'stride')
 if not header then
   redis.call('ZREM', OPEN, ARGV[2])
   return {false}
@@ -12,7 +13,8 @@ end
 local time = now()
 if header.state == 'OPENING' then
   if tonumber(redis.call('ZSCORE', OPEN, header.run) or 0) <= time then
-    redis.call('UNLINK', HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, CLAIMS, DUE, BLOCKED, EVENTS, CHILDREN, FLOORS)
+    redis.call('UNLINK', unpack(LASTING))
+    redis.call('UNLINK', unpack(PASSING))
     redis.call('ZREM', OPEN, header.run)
   end
   return {false}
@@ -23,17 +25,54 @@ if header.closed == 1 then
 end
 if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
   cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
-  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}}
+  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
 if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
   cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
-  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}}
+  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
+end
+
+-- What is overdue, up to the limit: indices, whose blocks are thawed where one was lost, and names of blocks that nobody
+-- claimed, which wait on whole.
+local function overdue_entries(grace)
+  local entries = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
+  if header.stride == 0 then return entries, {} end
+  local indices, names, texts, scores, count = {}, {}, {}, {}, 0
+  for _, entry in ipairs(entries) do
+    if count >= limit then break end
+    local b = block_named(entry)
+    local block = b and get_block(b)
+    if not b then
+      indices[#indices + 1] = entry
+      count = count + 1
+    elseif block.kind == 'c' and time < grace then
+      scores[#scores + 1] = grace
+      scores[#scores + 1] = entry
+    else
+      local first, last = block_range(header, b)
+      count = count + last - first + 1
+      if block.kind == 'o' then
+        block.waits = math.min(block.waits + 1, MAX_DOUBLINGS)
+        texts[#texts + 1] = b
+        texts[#texts + 1] = open_text(block)
+        scores[#scores + 1] = time + header.queue_wait * 2 ^ block.waits
+        scores[#scores + 1] = entry
+        names[#names + 1] = entry
+      else
+        thaw(header, b)
+        for index = first, last do indices[#indices + 1] = tostring(index) end
+      end
+    end
+  end
+  each('HSET', BLOCKS, texts)
+  each('ZADD', DUE, scores)
+  return indices, names
 end
 
 -- While the server stood still nobody could beat: leases live on for half their length after that.
 local resumed = tonumber(redis.call('HGET', KEYS[3], 'resumed') or 0)
 local grace = resumed + math.floor(header.lease / 2)
-local overdue = redis.call('ZRANGEBYSCORE', DUE, '-inf', time, 'LIMIT', 0, limit)
+local overdue, open_blocks = overdue_entries(grace)
 local claims = fetch('HMGET', CLAIMS, overdue)
 local limits = budgets(header, overdue)
 local lost, waiting, rows, written, scores, given_up = {}, {}, {}, {}, {}, {}
@@ -63,14 +102,16 @@ for i, index in ipairs(overdue) do
       rows[#rows + 1] = {index = tonumber(index), state = 'LOST', claim = claim, payload = payload}
       given_up[#given_up + 1] = index
     else
-      claim.owner, claim.waits = '-', 0
+      claim.waits = 0
+      queue_again(claim, '-', time)
       if tonumber(index) < header.n then header.running = header.running - 1 end
       keep(index, claim, time + header.queue_wait)
       publish(lost, index)
     end
   elseif claim.owner == '@' then
     if tonumber(index) < header.n then header.retrying = header.retrying - 1 end
-    claim.owner, claim.waits = '-', 0
+    claim.waits = 0
+    queue_again(claim, '-', time)
     keep(index, claim, time + header.queue_wait)
     publish(waiting, index)
   else
@@ -85,7 +126,11 @@ each('HSET', CLAIMS, written)
 record(header, rows, time)
 each('ZADD', DUE, scores)
 local gone = leave_out(header, time)
-lost, waiting = without(gone, lost), without(gone, waiting)
+lost, waiting = still_open(header, gone, lost), still_open(header, gone, waiting)
+local waiting_blocks = {}
+for _, name in ipairs(open_blocks) do
+  if not gone[name] then waiting_blocks[#waiting_blocks + 1] = block_named(name) end
+end
 if #lost + #rows > 0 then event('lost', 'count', #lost + #rows) end
 local has_ended = settle(header, time)
 if has_ended and header.closed == 0 then continues = 1 end
@@ -104,4 +149,4 @@ if header.closed == 0 then
   redis.call('ZADD', OPEN, look, header.run)
 end
 save(header)
-return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up}
+return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up, waiting_blocks}

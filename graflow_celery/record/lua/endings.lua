@@ -1,0 +1,201 @@
+-- How members and groups end. The loader puts it behind blocks.lua. Touches what lasts and what passes.
+
+-- Nothing more will happen to the run: from here its keys expire.
+local function close(header)
+  header.closed = 1
+  redis.call('ZREM', OPEN, header.run)
+  redis.call('UNLINK', unpack(PASSING))
+  for _, key in ipairs(LASTING) do redis.call('PEXPIRE', key, header.result_ttl) end
+end
+
+-- Members of these that did not succeed may be critical: then the group fails.
+local function note_critical(header, failed)
+  if header.critical == 0 or #failed == 0 then return end
+  local names = {}
+  for i, index in ipairs(failed) do names[i] = 'critical:' .. index end
+  for _, is_critical in ipairs(fetch('HMGET', HEADER, names)) do
+    if is_critical then header.critical_failed = 1 end
+  end
+end
+
+-- Record outcomes of members that have none. Each row: index, state, claim, payload; late, attempt and owner when a worker
+-- reported it. An outcome is the line "state attempt time late owner" and the payload; late is `-` when nobody reported it.
+local function record(header, rows, time)
+  local values, indices = {}, {}
+  for _, row in ipairs(rows) do
+    local owner = row.owner or (is_owned(row.claim) and row.claim.owner or '')
+    local late = row.owner and (row.late and '1' or '0') or '-'
+    values[#values + 1] = row.index
+    values[#values + 1] = string.format(
+      '%s %d %d %s %s\n', row.state, row.attempt or row.claim.attempt, time, late, owner) .. row.payload
+    indices[#indices + 1] = row.index
+  end
+  if #indices == 0 then return end
+  each('HSET', OUTCOMES, values)
+  each('RPUSH', ORDER, indices)
+  each('HDEL', CLAIMS, indices)
+  each('ZREM', DUE, indices)
+  if header.max_in_flight > 0 then each('ZREM', BLOCKED, indices) end
+  local failed = {}
+  for _, row in ipairs(rows) do
+    header.outcome_bytes = header.outcome_bytes + #row.payload
+    if row.late then
+      header.late = header.late + 1
+      -- What was granted after the attempt that reported must not report either, should the member run again.
+      redis.call('HSET', FLOORS, row.index, row.claim.attempt)
+    end
+    if row.index < header.n then
+      header.recorded = header.recorded + 1
+      header[row.state] = header[row.state] + 1
+      if is_owned(row.claim) then header.running = header.running - 1 end
+      if row.claim.owner == '@' then header.retrying = header.retrying - 1 end
+      if row.state ~= 'SUCCEEDED' then failed[#failed + 1] = row.index end
+    end
+  end
+  note_critical(header, failed)
+end
+
+-- Record a page: the outcomes of all members of a claimed block; failures are indices and their states.
+local function record_page(header, b, block, time, failures, page)
+  local first, last = block_range(header, b)
+  local states, texts, failed = {SUCCEEDED = last - first + 1}, {}, {}
+  for _, failure in ipairs(failures) do
+    states.SUCCEEDED = states.SUCCEEDED - 1
+    states[failure.state] = (states[failure.state] or 0) + 1
+    texts[#texts + 1] = string.sub(failure.state, 1, 1) .. failure.index
+    failed[#failed + 1] = failure.index
+  end
+  local list = #texts > 0 and table.concat(texts, ',') or '-'
+  redis.call('HSET', PAGES, b, page)
+  header.has_pages = 1
+  redis.call('HSET', BLOCKS, b, string.format('r %d %d %s %s', block.attempt, time, list, block.owner))
+  take_off(header, b, block, states)
+  header.outcome_bytes = header.outcome_bytes + #page
+  note_critical(header, failed)
+end
+
+-- End a block of open members that nobody reported, all alike.
+local function end_block(header, b, block, time, state, payload)
+  local first, last = block_range(header, b)
+  local owner = block.kind == 'c' and block.owner or ''
+  redis.call('HSET', BLOCKS, b, string.format('e %s %d %d %s\n', state, block.attempt, time, owner) .. payload)
+  take_off(header, b, block, {[state] = last - first + 1})
+  header.outcome_bytes = header.outcome_bytes + (last - first + 1) * #payload
+  local indices = {}
+  if header.critical == 1 then
+    for index = first, last do indices[#indices + 1] = index end
+  end
+  note_critical(header, indices)
+end
+
+-- What is open: indices of single members as texts, and numbers of blocks.
+local function open_entries(header)
+  local entries, indices, blocks = redis.call('ZRANGE', DUE, 0, -1), {}, {}
+  if header.stride == 0 then return entries, blocks end
+  for _, entry in ipairs(entries) do
+    local b = block_named(entry)
+    if b then blocks[#blocks + 1] = b else indices[#indices + 1] = entry end
+  end
+  table.sort(blocks)
+  return indices, blocks
+end
+
+-- Leave out what need not run any more, where the policy says so: all that is open once enough have succeeded; once a
+-- member has failed in this round what nobody runs, unless it is being retried. Answers the indices as a set of texts.
+local function leave_out(header, time)
+  local gone, rows = {}, {}
+  if header.state ~= 'RUNNING' then return gone end
+  local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
+  local has_failed = header.fail_fast == 1
+    and header.FAILED + header.TIMED_OUT + header.LOST > header.failed_before
+  if not (is_enough or has_failed) then return gone end
+  local indices, blocks = open_entries(header)
+  for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
+    local claim = parse_claim(text)
+    if is_enough or (is_free(claim) and claim.retries == 0) then
+      rows[#rows + 1] = {index = tonumber(indices[i]), state = 'CANCELLED', claim = claim, payload = header.rest}
+      gone[indices[i]] = true
+    end
+  end
+  table.sort(rows, function(a, b) return a.index < b.index end)
+  record(header, rows, time)
+  for _, b in ipairs(blocks) do
+    local block = get_block(b)
+    if is_enough or block.kind == 'o' then
+      end_block(header, b, block, time, 'CANCELLED', header.rest)
+      gone['b' .. b] = true
+    end
+  end
+  -- Groups that members opened end with them; those of a continuation are still to come.
+  if is_enough and header.continuation == 0 then header.cut = 1 end
+  return gone
+end
+
+-- Of these members, those that are not gone, nor in a block that is.
+local function still_open(header, gone, indices)
+  local kept = {}
+  for _, index in ipairs(indices) do
+    local b = block_of(header, index)
+    if not gone[tostring(index)] and not (b and gone['b' .. b]) then kept[#kept + 1] = index end
+  end
+  return kept
+end
+
+-- The last outcome ends the group, once.
+local function settle(header, time)
+  if header.state ~= 'RUNNING' or header.recorded < header.n then return false end
+  -- A group that ran out of time has failed whatever its policy.
+  local accepted = header.overdue == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
+  header.state = accepted and 'DONE' or 'FAILED'
+  header.finished = time
+  event('end', 'state', header.state)
+  if header.continuation == 1 then
+    redis.call('ZADD', DUE, time + header.queue_wait, header.n)
+    look_by(header, time + header.queue_wait)
+  else
+    close(header)
+  end
+  return true
+end
+
+-- End every open member, and the continuation, with `state`; the group becomes `group_state` unless it is final already.
+local function cut(header, time, state, group_state, reason)
+  local claims = {}
+  local flat = redis.call('HGETALL', CLAIMS)
+  for i = 1, #flat, 2 do claims[flat[i]] = flat[i + 1] end
+  local rows = {}
+  local indices, blocks = open_entries(header)
+  for _, index in ipairs(indices) do
+    rows[#rows + 1] = {index = tonumber(index), state = state, claim = parse_claim(claims[index]), payload = ''}
+  end
+  if header.state == 'RUNNING' and header.continuation == 1 and group_state == 'CANCELLED' then
+    local claim = parse_claim(claims[tostring(header.n)])
+    rows[#rows + 1] = {index = header.n, state = state, claim = claim, payload = ''}
+  end
+  table.sort(rows, function(a, b) return a.index < b.index end)
+  record(header, rows, time)
+  for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, '') end
+  header.cut = 1
+  header.overdue = group_state == 'FAILED' and 1 or 0
+  header.reason = reason
+  if header.state ~= 'RUNNING' then
+    close(header)
+  elseif group_state == 'CANCELLED' then
+    header.state = group_state
+    header.finished = time
+    event('end', 'state', group_state)
+    close(header)
+  else
+    settle(header, time)
+  end
+  save(header)
+end
+
+-- Indices that wait for a slot of `max_in_flight`, as many as are free.
+local function ready(header)
+  local free = header.max_in_flight - header.running
+  if header.max_in_flight == 0 or free <= 0 or header.state ~= 'RUNNING' then return {} end
+  local indices = redis.call('ZRANGE', BLOCKED, 0, free - 1)
+  if #indices > 0 then each('ZREM', BLOCKED, indices) end
+  return indices
+end
