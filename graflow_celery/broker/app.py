@@ -129,6 +129,7 @@ class GraflowCelery(Celery):
     """
 
     amqp_cls = BrokerAccess
+    control_cls = "graflow_celery.broker.control:SignedControl"
     loader_cls = ModuleLoader
     given_settings: Settings | None = None
     registry: TaskResolverRegistry = default_registry()
