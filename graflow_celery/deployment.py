@@ -292,6 +292,11 @@ def note_gone(settings: Settings, why: str | None) -> None:
         _gone[_place_of(settings)] = why
 
 
+def _print_of(keys: SigningKeys | None) -> str:
+    """What tells keys from others of the same ids, without showing them."""
+    return "" if keys is None else repr(keys.derive("fingerprint", bound_to=()))
+
+
 _deployments: Final[PerProcess[str, Deployment]] = PerProcess()
 
 
@@ -345,4 +350,4 @@ def _remembered(given: _Said, configured: _Said, around: tuple[tuple[str, str], 
 def _settle(settings: Settings) -> _Settled:
     # One for each way to name them too, so that errors speak of the options that this caller used.
     names = [settings.said(name) for name in ("broker_url", *sorted(settings.connection))]
-    return f"{settings.identity()}|{settings.keys!r}|{names}", settings, settings.options
+    return f"{settings.identity()}|{_print_of(settings.keys)}|{names}", settings, settings.options

@@ -12,6 +12,7 @@ import atexit
 import os
 import sys
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
+from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import parser
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
 from graflow.redis.urls import has_credentials, parse_redis_url
@@ -251,10 +253,13 @@ def _client(parts: Mapping[str, Any]) -> redis.Redis:
     )
     made: redis.Redis = sentinel_client(plain, retry) if "sentinels" in plain else module.Redis(**plain, retry=retry)
     made.connection_pool.connection_kwargs["parser_class"] = parser()
+    wait_for_places(made.connection_pool)
     return made
 
 
 _clients: Final[PerProcess[tuple[Any, ...], redis.Redis]] = PerProcess()
+_AWAKE: Final = 16  # clients; a process that has more, one per tenant, closes what older ones have open and do not use
+_awake: Final[deque[redis.Redis]] = deque()
 
 
 def _close_clients() -> None:
@@ -268,8 +273,7 @@ atexit.register(_close_clients)
 def rest_shared_clients() -> None:
     """Close what this process's clients have open and do not use; the next command opens a connection again."""
     for client in _clients.all():
-        kept_connection(client).rest()
-        client.connection_pool.disconnect(inuse_connections=False)
+        _rest(client)
 
 
 def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:
@@ -286,7 +290,22 @@ def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: 
     if decode_responses is not None:
         parts["decode_responses"] = decode_responses
     key = tuple(sorted((name, repr(revealed(value))) for name, value in parts.items()))
-    return _clients.get(key, lambda: _client(parts))
+
+    def make() -> redis.Redis:
+        made = _client(parts)
+        _awake.append(made)
+        return made
+
+    found = _clients.get(key, make)
+    while len(_awake) > _AWAKE:
+        _rest(_awake.popleft())
+    return found
+
+
+def _rest(client: redis.Redis) -> None:
+    """Close what a client has open and does not use; the next command opens a connection again."""
+    kept_connection(client).rest()
+    client.connection_pool.disconnect(inuse_connections=False)
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ Words = Callable[[str], str]
 
 NO_HOST: Final = "there is no host of that name"
 _PATIENCE: Final = 1.0  # seconds that a server is asked which language it speaks
+_TOO_MANY: Final = "max number of clients reached"
 _HANGS_UP: Final = ("closed by server", "Connection reset", "Broken pipe")
 
 
@@ -36,6 +37,11 @@ def why_unreachable(what: str, connection: Mapping[str, Any], error: BaseExcepti
     if refusal is not None:
         return f"{what} at {server} {refusal.why}"
     words = _words(connection, said)
+    if isinstance(error, load_redis().exceptions.MaxConnectionsError):
+        return (
+            f"{what} at {server} was not asked: this process has no connection left for it ({error}); "
+            f"raise {said('max_connections')}, or wait for fewer things at once"
+        )
     if isinstance(error, load_redis().exceptions.AuthenticationError):
         fault = "" if parts.get("password") else ", and none is given"
         return f"{what} at {server} refuses the username or password{fault}; {words['login']}"
@@ -106,6 +112,8 @@ def _fault(parts: Mapping[str, Any], error: BaseException) -> tuple[str, str]:
     if untrusted is not None:
         why = untrusted.verify_message.rstrip(".")
         return f"its certificate is not accepted ({why})", "name its authority by {authority}, or {correct}"
+    if any(_TOO_MANY in str(cause) for cause in causes):
+        return "it has as many clients as it takes", "raise its maxclients, or end some"
     if any(isinstance(cause, PermissionError) for cause in causes):
         return "this user may not open its socket", "change its permissions, or {correct}"
     if isinstance(error, load_redis().sentinel.MasterNotFoundError):

@@ -21,6 +21,7 @@ from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
 from graflow.redis.config import normalize_redis_config, shared_client
+from graflow.redis.places import connection_apart
 from graflow_celery.broker.app import ENTRY_TASK, GraflowCelery
 from graflow_celery.broker.entries import body_of, take_once, task_spec
 from graflow_celery.broker.publisher import MemberPublisher
@@ -250,7 +251,7 @@ class RedisTaskQueue(TaskQueue):
 
 def connect_once(client: redis.Redis, seconds: float = CONNECT_SECONDS) -> None:
     """Open a connection to a client's server and close it again, without the client's own retries."""
-    connection: Any = client.connection_pool.make_connection()
+    connection = connection_apart(client.connection_pool)
     connection.retry = Retry(NoBackoff(), 0)
     connection.socket_connect_timeout = min(connection.socket_connect_timeout or seconds, seconds)
     connection.socket_timeout = min(connection.socket_timeout or seconds, seconds)

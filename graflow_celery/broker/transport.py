@@ -19,8 +19,10 @@ import redis
 import redis.sentinel
 from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
+from kombu.utils.eventio import poll
 
 from graflow.per_process import PerProcess
+from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
 from graflow.shown import get_logger
@@ -174,7 +176,12 @@ class KeptClientChannel(HigherFirst):
         if asynchronous or "credential_provider" in made.connection_kwargs:
             return made
         place = sorted(self._connparams().items(), key=lambda item: item[0])
-        return _pools.get(repr(place), lambda: made)
+
+        def first() -> Any:
+            wait_for_places(made)
+            return made
+
+        return _pools.get(repr(place), first)
 
     def _disconnect_pools(self) -> None:
         if self._pool is not None:
@@ -195,6 +202,31 @@ class KeptClientChannel(HigherFirst):
         return self._kept
 
 
+class PollerOnDemand(kombu_redis.MultiChannelPoller):
+    """Takes a descriptor from the system when something is polled; most connections only send."""
+
+    _made: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made.close()
+        self._made = None
+
+    @property
+    def poller(self) -> Any:
+        if self._made is None:
+            self._made = poll()
+        return self._made
+
+    @poller.setter
+    def poller(self, made: Any) -> None:
+        self._made = made
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if self._made is not None:  # else nothing of it is polled
+            super()._on_connection_disconnect(connection)
+
+
 class Transport(kombu_redis.Transport):
     """Also connects again, until it succeeds, after a server has refused for now.
 
@@ -207,6 +239,7 @@ class Transport(kombu_redis.Transport):
 
     def __init__(self, *args: Any, **options: object) -> None:
         super().__init__(*args, **options)
+        self.cycle: Any = PollerOnDemand()
         self.connection_errors = type(self).connection_errors
 
 

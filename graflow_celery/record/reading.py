@@ -11,6 +11,7 @@ from graflow_celery.record.data import GroupHeader, GroupStatus, RecordedOutcome
 from graflow_celery.record.keys import RUN_KEYS
 from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.replies import COUNTS, block_of, claimed_of, header_of, outcome_of, page_of, status_of
+from graflow_celery.record.waits import shared_waits
 
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""
@@ -36,11 +37,9 @@ class RecordReader(RecordBase):
 
     def wait(self, after: Mapping[str, bytes], block: float) -> set[str]:
         """The runs, of any number, that have an event after the one named; waits up to `block` seconds for one."""
-        names: Any = {self.keys.run(run_id, "events"): event for run_id, event in after.items()}
-        milliseconds = max(1, round(self._within_patience(block) * 1000)) if block > 0 else None
-        found: Any = self.client.xread(names, count=1, block=milliseconds)
-        woken = {name for name, _ in (found.items() if isinstance(found, dict) else found)}
-        return {run_id for run_id, name in zip(after, names, strict=True) if name.encode() in woken}
+        names = {self.keys.run(run_id, "events"): event for run_id, event in after.items()}
+        woken = shared_waits(self.client).wait(self.client, names, self._within_patience(block))
+        return {run_id for run_id, name in zip(after, names, strict=True) if name in woken}
 
     def _within_patience(self, block: float) -> float:
         """Seconds that the client waits for an answer without taking the server for dead."""
