@@ -21,6 +21,7 @@ from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, Member
 from graflow_celery.wire.outcomes import pack_failure, report_of
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.message_limits import limits_of
+from graflow_celery.worker.reported import reported_members
 from graflow_celery.worker.reports import Reports
 from graflow_celery.worker.tally import Listening, MemberListener, Tally
 
@@ -53,6 +54,7 @@ class Batch:
         """The member that runs, and since when."""
         self._releasing: list[GrantedMember] = []
         self._reports = Reports(deployment, spec, owner)
+        self._reported = reported_members(deployment)
         self._lock = self._runtime.lock()
         self._beaten = self._tried = self.began
         self._timed_out: set[int] = set()
@@ -111,10 +113,20 @@ class Batch:
 
     def _run_one(self, member: GrantedMember) -> None:
         self.tally.started(member)
-        result = self._execute(member)
+        result = self._known(member) or self._execute(member)
         self._reports.add(result, self.tally.ended(result))
         with self._lock:
             self._current = None
+
+    def _known(self, member: GrantedMember) -> MemberReport | None:
+        """What a member came to here before, in a record that has gone back since."""
+        known = self._reported.find(self.spec, member)
+        if known is not None:
+            _log.warning(
+                "Run %s: %s is granted again after it was recorded as %s; it is reported again and does not run",
+                *(self.spec.run_id, member_name(self.spec, member.index), known.state),
+            )
+        return known
 
     def _execute(self, member: GrantedMember) -> MemberReport | RetryLater:
         return self._runner.run(member, self.owner, self._cancellation(member))

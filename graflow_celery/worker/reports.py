@@ -12,6 +12,7 @@ from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, MemberReport, Released
 from graflow_celery.worker.member import RetryLater
+from graflow_celery.worker.reported import reported_members
 
 _log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
@@ -77,6 +78,7 @@ class Reports:
         """Record these outcomes now, and publish what they make possible."""
         record, run_id = self._deployment.record, self._spec.run_id
         done = self._call(lambda: record.complete(run_id, self._owner, results), patiently=patiently)
+        reported_members(self._deployment).note(self._spec, results, done.recorded)
         if done.refused:
             _log.info("Members %s of run %s were recorded by another execution", done.refused, run_id)
         if done.state is None:
