@@ -194,9 +194,10 @@ class Pacer:
             for work in paced:
                 try:
                     work.tick(self._runtime.monotonic())
-                except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever one has, the others are looked after
                     if is_news((work.name, type(error))):
-                        _log.warning("%s: %s: %s", work.name, type(error).__name__, error)
+                        is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
+                        _log.warning("%s: %s: %s", work.name, type(error).__name__, error, exc_info=not is_known)
 
 
 _runtimes: Final[PerProcess[None, Runtime]] = PerProcess()

@@ -5,7 +5,9 @@
     GraflowError
     └── GraflowRuntimeError
         ├── BrokerUnreachableError       (also a ConnectionError)
+        ├── RecordDamagedError
         ├── RecordFullError
+        ├── RecordVersionError
         ├── RetryRefusedError
         └── RecordUnreachableError       (also a ConnectionError)
             └── AccessRefusedError
@@ -33,8 +35,10 @@ __all__ = [
     "BrokerUnreachableError",
     "MemberFailedError",
     "NothingToRunError",
+    "RecordDamagedError",
     "RecordFullError",
     "RecordUnreachableError",
+    "RecordVersionError",
     "RetryRefusedError",
 ]
 
@@ -72,6 +76,40 @@ class RecordFullError(GraflowRuntimeError):
         )
         self.run_id = run_id
         self.needed = needed
+
+
+class RecordDamagedError(GraflowRuntimeError):
+    """The record of one group run cannot be read; those of others are not affected.
+
+    Attributes:
+        run_id: The group run.
+        what: What is the matter with its record.
+    """
+
+    def __init__(self, run_id: str, what: str) -> None:
+        super().__init__(
+            f"The record of group run '{run_id}' is damaged: {what}; delete the keys of that run, and submit its group "
+            "anew"
+        )
+        self.run_id = run_id
+        self.what = what
+
+
+class RecordVersionError(GraflowRuntimeError):
+    """The record of a group run has a format that this program does not read; it is left to programs that do.
+
+    Attributes:
+        run_id: The group run.
+        version: The format of its record.
+    """
+
+    def __init__(self, run_id: str, version: str) -> None:
+        super().__init__(
+            f"The record of group run '{run_id}' has format {version}, which this version of graflow does not read; "
+            "use the version that opened it"
+        )
+        self.run_id = run_id
+        self.version = version
 
 
 class RetryRefusedError(GraflowRuntimeError):

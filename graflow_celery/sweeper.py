@@ -6,19 +6,60 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from kombu.exceptions import KombuError
+
+from graflow.exceptions import GraflowError, SignatureError
 from graflow.shown import get_logger
+from graflow.spells import is_news
 from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
-from graflow_celery.errors import FAILING
+from graflow_celery.errors import FAILING, SILENT, RecordDamagedError
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
 from graflow_celery.wire.outcomes import loss_of
 
 _log = get_logger(__name__)
 _NAMED: Final = 5  # members that a line of log names
+_KEPT: Final = 3  # findings of one run that wait to be published
+_FOREIGN: Final = 1000  # runs of others that are known
+
+AGAIN: Final = 1.0
+"""Seconds after which a look that failed half-way is repeated."""
+
+
+class _HalfDone:
+    """What looks of one process have begun and could not finish: the next one does.
+
+    Attributes:
+        unsure: Runs that were swept without an answer, or of which something is to be published that is not known.
+        unsent: What was found in runs and could not be published.
+        foreign: Runs that are left alone, because others have opened them with keys of their own.
+    """
+
+    def __init__(self) -> None:
+        self.unsure: set[str] = set()
+        self.unsent: dict[str, list[Republish]] = {}
+        self.foreign: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.unsure or self.unsent)
+
+    def keep(self, again: Republish) -> None:
+        """Publish this at the next look; what was kept for long is found anew by then."""
+        self.unsent[again.run_id] = [*self.unsent.get(again.run_id, ())[-_KEPT:], again]
+
+    def leave_alone(self, run_id: str) -> None:
+        if len(self.foreign) >= _FOREIGN:
+            self.foreign.clear()
+        self.foreign.add(run_id)
+
+
+_half_done: Final[WeakKeyDictionary[Deployment, _HalfDone]] = WeakKeyDictionary()
 
 
 def sweep(deployment: Deployment, interval: float) -> int:
-    """Look once and publish what is due; returns how many groups had something due.
+    """Look once, at each run on its own, and publish what is due; returns how many groups had something due.
+
+    A run that is damaged is set aside. What could not be done to its end is done first at the next look.
 
     Args:
         deployment: Whose groups.
@@ -26,15 +67,93 @@ def sweep(deployment: Deployment, interval: float) -> int:
 
     Raises:
         redis.exceptions.RedisError: When the record cannot be reached.
-        GraflowRuntimeError: When the broker cannot be reached; the members come up again at a later look.
+        GraflowRuntimeError: When the broker cannot be reached; what is due is published at the next look.
     """
-    found = deployment.record.sweep(interval=interval)
-    for again in found:
+    half_done = _half_done.setdefault(deployment, _HalfDone())
+    _expedite(deployment, half_done, list(half_done.unsure))
+    unsent, half_done.unsent = half_done.unsent, {}
+    found = [again for kept in unsent.values() for again in kept]
+    count, trouble = 0, None
+    try:
+        for run_id in deployment.record.due(interval=interval):
+            again = _swept(deployment, half_done, run_id)
+            if again is not None:
+                found.append(again)
+                count += 1
+    finally:
+        for again in found:
+            if trouble is None:
+                trouble = _sent(deployment, half_done, again)
+            else:  # what cannot be reached is not asked for each
+                half_done.keep(again)
+    if trouble is not None:
+        raise trouble
+    return count
+
+
+def _swept(deployment: Deployment, half_done: _HalfDone, run_id: str) -> Republish | None:
+    """What is due in one run; nothing where the run itself stands in the way."""
+    if run_id in half_done.foreign:
+        return None
+    try:
+        return deployment.record.sweep(run_id, deployment.runtime.token())
+    except SignatureError as error:  # whoever has opened it may sweep it
+        half_done.leave_alone(run_id)
+        _log.warning("Run %s is left alone: %s", run_id, error)
+    except SILENT:
+        half_done.unsure.add(run_id)
+        raise
+    except GraflowError as error:
+        _set_aside(deployment, run_id, error)
+    return None
+
+
+def _set_aside(deployment: Deployment, run_id: str, error: GraflowError) -> None:
+    """Name a run that nothing can be done for in the log, and look at the others; a newer program may see to it."""
+    if is_news(("set aside", run_id)):
+        _log.error("Run %s is set aside: %s", run_id, error)
+    if isinstance(error, RecordDamagedError):
+        deployment.record.set_aside(run_id, error.what)
+
+
+def _sent(deployment: Deployment, half_done: _HalfDone, again: Republish) -> Exception | None:
+    """Publish what was found in one run; what kept this from being done, and is to be told."""
+    try:
         requeue(deployment, again)
-        if again.lost and not again.ended:
-            # A worker that died also held messages that it had not started; they look as if they still waited.
-            deployment.record.expedite(again.run_id)
-    return len(found)
+    except (*FAILING, KombuError) as error:
+        half_done.keep(again)
+        return error
+    except Exception as error:  # noqa: BLE001 - what one run holds keeps no other from being published
+        if is_news(("cannot be published", again.run_id)):
+            _log.error("Run %s: what is due cannot be published: %s: %s", again.run_id, type(error).__name__, error)
+        return None
+    if again.lost and not again.ended:
+        # A worker that died also held messages that it had not started; they look as if they still waited.
+        half_done.unsure.add(again.run_id)
+        try:
+            _expedite(deployment, half_done, [again.run_id])
+        except FAILING as error:
+            return error
+    return None
+
+
+def _expedite(deployment: Deployment, half_done: _HalfDone, run_ids: Sequence[str]) -> None:
+    """Have what nobody claimed in these runs published again, each until it is done."""
+    half_done.unsure.update(run_ids)
+    for run_id in run_ids:
+        try:
+            deployment.record.expedite(run_id)
+        except SILENT:
+            raise
+        except GraflowError as error:
+            _set_aside(deployment, run_id, error)
+        half_done.unsure.discard(run_id)
+
+
+def expedite_all(deployment: Deployment) -> None:
+    """Have what nobody claimed published again, in every open group."""
+    half_done = _half_done.setdefault(deployment, _HalfDone())
+    _expedite(deployment, half_done, deployment.record.open_groups())
 
 
 _turns: Final[WeakKeyDictionary[Deployment, float]] = WeakKeyDictionary()
@@ -43,7 +162,8 @@ _turns: Final[WeakKeyDictionary[Deployment, float]] = WeakKeyDictionary()
 def sweep_in_turn(deployment: Deployment, interval: float) -> bool:
     """`sweep`, for any number of callers in one process: once in every interval, however many wait; False otherwise."""
     now = deployment.runtime.monotonic()
-    if now - _turns.setdefault(deployment, now) < interval:
+    pause = min(interval, AGAIN) if _half_done.get(deployment) else interval
+    if now - _turns.setdefault(deployment, now) < pause:
         return False
     _turns[deployment] = now
     sweep(deployment, interval)
@@ -65,12 +185,6 @@ def beat(deployment: Deployment, name: str, info: Mapping[str, Any], *, rest: fl
     if came.dropped:
         expedite_all(deployment)
     return came
-
-
-def expedite_all(deployment: Deployment) -> None:
-    """Have what nobody claimed published again, in every open group."""
-    for run_id in deployment.record.open_groups():
-        deployment.record.expedite(run_id)
 
 
 def requeue(deployment: Deployment, again: Republish) -> None:

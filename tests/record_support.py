@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState
+from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState, Republish
 from graflow_celery.record.scripts import Scripts, source
 from tests.lasting_keys import lasting_keys
 from tests.support import private_redis, server_binaries
@@ -103,6 +104,12 @@ def advance(record: GroupRecord, clock: Clock, seconds: float) -> None:
     for _ in range(int(seconds)):
         clock.advance(1)
         record._scripts.run("look", [record.keys.deployment("nothing"), record.keys.deployment("clock")], [0, 2500])
+
+
+def swept(record: GroupRecord, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
+    """What a sweeper finds that looks now."""
+    found = (record.sweep(run_id, uuid.uuid4().hex, limit) for run_id in record.due(limit, interval=interval))
+    return [again for again in found if again is not None]
 
 
 class Half(list[bytes]):

@@ -6,11 +6,12 @@ import random
 import threading
 from typing import Final, Protocol
 
-from graflow.exceptions import StoreError
+from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.flows.identity import Leases
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.shown import get_logger
+from graflow.spells import is_news
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
@@ -101,8 +102,9 @@ class Recovery:
         while self._players and not self._home.is_closing:
             try:
                 self.look()
-            except (StoreError, OSError) as error:
-                _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
+                is_known = isinstance(error, StoreError | OSError)
+                _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
             self._woken.wait(INTERVAL * self._chance.uniform(0.5, 1.5))
 
     def look(self) -> None:
@@ -111,12 +113,21 @@ class Recovery:
         now = self._home.runtime.time()
         records = self._home.store.open_flows(at=now)
         for record in records:
-            player = next((player for player in list(self._players) if player.knows(record.flow_name)), None)
-            if player is None:
-                self._tell(record)
-            elif self._is_left(record, now):
-                player.begin(record)
+            try:
+                self._look_at(record, now)
+            except (StoreUnavailableError, OSError):
+                raise
+            except Exception:  # noqa: BLE001 - each flow on its own
+                if is_news(("flow", record.flow_id)):
+                    _log.exception("Flow %s cannot be looked after; the others are", record.flow_id)
         self._home.leases.forget_all_but({record.flow_id for record in records})
+
+    def _look_at(self, record: FlowRecord, now: float) -> None:
+        player = next((player for player in list(self._players) if player.knows(record.flow_name)), None)
+        if player is None:
+            self._tell(record)
+        elif self._is_left(record, now):
+            player.begin(record)
 
     def _is_left(self, record: FlowRecord, now: float) -> bool:
         """Whether nobody runs a flow, or is about to."""

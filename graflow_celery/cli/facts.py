@@ -7,30 +7,48 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graflow.codec import to_jsonable
-from graflow.exceptions import GroupNotFoundError
+from graflow.exceptions import GraflowError, GroupNotFoundError, SignatureError
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.client.outcomes import MemberOutcome
 from graflow_celery.deployment import WORKER_TTL, Deployment
+from graflow_celery.errors import SILENT, RecordVersionError
 from graflow_celery.record import GroupHeader, WorkerInfo
 
 
-def headers(deployment: Deployment, *, ended: bool = False) -> list[GroupHeader]:
-    """Where groups stand, the oldest first.
+def headers(deployment: Deployment) -> Iterator[GroupHeader]:
+    """Where the groups that have not ended stand; those whose record cannot be read are left out."""
+    return (found for found in _found(deployment, ended=False) if isinstance(found, GroupHeader))
+
+
+def listed_runs(deployment: Deployment, *, ended: bool = False) -> list[dict[str, Any]]:
+    """Groups as `run_facts`, the oldest first; then those whose record cannot be read, with the reason.
 
     Args:
         deployment: Whose.
         ended: Whether to list those that have ended as well, as long as their results are kept.
     """
+    found = list(_found(deployment, ended=ended))
+    sound = sorted((one for one in found if isinstance(one, GroupHeader)), key=lambda header: header.opened_at)
+    return [*map(run_facts, sound), *(one for one in found if not isinstance(one, GroupHeader))]
+
+
+def _found(deployment: Deployment, *, ended: bool) -> Iterator[GroupHeader | dict[str, Any]]:
     record = deployment.record
-    found = (_header(deployment, run_id) for run_id in (record.groups() if ended else record.open_groups()))
-    return sorted((header for header in found if header is not None), key=lambda header: header.opened_at)
+    for run_id in record.groups() if ended else record.open_groups():
+        try:
+            yield record.header(run_id)
+        except GroupNotFoundError as error:
+            if error.why:  # else it has expired since it was listed
+                yield _unreadable(run_id, error)
+        except SILENT:
+            raise
+        except GraflowError as error:
+            yield _unreadable(run_id, error)
 
 
-def _header(deployment: Deployment, run_id: str) -> GroupHeader | None:
-    try:
-        return deployment.record.header(run_id)
-    except GroupNotFoundError:  # it has expired since it was listed
-        return None
+def _unreadable(run_id: str, error: GraflowError) -> dict[str, Any]:
+    state = {SignatureError: "UNSIGNED", RecordVersionError: "OTHER VERSION"}.get(type(error), "DAMAGED")
+    return {"run_id": run_id, "state": state, "reason": str(error)}
 
 
 def run_facts(header: GroupHeader) -> dict[str, Any]:

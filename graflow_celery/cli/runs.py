@@ -16,7 +16,7 @@ from graflow.cli.output import Rows, as_json, print_facts, show
 from graflow.exceptions import GroupTimeoutError
 from graflow.shown import one_line
 from graflow_celery.cli.connection import connection, deployment, settings
-from graflow_celery.cli.facts import headers, run_facts
+from graflow_celery.cli.facts import listed_runs, run_facts
 from graflow_celery.client.api import attach_to
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import Deployment
@@ -32,9 +32,14 @@ _RUNS: Final = ("run_id", "group_id", *_COUNTS, "opened_at")
 @as_json
 @connection
 def runs(ended: bool, as_json: bool, url: str | None, key_prefix: str | None) -> None:
-    """List the groups that have not ended, the oldest first."""
+    """List the groups that have not ended, the oldest first; last those whose record cannot be read."""
     with deployment(url, key_prefix) as here:
-        print_facts(_RUNS, [run_facts(header) for header in headers(here, ended=ended)], as_json=as_json)
+        found = listed_runs(here, ended=ended)
+    print_facts(_RUNS, found, as_json=as_json)
+    if not as_json:
+        for odd in found:
+            if "group_id" not in odd:
+                click.echo(one_line(odd["reason"]), err=True)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import FAILING, SILENT
+from graflow_celery.errors import SILENT
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -95,7 +95,7 @@ class AwaitedRuns:
             except SILENT as error:
                 self._wait_out(waits, error)
                 continue
-            except FAILING as error:
+            except Exception as error:  # noqa: BLE001 - what one run has, the others are looked at one by one
                 if is_news(("awaited", type(error))):
                     _log.warning("%d awaited runs: %s", len(waits), type(error).__name__)
                 woken = set()

@@ -9,6 +9,7 @@ import redis
 
 from graflow.exceptions import ConfigError
 from graflow.signing import SigningKeys
+from graflow_celery.record.damage import naming_damage
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.specs import Specs
@@ -33,5 +34,14 @@ class RecordBase:
         self._specs = Specs(signing_keys)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
-        """Run a script on one run; scripts find the stem of its keys and `runs` in front of their own."""
-        return self._scripts.run(name, [self.keys.stem(run_id), self.keys.deployment("runs"), *more_keys], args)
+        """Run a script on one run; scripts find the stem of its keys and `runs` in front of their own.
+
+        Raises:
+            RecordDamagedError: something in the record of that run is not what it should be.
+            RecordVersionError: the record has another format.
+        """
+        try:
+            return self._scripts.run(name, [self.keys.stem(run_id), self.keys.deployment("runs"), *more_keys], args)
+        except redis.exceptions.ResponseError:
+            with naming_damage(run_id):
+                raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from graflow.exceptions import GroupConflictError, SignatureError
+from graflow.exceptions import GroupConflictError
 from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
@@ -158,32 +158,34 @@ class GroupRecord(MemberLeases, RecordReader):
                 pending += [name.decode() for names in further for name in names]
         return ended
 
-    def sweep(self, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
-        """Look at every run that is due and name up to `limit` members of each to publish again.
-
-        Claimed and overdue: lost, next attempt, or LOST at `max_attempts`. Never claimed and overdue: the same attempt
-        with doubled wait. Past the deadline of the group: TIMED_OUT. Any number of sweepers may run, each at about
-        every `interval` seconds.
-        """
+    def due(self, limit: int = 1000, *, interval: float = 1.0) -> list[str]:
+        """The runs that a sweeper has to look at now; any number may ask, each about every `interval` seconds."""
         keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
         due: list[bytes] = self._scripts.run("look", keys, [limit, round(interval * STANDSTILL * 1000)])
-        found = (self._sweep_run(run_id.decode(), limit) for run_id in due)
-        return [republish for republish in found if republish is not None]
+        return [run_id for entry in due if (run_id := self._readable(entry)) is not None]
 
-    def _sweep_run(self, run_id: str, limit: int) -> Republish | None:
-        reply = self._run("sweep", run_id, [limit, run_id], self.keys.deployment("clock"))
+    def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
+        """Name up to `limit` members of a run to publish again; None when there is nothing to do.
+
+        Claimed and overdue: lost, next attempt, or LOST at `max_attempts`. Never claimed and overdue: the same attempt
+        with doubled wait. Past the deadline of the group: TIMED_OUT. The token is another one for each call.
+
+        Raises:
+            redis.exceptions.ConnectionError: it was found, and the answer that told it got lost: `expedite` the run.
+            SignatureError: whoever opened the run has other keys, and may sweep it.
+            RecordDamagedError: something in the record of the run is not what it should be.
+            RecordVersionError: it has another format.
+        """
+        reply = self._run("sweep", run_id, [limit, run_id, token], self.keys.deployment("clock"))
         if reply[0] is None:
             return None
+        if reply[0] == b"AGAIN":  # the client has repeated the call
+            raise redis.exceptions.ConnectionError("The answer to a sweep got lost")
         text, lost, waiting, continuation, ended, children, given_up, blocks = reply
         self._cancel_inside(run_id, children)
         if not (lost or waiting or blocks or continuation or ended or given_up):
             return None
-        try:
-            spec = self._specs.read(text, run_id)
-        except SignatureError as error:  # whoever has opened it may sweep it
-            if is_news(("unsigned", run_id)):
-                _log.warning("Run %s is left alone: %s", run_id, error)
-            return None
+        spec = self._specs.read(text, run_id)
         return Republish(
             run_id=run_id,
             spec=spec,
@@ -194,16 +196,33 @@ class GroupRecord(MemberLeases, RecordReader):
             given_up=integers(given_up),
         )
 
+    def set_aside(self, run_id: str | bytes, why: str, seconds: float = 60.0) -> None:
+        """Have sweepers look at a run that is damaged only after a while, and tell those who wait for it why."""
+        name = run_id if isinstance(run_id, str) else run_id.decode(errors="backslashreplace")
+        keys = [self.keys.deployment("runs"), self.keys.run(name, "header")]
+        self._scripts.run("aside", keys, [run_id, round(seconds * 1000), why])
+
+    def _readable(self, entry: bytes) -> str | None:
+        """The run of an entry among those that are open; None for one that nobody here has made, which is set aside."""
+        try:
+            return entry.decode()
+        except UnicodeDecodeError:
+            if is_news(("no run", entry)):
+                _log.warning("%r is no id of a group run, and is among those that are open: left alone", entry)
+            self.set_aside(entry, "")
+            return None
+
     def open_groups(self) -> list[str]:
         """Run ids that are not closed, the next one due first."""
         found: Any = self.client.zrange(self.keys.deployment("runs"), 0, -1)
-        return [run_id.decode() for run_id in found]
+        return [run_id.decode(errors="backslashreplace") for run_id in found]
 
     def groups(self) -> list[str]:
         """Run ids whose record is kept, ended ones included; looks at every key of the server."""
         first, last = self.keys.run("*", "header").encode().split(b"*")
         found: Any = self.client.scan_iter(self.keys.run("*", "header"), count=1000)
-        return sorted({key.removeprefix(first).removesuffix(last).decode() for key in found})
+        names = {key.removeprefix(first).removesuffix(last) for key in found}
+        return sorted(name.decode(errors="backslashreplace") for name in names)
 
     def delete(self, run_id: str) -> bool:
         """Remove every key of a run, whatever its state; False when there was none."""

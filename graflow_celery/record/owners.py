@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from graflow_celery.record.damage import naming_damage
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
 
@@ -63,6 +64,7 @@ class RunOwners:
 
     def _call(self, session_id: str, what: str, token: str, name: str, lease: float, kept: float, seen: int) -> Owner:
         args = [what, token, name, round(lease * 1000), round(kept * 1000), seen]
-        reply: list[Any] = self._scripts.run("owner", [self._keys.owner(session_id)], args)
-        mine, epoch, owner, since, ends, left = reply
-        return Owner(mine == 1, epoch, owner.decode(), since / 1000, ends, left / 1000)
+        with naming_damage(session_id):
+            reply: list[Any] = self._scripts.run("owner", [self._keys.owner(session_id)], args)
+            mine, epoch, owner, since, ends, left = reply
+            return Owner(mine == 1, epoch, owner.decode(), since / 1000, ends, left / 1000)

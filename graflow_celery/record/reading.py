@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
+from graflow_celery.errors import RecordDamagedError, RecordVersionError
 from graflow_celery.record.base import RecordBase
-from graflow_celery.record.data import GroupHeader, GroupStatus, RecordedOutcome
+from graflow_celery.record.damage import naming_damage
+from graflow_celery.record.data import FORMAT_VERSION, GroupHeader, GroupStatus, RecordedOutcome
 from graflow_celery.record.keys import RUN_KEYS
 from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.replies import COUNTS, block_of, claimed_of, header_of, outcome_of, page_of, status_of
@@ -27,6 +29,7 @@ class RecordReader(RecordBase):
         Raises:
             GroupNotFoundError: no such run, or a part of its record is missing.
             GroupLostError: the server was wiped since the cursor began.
+            RecordDamagedError: something in the record is not what it should be.
         """
         page = self._read(run_id, cursor or Cursor(), count)
         if page.outcomes or page.blocks or page.closed or block <= 0:
@@ -52,7 +55,10 @@ class RecordReader(RecordBase):
             if cursor.epoch not in {"", self.epoch()}:
                 raise GroupLostError(run_id, f"Group run '{run_id}' is gone: Redis was wiped")
             raise self.not_found(run_id)
-        page = page_of(reply, cursor.position)
+        if reply[0] == b"DAMAGED":
+            raise RecordDamagedError(run_id, reply[1].decode(errors="replace"))
+        with naming_damage(run_id):
+            page = page_of(reply, cursor.position)
         if cursor.epoch not in {"", page.cursor.epoch}:
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
         return page
@@ -66,17 +72,18 @@ class RecordReader(RecordBase):
             GroupNotFoundError: no such run.
         """
         fields = ["size", "recorded", "in_blocks"]
-        size, recorded, in_blocks = self.client.hmget(self.keys.run(run_id, "header"), fields)
-        is_kept = int(recorded or 0) <= int(in_blocks or 0) or self.client.exists(self.keys.run(run_id, "outcomes"))
-        if size is None or not is_kept:
-            raise self.not_found(run_id)
-        stop = int(size) if count is None else min(int(size), start + count)
-        found: list[RecordedOutcome] = []
-        for first in range(start, stop, SLICE):
-            indices = [str(index) for index in range(first, min(first + SLICE, stop))]
-            texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
-            found += [outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None]
-        return found
+        with naming_damage(run_id):
+            size, recorded, in_blocks = self.client.hmget(self.keys.run(run_id, "header"), fields)
+            is_kept = int(recorded or 0) <= int(in_blocks or 0) or self.client.exists(self.keys.run(run_id, "outcomes"))
+            if size is None or not is_kept:
+                raise self.not_found(run_id)
+            stop = int(size) if count is None else min(int(size), start + count)
+            found: list[RecordedOutcome] = []
+            for first in range(start, stop, SLICE):
+                indices = [str(index) for index in range(first, min(first + SLICE, stop))]
+                texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
+                found += [outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None]
+            return found
 
     def blocks(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedBlock]:
         """The blocks that were recorded whole and have some of `count` members from `start`, by number.
@@ -110,24 +117,31 @@ class RecordReader(RecordBase):
             GroupNotFoundError: no such run.
             SignatureError: this process has keys, and the specification is not signed with one of them.
         """
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.hgetall(self.keys.run(run_id, "header"))
-        pipeline.time()
-        fields, (whole, micros) = pipeline.execute()
-        if b"state" not in fields:
-            raise self.not_found(run_id)
-        return header_of(fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6)
+        with naming_damage(run_id):
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.hgetall(self.keys.run(run_id, "header"))
+            pipeline.time()
+            fields, (whole, micros) = pipeline.execute()
+            if b"state" not in fields:
+                raise self.not_found(run_id)
+            if (version := fields[b"version"].decode()) != str(FORMAT_VERSION):
+                raise RecordVersionError(run_id, version)
+            if b"damaged" in fields:
+                raise RecordDamagedError(run_id, fields[b"damaged"].decode(errors="replace"))
+            return header_of(fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6)
 
     def status(self, run_id: str) -> GroupStatus:
         """The counts alone.
 
         Raises:
             GroupNotFoundError: no such run.
+            RecordDamagedError: something in the record is not what it should be.
         """
-        fields: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "state", *COUNTS)
-        if fields[0] is None:
-            raise self.not_found(run_id)
-        return status_of(fields[0], fields[1:])
+        with naming_damage(run_id):
+            fields: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "state", *COUNTS)
+            if fields[0] is None:
+                raise self.not_found(run_id)
+            return status_of(fields[0], fields[1:])
 
     def is_over(self, run_id: str) -> bool:
         """Whether a run is closed, or there is none."""

@@ -11,10 +11,11 @@ import redis
 
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.scripts import Script
+from graflow_celery.record.data import FORMAT_VERSION
 
 LUA = Path(__file__).parent / "lua"
-FREE_STANDING = frozenset({"look", "owner", "workers"})
-"""Scripts that touch no run and need nothing of what the others share."""
+FREE_STANDING = frozenset({"aside", "look", "owner", "workers"})
+"""Scripts that read no run and need nothing of what the others share."""
 
 ALONE = frozenset({"claim", "complete"})
 """Scripts that begin with a short way for one member that nothing has happened to."""
@@ -25,7 +26,8 @@ def source(name: str) -> str:
     """Text of one script with the shared parts in front."""
     shared = [] if name in FREE_STANDING else ["lib", "blocks", "endings"]
     short = [f"{name}_alone"] if name in ALONE else []
-    return "\n".join(_text(part) for part in ["time", *short, *shared, name])
+    text = "\n".join(_text(part) for part in ["time", *short, *shared, name])
+    return f"local VERSION = '{FORMAT_VERSION}'\n{text}"
 
 
 @cache

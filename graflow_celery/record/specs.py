@@ -6,8 +6,9 @@ import secrets
 from functools import lru_cache
 from typing import Final
 
-from graflow.exceptions import SignatureError
+from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
 from graflow.signing import SigningKeys
+from graflow_celery.errors import RecordDamagedError
 from graflow_celery.record.data import GroupSpec
 
 _PURPOSE: Final = "group"
@@ -41,8 +42,7 @@ class Specs:
 
         Raises:
             SignatureError: When this process has keys, and the text is unsigned, was changed, or is another run's.
-            PayloadError: When it cannot be read.
-            GraflowRuntimeError: When it is of an unknown version.
+            RecordDamagedError: When it cannot be read.
         """
         if self._keys is not None:
             body, found, rest = text.rpartition(_MARK)
@@ -52,4 +52,7 @@ class Specs:
                 )
             signature = rest.removesuffix(_END).decode("ascii", "replace")
             self._keys.verify(body + b"}", signature, purpose=_PURPOSE, bound_to=(run_id,))
-        return GroupSpec.from_json(text)
+        try:
+            return GroupSpec.from_json(text)
+        except (PayloadError, GraflowRuntimeError) as error:
+            raise RecordDamagedError(run_id, str(error)) from error

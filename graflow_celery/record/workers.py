@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from graflow.shown import get_logger
+from graflow.spells import is_news
 from graflow_celery.record.data import WorkerBeat, WorkerInfo
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
+
+_log = get_logger(__name__)
 
 
 class LiveWorkers:
@@ -34,7 +38,7 @@ class LiveWorkers:
             "workers", self._keys, ["beat", worker_id, text, *times, int(is_other)]
         )
         self._told[worker_id] = text
-        return WorkerBeat(float(score), rests == 1, [silent.decode() for silent in dropped])
+        return WorkerBeat(float(score), rests == 1, [silent.decode(errors="backslashreplace") for silent in dropped])
 
     def score(self, worker_id: str) -> float | None:
         """As the last beat answered it, unless a group has opened since then; None when the entry is gone."""
@@ -46,14 +50,27 @@ class LiveWorkers:
 
     def seen(self, within: float = 30.0) -> list[WorkerInfo]:
         """Workers whose last beat is at most `within` seconds old, or that rest, the most silent first."""
-        return [
-            WorkerInfo(
-                worker_id=worker_id.decode().partition(" ")[0],
-                seen_at=min(time, float(seen_at)) / 1000,
-                age=max(0.0, time - float(seen_at)) / 1000,
-                info=json.loads(info),
-            )
-            for worker_id, seen_at, time, info in self._scripts.run(
-                "workers", self._keys, ["list", round(within * 1000)]
-            )
-        ]
+        entries = self._scripts.run("workers", self._keys, ["list", round(within * 1000)])
+        return [worker for entry in entries if (worker := _worker_of(*entry)) is not None]
+
+
+def _worker_of(entry: bytes, seen_at: bytes, now: int, info: bytes) -> WorkerInfo | None:
+    """One entry; None for what no worker has entered, which harms none of the others."""
+    name = entry.decode(errors="backslashreplace").partition(" ")[0]
+    try:
+        found = json.loads(info)
+        slots, lists = found.get("slots", 1), [found.get(key, []) for key in ("queues", "modules", "keys", "flows")]
+        is_sound = isinstance(slots, int) and all(isinstance(one, list) for one in lists)
+        is_sound = is_sound and all(isinstance(item, str) for one in lists for item in one)
+    except (ValueError, AttributeError, RecursionError):
+        is_sound = False
+    if not is_sound:
+        if is_news(("no worker", entry)):
+            _log.warning("What worker %s tells of itself cannot be read: it is not counted", name)
+        return None
+    return WorkerInfo(
+        worker_id=name,
+        seen_at=min(now, float(seen_at)) / 1000,
+        age=max(0.0, now - float(seen_at)) / 1000,
+        info=found,
+    )

@@ -10,7 +10,7 @@ from graflow.runtime import persistently
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Completion, GroupSpec, MemberReport, MemberState
-from graflow_celery.sweeper import requeue
+from graflow_celery.sweeper import sweep
 from graflow_celery.wire.outcomes import pack_failure, report_of
 from graflow_celery.wire.seal import RunSeal
 
@@ -29,8 +29,7 @@ def requeue_lost(
 ) -> None:
     """The child died with these members: publish them again at once instead of when their lease ends."""
     deployment.record.abandon(run_id, owner, indices, how)
-    for again in deployment.record.sweep(interval=interval):
-        requeue(deployment, again)
+    sweep(deployment, interval)
 
 
 def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, limit: float) -> None:

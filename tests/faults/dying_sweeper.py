@@ -6,9 +6,10 @@ import os
 import signal
 
 from graflow_celery.deployment import deployment_of
+from tests.record_support import swept
 from tests.support import wait_until
 
 if __name__ == "__main__":
     record = deployment_of().record
-    wait_until(lambda: any(again.lost for again in record.sweep()), 30, interval=0.2)
+    wait_until(lambda: any(again.lost for again in swept(record)), 30, interval=0.2)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -20,7 +20,7 @@ from graflow_celery.record import (
     check_server,
     manifest_digest,
 )
-from tests.record_support import Clock, Half, finish, make_manifest, make_spec, open_group
+from tests.record_support import Clock, Half, finish, make_manifest, make_spec, open_group, swept
 from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
@@ -101,10 +101,10 @@ def test_a_group_that_was_never_opened_to_its_end_is_removed_by_the_sweeper(reco
     assert len(record.claim("run", [0], "w").refused) == 1
 
     clock.advance(599)
-    record.sweep()
+    swept(record)
     assert record.open_groups() == ["run"]
     clock.advance(2)
-    record.sweep()
+    swept(record)
 
     with pytest.raises(GroupNotFoundError):
         record.header("run")
@@ -241,7 +241,7 @@ def test_a_submitter_that_died_while_publishing_is_helped_out(record: GroupRecor
     assert not record.open(spec, make_manifest(spec)).published
 
     record.expedite("run")
-    assert record.sweep()[0].waiting == [0, 2]
+    assert swept(record)[0].waiting == [0, 2]
 
     record.mark_published("run")
     assert record.open(spec, make_manifest(spec)).published
@@ -308,13 +308,13 @@ def test_a_worker_tells_more_of_itself_only_when_it_is_new_or_changed(record: Gr
 
 def test_no_standstill_is_seen_in_the_time_in_which_nothing_was_open(record: GroupRecord, clock: Clock) -> None:
     open_group(record, "first")
-    record.sweep()
+    swept(record)
     record.cancel("first")
     clock.advance(100)
     open_group(record, "second", n=1, lease=2)
     record.claim("second", [0], "dead")
     clock.advance(2.1)
-    assert record.sweep()[0].lost == [0]
+    assert swept(record)[0].lost == [0]
 
 
 # servers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from graflow_celery.record import GroupRecord, Lease, MemberReport, MemberState
 from graflow_celery.record.scripts import ALONE, LUA
-from tests.record_support import clocked, clocked_record, make_manifest, make_spec
+from tests.record_support import clocked, clocked_record, make_manifest, make_spec, swept
 
 pytestmark = pytest.mark.redis
 
@@ -74,7 +74,7 @@ def do(record: GroupRecord, step: tuple[Any, ...]) -> Any:
         case ("read",):
             return record.read("run").status
         case ("sweep",):
-            return record.sweep()
+            return swept(record)
         case (what,):
             return getattr(record, what)("run")
 
@@ -95,7 +95,7 @@ def kept(client: redis.Redis, prefix: str) -> dict[str, Any]:
                 found[name] = [fields for _, fields in client.xrange(key)]
             case other:
                 found[name] = other, client.get(key)
-    for own in ("epoch", "opener"):  # are drawn by lot
+    for own in ("epoch", "opener", "swept"):  # are drawn by lot
         found.get(":run:header", {}).pop(own.encode(), None)
     found.pop(":epoch", None)
     return found

@@ -16,7 +16,7 @@ from graflow_celery.record import (
     MemberReport,
     MemberState,
 )
-from tests.record_support import Clock, advance, make_spec
+from tests.record_support import Clock, advance, make_spec, swept
 
 
 def open_blocks(record: GroupRecord, n: int = 5, stride: int = 2, **changes: Any) -> GroupSpec:
@@ -176,7 +176,7 @@ def test_a_beat_keeps_a_block_whole(record: GroupRecord, clock: Clock) -> None:
         advance(record, clock, 8)
         answer = record.beat([BlockLease("run", 0, 1, "w")])
         assert (answer.lost, answer.gone, answer.ended) == ([], {}, {})
-        assert record.sweep() == []
+        assert swept(record) == []
     assert record.complete_blocks("run", "w", [report(0)]).recorded == [0]
 
 
@@ -202,7 +202,7 @@ def test_a_lost_block_goes_on_member_by_member(record: GroupRecord, clock: Clock
     advance(record, clock, 8)
     record.beat([BlockLease("run", 1, 1, "w")])
     advance(record, clock, 8)
-    (again,) = record.sweep()
+    (again,) = swept(record)
     assert (again.lost, again.waiting) == ([0, 1], [])
     assert record.status("run").losses == 2
     assert [m.attempt for m in record.claim("run", [0], "v").granted] == [2]
@@ -214,31 +214,31 @@ def test_a_lost_block_goes_on_member_by_member(record: GroupRecord, clock: Clock
 def test_a_block_that_nobody_claims_is_published_again_whole(record: GroupRecord, clock: Clock) -> None:
     open_blocks(record, queue_wait=10)
     advance(record, clock, 11)
-    (again,) = record.sweep()
+    (again,) = swept(record)
     assert (again.lost, again.waiting) == ([], [0, 1, 2, 3, 4])
     assert take(record, (0, 4)) == [0, 1, 2]
     record.release("run", "w", range(5))
     advance(record, clock, 11)
-    assert [again.waiting for again in record.sweep()] == [[0, 1, 2, 3, 4]]
+    assert [again.waiting for again in swept(record)] == [[0, 1, 2, 3, 4]]
     advance(record, clock, 11)
-    assert record.sweep() == [], "the wait doubled"
+    assert swept(record) == [], "the wait doubled"
     advance(record, clock, 11)
-    assert [again.waiting for again in record.sweep()] == [[0, 1, 2, 3, 4]]
+    assert [again.waiting for again in swept(record)] == [[0, 1, 2, 3, 4]]
 
 
 def test_a_sweep_names_whole_blocks_up_to_its_limit(record: GroupRecord, clock: Clock) -> None:
     open_blocks(record, n=9, stride=3, queue_wait=10)
     advance(record, clock, 11)
-    assert [again.waiting for again in record.sweep(4)] == [[0, 1, 2, 3, 4, 5]]
-    assert [again.waiting for again in record.sweep(4)] == [[6, 7, 8]]
+    assert [again.waiting for again in swept(record, 4)] == [[0, 1, 2, 3, 4, 5]]
+    assert [again.waiting for again in swept(record, 4)] == [[6, 7, 8]]
 
 
 def test_a_server_that_stood_still_lets_blocks_live_on(record: GroupRecord, clock: Clock) -> None:
     open_blocks(record, lease=10, queue_wait=100)
     take(record, (0, 1))
-    record.sweep()
+    swept(record)
     clock.advance(30)
-    assert record.sweep() == []
+    assert swept(record) == []
     assert record.complete_blocks("run", "w", [report(0)]).recorded == [0]
 
 
@@ -273,7 +273,7 @@ def test_leases_of_blocks_are_kept_for_a_process_that_cannot_beat(record: GroupR
     advance(record, clock, 8)
     assert record.keep("run", "w", [0, 1, 2]) == 10
     advance(record, clock, 8)
-    assert [again.lost for again in record.sweep()] == [[3]]
+    assert [again.lost for again in swept(record)] == [[3]]
     assert record.complete_blocks("run", "w", [report(0), report(1)]).split == [1]
 
 
@@ -281,7 +281,7 @@ def test_a_dead_process_loses_its_blocks_at_once(record: GroupRecord) -> None:
     open_blocks(record, max_attempts=2)
     take(record, (0, 3))
     assert record.abandon("run", "w", [0, 1], "signal 9") == [0, 1]
-    (again,) = record.sweep()
+    (again,) = swept(record)
     assert again.lost == [0, 1]
     assert record.complete_blocks("run", "w", [report(1)]).recorded == [1]
 
@@ -312,7 +312,7 @@ def test_blocks_time_out_with_their_group(record: GroupRecord, clock: Clock) -> 
     open_blocks(record, timeout=5)
     take(record, (0, 1))
     advance(record, clock, 6)
-    (again,) = record.sweep()
+    (again,) = swept(record)
     assert again.ended
     assert {b.state for b in record.blocks("run")} == {MemberState.TIMED_OUT}
     assert record.status("run").timed_out == 5
@@ -342,7 +342,7 @@ def test_expediting_makes_whole_blocks_due(record: GroupRecord) -> None:
     open_blocks(record)
     take(record, (0, 1))
     record.expedite("run")
-    assert [again.waiting for again in record.sweep()] == [[2, 3, 4]]
+    assert [again.waiting for again in swept(record)] == [[2, 3, 4]]
     assert take(record, (2, 4), owner="v") == [1, 2]
 
 
@@ -403,7 +403,7 @@ def test_members_of_a_block_that_timed_out_run_again(record: GroupRecord, clock:
     take(record, (0, 1))
     record.complete_blocks("run", "w", [report(0)])
     advance(record, clock, 6)
-    record.sweep()
+    swept(record)
     assert record.reopen("run", "token", 3).members == [3]
     assert [(o.index, o.state) for o in record.outcomes("run")] == [(2, MemberState.TIMED_OUT)]
     assert [b.number for b in record.blocks("run")] == [0]

@@ -11,7 +11,7 @@ from graflow_celery.record import (
     MemberReport,
     MemberState,
 )
-from tests.record_support import Clock, advance, finish, open_group
+from tests.record_support import Clock, advance, finish, open_group, swept
 
 pytestmark = pytest.mark.redis
 
@@ -86,11 +86,11 @@ def test_blocked_members_are_not_published_while_the_slots_are_full(record: Grou
     record.claim("run", [0, 1, 2], "a")
 
     clock.advance(61)
-    assert record.sweep() == []
+    assert swept(record) == []
 
     record.complete("run", "a", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     clock.advance(121)
-    assert record.sweep()[0].waiting == [1, 2]
+    assert swept(record)[0].waiting == [1, 2]
 
 
 # leases
@@ -103,17 +103,17 @@ def test_a_beat_extends_the_lease(record: GroupRecord, clock: Clock) -> None:
         clock.advance(4)
         answer = record.beat([Lease("run", 0, 1, "a")])
         assert (answer.lost, answer.ended) == ([], {})
-        assert record.sweep() == []
+        assert swept(record) == []
 
 
 def test_a_lost_member_is_published_alone_with_the_next_attempt(record: GroupRecord, clock: Clock) -> None:
     open_group(record, lease=10)
     record.claim("run", [0, 1], "a")
     finish(record, 2, owner="b")
-    record.sweep()
+    swept(record)
 
     advance(record, clock, 11)
-    [republish] = record.sweep()
+    [republish] = swept(record)
 
     assert (republish.lost, republish.waiting) == ([0, 1], [])
     assert republish.spec.group_id == "group"
@@ -122,7 +122,7 @@ def test_a_lost_member_is_published_alone_with_the_next_attempt(record: GroupRec
     claim = record.claim("run", [0, 1], "c")
     assert [(m.index, m.attempt, m.losses) for m in claim.granted] == [(0, 2, 1)]
     assert claim.left == [1]
-    assert record.sweep() == []
+    assert swept(record) == []
 
 
 def test_a_member_is_lost_for_good_after_max_attempts(record: GroupRecord, clock: Clock) -> None:
@@ -130,7 +130,7 @@ def test_a_member_is_lost_for_good_after_max_attempts(record: GroupRecord, clock
     for attempt in (1, 2):
         assert record.claim("run", [0], f"w{attempt}").granted[0].attempt == attempt
         advance(record, clock, 11)
-        [republish] = record.sweep()
+        [republish] = swept(record)
 
     assert republish.ended
     [outcome] = record.outcomes("run")
@@ -146,11 +146,11 @@ def test_each_member_has_the_attempts_that_it_asked_for(record: GroupRecord, clo
     assert ([m.index for m in claim.granted], claim.left) == ([0, 2, 3], [1])
     record.claim("run", [1], "b")
     advance(record, clock, 11)
-    assert record.sweep()[0].lost == [0, 2, 3]
+    assert swept(record)[0].lost == [0, 2, 3]
     for index in (0, 2):
         record.claim("run", [index], f"c{index}")
     advance(record, clock, 11)
-    assert record.sweep()[0].lost == [0]
+    assert swept(record)[0].lost == [0]
 
     assert {(outcome.index, outcome.attempts) for outcome in record.outcomes("run")} == {(1, 1), (2, 2)}
 
@@ -162,7 +162,7 @@ def test_an_unclaimed_member_is_published_again_with_doubled_wait_and_the_same_a
     published = []
     for second in range(0, 600, 10):
         clock.set(1_000_000_000.0 + second)
-        published += [second for republish in record.sweep() if republish.waiting == [0]]
+        published += [second for republish in swept(record) if republish.waiting == [0]]
 
     assert published == [60, 180, 420]
     assert record.claim("run", [0], "a").granted[0].attempt == 1
@@ -171,29 +171,29 @@ def test_an_unclaimed_member_is_published_again_with_doubled_wait_and_the_same_a
 def test_only_as_many_members_as_asked_are_swept_at_once(record: GroupRecord, clock: Clock) -> None:
     open_group(record, n=10)
     clock.advance(61)
-    swept = [record.sweep(4)[0].waiting for _ in range(3)]
-    assert [len(indices) for indices in swept] == [4, 4, 2]
-    assert sorted(index for indices in swept for index in indices) == list(range(10))
-    assert record.sweep(4) == []
+    found = [swept(record, 4)[0].waiting for _ in range(3)]
+    assert [len(indices) for indices in found] == [4, 4, 2]
+    assert sorted(index for indices in found for index in indices) == list(range(10))
+    assert swept(record, 4) == []
 
 
 def test_leases_outlive_a_server_that_stood_still(record: GroupRecord, clock: Clock) -> None:
     # Given a claimed member and sweepers that look every second
     open_group(record, n=1, lease=5)
     record.claim("run", [0], "a")
-    record.sweep()
+    swept(record)
 
     # When nobody can look for ten seconds
     clock.advance(10)
 
     # Then the worker has half a lease to come back
-    assert record.sweep() == []
+    assert swept(record) == []
     clock.advance(2)
     assert record.beat([Lease("run", 0, 1, "a")]).lost == []
     advance(record, clock, 4)
-    assert record.sweep() == []
+    assert swept(record) == []
     advance(record, clock, 2)
-    assert record.sweep()[0].lost == [0]
+    assert swept(record)[0].lost == [0]
 
 
 def test_released_members_are_not_charged(record: GroupRecord) -> None:
@@ -217,9 +217,9 @@ def test_a_retry_is_due_after_its_delay_and_not_before(record: GroupRecord, cloc
     assert (record.status("run").retries, record.status("run").retrying) == (1, 1)
     assert record.claim("run", [0], "b").refused == [0]
     clock.advance(29)
-    assert record.sweep() == []
+    assert swept(record) == []
     clock.advance(1)
-    assert record.sweep()[0].waiting == [0]
+    assert swept(record)[0].waiting == [0]
     assert (record.status("run").pending, record.status("run").retrying) == (1, 0)
     member = record.claim("run", [0], "b").granted[0]
     assert (member.attempt, member.retries, member.losses) == (2, 1, 0)
@@ -254,7 +254,7 @@ def test_claims_wake_the_sweeper_in_time_when_queues_are_slow(record: GroupRecor
     open_group(record, n=2, queue_wait=1000, lease=5)
     record.claim("run", [0], "a")
     advance(record, clock, 6)
-    assert record.sweep()[0].lost == [0]
+    assert swept(record)[0].lost == [0]
 
 
 def test_members_of_a_dead_process_come_back_with_the_next_sweep(record: GroupRecord, clock: Clock) -> None:
@@ -264,7 +264,7 @@ def test_members_of_a_dead_process_come_back_with_the_next_sweep(record: GroupRe
 
     assert record.abandon("run", "dead", [0, 1, 2]) == [0, 1]
 
-    assert record.sweep()[0].lost == [0, 1]
+    assert swept(record)[0].lost == [0, 1]
     assert record.abandon("run", "dead", [0, 1, 2]) == []
     assert record.status("run").running == 1
     assert record.abandon("nowhere", "dead", [0]) == []
@@ -273,10 +273,10 @@ def test_members_of_a_dead_process_come_back_with_the_next_sweep(record: GroupRe
 def test_a_standstill_spares_no_dead_process(record: GroupRecord, clock: Clock) -> None:
     open_group(record, n=1, lease=30)
     record.claim("run", [0], "dead")
-    record.sweep()
+    swept(record)
     clock.advance(10)
     record.abandon("run", "dead", [0])
-    assert record.sweep()[0].lost == [0]
+    assert swept(record)[0].lost == [0]
 
 
 def test_another_process_may_keep_what_an_owner_holds(record: GroupRecord, clock: Clock) -> None:
@@ -287,10 +287,10 @@ def test_another_process_may_keep_what_an_owner_holds(record: GroupRecord, clock
     for _ in range(3):
         advance(record, clock, 3)
         assert record.keep("run", "kept", range(4)) == 4.0
-    assert record.sweep()[0].lost == [1, 3]
+    assert swept(record)[0].lost == [1, 3]
     assert record.status("run").running == 2
     advance(record, clock, 3)
-    assert record.sweep() == []
+    assert swept(record) == []
     advance(record, clock, 2)
-    assert record.sweep()[0].lost == [0, 2]
+    assert swept(record)[0].lost == [0, 2]
     assert record.keep("nowhere", "kept", [0]) is None

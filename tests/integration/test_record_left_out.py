@@ -7,7 +7,7 @@ import pytest
 from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import GroupRecord, GroupState, Lease, MemberReport, MemberState
-from tests.record_support import Clock, advance, finish, open_group
+from tests.record_support import Clock, advance, finish, open_group, swept
 
 pytestmark = pytest.mark.redis
 
@@ -61,7 +61,7 @@ def test_a_member_that_is_retried_goes_on_after_another_failed(record: GroupReco
     record.retry("run", "first", 0, 1, 5.0)
     finish(record, 1, state=FAILED)
     advance(record, clock, 6)
-    [found] = record.sweep()
+    [found] = swept(record)
     assert found.waiting == [0]
     assert finish(record, 0).state is GroupState.FAILED
     assert states(record) == [SUCCEEDED, FAILED]
@@ -85,7 +85,7 @@ def test_what_is_lost_or_released_after_a_failure_does_not_run_again(record: Gro
     assert record.release("run", "released", [0]).released == []
 
     advance(record, clock, 6)
-    found = [again for again in record.sweep() if again.lost or again.waiting]
+    found = [again for again in swept(record) if again.lost or again.waiting]
     assert found == []
     assert record.status("run").state is GroupState.FAILED
     assert states(record) == [CANCELLED, CANCELLED, FAILED]
@@ -98,7 +98,7 @@ def test_a_release_may_end_the_group_and_its_continuation_follows(record: GroupR
     record.release("run", "w", [0])
     assert record.status("run").state is GroupState.FAILED
     advance(record, clock, 1)
-    [found] = record.sweep()
+    [found] = swept(record)
     assert found.continuation
     finish(record, 2)
 

@@ -13,7 +13,7 @@ from graflow_celery.record import (
     MemberReport,
     MemberState,
 )
-from tests.record_support import Clock, Half, advance, finish, make_spec, open_group
+from tests.record_support import Clock, Half, advance, finish, make_spec, open_group, swept
 
 pytestmark = pytest.mark.redis
 
@@ -46,7 +46,7 @@ def test_the_first_outcome_wins_and_a_late_one_is_counted(record: GroupRecord, c
     open_group(record, n=2, lease=5)
     record.claim("run", [0], "paused")
     advance(record, clock, 6)
-    record.sweep()
+    swept(record)
     record.claim("run", [0], "second")
 
     # When the paused one reports first
@@ -146,7 +146,7 @@ def test_nothing_revives_a_run_that_has_expired(record: GroupRecord, record_serv
     record.progress(lease, b"half")
     record.mark_published("run")
     record.expedite("run")
-    record.sweep()
+    swept(record)
 
     assert list(record_server.scan_iter("t:run:*")) == []
 
@@ -207,7 +207,7 @@ def test_the_sweeper_finishes_a_cancel_that_was_cut_off(record: GroupRecord, clo
     open_group(record, "child", parent_run="run")
     record._run("cancel", "run", [""])
     clock.advance(61)
-    record.sweep()
+    swept(record)
     assert record.status("child").state is GroupState.CANCELLED
 
 
@@ -226,7 +226,7 @@ def test_the_deadline_times_out_open_members_and_their_groups(record: GroupRecor
 
     clock.advance(20)
     assert record.claim("run", [2], "b").refused == [2]
-    [republish] = record.sweep()
+    [republish] = swept(record)
 
     assert republish.ended
     assert [o.state.value for o in record.outcomes("run")] == ["SUCCEEDED", "TIMED_OUT", "TIMED_OUT"]
@@ -266,13 +266,13 @@ def test_the_sweeper_publishes_a_continuation_that_nobody_claimed_or_whose_worke
     open_group(record, n=1, continuation=True, lease=10, max_attempts=2)
     finish(record, 0)
     clock.advance(61)
-    assert record.sweep()[0].continuation
+    assert swept(record)[0].continuation
     record.claim_continuation("run", "a")
     advance(record, clock, 11)
-    assert record.sweep()[0].continuation
+    assert swept(record)[0].continuation
     record.claim_continuation("run", "b")
     advance(record, clock, 11)
-    record.sweep()
+    swept(record)
     assert record.outcomes("run")[1].state is MemberState.LOST
     assert record.open_groups() == []
 
@@ -280,7 +280,7 @@ def test_the_sweeper_publishes_a_continuation_that_nobody_claimed_or_whose_worke
 def test_a_group_that_times_out_still_runs_its_continuation(record: GroupRecord, clock: Clock) -> None:
     open_group(record, n=1, continuation=True, timeout=5)
     clock.advance(5)
-    assert record.sweep()[0].continuation
+    assert swept(record)[0].continuation
     assert record.claim_continuation("run", "a").state is GroupState.FAILED
 
 
@@ -328,4 +328,4 @@ def test_a_group_can_be_ended_by_outcomes_from_elsewhere(record: GroupRecord, cl
     record.restore("run", record.outcomes("old"))
     assert record.status("run").state is GroupState.DONE
     clock.advance(61)
-    assert record.sweep()[0].continuation
+    assert swept(record)[0].continuation

@@ -11,7 +11,7 @@ from graflow.exceptions import GroupNotFoundError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import Cursor, GroupRecord, GroupState, Lease, MemberReport, MemberState
 from graflow_celery.record.keys import RUN_KEYS
-from tests.record_support import Clock, advance, finish, open_group
+from tests.record_support import Clock, advance, finish, open_group, swept
 
 pytestmark = pytest.mark.redis
 
@@ -83,7 +83,7 @@ def test_attempts_of_an_earlier_round_report_nothing_more(record: GroupRecord, c
     open_group(record, n=1, lease=5)
     record.claim("run", [0], "first")
     advance(record, clock, 6)
-    record.sweep()
+    swept(record)
     record.claim("run", [0], "second")
     record.complete("run", "first", [MemberReport(0, 1, FAILED, b"first")])
     record.reopen("run", "token")
@@ -158,7 +158,7 @@ def test_the_continuation_follows_once_after_each_round(record: GroupRecord, clo
     assert record.header("run").closed
     assert [outcome.attempts for outcome in record.outcomes("run")] == [1, 2, 2]
     advance(record, clock, 100)
-    assert record.sweep() == []
+    assert swept(record) == []
 
 
 def test_a_continuation_that_failed_alone_runs_again_alone(record: GroupRecord, clock: Clock) -> None:
@@ -170,7 +170,7 @@ def test_a_continuation_that_failed_alone_runs_again_alone(record: GroupRecord, 
     assert (again.members, again.continuation) == ([], True)
     assert record.status("run").state is GroupState.DONE
     advance(record, clock, 61)
-    [found] = record.sweep()
+    [found] = swept(record)
     assert found.continuation
     finish(record, 2, owner="again")
     assert record.header("run").closed
@@ -180,7 +180,7 @@ def test_a_group_that_ran_out_of_time_gets_its_time_again(record: GroupRecord, c
     open_group(record, n=2, timeout=20, min_success=2)
     finish(record, 0)
     advance(record, clock, 21)
-    record.sweep()
+    swept(record)
     assert record.header("run").reason == "timeout"
 
     assert record.reopen("run", "token").members == [1]
@@ -196,18 +196,18 @@ def test_members_that_run_again_are_looked_after(record: GroupRecord, clock: Clo
     finish(record, 0)
     record.claim("run", [1], "lost")
     advance(record, clock, 6)
-    record.sweep()
+    swept(record)
     assert record.status("run").lost == 1
 
     again = record.reopen("run", "token")
 
     assert (again.members, again.lost) == ([1], [1])
     advance(record, clock, 61)  # whoever retried died before it published
-    [found] = record.sweep()
+    [found] = swept(record)
     assert found.waiting == [1]
     record.claim("run", [1], "lost again")
     advance(record, clock, 6)
-    record.sweep()
+    swept(record)
     assert record.status("run").lost == 1
     assert record.status("run").losses == 2
 

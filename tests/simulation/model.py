@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-import redis
-
 from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
-from graflow_celery.errors import RetryRefusedError
+from graflow_celery.errors import RecordDamagedError, RetryRefusedError
 from graflow_celery.record import (
     BeatAnswer,
     Claim,
@@ -213,7 +211,7 @@ class Run:
         except RetryRefusedError as error:
             require(chosen is None, "a retry was refused without need:", error)
             raise
-        except redis.exceptions.ResponseError as error:
+        except RecordDamagedError as error:
             require(False, "a retry went wrong:", error)
             raise
         require(chosen is not None, "a retry was taken:", again)
@@ -604,20 +602,29 @@ class Witness:
         run = self.runs.get(run_id)
         return unwatched() if run is None else watched(run)
 
-    def sweep(self, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
+    def due(self, limit: int = 1000, *, interval: float = 1.0) -> list[str]:
         now = self._clock()
         if self._looked is not None and now - self._looked > round(interval * STANDSTILL * 1000):
             self._resumed = now
         self._looked = now
-        found = self.record.sweep(limit, interval=interval)
-        named = {republish.run_id: republish for republish in found}
-        # In this order the record went through them; what ends one run may end others that come later.
-        for run_id in [*named, *(run_id for run_id in self.runs if run_id not in named)]:
-            require(run_id in self.runs, "something to sweep in a run that is gone:", run_id)
-            run = self.runs[run_id]
-            was_cut = run.is_cut
-            run.swept(named.get(run_id), self._resumed, self._around(run))
-            if run.is_cut and not was_cut:
-                for inner in self._with_inner(run_id)[1:]:
-                    self._end_as_cancelled(inner)
+        due = self.record.due(limit, interval=interval)
+        for run_id in [one for one in self.runs if one not in due]:
+            self._swept(run_id, None)
+        return due
+
+    def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
+        found = self.record.sweep(run_id, token, limit)
+        if run_id in self.runs:
+            self._swept(run_id, found)
+        else:
+            require(found is None, "something to sweep in a run that is gone:", run_id)
         return found
+
+    def _swept(self, run_id: str, found: Republish | None) -> None:
+        """A sweep has looked at this run, or had no need to."""
+        run = self.runs[run_id]
+        was_cut = run.is_cut
+        run.swept(found, self._resumed, self._around(run))
+        if run.is_cut and not was_cut:
+            for inner in self._with_inner(run_id)[1:]:
+                self._end_as_cancelled(inner)

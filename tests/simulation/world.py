@@ -129,13 +129,13 @@ class SimulatedRecord:
         loop.reach_out(0.005)
         return answer
 
-    def sweep(self, *, interval: float) -> list[Republish]:
+    def sweep(self, run_id: str, token: str) -> Republish | None:
         """Whoever sweeps owes it to the members found to publish them, each lost one alone."""
-        found: list[Republish] = self._reaching(lambda: self._world.witness.sweep(interval=interval))
-        for again in found:
-            self.owed.update({(again.run_id, index): True for index in again.lost})
-            self.owed.update({(again.run_id, index): False for index in again.waiting})
-        return found
+        again: Republish | None = self._reaching(lambda: self._world.witness.sweep(run_id, token))
+        if again is not None:
+            self.owed.update({(run_id, index): True for index in again.lost})
+            self.owed.update({(run_id, index): False for index in again.waiting})
+        return again
 
     def paid(self, run_id: str, part: Sequence[int]) -> None:
         """These members were published in one message."""

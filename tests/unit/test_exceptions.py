@@ -82,6 +82,8 @@ SAMPLES = {
     },
     "MemberLeftOutError": {"task_id": "t", "why": "a member has failed"},
     "PayloadError": {"message": "bad", "cause": None},
+    "RecordDamagedError": {"run_id": "r", "what": "a key of it has another type"},
+    "RecordVersionError": {"run_id": "r", "version": "2"},
     "RecordFullError": {"run_id": "r", "needed": 10},
     "RetryRefusedError": {"run_id": "r", "why": "it has not ended"},
     "RecordUnreachableError": {"message": "silent", "cause": None},

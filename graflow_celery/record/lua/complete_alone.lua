@@ -4,12 +4,13 @@
 if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' then
   local run, owner, index, attempt, payload = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[5]
   local header, claims = run .. 'header', run .. 'claims'
-  local state, n, recorded, succeeded, running, bytes, in_flight, told, enough = unpack(redis.call(
-    'HMGET', header, 'state', 'n', 'recorded', 'SUCCEEDED', 'running', 'outcome_bytes', 'max_in_flight', 'told', 'enough'))
+  local state, n, recorded, succeeded, running, bytes, in_flight, told, enough, version = unpack(redis.call(
+    'HMGET', header, 'state', 'n', 'recorded', 'SUCCEEDED', 'running', 'outcome_bytes', 'max_in_flight', 'told', 'enough',
+    'version'))
   recorded = (recorded or 0) + 1
   local of_attempt, by = string.match(redis.call('HGET', claims, index) or '', '^(%d+) 0 0 0 %d+ %d+ (.*)$')
-  if state == 'RUNNING' and in_flight == '0' and told == '1' and not enough and recorded < tonumber(n)
-      and of_attempt == attempt and by == owner then
+  if state == 'RUNNING' and version == VERSION and in_flight == '0' and told == '1' and not enough
+      and recorded < tonumber(n) and of_attempt == attempt and by == owner then
     redis.call('HSET', run .. 'outcomes', index,
       'SUCCEEDED ' .. attempt .. ' ' .. now() .. ' 0 ' .. owner .. '\n' .. payload)
     redis.call('RPUSH', run .. 'order', index)

@@ -1,6 +1,8 @@
 -- Remove a run. Touches every key of the run, and open.
 -- ARGV: run id; an opener: then only what this one has begun to open and not finished.
-local header = load()
-if ARGV[2] ~= '' and not (header and header.state == 'OPENING' and header.opener == ARGV[2]) then return 0 end
+if ARGV[2] ~= '' then
+  local header = load()
+  if not (header and header.state == 'OPENING' and header.opener == ARGV[2]) then return 0 end
+end
 redis.call('ZREM', OPEN, ARGV[1])
 return redis.call('UNLINK', unpack(LASTING)) + redis.call('UNLINK', unpack(PASSING))

@@ -17,23 +17,25 @@ local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
 -- Fields of the header that are text; all others are numbers, 0 when absent.
 local TEXTS = {
   state = true, run = true, spec = true, epoch = true, reason = true, digest = true, parent = true,
-  opener = true, rest = true,
+  opener = true, rest = true, damaged = true, swept = true,
 }
 
 local function typed(name, value)
   if TEXTS[name] then return value or '' end
-  return value and tonumber(value) or 0
+  return value and (tonumber(value) or error('GRAFLOW-DAMAGED its ' .. name .. ' is no number')) or 0
 end
 
 -- The header as a table, or nil when the run is gone. The named fields are read at once, any other one when it is first
--- asked for. What is set stays apart from what was read, and `save` writes it.
+-- asked for. What is set stays apart from what was read, and `save` writes it. A record of another format is an error,
+-- before anything of it is changed: VERSION is what the program that runs this reads.
 local function load(...)
-  local values = redis.call('HMGET', HEADER, 'state', ...)
+  local values = redis.call('HMGET', HEADER, 'state', 'version', ...)
   if not values[1] then return nil end
+  if values[2] ~= VERSION then error('GRAFLOW-VERSION ' .. tostring(values[2])) end
   local stored = {state = values[1]}
   for i = 1, select('#', ...) do
     local name = select(i, ...)
-    stored[name] = typed(name, values[i + 1])
+    stored[name] = typed(name, values[i + 2])
   end
   setmetatable(stored, {
     __index = function(_, name)

@@ -6,8 +6,9 @@ local COUNTS = {
   'refused', 'retrying', 'stride',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load('closed', 'epoch', 'told', 'round', 'recorded', 'in_blocks', unpack(COUNTS))
+local header = load('closed', 'epoch', 'told', 'round', 'recorded', 'in_blocks', 'damaged', unpack(COUNTS))
 if not header then return {false} end
+if header.damaged ~= '' then return {'DAMAGED', header.damaged} end
 -- A server that evicts keys takes whole ones.
 local length = redis.call('LLEN', ORDER)
 if length < header.recorded - header.in_blocks or lacks_outcomes(header) then return {'PARTIAL'} end

@@ -1,11 +1,12 @@
 -- Find overdue members of one run. Touches: header outcomes order claims deadlines blocks blocked events open; clock (KEYS 3);
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
--- ARGV: limit. Answers the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now,
--- the children to cancel, the indices that are LOST now, and whole blocks that wait.
+-- ARGV: limit, run, token of this call. Answers AGAIN when this very call has found something before and its answer got
+-- lost; else the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now, the children
+-- to cancel, the indices that are LOST now, and whole blocks that wait.
 local OPENING_WAIT = 600000
-local limit = tonumber(ARGV[1])
+local limit, token = tonumber(ARGV[1]), ARGV[3]
 local header = load(
-  'spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running', 'stride')
+  'spec', 'closed', 'parent', 'deadline', 'lease', 'n', 'queue_wait', 'max_in_flight', 'running', 'stride', 'damaged', 'swept')
 if not header then
   redis.call('ZREM', OPEN, ARGV[2])
   return {false}
@@ -23,11 +24,17 @@ if header.closed == 1 then
   redis.call('ZREM', OPEN, header.run)
   return {false}
 end
+if redis.call('EXISTS', MANIFEST) == 0 or (header.state == 'RUNNING' and redis.call('EXISTS', DUE) == 0) then
+  error('GRAFLOW-DAMAGED keys of it are missing')
+end
+if header.swept == token then return {'AGAIN'} end
+if header.damaged ~= '' then redis.call('HDEL', HEADER, 'damaged') end -- it was mended
 if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
   cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
   return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
 if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
+  header.swept = token
   cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
   return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
@@ -148,5 +155,6 @@ if header.closed == 0 then
   header.look = look
   redis.call('ZADD', OPEN, look, header.run)
 end
+if #overdue + #open_blocks > 0 or has_ended then header.swept = token end
 save(header)
 return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up, waiting_blocks}

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 from celery.worker import state
 
+from graflow.exceptions import GraflowError
+from graflow.shown import get_logger
+from graflow_celery.errors import FAILING
 from graflow_celery.worker.celery_tasks import MemberRequest
+
+_log = get_logger(__name__)
 
 _YOUNG: Final = 0.5  # seconds for which a message is left alone: most are done by then
 _BEATS_PER_LEASE: Final = 3
@@ -32,7 +38,18 @@ class ChildLeases:
         for owner, request in running.items():
             now = time.monotonic()
             if self._due.get(owner, now) <= now and _is_at_work(request.worker_pid):
-                self._due[owner] = now + request.keep_members() / _BEATS_PER_LEASE
+                self._due[owner] = now + _kept(request) / _BEATS_PER_LEASE
+
+
+def _kept(request: Any) -> float:
+    """Extend what one message holds; returns the lease, infinite for a run in whose way its own record stands."""
+    try:
+        return float(request.keep_members())
+    except FAILING:
+        raise
+    except GraflowError as error:
+        _log.warning("The leases of message %s are not extended: %s", request.id, error)
+        return inf
 
 
 def _running() -> list[Any]:

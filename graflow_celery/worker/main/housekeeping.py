@@ -15,7 +15,7 @@ from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
-from graflow_celery.sweeper import beat, expedite_all, sweep
+from graflow_celery.sweeper import AGAIN, beat, expedite_all, sweep
 
 _log = get_logger(__name__)
 
@@ -79,12 +79,15 @@ class Housekeeping:
 
     def _repeat(self, name: str, call: Callable[[], object], interval: float) -> None:
         while not self._stopped.is_set():
+            pause = interval
             try:
                 call()
-            except (redis.exceptions.RedisError, GraflowRuntimeError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
+                pause = min(interval, AGAIN)
                 if is_news((name, in_a_word(error))):
-                    _log.warning("%s: %s: %s", name, in_a_word(error), error)
-            self._stopped.wait(interval)
+                    is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
+                    _log.warning("%s: %s: %s", name, in_a_word(error), error, exc_info=not is_known)
+            self._stopped.wait(pause)
 
     def _beat(self) -> None:
         try:
