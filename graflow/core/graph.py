@@ -68,8 +68,8 @@ def set_scope(scope: GraphScope | None) -> None:
 
 
 @contextmanager
-def recording_into(scope: GraphScope) -> Iterator[None]:
-    """Make `scope` the current one for the length of the block."""
+def recording_into(scope: GraphScope | None) -> Iterator[None]:
+    """Make `scope` the current one for the length of the block; none when None."""
     token = _scope.set(scope)
     try:
         yield

@@ -26,20 +26,8 @@ from graflow.core.run.ledger import Ledger
 from graflow.protocols import MemberInfo
 
 
-def run_branch(
-    member: Executable,
-    tasks: Mapping[str, Executable],
-    edges: Iterable[tuple[str, str]],
-    around: Surroundings,
-    *,
-    channel: Channel,
-    cycle_counts: Mapping[str, int] | None = None,
-    info: MemberInfo | None = None,
-    engine: WorkflowEngine | None = None,
-    retries: int = 0,
-    longest_wait: float | None = None,
-) -> BranchOutcome:
-    """Run a member and its branch to the end, or until its own first task has to be tried again much later.
+class RemoteBranch:
+    """The branch of a member away from its workflow, ready to run.
 
     Args:
         member: The member itself; it need not be in `tasks`.
@@ -54,30 +42,49 @@ def run_branch(
         longest_wait: Seconds that a retry may be waited for here. When the member itself fails before anything else of
             its branch is done and has to wait longer, its outcome says in `retry_in` how long. None: wait for any.
     """
-    nodes = {member.task_id: member, **tasks}
-    names = around.known_by_name
-    graph, leaving = _branch_graph(nodes, edges, names)
-    # Other members name the groups that they make at the same time.
-    graph.group_prefix = f"{member.task_id}."
-    at_first = frozenset(graph.nodes)
-    private = BranchChannel(channel)
-    context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
-    if around.flow:
-        context.flow = RunningFlow.sent(around.flow)
-    agenda, ledger = context.agenda, context.ledger
-    agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
-    outer = frozenset(around.outside).difference(names)
-    agenda.scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
-    _count(ledger, around, cycle_counts or {}, member.task_id, retries)
-    _enter_member(context, info)
-    context.engine = engine
-    if longest_wait is not None:
-        agenda.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
-    agenda.add(member)
-    with recording_into(GraphScope(graph, registers_on_creation=False)):
-        outcome = execute_branch(context, member)
-    _add_to(outcome, [task_id for task_id in graph.nodes if task_id not in at_first], names)
-    return outcome
+
+    def __init__(
+        self,
+        member: Executable,
+        tasks: Mapping[str, Executable],
+        edges: Iterable[tuple[str, str]],
+        around: Surroundings,
+        *,
+        channel: Channel,
+        cycle_counts: Mapping[str, int] | None = None,
+        info: MemberInfo | None = None,
+        engine: WorkflowEngine | None = None,
+        retries: int = 0,
+        longest_wait: float | None = None,
+    ) -> None:
+        nodes = {member.task_id: member, **tasks}
+        names = self._names = around.known_by_name
+        graph, leaving = _branch_graph(nodes, edges, names)
+        # Other members name the groups that they make at the same time.
+        graph.group_prefix = f"{member.task_id}."
+        self._at_first = frozenset(graph.nodes)
+        private = BranchChannel(channel)
+        context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
+        if around.flow:
+            context.flow = RunningFlow.sent(around.flow)
+        agenda, ledger = context.agenda, context.ledger
+        agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
+        outer = frozenset(around.outside).difference(names)
+        agenda.scope = OutsideScope(outer, frozenset({*leaving, around.group_id}), frozenset(nodes))
+        _count(ledger, around, cycle_counts or {}, member.task_id, retries)
+        _enter_member(context, info)
+        context.engine = engine
+        if longest_wait is not None:
+            agenda.leaves_retry = _leaving(context, private, member.task_id, longest_wait)
+        agenda.add(member)
+        self.member, self.graph, self.context = member, graph, context
+
+    def run(self) -> BranchOutcome:
+        """Run it to the end, or until its own first task has to be tried again much later."""
+        with recording_into(GraphScope(self.graph, registers_on_creation=False)):
+            outcome = execute_branch(self.context, self.member)
+        _add_to(outcome, [task_id for task_id in self.graph.nodes if task_id not in self._at_first], self._names)
+        return outcome
 
 
 def _count(ledger: Ledger, around: Surroundings, cycle_counts: Mapping[str, int], member_id: str, retries: int) -> None:

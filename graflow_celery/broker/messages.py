@@ -12,17 +12,19 @@ from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
 from graflow_celery.broker.app import FINISH_TASK
 from graflow_celery.record import MAX_MEMBERS, GroupSpec
-from graflow_celery.wire.payload import INLINE_LIMIT, VERSION, canonical
+from graflow_celery.wire.payload import INLINE_LIMIT, canonical
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
 LARGEST: Final = 1000  # members per message
+VERSION: Final = 2
+"""Of messages about members: a worker that reads an older version refuses them before it touches the record."""
 _LIMITS: Final = "limits"
 OWN_MESSAGE: Final = frozenset({"queue", "priority", "time_limit", "soft_time_limit"})
 
 
 def batches(
     indices: Sequence[int], *, slots: int, size: int | str = "auto", weights: Sequence[int] | None = None
-) -> list[list[int]]:
+) -> list[Sequence[int]]:
     """Members that travel together, in member order.
 
     Args:
@@ -32,14 +34,9 @@ def batches(
             there are no more members than slots.
         weights: Bytes of each member's envelope by index; a message stands for about 1 MiB of them at most.
     """
-    slots = max(slots, 1)
-    if size == "auto":
-        wanted = 1 if len(indices) <= slots else -(-len(indices) // (slots * BUSY))
-        most = min(wanted, LARGEST)
-    else:
-        most = int(size)
+    most = per_message(len(indices), slots=slots, size=size)
     if weights is None:
-        return [list(indices[start : start + most]) for start in range(0, len(indices), most)]
+        return [indices[start : start + most] for start in range(0, len(indices), most)]
     made: list[list[int]] = []
     room = 0
     for index in indices:
@@ -48,11 +45,40 @@ def batches(
             room = INLINE_LIMIT
         made[-1].append(index)
         room -= weights[index]
-    return made
+    return [*made]
+
+
+def per_message(n: int, *, slots: int, size: int | str = "auto") -> int:
+    """How many of so many members share a message at most."""
+    if size != "auto":
+        return int(size)
+    slots = max(slots, 1)
+    return min(1 if n <= slots else -(-n // (slots * BUSY)), LARGEST)
+
+
+def _by_blocks(spec: GroupSpec, indices: Sequence[int], *, slots: int) -> tuple[list[Sequence[int]], list[int]]:
+    """Messages of whole blocks, and the members whose blocks are not among these as a whole."""
+    most = per_message(len(indices), slots=slots, size=spec.options.get("batch_size", "auto"))
+    room = max(most // spec.stride, 1) * spec.stride
+    if indices == range(spec.n):
+        return [range(first, min(first + room, spec.n)) for first in range(0, spec.n, room)], []
+    parts: list[Sequence[int]] = []
+    single: list[int] = []
+    for number, found in itertools.groupby(indices, lambda index: index // spec.stride):
+        members, block = list(found), spec.block(number)
+        if len(members) < len(block):
+            single += members
+        elif parts and parts[-1][-1] + 1 == block.start and len(parts[-1]) < room:
+            parts[-1] = range(parts[-1][0], block.stop)
+        else:
+            parts.append(block)
+    return parts, single
 
 
 def ranges_of(indices: Iterable[int]) -> list[list[int]]:
     """Ascending indices as inclusive ranges: `0, 1, 2, 5` is `[[0, 2], [5, 5]]`."""
+    if isinstance(indices, range):
+        return [[indices.start, indices.stop - 1]] if indices else []
     made: list[list[int]] = []
     for index in indices:
         if made and index == made[-1][1] + 1:
@@ -110,8 +136,15 @@ def messages_of(
     slots: int,
     weights: Sequence[int] | None = None,
     singly: bool = False,
-) -> list[list[int]]:
-    """The members of each message, in member order; those with Celery options of their own travel alone."""
+) -> list[Sequence[int]]:
+    """The members of each message, in member order.
+
+    Those with Celery options of their own travel alone; whole blocks stay whole.
+    """
+    if spec.stride and not singly:
+        parts, single = _by_blocks(spec, indices, slots=slots)
+        parts += batches(single, slots=slots, size=spec.options.get("batch_size", "auto"))
+        return sorted(parts, key=lambda part: part[0])
     alone = list(indices) if singly else [index for index in indices if travels_alone(spec, index)]
     parts = [[index] for index in alone]
     if len(alone) < len(indices):
@@ -129,7 +162,9 @@ def run_message(spec: GroupSpec, indices: Sequence[int], keys: SigningKeys | Non
     It is a hint, which the record has to confirm; only its time limits, which the worker's pool goes by before anything
     is read from the record, are signed.
     """
-    hint = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
+    hint: dict[str, Any] = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
+    if spec.stride and len(indices) > 1:
+        hint["blocks"] = True
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})
     name = shadow_of(spec, indices[0] if len(indices) == 1 else None)
     shown = f"index={indices[0]}" if len(indices) == 1 else f"members={indices[0]}-{indices[-1]} ({len(indices)})"

@@ -15,11 +15,13 @@ from graflow.core.branches.ownership import branch_nodes
 from graflow.core.graph import current_scope
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.memberships import is_group
+from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable, SequentialTask
 from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
+from graflow_celery.client.columns import Columns
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.submission import open_and_publish, prepare
 from graflow_celery.deployment import Deployment, connected
@@ -105,13 +107,12 @@ def submit_to(
     then: object = None,
 ) -> GroupHandle:
     """`submit` over what is connected already."""
-    chains, group_id = _members_of(group)
     if then is not None and not isinstance(then, TaskWrapper):
         raise TypeError(f"then= takes a task made with @task, which receives the list of values, not {_in_words(then)}")
     if run_id is not None and (not isinstance(run_id, str) or not run_id):
         raise TypeError(f"run_id= takes text that is not empty, not {run_id!r}")
     chosen = resolve_group_policy(policy if policy is not None else _execution_of(group).get("policy", "strict"))
-    task_ids = [tasks[0].task_id for tasks in chains]
+    branches, task_ids, group_id = _members_of(group)
     chosen.validate(task_ids)
     run = run_id or uuid.uuid4().hex
     submission = prepare(
@@ -119,7 +120,7 @@ def submit_to(
         options,
         run_id=run,
         group_id=group_id,
-        branches=_attached(group) or [_branch(index, tasks) for index, tasks in enumerate(chains)],
+        branches=branches,
         shared=SharedPayload(group_id=group_id, session_id=run, trace_id=run),
         policy=chosen,
         then=then,
@@ -159,10 +160,16 @@ def _branch(index: int, tasks: Sequence[Executable]) -> Branch:
     return Branch(tasks[0], index, {task.task_id: task for task in tasks}, edges, {})
 
 
+def _is_attached(group: Any) -> bool:
+    """Whether a group is one of the current workflow, where tasks may follow its members."""
+    scope = current_scope()
+    return scope is not None and scope.graph.has_node(group.task_id)
+
+
 def _attached(group: Any) -> list[Branch]:
     """The members of a group of the current workflow, each with what follows it alone; empty for any other group."""
     scope = current_scope()
-    if not is_group(group) or scope is None or not scope.graph.has_node(group.task_id):
+    if scope is None or not _is_attached(group):
         return []
     graph, found = scope.graph, []
     own = branch_nodes(graph, group.task_id, group.tasks)
@@ -180,12 +187,25 @@ def _execution_of(group: Any) -> dict[str, Any]:
     return dict(group.execution_config) if is_group(group) else {}
 
 
-def _members_of(group: Any) -> tuple[list[list[Executable]], str]:
-    """Members, each with those that follow it, and the id of what was given to `submit`."""
+def _members_of(group: Any) -> tuple[Sequence[Branch] | Columns, Sequence[str], str]:
+    """The members, their ids, and the id of what was given to `submit`."""
     if is_group(group):
-        return [[member] for member in group.tasks], group.task_id
-    if isinstance(group, Executable):
-        return [_chained(group)], group.task_id
+        members = group.members
+        if isinstance(members, MappedMembers) and not _is_attached(group):
+            return Columns(members, lambda: _branches([[member] for member in members])), members.ids, group.task_id
+        return _attached(group) or _branches([[member] for member in members]), ids_in(members), group.task_id
+    chains, group_id = (
+        ([_chained(group)], group.task_id) if isinstance(group, Executable) else (_chains(group), "submitted")
+    )
+    return _branches(chains), [tasks[0].task_id for tasks in chains], group_id
+
+
+def _branches(chains: Sequence[Sequence[Executable]]) -> list[Branch]:
+    return [_branch(index, tasks) for index, tasks in enumerate(chains)]
+
+
+def _chains(group: Any) -> list[list[Executable]]:
+    """Tasks of a sequence, each with those that follow it."""
     if isinstance(group, str | bytes) or not isinstance(group, Iterable):
         raise TypeError(f"submit() takes a ParallelGroup or a sequence of tasks, not {_in_words(group)}")
     given = list(group)
@@ -197,7 +217,7 @@ def _members_of(group: Any) -> tuple[list[list[Executable]], str]:
     if len(set(ids)) != len(ids):
         twice = next(task_id for task_id in ids if ids.count(task_id) > 1)
         raise PayloadError(f"Two of the tasks to submit have the id '{twice}'")
-    return members, "submitted"
+    return members
 
 
 def _in_words(value: object) -> str:

@@ -140,7 +140,7 @@ class _RemoteGroup:
         helping = running_member.get() is not None or holding_slot.get()
         check = self._run.context.holdings.check
         waiter = Waiter(
-            *(self._deployment, run_id, submission.spec.n, self._options, submission),
+            *(self._deployment, submission.spec, self._options, submission),
             sighting=Sighting(self._deployment, run_id, epoch, submission.spec.result_ttl),
             is_durable=self._run.context.root.recording is not None,
             before_publishing=self._channel.fill,

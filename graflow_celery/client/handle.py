@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, Final, Generic, TypeVar
@@ -24,12 +24,14 @@ from graflow_celery.client.outcomes import (
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.repair import retry_members
+from graflow_celery.client.seen import Seen
 from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
 from graflow_celery.settings import GroupOptions
+from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.envelope import Envelope
 from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.member import running_member
@@ -75,7 +77,7 @@ class _Handle(ABC, Generic[R]):
         self._is_helping = running_member.get() is not None or deployment.runs_eagerly
         self._sighting = Sighting(deployment, self.run_id, epoch, spec.result_ttl)
         self._waiter = Waiter(
-            *(deployment, self.run_id, spec.n, options, submission), sighting=self._sighting, helping=self._is_helping
+            *(deployment, spec, options, submission), sighting=self._sighting, helping=self._is_helping
         )
 
     @abstractmethod
@@ -117,12 +119,25 @@ class _Handle(ABC, Generic[R]):
         """
         return self._values(self._wait(timeout))
 
-    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[R]:
+    def _values(self, stored: Seen) -> list[R]:
+        values = self._values_of_pages(stored)
+        if values is not None:
+            return values
         ids = self._task_ids
         spec, seal = self._spec, self._seal
         outcomes = {index: branch_outcome(stored[index], name, spec, seal) for index, name in self._named(ids)}
         judge(spec, ids, outcomes, self._policy)
         return [outcomes[index].value for index in self._places]
+
+    def _values_of_pages(self, stored: Seen) -> list[R] | None:
+        """The values as they stand in pages, where there is nothing to judge."""
+        if type(self._policy) is not StrictGroupPolicy or not stored.have_succeeded:
+            return None
+        pages, values = stored.pages, list[R]()
+        for page in pages or ():
+            values += page.values
+            page.close()
+        return values if len(values) == len(self._places) else None
 
     def _named(self, ids: Sequence[str]) -> Iterator[tuple[int, str]]:
         return zip(self._places, ids, strict=True)
@@ -155,13 +170,13 @@ class _Handle(ABC, Generic[R]):
         seconds = checked_seconds("timeout", timeout)
         return None if seconds is None else self._runtime.monotonic() + seconds
 
-    def _wait(self, timeout: float | None) -> Mapping[int, RecordedOutcome]:
+    def _wait(self, timeout: float | None) -> Seen:
         deadline = self._deadline(timeout)
         for _ in self._waiter.until(deadline, wanted=self._wanted):
             pass
         if not self._is_over:
             raise self._timeout()
-        return {index: self._waiter.seen[index] for index in self._places}
+        return self._waiter.seen
 
     # -- waiting in a coroutine ------------------------------------------------------------------------------------
 
@@ -247,7 +262,7 @@ class GroupHandle(_Handle[R]):
     def __repr__(self) -> str:
         return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._spec.n} members)"
 
-    def _values(self, stored: Mapping[int, RecordedOutcome]) -> list[R]:
+    def _values(self, stored: Seen) -> list[R]:
         if timed_out(stored):
             raise group_timeout(self.group_id, self._spec, stored)
         return super()._values(stored)
@@ -258,15 +273,25 @@ class GroupHandle(_Handle[R]):
             return self._known_ids
         if self._spec.meta.get("regular"):
             return [f"{self.group_id}[{index}]" for index in self._places]
-        found = self._deployment.record.manifests.envelopes(self.run_id, self._places)
-        return [
-            f"{self.group_id}[{index}]" if packed is None else self._envelope(packed, index).task_id
-            for index, packed in enumerate(found)
-        ]
+        manifests, spec = self._deployment.record.manifests, self._spec
+        if spec.stride:
+            firsts: Sequence[int] = [spec.block(number).start for number in range(spec.blocks)]
+            found = manifests.chunks(self.run_id, range(spec.blocks))
+        else:
+            firsts, found = self._places, manifests.envelopes(self.run_id, self._places)
+        return [name for first, packed in zip(firsts, found, strict=True) for name in self._ids_in(packed, first)]
 
-    def _envelope(self, packed: bytes, index: int) -> Envelope:
-        keys = self._deployment.keys  # policies name members by these ids, so they are as good as what they judge
-        return Envelope.unpack(packed, run_id=self.run_id, group_id=self.group_id, index=index, keys=keys)
+    def _ids_in(self, packed: bytes | None, first: int) -> list[str]:
+        """The ids of the members of an entry of the manifest, of which this is the first one."""
+        spec, keys = self._spec, self._deployment.keys  # policies name members by these, so they are verified
+        members = spec.block(first // spec.stride) if spec.stride else (first,)
+        if packed is None:
+            return [f"{self.group_id}[{index}]" for index in members]
+        place: dict[str, Any] = {"run_id": self.run_id, "group_id": self.group_id, "index": first, "keys": keys}
+        if not spec.stride:
+            return [Envelope.unpack(packed, **place).task_id]
+        chunk = Chunk.unpack(packed, **place)
+        return [chunk.task_id(index) for index in members]
 
     def _timeout(self) -> GroupTimeoutError:
         return GroupTimeoutError(self.group_id, len(self._waiter.seen), self._spec.n, run_id=self.run_id)

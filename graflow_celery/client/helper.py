@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from bisect import bisect_left
+from collections.abc import Container, Sequence
 from typing import Final
 
 from graflow_celery.deployment import Deployment
+from graflow_celery.record import GroupSpec
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 
@@ -13,18 +15,17 @@ _OFFERED_AT_ONCE: Final = 50  # members that it claims one of
 
 
 class Helper:
-    """Runs unclaimed members of one run, one at a time, in the thread that waits for them.
+    """Runs unclaimed members of one run, one or one block at a time, in the thread that waits for them.
 
     Args:
         deployment: Where the record is.
-        run_id: The run.
-        n: Members of the group.
+        spec: The group.
     """
 
-    def __init__(self, deployment: Deployment, run_id: str, n: int) -> None:
+    def __init__(self, deployment: Deployment, spec: GroupSpec) -> None:
         self._deployment = deployment
-        self._run_id = run_id
-        self._n = n
+        self._run_id = spec.run_id
+        self._spec = spec
         self._unclaimed: list[int] | None = None  # not known
 
     @property
@@ -43,16 +44,17 @@ class Helper:
     def run_one(self, ended: Container[int]) -> bool:
         """Run the next unclaimed member here; False when there is none."""
         if self._unclaimed is None:
-            self._unclaimed = [index for index in range(self._n) if index not in ended]
+            self._unclaimed = [index for index in range(self._spec.n) if index not in ended]
         runtime = self._deployment.runtime
         worker = runtime.name
         while self._unclaimed:
-            offered = self._unclaimed[:_OFFERED_AT_ONCE]
+            offered = self._offered(self._unclaimed)
             owner = f"{worker}:{runtime.token()}"
             ran = run_members(
                 *(self._deployment, self._run_id, offered),
                 owner=owner,
                 worker=worker,
+                in_blocks=self._spec.stride > 0,
                 limit=1,
                 listener=listening.get(),
             )
@@ -60,6 +62,13 @@ class Helper:
                 return True
             del self._unclaimed[: len(offered)]
         return False
+
+    def _offered(self, unclaimed: Sequence[int]) -> Sequence[int]:
+        """Members of which one, or the block that they are, is claimed next."""
+        stride = self._spec.stride
+        if not stride:
+            return unclaimed[:_OFFERED_AT_ONCE]
+        return unclaimed[: bisect_left(unclaimed, (unclaimed[0] // stride + 1) * stride)]
 
     def run_continuation(self) -> bool:
         """Run the continuation here when it is due; False when it is not, or runs elsewhere."""

@@ -21,6 +21,7 @@ from graflow.exceptions import (
     TaskError,
     TaskTimeoutError,
 )
+from graflow_celery.client.seen import Seen
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import loss_of, opened, result_pickles, unpack_outcome
 from graflow_celery.wire.seal import RunSeal
@@ -162,6 +163,8 @@ def _raise_with_remote(error: ParallelGroupError) -> NoReturn:
 
 def timed_out(stored: Mapping[int, RecordedOutcome]) -> bool:
     """Whether the record ended members because the time of the whole group was over."""
+    if isinstance(stored, Seen) and stored.have_succeeded:
+        return False
     return any(outcome.state is MemberState.TIMED_OUT and not outcome.payload for outcome in stored.values())
 
 

@@ -16,10 +16,12 @@ from graflow.core.handlers.group_policy import (
     canonicalize_group_policy,
     resolve_group_policy,
 )
+from graflow.core.nodes.columns import MemberIds
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
+from graflow_celery.client.columns import Columns, ColumnWriter, stride_of
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import MAX_MEMBERS, GroupSpec, Opened, RecordedOutcome, manifest_digest
@@ -46,7 +48,7 @@ class Submission:
     @property
     def weights(self) -> list[int] | None:
         """Bytes of each envelope, where any is heavy enough to matter."""
-        sizes = [len(envelope) for envelope in self.manifest]
+        sizes = [] if self.spec.stride else [len(envelope) for envelope in self.manifest]
         return sizes if sizes and max(sizes) > 4096 else None
 
 
@@ -56,13 +58,13 @@ def prepare(
     *,
     run_id: str,
     group_id: str,
-    branches: Sequence[Branch],
+    branches: Sequence[Branch] | Columns,
     shared: SharedPayload,
     policy: GroupExecutionPolicy,
     then: object = None,
     blobs: TakenBlobs | None = None,
 ) -> Submission:
-    """Write the envelopes of all members; nothing is sent.
+    """Write the envelopes of all members, in chunks where they can travel in columns; nothing is sent.
 
     `blobs` are the long values that `shared` names.
 
@@ -71,40 +73,90 @@ def prepare(
         PayloadError: When an argument cannot be kept, or is over its limit.
         ConfigError: When there are too many members.
     """
-    _check_size(group_id, len(branches))
-    resolver = deployment.sending_resolver()
-    name, content = shared.pack()
-    code = GroupCode(deployment.keys, (run_id, group_id))
-    envelopes = [_envelope(resolver, code, run_id, group_id, branch, name) for branch in branches]
-    if then is not None:
-        envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
-    manifest = [envelope.pack(deployment.keys) for envelope in envelopes]
-    payloads = {name: content, **shared_contents(code, group_id), **({} if blobs is None else blobs.contents)}
-    members = [branch.member for branch in branches]
+    n = len(branches)
+    _check_size(group_id, n)
+    long = {} if blobs is None else blobs.contents
+    written = _written(deployment, options, run_id, group_id, branches, shared, policy, then, long)
+    members, ids = written.members, written.ids
     spec = GroupSpec(
         run_id=run_id,
         group_id=group_id,
-        n=len(branches),
-        digest=_digest(envelopes, manifest, payloads, shared, code),
+        n=n,
+        digest=written.digest,
         policy=_plain_policy(policy),
-        min_success=_needed(policy, len(branches)),
-        enough=policy.min_success if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else 0,
-        fail_fast=isinstance(policy, StrictGroupPolicy) and policy.fail_fast,
-        critical=_critical(policy, members),
+        min_success=_needed(policy, n),
+        enough=_enough(policy),
+        fail_fast=_is_fail_fast(policy),
+        critical=_critical(policy, ids),
         lease=options.lease,
         queue_wait=options.queue_wait,
         max_attempts=options.max_attempts,
-        attempts=_attempts(members if then is None else [*members, then]),
+        attempts=_attempts(members, n, then),
         max_in_flight=options.max_in_flight,
         result_ttl=options.result_ttl,
         timeout=options.timeout,
         queue=deployment.settings.queue_name,
-        options={**_options(members, then), "batch_size": options.batch_size},
+        options={**_options(members, n, then), "batch_size": options.batch_size},
         continuation=then is not None,
         parent_run=_run_around(),
-        meta=_shown(shared.workflow_name, group_id, members, then),
+        meta=_shown(shared.workflow_name, group_id, members, ids, then),
+        stride=written.stride,
     )
-    return Submission(spec, manifest, payloads, options)
+    return Submission(spec, written.manifest, written.payloads, options)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The members of a group as they are written.
+
+    Attributes:
+        members: What tells of their names and options: each of them, or one that stands for all.
+        ids: Their ids.
+    """
+
+    members: Sequence[Any]
+    ids: Sequence[str]
+    manifest: list[bytes]
+    payloads: dict[str, bytes]
+    digest: str
+    stride: int = 0
+
+
+def _written(
+    deployment: Deployment,
+    options: GroupOptions,
+    run_id: str,
+    group_id: str,
+    branches: Sequence[Branch] | Columns,
+    shared: SharedPayload,
+    policy: GroupExecutionPolicy,
+    then: object,
+    long: Mapping[str, bytes],
+) -> _Written:
+    resolver, keys = deployment.sending_resolver(), deployment.keys
+    name, content = shared.pack()
+    code = GroupCode(keys, (run_id, group_id))
+    if isinstance(branches, Columns):
+        is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
+        stride = 0 if is_apart else stride_of(len(branches), deployment.slots(), options)
+        writer = ColumnWriter(resolver, code, keys, run_id=run_id, group_id=group_id, shared=name)
+        chunks, members = writer.write(branches.members, stride), branches.members
+        if chunks is not None:
+            last = () if then is None else (_continuation(resolver, code, run_id, group_id, len(members), then, name),)
+            manifest = [*chunks.entries, *(envelope.pack(keys) for envelope in last)]
+            payloads = {name: content, **shared_contents(code, group_id), **long}
+            bodies = [dump(_identity_of(chunks.task)), chunks.digest.encode(), *map(_body, last)]
+            digest = manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
+            return _Written([members.prototype], members.ids, manifest, payloads, digest, chunks.stride)
+        branches, code = branches.branches(), GroupCode(keys, (run_id, group_id))
+    envelopes = [_envelope(resolver, code, run_id, group_id, branch, name) for branch in branches]
+    if then is not None:
+        envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
+    manifest = [envelope.pack(keys) for envelope in envelopes]
+    payloads = {name: content, **shared_contents(code, group_id), **long}
+    singles = [branch.member for branch in branches]
+    ids = [member.task_id for member in singles]
+    return _Written(singles, ids, manifest, payloads, _digest(envelopes, manifest, payloads, shared, code))
 
 
 def _check_size(group_id: str, members: int) -> None:
@@ -184,7 +236,7 @@ def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[in
 
 def run_here(deployment: Deployment, spec: GroupSpec, wanted: Sequence[int]) -> None:
     """Run what else would be sent, one member after another; what is to be retried later is left to whoever waits."""
-    helper, others = Helper(deployment, spec.run_id, spec.n), set(range(spec.n)) - set(wanted)
+    helper, others = Helper(deployment, spec), set(range(spec.n)) - set(wanted)
     while helper.run_one(others):
         pass
     if spec.continuation:
@@ -231,11 +283,13 @@ def _digest(
     common = [payloads[name] for name in {envelope.shared for envelope in envelopes}]
     if not (code.contents or any(_PICKLED in packed for packed in (*manifest, *common))):
         return manifest_digest(manifest, dict.fromkeys(payloads, b""))  # their names are hashes already
-    bodies = [
-        dump({**vars(envelope), "shared": "", "tasks": [_identity_of(task) for task in envelope.tasks]})
-        for envelope in envelopes
-    ]
+    bodies = [_body(envelope) for envelope in envelopes]
     return manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
+
+
+def _body(envelope: Envelope) -> bytes:
+    """An envelope without what differs each time that it is made."""
+    return dump({**vars(envelope), "shared": "", "tasks": [_identity_of(task) for task in envelope.tasks]})
 
 
 def _identity_of(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,30 +332,39 @@ def _needed(policy: GroupExecutionPolicy, n: int) -> int:
     return policy.min_success if isinstance(policy, AtLeastNGroupPolicy) else 0
 
 
-def _critical(policy: GroupExecutionPolicy, members: Sequence[Any]) -> tuple[int, ...]:
+def _enough(policy: GroupExecutionPolicy) -> int:
+    return policy.min_success if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else 0
+
+
+def _is_fail_fast(policy: GroupExecutionPolicy) -> bool:
+    return isinstance(policy, StrictGroupPolicy) and policy.fail_fast
+
+
+def _critical(policy: GroupExecutionPolicy, ids: Sequence[str]) -> tuple[int, ...]:
     if not isinstance(policy, CriticalGroupPolicy):
         return ()
     wanted = set(policy.critical_task_ids)
-    return tuple(index for index, member in enumerate(members) if member.task_id in wanted)
+    return tuple(index for index, task_id in enumerate(ids) if task_id in wanted)
 
 
 def _options_of(member: object) -> dict[str, Any]:
     return dict(getattr(member, "options", None) or {})
 
 
-def _attempts(members: Sequence[Any]) -> dict[str, int]:
+def _attempts(members: Sequence[Any], n: int, then: object) -> dict[str, int]:
     """`max_attempts` of the members that have one of their own, by index."""
-    own = ((index, _options_of(member).get("max_attempts")) for index, member in enumerate(members))
+    each = [*enumerate(members), *(() if then is None else ((n, then),))]
+    own = ((index, _options_of(member).get("max_attempts")) for index, member in each)
     return {str(index): attempts for index, attempts in own if attempts is not None}
 
 
-def _options(members: Sequence[Any], then: object) -> dict[str, Any]:
+def _options(members: Sequence[Any], n: int, then: object) -> dict[str, Any]:
     """The Celery options of the members, once when all have the same, else by index; the continuation's by its own."""
     each = [_celerys_options_of(member) for member in members]
     are_same = all(options == each[0] for options in each)
     apart = {} if are_same else {str(index): options for index, options in enumerate(each) if options}
     last = {} if then is None else _celerys_options_of(then)
-    own = {**apart, str(len(each)): last} if last else apart
+    own = {**apart, str(n): last} if last else apart
     common = {"common": each[0]} if are_same and any(each) else {}
     return {**common, "own": own} if own else common
 
@@ -310,7 +373,7 @@ def _celerys_options_of(task: object) -> dict[str, Any]:
     return {key: value for key, value in _options_of(task).items() if key != "max_attempts"}
 
 
-def _shown(workflow: str, group_id: str, members: Sequence[Any], then: Any) -> dict[str, Any]:
+def _shown(workflow: str, group_id: str, members: Sequence[Any], ids: Sequence[str], then: Any) -> dict[str, Any]:
     """Names for monitors, and whether member ids follow from the group's."""
 
     def label(task: Any) -> str:
@@ -323,9 +386,16 @@ def _shown(workflow: str, group_id: str, members: Sequence[Any], then: Any) -> d
     }
     if len(set(names)) > 1:
         shown["names"] = {str(index): name for index, name in enumerate(names)}
-    if all(member.task_id == f"{group_id}[{index}]" for index, member in enumerate(members)):
+    if _are_regular(group_id, ids):
         shown["regular"] = True
     if then is not None:
         shown["then"] = label(then)
         shown["then_id"] = then.task_id
     return shown
+
+
+def _are_regular(group_id: str, ids: Sequence[str]) -> bool:
+    """Whether the ids follow from the group's."""
+    if isinstance(ids, MemberIds):
+        return ids.keys is None and ids.name == group_id
+    return all(task_id == f"{group_id}[{index}]" for index, task_id in enumerate(ids))

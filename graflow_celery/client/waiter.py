@@ -13,14 +13,16 @@ from graflow.redis.refusals import in_a_word
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
+from graflow_celery.client.seen import Arrived, Seen
 from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
-from graflow_celery.record import Cursor, MemberState, OutcomePage, RecordedOutcome
+from graflow_celery.record import Cursor, GroupSpec, OutcomePage
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep_in_turn
+from graflow_celery.wire.seal import RunSeal
 
 _log = get_logger(__name__)
 
@@ -41,8 +43,7 @@ class Waiter:
 
     Args:
         deployment: Where the record is.
-        run_id: The run.
-        n: Members of the group; the continuation, when there is one, has this index.
+        spec: The group.
         options: How often to look around, and how long to do without workers.
         submission: What was submitted, so that a record that is lost can be written again; None in other processes.
         sighting: What this process has seen of the run; nothing when None.
@@ -55,8 +56,7 @@ class Waiter:
     def __init__(
         self,
         deployment: Deployment,
-        run_id: str,
-        n: int,
+        spec: GroupSpec,
         options: GroupOptions,
         submission: Submission | None = None,
         *,
@@ -67,22 +67,21 @@ class Waiter:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.deployment = deployment
-        self.run_id = run_id
-        self.seen: dict[int, RecordedOutcome] = {}
+        self.run_id = spec.run_id
+        self.seen = Seen(RunSeal(deployment.keys, spec), spec.stride)
         self.last_event = b"0-0"
         self.is_closed = False
-        self.sighting = sighting or Sighting(deployment, run_id, "", options.result_ttl)
+        self.sighting = sighting or Sighting(deployment, spec.run_id, "", options.result_ttl)
         self._is_durable = is_durable
-        self._n = n
+        self._n = spec.n
         self._options = options
         self._submission = submission
         self._before_publishing = before_publishing
-        self._helper = Helper(deployment, run_id, n) if helping else None
-        self._watch = WorkerWatch(deployment, run_id, options, None if submission is None else submission.spec)
+        self._helper = Helper(deployment, spec) if helping else None
+        self._watch = WorkerWatch(deployment, spec.run_id, options, None if submission is None else submission.spec)
         self._check = check
         self._runtime = deployment.runtime
         self._lock = self._runtime.lock()  # never held while anything is waited for
-        self._arrived: list[RecordedOutcome] = []
         self._cursor = Cursor()
         self._round: int | None = None
         self._answered = self._runtime.monotonic()
@@ -94,7 +93,7 @@ class Waiter:
 
     def until(
         self, deadline: float | None, *, wanted: int | None = None, known: int | None = None
-    ) -> Iterator[list[RecordedOutcome]]:
+    ) -> Iterator[Arrived]:
         """Outcomes as they come, by whatever thread they are read, until all are there or the time is over.
 
         Args:
@@ -111,9 +110,9 @@ class Waiter:
         self.sighting.begin()
         self._look_for_a_retry()
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
-        told, page = len(self._arrived) if known is None else known, None
+        told, page = self.seen.arrived if known is None else known, None
         while True:
-            if fresh := self._arrived[told:]:
+            if fresh := self.seen.since(told):
                 told += len(fresh)
                 yield fresh
                 if page is not None:
@@ -126,7 +125,7 @@ class Waiter:
                 return
             page = self._read(0.0 if block is None or self._may_help() else block)
             has_more = page is not None and page.more
-            if page is None or len(self._arrived) > told:
+            if page is None or self.seen.arrived > told:
                 continue
             if page.closed and not page.more:
                 if is_read_anew:
@@ -153,7 +152,7 @@ class Waiter:
 
     def _let_gather(self, page: OutcomePage, deadline: float | None) -> None:
         nap = (page.status.pending + page.status.running) * _NAP_PER_MEMBER
-        if nap and len(page.outcomes) < _GATHERED and not (page.more or self._may_help()):
+        if nap and len(page.outcomes) < _GATHERED and not page.blocks and not (page.more or self._may_help()):
             self._runtime.sleep(min(nap, _LONGEST_NAP, self._slice(deadline) or 0.0))
 
     def _read(self, block: float) -> OutcomePage | None:
@@ -180,15 +179,13 @@ class Waiter:
 
     def _take(self, page: OutcomePage, since: Cursor) -> None:
         with self._lock:
-            fresh = [outcome for outcome in page.outcomes if outcome.index not in self.seen]
-            self._arrived += fresh
-            self.seen.update((outcome.index, outcome) for outcome in fresh)
+            self.seen.add(page.outcomes, page.blocks)
             if self._cursor is since:  # else another thread has read on, or begun anew
                 self._cursor = page.cursor
 
     def _look_for_a_retry(self) -> None:
         """Whoever waits again for what had failed waits for what was made of it since."""
-        if self._round is None or all(outcome.state is MemberState.SUCCEEDED for outcome in self.seen.values()):
+        if self._round is None or self.seen.have_succeeded:
             return
         with suppress(*FAILING, GroupNotFoundError, GroupLostError):  # then what was read stands
             self._begin_round(self.deployment.record.read(self.run_id, self._cursor).round)
@@ -199,9 +196,7 @@ class Waiter:
             known, self._round = self._round, number
             if known in {None, number}:
                 return False
-            for index, outcome in list(self.seen.items()):
-                if outcome.state is not MemberState.SUCCEEDED or index == self._n:
-                    del self.seen[index]
+            self.seen.forget_failures(self._n)
             self._cursor, self.is_closed = Cursor(), False
         if self._helper is not None:
             self._helper.look_again()

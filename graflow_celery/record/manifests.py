@@ -44,6 +44,12 @@ class Manifests(RecordBase):
         found: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "manifest"), *indices)
         return list(found)
 
+    def chunks(self, run_id: str, numbers: Sequence[int]) -> list[bytes | None]:
+        """The entries that the members of blocks share, None where there is none."""
+        names = [f"b{number}" for number in numbers]
+        found: Any = self._scripts.execute("HMGET", self.keys.run(run_id, "manifest"), *names)
+        return list(found)
+
     def payloads(self, run_id: str, names: Sequence[str]) -> dict[str, bytes]:
         """Shared payloads by content hash; those that are not there are absent."""
         if not names:

@@ -6,6 +6,7 @@ members of one block, in a clear head `#<first>,<count>` that is signed with the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -99,11 +100,10 @@ class Chunk:
         return item if self.parameter is None else {self.parameter: item}
 
     def envelope(self, index: int) -> Envelope:
-        """What an envelope of this one member would hold."""
-        payload, task_id = dict(self.task["payload"]), self.task_id(index)
-        payload["task_id"] = task_id
-        payload["bound"] = {**payload.get("bound", {}), **self.given(index)}
-        task = {**self.task, "payload": payload}
+        """What an envelope of this one member would hold; its arguments are nobody else's."""
+        payload, task_id = self.task["payload"], self.task_id(index)
+        bound = copy.deepcopy({**payload.get("bound", {}), **self.given(index)})
+        task = {**self.task, "payload": {**payload, "task_id": task_id, "bound": bound}}
         return Envelope(self.run_id, self.group_id, index, task_id, self.shared, [task])
 
 

@@ -6,7 +6,6 @@ gives the very outcome that it would have alone, times rounded to microseconds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -24,13 +23,13 @@ from graflow_celery.record import (
     RecordedOutcome,
 )
 from graflow_celery.wire.outcomes import result_pickles, sealed
-from graflow_celery.wire.payload import INLINE_LIMIT, VERSION, parse, unpack
+from graflow_celery.wire.payload import INLINE_LIMIT, VERSION, as_text, parse, unpack
 from graflow_celery.wire.seal import RunSeal, content_of
 
 _PLAIN: Final = b"J"
 _PAGE: Final = "page"
+_OTHERS: Final = b'"others":{'
 _TAGGED: Final = f'"{TAG}"'.encode()
-_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 class PageWriter:
@@ -83,7 +82,7 @@ class PageWriter:
 
     def _report(self, at: int) -> MemberReport:
         index, state = self.block.members[at], MemberState.SUCCEEDED
-        value = self._texts.get(at) or _text(self._values[at])
+        value = self._texts.get(at) or as_text(self._values[at])
         packed = _PLAIN + _body(round(self._durations[at], 6), round(self._ended[at], 6), value)
         return MemberReport(index, self.block.attempt, state, sealed(self._seal, index, state, packed))
 
@@ -101,15 +100,15 @@ class PageWriter:
 
     def _content(self, reports: dict[int, MemberReport]) -> bytes:
         base = next((ended for ended in self._ended if ended), 0.0)
-        durations = _text([round(duration * 1e6) for duration in self._durations])
-        ended = _text([round((ended - base) * 1e6) if ended else 0 for ended in self._ended])
+        durations = as_text([round(duration * 1e6) for duration in self._durations])
+        ended = as_text([round((ended - base) * 1e6) if ended else 0 for ended in self._ended])
         parts = [f'"version":{VERSION},"base":{round(base, 6)!r},"durations":{durations},"ended":{ended}']
         if self._texts:
             texts = self._texts
-            values = ",".join(texts.get(at) or _text(value) for at, value in enumerate(self._values))
+            values = ",".join(texts.get(at) or as_text(value) for at, value in enumerate(self._values))
             parts.append(f'"values":[{values}]')
         else:
-            parts.append(f'"values":{_text(self._values)}')
+            parts.append(f'"values":{as_text(self._values)}')
         if reports:
             others = ",".join(
                 f'"{at}":["{r.state.value}",{content_of(r.payload)[1:].decode()}]' for at, r in reports.items()
@@ -145,6 +144,15 @@ class Page:
         block = self.block
         return [index for index in block.members if index not in block.again] if block.again else block.members
 
+    def holds(self, index: int) -> bool:
+        """Whether the outcome of a member is here."""
+        return index in self.block.members and index not in self.block.again
+
+    @property
+    def may_have_failures(self) -> bool:
+        """Whether to look for members that did not succeed."""
+        return self.block.state is not None or _OTHERS in self.block.page
+
     @property
     def failures(self) -> dict[int, MemberState]:
         """Members that did not succeed, by index."""
@@ -154,7 +162,7 @@ class Page:
         states = {first + int(at): MemberState(state) for at, (state, _) in self._others.items()}
         return {i: state for i, state in states.items() if state is not MemberState.SUCCEEDED and i not in block.again}
 
-    @cached_property
+    @property
     def values(self) -> list[Any]:
         """Values by position in the block; None of members that did not succeed, in this round or before it."""
         if self.block.state is not None:
@@ -189,9 +197,13 @@ class Page:
         at, body = index - self.block.members.start, self._body
         if str(at) in self._others:
             state, other = self._others[str(at)]
-            return MemberState(state), _PLAIN + _text(other).encode()
+            return MemberState(state), _PLAIN + as_text(other).encode()
         ended = round(body["base"] + body["ended"][at] / 1e6, 6)
-        return MemberState.SUCCEEDED, _PLAIN + _body(body["durations"][at] / 1e6, ended, _text(body["values"][at]))
+        return MemberState.SUCCEEDED, _PLAIN + _body(body["durations"][at] / 1e6, ended, as_text(body["values"][at]))
+
+    def close(self) -> None:
+        """Let go of what was decoded; it is decoded again at the next look."""
+        self.__dict__.pop("_body", None)
 
     @cached_property
     def _body(self) -> dict[str, Any]:

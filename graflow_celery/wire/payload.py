@@ -17,6 +17,9 @@ _JSON_DEPTH: Final = 256  # tagged values take several levels each
 _SAMPLE: Final = 64 * 1024  # bytes that tell whether compressing is worth it
 _PLAIN, _DEFLATED = b"J", b"Z"
 
+as_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+"""JSON data as text, as `dump` writes it."""
+
 
 def pack(content: bytes, *, what: str) -> bytes:
     """Content with a mark in front, compressed when it is long and a sample from its middle becomes half as long.

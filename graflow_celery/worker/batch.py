@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final
+from math import inf
+from typing import Final, TypeVar
 
 import redis
 
@@ -14,11 +14,13 @@ from graflow.exceptions import TaskTimeoutError
 from graflow.runtime import SLICE, TRY_AGAIN, persistently
 from graflow.shown import get_logger
 from graflow.spells import is_news
-from graflow_celery.broker.messages import member_name
+from graflow_celery.broker.messages import member_name, ranges_of
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
-from graflow_celery.record import Claim, GrantedMember, GroupSpec, Lease, MemberReport, MemberState
+from graflow_celery.record import BlockClaim, Claim, GrantedBlock, GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure, report_of
+from graflow_celery.worker.blocks import BlockLoop
+from graflow_celery.worker.holding import Holding, Work, indices_of_work, lease_of
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.reported import reported_members
@@ -26,6 +28,7 @@ from graflow_celery.worker.reports import Reports
 from graflow_celery.worker.tally import Listening, MemberListener, Tally
 
 _log = get_logger(__name__)
+_Claim = TypeVar("_Claim")
 
 _BEATS_PER_LEASE: Final = 3
 _NEXT: Final = 16  # members that are asked for at once, of those that a claim left for later
@@ -36,7 +39,7 @@ listening: ContextVar[Listening | None] = ContextVar("graflow_listening", defaul
 
 
 class Batch:
-    """The members that one delivery of a message was granted."""
+    """What one delivery of a message was granted: members and blocks, run in order and reported."""
 
     def __init__(
         self, deployment: Deployment, spec: GroupSpec, owner: str, worker: str, listener: MemberListener | None
@@ -45,46 +48,52 @@ class Batch:
         self.owner = owner
         self._runtime = deployment.runtime
         self.began = self._runtime.monotonic()
-        self.ended = False
         self._deployment = deployment
         self.tally = Tally(self._runtime, spec, listener)
         self._runner = MemberRunner(deployment, spec, worker)
-        self._todo: deque[GrantedMember] = deque()
-        self._current: tuple[GrantedMember, float] | None = None
-        """The member that runs, and since when."""
-        self._releasing: list[GrantedMember] = []
+        self._holding = Holding(self._runtime, self._runner.seal, owner)
         self._reports = Reports(deployment, spec, owner)
         self._reported = reported_members(deployment)
-        self._lock = self._runtime.lock()
+        self._blocks = BlockLoop(
+            *(deployment, spec, self._runner, self._holding, self.tally),
+            execute=self._execute,
+            cancellation=self._cancellation,
+            retry=self._reports.add,
+        )
         self._beaten = self._tried = self.began
         self._timed_out: set[int] = set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the group has ended, so that nothing more of it begins."""
+        return self._holding.ended
+
     # -- the thread that runs members ------------------------------------------------------------------------------
 
-    def run(self, granted: Sequence[GrantedMember]) -> None:
-        """Run the granted members in order and report them."""
-        with self._lock:
-            self._todo.extend(granted)
+    def run(self, granted: Sequence[Work]) -> None:
+        """Run what was granted in order and report it."""
+        self._holding.add(granted)
         try:
-            while (member := self._next()) is not None:
-                self._run_one(member)
+            while (work := self._next()) is not None:
+                if isinstance(work, GrantedBlock):
+                    self._run_block()
+                else:
+                    self._run_one(work)
         except SystemExit:
             self._abandon()
             raise
         finally:
             self._report(patiently=True)
-            if self._releasing:
+            if self._holding.releasing():
                 with suppress(*TRY_AGAIN):  # then their lease brings them back
                     persistently(self._runtime, self._send_releases, patience=self._deployment.patience.member)
 
     def _abandon(self) -> None:
         """This process is told to exit: what it holds is run elsewhere at once, without waiting for its lease."""
-        with self._lock:
-            held = [*([self._current[0]] if self._current is not None else ()), *self._todo]
-            self._current = None
-            self._todo.clear()
+        held = self._holding.give_up()
         with suppress(redis.exceptions.RedisError):
-            self._deployment.record.abandon(self.spec.run_id, self.owner, [member.index for member in held])
+            self._deployment.record.abandon(self.spec.run_id, self.owner, held)
+        self._flush_block()
 
     @contextmanager
     def paced(self) -> Iterator[None]:
@@ -99,24 +108,26 @@ class Batch:
     def name(self) -> str:
         return f"Run {self.spec.run_id}"
 
-    def _next(self) -> GrantedMember | None:
-        if self._todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
+    def _next(self) -> Work | None:
+        if self._holding.has_todo and self._runtime.monotonic() - self._beaten >= self.spec.lease:
             # After a pause: what was lost meanwhile runs elsewhere.
             with suppress(*TRY_AGAIN):
                 persistently(self._runtime, self._beat, patience=self._deployment.patience.member)
-        with self._lock:
-            if self.ended:
-                self._todo.clear()
-            member = self._todo.popleft() if self._todo else None
-            self._current = None if member is None else (member, self._runtime.monotonic())
-            return member
+        return self._holding.next()
 
     def _run_one(self, member: GrantedMember) -> None:
         self.tally.started(member)
         result = self._known(member) or self._execute(member)
         self._reports.add(result, self.tally.ended(result))
-        with self._lock:
-            self._current = None
+        self._holding.has_done()
+
+    def _run_block(self) -> None:
+        running = self._holding.block
+        if running is not None:
+            self._blocks.run(running)
+            self._holding.has_done()
+            self._reports.add_page(running.page)
+            self._reports.send_gathered()
 
     def _known(self, member: GrantedMember) -> MemberReport | None:
         """What a member came to here before, in a record that has gone back since."""
@@ -133,7 +144,8 @@ class Batch:
 
     def _cancellation(self, member: GrantedMember) -> Callable[[], bool]:
         """Whether this member is cancelled; the record is asked at most every slice."""
-        lease = Lease(self.spec.run_id, member.index, member.attempt, self.owner)
+        run_id = self.spec.run_id
+        lease = lease_of(run_id, self._holding.block.block if self._holding.block else member, self.owner)
         asked = 0.0
         cancelled = False
 
@@ -144,10 +156,11 @@ class Batch:
             if self._runtime.monotonic() - asked >= SLICE:
                 asked = self._runtime.monotonic()
                 try:
-                    cancelled = bool(self._deployment.record.beat([lease]).lost)
+                    answer = self._deployment.record.beat([lease])
+                    cancelled = bool(answer.lost) or member.index in answer.gone.get(run_id, ())
                 except FAILING:
-                    if is_news(("cancelled", self.spec.run_id)):
-                        _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, self.spec.run_id)
+                    if is_news(("cancelled", run_id)):
+                        _log.warning("Cannot ask whether member %s of %s is cancelled", member.index, run_id)
             return cancelled
 
         return is_cancelled
@@ -158,11 +171,12 @@ class Batch:
         """Report, beat and release, as far as each is due."""
         self._runner.soft_limit.expire(now)
         self._stop_waiting_for_current(now)
+        self._flush_block(now)
         self._report()
         if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:
             self._tried = now
             self._beat()
-        if self._todo and (self._runtime.is_stopping() or now - self.began >= SLICE):
+        if self._holding.has_unstarted and (self._runtime.is_stopping() or now - self.began >= SLICE):
             self._release_unstarted()
         self._send_releases()
 
@@ -170,16 +184,22 @@ class Batch:
         self._reports.send(patiently=patiently)
         self.tally.flush()
 
+    def _flush_block(self, now: float = inf) -> None:
+        """Have what has ended of a block that takes long reported without waiting for the rest."""
+        with self._holding.lock:
+            running = self._holding.block
+            if running is not None and now - running.since >= SLICE:
+                self._reports.add_finished(running.page)
+
     def _stop_waiting_for_current(self, now: float) -> None:
         """Record that the running member's time is over.
 
         A prefork pool kills the process then. In other pools nothing can stop it: its own outcome comes too late.
         """
-        with self._lock:
-            current = self._current
-        if current is None:
+        begun = self._holding.begun
+        if begun is None:
             return
-        member, since = current
+        member, since = begun
         limit = limits_of(self._deployment, self.spec, member.index)[0]
         if limit is None or now - since < limit or member.index in self._timed_out:
             return
@@ -188,23 +208,16 @@ class Batch:
         self._reports.complete([report_of(self._runner.seal, member, MemberState.TIMED_OUT, payload)])
         self._timed_out.add(member.index)
 
-    def _held(self) -> list[Lease]:
-        with self._lock:
-            held: list[Any] = [*([self._current[0]] if self._current else ()), *self._todo, *self._releasing]
-        held += self._reports.unsent()
-        return [Lease(self.spec.run_id, member.index, member.attempt, self.owner) for member in held]
-
     def _beat(self) -> None:
-        held, sent = self._held(), self._runtime.monotonic()
+        held, sent = [*self._holding.leases(), *self._reports.leases()], self._runtime.monotonic()
         if held:
             answer = self._deployment.record.beat(held)
             if self.spec.run_id in answer.ended:
-                self.ended = True
+                self._holding.ended = True
                 self._deployment.shared_payloads.forget(self.spec.run_id)
-            if answer.lost:
-                gone = {lease.index for lease in answer.lost}
-                with self._lock:
-                    self._todo = deque(member for member in self._todo if member.index not in gone)
+            gone = {*(lease.index for lease in answer.lost), *answer.gone.get(self.spec.run_id, ())}
+            if gone:
+                self._holding.forget(gone)
         self._beaten = sent
 
     def _release_unstarted(self) -> None:
@@ -216,30 +229,25 @@ class Batch:
             status = record.status(spec.run_id)
             if status.pending > status.retrying:
                 return
-        with self._lock:
-            self._releasing += self._todo
-            self._todo.clear()
+        self._holding.release_unstarted()
 
     def _send_releases(self) -> None:
         """Release in the record. Where it is not known whether that was done, it is done again, and none runs."""
-        with self._lock:
-            releasing = list(self._releasing)
+        releasing = self._holding.releasing()
         if not releasing:
             return
-        indices = [member.index for member in releasing]
+        indices = [index for work in releasing for index in indices_of_work(work)]
         released = self._deployment.record.release(self.spec.run_id, self.owner, indices)
-        with self._lock:
-            sent = {id(member) for member in releasing}
-            self._releasing = [member for member in self._releasing if id(member) not in sent]
+        self._holding.has_released(releasing)
         self._reports.follow(sorted({*released.released, *released.ready}))
 
 
-def claiming(deployment: Deployment, call: Callable[[], Claim]) -> Claim:
+def claiming(deployment: Deployment, call: Callable[[], _Claim]) -> _Claim:
     """A claim, repeated for a while when the record cannot be reached; then its message is left to the sweeper."""
     return persistently(deployment.runtime, call, patience=deployment.patience.member)
 
 
-def refuse_unsigned(deployment: Deployment, run_id: str, owner: str, claim: Claim) -> None:
+def refuse_unsigned(deployment: Deployment, run_id: str, owner: str, claim: Claim | BlockClaim) -> None:
     """Let members fail whose group is not signed, so that a submitter who lacks the key does not wait in vain.
 
     What they came to is not signed either: a submitter who has the key does not believe it.
@@ -248,7 +256,11 @@ def refuse_unsigned(deployment: Deployment, run_id: str, owner: str, claim: Clai
         return
     _log.error("Members of run %s are refused: %s", run_id, claim.distrust)
     packed = pack_failure(claim.distrust, deployment.runtime.time())
-    refused = [MemberReport(member.index, member.attempt, MemberState.FAILED, packed) for member in claim.granted]
+    refused = [
+        MemberReport(index, work.attempt, MemberState.FAILED, packed)
+        for work in claim.granted
+        for index in indices_of_work(work)
+    ]
     record, patience = deployment.record, deployment.patience
     with suppress(*TRY_AGAIN):  # then their lease brings them back
         persistently(deployment.runtime, lambda: record.complete(run_id, owner, refused), patience=patience.member)
@@ -261,6 +273,7 @@ def run_members(
     *,
     owner: str,
     worker: str,
+    in_blocks: bool = False,
     limit: int | None = None,
     listener: Listening | None = None,
 ) -> Tally | None:
@@ -272,26 +285,39 @@ def run_members(
         indices: The members that a message named.
         owner: Unique per delivery of the message.
         worker: The name of this worker.
-        limit: Members to claim at most.
+        in_blocks: Whether members of the group stand in blocks, whole ones of which are claimed as such.
+        limit: Members to claim at most, one block aside.
         listener: Makes what is told about each member.
 
     Returns:
         What came of the members that ran here; None when none was granted.
     """
-    record = deployment.record
-    claim = claiming(deployment, lambda: record.claim(run_id, indices, owner, limit=limit))
-    if claim.spec is None or not claim.granted:
-        refuse_unsigned(deployment, run_id, owner, claim)
-        return None
-    batch = Batch(deployment, claim.spec, owner, worker, listener(claim.spec) if listener is not None else None)
-    with batch.paced():
-        batch.run(claim.granted)
-        left = [] if limit is not None else claim.left
-        while left and not batch.ended:
-            part, left = left[:_NEXT], left[_NEXT:]
-            claim = claiming(deployment, lambda part=part: record.claim(run_id, part, owner))  # type: ignore[misc]
-            batch.run(claim.granted)
-            left = [*claim.left, *left]
+    record, batch, left = deployment.record, None, list(indices)
+    with ExitStack() as pacing:
+
+        def run(spec: GroupSpec, granted: Sequence[Work]) -> Batch:
+            here = batch
+            if here is None:
+                here = Batch(deployment, spec, owner, worker, None if listener is None else listener(spec))
+                pacing.enter_context(here.paced())
+            here.run(granted)
+            return here
+
+        if in_blocks:
+            blocks = claiming(deployment, lambda: record.claim_blocks(run_id, ranges_of(indices), owner))
+            left = blocks.left
+            refuse_unsigned(deployment, run_id, owner, blocks)
+            if blocks.spec is not None and blocks.granted:
+                batch = run(blocks.spec, blocks.granted)
+        size = len(left)
+        while left and not (batch is not None and (batch.ended or limit is not None)):
+            part, left = left[:size], left[size:]
+            claim = claiming(deployment, lambda part=part: record.claim(run_id, part, owner, limit=limit))  # type: ignore[misc]
+            refuse_unsigned(deployment, run_id, owner, claim)
+            if claim.spec is None or not (claim.granted or batch):
+                break
+            batch = run(claim.spec, claim.granted)
+            left, size = [*claim.left, *left], _NEXT
             if claim.state is None or claim.state.is_final:
                 break
-    return batch.tally
+    return None if batch is None else batch.tally

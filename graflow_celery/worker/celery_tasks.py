@@ -7,7 +7,7 @@ import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
 from graflow.runtime import persistently
 from graflow.shown import get_logger
+from graflow_celery.broker import messages
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import are_limits_signed, indices_of
 from graflow_celery.deployment import Deployment, deployment_of
@@ -203,14 +204,18 @@ class MemberTask(Task):
     typing = False
 
 
-def _check(version: object) -> None:
-    if version != VERSION:
-        raise GraflowRuntimeError(f"Message version {version!r} is unknown; this worker reads version {VERSION}")
+def _check(hint: Mapping[str, object], version: int = messages.VERSION) -> None:
+    if hint.get("version") != version:
+        name = hint.get("run_id", hint.get("flow_id"))
+        raise GraflowRuntimeError(
+            f"Message version {hint.get('version')!r} of {name} is unknown; this worker reads version {version}, and "
+            "leaves it to others"
+        )
 
 
 def _run(self: Any, **hint: object) -> None:
     """Claim the members that a message names and run those that are granted."""
-    _check(hint.get("version"))
+    _check(hint)
     indices = indices_of(hint.get("ranges"))
     deployment = deployment_for(self.app)
     request = self.request
@@ -234,6 +239,7 @@ def _run(self: Any, **hint: object) -> None:
             indices,
             owner=owner,
             worker=worker,
+            in_blocks=hint.get("blocks") is True and len(indices) > 1,
             listener=None if alone else listener,
         )
     finally:
@@ -250,7 +256,7 @@ def _run(self: Any, **hint: object) -> None:
 
 def _finish(self: Any, *_results: object, **hint: object) -> None:
     """Run the continuation of a group, once."""
-    _check(hint.get("version"))
+    _check(hint)
     worker = str(self.request.hostname or socket.gethostname())
     owner = getattr(self.request, "graflow_owner", None)
     tally = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)
@@ -282,7 +288,7 @@ def _entry(self: Any, **body: Any) -> Any:
 
 def _flow(self: Any, **hint: object) -> None:
     """Run a flow on, in this slot, as far as it goes."""
-    _check(hint.get("version"))
+    _check(hint, VERSION)
     flow_id, hops = hint.get("flow_id"), hint.get("hops")
     if not isinstance(flow_id, str) or not isinstance(hops, int):
         raise PayloadError("The message of a flow must hold 'flow_id' and 'hops'")

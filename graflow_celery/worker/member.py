@@ -23,8 +23,10 @@ from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
 from graflow.core.envelopes.shared_code import ReceivedCode
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
-from graflow.core.remote import run_branch
+from graflow.core.nodes.executable import Executable
+from graflow.core.remote import RemoteBranch
 from graflow.core.serialization import signed_pickles
+from graflow.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
@@ -35,6 +37,7 @@ from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
+from graflow_celery.wire.chunks import CHUNK_MARK, Chunk
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, result_pickles
 from graflow_celery.wire.payload import unpack
@@ -145,13 +148,15 @@ class RetryLater:
     error: BaseException | None
 
 
-@dataclass(frozen=True)
 class RunningMember:
     """The member that the current thread runs on a worker."""
 
-    run_id: str
-    index: int
-    deployment: Deployment
+    __slots__ = ("deployment", "index", "run_id")
+
+    def __init__(self, run_id: str, index: int, deployment: Deployment) -> None:
+        self.run_id = run_id
+        self.index = index
+        self.deployment = deployment
 
 
 holding_slot: ContextVar[bool] = ContextVar("graflow_holding_slot", default=False)
@@ -179,6 +184,7 @@ class MemberRunner:
         self._resolver = cache(deployment.resolver)
         shared = deployment.shared_payloads
         self._blobs = GivenBlobs(lambda kind, name: shared.blob(spec.run_id, kind, name))
+        self._chunk: tuple[bytes, Chunk] | None = None
         self._code = ReceivedCode(
             deployment.keys,
             (spec.run_id, spec.group_id),
@@ -193,16 +199,17 @@ class MemberRunner:
     def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberReport | RetryLater:
         """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
-        return self._within_limits(granted, lambda: self._outcome(granted, lease, is_cancelled))
+        return self.report(granted, lambda: self._outcome(granted, lease, is_cancelled))
 
     def run_continuation(
         self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool], values: list[Any]
     ) -> MemberReport | RetryLater:
         """Run the continuation with the list of the members' values, in the same way."""
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
-        return self._within_limits(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
+        return self.report(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
 
-    def _within_limits(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
+    def report(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
+        """What comes of a member, for the record; `call` runs its branch, within the time limits that it has."""
         hard, limit = limits_of(self._deployment, self._spec, granted.index)
         around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
         blobs, contents = TakenBlobs(), dict[str, bytes]()
@@ -239,28 +246,76 @@ class MemberRunner:
 
     def _log(self, name: str, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""
-        _log.warning("Run %s: %s failed: %s: %.500s", self._spec.run_id, name, type(error).__name__, error)
+        _log.warning("Run %s: %s failed: %s: %.500s", self._spec.run_id, name, type(error).__name__, message_of(error))
 
     def _outcome(self, granted: GrantedMember, lease: Lease, is_cancelled: Callable[[], bool]) -> BranchOutcome:
-        spec, deployment = self._spec, self._deployment
         envelope = self._envelope(granted)
-        shared = deployment.shared_payloads.get(spec.run_id, envelope.shared)
+        shared = self._deployment.shared_payloads.get(self._spec.run_id, envelope.shared)
         tasks = self._tasks(envelope)
-        return run_branch(
+        branch = RemoteBranch(
             tasks[envelope.task_id],
             tasks,
             [(source, target) for source, target in envelope.edges],
             shared,
             channel=self._channel(envelope.shared, shared),
             cycle_counts=envelope.cycle_counts,
-            info=WorkerMember(deployment, lease, is_cancelled),
+            info=WorkerMember(self._deployment, lease, is_cancelled),
             engine=self._engine,
             retries=granted.retries,
             longest_wait=LONGEST_WAIT,
         )
+        return branch.run()
+
+    def branch_of(
+        self, task: Executable, name: str, shared: SharedPayload, lease: Lease, is_cancelled: Callable[[], bool]
+    ) -> RemoteBranch:
+        """The branch of a member that is at hand as a task, and drags nothing along.
+
+        Args:
+            task: The member.
+            name: The hash of what it has in common with the others.
+            shared: That itself.
+            lease: The right to run it.
+            is_cancelled: Whether it is cancelled.
+        """
+        return RemoteBranch(
+            task,
+            {task.task_id: task},
+            (),
+            shared,
+            channel=self._channel(name, shared),
+            info=WorkerMember(self._deployment, lease, is_cancelled),
+            engine=self._engine,
+            longest_wait=LONGEST_WAIT,
+        )
+
+    def chunk(self, packed: bytes, index: int) -> Chunk:
+        """The chunk that a member is in; that of the last one is kept.
+
+        Raises:
+            SignatureError: As `Chunk.unpack`.
+            PayloadError: As `Chunk.unpack`.
+        """
+        if self._chunk is None or self._chunk[0] is not packed or index not in self._chunk[1].members:
+            spec, keys = self._spec, self._deployment.keys
+            found = Chunk.unpack(packed, run_id=spec.run_id, group_id=spec.group_id, index=index, keys=keys)
+            self._chunk = packed, found
+        return self._chunk[1]
+
+    def resolved(self, chunk: Chunk) -> Any:
+        """What the members of a chunk are instances of.
+
+        Raises:
+            TaskResolutionError: When it cannot be found, or made, here.
+        """
+        resolver = self._resolver(str(chunk.task.get("resolver_id", "default")))
+        return resolver.resolve(chunk.task, bound_to=(chunk.run_id, chunk.group_id, ""), code=self._code)
 
     def _envelope(self, granted: GrantedMember) -> Envelope:
+        """The envelope of a member, out of its chunk when it is in one."""
         spec = self._spec
+        if granted.envelope.startswith(CHUNK_MARK):
+            return self.chunk(granted.envelope, granted.index).envelope(granted.index)
         if not granted.envelope:
             raise PayloadError(
                 f"Member {granted.index} is not in the record of group run '{spec.run_id}' any more: its server has "
@@ -311,7 +366,7 @@ class MemberRunner:
         channel.set(spec.group_id + RESULT_SUFFIX, values)
         free = free_parameters(task.func, inject_context=task.inject_context, bound=task.bound_arguments)
         taken = {free[0]: values} if free else {}
-        return run_branch(
+        branch = RemoteBranch(
             task.instance(task.task_id, {**task.bound_arguments, **taken}),
             {},
             [],
@@ -320,6 +375,7 @@ class MemberRunner:
             info=WorkerMember(deployment, lease, is_cancelled),
             engine=self._engine,
         )
+        return branch.run()
 
 
 def leave_if_told(error: BaseException | None) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GroupSpec, MemberReport, Released
+from graflow_celery.record import BlockLease, BlockReport, GroupSpec, Lease, MemberReport, Released
+from graflow_celery.wire.pages import PageWriter
 from graflow_celery.worker.member import RetryLater
 from graflow_celery.worker.reported import reported_members
 
 _log = get_logger(__name__)
+_GATHER: Final = 0.02  # seconds for which blocks that have ended wait for others
 _Answer = TypeVar("_Answer")
+_Written = tuple[BlockReport, PageWriter]
 
 
 class Reports:
@@ -32,10 +35,12 @@ class Reports:
         self._runtime = deployment.runtime
         self._spec = spec
         self._owner = owner
+        self._pages: list[_Written] = []
         self._results: list[MemberReport] = []
         self._retries: list[tuple[RetryLater, float]] = []  # each with the time at which it is due
         self._lock = self._runtime.lock()
         self._sending = self._runtime.lock()
+        self._sent = self._runtime.monotonic()
 
     def add(self, result: MemberReport | RetryLater, now: float) -> None:
         """Keep what a member came to at this monotonic time."""
@@ -45,9 +50,29 @@ class Reports:
             else:
                 self._results.append(result)
 
-    def unsent(self) -> list[MemberReport | RetryLater]:
+    def add_page(self, page: PageWriter) -> None:
+        """Keep what the members of a block came to, as one where that can be."""
+        report = page.page()
         with self._lock:
-            return [*self._results, *(member for member, _ in self._retries)]
+            if report is None:
+                self._results += page.reports()
+            else:
+                self._pages.append((report, page))
+
+    def add_finished(self, page: PageWriter) -> None:
+        """Keep what members of a block came to that goes on, one by one."""
+        with self._lock:
+            self._results += page.reports()
+
+    def leases(self) -> list[Lease | BlockLease]:
+        """Of what is kept here."""
+        run_id, owner = self._spec.run_id, self._owner
+        with self._lock:
+            single: list[MemberReport | RetryLater] = [*self._results, *(member for member, _ in self._retries)]
+            return [
+                *(BlockLease(run_id, report.number, report.attempt, owner) for report, _ in self._pages),
+                *(Lease(run_id, member.index, member.attempt, owner) for member in single),
+            ]
 
     def send(self, *, patiently: bool = False) -> None:
         """Record what has been added.
@@ -56,10 +81,15 @@ class Reports:
             patiently: Whether to wait for a record that cannot be reached; otherwise all is kept for the next time.
         """
         with self._sending:
+            self._sent = self._runtime.monotonic()
             with self._lock:
+                pages, self._pages = self._pages, []
                 results, self._results = self._results, []
                 retries, self._retries = self._retries, []
             try:
+                if pages:
+                    results += self._complete_blocks(pages, patiently=patiently)
+                    pages = []
                 if results:
                     self.complete(results, patiently=patiently)
                     results = []
@@ -67,12 +97,29 @@ class Reports:
                     self._leave(*retries[-1], patiently=patiently)
                     retries.pop()
             except TRY_AGAIN as error:
-                kept = len(results) + len(retries)
+                kept = len(results) + len(retries) + sum(len(page) for _, page in pages)
                 if is_news(("kept", self._spec.run_id)):
                     _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
                 with self._lock:
+                    self._pages = [*pages, *self._pages]
                     self._results = [*results, *self._results]
                     self._retries = [*retries, *self._retries]
+
+    def send_gathered(self) -> None:
+        """`send`, unless that was a moment ago: then blocks are reported together."""
+        if self._runtime.monotonic() - self._sent >= _GATHER:
+            self.send()
+
+    def _complete_blocks(self, pages: Sequence[_Written], *, patiently: bool) -> list[MemberReport]:
+        """Record whole blocks; returns what members of the others came to, to which something has happened."""
+        record, run_id, reports = self._deployment.record, self._spec.run_id, [report for report, _ in pages]
+        done = self._call(lambda: record.complete_blocks(run_id, self._owner, reports), patiently=patiently)
+        if done.state is None:
+            _log.warning("The record of run %s is gone: the outcomes of %s blocks are dropped", run_id, len(pages))
+            return []
+        self.follow([], continuation=done.continuation)
+        split = {*done.split}
+        return [each for report, page in pages if report.number in split for each in page.reports()]
 
     def complete(self, results: list[MemberReport], *, patiently: bool = False) -> None:
         """Record these outcomes now, and publish what they make possible."""

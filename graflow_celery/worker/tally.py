@@ -8,7 +8,7 @@ from typing import Protocol
 
 from graflow.runtime import Runtime
 from graflow_celery.broker.messages import shadow_of, shown_name
-from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
+from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.worker.member import RetryLater
 
 
@@ -42,6 +42,16 @@ class Tally:
         self._listener = listener
         self._began = self._since = runtime.monotonic()
         self._counts: Counter[str] = Counter()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is told of each member."""
+        return self._listener is not None
+
+    def add(self, succeeded: int, last: MemberReport) -> None:
+        """Count members that have succeeded, of whom nobody has been told."""
+        self.last = last
+        self._counts[MemberState.SUCCEEDED.value] += succeeded
 
     def started(self, member: GrantedMember) -> None:
         self._since = self._runtime.monotonic()

@@ -17,7 +17,7 @@ from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import MemberReport, MemberState
 from graflow_celery.settings import GroupOptions
-from tests.record_support import open_group
+from tests.record_support import make_spec, open_group
 from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
@@ -34,7 +34,7 @@ def test_who_waits_for_many_open_members_takes_many_outcomes_at_once() -> None:
         batches: list[list[int]] = []
 
         def wait() -> None:
-            found = Waiter(deployment, "run", members, GroupOptions(worker_wait=60)).until(None)
+            found = Waiter(deployment, make_spec(n=members), GroupOptions(worker_wait=60)).until(None)
             batches.extend([outcome.index for outcome in fresh] for fresh in found)
 
         waiter = threading.Thread(target=wait)
@@ -55,7 +55,7 @@ def waiter() -> Iterator[Waiter]:
     with private_redis() as server:
         deployment = deployment_of({"url": server.url})
         open_group(deployment.record, n=3)
-        yield Waiter(deployment, "run", 3, GroupOptions(worker_wait=60))
+        yield Waiter(deployment, make_spec(n=3), GroupOptions(worker_wait=60))
 
 
 def test_each_thread_keeps_the_time_of_its_own_wait(waiter: Waiter) -> None:
@@ -85,7 +85,7 @@ def test_a_short_timeout_of_the_socket_is_no_outage(caplog: pytest.LogCaptureFix
         deployment = deployment_of({"url": server.url, "socket_timeout": 1.0})
         open_group(deployment.record, n=1)
 
-        found = list(Waiter(deployment, "run", 1, GroupOptions(worker_wait=60)).until(time.monotonic() + 2.2))
+        found = list(Waiter(deployment, make_spec(n=1), GroupOptions(worker_wait=60)).until(time.monotonic() + 2.2))
 
     assert found == []
     assert caplog.messages == []

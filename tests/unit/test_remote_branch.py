@@ -10,7 +10,7 @@ from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.graph import GraphScope, TaskGraph, recording_into
-from graflow.core.remote import run_branch
+from graflow.core.remote import RemoteBranch
 from graflow.core.task import ParallelGroup, Task
 from tests.graph_support import node
 from tests.support import give_way
@@ -32,7 +32,8 @@ class Info:
 def run(member, tasks=None, edges=(), **options):
     channel = options.pop("channel", None) or MemoryChannel("shared")
     around = {part.name: options.pop(part.name) for part in fields(Surroundings) if part.name in options}
-    return run_branch(member, tasks or {}, edges, Surroundings("g", "s", "t", **around), channel=channel, **options)
+    around = Surroundings("g", "s", "t", **around)
+    return RemoteBranch(member, tasks or {}, edges, around, channel=channel, **options).run()
 
 
 def test_a_member_with_its_successors():

@@ -68,6 +68,40 @@ class ExecutingTask:
         _end(self._run, self._frame, self._task, unwritten or error)
 
 
+class BegunTask(ExecutingTask):
+    """The block of an execution that had begun before an engine came to its task.
+
+    Attributes:
+        frame: Its task context, which the first block of the run has once `replay` was called.
+    """
+
+    __slots__ = ("_spec", "frame")
+
+    def __init__(self, run: RunParts, task: Any) -> None:
+        super().__init__(run, task)
+        self._spec = run.agenda.running = run.agenda.next(lambda _: None)
+        frame = self._frame = self.frame = TaskExecutionContext(task.task_id, run)
+        frame.task, frame.depth = task, 0
+        task.lent_context = run
+        run.frames.append(frame)
+        _begin(run, frame, task)
+
+    def replay(self) -> None:
+        """Have the task run, as the next one, in this execution."""
+        run: Any = self._run
+        run.agenda.running = None
+        run.agenda.requeue(self._spec)
+        run.executing_task = self._once
+
+    def _once(self, _: Any) -> BegunTask:
+        del self._run.executing_task  # of the run itself, in front of its method
+        return self
+
+    def __enter__(self) -> TaskExecutionContext:
+        self._token = running_frame.set(self._frame)
+        return self._frame
+
+
 def _settle(layer: AttemptChannel, error: BaseException | None) -> None:
     if error is None:
         layer.apply()
