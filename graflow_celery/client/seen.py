@@ -64,10 +64,22 @@ class Seen(Mapping[int, RecordedOutcome]):
                 self._single[outcome.index] = outcome
                 self._note(outcome, 1)
         for block in blocks:
-            if block.number not in self._pages:
-                page = self._pages[block.number] = Page(block, self._seal)
-                self._in_pages += len(page.members)
-                self._note(page, len(page.members))
+            self._add_page(Page(block, self._seal))
+
+    def _add_page(self, page: Page) -> None:
+        number = page.block.number
+        known = self._pages.get(number)
+        if known is None:
+            self._note(page, len(page.members))
+        else:  # members of it were forgotten
+            fresh = [index for index in page.members if index not in self]
+            for index in fresh:
+                self._note(page.outcome(index), 1)
+            if not fresh:
+                return
+            self._in_pages -= len(known.members)
+        self._pages[number] = page
+        self._in_pages += len(page.members)
 
     def _note(self, part: RecordedOutcome | Page, count: int) -> None:
         self.arrived += count

@@ -64,9 +64,7 @@ def prepare(
     then: object = None,
     blobs: TakenBlobs | None = None,
 ) -> Submission:
-    """Write the envelopes of all members, in chunks where they can travel in columns; nothing is sent.
-
-    `blobs` are the long values that `shared` names.
+    """Write all members, in chunks where they can travel in columns; `blobs` are the long values that `shared` names.
 
     Raises:
         TaskResolutionError: When a task can be sent neither by reference nor by value.
@@ -75,8 +73,7 @@ def prepare(
     """
     n = len(branches)
     _check_size(group_id, n)
-    long = {} if blobs is None else blobs.contents
-    written = _written(deployment, options, run_id, group_id, branches, shared, policy, then, long)
+    written = _written(deployment, options, run_id, group_id, branches, shared, policy, then, blobs)
     members, ids = written.members, written.ids
     spec = GroupSpec(
         run_id=run_id,
@@ -131,10 +128,11 @@ def _written(
     shared: SharedPayload,
     policy: GroupExecutionPolicy,
     then: object,
-    long: Mapping[str, bytes],
+    blobs: TakenBlobs | None,
 ) -> _Written:
     resolver, keys = deployment.sending_resolver(), deployment.keys
     name, content = shared.pack()
+    common = {name: content, **({} if blobs is None else blobs.contents)}
     code = GroupCode(keys, (run_id, group_id))
     if isinstance(branches, Columns):
         is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
@@ -144,7 +142,7 @@ def _written(
         if chunks is not None:
             last = () if then is None else (_continuation(resolver, code, run_id, group_id, len(members), then, name),)
             manifest = [*chunks.entries, *(envelope.pack(keys) for envelope in last)]
-            payloads = {name: content, **shared_contents(code, group_id), **long}
+            payloads = {**common, **shared_contents(code, group_id)}
             bodies = [dump(_identity_of(chunks.task)), chunks.digest.encode(), *map(_body, last)]
             digest = manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
             return _Written([members.prototype], members.ids, manifest, payloads, digest, chunks.stride)
@@ -153,7 +151,7 @@ def _written(
     if then is not None:
         envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
     manifest = [envelope.pack(keys) for envelope in envelopes]
-    payloads = {name: content, **shared_contents(code, group_id), **long}
+    payloads = {**common, **shared_contents(code, group_id)}
     singles = [branch.member for branch in branches]
     ids = [member.task_id for member in singles]
     return _Written(singles, ids, manifest, payloads, _digest(envelopes, manifest, payloads, shared, code))

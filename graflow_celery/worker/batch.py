@@ -292,32 +292,61 @@ def run_members(
     Returns:
         What came of the members that ran here; None when none was granted.
     """
-    record, batch, left = deployment.record, None, list(indices)
     with ExitStack() as pacing:
+        delivery = _Delivery(deployment, run_id, owner, worker, listener, pacing)
+        left: Sequence[int] = delivery.run_blocks(indices) if in_blocks else indices
+        if delivery.batch is None or limit is None:
+            delivery.run_members(left, limit)
+    return None if delivery.batch is None else delivery.batch.tally
 
-        def run(spec: GroupSpec, granted: Sequence[Work]) -> Batch:
-            here = batch
-            if here is None:
-                here = Batch(deployment, spec, owner, worker, None if listener is None else listener(spec))
-                pacing.enter_context(here.paced())
-            here.run(granted)
-            return here
 
-        if in_blocks:
-            blocks = claiming(deployment, lambda: record.claim_blocks(run_id, ranges_of(indices), owner))
-            left = blocks.left
-            refuse_unsigned(deployment, run_id, owner, blocks)
-            if blocks.spec is not None and blocks.granted:
-                batch = run(blocks.spec, blocks.granted)
-        size = len(left)
-        while left and not (batch is not None and (batch.ended or limit is not None)):
+class _Delivery:
+    """Claims what a message names, and has it run in one batch, which the first claim that grants something begins."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        run_id: str,
+        owner: str,
+        worker: str,
+        listener: Listening | None,
+        pacing: ExitStack,
+    ) -> None:
+        self.batch: Batch | None = None
+        self._deployment = deployment
+        self._run_id = run_id
+        self._owner = owner
+        self._worker = worker
+        self._listener = listener
+        self._pacing = pacing
+
+    def run_blocks(self, indices: Sequence[int]) -> list[int]:
+        """Run the blocks that are there as a whole; returns the members that have to be claimed one by one."""
+        record, ranges = self._deployment.record, ranges_of(indices)
+        claim = claiming(self._deployment, lambda: record.claim_blocks(self._run_id, ranges, self._owner))
+        self._run(claim.spec, claim.granted, claim)
+        return claim.left
+
+    def run_members(self, indices: Sequence[int], limit: int | None) -> None:
+        """Run the members that are granted, then those that a claim left for later, as long as the group goes on."""
+        record, run_id, left, size = self._deployment.record, self._run_id, list(indices), len(indices)
+        while left and not (self.batch is not None and self.batch.ended):
             part, left = left[:size], left[size:]
-            claim = claiming(deployment, lambda part=part: record.claim(run_id, part, owner, limit=limit))  # type: ignore[misc]
-            refuse_unsigned(deployment, run_id, owner, claim)
-            if claim.spec is None or not (claim.granted or batch):
-                break
-            batch = run(claim.spec, claim.granted)
+            claim = claiming(
+                self._deployment,
+                lambda part=part: record.claim(run_id, part, self._owner, limit=limit),  # type: ignore[misc]
+            )
+            self._run(claim.spec, claim.granted, claim)
+            if limit is not None or self.batch is None or claim.state is None or claim.state.is_final:
+                return
             left, size = [*claim.left, *left], _NEXT
-            if claim.state is None or claim.state.is_final:
-                break
-    return None if batch is None else batch.tally
+
+    def _run(self, spec: GroupSpec | None, granted: Sequence[Work], claim: Claim | BlockClaim) -> None:
+        if spec is None or not granted:
+            refuse_unsigned(self._deployment, self._run_id, self._owner, claim)
+            return
+        if self.batch is None:
+            listener = None if self._listener is None else self._listener(spec)
+            self.batch = Batch(self._deployment, spec, self._owner, self._worker, listener)
+            self._pacing.enter_context(self.batch.paced())
+        self.batch.run(granted)

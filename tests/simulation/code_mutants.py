@@ -10,7 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from graflow_celery import sweeper
 from graflow_celery.client import coordinator, run_owner, submission, waiter
-from graflow_celery.worker import batch, continuation, member, reports
+from graflow_celery.worker import batch, continuation, holding, member, reports
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def _functions_of(module: ModuleType) -> Iterator[FunctionType]:
 CODE_MUTANTS = [
     CodeMutant(
         "what is released runs here as well",
-        batch,
+        holding,
         "self._releasing += self._todo\n            self._todo.clear()",
         "self._releasing += self._todo",
     ),
     CodeMutant("nobody beats", batch, "if now - self._tried >= self.spec.lease / _BEATS_PER_LEASE:", "if False:"),
     CodeMutant(
-        "what is left of a claim is forgotten", batch, "left = [] if limit is not None else claim.left", "left = []"
+        "what is left of a claim is forgotten", batch, "left, size = [*claim.left, *left], _NEXT", "left, size = [], 1"
     ),
     CodeMutant(
         "what is released is not published",
