@@ -18,8 +18,10 @@
     ├── TaskResolutionError
     ├── UnknownHandlerError          (also a ValueError)
     └── GraflowRuntimeError
+        ├── ChildFlowError
         ├── CycleLimitExceededError
         ├── FlowChangedError
+        ├── FlowTimeoutError         (also a TimeoutError)
         ├── GraflowWorkflowCanceledError
         ├── GroupConflictError
         ├── GroupLostError
@@ -58,6 +60,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 from graflow.packing import deep_copied, packed, unpacked
 
 __all__ = [
+    "ChildFlowError",
     "ConfigError",
     "CycleLimitExceededError",
     "DuplicateTaskError",
@@ -65,6 +68,7 @@ __all__ = [
     "FlowConflictError",
     "FlowInputError",
     "FlowNotFoundError",
+    "FlowTimeoutError",
     "GraflowError",
     "GraflowRuntimeError",
     "GraflowWorkflowCanceledError",
@@ -595,6 +599,25 @@ class FlowInputError(GraflowError, ValueError):
 
 class FlowChangedError(GraflowRuntimeError):
     """The code or graph of a flow is not what was recorded, where that matters; the text has the difference."""
+
+
+class ChildFlowError(GraflowRuntimeError):
+    """A flow that a step started and waited for did not complete.
+
+    Attributes:
+        flow_id: The child's id.
+        status: Its state, such as `"failed"`.
+    """
+
+    def __init__(self, flow_id: str, status: str, error: str | None) -> None:
+        super().__init__(f"Flow '{flow_id}', which this step waits for, is {status}{f': {error}' if error else ''}")
+        self.flow_id = flow_id
+        self.status = status
+        self.error = error
+
+
+class FlowTimeoutError(GraflowRuntimeError, TimeoutError):
+    """A flow took longer than its `timeout`."""
 
 
 class StoreError(GraflowRuntimeError):

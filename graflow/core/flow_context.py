@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
 
+from graflow.exceptions import ConfigError
 from graflow.ids import uuid7
 from graflow.secret import masked
+
+T = TypeVar("T")
 
 
 class _Frame(Protocol):
@@ -41,17 +46,114 @@ class FlowContext:
         return f"{type(self).__name__}({self.flow_name!r}, {masked(dict(self.inputs))!r}, flow_id={self.flow_id!r})"
 
 
+class FlowCalls(Protocol):
+    """What tasks of a flow may ask for, by their idempotency key; each call is recorded in its place."""
+
+    def sleep(self, key: str, seconds: float | None, until: float | None) -> None:
+        """Go on after `seconds`, or at a time (seconds since the epoch)."""
+
+    def start(self, key: str, flow_name: str, inputs: Mapping[str, Any], *, wait: bool) -> Any:
+        """Start a flow."""
+
+    def side_effect(self, key: str, function: Callable[[], T]) -> T:
+        """Call a function once."""
+
+
+class _NoCalls:
+    """Where nothing can be asked for.
+
+    Args:
+        why: The reason.
+    """
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def _refuse(self, what: str) -> ConfigError:
+        return ConfigError(f"context.flow.{what}() cannot be called here: {self._why}")
+
+    def sleep(self, key: str, seconds: float | None, until: float | None) -> None:  # noqa: ARG002
+        raise self._refuse("sleep")
+
+    def start(self, key: str, flow_name: str, inputs: Mapping[str, Any], *, wait: bool) -> Any:  # noqa: ARG002
+        raise self._refuse("start")
+
+    def side_effect(self, key: str, function: Callable[[], T]) -> T:  # noqa: ARG002
+        raise self._refuse("side_effect")
+
+
+_ELSEWHERE = _NoCalls("a member on a worker knows its flow, attempt and idempotency key only; ask in a step before it")
+_IN_A_MEMBER = _NoCalls("a member of a group cannot put its flow away; ask in a step of its own, before or behind it")
+
+
 @dataclass(repr=False)
 class TaskFlow(FlowContext):
     """What `context.flow` gives inside a task.
 
+    What a task asks for is recorded in its place: the first call of a step, the second, and so on. When the step runs
+    again, after a crash, a failure or a sleep, recorded calls are answered at once; another call in such a place is a
+    `FlowChangedError`, so what a task asks for must follow from its arguments and from answers that it had.
+
     Attributes:
-        attempt: Which execution of this step or member it is, from 1; crashes count.
+        attempt: Which execution of this step or member it is, from 1; crashes count, and going on after a sleep does
+            not.
         idempotency_key: The same for each attempt of this step of this flow, and for nothing else.
     """
 
     attempt: int = 1
     idempotency_key: str = ""
+    calls: FlowCalls = field(default=_ELSEWHERE, compare=False)
+
+    def sleep(self, seconds: float | timedelta | None = None, *, until: datetime | None = None) -> None:
+        """Go on later. The flow holds no process meanwhile; the step starts again from its beginning then.
+
+        Args:
+            seconds: How long, from now; or
+            until: When, with a time zone.
+
+        Raises:
+            ConfigError: For neither or both, or what is no length or moment of time; in a member of a group.
+        """
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        if (seconds is None) == (until is None):
+            raise ConfigError("context.flow.sleep() takes either seconds or until=")
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf
+        ):
+            raise ConfigError(f"context.flow.sleep() takes seconds from 0, or a timedelta, not {seconds!r}")
+        if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
+            raise ConfigError(f"until= is a datetime with a time zone, not {until!r}")
+        self.calls.sleep(self.idempotency_key, seconds, None if until is None else until.timestamp())
+
+    def start(self, flow_name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True) -> Any:
+        """Start another flow, once, as a child of this one.
+
+        Args:
+            flow_name: Its name.
+            inputs: By name.
+            wait: Whether to wait for its end, for which this flow holds no process.
+
+        Returns:
+            The value of the child; its id when it is not waited for.
+
+        Raises:
+            ChildFlowError: The child did not complete. A further attempt of this step goes on with it.
+            FlowNotFoundError: No flow has this name.
+            FlowInputError: The inputs do not fit.
+            ConfigError: In a member of a group.
+        """
+        return self.calls.start(self.idempotency_key, flow_name, dict(inputs or {}), wait=wait)
+
+    def side_effect(self, function: Callable[[], T]) -> T:
+        """Call a function, and record its value before anything is done with it; further attempts get that value.
+
+        It is called again only when the process dies between its end and the record.
+
+        Raises:
+            PayloadError: The value cannot be kept.
+        """
+        return self.calls.side_effect(self.idempotency_key, function)
 
 
 class RunningFlow:
@@ -61,12 +163,16 @@ class RunningFlow:
         flow: Which one.
         position: The step that runs, its visit and its attempt.
         outside: Indices of the members that this run is a branch of, where those run elsewhere.
+        calls: What its steps may ask for.
     """
 
-    def __init__(self, flow: FlowContext, position: Position, outside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, flow: FlowContext, position: Position, outside: Sequence[str] = (), calls: FlowCalls = _ELSEWHERE
+    ) -> None:
         self._flow = flow
         self._position = position
         self._outside = outside
+        self._calls = calls
 
     @classmethod
     def sent(cls, told: Mapping[str, Any]) -> RunningFlow:
@@ -88,10 +194,12 @@ class RunningFlow:
         run = frame.execution_context
         if run.member is not None:
             attempt = run.member.attempt
-        parts = [flow.flow_id, step, str(visit), *self._inside(run)]
+        inside = self._inside(run)
+        parts = [flow.flow_id, step, str(visit), *inside]
         if frame.task_id != step:
             parts.append(frame.task_id)
-        return TaskFlow(flow.flow_name, flow.inputs, flow.flow_id, flow.redis_enabled, attempt, "/".join(parts))
+        calls = _IN_A_MEMBER if inside and not self._outside else self._calls
+        return TaskFlow(flow.flow_name, flow.inputs, flow.flow_id, flow.redis_enabled, attempt, "/".join(parts), calls)
 
     def _inside(self, run: Any) -> list[str]:
         """Indices of the members that a run is inside of, the outermost first."""

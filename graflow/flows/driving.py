@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError
+from graflow.flows.children import Children
 from graflow.flows.execution import FlowExecution, Means, Program, cancel_groups
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
 from graflow.flows.pool import Pool
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.registry import FlowRegistry
-from graflow.flows.stopping import Stop
+from graflow.flows.stopping import Stop, rests
 from graflow.shown import get_logger
 from graflow.state.changes import Created, FlowRecord, NewFlow
 from graflow.state.models import FlowState, FlowStepState
@@ -26,11 +27,6 @@ _TELL_AGAIN: Final = 30.0  # seconds
 
 Publish = Callable[[str], None]
 """Tells the workers of a flow."""
-
-
-def rests(status: FlowStatus) -> bool:
-    """Whether nothing happens to a flow unless somebody asks for it."""
-    return status.is_terminal or status is FlowStatus.PAUSED
 
 
 class Driver:
@@ -54,6 +50,7 @@ class Driver:
         self._means = means
         self._pool = pool
         self._told: dict[str, tuple[int, float]] = {}  # epoch, and when to tell workers again
+        self.children = Children(self, registry, home)
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -66,8 +63,9 @@ class Driver:
         status: FlowStatus,
         durability: str,
         metadata: Mapping[str, Any] | None,
+        parent: tuple[str, str] | None = None,
     ) -> Created:
-        """Record a flow, or find the one of this id.
+        """Record a flow, or find the one of this id; `parent` is the flow and step that ask for it.
 
         Raises:
             FlowConflictError: When that has another name, or other inputs.
@@ -81,6 +79,8 @@ class Driver:
             self.home.runtime.time(),
             durability=durability,
             metadata=dict(metadata or {}),
+            parent_flow_id=parent and parent[0],
+            parent_step=parent and parent[1],
         )
         created = self.store.create(made)
         record = created.record
@@ -109,7 +109,7 @@ class Driver:
         told = self._told.get(record.flow_id)
         if told is not None and told[0] == record.epoch and now < told[1]:
             return
-        freed = FlowExecution(self.home, program, record, self._means).freed()
+        freed = FlowExecution(self.home, program, record, self._means, self.children).freed()
         if freed is None:
             return
         if freed.status is FlowStatus.RUNNING:  # to be given up
@@ -152,10 +152,26 @@ class Driver:
         record = self.record(flow_id)
         if rests(record.status) or not self.home.is_free(record):
             return None
-        return self._execution(record, program).run()
+        return self._run(record, program)
 
-    def _execution(self, record: FlowRecord, program: Program | None) -> FlowExecution:
-        return FlowExecution(self.home, program or self._registry.get(record.flow_name), record, self._means)
+    def _run(self, record: FlowRecord, program: Program | None) -> FlowRecorder | None:
+        if self.children.awaited(record):
+            return None
+        made = program or self._registry.get(record.flow_name)
+        recorder = FlowExecution(self.home, made, record, self._means, self.children).run()
+        if recorder is not None and recorder.awaits is not None:
+            self.children.awaited(self.record(record.flow_id))  # it may have ended before this one was put away
+        elif recorder is not None and recorder.ended is not None and recorder.ended.is_terminal:
+            self.children.ended(record)
+            if made.on_failure is not None and recorder.ended in {FlowStatus.FAILED, FlowStatus.LOST}:
+                self._tell_of_failure(record.flow_id, made.on_failure)
+        return recorder
+
+    def _tell_of_failure(self, flow_id: str, on_failure: Callable[[FlowState], object]) -> None:
+        try:
+            on_failure(self.state(flow_id))
+        except Exception:  # noqa: BLE001 - the user's own function, which changes nothing
+            _log.exception("on_failure of flow %s failed; the flow stays what it is", flow_id)
 
     def drive(self, flow_id: str, program: Program | None = None) -> FlowState:
         """Run a flow here until it rests; wait while another process runs it, and take over when that is gone."""
@@ -165,7 +181,7 @@ class Driver:
             if rests(record.status):
                 return self.state(flow_id)
             if self.home.is_free(record):
-                recorder = self._execution(record, program).run()
+                recorder = self._run(record, program)
                 if recorder is not None:
                     nap = iter(_NAPS)
                     if recorder.ended is not None and rests(recorder.ended) and recorder.writer.kept is None:
@@ -175,6 +191,8 @@ class Driver:
                     if recorder.writer.kept is not None or recorder.stop in {Stop.HAND_OVER, Stop.STORE_LOST}:
                         return self._left(record, recorder)
                     continue
+            elif record.fields.get("awaits") is not None:
+                self.children.awaited(record)
             self.home.runtime.sleep(next(nap, _NAPS[-1]))
 
     def wait(self, flow_id: str, timeout: float | None) -> FlowState:

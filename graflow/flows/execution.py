@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -17,12 +17,14 @@ from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import (
     FlowChangedError,
+    FlowTimeoutError,
     GraflowError,
     GraflowWorkflowCanceledError,
     TaskFailedError,
     VersionConflictError,
     named,
 )
+from graflow.flows.calls import Children
 from graflow.flows.home import Home
 from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder
@@ -30,6 +32,7 @@ from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import REQUIRED_PATIENCE, Writer
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
+from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import to_jsonable
@@ -47,6 +50,12 @@ class Program(Protocol):
 
     @property
     def max_recoveries(self) -> int: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    @property
+    def on_failure(self) -> Callable[[FlowState], object] | None: ...
 
     @property
     def handlers(self) -> Mapping[str, TaskHandler]: ...
@@ -108,14 +117,16 @@ class FlowExecution:
         program: Builds the graph.
         record: The flow as it was seen, with an owner that is gone or none.
         means: Handlers and settings.
+        children: Starts the flows that steps ask for.
     """
 
-    def __init__(self, home: Home, program: Program, record: FlowRecord, means: Means) -> None:
+    def __init__(self, home: Home, program: Program, record: FlowRecord, means: Means, children: Children) -> None:
         self._home = home
         self._store = home.store
         self._program = program
         self._record = record
         self._means = means
+        self._children = children
 
     def run(self) -> FlowRecorder | None:
         """Run the flow; None when it is somebody else's.
@@ -170,7 +181,10 @@ class FlowExecution:
         )
         beat_every = min(1.0, self._home.lease / _BEATS_PER_LEASE)
         return FlowRecorder(
-            *(self._store, record, writer, self._home.runtime), attempts=past.attempts, beat_every=beat_every
+            *(self._store, record, writer, self._home.runtime),
+            past=past,
+            children=self._children,
+            beat_every=beat_every,
         )
 
     def _run(self, record: FlowRecord, recorder: FlowRecorder, past: Past) -> None:
@@ -212,6 +226,7 @@ class FlowExecution:
         """The value of the flow as plain JSON."""
         graph, start = self._program.build(record.inputs)
         self._compare(record, recorder, graph, past)
+        self._set_deadline(record, recorder)
         means, alone = self._means, record.fields.get("retry_from")
         engine = WorkflowEngine({**means.handlers, **self._program.handlers})
         context = durable_run(
@@ -225,7 +240,9 @@ class FlowExecution:
             config=means.config,
             tracer=means.tracer,
             name=record.flow_name,
-            flow=RunningFlow(FlowContext(record.flow_name, record.inputs, record.flow_id), recorder),
+            flow=RunningFlow(
+                FlowContext(record.flow_name, record.inputs, record.flow_id), recorder, calls=recorder.calls
+            ),
         )
         recorder.run = context
         if alone is not None:
@@ -235,6 +252,15 @@ class FlowExecution:
             context.agenda.queue_node(alone["step"])
         value = value_of(context, engine.execute(context))
         return to_jsonable(value, where=f"the value of flow '{record.flow_id}'")
+
+    def _set_deadline(self, record: FlowRecord, recorder: FlowRecorder) -> None:
+        """Have a flow with a timeout end in time; the time runs from its first claim, or from that after a verb."""
+        recorder.deadline = record.fields.get("deadline")
+        if recorder.deadline is None and self._program.timeout is not None:
+            recorder.deadline = self._home.runtime.time() + self._program.timeout
+            recorder.note({"deadline": recorder.deadline})
+        if record.fields.get("awaits") is not None:
+            recorder.note({"awaits": None})
 
     def _compare(self, record: FlowRecord, recorder: FlowRecorder, graph: TaskGraph, past: Past) -> None:
         """Refuse a graph that is another one where that matters.
@@ -275,8 +301,14 @@ class FlowExecution:
                 recorder.finish(Move.FINISH_CANCEL, entry, {})
             case Stop.HAND_OVER | Stop.PUT_AWAY:
                 entry = Entry("flow.handed_over", data={"reason": stopped.text})
-                recorder.finish(Move.HAND_OVER, entry, {"wake_at": stopped.wake_at})
+                fields = {"wake_at": stopped.wake_at, "awaits": recorder.awaits}
+                recorder.finish(Move.HAND_OVER, entry, fields)
+            case Stop.TIMED_OUT:
+                recorder.mark_current("cancelled")
+                text = f"Flow '{recorder.flow_id}' {stopped.text} of {self._program.timeout:g} s"
+                recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(FlowTimeoutError(text)))
             case Stop.BROKEN:
+                recorder.mark_current("failed")
                 recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(stopped.__cause__ or stopped))
             case Stop.STORE_LOST:  # what is kept is written when the store is back
                 fields = {"error": f"StoreUnavailableError: {stopped.text}"}

@@ -12,6 +12,9 @@ RETRIED: Final = "flow.retried"
 READ_BACK: Final = frozenset({"step.completed", "step.failed", "group.members"})
 """Lines that the engine takes over; the executions that were cut short are counted here."""
 
+CALLED: Final = "step.called"
+"""A step asked for something, in its place; `data` has what, and what came of it so far."""
+
 Visit = tuple[str, int]
 """A step and its visit."""
 
@@ -23,11 +26,13 @@ class Past:
     Attributes:
         lines: Lines that the engine takes over, in order.
         attempts: The executions of each visit that has not ended well, with those before a retry.
+        calls: Lines of what steps asked for that hold.
         seq: The last line.
     """
 
     lines: list[Journaled] = field(default_factory=list)
     attempts: dict[Visit, list[dict[str, Any]]] = field(default_factory=dict)
+    calls: list[Journaled] = field(default_factory=list)
     seq: int = 0
 
     def before(self, visit: Visit) -> list[Journaled]:
@@ -51,10 +56,14 @@ def past_of(lines: Iterable[Journaled]) -> Past:
         if line.kind == RETRIED:
             past.lines = without(past.lines, line.data)
             alone = line.data.get("alone")
+            reset = {(step, number) for step, number in [*line.data.get("cut", ()), *([alone] if alone else ())]}
+            past.calls = [call for call in past.calls if (call.step, call.visit) not in reset]
         elif line.kind == "step.failed" and line.data["retry_at"] is None:
             past.lines = [given for each in past.lines if (given := _given_up(each, visit)) is not None]
         elif line.kind in READ_BACK:
             past.lines = _with(past.lines, line, is_alone=alone == [*visit])
+        elif line.kind == CALLED:
+            past.calls.append(line)
         if line.step is not None and line.visit is not None:
             _count(past.attempts, visit, line)
     for line in past.lines:
@@ -112,7 +121,7 @@ def _count(attempts: dict[Visit, list[dict[str, Any]]], visit: Visit, line: Jour
     known = attempts.setdefault(visit, [])
     if line.kind == "step.started":
         known.append({"number": len(known) + 1, "started_at": line.at, "ended_at": None, "error": None})
-    elif line.kind == "step.withdrawn" and known:
+    elif line.kind in {"step.withdrawn", "step.suspended"} and known:
         known.pop()
     elif line.kind in {"step.failed", "step.completed"} and known:
         error = line.data.get("error")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from graflow.core.graph import TaskGraph
@@ -11,6 +11,7 @@ from graflow.core.handler import TaskHandler
 from graflow.core.workflow import WorkflowContext
 from graflow.flows.execution import Program
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES
+from graflow.state.models import FlowState
 
 
 class WorkflowProgram:
@@ -22,6 +23,8 @@ class WorkflowProgram:
     """
 
     max_recoveries = DEFAULT_MAX_RECOVERIES
+    timeout: float | None = None
+    on_failure: Callable[[FlowState], object] | None = None
 
     def __init__(self, workflow: WorkflowContext, start_node: str | None = None) -> None:
         self._workflow = workflow
@@ -58,6 +61,7 @@ class PreparedProgram:
         fingerprint: Mapping[str, Any],
     ) -> None:
         self.name, self.max_recoveries, self.handlers = program.name, program.max_recoveries, program.handlers
+        self.timeout, self.on_failure = program.timeout, program.on_failure
         self._program = program
         self._stored = stored
         self._made: tuple[TaskGraph, str] | None = (graph, start)

@@ -10,10 +10,11 @@ from typing import Any, Final
 from graflow.core.run.recorder import StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
-from graflow.flows.journal import Visit
+from graflow.flows.calls import Calls, Children
+from graflow.flows.journal import CALLED, Past, Visit
 from graflow.flows.owner import Owner
 from graflow.flows.rows import described, member_fields, small_arguments, value_of_outcome
-from graflow.flows.stopping import FlowStopped, Stop
+from graflow.flows.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.writing import Writer
 from graflow.runtime import Runtime
 from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, StepRow
@@ -36,7 +37,8 @@ class FlowRecorder(Owner):
         record: The flow as it was seen.
         writer: Claims the flow, with the first step, and appends the transitions.
         runtime: Whose time passes.
-        attempts: Executions of each visit that has not ended well.
+        past: What was recorded before.
+        children: Starts the flows that steps ask for.
         beat_every: Seconds between signs of life.
 
     Attributes:
@@ -48,6 +50,9 @@ class FlowRecorder(Owner):
         open_groups: The key of the group run that runs, or failed last.
         only: The one step after which the execution ends, where there is one.
         ended: The state in which this execution has left the flow.
+        calls: What steps ask the flow for.
+        awaits: The flow that this one was put away to wait for.
+        deadline: When the flow has taken too long, seconds since the epoch.
     """
 
     error: Exception | None = None
@@ -59,7 +64,8 @@ class FlowRecorder(Owner):
         writer: Writer,
         runtime: Runtime,
         *,
-        attempts: dict[Visit, list[dict[str, Any]]],
+        past: Past,
+        children: Children,
         beat_every: float,
     ) -> None:
         super().__init__(store, record.flow_id, writer, runtime, beat_every)
@@ -70,9 +76,12 @@ class FlowRecorder(Owner):
         self.open_groups: list[str] = []
         self.only: str | None = None
         self.ended: FlowStatus | None = None
+        self.calls = Calls(record.flow_id, self, children, past.calls)
+        self.awaits: str | None = None
+        self.deadline: float | None = None
         self._generation = record.generation
         self._worker = runtime.name
-        self._earlier = attempts
+        self._earlier = past.attempts
         self._attempts: list[dict[str, Any]] = []
         self._due: dict[Visit, float] = {}  # when steps that failed are tried again
         self._lock = threading.RLock()
@@ -101,10 +110,12 @@ class FlowRecorder(Owner):
 
     def step_started(self, step: StepVisit) -> None:
         with self._lock:
+            now = self._begun = self._runtime.time()
+            self._watch_deadline(now)
             if self.stop is not None:
                 raise FlowStopped(self.stop, self.why)
-            now = self._begun = self._runtime.time()
             self.current = step
+            self.calls.begin()
             if self._earlier:  # something failed or was cut short, and the run may have waited for it
                 self._attempts = self._earlier.pop((step.step, step.visit), [])
                 self._due.pop((step.step, step.visit), None)
@@ -229,6 +240,49 @@ class FlowRecorder(Owner):
         self._attempts.append({**one, "error": error})
         return list(self._attempts)
 
+    # -- what a step asks for --------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._runtime.time()
+
+    def called(self, data: Mapping[str, Any]) -> None:
+        """Write what the step that runs has asked for, or what came of it.
+
+        Raises:
+            FlowStopped: The execution goes no further.
+        """
+        with self._lock:
+            self._entries.append(self._entry(CALLED, data))
+            self._write(self._runtime.time())
+            if self.stop is not None and self.stop.interrupts:
+                raise FlowStopped(self.stop, self.why)
+
+    def suspend(self, suspended: FlowSuspended) -> None:
+        """Have it on record, with the end of this execution, that the step that runs waits.
+
+        Raises:
+            FlowStopped: The flow was asked to stop.
+        """
+        with self._lock:
+            step = self.current
+            if step is None:
+                raise RuntimeError(f"{self.name} has no step that could wait")
+            self._entries.append(self._entry("step.suspended", {"node": step.node, "why": suspended.text}))
+            self._steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
+            self.current, self.awaits = None, suspended.awaits
+            if self.deadline is not None:
+                suspended.wake_at = min(suspended.wake_at or self.deadline, self.deadline)
+            if self.stop is not None:
+                raise FlowStopped(self.stop, self.why)
+
+    def _entry(self, kind: str, data: Mapping[str, Any]) -> Entry:
+        step, visit, attempt = self.position()
+        return Entry(kind, step, visit, None, attempt, data)
+
+    def _watch_deadline(self, now: float) -> None:
+        if self.deadline is not None and now >= self.deadline:
+            self.end(Stop.TIMED_OUT, "took longer than its timeout")
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _write(self, now: float, move: Move = Move.STEP) -> None:
@@ -264,6 +318,7 @@ class FlowRecorder(Owner):
     def tick(self, now: float) -> None:
         """As its owner's, and write members that gathered."""
         super().tick(now)
+        self._watch_deadline(self._runtime.time())
         if self._ended:
             self._write_ended()
 

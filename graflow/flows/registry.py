@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, overload
@@ -14,9 +15,13 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, FlowNotFoundError
 from graflow.flows.inputs import InputModel
+from graflow.state.models import FlowState
 
 DEFAULT_MAX_RECOVERIES: Final = 10
 _NEAR: Final = 5
+
+OnFailure = Callable[[FlowState], object]
+"""Hears of the end of a flow that did not complete."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,12 +35,16 @@ class FlowDefinition:
         name: Its name.
         function: Builds the graph and runs nothing.
         max_recoveries: How often in a row it is taken over at the same step before it is LOST.
+        timeout: Seconds from its first claim after which it has FAILED.
+        on_failure: Called once with a flow that FAILED or is LOST.
         inputs: What it takes.
     """
 
     name: str
     function: Callable[..., Any]
     max_recoveries: int = DEFAULT_MAX_RECOVERIES
+    timeout: float | None = None
+    on_failure: OnFailure | None = None
     inputs: InputModel = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -127,11 +136,18 @@ default_flows: Final = FlowRegistry()
 """Flows of this process, which `@flow` registers."""
 
 
-def definition_of(function: Callable[..., Any], name: str | None, max_recoveries: int) -> FlowDefinition:
+def definition_of(
+    function: Callable[..., Any],
+    name: str | None,
+    *,
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES,
+    timeout: float | None = None,
+    on_failure: OnFailure | None = None,
+) -> FlowDefinition:
     """A definition, checked.
 
     Raises:
-        ConfigError: For what is no function, no name, or no count.
+        ConfigError: For what is no function, no name, no count, or no time.
     """
     if not callable(function):
         raise ConfigError(f"A flow is a function that builds a workflow, not {function!r}")
@@ -141,16 +157,32 @@ def definition_of(function: Callable[..., Any], name: str | None, max_recoveries
         raise ConfigError(f"The name of a flow is a text of 1 to 200 characters, not {name!r}")
     if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int) or max_recoveries < 0:
         raise ConfigError(f"max_recoveries is a count of takeovers, not {max_recoveries!r}")
-    return FlowDefinition(name, function, max_recoveries)
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf
+    ):
+        raise ConfigError(f"timeout of flow '{name}' is seconds above 0, not {timeout!r}")
+    if on_failure is not None and not callable(on_failure):
+        raise ConfigError(f"on_failure of flow '{name}' is a function that takes a FlowState, not {on_failure!r}")
+    return FlowDefinition(name, function, max_recoveries, timeout, on_failure)
 
 
 @overload
 def flow(name: Callable[P, R]) -> Callable[P, R]: ...
 @overload
 def flow(
-    name: str | None = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES
+    name: str | None = None,
+    *,
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES,
+    timeout: float | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def flow(name: Any = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES) -> Any:
+def flow(
+    name: Any = None,
+    *,
+    max_recoveries: int = DEFAULT_MAX_RECOVERIES,
+    timeout: float | None = None,
+    on_failure: OnFailure | None = None,
+) -> Any:
     """Register a function as a flow: `@flow("document_analysis")`.
 
     The function builds the graph, as inside `with workflow(...)`, and runs nothing; or it returns a workflow, or its
@@ -161,13 +193,19 @@ def flow(name: Any = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES) -> A
         name: The name of the flow; the function's own by default.
         max_recoveries: How often in a row it may be taken over from processes that died at the same step; then it is
             LOST.
+        timeout: Seconds from its first claim, or from that after a verb, until it has FAILED with `FlowTimeoutError`
+            at its next transition; sleeps and waits count.
+        on_failure: Called with the `FlowState` of a flow that FAILED or is LOST, once, by the process that ended it;
+            what it raises is logged.
 
     Raises:
         ConfigError: When another function has the name, or the signature cannot be that of a flow.
     """
 
     def register(function: Callable[..., Any], given: str | None) -> Callable[..., Any]:
-        default_flows.add(definition_of(function, given, max_recoveries))
+        default_flows.add(
+            definition_of(function, given, max_recoveries=max_recoveries, timeout=timeout, on_failure=on_failure)
+        )
         return function
 
     if callable(name):

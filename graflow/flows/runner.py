@@ -19,7 +19,7 @@ from graflow.flows.identity import LEASE
 from graflow.flows.pool import Pool
 from graflow.flows.program import WorkflowProgram
 from graflow.flows.queues import flow_queue
-from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, default_flows, definition_of
+from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, OnFailure, default_flows, definition_of
 from graflow.flows.signals import hand_over_at_end
 from graflow.flows.steering import Steering
 from graflow.flows.unrecorded import run_unrecorded
@@ -140,14 +140,22 @@ class FlowRunner(Steering):
         self.close()
 
     def register(
-        self, function: Callable[..., Any], name: str | None = None, *, max_recoveries: int = DEFAULT_MAX_RECOVERIES
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        *,
+        max_recoveries: int = DEFAULT_MAX_RECOVERIES,
+        timeout: float | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
-        """Make a function a flow of this runner alone; `@flow` makes it one of the whole process.
+        """Make a function a flow of this runner alone; `@flow`, with the same options, makes it one of the process.
 
         Raises:
             ConfigError: When another function has the name, or the signature cannot be that of a flow.
         """
-        self._registry.add(definition_of(function, name, max_recoveries))
+        self._registry.add(
+            definition_of(function, name, max_recoveries=max_recoveries, timeout=timeout, on_failure=on_failure)
+        )
 
     # -- running ---------------------------------------------------------------------------------------------------
 

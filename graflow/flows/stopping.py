@@ -1,8 +1,10 @@
-"""How the execution of a flow ends before the flow does."""
+"""How the execution of a flow ends before the flow does, and when a flow rests."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from graflow.state.statuses import FlowStatus
 
 
 class Stop(StrEnum):
@@ -16,11 +18,17 @@ class Stop(StrEnum):
     STORE_LOST = "store_lost"
     BROKEN = "broken"
     ALONE = "alone"
+    TIMED_OUT = "timed_out"
 
     @property
     def interrupts(self) -> bool:
         """Whether a group that runs is left where it is; what only pauses lets running steps end."""
         return self is not Stop.PAUSE
+
+    @property
+    def cancels(self) -> bool:
+        """Whether groups that are open on workers end with the execution."""
+        return self in {Stop.CANCEL, Stop.TIMED_OUT}
 
 
 class FlowStopped(BaseException):
@@ -39,3 +47,20 @@ class FlowStopped(BaseException):
         self.text = text
         self.wake_at = wake_at
         self.reached: list[str] = []
+
+
+class FlowSuspended(FlowStopped):
+    """Ends an execution at a step that goes on later from its beginning, and uses no attempt of it.
+
+    Attributes:
+        awaits: The flow that is waited for, where it is one.
+    """
+
+    def __init__(self, text: str, wake_at: float, awaits: str | None = None) -> None:
+        super().__init__(Stop.PUT_AWAY, text, wake_at)
+        self.awaits = awaits
+
+
+def rests(status: FlowStatus) -> bool:
+    """Whether nothing happens to a flow unless somebody asks for it."""
+    return status.is_terminal or status is FlowStatus.PAUSED

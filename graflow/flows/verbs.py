@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
-from graflow.flows.driving import Driver, rests
+from graflow.flows.driving import Driver
 from graflow.flows.execution import Program, changed_text
 from graflow.flows.inputs import digest_of
 from graflow.flows.journal import past_of
@@ -14,6 +14,7 @@ from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.resetting import Downstream, OnChange, Reset, reused_members, reused_steps
 from graflow.flows.seen import Seen
+from graflow.flows.stopping import rests
 from graflow.ids import uuid7
 from graflow.state.changes import (
     Change,
@@ -255,11 +256,14 @@ class Verbs:
         if record.status in MOVES[Move.CANCEL].sources:
             entry = Entry("flow.cancelled", data={"reason": reason})
             self._append(Change(flow_id, Move.CANCEL, record.version, self._now(), [entry]))
+            self._driver.children.ended(record)
         elif record.status is not FlowStatus.CANCELLED:
             asked = self._ask(flow_id, RequestKind.CANCEL, reason)
             self._driver.cancel_groups(asked)
             if self._driver.home.is_free(asked) and self._driver.knows(record.flow_name):
                 self._driver.advance(flow_id)
+        for child in self._driver.children.running_of(flow_id):
+            self.cancel(child.flow_id, f"flow '{flow_id}', which has started it, was cancelled")
         return self._driver.state(flow_id)
 
     def plan_cancel(self, flow_id: str) -> FlowPlan:

@@ -74,6 +74,7 @@ class Move(StrEnum):
     GIVE_UP = "give_up"
     HAND_OVER = "hand_over"
     RECOVER = "recover"
+    WAKE = "wake"
     PAUSE = "pause"
     CANCEL = "cancel"
     RESUME = "resume"
@@ -114,6 +115,7 @@ MOVES: Final[Mapping[Move, MoveRule]] = {
     # Moves of verbs and of recovery.
     Move.QUEUE: MoveRule(frozenset({_S.PENDING}), _S.QUEUED, by_owner=False),
     Move.RECOVER: MoveRule(frozenset({_S.RUNNING}), _S.QUEUED, by_owner=False, raises_epoch=True),
+    Move.WAKE: MoveRule(frozenset({_S.QUEUED}), _S.QUEUED, by_owner=False),
     Move.PAUSE: MoveRule(frozenset({_S.PENDING, _S.QUEUED}), _S.PAUSED, by_owner=False, raises_epoch=True),
     Move.CANCEL: MoveRule(
         frozenset({_S.PENDING, _S.QUEUED, _S.PAUSED, _S.LOST}), _S.CANCELLED, by_owner=False, raises_epoch=True

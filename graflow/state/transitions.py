@@ -12,7 +12,9 @@ from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule
 RUNNING: Final = frozenset({FlowStatus.RUNNING, FlowStatus.CANCELLING})
 OPEN: Final = (FlowStatus.PENDING, FlowStatus.QUEUED, FlowStatus.RUNNING, FlowStatus.CANCELLING)
 REFUSED: Final = "refused"
-_REOPENED: Final = {"completed_at": None, "error": None, "error_data": None, "outputs": None, "wake_at": None}
+_REOPENED: Final = dict.fromkeys(
+    ("completed_at", "error", "error_data", "outputs", "wake_at", "awaits", "deadline"), None
+)
 _VERBS: Final = {
     Move.PAUSE: "paused",
     Move.CANCEL: "cancelled",

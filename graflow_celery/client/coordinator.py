@@ -157,8 +157,9 @@ class _RemoteGroup:
                     break
             is_over = True
         except FlowStopped as stopped:
-            if stopped.why is Stop.CANCEL:
-                self._deployment.record.cancel(run_id, "its flow was cancelled")
+            if stopped.why.cancels:
+                why = "its flow was cancelled" if stopped.why is Stop.CANCEL else "its flow took too long"
+                self._deployment.record.cancel(run_id, why)
                 stopped.reached.append(run_id)
             raise
         except KeyboardInterrupt:

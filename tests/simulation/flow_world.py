@@ -69,6 +69,8 @@ class RandomFlow:
     nap: Callable[[], None] = lambda: None
     name: str = "random"
     max_recoveries: int = 1_000_000
+    timeout: float | None = None
+    on_failure: Any = None
     handlers: Mapping[str, Any] = field(default_factory=dict)
     ran: Counter[str] = field(default_factory=Counter)
     failed: set[str] = field(default_factory=set)

@@ -45,6 +45,8 @@ SAMPLES = {
     "GraflowError": {"message": "bad", "cause": ValueError("why")},
     "GraflowRuntimeError": {"message": "bad", "cause": None},
     "GraflowWorkflowCanceledError": {"message": "stop", "task_id": "t", "run_id": "r"},
+    "ChildFlowError": {"flow_id": "f.1", "status": "failed", "error": "no"},
+    "FlowTimeoutError": {"message": "too long", "cause": None},
     "FlowChangedError": {"message": "other code", "cause": None},
     "FlowConflictError": {"message": "other inputs", "cause": None},
     "FlowInputError": {"message": "no number", "cause": None},
