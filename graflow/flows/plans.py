@@ -60,7 +60,13 @@ class FlowPlan(BaseModel):
 
     def sealed(self, record: FlowRecord, fingerprint: Mapping[str, Any] | None) -> FlowPlan:
         """The plan with the digest of what it was made from."""
-        made_from = [record.version, record.epoch, fingerprint, self.model_dump(mode="json", exclude={"digest"})]
+        made_from = [
+            record.version,
+            record.epoch,
+            dict(record.inputs),
+            fingerprint,
+            self.model_dump(mode="json", exclude={"digest"}),
+        ]
         self.digest = digest_of(made_from)[:32]
         return self
 

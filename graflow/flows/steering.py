@@ -118,9 +118,16 @@ class Steering(Looking, ABC):
         """What `retry_failed_step` would do."""
         return self._verbs.plan_retry(flow_id, step, index=index, visit=visit, downstream=downstream)
 
-    def plan_fork(self, flow_id: str, from_step: str, *, visit: int | None = None) -> FlowPlan:
+    def plan_fork(
+        self,
+        flow_id: str,
+        from_step: str,
+        *,
+        visit: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> FlowPlan:
         """What `fork_flow` would do."""
-        return self._verbs.plan_fork(flow_id, from_step, visit=visit)
+        return self._verbs.plan_fork(flow_id, from_step, visit=visit, inputs=inputs)
 
     def plan_cancel(self, flow_id: str) -> FlowPlan:
         """What `cancel_flow` would do."""

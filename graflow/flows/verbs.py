@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
@@ -180,12 +181,11 @@ class Verbs:
         plan: str | FlowPlan | None = None,
         wait: bool = True,
     ) -> FlowState:
-        seen, lines, visit = self._fork(flow_id, from_step, visit)
+        seen, lines, visit = self._fork(flow_id, from_step, visit, inputs)
         if plan is not None:
             self._plan_fork(seen, lines, from_step, visit).require(plan)
         record = seen.record
-        definition = self._registry.get(record.flow_name)
-        stored = definition.inputs.stored({**record.inputs, **inputs}) if inputs else dict(record.inputs)
+        definition, stored = self._registry.get(record.flow_name), dict(record.inputs)
         made = NewFlow(
             new_flow_id or uuid7(),
             record.flow_name,
@@ -207,8 +207,15 @@ class Verbs:
             raise FlowConflictError(f"Flow '{made.flow_id}' exists already; give the fork another new_flow_id")
         return self._go_on(made.flow_id, definition, wait=wait)
 
-    def plan_fork(self, flow_id: str, from_step: str, *, visit: int | None = None) -> FlowPlan:
-        seen, lines, visit = self._fork(flow_id, from_step, visit)
+    def plan_fork(
+        self,
+        flow_id: str,
+        from_step: str,
+        *,
+        visit: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> FlowPlan:
+        seen, lines, visit = self._fork(flow_id, from_step, visit, inputs)
         return self._plan_fork(seen, lines, from_step, visit)
 
     def _plan_fork(self, seen: Seen, lines: Sequence[Journaled], from_step: str, visit: int) -> FlowPlan:
@@ -223,10 +230,15 @@ class Verbs:
         }
         return seen.plan("fork", reset, None)
 
-    def _fork(self, flow_id: str, from_step: str, visit: int | None) -> tuple[Seen, list[Journaled], int]:
-        """The lines before the start of a visit."""
+    def _fork(
+        self, flow_id: str, from_step: str, visit: int | None, inputs: Mapping[str, Any] | None
+    ) -> tuple[Seen, list[Journaled], int]:
+        """The flow as it would be with these inputs over its own, and the lines before the start of a visit."""
         record = self._driver.record(flow_id)
-        seen = Seen(self._driver, record, self._registry.get(record.flow_name))
+        definition = self._registry.get(record.flow_name)
+        if inputs:
+            record = replace(record, inputs=definition.inputs.stored({**record.inputs, **inputs}))
+        seen = Seen(self._driver, record, definition)
         row = seen.row(from_step, visit, first=True)
         begun = [line for line in seen.journal if line.kind == "step.started"]
         at = [line.seq for line in begun if (line.step, line.visit) == (from_step, row.visit)]

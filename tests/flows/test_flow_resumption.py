@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graflow import RetryPolicy, parallel, task
-from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError
+from graflow.exceptions import FlowChangedError, FlowConflictError, FlowInputError, FlowNotFoundError
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
@@ -322,6 +322,39 @@ def test_a_fork_reuses_what_came_before_and_leaves_its_parent_alone():
     again = runner.fork_flow(state.flow_id, "report")
     assert (again.outputs, again.steps[0].source["flow_id"]) == (["bold", "p"], parent.flow_id)
     assert runner.get_flow_state(parent.flow_id).version == parent.version
+
+
+def test_the_plan_of_a_fork_is_that_of_the_inputs_that_it_is_given():
+    @task
+    def first():
+        return 1
+
+    @task
+    def last(style):
+        return style
+
+    @task
+    def extra():
+        return 2
+
+    def build(style: str = "plain"):
+        first >> last(task_id="last", style=style)
+        if style == "bold":
+            first >> extra
+
+    with FlowRunner("memory://", recovery=False) as runner:
+        runner.register(build, "planned")
+        parent = runner.execute("planned").flow_id
+        plain, bold = runner.plan_fork(parent, "last"), runner.plan_fork(parent, "last", inputs={"style": "bold"})
+        assert [step.step for step in plain.steps] == ["first", "last"]
+        assert [step.step for step in bold.steps] == ["first", "last", "extra"]
+        with pytest.raises(FlowInputError, match="colour: is no input"):
+            runner.plan_fork(parent, "last", inputs={"colour": "red"})
+        with pytest.raises(FlowConflictError, match="holds no longer"):
+            runner.fork_flow(parent, "last", inputs={"style": "bold"}, plan=plain)
+        fork = runner.fork_flow(parent, "last", inputs={"style": "bold"}, plan=bold)
+    assert fork.status is FlowStatus.COMPLETED
+    assert {row.step_name for row in fork.steps} == {"first", "last", "extra"}
 
 
 def test_a_step_that_waits_long_for_its_next_attempt_holds_no_process_and_is_woken(monkeypatch):

@@ -179,10 +179,10 @@ def fork(
 ) -> None:
     """Run a flow anew from a step on, as another flow."""
     with runner_of(store, modules, on_workers=on_workers) as runner:
-        if dry_run:
-            show_plan(runner.plan_fork(flow_id, step, visit=visit), as_json=as_json)
-            return
         given = parse_inputs(runner.get_flow_state(flow_id).flow_name, inputs) if inputs else None
+        if dry_run:
+            show_plan(runner.plan_fork(flow_id, step, visit=visit, inputs=given), as_json=as_json)
+            return
         made = new_flow_id or uuid7()
         _advance(
             runner,
