@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -31,7 +31,6 @@ _T = TypeVar("_T")
 SLICE: Final = 0.2  # seconds after which running work is looked after
 
 _LONGEST_PAUSE: Final = 2.0
-_IDLE: Final = 3.0  # seconds without work after which what only work needs is given up
 UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 TRY_AGAIN: Final = (*UNREACHABLE, RefusedForNowError)
 """Errors of a server that may be well again in a moment."""
@@ -155,11 +154,12 @@ class Pacer:
     """Looks after the running work of one process, on a thread that begins with the first of it.
 
     Attributes:
-        when_idle: Called when there has been no work for a while after some; None for nothing.
+        when_idle: What is called, one after the other, when there has been no work after some, each this many seconds
+            after the one before it.
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self.when_idle: Callable[[], object] | None = None
+        self.when_idle: Sequence[tuple[float, Callable[[], object]]] = ()
         self._runtime = runtime
         self._paced: dict[Paced, None] = {}
         self._lock = runtime.lock()
@@ -183,8 +183,10 @@ class Pacer:
 
     def _pace(self) -> None:
         while True:
-            if self.when_idle is not None and not self._wanted.wait(_IDLE):
-                self.when_idle()
+            for seconds, call in self.when_idle:
+                if self._wanted.wait(seconds):
+                    break
+                call()
             self._wanted.wait()
             self._runtime.sleep(SLICE)
             with self._lock:

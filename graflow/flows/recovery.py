@@ -71,6 +71,9 @@ class Recovery:
         self._woken = threading.Event()
         self._told: set[str] = set()
         self._behind: list[Writer] = []
+        self._is_quiet = False
+        self.longest_pause = INTERVAL
+        """Seconds between two looks, more or less, while no flow is open."""
 
     def join(self, player: Player) -> None:
         """Look on behalf of a runner as well; the first one begins the loop."""
@@ -105,13 +108,16 @@ class Recovery:
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
                 is_known = isinstance(error, StoreError | OSError)
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
-            self._woken.wait(INTERVAL * self._chance.uniform(0.5, 1.5))
+            pause = self.longest_pause if self._is_quiet else INTERVAL
+            self._woken.wait(pause * self._chance.uniform(0.5, 1.5))
 
     def look(self) -> None:
         """Look once."""
         self._behind = [writer for writer in self._behind if not writer.has_caught_up()]
         now = self._home.runtime.time()
+        self._is_quiet = False
         records = self._home.store.open_flows(at=now)
+        self._is_quiet = not (records or self._behind)
         for record in records:
             try:
                 self._look_at(record, now)

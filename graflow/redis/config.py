@@ -270,10 +270,14 @@ def _close_clients() -> None:
 atexit.register(_close_clients)
 
 
-def rest_shared_clients() -> None:
-    """Close what this process's clients have open and do not use; the next command opens a connection again."""
+def rest_shared_clients(*, kept: bool = True) -> None:
+    """Close what this process's clients have open and do not use; the next command opens a connection again.
+
+    Args:
+        kept: Also the connection of each that is kept for commands one by one.
+    """
     for client in _clients.all():
-        _rest(client)
+        _rest(client, kept=kept)
 
 
 def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: bool | None = None) -> redis.Redis:
@@ -302,9 +306,9 @@ def shared_client(config: Mapping[str, Any] | None = None, *, decode_responses: 
     return found
 
 
-def _rest(client: redis.Redis) -> None:
-    """Close what a client has open and does not use; the next command opens a connection again."""
-    kept_connection(client).rest()
+def _rest(client: redis.Redis, *, kept: bool = True) -> None:
+    if kept:
+        kept_connection(client).rest()
     client.connection_pool.disconnect(inuse_connections=False)
 
 

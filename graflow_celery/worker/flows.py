@@ -19,6 +19,7 @@ from graflow_celery.worker.member import holding_slot
 
 _log = get_logger(__name__)
 
+_QUIET: Final = 3.0  # seconds between two looks while no flow is open, less than half a lease of an owner
 _HOPS: Final = 50  # workers that may pass a message on because they do not know its flow
 
 _runners: Final[PerProcess[str, FlowRunner]] = PerProcess()
@@ -70,6 +71,8 @@ class FlowWatch:
 
     def __init__(self, deployment: Deployment) -> None:
         self._runner = _runner_of(deployment, publishes=True)
+        # Whatever is begun meanwhile is seen long before its lease can be over.
+        home_of(self._runner.store).recovery.longest_pause = _QUIET
 
     def start(self) -> None:
         """Begin to look; where the store cannot be reached, each look tries again."""

@@ -165,6 +165,19 @@ def test_bytes_are_linear_in_steps(store: StateStore, redis_client: redis.Redis)
     assert second / 1000 < 1500, "bytes per step"
 
 
+def test_a_look_for_open_flows_passes_over_all_that_have_ended(
+    store: StateStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(store, RedisStore)
+    store.create(new_flow("one"))
+    store.create(new_flow("two"))
+    assert [record.flow_id for record in store.open_flows(at=AT)] == ["one", "two"]
+    for key in redis_client.keys("*:status:*"):
+        redis_client.delete(key)  # as when all have ended
+    monkeypatch.setattr(store._server, "run", lambda *_: pytest.fail("looked through flows that have ended"))
+    assert store.open_flows(at=AT) == []
+
+
 def test_a_store_on_a_socket_is_the_same() -> None:
     with private_redis(unix_socket=True) as server:
         store = open_store(server.url)

@@ -20,7 +20,7 @@ from graflow_celery.sweeper import AGAIN, beat, expedite_all, sweep
 _log = get_logger(__name__)
 
 BEAT: Final = 1.0  # seconds between two signs of life while a group is open
-REST: Final = 8.0  # the same while none is
+REST: Final = 12.0  # the same while none is
 _LONG: Final = 3.0  # seconds without the record in which messages to this worker may be lost
 _LOOK: Final = 2.0  # seconds after which a worker that rests has seen that a group opened
 

@@ -43,6 +43,8 @@ _log = get_logger(__name__)
 
 POOL_LOOK: Final = 0.2  # seconds between looks for killed pool children
 _LOOK_FOR_NAMESAKES: Final = REST + 2 * BEAT  # seconds; who was killed before this worker started is silent by then
+_SHORT: Final = 0.2  # seconds without work after which a pool child closes the connections that it seldom needs,
+_IDLE: Final = 3.0  # and after which it closes the one that it needs for each member
 _KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 _NO_MEMBERS: Final = frozenset({"celery", "graflow_celery"})  # packages that are imported for other reasons
 
@@ -201,14 +203,19 @@ def _on_child_start(**_: object) -> None:
     end_forked_processes_as_others()
     show_members()
     keep_event_loop()
-    this_runtime().pacer.when_idle = _rest
+    this_runtime().pacer.when_idle = ((_SHORT, _rest_in_part), (_IDLE - _SHORT, _rest))
+
+
+def _rest_in_part() -> None:
+    """A pool child without work soon holds one connection."""
+    rest_shared_clients(kept=False)
+    rest_pools()
 
 
 def _rest() -> None:
-    """A pool child without work holds no connection, and nothing that groups shared."""
+    """Then it holds none, and nothing that groups shared."""
     forget_shared()
     rest_shared_clients()
-    rest_pools()
 
 
 def _on_child_end(**_: object) -> None:
