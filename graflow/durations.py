@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import SupportsFloat, SupportsIndex, overload
+from typing import Final, SupportsFloat, SupportsIndex, overload
+
+LONGEST: Final = 100 * 365 * 86_400  # seconds
+"""What a setting in seconds may be at most: Redis, Lua and timers reckon with numbers that have an end."""
+MOST: Final = 2**31 - 1
+"""The same for a setting that counts something."""
 
 
 @overload

@@ -14,10 +14,11 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self
 
-from kombu.transport import TRANSPORT_ALIASES
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import PydanticCustomError
 
-from graflow.coordination.backend_keys import QUEUE_NAME, check_keys, is_queue_name
+from graflow.coordination.backend_keys import check_keys
+from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError, SettingError
 from graflow.redis.config import (
     CONNECTION_KEYS,
@@ -31,6 +32,7 @@ from graflow.redis.config import (
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.celeryconfig import celeryconfig
+from graflow_celery.naming import check_broker, check_key, check_prefix, check_queue
 
 Place = Callable[[str], str]
 """How a place calls a setting."""
@@ -62,6 +64,17 @@ def _celerys_setting(name: str) -> str:
 _CELERYS_NAMES: Final = {"broker_url": "broker_url", "queue": "task_default_queue"}
 
 
+def _number(value: object) -> object:
+    """Refuse a truth value, which Python counts among the numbers."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_number", "it takes a number")
+    return value
+
+
+_Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.001, le=LONGEST, allow_inf_nan=False)]
+_Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MOST)]
+
+
 class GroupOptions(BaseModel):
     """What one group may have in another way than the next one over the same servers.
 
@@ -81,17 +94,17 @@ class GroupOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    timeout: float | None = Field(default=None, gt=0)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    max_attempts: int = Field(default=4, ge=1)
-    lease: float = Field(default=30.0, gt=0)
-    run_lease: float = Field(default=6.0, gt=0)
-    queue_wait: float = Field(default=60.0, gt=0)
-    max_in_flight: int | None = Field(default=None, ge=1)
-    worker_wait: float = Field(default=10.0, ge=0)
+    timeout: _Seconds | None = None
+    batch_size: _Count | Literal["auto"] = "auto"
+    max_attempts: _Count = 4
+    lease: _Seconds = 30.0
+    run_lease: _Seconds = 6.0
+    queue_wait: _Seconds = 60.0
+    max_in_flight: _Count | None = None
+    worker_wait: Annotated[float, BeforeValidator(_number), Field(ge=0, le=LONGEST, allow_inf_nan=False)] = 10.0
     on_no_worker: Literal["warn", "error"] = "warn"
-    result_ttl: float = Field(default=86400.0, gt=0)
-    sweep_interval: float = Field(default=1.0, gt=0)
+    result_ttl: _Seconds = 86400.0
+    sweep_interval: _Seconds = 1.0
 
 
 class ServerSettings(BaseModel):
@@ -163,7 +176,7 @@ class Settings(ServerSettings, GroupOptions):
         thread_count: Threads of the threading backend.
     """
 
-    thread_count: int | None = Field(default=None, ge=1)
+    thread_count: _Count | None = None
 
     @classmethod
     def load(
@@ -200,6 +213,18 @@ class Settings(ServerSettings, GroupOptions):
             except (ConfigError, ValueError) as error:
                 raise SettingError(f"{_words(name, said, made.connection)} cannot be used: {error}") from None
         return made
+
+    def consuming(self, queue: str) -> Self:
+        """The same with another queue.
+
+        Raises:
+            ConfigError: When no worker could be told to consume it.
+        """
+        try:
+            check_queue(queue)
+        except ConfigError as error:
+            raise SettingError(f"queue= cannot be used: {error}") from None
+        return self.model_copy(update={"queue": queue})
 
     @property
     def options(self) -> GroupOptions:
@@ -244,45 +269,12 @@ def _merged(given: Mapping[str, Any], nearest: Place) -> tuple[dict[str, Any], d
     return merged, said
 
 
-def _check_broker(settings: Settings) -> None:
-    """Raise `ConfigError` for a broker that Celery has no transport for."""
-    url = settings.broker_url
-    if url is not None and not isinstance(url, str):
-        raise ConfigError(f"a broker is named by its URL, not by a {type(url).__name__}")
-    scheme = str(revealed(url) or "redis").partition("://")[0]
-    if scheme.partition("+")[0] not in TRANSPORT_ALIASES and not {":", "."} & set(scheme):
-        raise ConfigError(f"Celery knows no broker of the kind '{scheme}://'")
-
-
-def _check_prefix(settings: Settings) -> None:
-    """Raise `ConfigError` for a prefix that does not name the same keys and queues everywhere."""
-    # kombu cuts a prefix off names by its length in characters, where names are bytes; a queue may be called like it.
-    unfit = sorted({char for char in settings.key_prefix if not "!" <= char <= "~" or char in "{}*?[]\\,"})
-    if unfit:
-        raise ConfigError(
-            f"{settings.key_prefix!r} holds {', '.join(map(repr, unfit))}; a prefix is made of ASCII letters, digits "
-            "and marks such as - _ . : /"
-        )
-
-
-def _check_queue(settings: Settings) -> None:
-    """Raise `ConfigError` for a queue that no worker could be told to consume."""
-    if settings.queue is not None and not is_queue_name(settings.queue):
-        raise ConfigError(f"{settings.queue!r} is not {QUEUE_NAME}")
-
-
-def _check_key(settings: Settings) -> None:
-    """Raise `ConfigError` for a signing key that is given and is none."""
-    if settings.signing_key is not None and not isinstance(settings.signing_key, str):
-        raise ConfigError(f"it must be text, not a {type(settings.signing_key).__name__}")
-
-
 _CHECKS: Final[Mapping[str, Callable[[Settings], object]]] = {
     "connection": lambda settings: connection_of(settings.connection),
-    "broker_url": _check_broker,
-    "key_prefix": _check_prefix,
-    "queue": _check_queue,
-    "signing_key": _check_key,
+    "broker_url": lambda settings: check_broker(settings.broker_url),
+    "key_prefix": lambda settings: check_prefix(settings.key_prefix),
+    "queue": lambda settings: check_queue(settings.queue),
+    "signing_key": lambda settings: check_key(settings.signing_key),
 }
 
 

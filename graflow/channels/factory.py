@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from graflow.redis.config import concerns_server, connection_of
 
 
 def _redis_channel(name: str, **config: object) -> RedisChannel:
-    """Settings that name no server mean the same here as for a group: that of the environment, else localhost."""
+    """Settings that name no server, or prefix, mean the same here as for a group: that of the environment."""
+    config.setdefault("key_prefix", os.environ.get("GRAFLOW_KEY_PREFIX"))
     return RedisChannel(name, **(config if concerns_server(config) else {**config, **connection_of(config)}))
 
 

@@ -40,6 +40,7 @@ _swap = Script.of(__package__, "swap")
 _limit = Script.of(__package__, "limit")
 _publish = Script.of(__package__, "publish")
 
+DEFAULT_PREFIX = "graflow"
 _BATCH = 500
 _REMEMBERED = 60_000  # milliseconds; whoever waits for a server gives up sending an operation again long before
 _RESULT_TTL = 86400.0
@@ -50,7 +51,7 @@ _T = TypeVar("_T")
 
 
 class RedisChannel(Channel):
-    """Keeps values as JSON text under `graflow:channel:<name>:<key>`, for any process that reaches the server.
+    """Keeps values as JSON text under `<key_prefix>:channel:<name>:<key>`, for any process that reaches the server.
 
     What JSON does not know (tuples, dates, exceptions, …) is kept by tags and comes back as the same type; what cannot
     be kept is refused before anything is written. A lock lives as long as its holder's process renews it.
@@ -68,9 +69,10 @@ class RedisChannel(Channel):
         host: Of the server, unless a client, `url` or `unix_socket_path` names it.
         port: Of the server, likewise.
         db: Number of the database, unless a client or `url` names it.
-        connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …), and `result_ttl`, how
-            many seconds the keys live on when the run ends (86,400 by default); others are ignored. `signing_keys`
-            sign and verify pickles of values that have no other form: those of the environment when not given.
+        connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …), `key_prefix`, the
+            deployment that it belongs to (`graflow` by default), and `result_ttl`, how many seconds the keys live on
+            when the run ends (86,400 by default); others are ignored. `signing_keys` sign and verify pickles of values
+            that have no other form: those of the environment when not given.
     """
 
     lock_lease: ClassVar[float] = 30.0
@@ -97,9 +99,15 @@ class RedisChannel(Channel):
         self._text = ChannelText(name, connection.pop("signing_keys", None))
         given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
         self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
+        self._config["key_prefix"] = str(connection.get("key_prefix") or DEFAULT_PREFIX)
         self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
         connection_of(self._config)  # refuses settings that name no server before anything is done with them
         self._attach(_usable(redis_client))
+
+    @property
+    def key_prefix(self) -> str:
+        """The namespace that its keys lie in: that of a deployment."""
+        return str(self._config.get("key_prefix", DEFAULT_PREFIX))
 
     @property
     def redis_client(self) -> Any:
@@ -156,7 +164,7 @@ class RedisChannel(Channel):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
-        lock = RedisLock(self._execute, f"graflow:lock:{self.name}:{key}", self.lock_lease)
+        lock = RedisLock(self._execute, f"{self.key_prefix}:lock:{self.name}:{key}", self.lock_lease)
         return RedisLockBlock(lock, self._key_locks, self.name, key, checked_seconds("timeout", timeout))
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
@@ -209,7 +217,7 @@ class RedisChannel(Channel):
         return bool(self._execute("EXISTS", self._mark(mark)))
 
     def _mark(self, mark: str) -> str:
-        return f"graflow:published:{self.name}:{mark}"
+        return f"{self.key_prefix}:published:{self.name}:{mark}"
 
     def run_ended(self) -> None:
         try:
@@ -245,7 +253,7 @@ class RedisChannel(Channel):
         self._client = client
         self._process = os.getpid()
         self._key_locks = KeyLocks()
-        self._prefix = f"graflow:channel:{self.name}:"
+        self._prefix = f"{self.key_prefix}:channel:{self.name}:"
 
     def _execute(self, *command: Any, **options: Any) -> Any:
         return self._granted(lambda: self.redis_client.execute_command(*command, **options))
@@ -284,7 +292,7 @@ class RedisChannel(Channel):
 
     def _operation(self) -> str:
         """A key that stands for one operation, which the client may send again when its reply got lost."""
-        return f"graflow:operation:{self.name}:{secrets.token_hex(8)}"
+        return f"{self.key_prefix}:operation:{self.name}:{secrets.token_hex(8)}"
 
     def _set_command(self, key: str, value: object, ttl: float | None) -> _Command:
         at, text = self._at(key), self._text.encoded(key, value)

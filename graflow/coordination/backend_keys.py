@@ -13,7 +13,9 @@ from graflow.redis.config import CONNECTION_KEYS
 
 _PLUG_INS: Final = "graflow.backend_keys"
 _OWN_KEYS: Final = frozenset({"timeout", "thread_count", "redis_client", *CONNECTION_KEYS})
-QUEUE_NAME: Final = "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends"
+QUEUE_NAME: Final = (
+    "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends, no amq. in front"
+)
 _LONGEST_NAME: Final = 200  # bytes; RabbitMQ takes 255, of which prefixes need some
 
 
@@ -23,6 +25,7 @@ def is_queue_name(value: object) -> bool:
         isinstance(value, str)
         and value.isprintable()
         and "," not in value
+        and not value.startswith("amq.")  # those of RabbitMQ itself
         and value.strip() == value
         and 0 < len(value.encode()) <= _LONGEST_NAME
     )

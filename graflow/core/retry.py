@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError, GraflowError, PayloadError, RetryLimitExceededError
 
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -46,11 +47,13 @@ class RetryPolicy:
     give_up_on: ErrorFilter | None = None
 
     def __post_init__(self) -> None:
-        self.max_retries = checked_count("RetryPolicy.max_retries", self.max_retries)
+        self.max_retries = checked_count("RetryPolicy.max_retries", self.max_retries, most=MOST)
         for name in _INTERVALS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ConfigError(f"RetryPolicy.{name} must be a number of at least 0, not {value!r}")
+            if value > LONGEST:
+                raise ConfigError(f"RetryPolicy.{name} must be at most {LONGEST}, not {value!r}")
         if not isinstance(self.jitter, bool):
             raise ConfigError(f"RetryPolicy.jitter must be True or False, not {self.jitter!r}")
         for name in ("retry_on", "give_up_on"):
@@ -77,7 +80,7 @@ class RetryPolicy:
         return {name: getattr(self, name) for name in ("max_retries", *_INTERVALS, "jitter")}
 
 
-def checked_count(name: str, value: object) -> int:
+def checked_count(name: str, value: object, *, most: float = math.inf) -> int:
     """A whole number of at least 0.
 
     Raises:
@@ -85,6 +88,8 @@ def checked_count(name: str, value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"{name} must be a whole number of at least 0, not {value!r}")
+    if value > most:
+        raise ConfigError(f"{name} must be at most {most}, not {value!r}")
     return value
 
 
@@ -114,7 +119,7 @@ def _asked_for(error: BaseException | None) -> float | None:
     wanted = getattr(error, "retry_in", None)
     if isinstance(wanted, timedelta):
         wanted = wanted.total_seconds()
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 <= wanted < math.inf:
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 <= wanted <= LONGEST:
         return None
     return float(wanted)
 

@@ -22,6 +22,7 @@ from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
+from graflow.redis.numbers import check_numbers
 from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import parser
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
@@ -176,6 +177,8 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
             parts.pop(key, None)
         parts.update(found)
     _settle_server(parts, is_empty=url == "" or parts.get("unix_socket_path") == "")
+    parts["db"] = parts.get("db") or 0
+    check_numbers(parts)
     password = parts.get("password")
     if isinstance(password, Secret) and not password.is_known():
         parts["password"] = _password_of_url_variable(parts) or password
@@ -186,7 +189,6 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
     """Leave one of Sentinels, a socket path, or host and port, and give what is missing its default."""
     if parts.get("sentinels"):
         settle_sentinels(parts)
-        parts["db"] = _number(parts, "db", 0)
         return
     for name in SENTINEL_KEYS:
         parts.pop(name, None)
@@ -201,16 +203,7 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
     elif not isinstance(parts["host"], str):
         raise ConfigError(f"The host of a Redis must be text, not a {type(parts['host']).__name__}")
     else:
-        parts["port"] = _number(parts, "port", 6379)
-    parts["db"] = _number(parts, "db", 0)
-
-
-def _number(parts: Mapping[str, Any], name: str, default: int) -> int:
-    value = parts.get(name) or default
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"The {name} of a Redis must be a number, not {value!r}") from None
+        parts["port"] = parts.get("port") or 6379
 
 
 def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:

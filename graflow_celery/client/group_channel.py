@@ -90,7 +90,7 @@ class GroupChannel:
         self._laid: list[tuple[BranchChannel, str, str]] = []  # whose private value lies over which key, and its mark
         self._filled: dict[str, Any] = {}
         self._is_attached = False
-        self.name = ""
+        self.name, self.prefix = "", deployment.settings.key_prefix
         self.overlay: dict[str, Laid] = {}
         self.unsendable: dict[str, str] = {}
         self.seeds: dict[str, Any] = {}
@@ -140,7 +140,7 @@ class GroupChannel:
             layers.append(root)
             root = root._parent
         if isinstance(root, RedisChannel) and self._is_ours(root):
-            self.name = root.name
+            self.name, self.prefix = root.name, root.key_prefix
             self.unsendable = dict(getattr(root, "_gaps", {}))
             for layer in reversed(layers):
                 own, unsendable = lay_over(self.overlay, layer, run_key)
@@ -149,7 +149,8 @@ class GroupChannel:
             self._root = root
         else:
             self.name = run_key
-            self._own = RedisChannel(run_key, signing_keys=self._deployment.keys, **self._deployment.connection)
+            place = {**self._deployment.connection, "key_prefix": self.prefix}
+            self._own = RedisChannel(run_key, signing_keys=self._deployment.keys, **place)
 
     def _is_ours(self, channel: RedisChannel) -> bool:
         """Whether a Redis channel lives where the workers of this deployment look."""
@@ -275,6 +276,7 @@ def as_shared_fields(channel: GroupChannel) -> Mapping[str, Any]:
     """The part of what members share that is about the channel."""
     return {
         "channel": channel.name,
+        "channel_prefix": channel.prefix,
         "unsendable": channel.unsendable,
         "overlay": channel.overlay,
         "seeds": channel.seeds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -221,8 +222,18 @@ class GroupRecord(MemberLeases, RecordReader):
         """Run ids whose record is kept, ended ones included; looks at every key of the server."""
         first, last = self.keys.run("*", "header").encode().split(b"*")
         found: Any = self.client.scan_iter(self.keys.run("*", "header"), count=1000)
-        names = {key.removeprefix(first).removesuffix(last) for key in found}
-        return sorted(name.decode(errors="backslashreplace") for name in names)
+        names = {key.removeprefix(first).removesuffix(last).decode(errors="backslashreplace") for key in found}
+        return sorted(run_id for run_id in names if self._is_of_ours(run_id))
+
+    def _is_of_ours(self, run_id: str) -> bool:
+        """Whether a run is not one of a deployment whose prefix goes on where ours ends."""
+        if ":" not in run_id:
+            return True
+        text: Any = self.client.hget(self.keys.run(run_id, "header"), "spec")
+        try:
+            return bool(json.loads(text or b"{}").get("run_id", run_id) == run_id)
+        except (ValueError, AttributeError, RecursionError):  # it is damaged, which whoever reads it says
+            return True
 
     def delete(self, run_id: str) -> bool:
         """Remove every key of a run, whatever its state; False when there was none."""

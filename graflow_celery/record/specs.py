@@ -6,7 +6,7 @@ import secrets
 from functools import lru_cache
 from typing import Final
 
-from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
+from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError, PayloadError, SignatureError
 from graflow.signing import SigningKeys
 from graflow_celery.errors import RecordDamagedError
 from graflow_celery.record.data import GroupSpec
@@ -41,6 +41,7 @@ class Specs:
         """The specification in the record of a run.
 
         Raises:
+            GroupNotFoundError: When it is the specification of another run.
             SignatureError: When this process has keys, and the text is unsigned, was changed, or is another run's.
             RecordDamagedError: When it cannot be read.
         """
@@ -53,6 +54,9 @@ class Specs:
             signature = rest.removesuffix(_END).decode("ascii", "replace")
             self._keys.verify(body + b"}", signature, purpose=_PURPOSE, bound_to=(run_id,))
         try:
-            return GroupSpec.from_json(text)
+            spec = GroupSpec.from_json(text)
         except (PayloadError, GraflowRuntimeError) as error:
             raise RecordDamagedError(run_id, str(error)) from error
+        if spec.run_id != run_id:  # of a deployment whose prefix goes on where ours ends
+            raise GroupNotFoundError(run_id)
+        return spec

@@ -27,12 +27,14 @@ class SharedPayload(Surroundings):
 
     Attributes:
         channel: Name of the Redis channel that the members share; empty where none of them can reach the channel.
+        channel_prefix: Namespace of its keys, which need not be that of the deployment.
         unsendable: Channel keys whose values could not be sent, with the reason.
         overlay: What the enclosing member wrote to that channel and has not published; see `worker.overlay`.
         seeds: Channel values that tasks take by parameter name, as typed JSON.
     """
 
     channel: str = ""
+    channel_prefix: str = "graflow"
     unsendable: Mapping[str, str] = field(default_factory=dict)
     overlay: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: Mapping[str, Any] = field(default_factory=dict)

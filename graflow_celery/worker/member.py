@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -106,10 +106,11 @@ class ChannelWithGaps(RedisChannel):
 
     waits_for = TRY_AGAIN
 
-    def __init__(self, name: str, gaps: Mapping[str, str], deployment: Deployment) -> None:
-        super().__init__(name, signing_keys=deployment.keys, **deployment.connection)
+    def __init__(self, shared: SharedPayload, deployment: Deployment) -> None:
+        place = {**deployment.connection, "key_prefix": shared.channel_prefix}
+        super().__init__(shared.channel, signing_keys=deployment.keys, **place)
         self.patience = deployment.patience.member
-        self._gaps = dict(gaps)
+        self._gaps = dict(shared.unsendable)
 
     def get(self, key: str, default: object = None) -> Any:
         if key in self._gaps and not super().exists(key):
@@ -345,7 +346,7 @@ class MemberRunner:
         channel = self._channels.get(name)
         if channel is None:
             if shared.channel:
-                root = ChannelWithGaps(shared.channel, shared.unsendable, self._deployment)
+                root = ChannelWithGaps(shared, self._deployment)
                 channel = OverlaidChannel(root, shared.overlay) if shared.overlay else root
             else:
                 channel = MemoryChannel(shared.session_id)

@@ -86,7 +86,7 @@ class TaskWorker:
         else:
             raise ConfigError(f"TaskWorker takes settings or a RedisTaskQueue, not a {type(source).__name__}")
         if isinstance(queue, str) and queue:
-            settings = settings.model_copy(update={"queue": queue})
+            settings = settings.consuming(queue)
         elif queue is not None and not isinstance(queue, RedisTaskQueue):
             raise ConfigError(f"queue= takes the name of a queue or a RedisTaskQueue, not {queue!r}")
         if resolver_registry is not None and not isinstance(resolver_registry, TaskResolverRegistry):

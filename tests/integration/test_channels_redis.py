@@ -24,7 +24,7 @@ import redis.asyncio
 
 from graflow import task, workflow
 from graflow.channels.base import Channel
-from graflow.channels.branch import BranchChannel, apply_writes
+from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
@@ -191,7 +191,7 @@ def test_a_channel_reaches_a_server_by_url_parameters_or_client(unix_socket: boo
             channel = of_client("x", client)
             assert channel.get("key") == (1,)
             assert channel.ping() is True
-        made = ChannelFactory.create_channel("redis", "x", url=server.url, key_prefix="ignored", thread_count=3)
+        made = ChannelFactory.create_channel("redis", "x", url=server.url, thread_count=3)
         assert made.get("key") == (1,)
         for shown in (repr(channel), str(made), repr(made.__getstate__())):
             assert server.password not in shown
@@ -224,8 +224,10 @@ def test_settings_without_a_server_mean_that_of_the_environment_or_localhost(
     monkeypatch: pytest.MonkeyPatch, redis_server: PrivateRedis, redis_client: redis.Redis
 ) -> None:
     monkeypatch.setenv("GRAFLOW_REDIS_URL", redis_server.url)
-    ChannelFactory.create_channel("redis", "x", key_prefix="p", url=None).set("key", 1)
-    assert redis_client.exists("graflow:channel:x:key") == 1
+    monkeypatch.setenv("GRAFLOW_KEY_PREFIX", "theirs")
+    ChannelFactory.create_channel("redis", "x", key_prefix="p", url=None).set("key", 1, ttl=60)
+    ChannelFactory.create_channel("redis", "x").set("key", 2, ttl=60)
+    assert sorted(redis_client.scan_iter()) == [b"p:channel:x:key", b"theirs:channel:x:key"]
     assert repr(ChannelFactory.create_channel("redis", "x", port=6390)) == "RedisChannel('x', localhost:6390/0)"
     monkeypatch.delenv("GRAFLOW_REDIS_URL")
     assert repr(ChannelFactory.create_channel("redis", "x")) == "RedisChannel('x', localhost:6379/0)"
@@ -241,6 +243,25 @@ def test_settings_that_name_no_server_are_refused_at_once(settings: dict[str, An
 def test_settings_that_are_not_for_the_server_stay_out_of_a_pickle() -> None:
     channel = RedisChannel("x", host="example.org", key_prefix="p", anything=threading.Lock())
     assert repr(pickle.loads(pickle.dumps(channel))) == repr(channel)
+
+
+def test_all_keys_of_a_channel_lie_in_the_prefix_of_its_deployment(
+    redis_server: PrivateRedis, redis_client: redis.Redis
+) -> None:
+    ours, theirs = (RedisChannel("x", url=redis_server.url, key_prefix=name) for name in ("team", "team:etl"))
+    for channel in (ours, theirs, pickle.loads(pickle.dumps(theirs))):
+        channel.set("key", channel.key_prefix, ttl=60)
+        channel.append("list", 1, ttl=60)
+        channel.atomic_add("number")
+        channel.publish(ChannelWrite("seen", 1), ["mark"], once=True)
+        with channel.lock("key"):
+            assert redis_client.exists(f"{channel.key_prefix}:lock:x:key")
+    assert ours.get("key") == "team"
+    assert theirs.get("list") == [1, 1]
+    assert [key for key in redis_client.scan_iter() if not key.startswith(b"team:")] == []
+    ours.clear()
+    assert theirs.keys() == ["key", "list", "number", "seen"]
+    theirs.clear()
 
 
 def test_a_client_for_asyncio_gives_its_parameters(redis_server: PrivateRedis, redis_client: redis.Redis) -> None:

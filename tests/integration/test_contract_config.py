@@ -14,9 +14,10 @@ import pytest
 from graflow import task, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, GroupNotFoundError, SignatureError
 from graflow.utils.redis_utils import create_redis_client
 from graflow_celery import LocalCluster, RedisTaskQueue, TaskWorker, attach, submit
+from graflow_celery.deployment import deployment_of
 from graflow_celery.settings import Settings
 from tests.integration import members
 
@@ -209,6 +210,26 @@ def test_two_prefixes_on_one_redis_do_not_meet(no_workers: LocalCluster) -> None
         assert other.results(timeout=30) == [3]
     assert handle.status().pending == 2
     handle.cancel()
+
+
+def test_a_deployment_does_not_see_one_whose_prefix_goes_on_where_its_own_ends(
+    no_workers: LocalCluster,
+) -> None:
+    outer, inner = ({**no_workers.backend_config, "key_prefix": name} for name in ("team", "team:etl"))
+    hidden = submit(members.noop.map([1, 2], name="hidden"), backend_config=inner, run_id="R")
+    own = submit(members.noop.map([1], name="own"), backend_config=outer, run_id="a:b")
+    record = deployment_of(outer).record
+    assert (record.groups(), deployment_of(inner).record.groups()) == (["a:b"], ["R"])
+    assert attach("a:b", outer).status().total == 1
+    for look in (
+        lambda: attach("etl:R", outer),
+        lambda: deployment_of({**outer, "signing_key": None}).record.header("etl:R"),
+    ):
+        with pytest.raises((GroupNotFoundError, SignatureError)):
+            look()
+    assert str(hidden.status().state) == "RUNNING"
+    hidden.cancel()
+    own.cancel()
 
 
 def test_settings_are_taken_where_a_mapping_is(config: dict[str, Any]) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from graflow import task
+from graflow import task, workflow
+from graflow.channels.redis_channel import RedisChannel
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow_celery import LocalCluster, RecordUnreachableError, RedisTaskQueue, TaskWorker, local, submit
@@ -226,10 +227,20 @@ def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
 
 
 @pytest.mark.slow
-def test_an_existing_redis_is_used_and_left_clean(redis_server: PrivateRedis) -> None:
+def test_an_existing_redis_is_used_within_a_prefix_and_left_clean(
+    redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RedisChannel, "drop", lambda *_: None)  # so that they can be looked at
     with LocalCluster(workers=1, imports=[members.__name__], redis=redis_server.url) as cluster:
         prefix = cluster.backend_config["key_prefix"]
         assert submit(members.double.map([2]), backend_config=cluster.backend_config).results(timeout=30) == [4]
+        with workflow("by channel") as flow:
+            members.use_channel.map([1, 2], name="users").with_execution("redis", cluster.backend_config)
+            flow.execute()
+        with redis_server.client() as client:
+            keys = [key.decode() for key in client.scan_iter()]
+        assert [key for key in keys if not key.startswith(f"{prefix}:")] == []
+        assert [key for key in keys if key.startswith(f"{prefix}:channel:")] != []
     with redis_server.client() as client:
         assert list(client.scan_iter(f"{prefix}:*")) == []
 

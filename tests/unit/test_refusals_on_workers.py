@@ -14,6 +14,7 @@ from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, Lease, WorkerBeat
 from graflow_celery.settings import Settings
+from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.worker import celery_tasks
 from graflow_celery.worker.batch import Batch
 from graflow_celery.worker.main import housekeeping
@@ -77,7 +78,7 @@ def test_a_channel_does_not_wait_without_end(server: RefusingServer) -> None:
 
 
 def test_the_channel_of_a_member_waits_for_a_server_that_is_away(deployment: Deployment) -> None:
-    channel = ChannelWithGaps("c", {}, deployment)
+    channel = ChannelWithGaps(SharedPayload("g", "s", "t", channel="c"), deployment)
     tries = iter([ConnectionError(), TimeoutError(), None])
 
     def call() -> str:

@@ -15,7 +15,7 @@ import pytest
 from graflow.coordination.backend_keys import check_keys
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.exceptions import ConfigError
-from graflow_celery import LocalCluster
+from graflow_celery import LocalCluster, TaskWorker
 from graflow_celery.broker.app import app_for, build_app, configuration
 from graflow_celery.celeryconfig import celeryconfig
 from graflow_celery.deployment import Deployment, connected
@@ -123,6 +123,38 @@ def test_an_error_names_a_setting_as_it_was_given(monkeypatch: pytest.MonkeyPatc
 def test_a_value_of_the_wrong_type_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be used: .*(text|number|URL), not"):
         Settings.load(given)
+
+
+NO_NUMBERS = (float("inf"), float("nan"), 1e300, True)
+BEYOND = {
+    **dict.fromkeys(
+        ("lease", "run_lease", "queue_wait", "result_ttl", "sweep_interval", "timeout"), (*NO_NUMBERS, 1e-9)
+    ),
+    **dict.fromkeys(("max_attempts", "max_in_flight", "batch_size", "thread_count"), (2**31, 10**400, True, 0, 1.5)),
+    "worker_wait": NO_NUMBERS,
+    "queue": ("a,b", "a\nb", "\udc80", "q" * 201, " ", "a\x06\x163", "amq.q"),
+    "key_prefix": ("p" * 129, "a b", "a\x00b", "amq", "amq.p", "a:broker", "a:channel:b"),
+    "port": (0.5, 65_536, -1, 10**30, float("nan"), True),
+    "db": (-1, 10**30, True),
+    "socket_timeout": (*NO_NUMBERS, 0, -1),
+    "socket_connect_timeout": (*NO_NUMBERS, 0, -1, "soon"),
+    "health_check_interval": (*NO_NUMBERS, -1),
+    "max_connections": (-1, float("inf"), 10**30, True),
+    "protocol": (1, 4),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BEYOND.items() for value in values])
+def test_a_value_that_nothing_can_do_with_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"backend_config\['{name}'\]") as caught:
+        Settings.load({"host": "h", name: value})
+    assert len(str(caught.value)) < 700 or name == "max_attempts"
+
+
+def test_a_worker_for_a_queue_that_none_could_consume_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"queue= cannot be used: 'a,b' is not the name of a queue"):
+        TaskWorker({"host": "h"}, queue="a,b")
+    assert TaskWorker({"host": "h"}, queue="a b").settings.queue_name == "a b"
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from inspect import CO_VARARGS
 from types import FunctionType
-from typing import Any
+from typing import Any, Final
 
 from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
+from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError
 from graflow.shown import get_logger
 
 _log = get_logger(__name__)
 
+_SECONDS: Final = f"seconds above 0 and up to {LONGEST}"
+
+
+def _are_seconds(value: Any) -> bool:
+    return _is_number(value, int | float) and 0 < value <= LONGEST
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 _FOR_WORKERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "queue": (QUEUE_NAME, is_queue_name),
     "priority": ("a whole number from 0 to 9", lambda value: _is_number(value, int) and 0 <= value <= 9),
-    "time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
-    "soft_time_limit": ("seconds above 0", lambda value: _is_number(value, int | float) and value > 0),
-    "max_attempts": ("a whole number above 0", lambda value: _is_number(value, int) and value > 0),
+    "time_limit": (_SECONDS, _are_seconds),
+    "soft_time_limit": (_SECONDS, _are_seconds),
+    "max_attempts": (f"a whole number from 1 to {MOST}", lambda value: _is_number(value, int) and 0 < value <= MOST),
 }
 
 
@@ -64,7 +76,7 @@ def checked_limit(task_id: str, name: str, value: object) -> int | None:
     Raises:
         ConfigError: It is something else.
     """
-    return None if value is None else checked_count(f"Task '{task_id}': {name}", value)
+    return None if value is None else checked_count(f"Task '{task_id}': {name}", value, most=MOST)
 
 
 def checked_seconds(task_id: str, name: str, value: Any) -> float | None:
@@ -73,8 +85,8 @@ def checked_seconds(task_id: str, name: str, value: Any) -> float | None:
     Raises:
         ConfigError: It is something else.
     """
-    if value is not None and not (_is_number(value, int | float) and value > 0):
-        raise ConfigError(f"Task '{task_id}': {name} must be seconds above 0, not {value!r}")
+    if value is not None and not _are_seconds(value):
+        raise ConfigError(f"Task '{task_id}': {name} must be {_SECONDS}, not {value!r}")
     return value  # type: ignore[no-any-return]  # looked at just now
 
 
@@ -171,10 +183,6 @@ def checked_options(task_id: str, options: object) -> dict[str, Any] | None:
         if value is not None and not fits(value):
             raise ConfigError(f"Task '{task_id}': the option {name} must be {wanted}, not {value!r}")
     return dict(options)
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def checked_injection(task_id: str, value: object, func: Callable[..., object]) -> bool:
