@@ -44,6 +44,9 @@ def _of_open_runs(client: redis.Redis, keys: list[bytes]) -> Iterator[str]:
         if name == "runs" and client.type(key) == b"zset":
             runs: Any = client.zrange(key, 0, -1)
             yield from (f"{prefix}:{run.decode()}:{kind}" for run in runs for kind in RUN_KEYS)
+            for run in runs:
+                names: Any = client.smembers(f"{prefix}:{run.decode()}:blobs")
+                yield from (f"{prefix}:{run.decode()}:blob:{name.decode()}" for name in names)
 
 
 @pytest.fixture(autouse=True)

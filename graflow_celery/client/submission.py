@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graflow.core.branches.outcome import Branch
@@ -38,12 +38,13 @@ _PICKLED: Final = b'"$t":"pickle"'
 
 @dataclass(frozen=True)
 class Submission:
-    """A group as it is written: specification, envelopes, what they share, and the options that it carries."""
+    """A group as it is written: specification, envelopes, what they share, options, long arguments."""
 
     spec: GroupSpec
     manifest: list[bytes]
     shared: dict[str, bytes]
     options: GroupOptions
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def weights(self) -> list[int] | None:
@@ -99,7 +100,7 @@ def prepare(
         meta=_shown(shared.workflow_name, group_id, members, ids, then),
         stride=written.stride,
     )
-    return Submission(spec, written.manifest, written.payloads, options)
+    return Submission(spec, written.manifest, written.payloads, options, written.blobs)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class _Written:
     ids: Sequence[str]
     manifest: list[bytes]
     payloads: dict[str, bytes]
+    blobs: Mapping[str, bytes]
     digest: str
     stride: int = 0
 
@@ -132,7 +134,7 @@ def _written(
 ) -> _Written:
     resolver, keys = deployment.sending_resolver(), deployment.keys
     name, content = shared.pack()
-    common = {name: content, **({} if blobs is None else blobs.contents)}
+    seeds = {} if blobs is None else blobs.contents
     code = GroupCode(keys, (run_id, group_id))
     if isinstance(branches, Columns):
         is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
@@ -142,19 +144,20 @@ def _written(
         if chunks is not None:
             last = () if then is None else (_continuation(resolver, code, run_id, group_id, len(members), then, name),)
             manifest = [*chunks.entries, *(envelope.pack(keys) for envelope in last)]
-            payloads = {**common, **shared_contents(code, group_id)}
+            payloads, blobs_of_all = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
             bodies = [dump(_identity_of(chunks.task)), chunks.digest.encode(), *map(_body, last)]
             digest = manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
-            return _Written([members.prototype], members.ids, manifest, payloads, digest, chunks.stride)
+            return _Written([members.prototype], members.ids, manifest, payloads, blobs_of_all, digest, chunks.stride)
         branches, code = branches.branches(), GroupCode(keys, (run_id, group_id))
     envelopes = [_envelope(resolver, code, run_id, group_id, branch, name) for branch in branches]
     if then is not None:
         envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
     manifest = [envelope.pack(keys) for envelope in envelopes]
-    payloads = {**common, **shared_contents(code, group_id)}
+    payloads, blobs_of_all = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
     singles = [branch.member for branch in branches]
     ids = [member.task_id for member in singles]
-    return _Written(singles, ids, manifest, payloads, _digest(envelopes, manifest, payloads, shared, code))
+    digest = _digest(envelopes, manifest, payloads, shared, code)
+    return _Written(singles, ids, manifest, payloads, blobs_of_all, digest)
 
 
 def _check_size(group_id: str, members: int) -> None:
@@ -168,10 +171,9 @@ def _run_around() -> str | None:
     return None if around is None else around.run_id
 
 
-def shared_contents(code: GroupCode, group_id: str) -> dict[str, bytes]:
-    """Code and long arguments of the members of a group by hash, as they travel."""
+def _packed_code(code: GroupCode, group_id: str) -> dict[str, bytes]:
     what = f"the code of group '{group_id}'"
-    return {**{name: pack(pickled, what=what) for name, pickled in code.contents.items()}, **code.blobs.contents}
+    return {name: pack(pickled, what=what) for name, pickled in code.contents.items()}
 
 
 def open_and_publish(
@@ -199,7 +201,7 @@ def open_and_publish(
     deployment.check()
     spec, record = submission.spec, deployment.record
     with deployment.errors():
-        opened = record.open(spec, submission.manifest, submission.shared)
+        opened = record.open(spec, submission.manifest, submission.shared, submission.blobs)
         if known and not opened.state.is_final:
             record.restore(spec.run_id, known)
         if opened.created:

@@ -9,6 +9,7 @@ import redis
 
 from graflow.exceptions import ConfigError
 from graflow.signing import SigningKeys
+from graflow_celery.record.blobs import RunBlobs
 from graflow_celery.record.damage import naming_damage
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
@@ -32,6 +33,7 @@ class RecordBase:
         self.keys = Keys(prefix)
         self._scripts = scripts or Scripts(client)
         self._specs = Specs(signing_keys)
+        self.blobs = RunBlobs(client, self._scripts.execute, self.keys)
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
         """Run a script on one run; scripts find the stem of its keys and `runs` in front of their own.

@@ -320,6 +320,7 @@ class Completion:
         done: all members are recorded.
         continuation: the continuation is claimable now: publish it (publishing twice is harmless).
         ready: indices that may be published (or claimed) now because slots of `max_in_flight` got free.
+        missing: those that are not recorded because their long values are gone.
     """
 
     recorded: list[int]
@@ -329,6 +330,7 @@ class Completion:
     done: bool
     continuation: bool
     ready: list[int]
+    missing: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
 from graflow_celery.errors import RecordFullError
-from graflow_celery.record.blobs import with_blobs
 from graflow_celery.record.data import (
     GroupSpec,
     Lease,
@@ -63,11 +62,17 @@ class GroupRecord(MemberLeases, RecordReader):
         self.workers = LiveWorkers(self._scripts, self.keys)
         self.owners = RunOwners(self._scripts, self.keys)
 
-    def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:
+    def open(
+        self,
+        spec: GroupSpec,
+        manifest: Sequence[bytes],
+        shared: Mapping[str, bytes] | None = None,
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> Opened:
         """Write a group before anything is published; the same digest again attaches to what is there.
 
         `manifest` has one envelope per member, or with `spec.stride` one chunk per block, and one envelope more at
-        the end when `spec.continuation`. `shared` are payloads that they name by content hash.
+        the end when `spec.continuation`. `shared` are payloads that they name by content hash, `blobs` long arguments.
         A child of a cancelled parent is opened CANCELLED.
 
         Raises:
@@ -76,14 +81,14 @@ class GroupRecord(MemberLeases, RecordReader):
             PayloadError: the manifest does not fit to `spec`.
         """
         check_manifest(spec, manifest)
-        payloads = shared or {}
+        payloads, blobs = shared or {}, blobs or {}
         opener = secrets.token_hex(8)
         try:
-            while (reply := self.manifests.write(spec, opener, manifest, payloads))[0] == b"GONE":
+            while (reply := self.manifests.write(spec, opener, manifest, payloads, blobs))[0] == b"GONE":
                 pass
         except redis.exceptions.OutOfMemoryError as error:
             self._run("delete", spec.run_id, [spec.run_id, opener])
-            raise RecordFullError(spec.run_id, size_of(manifest, payloads)) from error
+            raise RecordFullError(spec.run_id, size_of(manifest, payloads, blobs)) from error
         if reply[0] == b"CONFLICT":
             raise GroupConflictError(
                 spec.run_id, f"Group run '{spec.run_id}' exists with other members or arguments: use another run id"
@@ -97,11 +102,12 @@ class GroupRecord(MemberLeases, RecordReader):
         publishes the continuation.
         """
         parts = [
-            part
-            for x in outcomes
-            for part in (x.index, x.attempts, x.state.value, x.owner, with_blobs(x.payload, x.blobs))
+            part for x in outcomes for part in (x.index, x.attempts, x.state.value, x.owner, self._restored(run_id, x))
         ]
         return integers(self._run("restore", run_id, parts))
+
+    def _restored(self, run_id: str, outcome: RecordedOutcome) -> bytes:
+        return self.blobs.take(run_id, (outcome.index, outcome.attempts, outcome.owner), outcome.payload, outcome.blobs)
 
     def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:
         """Have what failed in a group that has ended run again, or one member, and the continuation after it.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 RUN_KEYS = (
     *("header", "manifest", "shared", "outcomes", "order", "claims"),
-    *("deadlines", "blocked", "events", "children", "floors", "blocks", "pages"),
+    *("deadlines", "blocked", "events", "children", "floors", "blocks", "pages", "blobs"),
 )
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
 
@@ -33,6 +33,8 @@ class Keys:
     | `<run>:floors` | hash | index -> attempt: what this one and those before it report is refused |
     | `<run>:blocks` | hash | block -> what happened to all of its members, or that they have entries of their own |
     | `<run>:pages` | hash | block -> outcomes of all of its members |
+    | `<run>:blobs` | set | names of the long values that the run has taken over |
+    | `<run>:blob:<name>` | string | a long argument or a part of an outcome; it expires while no run has it |
     | `entry:<run>:<index>` | string | who has taken a signed task of a queue; it expires by itself |
     | `<session>:owner` | hash | which execution continues a run: token, epoch, name, since, end of its lease |
     | `runs` | sorted set | run id -> when a sweeper has to look at it |

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import redis
+
 from graflow_celery.record.base import RecordBase
-from graflow_celery.record.blobs import with_blobs
+from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport
 from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
 from graflow_celery.record.replies import block_claim_of, block_completion_of, claim_of, completion_of, integers
@@ -83,9 +85,19 @@ class MemberLeases(RecordBase):
         Raises:
             redis.exceptions.OutOfMemoryError: nothing of this call is recorded: keep the results and repeat.
         """
-        parts = [part for x in results for part in (x.index, x.attempt, x.state.value, with_blobs(x.payload, x.blobs))]
-        reply = self._run("complete", run_id, [owner, *parts])
-        return completion_of(reply, [x.index for x in results])
+        for _ in range(TRIES):
+            parts = [
+                part for x in results for part in (x.index, x.attempt, x.state.value, self._text(run_id, owner, x))
+            ]
+            done = completion_of(self._run("complete", run_id, [owner, *parts]), [x.index for x in results])
+            if not done.missing:
+                return done
+        raise redis.exceptions.OutOfMemoryError(f"the server has let go of long values of run '{run_id}' at once")
+
+    def _text(self, run_id: str, owner: str, report: MemberReport) -> bytes:
+        if not report.blobs:
+            return report.payload
+        return self.blobs.take(run_id, (report.index, report.attempt, owner), report.payload, report.blobs)
 
     def complete_blocks(self, run_id: str, owner: str, reports: Sequence[BlockReport]) -> BlockCompletion:
         """Report whole blocks; those that are `split` have to be reported member by member.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
+
+import redis
 
 from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow.exceptions import PayloadError
 from graflow_celery.record.base import RecordBase
+from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
 
 PIECE_ENTRIES: Final = 2_000
@@ -18,21 +22,47 @@ PIECE_BYTES: Final = 4 * 1024 * 1024
 class Manifests(RecordBase):
     """The manifests of groups: an envelope per member or a chunk per block, and payloads by content hash."""
 
-    def write(self, spec: GroupSpec, opener: str, manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> Any:
+    def write(
+        self,
+        spec: GroupSpec,
+        opener: str,
+        manifest: Sequence[bytes],
+        payloads: Mapping[str, bytes],
+        blobs: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Any:
         """Send a group in pieces; ends early when another submitter of the same group was faster.
 
         Returns:
             What `open.lua` answers: status, state, epoch and whether all members were published.
+
+        Raises:
+            redis.exceptions.OutOfMemoryError: the server has no room, or lets go of long arguments at once.
         """
+        for _ in range(TRIES):
+            for name, content in blobs.items():
+                self.blobs.write(spec.run_id, name, content)
+            reply = self._write(spec, opener, manifest, payloads, blobs)
+            if reply[0] != b"MISSING":
+                return reply
+        raise redis.exceptions.OutOfMemoryError(f"the server has let go of long arguments of run '{spec.run_id}'")
+
+    def _write(
+        self,
+        spec: GroupSpec,
+        opener: str,
+        manifest: Sequence[bytes],
+        payloads: Mapping[str, bytes],
+        blobs: Mapping[str, bytes],
+    ) -> Any:
         parents = [self.keys.run(spec.parent_run, name) for name in ("header", "children")] if spec.parent_run else []
         fields = _header_fields(
-            spec, self._specs.write(spec), size_of(manifest, payloads), parents[0] if parents else ""
+            spec, self._specs.write(spec), size_of(manifest, payloads, blobs), parents[0] if parents else ""
         )
         pairs: list[str | bytes] = [part for item in payloads.items() for part in item]
         fresh_epoch = secrets.token_hex(8)
         for first, piece in _pieces(manifest):
             sent = [] if first else pairs
-            head = [spec.digest, opener, fresh_epoch, first, len(fields), len(sent)]
+            head = [spec.digest, opener, fresh_epoch, first, "" if first else " ".join(blobs), len(fields), len(sent)]
             more_keys = [*(self.keys.deployment(name) for name in ("epoch", "clock", "workers")), *parents]
             reply = self._run("open", spec.run_id, [*head, *fields, *sent, *piece], *more_keys)
             if reply[0] != b"OPENING":
@@ -58,9 +88,9 @@ class Manifests(RecordBase):
         return {name: payload for name, payload in zip(names, found, strict=True) if payload is not None}
 
 
-def size_of(manifest: Sequence[bytes], payloads: Mapping[str, bytes]) -> int:
-    """Bytes of all envelopes and shared payloads."""
-    return sum(map(len, manifest)) + sum(map(len, payloads.values()))
+def size_of(manifest: Sequence[bytes], payloads: Mapping[str, bytes], blobs: Mapping[str, bytes]) -> int:
+    """Bytes of all envelopes, shared payloads and long arguments."""
+    return sum(map(len, (*manifest, *payloads.values(), *blobs.values())))
 
 
 def check_manifest(spec: GroupSpec, manifest: Sequence[bytes]) -> None:

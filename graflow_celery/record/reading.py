@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.errors import RecordDamagedError, RecordVersionError
 from graflow_celery.record.base import RecordBase
+from graflow_celery.record.blobs import BESIDE
 from graflow_celery.record.damage import naming_damage
 from graflow_celery.record.data import FORMAT_VERSION, GroupHeader, GroupStatus, RecordedOutcome
 from graflow_celery.record.keys import RUN_KEYS
@@ -59,6 +61,10 @@ class RecordReader(RecordBase):
             raise RecordDamagedError(run_id, reply[1].decode(errors="replace"))
         with naming_damage(run_id):
             page = page_of(reply, cursor.position)
+            outcomes = [self._whole(run_id, outcome) for outcome in page.outcomes]
+        if any(one.payload.startswith(BESIDE) for one in page.outcomes) and not self._is_as(run_id, page):
+            return self._read(run_id, cursor, count)  # what was beside it may be gone with the run, or with its round
+        page = replace(page, outcomes=outcomes)
         if cursor.epoch not in {"", page.cursor.epoch}:
             raise GroupLostError(run_id, f"Group run '{run_id}' was opened anew: Redis was wiped in between")
         return page
@@ -82,8 +88,21 @@ class RecordReader(RecordBase):
             for first in range(start, stop, SLICE):
                 indices = [str(index) for index in range(first, min(first + SLICE, stop))]
                 texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
-                found += [outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None]
+                known = (outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None)
+                found += [self._whole(run_id, outcome) for outcome in known]
             return found
+
+    def _is_as(self, run_id: str, page: OutcomePage) -> bool:
+        """Whether the run is still the one of a page, in the same round."""
+        epoch, round_ = self._scripts.execute("HMGET", self.keys.run(run_id, "header"), "epoch", "round")
+        return epoch is not None and (epoch.decode(), int(round_ or 0)) == (page.cursor.epoch, page.round)
+
+    def _whole(self, run_id: str, outcome: RecordedOutcome) -> RecordedOutcome:
+        """An outcome with its long values, wherever they are."""
+        if not outcome.payload.startswith(BESIDE):
+            return outcome
+        payload, blobs = self.blobs.fetched(run_id, outcome.payload)
+        return replace(outcome, payload=payload, blobs=blobs)
 
     def blocks(self, run_id: str, start: int = 0, count: int | None = None) -> list[RecordedBlock]:
         """The blocks that were recorded whole and have some of `count` members from `start`, by number.

@@ -24,7 +24,7 @@ ALONE = frozenset({"claim", "complete"})
 @cache
 def source(name: str) -> str:
     """Text of one script with the shared parts in front."""
-    shared = [] if name in FREE_STANDING else ["lib", "blocks", "endings"]
+    shared = [] if name in FREE_STANDING else ["blobs", "lib", "blocks", "endings"]
     short = [f"{name}_alone"] if name in ALONE else []
     text = "\n".join(_text(part) for part in ["time", *short, *shared, name])
     return f"local VERSION = '{FORMAT_VERSION}'\n{text}"

@@ -76,7 +76,8 @@ class SharedPayloads:
         """
 
         def load() -> tuple[Value, int]:
-            value = made_of(kind, name, self.content(run_id, name))
+            content = persistently(self._runtime, lambda: self._record.blobs.read(run_id, name))
+            value = made_of(kind, name, content)
             return value, sys.getsizeof(value)
 
         found: Value = self._find(run_id, (kind, name), load)

@@ -120,6 +120,8 @@ class Batch:
         result = self._known(member) or self._execute(member)
         self._reports.add(result, self.tally.ended(result))
         self._holding.has_done()
+        if isinstance(result, MemberReport) and result.blobs:
+            self._reports.send()  # at once, so that long values do not gather here
 
     def _run_block(self) -> None:
         running = self._holding.block

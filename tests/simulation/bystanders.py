@@ -8,6 +8,7 @@ import redis
 
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, GroupConflictError, GroupNotFoundError
+from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.api import attach_to
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
@@ -89,7 +90,9 @@ def _work_off(world: World, deployment: SimulatedDeployment, message: Message) -
                 again = record.retry(run_id, owner, granted.index, granted.attempt, world.rng.choice((0.0, 10.0, 60.0)))
                 ready = again.ready
             else:
-                done = record.complete(run_id, owner, [_failed(world, granted) if fails else _succeeded(granted)])
+                done = record.complete(
+                    run_id, owner, [_failed(world, granted) if fails else _succeeded(world, granted)]
+                )
                 ready = done.ready
                 if done.continuation and claim.spec is not None:
                     deployment.publisher.publish_continuation(claim.spec)
@@ -103,7 +106,8 @@ def _failed(world: World, granted: GrantedMember) -> MemberReport:
     return MemberReport(granted.index, granted.attempt, MemberState.FAILED, payload)
 
 
-def _succeeded(granted: GrantedMember) -> MemberReport:
-    task_id, value = f"values[{granted.index}]", granted.index * 10
+def _succeeded(world: World, granted: GrantedMember) -> MemberReport:
+    task_id, value, blobs = f"values[{granted.index}]", world.plan.value(granted.index), TakenBlobs()
     outcome = BranchOutcome(task_id, success=True, value=value, results=[(task_id, value)], completed=[task_id])
-    return MemberReport(granted.index, granted.attempt, MemberState.SUCCEEDED, pack_outcome(outcome))
+    payload = pack_outcome(outcome, None, blobs)
+    return MemberReport(granted.index, granted.attempt, MemberState.SUCCEEDED, payload, blobs.contents)

@@ -11,7 +11,7 @@ TIME_LIMIT = 5.0
 
 
 class Work(Protocol):
-    def member(self, index: int) -> int: ...
+    def member(self, index: int) -> int | bytes: ...
 
     def total(self, values: list[Any]) -> int: ...
 
@@ -33,17 +33,17 @@ def _work() -> Work:
 
 
 @task
-def member(index: int) -> int:
+def member(index: int) -> int | bytes:
     return _work().member(index)
 
 
 @task(retry_policy=RetryPolicy(max_retries=3, initial_interval=5.0))
-def persistent(index: int) -> int:
+def persistent(index: int) -> int | bytes:
     return _work().member(index)
 
 
 @task(options={"time_limit": TIME_LIMIT})
-def limited(index: int) -> int:
+def limited(index: int) -> int | bytes:
     return _work().member(index)
 
 

@@ -63,6 +63,7 @@ class Member:
     is_given_up: bool = False
     death: str = ""
     outcome: tuple[MemberState, int, str, bytes] | None = None
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
     reported: bool = False
     floor: int = 0
 
@@ -128,8 +129,14 @@ class Run:
 
     # the submitter
 
-    def open(self, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None, parent: Run | None) -> Opened:
-        opened = self.record.open(self.spec, manifest, shared)
+    def open(
+        self,
+        manifest: Sequence[bytes],
+        shared: Mapping[str, bytes] | None,
+        blobs: Mapping[str, bytes] | None,
+        parent: Run | None,
+    ) -> Opened:
+        opened = self.record.open(self.spec, manifest, shared, blobs)
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
             self.opened_at = self.began_at = self.clock()
@@ -149,6 +156,7 @@ class Run:
             is_over = 0 < outcome.attempts <= member.floor
             if member.outcome is None and not is_over and not (outcome.index == self.n and not self.is_final):
                 member.outcome = (outcome.state, outcome.attempts, outcome.owner, outcome.payload)
+                member.blobs = outcome.blobs
                 member.reported, member.owner, member.is_retrying = True, None, False
                 known.append(outcome.index)
                 self._offer_continuation()
@@ -233,11 +241,18 @@ class Run:
         left = [i for i, member in sorted(self.members.items()) if member.outcome is not None]
         kept = [outcome.index for outcome in self.record.outcomes(self.spec.run_id)]
         order: Any = self.record.client.lrange(self.record.keys.run(self.spec.run_id, "order"), 0, -1)
-        if not self.is_closed:
-            expiring = [key for key in self.record.keys.of_run(self.spec.run_id) if self.record.client.pttl(key) > 0]
-            require(not expiring, "open again, and yet to expire:", expiring)
+        self._nothing_expires()
         require(kept == sorted(map(int, order)) == left, "kept", kept, "in the order", order, "instead of", left)
         return again
+
+    def _nothing_expires(self) -> None:
+        """While the run is open its keys stay."""
+        client, run_id = self.record.client, self.spec.run_id
+        stem = self.record.keys.run(run_id, "blob:")
+        names: Any = client.smembers(self.record.keys.run(run_id, "blobs"))
+        keys = [*self.record.keys.of_run(run_id), *(f"{stem}{name.decode()}" for name in names)]
+        expiring = [key for key in keys if not self.is_closed and client.pttl(key) > 0]
+        require(not expiring, "open, and yet to expire:", expiring)
 
     def _to_run_again(self, token: str, index: int | None) -> list[int] | None:
         """What a retry is about; None where it is to be refused."""
@@ -341,6 +356,7 @@ class Run:
                     self.totals.late += 1
                     late.append(result.index)
                 member.outcome = (result.state, result.attempt, owner, result.payload)
+                member.blobs = result.blobs
                 member.reported, member.owner, member.is_retrying = True, None, False
                 recorded.append(result.index)
                 if result.index < self.n:
@@ -350,6 +366,8 @@ class Run:
         require(completion.refused == sorted(refused), "refused", completion, "instead of", refused)
         require(set(late) <= set(completion.late), "not told late", completion, late)
         require(completion.done == self.is_final, "done is", completion.done, "with", self.recorded, "of", self.n)
+        if any(result.blobs for result in results):
+            self._nothing_expires()
         return completion
 
     def retry(self, owner: str, index: int, attempt: int, delay: float, made: int) -> Released:
@@ -479,15 +497,21 @@ class Witness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.record, name)
 
-    def open(self, spec: GroupSpec, manifest: Sequence[bytes], shared: Mapping[str, bytes] | None = None) -> Opened:
+    def open(
+        self,
+        spec: GroupSpec,
+        manifest: Sequence[bytes],
+        shared: Mapping[str, bytes] | None = None,
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> Opened:
         run = self.runs.get(spec.run_id)
         if run is None:
             run = Run(self.record, spec, self._clock)
         elif run.spec.digest != spec.digest:
-            self.record.open(spec, manifest, shared)
+            self.record.open(spec, manifest, shared, blobs)
             raise InvariantError("another manifest under the same run id was taken")
         was_idle = not self.record.open_groups()
-        opened = run.open(manifest, shared, self._around(run))
+        opened = run.open(manifest, shared, blobs, self._around(run))
         if was_idle and opened.created:
             self._looked = self._clock()  # whoever opens the first of all groups starts the looking
         self.runs[spec.run_id] = run

@@ -30,6 +30,32 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "a long value that the run has taken over still expires",
+        "complete",
+        "redis.call('PERSIST', BLOB .. name)",
+        "",
+    ),
+    Mutant(
+        "a long value that has expired is recorded all the same",
+        "complete",
+        "elseif not are_there(names) then",
+        "elseif false then",
+    ),
+    Mutant(
+        "a report that is repeated throws its long values away",
+        "complete",
+        "names[1] ~= blobs_of_outcome(outcome)[1]",
+        "true",
+    ),
+    Mutant("long values stay for ever", "complete", "each_blob('PEXPIRE', header.result_ttl)", ""),
+    Mutant("a retry lets its long values expire", "reopen", "each_blob('PERSIST')", ""),
+    Mutant(
+        "the short way of one member forgets long values",
+        "complete",
+        "ARGV[4] == 'SUCCEEDED' and string.byte(ARGV[5], 1) ~= 1",
+        "ARGV[4] == 'SUCCEEDED'",
+    ),
+    Mutant(
         "a member alone is granted although it has an owner",
         "claim",
         " and not redis.call('HGET', claims, index) then",

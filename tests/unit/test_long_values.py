@@ -151,7 +151,7 @@ class Record:
     """A record of runs with what they share."""
 
     def __init__(self) -> None:
-        self.manifests = self
+        self.manifests = self.blobs = self
         self.contents: dict[str, bytes] = {}
         self.over: set[str] = set()
         self.asked: list[str] = []
@@ -159,6 +159,9 @@ class Record:
     def payloads(self, run_id: str, names: list[str]) -> dict[str, bytes]:
         self.asked.append(run_id)
         return {name: self.contents[name] for name in names if name in self.contents}
+
+    def read(self, run_id: str, name: str) -> bytes | None:
+        return self.payloads(run_id, [name]).get(name)
 
     def is_over(self, run_id: str) -> bool:
         return run_id in self.over

@@ -1,7 +1,7 @@
 -- The commonest report: of one member that succeeded and was never lost or tried again, while others are open and
 -- whoever waits knows that there is something to read. It writes and answers what complete.lua would, in half of its
 -- time; every other report goes on there. Touches: header outcomes order claims deadlines.
-if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' then
+if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' and string.byte(ARGV[5], 1) ~= 1 then
   local run, owner, index, attempt, payload = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[5]
   local header, claims = run .. 'header', run .. 'claims'
   local state, n, recorded, succeeded, running, bytes, in_flight, told, enough, version = unpack(redis.call(
@@ -18,6 +18,6 @@ if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' then
     redis.call('ZREM', run .. 'deadlines', index)
     redis.call('HSET', header, 'recorded', recorded, 'SUCCEEDED', (succeeded or 0) + 1, 'running', running - 1,
       'outcome_bytes', (bytes or 0) + #payload)
-    return 'RUNNING;' .. index .. ';;;0;0;'
+    return 'RUNNING;' .. index .. ';;;0;0;;'
   end
 end

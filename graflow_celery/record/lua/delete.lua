@@ -5,4 +5,5 @@ if ARGV[2] ~= '' then
   if not (header and header.state == 'OPENING' and header.opener == ARGV[2]) then return 0 end
 end
 redis.call('ZREM', OPEN, ARGV[1])
+each_blob('UNLINK')
 return redis.call('UNLINK', unpack(LASTING)) + redis.call('UNLINK', unpack(PASSING))

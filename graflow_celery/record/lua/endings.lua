@@ -6,6 +6,7 @@ local function close(header)
   redis.call('ZREM', OPEN, header.run)
   redis.call('UNLINK', unpack(PASSING))
   for _, key in ipairs(LASTING) do redis.call('PEXPIRE', key, header.result_ttl) end
+  each_blob('PEXPIRE', header.result_ttl)
 end
 
 -- Members of these that did not succeed may be critical: then the group fails.
@@ -38,7 +39,9 @@ local function record(header, rows, time)
   if header.max_in_flight > 0 then each('ZREM', BLOCKED, indices) end
   local failed = {}
   for _, row in ipairs(rows) do
-    header.outcome_bytes = header.outcome_bytes + #row.payload
+    local names = blobs_in(row.payload)
+    adopt(names)
+    header.outcome_bytes = header.outcome_bytes + #row.payload + blob_bytes(names)
     if row.late then
       header.late = header.late + 1
       -- What was granted after the attempt that reported must not report either, should the member run again.

@@ -1,13 +1,15 @@
 -- Open a group, piece by piece of its manifest; it becomes RUNNING with the last one.
 -- Touches: header manifest shared deadlines blocks events open; epoch, clock, workers (KEYS 3 to 5), header and children of the parent
 -- (KEYS 6 and 7); -- outcomes order claims blocked children when it ends at once.
--- ARGV: digest, opener, fresh epoch, first entry, number of header arguments, number of shared arguments, then the
--- header as names and values, the shared payloads as names and values, the entries of the manifest: the chunks of the
--- blocks, or an envelope of each member; and the envelope of the continuation.
+-- ARGV: digest, opener, fresh epoch, first entry, names of long arguments with spaces between them, number of header
+-- arguments, number of shared arguments, then the header as names and values, the shared payloads as names and values, the
+-- entries of the manifest: the chunks of the blocks, or an envelope of each member; and the envelope of the continuation.
+-- Answers MISSING, before anything is written, when a long argument is gone.
 local EPOCH, CLOCK, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
-local fields, payloads = tonumber(ARGV[5]), tonumber(ARGV[6])
+local blobs = blobs_in('\1' .. ARGV[5] .. '\n')
+local fields, payloads = tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = now()
 
 local FIELDS = {
@@ -21,13 +23,16 @@ if header then
   end
 else
   if first > 0 then return {'GONE', '', '', 0} end
+  if not are_there(blobs) then return {'MISSING', '', '', 0} end
   redis.call('SET', EPOCH, ARGV[3], 'NX')
   -- What a server that evicts keys has left of an earlier run.
   redis.call('UNLINK', unpack(LASTING))
   redis.call('UNLINK', unpack(PASSING))
+  each_blob('PEXPIRE', OPENING_WAIT)
+  redis.call('UNLINK', BLOBS)
   redis.call('HSET', HEADER, 'digest', digest, 'opener', opener, 'state', 'OPENING', 'epoch', redis.call('GET', EPOCH))
   local given = {}
-  for i = 7, 6 + fields do given[#given + 1] = ARGV[i] end
+  for i = 8, 7 + fields do given[#given + 1] = ARGV[i] end
   each('HSET', HEADER, given)
   header = load(unpack(FIELDS))
 end
@@ -36,11 +41,12 @@ redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 
 local values, scores, blocks = {}, {}, {}
 local heads = header.stride > 0 and header.blocks or header.n -- entries before the one of the continuation
-for i = 7 + fields, 6 + fields + payloads do values[#values + 1] = ARGV[i] end
+adopt(blobs)
+for i = 8 + fields, 7 + fields + payloads do values[#values + 1] = ARGV[i] end
 each('HSET', SHARED, values)
 values = {}
-for i = 7 + fields + payloads, #ARGV do
-  local entry = first + i - 7 - fields - payloads
+for i = 8 + fields + payloads, #ARGV do
+  local entry = first + i - 8 - fields - payloads
   local name = entry
   if header.stride > 0 then name = entry < heads and 'b' .. entry or header.n end
   values[#values + 1] = name

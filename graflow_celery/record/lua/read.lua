@@ -22,7 +22,7 @@ for _, index in ipairs(redis.call('LRANGE', ORDER, position, position + count - 
   local outcome = b and page_text(header, b) or redis.call('HGET', OUTCOMES, index)
   outcomes[#outcomes + 1] = index
   outcomes[#outcomes + 1] = outcome
-  bytes = bytes + #outcome
+  bytes = bytes + (#blobs_of_outcome(outcome) > 0 and budget or #outcome)
   if bytes >= budget then break end
 end
 local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)

@@ -22,8 +22,9 @@ end
 
 local function row_of(index, text)
   local state, attempt = string.match(text, '^([%u_]+) (%d+)')
-  local bytes = #text - string.find(text, '\n', 1, true)
-  return {index = index, state = state, attempt = tonumber(attempt), bytes = bytes}
+  local names = blobs_of_outcome(text)
+  local bytes = #text - string.find(text, '\n', 1, true) + blob_bytes(names)
+  return {index = index, state = state, attempt = tonumber(attempt), bytes = bytes, blobs = names}
 end
 
 -- Outcomes by position; those that a block has without their payloads.
@@ -133,6 +134,7 @@ local function open_again(rows, time)
   each('HSET', CLAIMS, claims)
   each('ZADD', DUE, scores)
   each('HDEL', OUTCOMES, names)
+  for _, row in ipairs(rows) do drop_blobs(row.blobs) end
   local order = {}
   for _, index in ipairs(redis.call('LRANGE', ORDER, 0, -1)) do
     if not is_open[index] and not split[index] then order[#order + 1] = index end
@@ -166,6 +168,7 @@ if why then return {why, header.spec} end
 local time = now()
 local members, lost = open_again(rows, time)
 for _, key in ipairs(LASTING) do redis.call('PERSIST', key) end
+each_blob('PERSIST')
 header['reopened:' .. token] = 1
 header.state, header.closed, header.cut, header.overdue = 'RUNNING', 0, 0, 0
 header.round, header.reason, header.finished, header.look = header.round + 1, '', 0, 0

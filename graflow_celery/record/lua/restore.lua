@@ -14,7 +14,7 @@ local floors = fetch('HMGET', FLOORS, indices)
 local rows, recorded, seen = {}, {}, {}
 for i, index in ipairs(indices) do
   local is_over = floors[i] and tonumber(ARGV[5 * i - 3]) <= tonumber(floors[i])
-  if scores[i] and not seen[index] and not is_over then
+  if scores[i] and not seen[index] and not is_over and are_there(blobs_in(ARGV[5 * i])) then
     rows[#rows + 1] = {
       index = tonumber(index), state = ARGV[5 * i - 2], claim = parse_claim(claims[i]), attempt = tonumber(ARGV[5 * i - 3]),
       owner = ARGV[5 * i - 1], late = false, payload = ARGV[5 * i],

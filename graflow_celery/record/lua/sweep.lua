@@ -14,6 +14,7 @@ end
 local time = now()
 if header.state == 'OPENING' then
   if tonumber(redis.call('ZSCORE', OPEN, header.run) or 0) <= time then
+    each_blob('UNLINK')
     redis.call('UNLINK', unpack(LASTING))
     redis.call('UNLINK', unpack(PASSING))
     redis.call('ZREM', OPEN, header.run)
