@@ -180,6 +180,9 @@ class _RemoteGroup:
         for stored in outcomes:
             if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
                 outcome = branch_outcome(stored, members[stored.index].task_id, spec, seal)
+                if any(write.ttl is not None for write in outcome.writes):
+                    # It may have ended long before this process came to read it.
+                    outcome.ended -= max(self._deployment.record.now() - stored.finished_at, 0.0)
                 check_confined(outcome, self._branches[stored.index].tasks, context.graph, context.elsewhere)
                 self._run.record(stored.index, outcome, stored.worker, stored.attempts)
                 completed = {*outcome.completed}

@@ -172,6 +172,10 @@ class RecordReader(RecordBase):
         found: Any = self.client.xrange(self.keys.run(run_id, "events"), f"({after}" if after else "-", count=count)
         return [(event.decode(), {name.decode(): value for name, value in data.items()}) for event, data in found]
 
+    def now(self) -> float:
+        """The time in which outcomes are recorded, in seconds since the epoch of Unix."""
+        return float(self._scripts.run("now", [], [])) / 1000
+
     # -- absence ---------------------------------------------------------------------------------------------------
 
     def epoch(self) -> str:

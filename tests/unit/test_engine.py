@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from graflow import exceptions, workflow
 from graflow.channels.branch import ChannelWrite
 from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
@@ -428,10 +430,24 @@ def test_a_time_to_live_goes_on_while_the_group_waits_for_other_members():
     context = in_a_row(node("a"))
     run = context.open_group("g", [node("m")])
     writes = [ChannelWrite("over", 1, ttl=5.0), ChannelWrite("alive", 1, ttl=50.0), ChannelWrite("plain", 1)]
-    run.record(0, BranchOutcome("m", success=True, timestamp=time.time() - 10, writes=writes))
+    run.record(0, BranchOutcome("m", success=True, ended=time.monotonic() - 10, writes=writes))
     context.channel.set("over", "before")
     run.close(BestEffortGroupPolicy())
     assert sorted(context.channel.keys()) == ["alive", "plain"]
+
+
+@pytest.mark.parametrize("skew", [-600, 600])
+@pytest.mark.parametrize(
+    "way", [lambda it: outcome_from_data(outcome_to_data(it), "m"), lambda it: pickle.loads(pickle.dumps(it))]
+)
+def test_a_time_to_live_does_not_depend_on_the_clock_of_the_machine_that_ran_the_member(skew, way):
+    context = in_a_row(node("a"))
+    run = context.open_group("g", [node("m")])
+    there = BranchOutcome("m", success=True, timestamp=time.time() + skew, writes=[ChannelWrite("told", 1, ttl=60.0)])
+    there.results, there.completed, there.steps = [("m", None)], ["m"], 1
+    run.record(0, way(there))
+    run.close(BestEffortGroupPolicy())
+    assert context.channel.get("told") == 1
 
 
 def test_a_chain_of_chains_runs_in_order():

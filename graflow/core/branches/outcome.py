@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,6 +71,8 @@ class BranchOutcome:
             left to whoever ran it; this is no outcome yet then.
         requests: What the branch asked of the run.
         losses: Executions of the member before this one that were lost with their worker.
+        ended: When the branch ended, on the steady clock of this process and as far as it knows: what lives for a while
+            ages by it, since the wall clocks of two machines differ.
     """
 
     task_id: str
@@ -90,6 +93,13 @@ class BranchOutcome:
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
     losses: int = 0
+    ended: float = field(default_factory=time.monotonic, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ended"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, ended=time.monotonic())
 
     def merged(self) -> BranchOutcome:
         """What is left to take over once results, counts and writes are in the books of the run."""

@@ -123,8 +123,7 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
         for task_id, value in outcome.results:
             ledger.set_result(task_id, value)
         if outcome.success and outcome.writes:
-            age = time.time() - outcome.timestamp if outcome.timestamp else 0.0
-            apply_writes(ledger.channel, _aged(outcome.writes, max(age, 0.0)))
+            apply_writes(ledger.channel, _aged(outcome.writes, max(time.monotonic() - outcome.ended, 0.0)))
         ledger.add(outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with)
         ledger.failed.update(outcome.failed)
         ledger.over.update(outcome.over)

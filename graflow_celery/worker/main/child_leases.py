@@ -37,7 +37,7 @@ class ChildLeases:
         self._due = {owner: due for owner, due in self._due.items() if owner in running}
         for owner, request in running.items():
             now = time.monotonic()
-            if self._due.get(owner, now) <= now and _is_at_work(request.worker_pid):
+            if self._due.setdefault(owner, now + _YOUNG) <= now and _is_at_work(request.worker_pid):
                 self._due[owner] = now + _kept(request) / _BEATS_PER_LEASE
 
 
@@ -58,11 +58,10 @@ def _running() -> list[Any]:
         active = list(state.active_requests)
     except RuntimeError:  # it changed meanwhile, in the thread that it belongs to; the next call sees it
         return []
-    begun = time.time() - _YOUNG
     return [
         request
         for request in active
-        if isinstance(request, MemberRequest) and request.time_start < begun and request.worker_pid != os.getpid()
+        if isinstance(request, MemberRequest) and request.time_start and request.worker_pid != os.getpid()
     ]
 
 
