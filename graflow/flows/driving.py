@@ -24,6 +24,7 @@ _log = get_logger(__name__)
 _NAPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at a flow that runs elsewhere
 
 _TELL_AGAIN: Final = 30.0  # seconds
+_FULL_FOR: Final = 0.4  # seconds for which a flow that may not run, since others of its name do, is not tried again
 
 Publish = Callable[[str], None]
 """Tells the workers of a flow."""
@@ -50,6 +51,7 @@ class Driver:
         self._means = means
         self._pool = pool
         self._told: dict[str, tuple[int, float]] = {}  # epoch, and when to tell workers again
+        self._full: dict[str, float] = {}  # names of which as many flows run as may, and until when that is believed
         self.children = Children(self, registry, home)
 
     # -- making ----------------------------------------------------------------------------------------------------
@@ -98,6 +100,8 @@ class Driver:
 
     def begin(self, record: FlowRecord) -> None:
         """Have a free flow run in the background: by workers where there are some, else here."""
+        if self._full.get(record.flow_name, 0.0) > self.home.runtime.monotonic():
+            return  # it is begun later
         if self.publish is not None:
             self._send(record, self.publish)
         elif not self._pool.is_full:
@@ -158,7 +162,12 @@ class Driver:
         if self.children.awaited(record):
             return None
         made = program or self._registry.get(record.flow_name)
-        recorder = FlowExecution(self.home, made, record, self._means, self.children).run()
+        execution = FlowExecution(self.home, made, record, self._means, self.children)
+        recorder = execution.run()
+        if execution.is_put_off:
+            self._full[record.flow_name] = self.home.runtime.monotonic() + _FULL_FOR
+        elif made.concurrency is not None:
+            self._full.pop(record.flow_name, None)
         if recorder is not None and recorder.awaits is not None:
             self.children.awaited(self.record(record.flow_id))  # it may have ended before this one was put away
         elif recorder is not None and recorder.ended is not None and recorder.ended.is_terminal:

@@ -55,6 +55,9 @@ class Program(Protocol):
     def timeout(self) -> float | None: ...
 
     @property
+    def concurrency(self) -> int | None: ...
+
+    @property
     def on_failure(self) -> Callable[[FlowState], object] | None: ...
 
     @property
@@ -118,6 +121,9 @@ class FlowExecution:
         record: The flow as it was seen, with an owner that is gone or none.
         means: Handlers and settings.
         children: Starts the flows that steps ask for.
+
+    Attributes:
+        is_put_off: Whether it has not begun because as many flows of its name run as may.
     """
 
     def __init__(self, home: Home, program: Program, record: FlowRecord, means: Means, children: Children) -> None:
@@ -127,6 +133,7 @@ class FlowExecution:
         self._record = record
         self._means = means
         self._children = children
+        self.is_put_off = False
 
     def run(self) -> FlowRecorder | None:
         """Run the flow; None when it is somebody else's.
@@ -149,6 +156,7 @@ class FlowExecution:
         except FlowStopped as stopped:
             _log.info("Flow %s goes no further in this process: %s", record.flow_id, stopped.text or stopped.why)
             if recorder.writer.epoch is None:
+                self.is_put_off = stopped.why is Stop.FULL
                 return None
             recorder.stop, recorder.why = stopped.why, stopped.text
         return recorder
@@ -178,6 +186,7 @@ class FlowExecution:
             *(self._store, record, self._home.runtime),
             patience=REQUIRED_PATIENCE if is_required else self._home.lease,
             is_required=is_required,
+            limit=self._program.concurrency,
         )
         beat_every = min(1.0, self._home.lease / _BEATS_PER_LEASE)
         return FlowRecorder(
@@ -313,7 +322,7 @@ class FlowExecution:
             case Stop.STORE_LOST:  # what is kept is written when the store is back
                 fields = {"error": f"StoreUnavailableError: {stopped.text}"}
                 recorder.finish(Move.STOP, Entry("flow.paused", data={"reason": stopped.text}), fields)
-            case Stop.NOT_OURS:
+            case Stop.NOT_OURS | Stop.FULL:
                 pass
         return stopped
 

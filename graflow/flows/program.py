@@ -24,6 +24,7 @@ class WorkflowProgram:
 
     max_recoveries = DEFAULT_MAX_RECOVERIES
     timeout: float | None = None
+    concurrency: int | None = None
     on_failure: Callable[[FlowState], object] | None = None
 
     def __init__(self, workflow: WorkflowContext, start_node: str | None = None) -> None:
@@ -61,7 +62,7 @@ class PreparedProgram:
         fingerprint: Mapping[str, Any],
     ) -> None:
         self.name, self.max_recoveries, self.handlers = program.name, program.max_recoveries, program.handlers
-        self.timeout, self.on_failure = program.timeout, program.on_failure
+        self.timeout, self.concurrency, self.on_failure = program.timeout, program.concurrency, program.on_failure
         self._program = program
         self._stored = stored
         self._made: tuple[TaskGraph, str] | None = (graph, start)

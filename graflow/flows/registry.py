@@ -36,6 +36,7 @@ class FlowDefinition:
         function: Builds the graph and runs nothing.
         max_recoveries: How often in a row it is taken over at the same step before it is LOST.
         timeout: Seconds from its first claim after which it has FAILED.
+        concurrency: How many flows of this name run at once, in all processes.
         on_failure: Called once with a flow that FAILED or is LOST.
         inputs: What it takes.
     """
@@ -44,6 +45,7 @@ class FlowDefinition:
     function: Callable[..., Any]
     max_recoveries: int = DEFAULT_MAX_RECOVERIES
     timeout: float | None = None
+    concurrency: int | None = None
     on_failure: OnFailure | None = None
     inputs: InputModel = field(init=False, repr=False, compare=False)
 
@@ -142,6 +144,7 @@ def definition_of(
     *,
     max_recoveries: int = DEFAULT_MAX_RECOVERIES,
     timeout: float | None = None,
+    concurrency: int | None = None,
     on_failure: OnFailure | None = None,
 ) -> FlowDefinition:
     """A definition, checked.
@@ -163,7 +166,11 @@ def definition_of(
         raise ConfigError(f"timeout of flow '{name}' is seconds above 0, not {timeout!r}")
     if on_failure is not None and not callable(on_failure):
         raise ConfigError(f"on_failure of flow '{name}' is a function that takes a FlowState, not {on_failure!r}")
-    return FlowDefinition(name, function, max_recoveries, timeout, on_failure)
+    if concurrency is not None and (
+        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+    ):
+        raise ConfigError(f"concurrency of flow '{name}' is a count of flows from 1, not {concurrency!r}")
+    return FlowDefinition(name, function, max_recoveries, timeout, concurrency, on_failure)
 
 
 @overload
@@ -174,6 +181,7 @@ def flow(
     *,
     max_recoveries: int = DEFAULT_MAX_RECOVERIES,
     timeout: float | None = None,
+    concurrency: int | None = None,
     on_failure: OnFailure | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def flow(
@@ -181,6 +189,7 @@ def flow(
     *,
     max_recoveries: int = DEFAULT_MAX_RECOVERIES,
     timeout: float | None = None,
+    concurrency: int | None = None,
     on_failure: OnFailure | None = None,
 ) -> Any:
     """Register a function as a flow: `@flow("document_analysis")`.
@@ -195,6 +204,8 @@ def flow(
             LOST.
         timeout: Seconds from its first claim, or from that after a verb, until it has FAILED with `FlowTimeoutError`
             at its next transition; sleeps and waits count.
+        concurrency: How many flows of this name run at once, in all processes that share the store; the others wait in
+            the state `queued`. One that sleeps or waits for a child does not count.
         on_failure: Called with the `FlowState` of a flow that FAILED or is LOST, once, by the process that ended it;
             what it raises is logged.
 
@@ -204,7 +215,14 @@ def flow(
 
     def register(function: Callable[..., Any], given: str | None) -> Callable[..., Any]:
         default_flows.add(
-            definition_of(function, given, max_recoveries=max_recoveries, timeout=timeout, on_failure=on_failure)
+            definition_of(
+                function,
+                given,
+                max_recoveries=max_recoveries,
+                timeout=timeout,
+                concurrency=concurrency,
+                on_failure=on_failure,
+            )
         )
         return function
 

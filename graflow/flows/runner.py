@@ -146,6 +146,7 @@ class FlowRunner(Steering):
         *,
         max_recoveries: int = DEFAULT_MAX_RECOVERIES,
         timeout: float | None = None,
+        concurrency: int | None = None,
         on_failure: OnFailure | None = None,
     ) -> None:
         """Make a function a flow of this runner alone; `@flow`, with the same options, makes it one of the process.
@@ -154,7 +155,14 @@ class FlowRunner(Steering):
             ConfigError: When another function has the name, or the signature cannot be that of a flow.
         """
         self._registry.add(
-            definition_of(function, name, max_recoveries=max_recoveries, timeout=timeout, on_failure=on_failure)
+            definition_of(
+                function,
+                name,
+                max_recoveries=max_recoveries,
+                timeout=timeout,
+                concurrency=concurrency,
+                on_failure=on_failure,
+            )
         )
 
     # -- running ---------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ class Stop(StrEnum):
     HAND_OVER = "hand_over"
     PUT_AWAY = "put_away"
     NOT_OURS = "not_ours"
+    FULL = "full"
     STORE_LOST = "store_lost"
     BROKEN = "broken"
     ALONE = "alone"

@@ -41,7 +41,14 @@ class Writer:
     """
 
     def __init__(
-        self, store: StateStore, record: FlowRecord, runtime: Runtime, *, patience: float, is_required: bool
+        self,
+        store: StateStore,
+        record: FlowRecord,
+        runtime: Runtime,
+        *,
+        patience: float,
+        is_required: bool,
+        limit: int | None = None,
     ) -> None:
         self.epoch: int | None = None
         self.degraded = bool(record.fields.get("degraded"))
@@ -52,6 +59,7 @@ class Writer:
         self._runtime = runtime
         self._patience = patience
         self._is_required = is_required
+        self._limit = limit
         self._seq = 0  # the last line that is known
         self._claimed_with = 0  # lines of this epoch that were written with the claim
         self._kept: Change | None = None
@@ -77,11 +85,15 @@ class Writer:
                 entries=[begun, *first.entries],
                 steps=first.steps,
                 flow=first.flow,
+                limit=self._limit,
             )
         except MoveRefusedError as error:
             raise FlowStopped(Stop.NOT_OURS, str(error)) from error
         except StoreUnavailableError as error:
             raise FlowStopped(Stop.STORE_LOST, str(error)) from error
+        if claimed.is_full:
+            text = f"{self._limit} flows of the name '{self._record.flow_name}' run already, as many as may"
+            raise FlowStopped(Stop.FULL, text)
         if claimed.epoch is None:
             raise FlowStopped(Stop.NOT_OURS, f"Flow '{self._flow_id}' was claimed by {claimed.record.owner}")
         self.epoch, self._claimed_with = claimed.epoch, 1 + len(first.entries)

@@ -203,10 +203,14 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The answer to a claim: the new epoch, or None when the flow was not as it was seen; the record either way."""
+    """The answer to a claim: the new epoch, or None when the flow was not as it was seen; the record either way.
+
+    `is_full` tells that nothing was claimed because as many flows of this name run as may.
+    """
 
     epoch: int | None
     record: FlowRecord
+    is_full: bool = False
 
 
 class Appended(NamedTuple):

@@ -73,11 +73,13 @@ class StateStore(ABC):
         entries: Sequence[Entry] = (),
         steps: Sequence[StepRow] = (),
         flow: Mapping[str, Json] | None = None,
+        limit: int | None = None,
     ) -> Claimed:
         """Become the owner by one compare-and-set, if status, epoch and beats are as they were seen.
 
         Whoever calls has made sure that a lease is over. `RUNNING` afterwards, or CANCELLING when it was that.
-        `entries`, `steps` and `flow` are written with it, as those of a `Change`.
+        `entries`, `steps` and `flow` are written with it, as those of a `Change`. One that has no owner is left where
+        it is when `limit` flows of its name have one.
 
         Raises:
             MoveRefusedError: It is as it was seen, in a state that cannot be claimed.

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -411,6 +412,33 @@ def test_what_on_failure_raises_changes_nothing(runner, caplog):
     state = runner.execute("failing")
     assert (state.status, state.error) == (FlowStatus.FAILED, "ValueError: no")
     assert f"on_failure of flow {state.flow_id} failed" in caplog.text
+
+
+def test_so_many_flows_of_a_name_run_at_once_and_one_that_sleeps_is_none_of_them(runner):
+    lock, running, most = threading.Lock(), [], []
+
+    @task("ask", inject_context=True)
+    def body(context):
+        with lock:
+            running.append(1)
+            most.append(len(running))
+        time.sleep(0.05)
+        with lock:
+            running.pop()
+        context.flow.sleep(0.2)
+
+    runner.register(lambda: body, "narrow", concurrency=2)
+    flow_ids = [runner.submit("narrow") for _ in range(6)]
+    states = [runner.wait(flow_id, 60) for flow_id in flow_ids]
+    assert {state.status for state in states} == {FlowStatus.COMPLETED}
+    assert max(most) == 2
+    assert len(most) == 12
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, True])
+def test_a_concurrency_is_a_count(runner, concurrency):
+    with pytest.raises(ConfigError, match="concurrency of flow 'odd' is a count"):
+        runner.register(lambda: None, "odd", concurrency=concurrency)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), True, "1 h"])

@@ -70,6 +70,7 @@ class RandomFlow:
     name: str = "random"
     max_recoveries: int = 1_000_000
     timeout: float | None = None
+    concurrency: int | None = None
     on_failure: Any = None
     handlers: Mapping[str, Any] = field(default_factory=dict)
     ran: Counter[str] = field(default_factory=Counter)

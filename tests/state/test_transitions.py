@@ -203,6 +203,23 @@ def test_a_claim_needs_the_flow_as_it_was_seen(store: StateStore) -> None:
     assert record_of(store).fields["started_at"] == AT + 1
 
 
+def test_a_claim_is_put_off_while_so_many_flows_of_its_name_have_an_owner(store: StateStore) -> None:
+    begin(store, "f1")
+    begin(store, "other", flow_name="another")
+    for flow_id in ("f2", "f3"):
+        store.create(new_flow(flow_id))
+    assert store.claim("f2", "host:2:2", seen=record_of(store, "f2"), at=AT + 2, limit=2).epoch == 1
+    put_off = store.claim("f3", "host:3:3", seen=record_of(store, "f3"), at=AT + 3, limit=2)
+    assert (put_off.epoch, put_off.is_full, put_off.record.status) == (None, True, FlowStatus.PENDING)
+    assert put_off.record == record_of(store, "f3")
+
+    # One that has an owner keeps its place when another process takes over; one that ends leaves its place.
+    assert store.claim("f2", "host:4:4", seen=record_of(store, "f2"), at=AT + 4, limit=2).epoch == 2
+    store.append(Change("f1", Move.COMPLETE, record_of(store, "f1").epoch, AT + 5))
+    claimed = store.claim("f3", "host:3:3", seen=record_of(store, "f3"), at=AT + 6, limit=2)
+    assert (claimed.epoch, claimed.is_full) == (1, False)
+
+
 def test_a_claim_is_refused_where_the_state_does_not_allow_it(store: StateStore) -> None:
     epoch = begin(store)
     store.append(Change("f1", Move.COMPLETE, epoch, AT + 9))

@@ -102,6 +102,7 @@ class MemoryStore(StateStore):
         entries: Sequence[Entry] = (),
         steps: Sequence[StepRow] = (),
         flow: Mapping[str, Json] | None = None,
+        limit: int | None = None,
     ) -> Claimed:
         written = Written.of(entries, steps, (), flow)
         with self._lock:
@@ -110,6 +111,8 @@ class MemoryStore(StateStore):
                 return Claimed(None, present.record())
             if present.status not in MOVES[Move.CLAIM].sources:
                 raise refusal(flow_id, Move.CLAIM, present.status)
+            if limit is not None and present.status not in RUNNING and self._owned(present.flow_name) >= limit:
+                return Claimed(None, present.record(), is_full=True)
             if present.status is not FlowStatus.CANCELLING:
                 present.status = FlowStatus.RUNNING
             present.epoch += 1
@@ -270,6 +273,9 @@ class MemoryStore(StateStore):
             found = [flow for flow in self._flows.values() if flow.status in OPEN and not sleeps(flow, at)]
             found.sort(key=lambda flow: (flow.created_at, flow.flow_id))
             return [flow.record() for flow in found]
+
+    def _owned(self, flow_name: str) -> int:
+        return sum(flow.status in RUNNING and flow.flow_name == flow_name for flow in self._flows.values())
 
     def _flow(self, flow_id: str) -> Flow:
         flow = self._flows.get(flow_id)

@@ -123,6 +123,7 @@ class RedisStore(StateStore):
         entries: Sequence[Entry] = (),
         steps: Sequence[StepRow] = (),
         flow: Mapping[str, Json] | None = None,
+        limit: int | None = None,
     ) -> Claimed:
         first = {} if seen.fields.get("started_at") is not None else {"started_at": at}
         written = Written.of(entries, steps, (), {**first, "wake_at": None, **(flow or {})})
@@ -136,6 +137,7 @@ class RedisStore(StateStore):
             seen.beats,
             repr(float(at)),
             _listed(MOVES[Move.CLAIM].sources),
+            -1 if limit is None else limit,
             self._lifetime,
             *written_arguments(written, written.fields),
         )
@@ -144,7 +146,8 @@ class RedisStore(StateStore):
         if what == b"state":
             raise refusal(flow_id, Move.CLAIM, FlowStatus(found[0].decode()))
         epoch, row = found
-        return Claimed(int(epoch) if what == b"ok" else None, self._row(flow_id, *row).record())
+        record = self._row(flow_id, *row).record()
+        return Claimed(int(epoch) if what == b"ok" else None, record, is_full=what == b"full")
 
     def append(self, change: Change) -> Appended:
         rule = MOVES[change.move]

@@ -82,10 +82,13 @@ class SqliteStore(StateStore):
         entries: Sequence[Entry] = (),
         steps: Sequence[StepRow] = (),
         flow: Mapping[str, Json] | None = None,
+        limit: int | None = None,
     ) -> Claimed:
         written = Written.of(entries, steps, (), flow)
 
         def work(session: Session) -> Claimed:
+            if limit is not None and writing.is_full(session, flow_id, limit):
+                return Claimed(None, _present(session, flow_id), is_full=True)
             epoch = writing.claim(session, flow_id, owner, seen, at, written)
             return Claimed(epoch, _present(session, flow_id))
 

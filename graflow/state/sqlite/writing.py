@@ -39,6 +39,10 @@ _KNOWN: Final = 1000  # flows
 _HEAD: Final = (
     "SELECT no, status, version, epoch, generation, owner, beats, seq, requests, counts FROM flows WHERE flow_id = ?"
 )
+_OWNED_OF_NAME: Final = (
+    f"SELECT count(*) FROM flows WHERE status IN ({', '.join(repr(each.value) for each in sorted(RUNNING))}) "  # noqa: S608
+    "AND flow_name = (SELECT flow_name FROM flows WHERE no = ?)"
+)
 _STEP: Final = "SELECT no, status, size FROM steps WHERE flow_no = ? AND step = ? AND visit = ?"
 _NEW_STEP: Final = (
     "INSERT INTO steps (flow_no, step, visit, status, size, fields) VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING"
@@ -294,6 +298,15 @@ def create(session: Session, flow: NewFlow, written: Written) -> bool:
     row.write(written, flow.at, 0)
     row.save()
     return True
+
+
+def is_full(session: Session, flow_id: str, limit: int) -> bool:
+    """Whether a flow has no owner, and `limit` flows of its name have one."""
+    flow = session.flow(flow_id)
+    if flow.status in RUNNING:
+        return False
+    (owned,) = session.connection.execute(_OWNED_OF_NAME, (flow.no,)).fetchone()
+    return bool(owned >= limit)
 
 
 def claim(session: Session, flow_id: str, owner: str, seen: FlowRecord, at: float, written: Written) -> int | None:
