@@ -45,7 +45,7 @@ class GroupRunLike(Protocol):
     """One execution of a group, as coordinators see it."""
 
     group_id: str
-    members: list[Any]
+    members: Sequence[Any]
 
     @property
     def canceled(self) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.nodes.columns import MappedMembers
 from graflow.core.remote import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundError, ParallelGroupError
 from graflow.flows.stopping import FlowStopped, Stop
@@ -19,9 +21,10 @@ from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
 from graflow.values.blobs import TakenBlobs
+from graflow_celery.client.columns import Columns
 from graflow_celery.client.confinement import check_confined
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
-from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
+from graflow_celery.client.outcomes import branch_outcome, given_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
@@ -32,7 +35,7 @@ from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles, sealed
-from graflow_celery.wire.pages import recorded_outcomes
+from graflow_celery.wire.pages import Page, recorded_outcomes
 from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.member import holding_slot, running_member, state_of
 
@@ -125,9 +128,25 @@ class _RemoteGroup:
         self._options = options
         self._run = run
         self._policy = policy
-        self._branches: list[Branch] = [run.branch(index) for index in range(len(run.members))]
-        self._channel = GroupChannel(*(deployment, run.context, run.run_key, self._branches), kept=options.result_ttl)
+        self._columns: MappedMembers | None = run.columns
+        self._ids: Sequence[str] = run.member_ids if self._columns is None else self._columns.ids
+        self._tasks = self._representatives()
+        self._channel = GroupChannel(*(deployment, run.context, run.run_key, self._tasks), kept=options.result_ttl)
         self._channel.plan_gaps()
+
+    @cached_property
+    def _branches(self) -> list[Branch]:
+        return [self._run.branch(index) for index in range(len(self._run.members))]
+
+    def _representatives(self) -> list[Any]:
+        """The tasks of all branches; of members in columns one, where the others differ in an argument alone."""
+        columns = self._columns
+        if columns is None:
+            return [task for branch in self._branches for task in branch.tasks.values()]
+        return columns.made()[:1] if columns.parameter is not None else columns.made()
+
+    def _ids_of_branch(self, index: int) -> Container[str]:
+        return self._branches[index].tasks if self._columns is None else (self._ids[index],)
 
     def finish(self) -> str:
         """Have every pending member run, and hand its outcome to the run as it comes; returns the id of its run.
@@ -151,7 +170,7 @@ class _RemoteGroup:
         try:
             for stored in waiter.until(None):
                 check()
-                self._deliver(stored, submission)
+                self._deliver(stored.parts, submission)
                 if self._run.canceled:
                     self._deployment.record.cancel(run_id, "a member cancelled the workflow")
                     break
@@ -174,21 +193,38 @@ class _RemoteGroup:
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
         return run_id
 
-    def _deliver(self, outcomes: Sequence[RecordedOutcome], submission: Submission) -> None:
-        members, spec = self._run.members, submission.spec
-        seal, context = RunSeal(self._deployment.keys, spec), self._run.context
-        for stored in outcomes:
-            if stored.index < len(members) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
-                outcome = branch_outcome(stored, members[stored.index].task_id, spec, seal)
-                if any(write.ttl is not None for write in outcome.writes):
-                    # It may have ended long before this process came to read it.
-                    outcome.ended -= max(self._deployment.record.now() - stored.finished_at, 0.0)
-                check_confined(outcome, self._branches[stored.index].tasks, context.graph, context.elsewhere)
-                self._run.record(stored.index, outcome, stored.worker, stored.attempts)
-                completed = {*outcome.completed}
-                ran = {task_id: task_id in completed for task_id, _ in outcome.results}
-                member, error = outcome.task_id, outcome.error
-                tell(context.tracer.on_member_end, self._run.group_id, member, context, error=error, ran=ran)
+    def _deliver(self, arrived: Iterable[RecordedOutcome | Page], submission: Submission) -> None:
+        for part in arrived:
+            if isinstance(part, Page):
+                self._deliver_page(part, submission)
+            else:
+                self._deliver_one(part, submission)
+
+    def _deliver_page(self, page: Page, submission: Submission) -> None:
+        ids, block = self._ids, page.block
+        for index, value, seconds, ended in page.given():
+            self._record(index, given_outcome(ids[index], value, seconds, ended), block.worker, block.attempts)
+        for stored in page.others():
+            self._deliver_one(stored, submission)
+        page.close()
+
+    def _deliver_one(self, stored: RecordedOutcome, submission: Submission) -> None:
+        index, ids, context = stored.index, self._ids, self._run.context
+        if index < len(ids) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
+            seal = RunSeal(self._deployment.keys, submission.spec)
+            outcome = branch_outcome(stored, ids[index], submission.spec, seal)
+            if any(write.ttl is not None for write in outcome.writes):
+                # It may have ended long before this process came to read it.
+                outcome.ended -= max(self._deployment.record.now() - stored.finished_at, 0.0)
+            check_confined(outcome, self._ids_of_branch(index), context.graph, context.elsewhere)
+            self._record(index, outcome, stored.worker, stored.attempts)
+
+    def _record(self, index: int, outcome: BranchOutcome, worker: str | None, attempts: int) -> None:
+        context = self._run.context
+        self._run.record(index, outcome, worker, attempts)
+        completed = {*outcome.completed}
+        ran = {task_id: task_id in completed for task_id, _ in outcome.results}
+        tell(context.tracer.on_member_end, self._run.group_id, outcome.task_id, context, error=outcome.error, ran=ran)
 
     def _open(self) -> tuple[Submission, str]:
         """Open the run, or go on with the one that an earlier process opened; a failed try gets a successor.
@@ -264,7 +300,7 @@ class _RemoteGroup:
 
     def _prepare(self, run_id: str) -> Submission:
         run, context = self._run, self._run.context
-        may_jump = any(reaches_context(task) for branch in self._branches for task in branch.tasks.values())
+        may_jump = any(map(reaches_context, self._tasks))
         around = surroundings_of(context, run.group_id, may_jump=may_jump)
         config = {key: context.config[key] for key in sorted(_PASSED_ON & context.config.keys())}
         shared = SharedPayload(
@@ -276,7 +312,7 @@ class _RemoteGroup:
             self._options,
             run_id=run_id,
             group_id=run.group_id,
-            branches=self._branches,
+            branches=self._branches if self._columns is None else Columns(self._columns, lambda: self._branches),
             shared=shared,
             policy=self._policy,
             blobs=self._channel.blobs,

@@ -7,7 +7,7 @@ merged back into it when the group has ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import to_jsonable
-from graflow.core.branches.outcome import Branch
 from graflow.core.envelopes.references import classes_of
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX, fillable_parameters
@@ -74,12 +73,12 @@ class GroupChannel:
         deployment: Where run-scoped channels live.
         context: The context of the group.
         run_key: Names a run-scoped channel.
-        branches: What the members drag along.
+        tasks: The members, and what they drag along.
         kept: Seconds that a run-scoped channel stays after the end.
     """
 
     def __init__(
-        self, deployment: Deployment, context: Any, run_key: str, branches: Iterable[Branch], *, kept: float
+        self, deployment: Deployment, context: Any, run_key: str, tasks: Sequence[Any], *, kept: float
     ) -> None:
         self._deployment = deployment
         self._context = context
@@ -95,7 +94,6 @@ class GroupChannel:
         self.unsendable: dict[str, str] = {}
         self.seeds: dict[str, Any] = {}
         self.blobs = TakenBlobs()
-        tasks = [task for branch in branches for task in branch.tasks.values()]
         if any(reaches_context(task) for task in tasks):
             self._share(run_key)
         else:

@@ -29,6 +29,11 @@ class RecordedBlock:
     state: MemberState | None = None
     again: frozenset[int] = field(default_factory=frozenset)
 
+    @property
+    def worker(self) -> str | None:
+        """As in `RecordedOutcome`."""
+        return self.owner.rpartition(":")[0] or None
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:

@@ -6,7 +6,7 @@ gives the very outcome that it would have alone, times rounded to microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -173,6 +173,26 @@ class Page:
         if _TAGGED in self.block.page:
             values = [self._value(at, value) for at, value in enumerate(values)]
         return values
+
+    def given(self) -> Iterator[tuple[int, Any, float, float]]:
+        """Index, value, seconds and end of each member that has given a value and done nothing else."""
+        block = self.block
+        if block.state is not None:
+            return
+        body, others, is_tagged = self._body, self._others, _TAGGED in block.page
+        columns = zip(block.members, body["values"], body["durations"], body["ended"], strict=True)
+        for at, (index, value, duration, ended) in enumerate(columns):
+            if (others and str(at) in others) or index in block.again:
+                continue
+            own = self._value(at, value) if is_tagged else value
+            yield index, own, duration / 1e6, round(body["base"] + ended / 1e6, 6)
+
+    def others(self) -> list[RecordedOutcome]:
+        """The outcomes of all other members."""
+        if self.block.state is not None:
+            return self.outcomes()
+        first = self.block.members.start
+        return [self.outcome(first + int(at)) for at in self._others if self.holds(first + int(at))]
 
     def _value(self, at: int, value: Any) -> Any:
         if type(value) in SCALARS:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from graflow.core.graph import TaskGraph
 from graflow.core.memberships import is_group
 from graflow.core.nodes.executable import Executable
 
 
-def branch_nodes(graph: TaskGraph, group_id: str, members: list[Executable]) -> Mapping[int, set[str]]:
+def branch_nodes(graph: TaskGraph, group_id: str, members: Sequence[Executable]) -> Mapping[int, set[str]]:
     """Which nodes belong to each member's branch: those that can be reached through that member alone.
 
     Returns:

@@ -16,6 +16,7 @@ from graflow.core.branches.outcome import Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
+from graflow.core.nodes.columns import MappedMembers
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import Task
@@ -358,7 +359,8 @@ class ExecutionContext:
         """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
         asking.publish_writes(self)
         key = self.groups.key_of(self.session_id, group_id)
-        run = self.groups.open[group_id] = GroupRun(self, group_id, key, list(tasks), *self.groups.go_on(key))
+        members = tasks if isinstance(tasks, MappedMembers) else list(tasks)
+        run = self.groups.open[group_id] = GroupRun(self, group_id, key, members, *self.groups.go_on(key))
         return run
 
     def surroundings(self, group_id: str = "") -> Surroundings:

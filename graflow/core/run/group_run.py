@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.handler import TaskResult
+from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, execute_branch_async, follow_outcomes, merge_outcomes
 from graflow.core.run.early_end import EarlyEnding, left_out
@@ -58,7 +59,7 @@ class GroupRun:
         context: BranchRun,
         group_id: str,
         run_key: str,
-        members: list[Executable],
+        members: Sequence[Executable],
         finished: dict[int, BranchOutcome],
         interrupted: dict[int, BranchRun],
     ) -> None:
@@ -78,8 +79,16 @@ class GroupRun:
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
 
     @property
-    def member_ids(self) -> list[str]:
-        return [member.task_id for member in self.members]
+    def member_ids(self) -> Sequence[str]:
+        return ids_in(self.members)
+
+    @property
+    def columns(self) -> MappedMembers | None:
+        """The members in column form, where each is as it was made, drags nothing along and has not run before."""
+        members, counts = self.members, self.context.ledger.cycles.cycle_counts
+        if not isinstance(members, MappedMembers) or self._own_nodes or not members.is_untouched:
+            return None
+        return None if any(task_id in members.ids for task_id in counts) else members
 
     @property
     def canceled(self) -> bool:
