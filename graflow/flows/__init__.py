@@ -5,5 +5,6 @@ from graflow.flows.asynchronous import AsyncFlowRunner
 from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import flow
 from graflow.flows.runner import FlowRunner
+from graflow.flows.stats import FlowStats
 
-__all__ = ["AsyncFlowRunner", "FlowContext", "FlowPlan", "FlowRunner", "PlannedStep", "flow"]
+__all__ = ["AsyncFlowRunner", "FlowContext", "FlowPlan", "FlowRunner", "FlowStats", "PlannedStep", "flow"]

@@ -79,6 +79,7 @@ class AsyncFlowRunner:
     list_flows = _Awaitable(FlowRunner.list_flows)
     list_members = _Awaitable(FlowRunner.list_members)
     events = _Awaitable(FlowRunner.events)
+    stats = _Awaitable(FlowRunner.stats)
     cleanup = _Awaitable(FlowRunner.cleanup)
 
     async def close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.driving import Driver
+from graflow.flows.stats import FlowStats, stats_of
 from graflow.secret import masked
 from graflow.state.changes import Journaled
 from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
@@ -112,6 +113,23 @@ class Looking:
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         """Lines of the journal of a flow behind `after`, in order."""
         return self.store.events(flow_id, after, limit)
+
+    def stats(self, flow_name: str | None = None, since: datetime | timedelta | None = None) -> FlowStats:
+        """What came of flows: ends, times, retries, members; each figure with how many things it is about.
+
+        Args:
+            flow_name: Of this name; of all names when None.
+            since: Made at this time (with a time zone) or later, or so long ago at most; ever when None.
+
+        Raises:
+            ConfigError: When `since` is no such time.
+        """
+        now = self._driver.home.runtime.time()
+        if isinstance(since, timedelta):
+            since = datetime.fromtimestamp(now, UTC) - since
+        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
+            raise ConfigError(f"since is a datetime with a time zone, or a timedelta, not {since!r}")
+        return stats_of(self.store, flow_name, None if since is None else since.timestamp(), since)
 
     def cleanup(self, older_than: float | timedelta = RETENTION, *, keep: int = _KEPT) -> int:
         """Remove flows that have ended, with everything that belongs to them; returns how many.

@@ -77,6 +77,15 @@ def test_a_flow_runs_and_what_became_of_its_steps_is_a_table(folder: Path) -> No
     assert any(line.startswith("step squares is completed (4 completed, of 4; after ") for line in told)
 
 
+def test_what_came_of_flows_is_counted(folder: Path) -> None:
+    squares(folder, "s1")
+    shown = flow("stats", "--since", "1h").stdout
+    assert shown.startswith("1 flows: 1 completed, 100.0% of those that ended by themselves\n")
+    assert table(shown)["squares: squares"][:4] == ["1", "0", "0", "0"]
+    assert json.loads(flow("stats", "--name", "squares", "--json").stdout)["flows"] == {"completed": 1}
+    assert flow("stats", "--name", "other").stdout == "0 flows: none\n"
+
+
 @pytest.mark.parametrize("command", ["resume", "show", "watch", "pause", "cancel"])
 def test_a_flow_that_is_not_there_is_named(folder: Path, command: str) -> None:
     squares(folder, "s1")

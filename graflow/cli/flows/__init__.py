@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graflow.cli.flows.looking import list_flows, show, watch
+from graflow.cli.flows.looking import list_flows, show, stats, watch
 from graflow.cli.flows.running import fork, resume, retry, run
 from graflow.cli.flows.stopping import cancel, cleanup, pause
 from graflow.cli.headings import HeadedGroup
@@ -19,5 +19,5 @@ def flow() -> None:
     """
 
 
-for _command in (run, resume, retry, fork, list_flows, show, watch, pause, cancel, cleanup):
+for _command in (run, resume, retry, fork, list_flows, show, stats, watch, pause, cancel, cleanup):
     flow.add_command(_command)

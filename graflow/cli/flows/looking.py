@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 import click
 from rich.console import Console, Group, RenderableType
 
 from graflow.cli.flows.options import as_json, exit_by, runner_of, store
-from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, tracebacks
+from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, stats_picture, tracebacks
 from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
@@ -96,6 +97,21 @@ def show(
         print_for_people(Group(table, *(tracebacks(flow, shown) if traceback else ())))
     if cursor_after is not None:
         click.echo(f"There are more: --cursor {cursor_after}", err=True)
+
+
+@click.command()
+@click.option("--name", help="Only flows of this name.")
+@click.option("--since", type=AGE, help="Only flows of the last 2h, 3d ...")
+@as_json
+@store
+def stats(name: str | None, since: float | None, as_json: bool, store: str | None) -> None:
+    """Count flows by their ends, with times, retries and members of their steps."""
+    with runner_of(store) as runner:
+        found = runner.stats(name, None if since is None else timedelta(seconds=since))
+    if as_json:
+        click.echo(json_line(found))
+    else:
+        print_for_people(stats_picture(found))
 
 
 @click.command()

@@ -11,12 +11,14 @@ from rich.console import Group
 from rich.text import Text
 
 from graflow.cli.output import Rows
+from graflow.flows.stats import FlowStats, Spread
 from graflow.shown import one_line, printable
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 
 _STEPS: Final = ("step", "status", "attempts", "took", "error")
 _FLOWS: Final = ("flow_id", "name", "status", "steps", "created", "took")
 _MEMBERS: Final = ("member", "status", "attempts", "took", "worker", "error")
+_STEP_STATS: Final = ("step", "runs", "failed", "retries", "reused", "half took", "95 of 100", "members")
 _ENDS: Final = ("completed", "reused", "cached", "failed", "cancelled", "skipped", "running")
 _ORDER: Final = {name: place for place, name in enumerate(dict.fromkeys([*_ENDS, *StepStatus]))}
 _EXCERPT: Final = 100  # characters of a value; --json has all of it
@@ -119,6 +121,42 @@ def members_table(members: Sequence[FlowStepState]) -> Rows:
             ]
             for member in members
         ],
+    )
+
+
+def stats_picture(stats: FlowStats) -> Group:
+    """What came of many flows, and the table of their steps."""
+    rate = "" if stats.success_rate is None else f", {stats.success_rate:.1%} of those that ended by themselves"
+    facts = [Text(f"{stats.population} flows: {counted(stats.flows) or 'none'}{rate}", "bold", overflow="fold")]
+    if stats.looked_into < stats.population:
+        facts.append(Text(f"  the newest {stats.looked_into} of them:"))
+    facts += [
+        Text(f"  {name} {_spread(spread)}", overflow="fold")
+        for name, spread in (("took", stats.seconds), ("waited for a process", stats.queue_wait))
+        if spread.population
+    ]
+    if stats.takeovers:
+        facts.append(Text(f"  taken over from processes that were gone {stats.takeovers} times"))
+    rows = [
+        [
+            f"{one_line(step.flow_name)}: {one_line(step.step_name)}",
+            step.population,
+            step.failed,
+            step.retries,
+            step.reused + step.cached,
+            seconds(step.seconds.p50),
+            seconds(step.seconds.p95),
+            counted(step.members) or None,
+        ]
+        for step in stats.steps
+    ]
+    return Group(*facts, *([Rows(_STEP_STATS, rows)] if rows else []))
+
+
+def _spread(spread: Spread) -> str:
+    return (
+        f"{seconds(spread.p50)} (half of {spread.population}), {seconds(spread.p95)} (95 of 100), "
+        f"{seconds(spread.longest)} at most"
     )
 
 
