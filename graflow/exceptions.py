@@ -16,6 +16,7 @@
     ├── PayloadError                 (also a ValueError)
     ├── SignatureError
     ├── TaskResolutionError
+    │   └── UnknownTaskError
     ├── UnknownHandlerError          (also a ValueError)
     └── GraflowRuntimeError
         ├── ChildFlowError
@@ -102,6 +103,7 @@ __all__ = [
     "TaskTimeoutError",
     "UnknownHandlerError",
     "UnknownNodeError",
+    "UnknownTaskError",
     "VersionConflictError",
     "as_runtime_error",
     "named",
@@ -533,6 +535,18 @@ class SignatureError(GraflowError):
 
 class TaskResolutionError(GraflowError):
     """A task cannot be put into an envelope, or an envelope stands for no task known here."""
+
+
+class UnknownTaskError(TaskResolutionError):
+    """A reference stands for no task that is tabled here; it may be in other processes.
+
+    Attributes:
+        reference: As `module:qualname`.
+    """
+
+    def __init__(self, message: str, reference: str) -> None:
+        super().__init__(message)
+        self.reference = reference
 
 
 def as_runtime_error(error: BaseException) -> GraflowRuntimeError:

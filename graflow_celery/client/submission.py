@@ -30,6 +30,7 @@ from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.payload import dump, pack
 from graflow_celery.worker.member import running_member
+from graflow_celery.worker.others import WORKER_WAIT
 
 _CUSTOM: Final = {"type": "__custom__"}
 _OF_ONE_TIME: Final = frozenset({"code", "signature"})
@@ -97,7 +98,7 @@ def prepare(
         options={**_options(members, n, then), "batch_size": options.batch_size},
         continuation=then is not None,
         parent_run=_run_around(),
-        meta=_shown(shared.workflow_name, group_id, members, ids, then),
+        meta=_shown(shared.workflow_name, group_id, members, ids, then) | _own_wait(options),
         stride=written.stride,
     )
     return Submission(spec, written.manifest, written.payloads, options, written.blobs)
@@ -367,6 +368,11 @@ def _options(members: Sequence[Any], n: int, then: object) -> dict[str, Any]:
     own = {**apart, str(n): last} if last else apart
     common = {"common": each[0]} if are_same and any(each) else {}
     return {**common, "own": own} if own else common
+
+
+def _own_wait(options: GroupOptions) -> dict[str, float]:
+    """How long members wait for a worker that knows them, where it is not the usual time."""
+    return {} if options.worker_wait == WORKER_WAIT else {"worker_wait": options.worker_wait}
 
 
 def _celerys_options_of(task: object) -> dict[str, Any]:

@@ -394,9 +394,13 @@ class WorkerBeat:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process that beats; `seen_at` in Redis time, `age` in seconds since its last beat."""
+    """A worker process that beats; `seen_at` in Redis time, `age` in seconds since its last beat.
+
+    `entry` tells two of one name apart.
+    """
 
     worker_id: str
+    entry: str
     seen_at: float
     age: float
     info: Mapping[str, Any]

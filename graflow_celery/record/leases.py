@@ -110,14 +110,24 @@ class MemberLeases(RecordBase):
         parts = [part for x in reports for part in (x.number, x.attempt, _failures(x), x.page)]
         return block_completion_of(self._run("complete_blocks", run_id, [owner, *parts]))
 
-    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
+    def retry(
+        self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0, unrun: bool = False
+    ) -> Released:
         """Have a member that failed run again after `delay` seconds: the sweeper publishes it then.
 
-        Retries are counted apart from losses: this one, and those that the execution `made` itself before it.
+        Retries are counted apart from losses: this one, and those that the execution `made` itself before it. One that
+        is given back `unrun`, for a worker that can run it, has neither failed nor been executed.
         `released` is empty when the lease was lost. Repeat it after a lost answer.
         """
-        reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000)), made])
+        reply = self._run("retry", run_id, [owner, index, attempt, max(0, round(delay * 1000)), made, int(unrun)])
         return Released(integers(reply[0]), integers(reply[1]))
+
+    def lacking(self, run_id: str, reference: str, *, is_known: bool, pause: float = 60.0) -> float:
+        """Seconds for which no live worker has known a task that members of a run need; 0 when one knows it.
+
+        It begins anew after a `pause` in which nobody asked.
+        """
+        return int(self._run("lacking", run_id, [reference, int(is_known), round(pause * 1000)])) / 1000
 
     def release(self, run_id: str, owner: str, indices: Sequence[int]) -> Released:
         """Release members that were claimed and not started: they go back unrun, without an attempt.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from graflow.shown import get_logger
 from graflow.spells import is_news
@@ -13,6 +13,8 @@ from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
 
 _log = get_logger(__name__)
+
+_TASKS: Final = "#tasks"  # behind the name of an entry: what that worker can run
 
 
 class LiveWorkers:
@@ -30,15 +32,27 @@ class LiveWorkers:
         """Enter or refresh one entry, and drop all that have been silent for `ttl` seconds.
 
         Where no group is open the entry counts for `rest` seconds more than otherwise, unless one opens meanwhile.
+        `info["tasks"]`, references of what the worker can run, is kept apart and sent once.
         """
-        text = json.dumps(dict(info), separators=(",", ":"), default=str)
+        tasks = "\n".join(info.get("tasks", ())) or "-"
+        rest_of_it = {name: value for name, value in info.items() if name != "tasks"}
+        text = json.dumps(rest_of_it, separators=(",", ":"), default=str)
         is_other = self._told.get(worker_id) != text
         times = [round(ttl * 1000), round(rest * 1000)]
-        score, rests, dropped = self._scripts.run(
-            "workers", self._keys, ["beat", worker_id, text, *times, int(is_other)]
-        )
+        call = ["beat", worker_id, text, *times, int(is_other)]
+        score, rests, dropped, lacks_tasks = self._scripts.run("workers", self._keys, [*call, ""])
+        if lacks_tasks:
+            score, rests, _, _ = self._scripts.run("workers", self._keys, [*call, tasks])
         self._told[worker_id] = text
         return WorkerBeat(float(score), rests == 1, [silent.decode(errors="backslashreplace") for silent in dropped])
+
+    def tasks(self, worker_ids: Sequence[str]) -> list[frozenset[str]]:
+        """What each of these workers can run, as references."""
+        if not worker_ids:
+            return []
+        fields = [worker_id + _TASKS for worker_id in worker_ids]
+        found: Any = self._scripts.execute("HMGET", self._keys[1], *fields)
+        return [frozenset((text or b"").decode(errors="replace").split()) for text in found]
 
     def score(self, worker_id: str) -> float | None:
         """As the last beat answered it, unless a group has opened since then; None when the entry is gone."""
@@ -70,6 +84,7 @@ def _worker_of(entry: bytes, seen_at: bytes, now: int, info: bytes) -> WorkerInf
         return None
     return WorkerInfo(
         worker_id=name,
+        entry=entry.decode(errors="backslashreplace"),
         seen_at=min(now, float(seen_at)) / 1000,
         age=max(0.0, now - float(seen_at)) / 1000,
         info=found,

@@ -27,7 +27,7 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.remote import RemoteBranch
 from graflow.core.serialization import signed_pickles
 from graflow.errors_as_data import message_of
-from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError
+from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
 from graflow.shown import get_logger
@@ -43,6 +43,7 @@ from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, 
 from graflow_celery.wire.payload import unpack
 from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.message_limits import limits_of
+from graflow_celery.worker.others import OtherWorkers
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -140,6 +141,7 @@ class RetryLater:
         delay: Seconds until the next one.
         made: Retries that this execution made itself before.
         error: Why it failed.
+        is_unrun: Whether this worker cannot run it, and others may.
     """
 
     index: int
@@ -147,6 +149,7 @@ class RetryLater:
     delay: float
     made: int
     error: BaseException | None
+    is_unrun: bool = False
 
 
 class RunningMember:
@@ -193,6 +196,7 @@ class MemberRunner:
             self._blobs,
         )
         self.soft_limit = SoftLimit(deployment.runtime)
+        self._others = OtherWorkers(deployment, spec, worker)
 
     def close(self) -> None:
         self._engine.close()
@@ -231,6 +235,14 @@ class MemberRunner:
             over = TaskTimeoutError(member_name(self._spec, granted.index), limit or 0.0)
             self._log(over.task_id, over)
             payload = pack_failure(over, time.time(), granted.losses)
+        except UnknownTaskError as error:
+            try:
+                delay = self._others.wait_for(error)
+            except TaskResolutionError as unknown_to_all:
+                state, payload = MemberState.FAILED, pack_failure(unknown_to_all, time.time(), granted.losses)
+                self._log(member_name(self._spec, granted.index), unknown_to_all)
+            else:
+                return RetryLater(granted.index, granted.attempt, delay, 0, error, is_unrun=True)
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_if_told(error)
             if hard is not None and _is_of_green_pool(error):
@@ -333,6 +345,10 @@ class MemberRunner:
                 resolver = self._resolver(str(data.get("resolver_id", "default")))
                 task = resolver.resolve(data, bound_to=envelope.binding, code=self._code)
                 found[task.task_id] = task
+        except UnknownTaskError as error:
+            raise UnknownTaskError(
+                f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}", error.reference
+            ) from error
         except (TaskResolutionError, SignatureError) as error:
             raise TaskResolutionError(
                 f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}", error

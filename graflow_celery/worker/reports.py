@@ -140,7 +140,9 @@ class Reports:
 
         def call() -> Released:
             delay = due - self._runtime.monotonic()
-            return record.retry(run_id, self._owner, member.index, member.attempt, delay, made=member.made)
+            return record.retry(
+                run_id, self._owner, member.index, member.attempt, delay, made=member.made, unrun=member.is_unrun
+            )
 
         answer = self._call(call, patiently=patiently)
         if not answer.released:

@@ -162,7 +162,7 @@ def test_who_keeps_outcomes_of_its_own_goes_on_without_the_record(server: Privat
     deployment, options = deployment_of({"url": server.url}), GroupOptions(worker_wait=60)
     handle = submitted(server)
     submission = handle._waiter._submission
-    waiter = Waiter(deployment, handle.run_id, 2, options, submission, sighting=handle._sighting, is_durable=True)
+    waiter = Waiter(deployment, handle._spec, options, submission, sighting=handle._sighting, is_durable=True)
     record_of(server).delete(handle.run_id)
 
     # When it looks again, the group is there again

@@ -24,7 +24,7 @@ from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import expedite_all, sweep
 from tests.integration.members import double
-from tests.record_support import open_group
+from tests.record_support import make_spec, open_group
 from tests.support import private_redis
 
 pytestmark = pytest.mark.redis
@@ -130,7 +130,7 @@ def test_a_damaged_run_keeps_no_other_from_being_swept(
 def test_who_waits_for_a_damaged_run_is_told_so(deployment: Deployment, published: Published, how: str) -> None:
     overdue(deployment, ODD)
     damage(deployment.client, how)
-    waiter = Waiter(deployment, ODD, 2, GroupOptions(worker_wait=60, sweep_interval=0.1))
+    waiter = Waiter(deployment, make_spec(ODD, 2), GroupOptions(worker_wait=60, sweep_interval=0.1))
 
     with pytest.raises(RecordDamagedError, match=f"group run '{ODD}' is damaged"):
         list(waiter.until(deployment.runtime.monotonic() + 20))
@@ -143,7 +143,7 @@ def test_who_waits_for_another_run_is_not_concerned(deployment: Deployment, publ
     deployment.record.claim("a", [0, 1], "w")
     deployment.record.complete("a", "w", [MemberReport(i, 1, MemberState.SUCCEEDED, b"") for i in (0, 1)])
 
-    waiter = Waiter(deployment, "a", 2, GroupOptions(worker_wait=60, sweep_interval=0.1))
+    waiter = Waiter(deployment, make_spec("a", 2), GroupOptions(worker_wait=60, sweep_interval=0.1))
     assert sum(len(fresh) for fresh in waiter.until(deployment.runtime.monotonic() + 20)) == 2
 
 
@@ -152,7 +152,7 @@ def test_awaited_runs_are_looked_at_one_by_one(deployment: Deployment) -> None:
     overdue(deployment, "a", ODD)
     deployment.client.delete(f"{PREFIX}:{ODD}:events")
     deployment.client.set(f"{PREFIX}:{ODD}:events", "x")
-    waiters = [Waiter(deployment, name, 2, GroupOptions(worker_wait=60)) for name in ("a", ODD)]
+    waiters = [Waiter(deployment, make_spec(name, 2), GroupOptions(worker_wait=60)) for name in ("a", ODD)]
 
     async def both() -> list[Any]:
         awaited = awaited_runs(deployment)

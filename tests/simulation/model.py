@@ -603,7 +603,10 @@ class Witness:
             run_id, lambda run: run.complete(owner, results), lambda: self.record.complete(run_id, owner, results)
         )
 
-    def retry(self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0) -> Released:
+    def retry(
+        self, run_id: str, owner: str, index: int, attempt: int, delay: float, *, made: int = 0, unrun: bool = False
+    ) -> Released:
+        require(not unrun, "a member was given back, though every worker knows it")
         return self._known(
             run_id,
             lambda run: run.retry(owner, index, attempt, delay, made),

@@ -234,7 +234,7 @@ class SimulatedDeployment(Deployment):
         """A server that is not real is never gone for good."""
 
     def workers(self, queue: str | None = None) -> list[WorkerInfo]:
-        return [WorkerInfo("worker", 0.0, 0.0, {"slots": self._world.plan.slots})]
+        return [WorkerInfo("worker", "worker 1", 0.0, 0.0, {"slots": self._world.plan.slots})]
 
 
 @dataclass

@@ -98,6 +98,7 @@ SAMPLES = {
     "TaskResolutionError": {"message": "bad", "cause": None},
     "TaskFailedError": {"task_id": "t", "cause": KeyError("country"), "run_id": "r"},
     "TaskTimeoutError": {"task_id": "t", "timeout": 2.5},
+    "UnknownTaskError": {"message": "no such task", "reference": "shop:refund"},
     "UnknownHandlerError": {"message": "bad", "cause": None},
     "UnknownNodeError": {"message": "bad", "cause": None},
 }

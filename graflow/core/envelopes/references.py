@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
-from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError
+from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError, UnknownTaskError
 from graflow.protocols import Node
 from graflow.typed_json import SCALARS, is_plain
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
@@ -216,7 +216,7 @@ class ReferenceTable:
             raise TaskResolutionError("A reference must name 'module' and 'qualname' as text")
         task = self._tasks.get((module, path))
         if task is None:
-            raise TaskResolutionError(self._not_registered(module, path))
+            raise UnknownTaskError(self._not_registered(module, path), f"{module}:{path}")
         return task
 
     def _not_registered(self, module: str, path: str) -> str:

@@ -147,6 +147,7 @@ def _describe(parent: Any, deployment: Deployment) -> dict[str, Any]:
         "queues": sorted(parent.app.amqp.queues.consume_from),
         "modules": _modules(registry),
         "digest": "-".join(registry.get(name).digest() for name in registry.ids()),
+        "tasks": sorted({reference for name in registry.ids() for reference in registry.get(name).references()}),
         "keys": [] if deployment.keys is None else deployment.keys.ids,
         "pid": os.getpid(),
         "from_code": PARENT_VARIABLE in os.environ,
