@@ -84,6 +84,7 @@ class RemoteBranch:
         with recording_into(GraphScope(self.graph, registers_on_creation=False)):
             outcome = execute_branch(self.context, self.member)
         _add_to(outcome, [task_id for task_id in self.graph.nodes if task_id not in self._at_first], self._names)
+        self.context.agenda.end()
         return outcome
 
 

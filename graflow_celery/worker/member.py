@@ -199,7 +199,9 @@ class MemberRunner:
         self._others = OtherWorkers(deployment, spec, worker)
 
     def close(self) -> None:
+        """Let go of what members ran with; values of channels may be large."""
         self._engine.close()
+        self._channels.clear()
 
     def run(self, granted: GrantedMember, owner: str, is_cancelled: Callable[[], bool]) -> MemberReport | RetryLater:
         """Run one member; its own failure, and whatever is wrong with its envelope, is part of the result."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from graflow.runtime import Runtime
@@ -60,7 +61,8 @@ class Tally:
 
     def ended(self, result: MemberReport | RetryLater) -> float:
         """Count a member that has ended now; returns the monotonic time."""
-        self.last, now = result, self._runtime.monotonic()
+        now = self._runtime.monotonic()
+        self.last = replace(result, blobs={}) if isinstance(result, MemberReport) and result.blobs else result
         if isinstance(result, RetryLater):
             self._counts["RETRY"] += 1
             if self._listener is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass, fields
 
 import pytest
@@ -243,3 +245,25 @@ def test_a_member_away_from_its_run_cannot_say_where_that_is_saved():
     assert isinstance(refused.error, exceptions.GraflowRuntimeError)
     assert "leave out path=" in str(refused.error)
     assert refused.requests.checkpoint is None
+
+
+class Large:
+    """A value that tells when it is freed."""
+
+
+def test_what_a_branch_ran_with_is_freed_without_the_garbage_collector():
+    channel, freed = MemoryChannel("shared"), []
+    for key in ("taken", "left"):
+        value = Large()
+        weakref.finalize(value, freed.append, key)
+        channel.set(key, value)
+    gc.disable()
+    try:
+        outcome = run(node("a", lambda taken: taken), channel=channel, longest_wait=1.0)
+        assert (outcome.success, freed) == (True, [])
+        del value, channel
+        assert freed == ["left"]
+        del outcome
+        assert freed == ["left", "taken"]
+    finally:
+        gc.enable()

@@ -122,6 +122,7 @@ class Agenda:
     def end(self) -> None:
         """Let go of the run, which has ended, so that it is freed at once and needs no garbage collector."""
         self._owner = self.queue.execution_context = _ENDED
+        self.leaves_retry = None
 
     def stand_still(self, task_id: str) -> None:
         """Let nobody save the run until the step of this task has ended, where an engine runs it."""
