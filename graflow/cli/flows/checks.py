@@ -1,0 +1,65 @@
+"""What the doctor looks at in flows and their store."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from graflow.cli.findings import Asked, Finding, ok, warning, wrong
+from graflow.cli.flows.modules import load_flows
+from graflow.exceptions import GraflowError
+from graflow.flows.registry import default_flows
+from graflow.state import StateStore, open_store
+from graflow.state.sqlite import SqliteStore
+
+_LONG_QUEUED = 60.0  # seconds
+
+
+def checks(asked: Asked) -> Iterator[Finding]:
+    """The store, and flows in it that nobody runs."""
+    store = open_store(asked.store)
+    if isinstance(store, SqliteStore) and not store.path.exists():
+        yield ok("store", f"{store.url}: no flow has been run there yet")
+        return
+    try:
+        store.initialize()
+    except GraflowError as error:
+        yield wrong("store", str(error), "name a store that can be used with --store or GRAFLOW_FLOW_STORE")
+        return
+    try:
+        if store.is_persistent:
+            yield ok("store", f"{store.url} keeps flows over the end of its server")
+        else:
+            yield warning(
+                "store", f"{store.url} loses its flows with its server", "set appendonly, or name another store"
+            )
+        load_flows(asked.modules)
+        yield from _flows(store)
+    finally:
+        store.close()
+
+
+def _flows(store: StateStore) -> Iterator[Finding]:
+    now = time.time()
+    open_now = store.open_flows(at=now)
+    known = set(default_flows.names())
+    unknown = Counter(record.flow_name for record in open_now if record.flow_name not in known)
+    for name, number in sorted(unknown.items()) if known else ():
+        yield warning(
+            "flows",
+            f"{number} open flow{'s' * (number > 1)} '{name}' can be run by nobody that these modules are all of",
+            f'start a runner or worker with the module that has @flow("{name}"), or cancel them',
+        )
+    waiting = [
+        record
+        for record in open_now
+        if record.owner is None and now - record.fields.get("created_at", now) > _LONG_QUEUED
+    ]
+    if waiting:
+        yield warning(
+            "flows",
+            f"{len(waiting)} flow{'s' * (len(waiting) > 1)} wait for a process, such as {waiting[0].flow_id}",
+            "start a program or worker that runs flows of this store",
+        )
+    yield ok("flows", f"{len(open_now)} are open")
