@@ -29,6 +29,7 @@ from graflow.signing import KEY_FILE_VARIABLE, SigningKeys
 from graflow.spells import is_news
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
 from graflow_celery.broker.app import configuration
+from graflow_celery.broker.paces import Paces
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.celeryconfig import celeryconfig
@@ -87,6 +88,7 @@ class Deployment:
         self.record = GroupRecord(self.client, settings.key_prefix, signing_keys=self.keys)
         self.shared_payloads = SharedPayloads(self.record, self.runtime)
         self.publisher = MemberPublisher(settings)
+        self.paces = Paces()
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
         self._is_checked = False
         self._place = _place_of(settings)
@@ -319,7 +321,7 @@ def connected(
 
 _Settled = tuple[str, Settings, GroupOptions]
 _Said = tuple[tuple[str, type, Any], ...]
-_PLAIN: Final = (str, int, float, bool, type(None), Secret)
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def _settled(config: Mapping[str, Any] | Settings | None, *, strict: bool) -> _Settled:
@@ -329,13 +331,13 @@ def _settled(config: Mapping[str, Any] | Settings | None, *, strict: bool) -> _S
     configured = _said({} if module is None else said_in(module))
     if given is None or configured is None or KEY_FILE_VARIABLE in os.environ:
         return _settle(Settings.load(config, strict=strict))
-    around = tuple(item for item in os.environ.items() if item[0].startswith("GRAFLOW_"))
+    around = tuple((name, os.environ[name]) for name in os.environ if name.startswith("GRAFLOW_"))
     return _remembered(given, configured, around, strict)
 
 
 def _said(config: Any) -> _Said | None:
     """A plain configuration as a key; None for any other."""
-    if type(config) is not dict or not all(type(value) in _PLAIN for value in config.values()):
+    if type(config) is not dict or not all(type(x) in _PLAIN or isinstance(x, Secret) for x in config.values()):
         return None
     return tuple((name, type(value), value) for name, value in config.items())
 

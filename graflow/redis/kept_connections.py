@@ -24,12 +24,14 @@ class KeptConnection:
 
     def __init__(self, client: Any) -> None:
         self._kept: Any = None
+        self._owing: Any = None  # the socket that an answer which nobody waits for is still to come from
         self._lock = threading.Lock()
         pool = client.connection_pool
         # Behind Sentinel the pool alone knows when the master is another one.
         is_kept = pool.max_connections >= _ROOM and not isinstance(pool, load_redis().sentinel.SentinelConnectionPool)
         self._pid = os.getpid() if is_kept else None
         self._reply_errors = load_redis().exceptions.ResponseError
+        self._line_errors = (load_redis().exceptions.ConnectionError, load_redis().exceptions.TimeoutError, OSError)
 
     def execute_command(self, client: Any, *parts: Any, **options: Any) -> Any:
         """What `client.execute_command` does; the client is the one that this was made for."""
@@ -37,6 +39,31 @@ class KeptConnection:
             return client.execute_command(*parts, **options)
         try:
             return self._answer(client, parts, options)
+        finally:
+            self._lock.release()
+
+    def tell(self, *parts: Any) -> bool:
+        """Send a command without waiting for its answer, which the next call drops, an error too.
+
+        Returns:
+            Whether it was sent; False where that takes a connection that is not there or is in use.
+        """
+        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            connection = None if self._kept is None else self._kept.connection
+            if connection is None or connection._sock is None or self._owing is not None:
+                return False
+            is_sent = False
+            try:
+                connection.send_command(*parts)
+                self._owing, is_sent = connection._sock, True
+            except self._line_errors:
+                return False
+            finally:
+                if not is_sent:
+                    connection.disconnect()
+            return True
         finally:
             self._lock.release()
 
@@ -55,6 +82,7 @@ class KeptConnection:
         try:
             if self._kept is None:
                 self._kept = client.client()
+            self._drop_answer()
             answer = self._kept.execute_command(*parts, **options)
             is_answered = True
         except self._reply_errors:
@@ -65,6 +93,18 @@ class KeptConnection:
             if not is_answered and self._kept is not None and self._kept.connection is not None:
                 self._kept.connection.disconnect()
         return answer
+
+    def _drop_answer(self) -> None:
+        """Take in the answer to what was told, so that the next one is that of the next command."""
+        owing, self._owing = self._owing, None
+        if owing is None or owing is not self._kept.connection._sock:
+            return  # with a line that was closed its answers are gone
+        try:
+            self._kept.connection.read_response()
+        except self._reply_errors:
+            pass
+        except self._line_errors:
+            self._kept.connection.disconnect()
 
 
 _connections: WeakKeyDictionary[Any, KeptConnection] = WeakKeyDictionary()

@@ -15,6 +15,7 @@ from graflow_celery.record import MAX_MEMBERS, GroupSpec
 from graflow_celery.wire.payload import INLINE_LIMIT, canonical
 
 BUSY: Final = 4  # messages per slot: enough that a slot which finishes early finds another one
+FEW: Final = 64  # members of a group that has one message per slot: what a slow one holds up is handed back in time
 LARGEST: Final = 1000  # members per message
 VERSION: Final = 2
 """Of messages about members: a worker that reads an older version refuses them before it touches the record."""
@@ -30,8 +31,8 @@ def batches(
     Args:
         indices: The members to send.
         slots: Members that the workers can run at once.
-        size: Members per message; `"auto"` keeps every slot busy several times over, and sends each member alone when
-            there are no more members than slots.
+        size: Members per message; `"auto"` keeps every slot busy several times over, once where there are few members,
+            and sends each member alone when there are no more members than slots.
         weights: Bytes of each member's envelope by index; a message stands for about 1 MiB of them at most.
     """
     most = per_message(len(indices), slots=slots, size=size)
@@ -53,7 +54,7 @@ def per_message(n: int, *, slots: int, size: int | str = "auto") -> int:
     if size != "auto":
         return int(size)
     slots = max(slots, 1)
-    return min(1 if n <= slots else -(-n // (slots * BUSY)), LARGEST)
+    return min(1 if n <= slots else -(-n // (slots * busy(n))), LARGEST)
 
 
 def _by_blocks(spec: GroupSpec, indices: Sequence[int], *, slots: int) -> tuple[list[Sequence[int]], list[int]]:
@@ -73,6 +74,11 @@ def _by_blocks(spec: GroupSpec, indices: Sequence[int], *, slots: int) -> tuple[
         else:
             parts.append(block)
     return parts, single
+
+
+def busy(n: int) -> int:
+    """How many messages there are for each slot, of a group of so many members."""
+    return 1 if n <= FEW else BUSY
 
 
 def ranges_of(indices: Iterable[int]) -> list[list[int]]:

@@ -125,9 +125,14 @@ def submit_to(
         policy=chosen,
         then=then,
     )
-    epoch = open_and_publish(deployment, submission).epoch
+    opened = open_and_publish(deployment, submission)
     return GroupHandle(
-        *(deployment, submission.spec, options), policy=chosen, task_ids=task_ids, epoch=epoch, submission=submission
+        *(deployment, submission.spec, options),
+        policy=chosen,
+        task_ids=task_ids,
+        epoch=opened.epoch,
+        submission=submission,
+        event=opened.event,
     )
 
 

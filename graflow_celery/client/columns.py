@@ -14,14 +14,13 @@ from graflow.core.envelopes.shared_code import GroupCode
 from graflow.core.nodes.columns import MappedMembers
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.signing import SigningKeys
-from graflow_celery.broker.messages import BUSY
+from graflow_celery.broker.messages import busy
 from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.payload import as_text, dump
 
 LONGEST: Final = 256 * 1024  # bytes of a chunk, which is read again for each of its members that runs by itself
 _LARGEST, _SMALLEST = 500, 2  # members of a block
-_FEW: Final = 64  # members that are not worth more than one message for each slot
 _SHARED_OPTIONS: Final = frozenset({"queue", "priority"})  # what a message can have for all of its members
 _STRATEGIES: Final = frozenset({"reference", "code"})
 _PICKLED: Final = b'"$t":"pickle"'
@@ -62,8 +61,7 @@ class Chunks:
 
 def stride_of(n: int, slots: int, options: GroupOptions) -> int:
     """Members of a block; 0 where each is to have an envelope of its own."""
-    slots = max(slots, 1)
-    wanted = -(-n // (slots if n <= _FEW else slots * BUSY))
+    wanted = -(-n // (max(slots, 1) * busy(n)))
     if options.batch_size != "auto":
         wanted = min(wanted, int(options.batch_size))
     if options.max_in_flight is not None or options.max_attempts == 1 or wanted < _SMALLEST:

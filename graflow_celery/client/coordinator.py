@@ -206,6 +206,8 @@ class _RemoteGroup:
             self._record(index, given_outcome(ids[index], value, seconds, ended), block.worker, block.attempts)
         for stored in page.others():
             self._deliver_one(stored, submission)
+        if submission.kind:
+            self._deployment.paces.note(submission.kind, page.durations)
         page.close()
 
     def _deliver_one(self, stored: RecordedOutcome, submission: Submission) -> None:
@@ -218,6 +220,7 @@ class _RemoteGroup:
                 outcome.ended -= max(self._deployment.record.now() - stored.finished_at, 0.0)
             check_confined(outcome, self._ids_of_branch(index), context.graph, context.elsewhere)
             self._record(index, outcome, stored.worker, stored.attempts)
+            self._deployment.paces.note(submission.kind, [outcome.duration])
 
     def _record(self, index: int, outcome: BranchOutcome, worker: str | None, attempts: int) -> None:
         context = self._run.context

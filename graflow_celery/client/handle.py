@@ -52,6 +52,7 @@ class _Handle(ABC, Generic[R]):
         policy: What the outcomes have to satisfy.
         epoch: Of the data set in which the run was seen.
         submission: What was submitted; None in other processes.
+        event: What `record.open` gave, where nobody has looked at the run before.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class _Handle(ABC, Generic[R]):
         policy: GroupExecutionPolicy,
         epoch: str = "",
         submission: Submission | None = None,
+        event: bytes = b"",
     ) -> None:
         self.run_id = spec.run_id
         self.group_id = spec.group_id
@@ -73,11 +75,15 @@ class _Handle(ABC, Generic[R]):
         self._seal = RunSeal(deployment.keys, spec)
         self._options = options
         self._places = places
+        self._kind = "" if submission is None else submission.kind
         self._policy = policy
         self._is_helping = running_member.get() is not None or deployment.runs_eagerly
         self._sighting = Sighting(deployment, self.run_id, epoch, spec.result_ttl)
         self._waiter = Waiter(
-            *(deployment, spec, options, submission), sighting=self._sighting, helping=self._is_helping
+            *(deployment, spec, options, submission),
+            sighting=self._sighting,
+            helping=self._is_helping,
+            event=event,
         )
 
     @abstractmethod
@@ -126,6 +132,7 @@ class _Handle(ABC, Generic[R]):
         ids = self._task_ids
         spec, seal = self._spec, self._seal
         outcomes = {index: branch_outcome(stored[index], name, spec, seal) for index, name in self._named(ids)}
+        self._deployment.paces.note(self._kind, (outcome.duration for outcome in outcomes.values()))
         judge(spec, ids, outcomes, self._policy)
         return [outcomes[index].value for index in self._places]
 
@@ -136,6 +143,8 @@ class _Handle(ABC, Generic[R]):
         pages, values = stored.pages, list[R]()
         for page in pages or ():
             values += page.values
+            if self._kind:
+                self._deployment.paces.note(self._kind, page.durations)
             page.close()
         return values if len(values) == len(self._places) else None
 
@@ -172,7 +181,7 @@ class _Handle(ABC, Generic[R]):
 
     def _wait(self, timeout: float | None) -> Seen:
         deadline = self._deadline(timeout)
-        for _ in self._waiter.until(deadline, wanted=self._wanted):
+        for _ in self._waiter.until(deadline, wanted=self._wanted, as_whole=self._wanted is None):
             pass
         if not self._is_over:
             raise self._timeout()
@@ -252,10 +261,15 @@ class GroupHandle(_Handle[R]):
         task_ids: Sequence[str] | None = None,
         epoch: str = "",
         submission: Submission | None = None,
+        event: bytes = b"",
     ) -> None:
-        chosen = policy or policy_of(spec)
         super().__init__(
-            *(deployment, spec, options), places=range(spec.n), policy=chosen, epoch=epoch, submission=submission
+            *(deployment, spec, options),
+            places=range(spec.n),
+            policy=policy or policy_of(spec),
+            epoch=epoch,
+            submission=submission,
+            event=event,
         )
         self._known_ids = task_ids
 

@@ -21,6 +21,8 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
+from graflow_celery.broker.messages import FEW
+from graflow_celery.broker.paces import kind_of
 from graflow_celery.client.columns import Columns, ColumnWriter, stride_of
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
@@ -39,12 +41,19 @@ _PICKLED: Final = b'"$t":"pickle"'
 
 @dataclass(frozen=True)
 class Submission:
-    """A group as it is written: specification, envelopes, what they share, options, long arguments."""
+    """A group as it is written: specification, envelopes, what they share, options, long arguments.
+
+    Attributes:
+        kind: What its members run, as `deployment.paces` knows it.
+        slots: Members that run at once as far as one knows; one where that is quicker than another message.
+    """
 
     spec: GroupSpec
     manifest: list[bytes]
     shared: dict[str, bytes]
     options: GroupOptions
+    kind: str
+    slots: int
     blobs: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
@@ -75,7 +84,9 @@ def prepare(
     """
     n = len(branches)
     _check_size(group_id, n)
-    written = _written(deployment, options, run_id, group_id, branches, shared, policy, then, blobs)
+    kind = _kind(branches)
+    slots = 1 if deployment.paces.is_brief(kind, n) else deployment.slots()
+    written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs)
     members, ids = written.members, written.ids
     spec = GroupSpec(
         run_id=run_id,
@@ -101,7 +112,16 @@ def prepare(
         meta=_shown(shared.workflow_name, group_id, members, ids, then) | _own_wait(options),
         stride=written.stride,
     )
-    return Submission(spec, written.manifest, written.payloads, options, written.blobs)
+    return Submission(spec, written.manifest, written.payloads, options, kind, slots, written.blobs)
+
+
+def _kind(branches: Sequence[Branch] | Columns) -> str:
+    """What all members of a small group run; empty where they differ, or have branches."""
+    if len(branches) > FEW:
+        return ""
+    if isinstance(branches, Columns):
+        return kind_of([branches.members.prototype])
+    return kind_of([branch.member for branch in branches]) if all(len(x.tasks) == 1 for x in branches) else ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,7 @@ class _Written:
 def _written(
     deployment: Deployment,
     options: GroupOptions,
+    slots: int,
     run_id: str,
     group_id: str,
     branches: Sequence[Branch] | Columns,
@@ -139,7 +160,7 @@ def _written(
     code = GroupCode(keys, (run_id, group_id))
     if isinstance(branches, Columns):
         is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
-        stride = 0 if is_apart else stride_of(len(branches), deployment.slots(), options)
+        stride = 0 if is_apart else stride_of(len(branches), slots, options)
         writer = ColumnWriter(resolver, code, keys, run_id=run_id, group_id=group_id, shared=name)
         chunks, members = writer.write(branches.members, stride), branches.members
         if chunks is not None:
@@ -212,7 +233,7 @@ def open_and_publish(
             _publish(deployment, submission, wanted)
             if deployment.runs_eagerly:
                 run_here(deployment, spec, wanted)
-            record.mark_published(spec.run_id)
+            record.tell_published(spec.run_id)
         elif not (opened.published or opened.state.is_final):
             if before_publishing is not None:
                 before_publishing()
@@ -223,8 +244,9 @@ def open_and_publish(
 
 def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[int]) -> None:
     spec, then = submission.spec, submission.spec.continuation
+    slots, weights = submission.slots, submission.weights
     try:
-        deployment.publisher.publish(spec, wanted, slots=deployment.slots(), weights=submission.weights, then=then)
+        deployment.publisher.publish(spec, wanted, slots=slots, weights=weights, then=then)
     except GraflowRuntimeError:
         # Nothing is half-submitted: messages that did go out find no members to claim.
         persistently(

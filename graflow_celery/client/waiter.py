@@ -51,6 +51,7 @@ class Waiter:
         before_publishing: What must be in place again then, before any member can run.
         helping: Whether this thread holds a worker's slot, and therefore runs members itself while it waits.
         check: Is called while nothing comes, and raises when there is nothing to wait for any more.
+        event: What `record.open` gave, where nobody has looked at the run before.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Waiter:
         before_publishing: Callable[[], None] | None = None,
         helping: bool = False,
         check: Callable[[], None] = lambda: None,
+        event: bytes = b"",
     ) -> None:
         self.deployment = deployment
         self.run_id = spec.run_id
@@ -80,6 +82,7 @@ class Waiter:
         self._helper = Helper(deployment, spec) if helping else None
         self._watch = WorkerWatch(deployment, spec.run_id, options, None if submission is None else submission.spec)
         self._check = check
+        self._event = event
         self._runtime = deployment.runtime
         self._lock = self._runtime.lock()  # never held while anything is waited for
         self._cursor = Cursor()
@@ -92,7 +95,7 @@ class Waiter:
         return len(self.seen) - (self._n in self.seen) >= self._n
 
     def until(
-        self, deadline: float | None, *, wanted: int | None = None, known: int | None = None
+        self, deadline: float | None, *, wanted: int | None = None, known: int | None = None, as_whole: bool = False
     ) -> Iterator[Arrived]:
         """Outcomes as they come, by whatever thread they are read, until all are there or the time is over.
 
@@ -100,6 +103,7 @@ class Waiter:
             deadline: The end of the wait; None for no end.
             wanted: The index of the one outcome that is waited for; None for those of all members.
             known: How many that are there already need not be told, in the order of their coming; None for all.
+            as_whole: Whether the caller has no use for some of the outcomes before it has all.
 
         Raises:
             GroupNotFoundError: When there is no such run, or its record has expired or was evicted.
@@ -111,6 +115,7 @@ class Waiter:
         self._look_for_a_retry()
         has_more, is_read_anew = True, False  # a wait of no seconds still takes what is there
         told, page = self.seen.arrived if known is None else known, None
+        has_waited = as_whole and self._wait_for_end(deadline)
         while True:
             if fresh := self.seen.since(told):
                 told += len(fresh)
@@ -123,7 +128,8 @@ class Waiter:
             block = self._slice(deadline)
             if block is None and not has_more:
                 return
-            page = self._read(0.0 if block is None or self._may_help() else block)
+            page = self._read(0.0 if block is None or has_waited or self._may_help() else block)
+            has_waited = False
             has_more = page is not None and page.more
             if page is None or self.seen.arrived > told:
                 continue
@@ -140,6 +146,18 @@ class Waiter:
                 self._helper.rest()
             self._check()
             self._look_around()
+
+    def _wait_for_end(self, deadline: float | None) -> bool:
+        """Wait, once, for the end of a group that nobody has looked at since it was opened; whether that was done."""
+        event, self._event = self._event, b""
+        block = self._slice(deadline)
+        if not event or block is None or self._helper is not None:
+            return False
+        try:
+            self.deployment.record.wait({self.run_id: event}, block)
+        except SILENT as error:
+            self.wait_out(error)
+        return True
 
     def _slice(self, deadline: float | None) -> float | None:
         """Seconds to block next; None when the time is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -100,8 +100,7 @@ class GroupSpec:
 
     def to_json(self) -> str:
         """JSON text, read by `from_json`; without the nonce, which is part of its signature."""
-        data = asdict(self)
-        del data["nonce"]
+        data = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "nonce"}
         return json.dumps({"version": FORMAT_VERSION, **data}, separators=(",", ":"))
 
     @classmethod
@@ -194,12 +193,18 @@ class GroupHeader:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Answer of `open`: `created` is False when the same run was there already."""
+    """Answer of `open`.
+
+    Attributes:
+        created: False when the same run was there already.
+        event: after it comes what wakes a reader who waits for the end, of a group of few members that was created.
+    """
 
     created: bool
     state: GroupState
     epoch: str
     published: bool
+    event: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,10 @@ class GroupRecord(MemberLeases, RecordReader):
         """Note that the submitter has sent every member once."""
         self._run("published", run_id, [])
 
+    def tell_published(self, run_id: str) -> None:
+        """`mark_published` without waiting for it; where it is lost, who attaches has open members sent once more."""
+        self._scripts.tell("published", [self.keys.stem(run_id), self.keys.deployment("open")], [])
+
     def expedite(self, run_id: str) -> None:
         """Make every unclaimed member due at the next sweep: after a submitter that died while publishing."""
         self._run("expedite", run_id, [])

@@ -17,6 +17,8 @@ from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
 
 PIECE_ENTRIES: Final = 2_000
 PIECE_BYTES: Final = 4 * 1024 * 1024
+FEW: Final = 64
+"""Members of a group that may be waited for without a look at it before its end."""
 
 
 class Manifests(RecordBase):
@@ -120,6 +122,8 @@ def _header_fields(spec: GroupSpec, text: str, size: int, parent: str) -> list[s
         "parent": parent,
         "manifest_bytes": size,
     }
+    if spec.n <= FEW:
+        fields["told"] = 1  # nobody needs to be woken before the end, until somebody reads
     if spec.enough or spec.fail_fast:
         fields["rest"] = LEFT_OUT_ENOUGH if spec.enough else LEFT_OUT_FAILED
         fields.update({"enough": spec.enough} if spec.enough else {"fail_fast": 1})

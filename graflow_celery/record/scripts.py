@@ -42,14 +42,25 @@ class Scripts:
     """
 
     def __init__(self, client: redis.Redis, load: Callable[[str], str] = source) -> None:
-        self.execute = partial(kept_connection(client).execute_command, client)
+        self._kept = kept_connection(client)
+        self.execute = partial(self._kept.execute_command, client)
         """Sends one command over that connection."""
         self._load = load
         self._known: dict[str, Script] = {}
+        self._told: set[str] = set()
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script; raises what `Script.run` raises."""
+        return self._script(name).run(self.execute, keys, *args)
+
+    def tell(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> None:
+        """Run a script whose answer nobody needs, without waiting for it once the server knows it."""
+        if name not in self._told or not self._kept.tell("EVALSHA", self._script(name).digest, len(keys), *keys, *args):
+            self.run(name, keys, args)
+            self._told.add(name)
+
+    def _script(self, name: str) -> Script:
         script = self._known.get(name)
         if script is None:
             script = self._known[name] = Script(partial(self._load, name))
-        return script.run(self.execute, keys, *args)
+        return script

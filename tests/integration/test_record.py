@@ -180,13 +180,16 @@ def test_one_event_wakes_every_reader_until_one_of_them_has_read(record: GroupRe
     assert [data["kind"] for _, data in record.events("run")] == [b"open", b"record", b"record"]
 
 
-def test_members_that_end_while_nobody_reads_are_one_event(record: GroupRecord) -> None:
-    open_group(record, n=10)
+@pytest.mark.parametrize(("n", "told"), [(100, [b"record"]), (10, [])], ids=["large", "small"])
+def test_members_that_end_while_nobody_reads_are_one_event_at_most(
+    record: GroupRecord, n: int, told: list[bytes]
+) -> None:
+    open_group(record, n=n)
 
     for index in range(9):
         finish(record, index)
 
-    assert [data["kind"] for _, data in record.events("run")] == [b"open", b"record"]
+    assert [data["kind"] for _, data in record.events("run")] == [b"open", *told]
     assert len(record.read("run", block=30).outcomes) == 9
 
 

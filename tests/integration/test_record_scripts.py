@@ -86,3 +86,66 @@ def test_all_scripts_on_one_client_keep_one_connection() -> None:
             scripts.run("echo", [], ["first"])
 
         assert int(client.info("clients")["connected_clients"]) == 2
+
+
+def kept_in_a_list(name: str) -> str:
+    """`note` adds a number to a list and answers it; `broken` adds it and fails; `all` answers the list."""
+    add = "redis.call('RPUSH', KEYS[1], ARGV[1]) redis.call('EXPIRE', KEYS[1], 600)"
+    return {
+        "note": f"{add} return ARGV[1]",
+        "broken": f"{add} return redis.error_reply('refused')",
+        "all": "return redis.call('LRANGE', KEYS[1], 0, -1)",
+    }[name]
+
+
+def test_what_is_told_is_done_in_its_turn_and_its_answer_is_nobody_elses() -> None:
+    with private_redis() as server, server.client() as client:
+        scripts = Scripts(client, kept_in_a_list)
+        for number in range(4):
+            scripts.tell("note", ["list"], [number])
+            assert scripts.run("all", ["list"], []) == [b"%d" % told for told in range(number + 1)]
+        scripts.tell("note", ["list"], [4])
+        scripts.tell("note", ["list"], [5])  # the answer to the first is not there yet
+        assert scripts.execute("LLEN", "list") == 6
+
+
+def test_an_error_of_what_is_told_is_no_error_of_the_next_call() -> None:
+    with private_redis() as server, server.client() as client:
+        scripts = Scripts(client, kept_in_a_list)
+        with pytest.raises(redis.exceptions.ResponseError, match="refused"):
+            scripts.tell("broken", ["list"], [0])
+        scripts._told.add("broken")
+        scripts.tell("broken", ["list"], [1])
+        assert scripts.run("all", ["list"], []) == [b"0", b"1"]
+        scripts.tell("note", ["list"], [2])
+        client.script_flush()
+        scripts.tell("note", ["list"], [3])  # of a script that the server has forgotten
+        assert scripts.run("all", ["list"], []) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("closing", ["server", "rest"])
+def test_what_is_told_to_a_line_that_closes_leaves_the_next_call_alone(closing: str) -> None:
+    with private_redis() as server, server.client() as client, server.client() as other:
+        scripts = Scripts(client, kept_in_a_list)
+        for number in range(2):
+            scripts.tell("note", ["list"], [number])
+        other.client_kill_filter(_type="normal", skipme=True) if closing == "server" else scripts._kept.rest()
+        assert scripts.run("all", ["list"], []) == [b"0", b"1"]
+        scripts.tell("note", ["list"], [2])
+        assert scripts.run("all", ["list"], []) == [b"0", b"1", b"2"]
+
+
+def test_telling_that_is_interrupted_leaves_no_answer_to_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with private_redis() as server, server.client() as client:
+        scripts = Scripts(client, kept_in_a_list)
+        scripts.tell("note", ["list"], [0])
+        with monkeypatch.context() as patched:
+            patched.setattr(AbstractConnection, "send_command", interrupt)
+            with pytest.raises(Interruption):
+                scripts.tell("note", ["list"], [1])
+        scripts.tell("note", ["list"], [2])
+        with monkeypatch.context() as patched:
+            patched.setattr(AbstractConnection, "read_response", interrupt)
+            with pytest.raises(Interruption):
+                scripts.run("all", ["list"], [])
+        assert scripts.run("all", ["list"], [])[0] == b"0"

@@ -15,9 +15,9 @@ from graflow.exceptions import ParallelGroupError
 from graflow_celery import GroupHandle, attach
 from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import deployment_of
-from graflow_celery.record import MemberReport, MemberState
+from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import GroupOptions
-from tests.record_support import make_spec, open_group
+from tests.record_support import make_manifest, make_spec, open_group
 from tests.support import private_redis, wait_until
 
 pytestmark = pytest.mark.redis
@@ -138,3 +138,73 @@ async def _until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Waiter, list[float]]]]:
+    """Opens a group of some members and gives who waits for it, with the times of its looks at the record."""
+    with private_redis() as server:
+        deployment = deployment_of({"url": server.url})
+        looks: list[float] = []
+        read = deployment.record._read
+
+        def counted(*args: Any) -> Any:
+            looks.append(time.monotonic())
+            return read(*args)
+
+        monkeypatch.setattr(deployment.record, "_read", counted)
+
+        def opened(n: int) -> tuple[Waiter, list[float]]:
+            spec = make_spec(n=n)
+            event = deployment.record.open(spec, make_manifest(spec)).event
+            return Waiter(deployment, spec, GroupOptions(worker_wait=60), event=event), looks
+
+        yield opened
+
+
+def end_one_after_another(record: GroupRecord, n: int) -> None:
+    record.claim("run", range(n), "w")
+    for index in range(n):
+        record.complete("run", "w", [MemberReport(index, 1, MemberState.SUCCEEDED, b"")])
+
+
+def test_a_small_group_that_is_wanted_as_a_whole_is_looked_at_once(
+    opened: Callable[..., tuple[Waiter, list[float]]],
+) -> None:
+    waiter, looks = opened(3)
+    waiting = threading.Thread(target=lambda: list(waiter.until(None, as_whole=True)))
+    waiting.start()
+    end_one_after_another(waiter.deployment.record, 3)
+    waiting.join(30)
+    assert waiter.is_complete
+    assert len(looks) <= 2, "once when it had ended, or once more when the wait had begun long before"
+
+
+def test_who_wants_outcomes_as_they_come_is_woken_by_each(opened: Callable[..., tuple[Waiter, list[float]]]) -> None:
+    waiter, _ = opened(3)
+    record, came = waiter.deployment.record, waiter.until(None)
+    record.claim("run", range(3), "w")
+    for index in range(3):
+        record.complete("run", "w", [MemberReport(index, 1, MemberState.SUCCEEDED, b"")])
+        assert [outcome.index for outcome in next(came)] == [index]
+
+
+def test_who_waits_for_the_end_sees_a_cancellation_and_the_end_of_its_time(
+    opened: Callable[..., tuple[Waiter, list[float]]],
+) -> None:
+    waiter, looks = opened(3)
+    assert list(waiter.until(time.monotonic(), as_whole=True)) == []
+    assert looks, "a wait of no seconds looks at what is there"
+    waiting = threading.Thread(target=lambda: list(waiter.until(None, as_whole=True)))
+    waiting.start()
+    waiter.deployment.record.cancel("run")
+    waiting.join(30)
+    assert waiter.is_complete
+
+
+def test_a_large_group_is_read_while_it_runs(opened: Callable[..., tuple[Waiter, list[float]]]) -> None:
+    waiter, _ = opened(65)
+    record, came = waiter.deployment.record, waiter.until(None, as_whole=True)
+    record.claim("run", range(65), "w")
+    record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
+    assert [outcome.index for outcome in next(came)] == [0]

@@ -58,6 +58,9 @@ class VirtualScripts(Scripts):
             self._client.unlink("-", *(key for key in blobs if self._client.pttl(key) > 0))
         return super().run(name, keys, [*args, self._clock()])
 
+    def tell(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> None:
+        self.run(name, keys, args)  # what is not waited for would come at a time of its own
+
 
 @dataclass(frozen=True)
 class Report:

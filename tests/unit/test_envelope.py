@@ -16,7 +16,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import GroupLostError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
-from graflow_celery.broker.messages import batches, indices_of, ranges_of
+from graflow_celery.broker.messages import FEW, batches, indices_of, ranges_of
 from graflow_celery.wire import payload as module
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, remote_error_of, unpack_outcome, value_of
@@ -214,6 +214,8 @@ def test_batches_hold_every_member_once_and_in_order(n: int, slots: int, size: i
         assert all(len(batch) == 1 for batch in made)
     if isinstance(size, int):
         assert all(len(batch) <= size for batch in made)
+    elif n <= FEW:
+        assert len(made) <= slots
 
 
 def test_heavy_members_travel_with_fewer_others() -> None:

@@ -87,7 +87,7 @@ local function as_text(...)
 end
 
 local function event(kind, ...)
-  redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
+  return redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, ...)
 end
 
 -- A claim as text is "attempt losses retries waits queued since owner": since when it waits to be claimed (0: since the

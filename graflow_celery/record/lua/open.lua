@@ -13,7 +13,7 @@ local fields, payloads = tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = now()
 
 local FIELDS = {
-  'digest', 'opener', 'epoch', 'published', 'n', 'queue_wait', 'timeout', 'cut', 'recorded', 'stride', 'blocks',
+  'digest', 'opener', 'epoch', 'published', 'n', 'queue_wait', 'timeout', 'cut', 'recorded', 'stride', 'blocks', 'told',
 }
 local header = load(unpack(FIELDS))
 if header then
@@ -75,7 +75,7 @@ if header.timeout > 0 then
 end
 header.look = look
 redis.call('ZADD', OPEN, look, header.run)
-event('open', 'n', header.n)
+local begun = event('open', 'n', header.n)
 if PARENT then
   local parent = redis.call('HMGET', PARENT, 'state', 'cut')
   if parent[1] then
@@ -91,4 +91,4 @@ else
   settle(header, time)
 end
 save(header)
-return {'CREATED', header.state, header.epoch, header.published}
+return {'CREATED', header.state, header.epoch, header.published, header.told == 1 and begun or ''}
