@@ -31,6 +31,8 @@ from graflow.exceptions import (
     PayloadError,
     RunOwnedError,
 )
+from graflow_celery.broker.messages import FEW
+from graflow_celery.broker.paces import Paces
 from graflow_celery.client.api import attach_to, submit_to
 from graflow_celery.client.coordinator import RedisCoordinator
 from graflow_celery.client.handle import GroupHandle
@@ -201,6 +203,17 @@ class SimulatedPart:
         return lambda *args, **named: self._reaching(lambda: method(*args, **named))
 
 
+class SimulatedPaces(Paces):
+    """Some small groups are thought to be brief, and are not: their members wait for one another in one message."""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    def is_brief(self, kind: str, n: int) -> bool:
+        return bool(kind) and n <= FEW and self._rng.random() < 0.2
+
+
 _NO_SERVER = redis.Redis()  # which nobody connects
 
 
@@ -220,6 +233,7 @@ class SimulatedDeployment(Deployment):
         self.record = self.line
         self.shared_payloads = SharedPayloads(self.line, runtime)
         self.publisher = SimulatedPublisher(world.settings, runtime, world.broker, world.rng, self._published)
+        self.paces = SimulatedPaces(Random(world.plan.n))
         self._world = world
 
     def _published(self, run_id: str, part: Sequence[int]) -> None:
