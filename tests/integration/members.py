@@ -125,6 +125,14 @@ def die_once(mark: str) -> str:
     return "survived"
 
 
+@task
+def dies_once_at_five(x: int, mark: str) -> int:
+    """Member 5 kills its process the first time it runs for this mark."""
+    if x == 5:
+        die_once.func(mark)
+    return x
+
+
 @task(options={"time_limit": 1})
 def endless(x: int) -> int:
     wait_until(never, 60)
