@@ -125,15 +125,22 @@ class Batch:
 
     def _run_block(self) -> None:
         running = self._holding.block
-        if running is not None:
+        if running is None:
+            return
+        known = self._reported.find_block(self.spec, running.block)
+        if known is None:
             self._blocks.run(running)
             self._holding.has_done()
             self._reports.add_page(running.page)
-            self._reports.send_gathered()
+        else:
+            _log.warning("Run %s: block %s is granted again after it was recorded", self.spec.run_id, known.number)
+            self._holding.has_done()
+            self._reports.add_known(known)
+        self._reports.send_gathered()
 
     def _known(self, member: GrantedMember) -> MemberReport | None:
         """What a member came to here before, in a record that has gone back since."""
-        known = self._reported.find(self.spec, member)
+        known = self._reported.find(self.spec, member, self._runner.seal)
         if known is not None:
             _log.warning(
                 "Run %s: %s is granted again after it was recorded as %s; it is reported again and does not run",

@@ -18,7 +18,7 @@ from graflow_celery.worker.reported import reported_members
 _log = get_logger(__name__)
 _GATHER: Final = 0.02  # seconds for which blocks that have ended wait for others
 _Answer = TypeVar("_Answer")
-_Written = tuple[BlockReport, PageWriter]
+_Written = tuple[BlockReport, PageWriter | None]
 
 
 class Reports:
@@ -59,6 +59,11 @@ class Reports:
             else:
                 self._pages.append((report, page))
 
+    def add_known(self, report: BlockReport) -> None:
+        """Keep what a block came to before; where it is not taken as one, its members come up one by one."""
+        with self._lock:
+            self._pages.append((report, None))
+
     def add_finished(self, page: PageWriter) -> None:
         """Keep what members of a block came to that goes on, one by one."""
         with self._lock:
@@ -97,7 +102,7 @@ class Reports:
                     self._leave(*retries[-1], patiently=patiently)
                     retries.pop()
             except TRY_AGAIN as error:
-                kept = len(results) + len(retries) + sum(len(page) for _, page in pages)
+                kept = len(results) + len(retries) + len(pages)
                 if is_news(("kept", self._spec.run_id)):
                     _log.warning("%s outcomes of run %s are kept: %s", kept, self._spec.run_id, type(error).__name__)
                 with self._lock:
@@ -117,9 +122,10 @@ class Reports:
         if done.state is None:
             _log.warning("The record of run %s is gone: the outcomes of %s blocks are dropped", run_id, len(pages))
             return []
+        reported_members(self._deployment).note_blocks(self._spec, reports, done.recorded)
         self.follow([], continuation=done.continuation)
         split = {*done.split}
-        return [each for report, page in pages if report.number in split for each in page.reports()]
+        return [each for report, page in pages if page and report.number in split for each in page.reports()]
 
     def complete(self, results: list[MemberReport], *, patiently: bool = False) -> None:
         """Record these outcomes now, and publish what they make possible."""

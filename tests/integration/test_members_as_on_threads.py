@@ -211,7 +211,7 @@ def test_groups_inside_members_go_by_the_settings_of_the_run(
     with workflow("w") as wf:
         inner = group("inner", *(held(task_id=f"n{x}", mark=str(mark)) for x in range(2)))
         inner._execution_config["backend_config"] = {}
-        group("outer", inner, acting("b", [])).with_execution(backend_config={"timeout": 30})
+        group("outer", inner, acting("b", [])).with_execution(backend_config={"timeout": 90})
         with pytest.raises(ParallelGroupError, match=r"'inner' was not finished within its timeout of 0\.5 s"):
             run(wf, "outer", config={**config, "timeout": 0.5})
     mark.touch()
