@@ -7,9 +7,10 @@ classes that values are made of in `graflow.values.classes`; all three are impor
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final, NoReturn
 
 from graflow.errors_as_data import ErrorData, describe_error, rebuild_error, register_error
@@ -49,7 +50,22 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _to_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_MAX_DIGITS: Final = 4300  # of one integer, whatever limit the interpreter is told
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise PayloadError(f"A number of {len(digits)} digits is refused; {_MAX_DIGITS} are the limit")
+    return int(digits)
+
+
 _from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_from_text_slowly: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_short_int).decode
+
+
+def _reader() -> Callable[[str], Any]:
+    """What parses JSON; the interpreter itself limits digits as fast as can be, unless a program has told it not to."""
+    return _from_text if 0 < sys.get_int_max_str_digits() <= _MAX_DIGITS else _from_text_slowly
 
 
 def encode(value: object, *, where: str = "value", pickles: Pickles | None = None) -> str:
@@ -102,35 +118,41 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if text.count("[") + text.count("{") > max_depth and _deeper_than(text, max_depth):
         raise PayloadError(f"JSON nested deeper than {max_depth} levels is refused")
     try:
-        return _from_text(text)
+        return _reader()(text)
     except PayloadError:
         raise
     except json.JSONDecodeError as error:
         # Not chained: that error carries the whole text, which may hold what must not be logged.
         raise PayloadError(f"Not readable as JSON: {error.msg} at character {error.pos}") from None
-    except ValueError as error:
-        raise PayloadError(f"Not readable as JSON: {error}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise PayloadError(f"Not readable as JSON: {type(error).__name__}: {error}") from None
 
 
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
 _KEPT: Final = b'"[]{}'
 _OTHERS: Final = bytes(code for code in range(256) if code not in _KEPT)
 _AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
+_STEPS: Final = {ord("["): 1, ord("]"): -1}
+_PASSES: Final = 8
 
 
 def _deeper_than(text: str, limit: int) -> bool:
-    """Whether brackets outside strings nest deeper; each pass takes the innermost pairs away, at the speed of C."""
+    """Whether brackets outside strings nest deeper.
+
+    Each of some passes takes the innermost pairs away, at the speed of C; what is deeper than that is counted through.
+    """
     content = text.encode("utf-8", "surrogatepass")
-    if b"\\" in content:
-        content = _ESCAPE.sub(b"", content)
-    brackets = _STRING.sub(b"", content.translate(_AS_LISTS, _OTHERS))
-    for _ in range(limit):
+    if b"\\" in content:  # backslashes pair from the left, and what is left of a run escapes what follows it
+        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Strings without brackets vanish; where two become one, brackets stay inside or outside as they were.
+    brackets = content.translate(_AS_LISTS, _OTHERS).replace(b'""', b"")
+    brackets = b"".join(brackets.split(b'"')[::2])
+    passed = 0
+    while passed < min(_PASSES, limit) and brackets:
         shorter = brackets.replace(b"[]", b"")
         if len(shorter) == len(brackets):
             break
-        brackets = shorter
-    return brackets.count(b"[") > limit or b"[]" in brackets
+        brackets, passed = shorter, passed + 1
+    return passed + max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > limit
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from graflow.exceptions import GraflowError, PayloadError, RemoteTaskError, travelling_errors
 from graflow.foreign import attempt
@@ -16,6 +17,7 @@ MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
 MAX_TRACEBACK: Final = 64 * 1024
 _MAX_FIELD_DEPTH: Final = 8
+_MAX_ITEMS: Final = 1000  # of one dictionary in an error
 _DIRECT: Final = "The above exception was the direct cause of the following exception:"
 _DURING: Final = "During handling of the above exception, another exception occurred:"
 
@@ -167,7 +169,7 @@ def _field(value: object, depth: int) -> Any:
         return {"tuple": [_field(item, depth + 1) for item in value]}
     if type(value) is bytes and len(value) <= MAX_MESSAGE:
         return {"bytes": value.hex()}
-    if type(value) is dict:
+    if type(value) is dict and len(value) <= _MAX_ITEMS:
         return {"items": [[_field(key, depth + 1), _field(item, depth + 1)] for key, item in value.items()]}
     raise TypeError(f"a {type(value).__qualname__} is not kept in an error")
 
@@ -243,11 +245,20 @@ def _value(data: object, depth: int) -> Any:
         return bytes.fromhex(data["bytes"])
     if "remote" in data:
         return ErrorData.from_dict(data["remote"])
-    return {_value(key, depth + 1): _value(item, depth + 1) for key, item in data["items"]}
+    items = [(_value(key, depth + 1), _value(item, depth + 1)) for key, item in data["items"]]
+    if len(items) > _MAX_ITEMS:
+        raise TypeError("more items than an error has")
+    return dict(items)
 
 
 def _constructor_names(kind: type[BaseException]) -> tuple[str, ...] | None:
     """Parameters of a constructor written in Python; None for those whose `args` are all there is."""
+    if kind not in _constructors:
+        _constructors[kind] = _looked_up_names(kind)
+    return _constructors[kind]
+
+
+def _looked_up_names(kind: type[BaseException]) -> tuple[str, ...] | None:
     if not inspect.isfunction(kind.__init__):
         return None
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
@@ -256,6 +267,7 @@ def _constructor_names(kind: type[BaseException]) -> tuple[str, ...] | None:
     return tuple(parameter.name for parameter in parameters)
 
 
+_constructors: WeakKeyDictionary[type, tuple[str, ...] | None] = WeakKeyDictionary()
 _known_errors: dict[str, type[Exception]] = {
     name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
 }

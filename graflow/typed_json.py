@@ -365,8 +365,8 @@ class _Reader:
             return _reader_of(tag)(data["v"], self)
         except PayloadError:
             raise
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, MemoryError) as error:
-            raise PayloadError(f"A value of kind '{tag}' is malformed: {type(error).__name__}") from error
+        except Exception as error:  # kinds are made by many libraries, each with errors of its own
+            raise PayloadError(f"A value of kind '{tag[:40]}' is malformed: {type(error).__name__}") from error
 
 
 def _reader_of(tag: str) -> Make:

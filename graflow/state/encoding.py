@@ -8,19 +8,19 @@ it, so that a change is written by putting its object behind them.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
 from graflow.exceptions import PayloadError
+from graflow.inflating import deflated, inflated
 
 SMALL: Final = 1024  # characters
 COMPRESSED_FROM: Final = 4096  # characters
 BLOB_FROM: Final = 256 * 1024  # characters; longer ones are kept once, by content
 CAP: Final = 64 * 1024 * 1024  # characters
 _LARGE: Final = "@"  # in an object of fields: digests of the values that are kept as blobs, by name
-_LEVEL: Final = 1  # of zlib; the others cost several times as much and save little on JSON
+_LONGEST: Final = 4 * CAP  # bytes of one value
 
 Stored = str | bytes
 Blobs = dict[str, bytes]
@@ -58,8 +58,19 @@ def to_text(value: object) -> str:
 
 
 def from_text(text: Stored) -> Any:
-    """The value of JSON text that was not compressed."""
-    return _decoder.raw_decode(text if isinstance(text, str) else text.decode())[0]
+    """The value of JSON text that was not compressed.
+
+    Raises:
+        PayloadError: It is no JSON.
+    """
+    try:
+        return _decoder.raw_decode(text if isinstance(text, str) else text.decode())[0]
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> PayloadError:
+    return PayloadError(f"A stored value is no JSON: {type(error).__name__}")
 
 
 def encode(value: object, blobs: Blobs, where: str) -> Stored:
@@ -81,9 +92,13 @@ def encode(value: object, blobs: Blobs, where: str) -> Stored:
 
 
 def decode(stored: Stored, blob: Callable[[str], bytes]) -> Any:
-    """The value of a stored form; `blob` gives the content of a digest."""
+    """The value of a stored form; `blob` gives the content of a digest.
+
+    Raises:
+        PayloadError: It is no such form.
+    """
     if stored[:1] in (_LARGE, b"@"):
-        digest = stored[1:] if isinstance(stored, str) else stored[1:].decode()
+        digest = stored[1:] if isinstance(stored, str) else stored[1:].decode("ascii", "replace")
         stored = blob(digest)
     return from_text(_expanded(stored))
 
@@ -114,15 +129,22 @@ def encode_fields(fields: Mapping[str, Any], blobs: Blobs, where: str) -> str:
 
 
 def decode_fields(stored: Stored) -> dict[str, Any]:
-    """The fields of a row; those that are kept as blobs are left out."""
-    text = stored if isinstance(stored, str) else stored.decode()
-    fields, end = _decoder.raw_decode(text)
-    while end < len(text):
-        more, end = _decoder.raw_decode(text, end)
-        for name in more.get(_LARGE, ()):
-            fields.pop(name, None)
-        fields.update(more)
-    fields.pop(_LARGE, None)
+    """The fields of a row; those that are kept as blobs are left out.
+
+    Raises:
+        PayloadError: They are no JSON objects.
+    """
+    try:
+        text = stored if isinstance(stored, str) else stored.decode()
+        fields, end = _decoder.raw_decode(text)
+        while end < len(text):
+            more, end = _decoder.raw_decode(text, end)
+            for name in more.get(_LARGE, ()):
+                fields.pop(name, None)
+            fields.update(more)
+        fields.pop(_LARGE, None)
+    except (ValueError, RecursionError, MemoryError, TypeError, AttributeError) as error:
+        raise _damaged(error) from None
     made: dict[str, Any] = fields
     return made
 
@@ -134,13 +156,14 @@ def _blob(text: str, blobs: Blobs, where: str) -> str:
             "in a file, and pass its name"
         )
     digest = sha256(text.encode()).hexdigest()
-    blobs[digest] = zlib.compress(text.encode(), _LEVEL)
+    content = text.encode()
+    blobs[digest] = deflated(content) or content
     return digest
 
 
 def _compressed(text: str) -> Stored:
-    return text if len(text) < COMPRESSED_FROM else zlib.compress(text.encode(), _LEVEL)
+    return text if len(text) < COMPRESSED_FROM else deflated(text.encode()) or text
 
 
 def _expanded(stored: Stored) -> Stored:
-    return stored if isinstance(stored, str) or stored[:1] != b"x" else zlib.decompress(stored)
+    return stored if isinstance(stored, str) or stored[:1] != b"x" else inflated(stored, _LONGEST)

@@ -7,10 +7,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from graflow.codec import parse_json
 from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
+from graflow.shapes import (
+    Shape,
+    check_parts,
+    check_shapes,
+    is_count,
+    is_flag,
+    is_length,
+    is_object,
+    is_text,
+    list_of,
+    object_of,
+    optional,
+)
 
 FORMAT_VERSION = 2
 MAX_MEMBERS = 1_000_000
@@ -118,11 +131,32 @@ class GroupSpec:
         if version != FORMAT_VERSION:
             raise GraflowRuntimeError(f"group record of version {version!r}, this program reads {FORMAT_VERSION}")
         data.pop("signature", None)
+        what = "The specification of a group"
+        check_parts(data, "run_id", "group_id", "n", "digest", what=what)
+        check_shapes(data, _SHAPES, what)
         try:
-            data["critical"] = tuple(data["critical"])
-            return cls(**data)
-        except (TypeError, KeyError) as error:
-            raise PayloadError(f"A group record has another form than this program reads: {error}") from None
+            return cls(**{**data, "critical": tuple(data.get("critical", ()))})
+        except TypeError as error:
+            raise PayloadError(f"{what} has another form than this program reads: {error}") from None
+
+
+def _are_options(value: Any) -> bool:
+    return is_object(value) and is_object(value.get("common", {})) and object_of(is_object)(value.get("own", {}))
+
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(("run_id", "group_id", "digest", "queue", "nonce"), is_text),
+    **dict.fromkeys(("n", "min_success", "enough", "max_attempts", "stride"), is_count),
+    **dict.fromkeys(("lease", "queue_wait", "result_ttl"), is_length),
+    **dict.fromkeys(("fail_fast", "continuation"), is_flag),
+    "critical": list_of(is_count),
+    "attempts": object_of(is_count),
+    "max_in_flight": optional(is_count),
+    "timeout": optional(is_length),
+    "options": _are_options,
+    "parent_run": optional(is_text),
+    "meta": is_object,
+}
 
 
 def manifest_digest(manifest: Sequence[bytes], shared: Mapping[str, bytes]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final, ParamSpec, TypeVar
 
-from graflow.exceptions import SignatureError
+from graflow.exceptions import GraflowError, PayloadError, SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.blobs import parted
 from graflow_celery.record.block_data import BlockClaim, BlockCompletion, GrantedBlock
@@ -44,11 +45,32 @@ COUNTS = (
 """Fields of the header that make a status; `read.lua` answers them in this order."""
 
 
+_LATEST: Final = 2 * 10**14  # milliseconds since the epoch
+_Answer = TypeVar("_Answer")
+_Of = ParamSpec("_Of")
+
+
+def as_read(function: Callable[_Of, _Answer]) -> Callable[_Of, _Answer]:
+    """Have a function that takes answers apart raise `PayloadError` for a record that is damaged, whatever is wrong."""
+
+    @wraps(function)
+    def read(*args: _Of.args, **kwargs: _Of.kwargs) -> _Answer:
+        try:
+            return function(*args, **kwargs)
+        except GraflowError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise PayloadError(f"The record of a group is damaged: {type(error).__name__}: {error}") from error
+
+    return read
+
+
 def seconds(milliseconds: bytes | int | None) -> float | None:
     """A time of the record; 0 stands for none."""
-    return int(milliseconds) / 1000 if milliseconds and int(milliseconds) else None
+    return _moment(str(int(milliseconds))) if milliseconds and int(milliseconds) else None
 
 
+@as_read
 def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus:
     n, running, succeeded, failed, timed_out, cancelled, lost, executions, losses, retries, late, refused, retrying = (
         int(count or 0) for count in counts
@@ -72,6 +94,7 @@ def status_of(state: bytes, counts: Sequence[bytes | int | None]) -> GroupStatus
     )
 
 
+@as_read
 def header_of(fields: Mapping[bytes, bytes], spec: GroupSpec, now: float) -> GroupHeader:
     return GroupHeader(
         spec=spec,
@@ -90,6 +113,19 @@ def header_of(fields: Mapping[bytes, bytes], spec: GroupSpec, now: float) -> Gro
     )
 
 
+def _moment(milliseconds: str) -> float:
+    """A time of the record in seconds; one that no calendar holds is none.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    found = int(milliseconds)
+    if not 0 <= found < _LATEST:
+        raise ValueError(f"{milliseconds[:40]} is no time")
+    return found / 1000
+
+
+@as_read
 def outcome_of(index: int, text: bytes) -> RecordedOutcome:
     """An outcome is stored as one line "state attempt time late owner" and the payload as it came."""
     line, _, rest = text.partition(b"\n")
@@ -100,13 +136,14 @@ def outcome_of(index: int, text: bytes) -> RecordedOutcome:
         state=MemberState(state),
         attempts=int(attempts),
         owner=owner,
-        finished_at=int(finished) / 1000,
+        finished_at=_moment(finished),
         late=late == "1",
         payload=payload,
         blobs=blobs,
     )
 
 
+@as_read
 def block_of(number: int, text: bytes, stride: int, n: int) -> RecordedBlock:
     """A block of which every member is recorded: what `blocks.lua` says of its entry, and of what a reader gets."""
     line, _, rest = text.partition(b"\n")
@@ -114,11 +151,13 @@ def block_of(number: int, text: bytes, stride: int, n: int) -> RecordedBlock:
     kind, *parts = line.decode().split(" ", 4)
     if kind == "e":  # by the record itself
         state, attempts, time, owner = parts
-        return RecordedBlock(number, members, int(attempts), owner, int(time) / 1000, rest, MemberState(state))
+        if state == MemberState.SUCCEEDED:
+            raise PayloadError("The record of a group is damaged: only workers tell of members that succeeded")
+        return RecordedBlock(number, members, int(attempts), owner, _moment(time), rest, MemberState(state))
     attempts, time, _, owner = parts
     again, _, page = rest.partition(b"\n")
     return RecordedBlock(
-        number, members, int(attempts), owner, int(time) / 1000, page, again=frozenset(map(int, again.split()))
+        number, members, int(attempts), owner, _moment(time), page, again=frozenset(map(int, again.split()))
     )
 
 
@@ -165,6 +204,7 @@ def granted_of(
     return granted
 
 
+@as_read
 def page_of(reply: Any, position: int) -> OutcomePage:
     """What `read.lua` answers from a position on."""
     state, closed, epoch, (*counts, stride), last_event, pairs, recorded, round_ = reply
@@ -184,6 +224,7 @@ def page_of(reply: Any, position: int) -> OutcomePage:
     )
 
 
+@as_read
 def opened_of(reply: Any) -> Opened:
     """What `open.lua` answers for a group that is there."""
     status, state, epoch, published, *event = reply
@@ -196,6 +237,7 @@ def opened_of(reply: Any) -> Opened:
     )
 
 
+@as_read
 def reopened_of(reply: Any, run_id: str, index: int | None, specs: Specs) -> Reopened:
     """What `reopen.lua` answers for a run that is there.
 
@@ -236,6 +278,7 @@ def _trusted(written: bytes, run_id: str, specs: Specs) -> tuple[GroupSpec | Non
         return None, error
 
 
+@as_read
 def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Claim:
     """What `claim.lua` answers; a run that is gone refuses everything."""
     if reply[0] is None:
@@ -255,6 +298,7 @@ def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Cla
     )
 
 
+@as_read
 def block_claim_of(reply: Any, run_id: str, specs: Specs) -> BlockClaim:
     """What `claim_blocks.lua` answers; a run that is gone grants and leaves nothing."""
     if reply[0] is None:
@@ -277,6 +321,7 @@ def block_claim_of(reply: Any, run_id: str, specs: Specs) -> BlockClaim:
     )
 
 
+@as_read
 def block_completion_of(reply: bytes | None) -> BlockCompletion:
     """What `complete_blocks.lua` answers; a run that is gone records and splits nothing."""
     if reply is None:
@@ -291,6 +336,7 @@ def block_completion_of(reply: bytes | None) -> BlockCompletion:
     )
 
 
+@as_read
 def completion_of(reply: bytes | None, reported: Sequence[int]) -> Completion:
     """What `complete.lua` answers; a run that is gone refuses everything."""
     if reply is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from graflow.exceptions import PayloadError
+from graflow.shapes import Shape, check_parts, check_shapes, is_count, is_object, is_text, list_of, optional
 from graflow.signing import SigningKeys
 from graflow_celery.wire.envelope import UNSIGNED, Envelope, verify_member
 from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack
@@ -19,6 +20,13 @@ from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack
 CHUNK_MARK: Final = b"#"
 """What a chunk begins with, and no envelope does."""
 _CHUNK: Final = "chunk"
+_SHAPES: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(("run_id", "group_id", "shared"), is_text),
+    **dict.fromkeys(("parameter", "inline"), optional(is_text)),
+    "first": is_count,
+    "task": is_object,
+    "keys": optional(list_of(is_text)),
+}
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,10 @@ class Chunk:
         if keys is not None:
             place = (run_id, group_id, str(first), str(count))
             verify_member(keys, content, signature, purpose=_CHUNK, bound_to=place)
-        body = parse(unpack(content), "chunk")
-        try:
-            made = cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
-        except TypeError as error:
-            raise PayloadError(f"The chunk of a member lacks a part: {error}") from None
+        body, what = parse(unpack(content), "chunk"), "The chunk of a member"
+        check_parts(body, "run_id", "group_id", "first", "shared", "task", "parameter", "items", what=what)
+        check_shapes(body, _SHAPES, what)
+        made = cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
         columns = [made.items, made.items if made.keys is None else made.keys]
         if any(not isinstance(column, list) or len(column) != count for column in columns):
             raise PayloadError("The chunk of a member does not hold the members that its head says")

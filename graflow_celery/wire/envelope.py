@@ -13,12 +13,47 @@ from typing import Any, Final
 
 from graflow.core.branches.surroundings import Surroundings
 from graflow.exceptions import PayloadError, SignatureError
+from graflow.shapes import (
+    Shape,
+    anything,
+    check_parts,
+    check_shapes,
+    is_count,
+    is_flag,
+    is_object,
+    is_seconds,
+    is_text,
+    list_of,
+    object_of,
+    optional,
+    row_of,
+)
 from graflow.signing import SigningKeys
 from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack
 
 _MEMBER: Final = "member"
 UNSIGNED: Final = b"-"
 """What stands in the place of a signature where the sender has no key."""
+
+
+_SHARED: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(("group_id", "session_id", "trace_id", "workflow_name", "channel", "channel_backend"), is_text),
+    **dict.fromkeys(("outside", "returned_errors"), list_of(is_text)),
+    **dict.fromkeys(("max_steps", "max_cycles", "max_retries"), is_count),
+    "known_by_name": object_of(is_count),
+    "counts_repeats": is_flag,
+    "limits": object_of(is_object),
+    "unsendable": object_of(is_text),
+    "overlay": object_of(row_of(list_of(is_text), is_flag, anything, optional(is_seconds))),
+    **dict.fromkeys(("config", "flow", "seeds"), is_object),
+}
+_ENVELOPE: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(("run_id", "group_id", "task_id", "shared"), is_text),
+    "index": is_count,
+    "tasks": list_of(is_object),
+    "edges": list_of(row_of(is_text, is_text)),
+    "cycle_counts": object_of(is_count),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +89,8 @@ class SharedPayload(Surroundings):
         if hashlib.sha256(content).hexdigest() != name:
             raise PayloadError("What the members of a group share does not have the hash that an envelope names")
         body = parse(unpack(content), "shared payload")
+        check_parts(body, "group_id", "session_id", "trace_id", what="What the members of a group share")
+        check_shapes(body, _SHARED, "What the members of a group share")
         body["outside"] = frozenset(body.get("outside", ()))
         body["returned_errors"] = tuple(body.get("returned_errors", ()))
         return cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
@@ -110,11 +147,10 @@ class Envelope:
         if keys is not None:
             place = (run_id, group_id, str(index))
             verify_member(keys, content, signature, purpose=_MEMBER, bound_to=place)
-        body = parse(unpack(content), "envelope")
-        try:
-            made = cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
-        except TypeError as error:
-            raise PayloadError(f"The envelope of a member lacks a part: {error}") from None
+        body, what = parse(unpack(content), "envelope"), "The envelope of a member"
+        check_parts(body, "run_id", "group_id", "index", "task_id", "shared", "tasks", what=what)
+        check_shapes(body, _ENVELOPE, what)
+        made = cls(**{key: value for key, value in body.items() if key in cls.__dataclass_fields__})
         if made.binding != (run_id, group_id, str(index)):
             raise PayloadError("An envelope belongs to another run, group or member than its message says")
         return made

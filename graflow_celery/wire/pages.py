@@ -6,12 +6,13 @@ gives the very outcome that it would have alone, times rounded to microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 from graflow.codec import from_jsonable
 from graflow.exceptions import PayloadError
+from graflow.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
 from graflow.typed_json import SCALARS, TAG
 from graflow_celery.record import (
     BlockReport,
@@ -29,6 +30,22 @@ from graflow_celery.wire.seal import RunSeal, content_of
 _PLAIN: Final = b"J"
 _PAGE: Final = "page"
 _OTHERS: Final = b'"others":{'
+_DIGITS: Final = 10
+_NUMBERS: Final = frozenset({int, float})
+_MOST: Final = 2e17  # microseconds
+
+
+def _are_times(column: list[Any]) -> bool:
+    """Whether they are numbers of microseconds, seen without a step in Python for each."""
+    return _NUMBERS.issuperset(map(type, column)) and max(column) < _MOST and min(column) > -_MOST
+
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "base": is_seconds,
+    "durations": _are_times,
+    "ended": _are_times,
+    "others": object_of(row_of(is_text, is_object)),
+}
 _TAGGED: Final = f'"{TAG}"'.encode()
 
 
@@ -234,9 +251,13 @@ class Page:
     def _body(self) -> dict[str, Any]:
         members = self.block.members
         body = parse(unpack(self._seal.open(self.block.page, _PAGE, *_place(members))), "page")
+        check_parts(body, "base", what="A page of outcomes")
         columns = [body.get(name) for name in ("durations", "ended", "values")]
         if any(not isinstance(column, list) or len(column) != len(members) for column in columns):
             raise PayloadError("A page of outcomes does not have its members")
+        check_shapes(body, _SHAPES, "A page of outcomes")
+        if not all(at.isdigit() and len(at) < _DIGITS and int(at) < len(members) for at in body.get("others", ())):
+            raise PayloadError("A page of outcomes has more than its members")
         return body
 
     @property

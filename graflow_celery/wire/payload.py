@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graflow.codec import parse_json
 from graflow.exceptions import PayloadError
+from graflow.inflating import deflated, inflated
 
 VERSION: Final = 1
 INLINE_LIMIT: Final = 1024 * 1024  # bytes; anything longer travels compressed where that is worth it
@@ -24,12 +25,15 @@ as_text: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separat
 def pack(content: bytes, *, what: str) -> bytes:
     """Content with a mark in front, compressed when it is long and a sample from its middle becomes half as long.
 
+    Content that shrinks out of all proportion is not compressed.
+
     Raises:
         PayloadError: When it is over the limit of one payload.
     """
     if len(content) > PAYLOAD_LIMIT:
         raise too_long(what, len(content))
-    return _DEFLATED + zlib.compress(content, 1) if _shrinks(content) else _PLAIN + content
+    made = deflated(content) if _shrinks(content) else None
+    return _PLAIN + content if made is None else _DEFLATED + made
 
 
 def _shrinks(content: bytes) -> bool:
@@ -58,14 +62,7 @@ def unpack(packed: bytes) -> bytes:
         return content
     if mark != _DEFLATED:
         raise PayloadError("A payload has an unknown form or is over the limit")
-    stream = zlib.decompressobj()
-    try:
-        plain = stream.decompress(content, PAYLOAD_LIMIT)
-    except zlib.error as error:
-        raise PayloadError(f"A payload cannot be decompressed: {error}") from None
-    if not stream.eof:
-        raise PayloadError("A compressed payload is truncated or over the limit")
-    return plain
+    return inflated(content, PAYLOAD_LIMIT)
 
 
 def dump(body: Mapping[str, Any]) -> bytes:

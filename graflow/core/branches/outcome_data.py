@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from graflow.channels.branch import ChannelWrite
 from graflow.codec import ErrorData, describe_error, from_jsonable, rebuild_error, to_jsonable
 from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import PayloadError
+from graflow.shapes import (
+    Shape,
+    anything,
+    check_parts,
+    check_shapes,
+    is_count,
+    is_flag,
+    is_object,
+    is_seconds,
+    is_text,
+    list_of,
+    object_of,
+    optional,
+    row_of,
+)
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.pickles import Pickles
+
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "duration": is_seconds,
+    "timestamp": is_seconds,
+    "results": list_of(row_of(is_text, is_object)),
+    "completed": list_of(is_text),
+    "steps": is_count,
+    "cycle_counts": object_of(is_count),
+    "retry_counts": object_of(is_count),
+    "losses": is_count,
+    "writes": list_of(row_of(is_text, anything, optional(is_seconds), is_flag)),
+    "nodes": list_of(row_of(is_text, list_of(is_text))),
+    "passes": object_of(is_text),
+    "exits": list_of(row_of(is_text, is_text)),
+    "jumps": list_of(is_text),
+    "canceled": is_flag,
+    "cancel_message": optional(is_text),
+    "cancel_task_id": optional(is_text),
+    "checkpoint": lambda value: is_object(value) and value.keys() == {"metadata", "path"},
+    "terminated": optional(is_text),
+}
 
 Check = Callable[[object, str], None]
 """Refuses a value before it is held several times over; given the value and the words for where it is."""
@@ -86,6 +122,7 @@ def outcome_from_data(
     Raises:
         PayloadError: When it cannot be read.
     """
+    check_shapes(body, _SHAPES, what := f"What came of '{task_id}'")
     error = None if "error" not in body else rebuild_error(ErrorData.from_dict(body["error"]), task_id)
     outcome = BranchOutcome(
         task_id,
@@ -96,6 +133,7 @@ def outcome_from_data(
         timestamp=float(body.get("timestamp", 0.0)),
     )
     if "results" in body:
+        check_parts(body, "completed", "steps", "cycle_counts", what=what)
         outcome.results = [(name, result_from_data(name, data, pickles, blobs)) for name, data in body["results"]]
         outcome.completed = list(body["completed"])
         outcome.steps = int(body["steps"])
@@ -166,7 +204,12 @@ def result_to_data(
 def result_from_data(
     name: str, data: Mapping[str, Any], pickles: Pickles | None = None, blobs: GivenBlobs | None = None
 ) -> Any:
-    """What `result_to_data` wrote."""
+    """What `result_to_data` wrote.
+
+    Raises:
+        PayloadError: When it cannot be read.
+    """
+    check_parts(data, *(() if "error" in data else ("value",)), what=f"The result of '{name}'")
     if "error" in data:
         return rebuild_error(ErrorData.from_dict(data["error"]), name)
     return from_jsonable(data["value"], pickles=pickles, blobs=blobs)
