@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from graflow.runtime import Runtime
 from graflow_celery.broker.messages import shadow_of, shown_name
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.worker.member import RetryLater
+
+
+_RETRY: Final = "RETRY"
+_IN_ORDER: Final = (*(state.value for state in MemberState), _RETRY)
 
 
 class MemberListener(Protocol):
@@ -64,7 +68,7 @@ class Tally:
         now = self._runtime.monotonic()
         self.last = replace(result, blobs={}) if isinstance(result, MemberReport) and result.blobs else result
         if isinstance(result, RetryLater):
-            self._counts["RETRY"] += 1
+            self._counts[_RETRY] += 1
             if self._listener is not None:
                 self._listener.retry_later(result)
         else:
@@ -82,7 +86,7 @@ class Tally:
         """In one line for the log, such as `Run r: 10 of double in 0.12 s: 9 SUCCEEDED, 1 FAILED`."""
         ran = self._counts.total()
         seconds = self._runtime.monotonic() - self._began
-        come_to = ", ".join(f"{count} {what}" for what, count in self._counts.items())
+        come_to = ", ".join(f"{self._counts[what]} {what}" for what in _IN_ORDER if self._counts[what])
         if ran == 1 and self.last is not None:
             name, come_to = shown_name(self._spec, self.last.index), next(iter(self._counts))
         else:
