@@ -204,7 +204,7 @@ class MemberTask(Task):
     typing = False
 
 
-def _check(hint: Mapping[str, object], version: int = messages.VERSION) -> None:
+def _check(hint: Mapping[str, object], version: int) -> None:
     if hint.get("version") != version:
         name = hint.get("run_id", hint.get("flow_id"))
         raise GraflowRuntimeError(
@@ -215,7 +215,7 @@ def _check(hint: Mapping[str, object], version: int = messages.VERSION) -> None:
 
 def _run(self: Any, **hint: object) -> None:
     """Claim the members that a message names and run those that are granted."""
-    _check(hint)
+    _check(hint, messages.VERSION)
     indices = indices_of(hint.get("ranges"))
     deployment = deployment_for(self.app)
     request = self.request
@@ -256,7 +256,7 @@ def _run(self: Any, **hint: object) -> None:
 
 def _finish(self: Any, *_results: object, **hint: object) -> None:
     """Run the continuation of a group, once."""
-    _check(hint)
+    _check(hint, messages.VERSION)
     worker = str(self.request.hostname or socket.gethostname())
     owner = getattr(self.request, "graflow_owner", None)
     tally = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)

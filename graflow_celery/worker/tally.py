@@ -12,7 +12,6 @@ from graflow_celery.broker.messages import shadow_of, shown_name
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.worker.member import RetryLater
 
-
 _RETRY: Final = "RETRY"
 _IN_ORDER: Final = (*(state.value for state in MemberState), _RETRY)
 

@@ -25,6 +25,13 @@ pytestmark = pytest.mark.redis
 OLD = "from graflow import task\n\n\n@task\ndef charge(x):\n    return x\n"
 NEW = OLD + "\n\n@task\ndef refund(x):\n    return -x\n"
 
+OLDER = """
+from graflow_celery.worker import celery_tasks
+
+check = celery_tasks._check
+celery_tasks._check = lambda hint, version: check(hint, version - 1)
+"""
+
 
 @pytest.fixture
 def server() -> Iterator[PrivateRedis]:
@@ -71,6 +78,33 @@ def test_a_task_that_an_old_worker_lacks_is_run_by_a_new_one(server: PrivateRedi
     assert {outcome.worker for outcome in outcomes} == {"new@here"}
     assert {outcome.attempts for outcome in outcomes} == {1}
     assert handle.status().executions == 20
+
+
+def test_a_worker_of_an_older_format_leaves_groups_to_those_that_read_them(
+    server: PrivateRedis, shops: dict[str, Path]
+) -> None:
+    config: dict[str, Any] = {"url": Secret(server.url), "queue": "graflow"}
+    charge = importlib.import_module("rolling_shop").charge
+    options = ("-c", "1", "--graflow-import", "rolling_shop")
+    (shops["old"] / "older.py").write_text(OLDER, encoding="utf-8")
+    sweeping = {"GRAFLOW_SWEEP_INTERVAL": "0.3"}
+    with ExitStack() as workers:
+        # Given a worker that reads messages of the version before
+        with celery_worker(config, shops["old"], *options, "--graflow-import", "older", **sweeping) as log:
+            # When it takes messages of a group, among them such with whole blocks
+            handle = submit(charge.map(range(40)), {"url": server.url, "queue_wait": 1, "worker_wait": 60})
+            wait_until(lambda: "leaves it to others" in log.read_text(encoding="utf-8"), 60)
+            status = handle.status()
+
+            # Then it has refused them by name, and touched nothing
+            assert handle.run_id in log.read_text(encoding="utf-8")
+            assert (status.executions, status.recorded) == (0, 0)
+
+            # And one of now, which takes its place, runs all of it, each member once
+            workers.enter_context(celery_worker(config, shops["new"], *options, "-n", "new@here", **sweeping))
+        outcomes = handle.outcomes(timeout=90)
+    assert [outcome.value for outcome in outcomes] == list(range(40))
+    assert {(outcome.worker, outcome.attempts, outcome.losses) for outcome in outcomes} == {("new@here", 1, 0)}
 
 
 @pytest.fixture
