@@ -15,7 +15,8 @@ from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.remote import RemoteBranch
 from graflow.core.run.execution import BegunTask
-from graflow.core.run.task_context import TaskExecutionContext
+
+MakeBranch = Callable[[int, Mapping[str, Any]], RemoteBranch]
 
 _making: Final = threading.RLock()  # several threads of one member may ask at once
 
@@ -53,21 +54,29 @@ def plain_function(task: object, filled: Mapping[str, Any], *, empty_channel: bo
 
 
 class LateMember(GraphScope):
-    """A member whose function is called before it has a branch; what operators of the function record into.
+    """A member whose function is called before it has a branch.
+
+    It is what operators of the function record into, and stands for the task context until somebody looks at that.
 
     Args:
-        make: Makes the branch.
+        make: Makes the branch of a member, given its index and its arguments.
+        index: The member.
+        given: What its function is called with.
     """
 
-    __slots__ = ("_block", "_branch", "_make", "frame")
+    __slots__ = ("_block", "_branch", "_given", "_index", "_make")
 
-    def __init__(self, make: Callable[[], RemoteBranch]) -> None:
+    def __init__(self, make: MakeBranch, index: int, given: Mapping[str, Any]) -> None:
         self.registers_on_creation = self.is_implicit = False
         self.unused = []
-        self.frame = LateFrame(self)
         self._make = make
+        self._index = index
+        self._given = given
         self._branch: RemoteBranch | None = None
         self._block: BegunTask | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._begun()[1].frame, name)
 
     @property
     def is_plain(self) -> bool:
@@ -76,18 +85,14 @@ class LateMember(GraphScope):
 
     @property
     def graph(self) -> TaskGraph:  # type: ignore[override]  # made when it is asked for
-        return self._begun()[0].graph
-
-    def task_context(self) -> TaskExecutionContext:
-        """The task context of the call."""
-        return self._begun()[1].frame
+        return self._begun()[0].context.graph
 
     def _begun(self) -> tuple[RemoteBranch, BegunTask]:
         """The branch, in which this call is the execution that runs."""
         with _making:
             if self._branch is None or self._block is None:
                 with _outside():
-                    branch = self._make()
+                    branch = self._make(self._index, self._given)
                     branch.context.ledger.results = {}
                     self._block = BegunTask(branch.context, branch.member)
                     self._branch = branch
@@ -126,34 +131,16 @@ class LateCalls:
         self._scope, self._token = current_scope(), running_frame.set(None)
         return self
 
-    def next(self, make: Callable[[], RemoteBranch]) -> LateMember:
-        """Have this thread be in a member from now on; `make` gives its branch."""
-        late = LateMember(make)
-        running_frame.set(late.frame)
+    def next(self, make: MakeBranch, index: int, given: Mapping[str, Any]) -> LateMember:
+        """Have this thread be in a member from now on; see `LateMember`."""
+        late = LateMember(make, index, given)
+        running_frame.set(late)
         set_scope(late)
         return late
 
     def __exit__(self, *_: object) -> None:
         running_frame.reset(self._token)
         set_scope(self._scope)
-
-
-class LateFrame:
-    """Stands for the task context of a member until somebody looks at it."""
-
-    __slots__ = ("_late",)
-
-    def __init__(self, late: LateMember) -> None:
-        _late_of.__set__(self, late)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_late_of.__get__(self).task_context(), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(_late_of.__get__(self).task_context(), name, value)
-
-
-_late_of: Final[Any] = LateFrame.__dict__["_late"]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ branch of it, as of every member that runs by itself: see `graflow.core.late`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import isfinite
 from types import CoroutineType
@@ -121,8 +121,8 @@ class BlockLoop:
         """Call the function for each member; returns how many of them nobody else has counted."""
         page, holding, deployment, call = running.page, self._holding, self._deployment, plain.call
         run_id, attempt, is_watched = self._spec.run_id, running.block.attempt, self._tally.is_watched
-        clock, wall, lock, packed = self._runtime.monotonic, self._runtime.time, holding.lock, running.block.chunk
-        counted = 0
+        clock, lock, packed = self._runtime.monotonic, holding.lock, running.block.chunk
+        since_epoch, make, counted = self._runtime.time() - clock(), partial(self._branch, plain, running), 0
         for index in running.block.members:
             with lock:
                 if index >= running.stop or holding.ended:
@@ -131,42 +131,42 @@ class BlockLoop:
             if index in holding.gone:
                 page.add_report(None)
                 continue
-            member = GrantedMember(index, attempt, 0, 0, packed)
             if is_watched:
-                self._tally.started(member)
+                self._tally.started(GrantedMember(index, attempt, 0, 0, packed))
             try:
                 given = plain.given(index)
             except GraflowError:  # by itself it fails with that
-                self._take(running, self._execute(member))
+                self._take(running, self._execute(GrantedMember(index, attempt, 0, 0, packed)))
                 continue
-            late = calls.next(partial(self._branch, plain, member, given))
+            late = calls.next(make, index, given)
             running_member.set(RunningMember(run_id, index, deployment))
             begun, value, failure = clock(), None, None
             try:
                 value = call(given)
             except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything
                 failure = error
-            seconds = clock() - begun
-            if failure is not None:
-                self._take(running, self._branched(member, late, seconds, error=failure))
-                continue
-            if late.is_plain and is_at_hand(value):
-                with lock:
-                    page.add_value(value, seconds, wall())
-            elif (text := self._written(late, index, value)) is not None:
-                with lock:
-                    page.add_text(text, seconds, wall())
-            else:
-                self._take(running, self._branched(member, late, seconds, value))
-                continue
+            ended = clock()
+            text = None
+            if failure is not None or not (late.is_plain and is_at_hand(value)):
+                text = None if failure is not None else self._written(late, index, value)
+                if text is None:
+                    member = GrantedMember(index, attempt, 0, 0, packed)
+                    self._take(running, self._branched(member, late, ended - begun, value, failure))
+                    continue
+            with lock:
+                if text is None:
+                    page.add_value(value, ended - begun, since_epoch + ended)
+                else:
+                    page.add_text(text, ended - begun, since_epoch + ended)
             if is_watched:
                 self._tally.ended(MemberReport(index, attempt, MemberState.SUCCEEDED, b""))
             else:
                 counted += 1
         return counted
 
-    def _branch(self, plain: PlainChunk, member: GrantedMember, given: dict[str, Any]) -> RemoteBranch:
-        lease = Lease(self._spec.run_id, member.index, member.attempt, self._holding.owner)
+    def _branch(self, plain: PlainChunk, running: RunningBlock, index: int, given: Mapping[str, Any]) -> RemoteBranch:
+        member = GrantedMember(index, running.block.attempt, 0, 0, running.block.chunk)
+        lease = Lease(self._spec.run_id, index, member.attempt, self._holding.owner)
         return plain.branch(lease, given, self._cancellation(member))
 
     def _written(self, late: LateMember, index: int, value: Any) -> str | None:
@@ -185,8 +185,8 @@ class BlockLoop:
         member: GrantedMember,
         late: LateMember,
         seconds: float,
-        value: object = None,
-        error: BaseException | None = None,
+        value: object,
+        error: BaseException | None,
     ) -> MemberReport | RetryLater:
         """What comes of a member whose function was called, by way of its branch."""
 

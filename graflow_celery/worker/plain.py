@@ -32,6 +32,7 @@ class PlainChunk:
 
     Attributes:
         call: The function.
+        given: The arguments of one call, which nobody else has; raises a `GraflowError` when they cannot be read here.
     """
 
     def __init__(
@@ -49,15 +50,17 @@ class PlainChunk:
         self._shared = shared
         self._bound = task.bound_arguments
         self._near = classes_of(task)
+        self._items, self._first, self._parameter = chunk.items, chunk.first, str(chunk.parameter)
+        is_simple = chunk.parameter is not None and set(map(type, chunk.items)) <= SCALARS
+        self.given: Callable[[int], dict[str, Any]] = self._given_scalar if is_simple else self._given
 
-    def given(self, index: int) -> dict[str, Any]:
-        """The arguments of one call, which nobody else has.
-
-        Raises:
-            GraflowError: When one cannot be read here.
-        """
+    def _given(self, index: int) -> dict[str, Any]:
         own = self._chunk.given(index)
         return {**self._bound, **{name: self._read(value) for name, value in own.items()}}
+
+    def _given_scalar(self, index: int) -> dict[str, Any]:
+        """The same, where nothing has to be read."""
+        return {**self._bound, self._parameter: self._items[index - self._first]}
 
     def _read(self, value: Any) -> Any:
         if type(value) in SCALARS or is_plain(value):

@@ -173,7 +173,7 @@ def called_late(template, n, engine, **around):
     """As a worker does it; returns the outcome, or the bare value where nothing asked for the branch."""
     call = plain_function(template, {"n": n}, empty_channel=True)
     with LateCalls() as calls:
-        late = calls.next(lambda: branch_of(template, n, engine, **around))
+        late = calls.next(lambda _, given: branch_of(template, given["n"], engine, **around), 3, {"n": n})
         try:
             value = call({"n": n})
         except Exception as error:
