@@ -27,6 +27,7 @@ from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
 from graflow.shown import get_logger
 from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
+from graflow_celery.broker.frames import fault_of
 
 _log = get_logger(__name__)
 
@@ -93,6 +94,10 @@ def _is_hint(message: Any) -> bool:
     return message is not None and message.headers.get("task") in _HINTS
 
 
+def _tell_dropped(why: str, queue: str = "") -> None:
+    _log.error("A message%s is dropped: %s", f" of queue '{queue}'" if queue else "", why)
+
+
 class HigherFirst(kombu_redis.Channel):
     """Takes messages of a higher priority first, as other brokers do; kombu takes the lowest number first.
 
@@ -128,6 +133,16 @@ class HigherFirst(kombu_redis.Channel):
         if self._waiting[0] is not connection._sock:
             self._waiting = (connection._sock, self._id_of(connection))
         super()._brpop_start(timeout)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        self.connection.has_delivered = False
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
+            if self.connection.has_delivered:
+                raise
+            _tell_dropped(f"it is no JSON ({type(error).__name__})")
+            raise Empty from None
 
     def _id_of(self, connection: Any) -> int | None:
         """The number by which the server knows a connection; None when it does not say."""
@@ -241,6 +256,17 @@ class Transport(kombu_redis.Transport):
         super().__init__(*args, **options)
         self.cycle: Any = PollerOnDemand()
         self.connection_errors = type(self).connection_errors
+        self.has_delivered = False
+        """Whether the frame that was read last has been looked at."""
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Hand a message to its consumer; a frame that is none is dropped."""
+        self.has_delivered = True
+        why = fault_of(message, queue)
+        if why is None:
+            super()._deliver(message, queue)
+        else:
+            _tell_dropped(why, queue)
 
 
 class SentinelChannel(HigherFirst, kombu_redis.SentinelChannel):
