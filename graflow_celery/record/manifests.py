@@ -112,6 +112,7 @@ def _header_fields(spec: GroupSpec, text: str, size: int, parent: str) -> list[s
         "n": spec.n,
         "size": spec.n + int(spec.continuation),
         "continuation": int(spec.continuation),
+        "regular": int(bool(spec.meta.get("regular"))),
         "lease": round(spec.lease * 1000),
         "queue_wait": round(spec.queue_wait * 1000),
         "max_attempts": spec.max_attempts,

@@ -11,6 +11,7 @@ import redis
 
 from graflow.exceptions import GroupConflictError
 from graflow.values.blobs import name_of
+from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record import GroupRecord, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.record.blobs import INLINE, UNCLAIMED
 from tests.record_support import Clock, make_manifest, make_spec, swept
@@ -221,3 +222,36 @@ def test_a_content_longer_than_one_part_is_read_whole(record: GroupRecord, monke
         record.blobs.write("run", str(size), LONG[:size])
         assert record.blobs.read("run", str(size)) == LONG[:size]
     assert record.blobs.read("run", "absent") is None
+
+
+@pytest.mark.parametrize("regular", [True, False])
+@pytest.mark.parametrize("last", [MemberState.SUCCEEDED, MemberState.FAILED])
+def test_what_members_were_sent_goes_with_the_end_of_a_run_of_which_nothing_can_run_again(
+    record: GroupRecord, last: MemberState, regular: bool
+) -> None:
+    spec = make_spec(n=1, continuation=True, meta={"regular": regular})
+    record.open(spec, make_manifest(spec), {"hash": b"shared"}, {name_of(LONG): LONG})
+    record.claim("run", [0], "w:1")
+    record.complete("run", "w:1", [report(0, OTHER)])
+    assert record.manifests.envelopes("run", [0, 1]) == make_manifest(spec)
+    record.claim_continuation("run", "w:2")
+    record.complete("run", "w:2", [report(1, state=last)])
+    is_spent = regular and last is MemberState.SUCCEEDED
+    assert (record.manifests.envelopes("run", [0]) == [None]) == is_spent
+    assert (record.manifests.payloads("run", ["hash"]) == {}) == is_spent
+    assert (record.blobs.read("run", name_of(LONG)) is None) == is_spent
+    assert values_of(record) == [(b"J0", [OTHER]), (b"J1", [])]
+    if last is MemberState.SUCCEEDED:
+        with pytest.raises(RetryRefusedError, match="nothing of group run 'run' failed"):
+            record.reopen("run", "token")
+    else:
+        assert record.reopen("run", "token").continuation
+
+
+def test_the_events_of_an_ended_run_take_what_they_hold(record: GroupRecord) -> None:
+    opened(record, n=1)
+    last = record.events("run")[-1][0]
+    record.complete("run", "w:1", [report(0)])
+    assert [data["kind"] for _, data in record.events("run", last)] == [b"end"]
+    assert record.client.memory_usage(record.keys.run("run", "events")) < 1500
+    assert record.client.pttl(record.keys.run("run", "events")) > 0

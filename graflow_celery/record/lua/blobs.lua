@@ -44,6 +44,15 @@ local function drop_blobs(names)
   end
 end
 
+-- Names of long arguments: those of parts of outcomes begin with an index.
+local function shared_blobs()
+  local names = {}
+  for _, name in ipairs(redis.call('SMEMBERS', BLOBS)) do
+    if not string.find(name, '.', 1, true) then names[#names + 1] = name end
+  end
+  return names
+end
+
 -- One command on every long value of the run.
 local function each_blob(command, ...)
   for _, name in ipairs(redis.call('SMEMBERS', BLOBS)) do redis.call(command, BLOB .. name, ...) end

@@ -1,10 +1,25 @@
 -- How members and groups end. The loader puts it behind blocks.lua. Touches what lasts and what passes.
 
+-- Whether nothing of the run can ever run again: then nobody needs what its members were sent. Ids that do not follow from
+-- the group's are looked up there.
+local function is_spent(header)
+  if header.regular == 0 or header.SUCCEEDED < header.n then return false end
+  local last = header.continuation == 1 and redis.call('HGET', OUTCOMES, header.n)
+  return header.continuation == 0 or (last and string.sub(last, 1, 10) == 'SUCCEEDED ')
+end
+
 -- Nothing more will happen to the run: from here its keys expire.
 local function close(header)
   header.closed = 1
   redis.call('ZREM', OPEN, header.run)
   redis.call('UNLINK', unpack(PASSING))
+  if is_spent(header) then
+    header.spent = 1
+    redis.call('UNLINK', MANIFEST, SHARED)
+    drop_blobs(shared_blobs())
+  end
+  -- A stream takes its first 4 kB at once; a copy of it takes what it holds.
+  if redis.call('COPY', EVENTS, EVENTS .. ':copy', 'REPLACE') == 1 then redis.call('RENAME', EVENTS .. ':copy', EVENTS) end
   for _, key in ipairs(LASTING) do redis.call('PEXPIRE', key, header.result_ttl) end
   each_blob('PEXPIRE', header.result_ttl)
 end

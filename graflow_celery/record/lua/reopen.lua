@@ -155,7 +155,8 @@ local function open_again(rows, time)
 end
 
 if not header then return {'GONE'} end
-if header.closed == 1 and header.n > 0 and (redis.call('EXISTS', MANIFEST) == 0 or lacks_outcomes(header)) then
+local lacks_manifest = header.spent == 0 and redis.call('EXISTS', MANIFEST) == 0
+if header.closed == 1 and header.n > 0 and (lacks_manifest or lacks_outcomes(header)) then
   return {'PARTIAL'}
 end
 if header['reopened:' .. token] == 1 then -- done before: its answer got lost
