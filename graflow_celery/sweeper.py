@@ -15,6 +15,8 @@ from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING, SILENT, RecordDamagedError
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
+from graflow_celery.record.group_record import STANDSTILL
+from graflow_celery.record.steps import ClockWatch
 from graflow_celery.wire.outcomes import loss_of
 
 _log = get_logger(__name__)
@@ -32,6 +34,7 @@ class _HalfDone:
     Attributes:
         unsure: Runs that were swept without an answer, or of which something is to be published that is not known.
         unsent: What was found in runs and could not be published.
+        clock: Tells whether the server's clock was set.
         foreign: Runs that are left alone, because others have opened them with keys of their own.
     """
 
@@ -39,6 +42,7 @@ class _HalfDone:
         self.unsure: set[str] = set()
         self.unsent: dict[str, list[Republish]] = {}
         self.foreign: set[str] = set()
+        self.clock = ClockWatch()
 
     def __bool__(self) -> bool:
         return bool(self.unsure or self.unsent)
@@ -75,7 +79,7 @@ def sweep(deployment: Deployment, interval: float) -> int:
     found = [again for kept in unsent.values() for again in kept]
     count, trouble = 0, None
     try:
-        for run_id in deployment.record.due(interval=interval):
+        for run_id in _due(deployment, half_done, interval):
             again = _swept(deployment, half_done, run_id)
             if again is not None:
                 found.append(again)
@@ -89,6 +93,22 @@ def sweep(deployment: Deployment, interval: float) -> int:
     if trouble is not None:
         raise trouble
     return count
+
+
+def _due(deployment: Deployment, half_done: _HalfDone, interval: float) -> list[str]:
+    """The runs to sweep now, in a time from which steps of the server's clock are taken out."""
+    record, clock = deployment.record, deployment.runtime.monotonic
+    is_new, sent = half_done.clock.is_new, clock()
+    look = record.look(interval=interval)
+    step = half_done.clock.step(look, sent, clock())
+    if step:
+        if record.make_up(step, look):
+            _log.warning("The clock of the Redis of record was set by %+.1f s; deadlines stay what they were", step)
+        # What was written in the time that was wrong may be due late; who claims again finds out what is to be done.
+        _expedite(deployment, half_done, record.open_groups())
+        return record.look(interval=interval).due
+    # Whether the server stood still or its clock was set, others may tell, and this one at its next look.
+    return [] if is_new and look.pause > interval * STANDSTILL else look.due
 
 
 def _swept(deployment: Deployment, half_done: _HalfDone, run_id: str) -> Republish | None:

@@ -108,7 +108,7 @@ def advance(record: GroupRecord, clock: Clock, seconds: float) -> None:
 
 def swept(record: GroupRecord, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
     """What a sweeper finds that looks now."""
-    found = (record.sweep(run_id, uuid.uuid4().hex, limit) for run_id in record.due(limit, interval=interval))
+    found = (record.sweep(run_id, uuid.uuid4().hex, limit) for run_id in record.look(limit, interval=interval).due)
     return [again for again in found if again is not None]
 
 

@@ -101,15 +101,21 @@ class RunClaim:
 
     def _claim(self) -> None:
         seen: Owner | None = None
+        since = self._now().steady
         while True:
             sent = self._now()
+            is_over = seen is not None and seen.lease > 0 and sent.steady - since > seen.lease
             owner = self._owners.claim(
-                self._session_id, self.token, self._me, lease=self._lease, kept=self._kept, seen=seen
+                *(self._session_id, self.token, self._me),
+                lease=self._lease,
+                kept=self._kept,
+                seen=seen,
+                is_over=is_over,
             )
             if owner.mine:
                 break
             if seen is None:
-                seen = owner
+                seen, since = owner, self._now().steady
                 _log.warning(
                     "Run %s belongs to %s; waiting for up to %.1f s to see whether that process is alive",
                     *(self._session_id, owner.name, owner.left),

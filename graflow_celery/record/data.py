@@ -417,6 +417,23 @@ class Republish:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a sweeper sees.
+
+    Attributes:
+        due: The runs that are to be swept.
+        time: When that was, in seconds of the record's time.
+        pause: Seconds since anybody looked; less than none when the server's clock was set back.
+        offset: What the record's time is corrected by, in milliseconds.
+    """
+
+    due: list[str]
+    time: float
+    pause: float
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerBeat:
     """What came of a beat.
 

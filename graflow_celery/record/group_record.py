@@ -17,6 +17,7 @@ from graflow_celery.errors import RecordFullError
 from graflow_celery.record.data import (
     GroupSpec,
     Lease,
+    Look,
     Opened,
     RecordedOutcome,
     Reopened,
@@ -120,8 +121,7 @@ class GroupRecord(MemberLeases, RecordReader):
             GroupNotFoundError: no such run, or a part of its record is missing.
             RetryRefusedError: it has not ended, was cancelled, is part of another run, or has nothing that failed.
         """
-        woken = [self.keys.deployment(name) for name in ("clock", "workers")]
-        reply = self._run("reopen", run_id, [token, "" if index is None else index], *woken)
+        reply = self._run("reopen", run_id, [token, "" if index is None else index], self.keys.deployment("workers"))
         if reply[0] in {b"GONE", b"PARTIAL"}:
             raise self.not_found(run_id)
         return reopened_of(reply, run_id, index, self._specs)
@@ -169,11 +169,21 @@ class GroupRecord(MemberLeases, RecordReader):
                 pending += [name.decode() for names in further for name in names]
         return ended
 
-    def due(self, limit: int = 1000, *, interval: float = 1.0) -> list[str]:
+    def look(self, limit: int = 1000, *, interval: float = 1.0) -> Look:
         """The runs that a sweeper has to look at now; any number may ask, each about every `interval` seconds."""
         keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
-        due: list[bytes] = self._scripts.run("look", keys, [limit, round(interval * STANDSTILL * 1000)])
-        return [run_id for entry in due if (run_id := self._readable(entry)) is not None]
+        call = [limit, round(interval * STANDSTILL * 1000)]
+        time, pause, offset, due = self._scripts.run("look", keys, call)
+        runs = [run_id for entry in due if (run_id := self._readable(entry)) is not None]
+        return Look(runs, time / 1000, pause / 1000, offset)
+
+    def make_up(self, step: float, look: Look) -> bool:
+        """Have time go on as it did before the server's clock was set, `step` seconds ahead of it when positive.
+
+        False when somebody else has done so since that look.
+        """
+        call = [round(step * 1000), look.offset]
+        return bool(self._scripts.run("step", [self.keys.deployment("clock")], call) == 1)
 
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         """Name up to `limit` members of a run to publish again; None when there is nothing to do.
@@ -187,7 +197,7 @@ class GroupRecord(MemberLeases, RecordReader):
             RecordDamagedError: something in the record of the run is not what it should be.
             RecordVersionError: it has another format.
         """
-        reply = self._run("sweep", run_id, [limit, run_id, token], self.keys.deployment("clock"))
+        reply = self._run("sweep", run_id, [limit, run_id, token])
         if reply[0] is None:
             return None
         if reply[0] == b"AGAIN":  # the client has repeated the call
@@ -210,7 +220,7 @@ class GroupRecord(MemberLeases, RecordReader):
     def set_aside(self, run_id: str | bytes, why: str, seconds: float = 60.0) -> None:
         """Have sweepers look at a run that is damaged only after a while, and tell those who wait for it why."""
         name = run_id if isinstance(run_id, str) else run_id.decode(errors="backslashreplace")
-        keys = [self.keys.deployment("runs"), self.keys.run(name, "header")]
+        keys = [self.keys.deployment("runs"), self.keys.run(name, "header"), self.keys.deployment("clock")]
         self._scripts.run("aside", keys, [run_id, round(seconds * 1000), why])
 
     def _readable(self, entry: bytes) -> str | None:

@@ -65,7 +65,7 @@ class Manifests(RecordBase):
         for first, piece in _pieces(manifest):
             sent = [] if first else pairs
             head = [spec.digest, opener, fresh_epoch, first, "" if first else " ".join(blobs), len(fields), len(sent)]
-            more_keys = [*(self.keys.deployment(name) for name in ("epoch", "clock", "workers")), *parents]
+            more_keys = [*(self.keys.deployment(name) for name in ("epoch", "workers")), *parents]
             reply = self._run("open", spec.run_id, [*head, *fields, *sent, *piece], *more_keys)
             if reply[0] != b"OPENING":
                 break

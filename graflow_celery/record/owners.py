@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graflow_celery.record.damage import naming_damage
@@ -21,6 +21,7 @@ class Owner:
         since: When that one took it, in seconds since the epoch of the clock of Redis.
         ends: When its lease ends, in milliseconds; another value at each beat, 0 when the run is free.
         left: Seconds of that lease that are left.
+        lease: Seconds that it is long.
     """
 
     mine: bool
@@ -29,6 +30,7 @@ class Owner:
     since: float
     ends: int
     left: float
+    lease: float = field(default=0.0, compare=False)
 
 
 class RunOwners:
@@ -39,7 +41,15 @@ class RunOwners:
         self._keys = keys
 
     def claim(
-        self, session_id: str, token: str, name: str, *, lease: float, kept: float, seen: Owner | None = None
+        self,
+        session_id: str,
+        token: str,
+        name: str,
+        *,
+        lease: float,
+        kept: float,
+        seen: Owner | None = None,
+        is_over: bool = False,
     ) -> Owner:
         """Take a run that is free or whose lease is over.
 
@@ -51,8 +61,10 @@ class RunOwners:
             kept: Seconds that the run's owner is remembered after the last beat.
             seen: What an earlier call answered. A run that changed since then is not taken, even if it is free by now:
                 its owner was alive.
+            is_over: Whether that was seen unchanged for as long as its lease is, on a clock that nobody sets.
         """
-        return self._call(session_id, "claim", token, name, lease, kept, 0 if seen is None else seen.ends)
+        ends = 0 if seen is None else seen.ends
+        return self._call(session_id, "claim", token, name, lease, kept, ends, is_over=is_over)
 
     def beat(self, session_id: str, token: str, name: str, *, lease: float, kept: float) -> Owner:
         """Extend the lease; not `mine` when another execution has claimed the run meanwhile, or had it and ended."""
@@ -62,9 +74,22 @@ class RunOwners:
         """Free the run; False when it was not the token's."""
         return self._call(session_id, "release", token, "", 0, 0, 0).mine
 
-    def _call(self, session_id: str, what: str, token: str, name: str, lease: float, kept: float, seen: int) -> Owner:
-        args = [what, token, name, round(lease * 1000), round(kept * 1000), seen]
+    def _call(
+        self,
+        session_id: str,
+        what: str,
+        token: str,
+        name: str,
+        lease: float,
+        kept: float,
+        seen: int,
+        *,
+        is_over: bool = False,
+    ) -> Owner:
+        args = [what, token, name, round(lease * 1000), round(kept * 1000), seen, int(is_over)]
         with naming_damage(session_id):
-            reply: list[Any] = self._scripts.run("owner", [self._keys.owner(session_id)], args)
-            mine, epoch, owner, since, ends, left = reply
-            return Owner(mine == 1, epoch, owner.decode(), since / 1000, ends, left / 1000)
+            reply: list[Any] = self._scripts.run(
+                "owner", [self._keys.owner(session_id), self._keys.deployment("clock")], args
+            )
+            mine, epoch, owner, since, ends, left, length = reply
+            return Owner(mine == 1, epoch, owner.decode(), since / 1000, ends, left / 1000, length / 1000)

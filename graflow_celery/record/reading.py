@@ -140,14 +140,17 @@ class RecordReader(RecordBase):
             pipeline = self.client.pipeline(transaction=False)
             pipeline.hgetall(self.keys.run(run_id, "header"))
             pipeline.time()
-            fields, (whole, micros) = pipeline.execute()
+            pipeline.hget(self.keys.deployment("clock"), "offset")
+            fields, (whole, micros), offset = pipeline.execute()
             if b"state" not in fields:
                 raise self.not_found(run_id)
             if (version := fields[b"version"].decode()) != str(FORMAT_VERSION):
                 raise RecordVersionError(run_id, version)
             if b"damaged" in fields:
                 raise RecordDamagedError(run_id, fields[b"damaged"].decode(errors="replace"))
-            return header_of(fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6)
+            return header_of(
+                fields, self._specs.read(fields[b"spec"], run_id), whole + micros / 1e6 + int(offset or 0) / 1000
+            )
 
     def status(self, run_id: str) -> GroupStatus:
         """The counts alone.
@@ -174,7 +177,7 @@ class RecordReader(RecordBase):
 
     def now(self) -> float:
         """The time in which outcomes are recorded, in seconds since the epoch of Unix."""
-        return float(self._scripts.run("now", [], [])) / 1000
+        return float(self._scripts.run("now", [self.keys.deployment("clock")], [])) / 1000
 
     # -- absence ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from graflow.redis.scripts import Script
 from graflow_celery.record.data import FORMAT_VERSION
 
 LUA = Path(__file__).parent / "lua"
-FREE_STANDING = frozenset({"aside", "look", "now", "owner", "workers"})
+FREE_STANDING = frozenset({"aside", "look", "now", "owner", "step", "workers"})
 """Scripts that read no run and need nothing of what the others share."""
 
 ALONE = frozenset({"claim", "complete"})
@@ -27,7 +27,9 @@ def source(name: str) -> str:
     shared = [] if name in FREE_STANDING else ["blobs", "lib", "blocks", "endings"]
     short = [f"{name}_alone"] if name in ALONE else []
     text = "\n".join(_text(part) for part in ["time", *short, *shared, name])
-    return f"local VERSION = '{FORMAT_VERSION}'\n{text}"
+    # Scripts of runs have `runs` as their second key, all others the clock as their last one.
+    clock = "KEYS[#KEYS]" if name in FREE_STANDING else "string.gsub(KEYS[2], 'runs$', 'clock')"
+    return f"local VERSION = '{FORMAT_VERSION}'\nlocal CLOCK = {clock}\n{text}"
 
 
 @cache

@@ -25,7 +25,7 @@ class LiveWorkers:
 
     def __init__(self, scripts: Scripts, keys: Keys) -> None:
         self._scripts = scripts
-        self._keys = [keys.deployment(name) for name in ("workers", "workers:info", "runs")]
+        self._keys = [keys.deployment(name) for name in ("workers", "workers:info", "runs", "clock")]
         self._told: dict[str, str] = {}  # what each entry of this process was last entered with
 
     def beat(self, worker_id: str, info: Mapping[str, Any], *, ttl: float = 30.0, rest: float = 0.0) -> WorkerBeat:

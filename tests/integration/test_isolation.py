@@ -122,7 +122,7 @@ def test_a_damaged_run_keeps_no_other_from_being_swept(
 
     # And it is named, and not looked at again and again
     assert any(ODD in line or "no id of a group run" in line for line in caplog.messages)
-    assert ODD not in deployment.record.due()
+    assert ODD not in deployment.record.look().due
     expedite_all(deployment)
 
 
@@ -210,7 +210,7 @@ def test_what_a_sweep_could_not_publish_is_published_by_the_next_one(
 
     # When it is back, the next sweep publishes them, though the record takes them for published
     published.is_down = False
-    assert deployment.record.due() == []
+    assert deployment.record.look().due == []
     sweep(deployment, 1.0)
     assert published.members == {"a": [0, 1], "z": [0, 1]}
     sweep(deployment, 1.0)

@@ -19,6 +19,7 @@ from graflow_celery.record import (
     GroupRecord,
     GroupSpec,
     Lease,
+    Look,
     MemberReport,
     MemberState,
     Opened,
@@ -33,6 +34,8 @@ T = TypeVar("T")
 MAX_DOUBLINGS = 6
 _FAILURES = frozenset({MemberState.FAILED, MemberState.TIMED_OUT, MemberState.LOST})
 STANDSTILL = 2.5
+EARLY = 30.0
+"""Seconds by which a group may run out of time early whose clock was set just when it was opened."""
 
 
 class InvariantError(AssertionError):
@@ -84,6 +87,7 @@ class Run:
     record: GroupRecord
     spec: GroupSpec
     clock: Callable[[], int]
+    steady: Callable[[], float]
     members: dict[int, Member] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     opened_at: int | None = None
@@ -94,6 +98,7 @@ class Run:
     rounds: int = 0
     tokens: set[str] = field(default_factory=set)
     began_at: int = 0
+    began_steadily: float = 0.0
     ran_again: int = 0
     failed_before: int = 0
     lost_for_good: list[int] = field(default_factory=list)
@@ -140,6 +145,7 @@ class Run:
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
             self.opened_at = self.began_at = self.clock()
+            self.began_steadily = self.steady()
             due = self.opened_at + self.ms(self.spec.queue_wait)
             self.members = {index: Member(due) for index in range(self.n)}
             if self.spec.continuation:
@@ -227,7 +233,7 @@ class Run:
             return again
         members = [i for i in chosen or () if i < self.n]
         require(again.members == members, "to run again are", again.members, "instead of", members)
-        self.rounds, self.began_at = self.rounds + 1, self.clock()
+        self.rounds, self.began_at, self.began_steadily = self.rounds + 1, self.clock(), self.steady()
         self.tokens.add(token)
         self.is_cut = self.timed_out = False
         for i in chosen or ():
@@ -425,6 +431,8 @@ class Run:
             self.end_as_cancelled()
             return
         if self._is_over_time():
+            passed = self.steady() - self.began_steadily
+            require(passed >= (self.spec.timeout or 0.0) - EARLY, "its time was over after", passed, "s")
             self.timed_out = self.is_cut = True
             self._end_open(MemberState.TIMED_OUT, range(self.n))
             self._offer_continuation()
@@ -484,13 +492,14 @@ class Run:
 class Witness:
     """The record with a witness of every call; what is not told apart here is passed on."""
 
-    def __init__(self, record: GroupRecord, clock: Callable[[], int]) -> None:
+    def __init__(self, record: GroupRecord, clock: Callable[[], int], steady: Callable[[], float]) -> None:
         self.record = record
         self.runs: dict[str, Run] = {}
         self.sent: defaultdict[str, list[Callable[[], object]]] = defaultdict(list)
         self.grants: list[Lease] = []
         self.was_reset = False
         self._clock = clock
+        self._steady = steady
         self._looked: int | None = None
         self._resumed = 0
 
@@ -506,7 +515,7 @@ class Witness:
     ) -> Opened:
         run = self.runs.get(spec.run_id)
         if run is None:
-            run = Run(self.record, spec, self._clock)
+            run = Run(self.record, spec, self._clock, self._steady)
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared, blobs)
             raise InvariantError("another manifest under the same run id was taken")
@@ -629,15 +638,21 @@ class Witness:
         run = self.runs.get(run_id)
         return unwatched() if run is None else watched(run)
 
-    def due(self, limit: int = 1000, *, interval: float = 1.0) -> list[str]:
+    def look(self, limit: int = 1000, *, interval: float = 1.0) -> Look:
         now = self._clock()
         if self._looked is not None and now - self._looked > round(interval * STANDSTILL * 1000):
             self._resumed = now
         self._looked = now
-        due = self.record.due(limit, interval=interval)
-        for run_id in [one for one in self.runs if one not in due]:
+        look = self.record.look(limit, interval=interval)
+        for run_id in [one for one in self.runs if one not in look.due]:
             self._swept(run_id, None)
-        return due
+        return look
+
+    def make_up(self, step: float, look: Look) -> bool:
+        is_made_up = self.record.make_up(step, look)
+        if is_made_up:
+            self._looked = self._resumed = self._clock()
+        return is_made_up
 
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         found = self.record.sweep(run_id, token, limit)

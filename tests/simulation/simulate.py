@@ -50,13 +50,20 @@ class VirtualScripts(Scripts):
         self._clock = clock
         self._client: Any = client
         self._rng = Random(seed)
+        self.offset = 0
+        """What the time is corrected by."""
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         has_blobs = any(isinstance(arg, bytes) and arg.startswith(record_blobs.BESIDE) for arg in args)
         if name == "complete" and has_blobs and self._rng.random() < 0.1:
             blobs = self._client.scan_iter(f"{keys[0]}blob:*", count=1000)
             self._client.unlink("-", *(key for key in blobs if self._client.pttl(key) > 0))
-        return super().run(name, keys, [*args, self._clock()])
+        try:
+            return super().run(name, keys, [*args, self._clock()])
+        finally:
+            if name in {"open", "reopen", "step"}:
+                clock = keys[0] if name == "step" else keys[1].removesuffix("runs") + "clock"
+                self.offset = int(self._client.hget(clock, "offset") or 0)
 
     def tell(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> None:
         self.run(name, keys, args)  # what is not waited for would come at a time of its own
@@ -78,6 +85,7 @@ class Report:
     late: int
     refused: int
     rounds: int
+    steps: int
 
 
 class Simulation:
@@ -89,10 +97,9 @@ class Simulation:
         self.loop = Loop(rng)
         is_fair = rng.random() < 0.1
         self.settings = _settings(rng, f"s{seed}", is_fair=is_fair)
-        record = GroupRecord(
-            client, self.settings.key_prefix, scripts=VirtualScripts(client, load, self.milliseconds, seed)
-        )
-        self.witness = Witness(record, self.milliseconds)
+        self.scripts = VirtualScripts(client, load, self.server_clock, seed)
+        record = GroupRecord(client, self.settings.key_prefix, scripts=self.scripts)
+        self.witness = Witness(record, self.milliseconds, lambda: self.loop.now)
         has_long_values = Random(~seed).random() < 0.3
         self.plan = plan = replace(_plan(rng, self.settings, is_fair=is_fair), has_long_values=has_long_values)
         registry = TaskResolverRegistry()
@@ -108,6 +115,8 @@ class Simulation:
             plan=self.plan,
         )
         self.processes = 0
+        self.clock_set = 0.0
+        self.steps = 0
         if not plan.is_fair:
             self._stir_up()
 
@@ -119,8 +128,13 @@ class Simulation:
         self.loop.crash_rate = rng.choice((0.0, 0.01, 0.03))
         self.loop.freeze_rate = rng.choice((0.0, 0.005, 0.02))
 
+    def server_clock(self) -> int:
+        """Milliseconds of the server's clock, which somebody may set."""
+        return START + round((self.loop.now + self.clock_set) * 1000)
+
     def milliseconds(self) -> int:
-        return START + round(self.loop.now * 1000)
+        """The time of the record."""
+        return self.server_clock() + self.scripts.offset
 
     def run(self) -> Report:
         members.set_work(self.world)
@@ -202,6 +216,8 @@ class Simulation:
     def _run(self) -> None:
         stands_still = not self.plan.is_fair and self.rng.random() < 0.2
         standstill = self.rng.uniform(5, 60) if stands_still else BOUND_SECONDS
+        is_set = not self.plan.is_fair and self.rng.random() < 0.2
+        setting = self.rng.uniform(1, 100) if is_set else BOUND_SECONDS
         while not (self.world.is_answered and all(run.is_closed for run in self.witness.runs.values())):
             self.loop.step()
             if InvariantError.first is not None:
@@ -211,6 +227,10 @@ class Simulation:
             if self.loop.now > standstill:
                 self.loop.stand_still(40)
                 standstill = BOUND_SECONDS
+            if self.loop.now > setting:
+                self.clock_set += self.rng.choice((-3600, -60, -60, 60, 3600))
+                self.steps += 1
+                setting = self.loop.now + self.rng.uniform(1, 100) if self.rng.random() < 0.5 else BOUND_SECONDS
             if self.loop.now > CHAOS_SECONDS and not self.world.is_calm:
                 self._calm_down()
             require(self.loop.now < BOUND_SECONDS, "not finished:", self.witness.runs)
@@ -349,6 +369,7 @@ class Simulation:
             late=sum(run.totals.late for run in runs),
             refused=sum(run.totals.refused for run in runs),
             rounds=sum(run.rounds for run in runs),
+            steps=self.steps,
         )
 
 

@@ -87,6 +87,7 @@ def test_the_simulations_are_rough(store: redis.Redis) -> None:
     assert all(sum(getattr(report, name) for report in reports) > 5 for name in ("messages_lost", "messages_doubled"))
     assert sum(report.late for report in reports) > 0
     assert sum(report.rounds for report in reports) > 2
+    assert sum(report.steps for report in reports) > 2
 
 
 def test_a_seed_repeats_itself(store: redis.Redis) -> None:

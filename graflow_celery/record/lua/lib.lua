@@ -134,16 +134,22 @@ local function budgets(header, indices)
   return limits
 end
 
--- Before a run is entered in `open`: while that was empty workers rested, and nobody looked. They are to beat again.
-local function wake(clock, workers, time)
-  if redis.call('EXISTS', OPEN) == 1 then return end
-  redis.call('HSET', clock, 'looked', time)
+-- Before a run is entered in `open`: while that was empty workers rested, and nobody looked. They are to beat again. No
+-- deadline depends on what the time is corrected by, so that it is the server's own again. Answers the time.
+local function wake(workers)
+  local time = now()
+  if redis.call('EXISTS', OPEN) == 1 then return time end
+  local offset = time - server_time()
+  time = time - offset
+  redis.call('HSET', CLOCK, 'looked', time, 'offset', 0)
   local awake = {}
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '(' .. time, '+inf')) do
-    awake[#awake + 1] = time
-    awake[#awake + 1] = worker
+  local resting = redis.call('ZRANGEBYSCORE', workers, offset == 0 and '(' .. time or '-inf', '+inf', 'WITHSCORES')
+  for i = 1, #resting, 2 do
+    awake[#awake + 1] = math.min(resting[i + 1] - offset, time)
+    awake[#awake + 1] = resting[i]
   end
   each('ZADD', workers, awake)
+  return time
 end
 
 -- Look at this run no later than `due`; `look` is never before its entry in `open`.

@@ -1,16 +1,15 @@
 -- Open a group, piece by piece of its manifest; it becomes RUNNING with the last one.
--- Touches: header manifest shared deadlines blocks events open; epoch, clock, workers (KEYS 3 to 5), header and children of the parent
--- (KEYS 6 and 7); -- outcomes order claims blocked children when it ends at once.
+-- Touches: header manifest shared deadlines blocks events open; epoch and workers (KEYS 3 and 4), clock, header and children of the
+-- parent (KEYS 5 and 6); -- outcomes order claims blocked children when it ends at once.
 -- ARGV: digest, opener, fresh epoch, first entry, names of long arguments with spaces between them, number of header
 -- arguments, number of shared arguments, then the header as names and values, the shared payloads as names and values, the
 -- entries of the manifest: the chunks of the blocks, or an envelope of each member; and the envelope of the continuation.
 -- Answers MISSING, before anything is written, when a long argument is gone.
-local EPOCH, CLOCK, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local EPOCH, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local blobs = blobs_in('\1' .. ARGV[5] .. '\n')
 local fields, payloads = tonumber(ARGV[6]), tonumber(ARGV[7])
-local time = now()
 
 local FIELDS = {
   'digest', 'opener', 'epoch', 'published', 'n', 'queue_wait', 'timeout', 'cut', 'recorded', 'stride', 'blocks', 'told',
@@ -36,7 +35,7 @@ else
   each('HSET', HEADER, given)
   header = load(unpack(FIELDS))
 end
-wake(CLOCK, WORKERS, time)
+local time = wake(WORKERS)
 redis.call('ZADD', OPEN, time + OPENING_WAIT, header.run)
 
 local values, scores, blocks = {}, {}, {}

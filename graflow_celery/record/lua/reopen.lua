@@ -1,5 +1,5 @@
 -- Have members of a group that has ended run again, and its continuation after them: a new round of the run.
--- Touches: header outcomes order claims deadlines blocks floors events open; clock and workers (KEYS 3 and 4); no key of the run expires
+-- Touches: header outcomes order claims deadlines blocks floors events open; workers (KEYS 3) and clock; no key of the run expires
 -- any more.
 -- ARGV: token of this call, index of the member (empty: all that failed).
 -- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
@@ -166,7 +166,7 @@ local why, rows = refusal(), nil
 if not why then rows, why = chosen_rows() end
 if why then return {why, header.spec} end
 
-local time = now()
+local time = wake(KEYS[3])
 local members, lost = open_again(rows, time)
 for _, key in ipairs(LASTING) do redis.call('PERSIST', key) end
 each_blob('PERSIST')
@@ -180,7 +180,6 @@ if header.timeout > 0 then
   header.deadline = time + header.timeout
   look = math.min(look, header.deadline)
 end
-wake(KEYS[3], KEYS[4], time)
 look_by(header, look)
 event('reopen', 'members', #members)
 settle(header, time)

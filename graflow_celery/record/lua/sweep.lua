@@ -1,4 +1,4 @@
--- Find overdue members of one run. Touches: header outcomes order claims deadlines blocks blocked events open; clock (KEYS 3);
+-- Find overdue members of one run. Touches: header outcomes order claims deadlines blocks blocked events open; clock;
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit, run, token of this call. Answers AGAIN when this very call has found something before and its answer got
 -- lost; else the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now, the children
@@ -78,7 +78,7 @@ local function overdue_entries(grace)
 end
 
 -- While the server stood still nobody could beat: leases live on for half their length after that.
-local resumed = tonumber(redis.call('HGET', KEYS[3], 'resumed') or 0)
+local resumed = tonumber(redis.call('HGET', CLOCK, 'resumed') or 0)
 local grace = resumed + math.floor(header.lease / 2)
 local overdue, open_blocks = overdue_entries(grace)
 local claims = fetch('HMGET', CLAIMS, overdue)

@@ -1,5 +1,10 @@
--- Milliseconds of the server's clock: the only time that scripts know. The loader puts it in front of every script.
-local function now()
+-- The only time that scripts know. The loader puts it in front of every script, and before it the name of the clock.
+local function server_time()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Milliseconds of the server's clock without the steps that it has made: see step.lua.
+local function now()
+  return server_time() + (redis.call('HGET', CLOCK, 'offset') or 0)
 end

@@ -1,0 +1,161 @@
+"""Somebody sets the server's clock: recovery goes on, and deadlines stay what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from graflow_celery.broker.publisher import MemberPublisher
+from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.record import Look
+from graflow_celery.record.steps import ClockWatch
+from graflow_celery.sweeper import sweep
+from tests.record_support import Clock, clocked_record, open_group
+from tests.support import private_redis
+
+
+class World:
+    """A deployment in a time of its own: that of the server, whose clock can be set, and that which passes."""
+
+    def __init__(self, deployment: Deployment, clock: Clock) -> None:
+        self.deployment = deployment
+        self.record = deployment.record
+        self.clock = clock
+        self.steady = 1000.0
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, while a sweeper looks at every second."""
+        for _ in range(round(seconds)):
+            self.steady += 1.0
+            self.clock.advance(1.0)
+            sweep(self.deployment, 1.0)
+
+    @property
+    def state(self) -> str:
+        return str(self.record.status("run").state)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(MemberPublisher, "publish", lambda *_, **__: None)
+    with private_redis() as server, server.client() as client:
+        deployment = deployment_of({"url": server.url})
+        record, clock = clocked_record(client, "graflow")
+        monkeypatch.setattr(deployment, "record", record)
+        made = World(deployment, clock)
+        monkeypatch.setattr(deployment.runtime, "monotonic", made.monotonic)
+        yield made
+        client.flushall()
+
+
+STEPS = pytest.mark.parametrize("step", [-3600.0, -60.0, 60.0, 3600.0])
+
+
+@STEPS
+@pytest.mark.redis
+def test_a_lost_member_is_found_within_its_lease_though_the_clock_was_set(world: World, step: float) -> None:
+    # Given a member whose worker has died, and a clock that is set then
+    open_group(world.record, n=1, lease=5.0)
+    world.wait(2)
+    world.record.claim("run", [0], "dead")
+    world.clock.advance(step)
+
+    # When its lease is over, and half of it that everybody has whose beats were in between
+    world.wait(4)
+    assert world.record.status("run").losses == 0
+    world.wait(6)
+    assert world.record.status("run").losses == 1
+
+
+@STEPS
+@pytest.mark.redis
+def test_a_group_has_the_time_that_it_was_given_though_the_clock_is_set(world: World, step: float) -> None:
+    open_group(world.record, n=1, timeout=30.0)
+    world.wait(5)
+    world.clock.advance(step)
+    world.wait(20)
+    assert world.state == "RUNNING"
+    world.wait(7)
+    assert world.state == "FAILED"
+
+
+@STEPS
+@pytest.mark.redis
+def test_a_member_that_nobody_claims_is_published_in_its_time(world: World, step: float) -> None:
+    open_group(world.record, n=1, queue_wait=20.0)
+    world.wait(5)
+    world.clock.advance(step)
+    world.wait(2)
+    assert world.record.look().due == []
+    before = world.record.now()
+    world.wait(10)
+    assert 9 < world.record.now() - before < 11
+
+
+@pytest.mark.redis
+def test_the_time_is_the_server_s_own_again_when_nothing_is_open(world: World) -> None:
+    open_group(world.record, n=1)
+    world.wait(2)
+    world.clock.advance(-3600)
+    world.wait(2)
+    assert abs(world.record.now() - world.clock.now) > 3000
+    world.record.cancel("run")
+
+    open_group(world.record, "next", n=1)
+    assert world.record.now() == world.clock.now
+
+
+@pytest.mark.redis
+def test_two_sweepers_make_up_for_one_step_once(world: World) -> None:
+    open_group(world.record, n=1)
+    seen = world.record.look()
+    assert world.record.make_up(60.0, seen)
+    assert not world.record.make_up(60.0, seen)
+
+
+@pytest.mark.redis
+def test_a_run_whose_owner_is_silent_is_taken_over_though_the_clock_was_set_back(world: World) -> None:
+    # Given a run whose owner has died, and a clock that was set back
+    owners = world.record.owners
+    owners.claim("session", "a", "dead", lease=10.0, kept=1e6)
+    world.clock.advance(-3600)
+
+    # When another one has watched it for a lease
+    seen = owners.claim("session", "b", "here", lease=10.0, kept=1e6)
+    assert (seen.mine, seen.lease) == (False, 10.0)
+    assert not owners.claim("session", "b", "here", lease=10.0, kept=1e6, seen=seen).mine
+    assert owners.claim("session", "b", "here", lease=10.0, kept=1e6, seen=seen, is_over=True).mine
+
+    # Then a third that saw the same before does not get it
+    assert not owners.claim("session", "c", "there", lease=10.0, kept=1e6, seen=seen, is_over=True).mine
+
+
+def look(time: float, pause: float = 1.0) -> Look:
+    return Look([], time, pause, 0)
+
+
+def test_steps_are_told_from_time_that_has_passed() -> None:
+    watch = ClockWatch()
+    assert watch.step(look(100.0), 0.0, 0.1) == 0.0
+
+    # Time that passes, with a little drift, and an answer that takes long
+    assert watch.step(look(105.4), 5.0, 5.1) == 0.0
+    assert watch.step(look(121.0, 15.6), 6.0, 21.5) == 0.0
+
+    # Set ahead by an hour, then back by a minute
+    assert watch.step(look(3722.0, 3601.0), 22.5, 22.6) == pytest.approx(3585, abs=20)
+    assert watch.step(look(65.0, -60.0), 23.5, 23.6) < -55
+
+
+def test_a_sweeper_that_stood_still_alone_takes_nobody_s_clock_for_set() -> None:
+    watch = ClockWatch()
+    watch.step(look(100.0), 0.0, 0.1)
+    assert watch.step(look(700.0, pause=0.9), 1.0, 1.1) == 0.0
+
+
+def test_a_new_sweeper_sees_that_the_clock_was_set_back() -> None:
+    assert ClockWatch().step(look(40.0, pause=-60.0), 0.0, 0.1) == -60.0
