@@ -14,6 +14,10 @@ from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow_celery.errors import RecordDamagedError, RetryRefusedError
 from graflow_celery.record import (
     BeatAnswer,
+    BlockClaim,
+    BlockCompletion,
+    BlockLease,
+    BlockReport,
     Claim,
     Completion,
     GroupRecord,
@@ -23,11 +27,14 @@ from graflow_celery.record import (
     MemberReport,
     MemberState,
     Opened,
+    RecordedBlock,
     RecordedOutcome,
     Released,
     Reopened,
     Republish,
 )
+from graflow_celery.wire.pages import Page, recorded_outcomes
+from graflow_celery.wire.seal import RunSeal
 
 T = TypeVar("T")
 
@@ -69,6 +76,9 @@ class Member:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     reported: bool = False
     floor: int = 0
+    queued: int = 0
+    since: int = 0
+    released_by: str = ""
 
 
 @dataclass
@@ -102,6 +112,8 @@ class Run:
     ran_again: int = 0
     failed_before: int = 0
     lost_for_good: list[int] = field(default_factory=list)
+    pages: int = 0
+    splits: int = 0
 
     # what the model knows
 
@@ -147,9 +159,8 @@ class Run:
             self.opened_at = self.began_at = self.clock()
             self.began_steadily = self.steady()
             due = self.opened_at + self.ms(self.spec.queue_wait)
-            self.members = {index: Member(due) for index in range(self.n)}
-            if self.spec.continuation:
-                self.members[self.n] = Member(due)
+            size = self.n + int(self.spec.continuation)
+            self.members = {index: Member(due, queued=self.opened_at) for index in range(size)}
             if parent is not None and parent.is_cut:
                 self.end_as_cancelled()
             require(opened.state.is_final == self.is_final, "opened as", opened.state)
@@ -180,7 +191,8 @@ class Run:
         for index, member in self.members.items():
             is_waiting = member.outcome is None and member.owner is None and not member.is_retrying
             is_waiting = is_waiting and (index < self.n or self.is_final)
-            if is_waiting and self.spec.max_in_flight is None and member.due > self.clock():
+            is_blocked = self.spec.max_in_flight is not None and index < self.n  # perhaps
+            if is_waiting and not is_blocked and member.due > self.clock():
                 member.due, member.waits = self.clock(), 0
 
     def end_as_cancelled(self) -> None:
@@ -239,16 +251,17 @@ class Run:
         for i in chosen or ():
             member = self.members[i]
             floor = max(member.attempt, (member.outcome or (None, 0))[1])
-            self.members[i] = Member(self.clock() + self.ms(self.spec.queue_wait), attempt=floor, floor=floor)
+            due = self.clock() + self.ms(self.spec.queue_wait)
+            self.members[i] = Member(due, attempt=floor, floor=floor, queued=self.clock())
         states = [(member.outcome or (None,))[0] for member in self.members.values()][: self.n]
         self.failed_before = sum(state in _FAILURES for state in states)
         self.ran_again += len(chosen or ())
         require(again.continuation == self.is_final, "the continuation is to be published:", again)
         left = [i for i, member in sorted(self.members.items()) if member.outcome is not None]
-        kept = [outcome.index for outcome in self.record.outcomes(self.spec.run_id)]
-        order: Any = self.record.client.lrange(self.record.keys.run(self.spec.run_id, "order"), 0, -1)
+        kept = [outcome.index for outcome in self.stored()]
+        order = self._order()
         self._nothing_expires()
-        require(kept == sorted(map(int, order)) == left, "kept", kept, "in the order", order, "instead of", left)
+        require(kept == sorted(order) == left, "kept", kept, "in the order", order, "instead of", left)
         return again
 
     def _nothing_expires(self) -> None:
@@ -259,6 +272,20 @@ class Run:
         keys = [*self.record.keys.of_run(run_id), *(f"{stem}{name.decode()}" for name in names)]
         expiring = [key for key in keys if not self.is_closed and client.pttl(key) > 0]
         require(not expiring, "open, and yet to expire:", expiring)
+
+    def stored(self) -> list[RecordedOutcome]:
+        """The outcomes that the record has, by index."""
+        return recorded_outcomes(self.record, RunSeal(None, self.spec))
+
+    def _order(self) -> list[int]:
+        """The members in the order of recording, those of a block one after another."""
+        order: Any = self.record.client.lrange(self.record.keys.run(self.spec.run_id, "order"), 0, -1)
+        blocks = {b"b%d" % block.number: block for block in self.record.blocks(self.spec.run_id)}
+        members = [
+            [int(name)] if name not in blocks else Page(blocks[name], RunSeal(None, self.spec)).members
+            for name in order
+        ]
+        return [index for part in members for index in part]
 
     def _to_run_again(self, token: str, index: int | None) -> list[int] | None:
         """What a retry is about; None where it is to be refused."""
@@ -306,7 +333,7 @@ class Run:
                 require(not member.is_retrying or now >= member.due, "granted before its retry is due")
                 require(granted.attempt == member.attempt + 1, "attempt", granted.attempt, "after", member.attempt)
                 member.attempt, member.owner, member.waits, member.is_retrying = granted.attempt, owner, 0, False
-                member.is_given_up = False
+                member.is_given_up, member.since, member.released_by = False, now, ""
                 self.totals.executions += 1
             member.due = now + self.ms(self.spec.lease)
         limit_in_flight = self.spec.max_in_flight
@@ -334,14 +361,97 @@ class Run:
         member = self.members[index]
         return member.outcome is None and member.owner == owner and member.attempt == attempt
 
-    def beat(self, leases: Sequence[Lease]) -> BeatAnswer:
+    def beat(self, leases: Sequence[Lease | BlockLease]) -> BeatAnswer:
         answer = self.record.beat(leases)
+        gone = answer.gone.get(self.spec.run_id, set())
         for lease in leases:
+            if isinstance(lease, BlockLease):
+                self._beat_block(lease, gone)
+                continue
             is_held = self._holds(lease.index, lease.attempt, lease.owner)
             require((lease in answer.lost) == (not is_held), "beat answered", answer, "for", lease)
             if is_held:
                 self.members[lease.index].due = self.clock() + self.ms(self.spec.lease)
         return answer
+
+    def _beat_block(self, lease: BlockLease, gone: set[int]) -> None:
+        for index in self.spec.block(lease.number):
+            is_held = self._holds(index, lease.attempt, lease.owner)
+            require((index in gone) == (not is_held), "a beat told that", gone, "are gone, for", lease)
+            if is_held:
+                self.members[index].due = self.clock() + self.ms(self.spec.lease)
+
+    def keep(self, owner: str, indices: Sequence[int]) -> float | None:
+        lease = self.record.keep(self.spec.run_id, owner, indices)
+        for index in indices:
+            member = self.members[index]
+            if member.outcome is None and member.owner == owner and not member.is_given_up:
+                member.due = self.clock() + self.ms(self.spec.lease)
+        return lease
+
+    def claim_blocks(self, ranges: Sequence[Sequence[int]], owner: str) -> BlockClaim:
+        claim = self.record.claim_blocks(self.spec.run_id, ranges, owner)
+        now, is_over, spec = self.clock(), self._is_over_time(), self.spec
+        asked = {index for first, last in ranges for index in range(first, last + 1)}
+        left = set(claim.left)
+        require(left <= asked, "left what was not asked for:", left)
+        for block in claim.granted:
+            require(not is_over, "granted after the deadline", block)
+            is_each_alone = (
+                spec.max_in_flight or spec.attempts or spec.enough or spec.fail_fast or spec.max_attempts == 1
+            )
+            require(not is_each_alone, "granted in company", block)
+            require(set(block.members) <= asked and block.members == spec.block(block.number), "granted", block)
+            for index in block.members:
+                member = self.members[index]
+                require(member.outcome is None and index not in left, "granted a recorded member, or left it", index)
+                require(member.losses == member.retries == 0, "a suspect was granted in company", index)
+                if member.owner == owner:
+                    require(block.attempt == member.attempt, "the same claim got another attempt", block)
+                else:
+                    require(member.owner is None and not member.is_retrying, "granted a member that is", member.owner)
+                    require(block.attempt == member.attempt + 1, "attempt", block.attempt, "after", member.attempt)
+                    member.attempt, member.owner, member.waits, member.since = block.attempt, owner, 0, now
+                    member.released_by = ""
+                    self.totals.executions += 1
+                member.due = now + self.ms(spec.lease)
+        taken = {index for block in claim.granted for index in block.members}
+        for index in asked - left - taken:
+            require(self._is_refusable(index, owner), "refused without need", index, self.members[index])
+        return claim
+
+    def complete_blocks(self, owner: str, reports: Sequence[BlockReport]) -> BlockCompletion:
+        completion = self.record.complete_blocks(self.spec.run_id, owner, reports)
+        told = {*completion.recorded, *completion.split}
+        self.pages, self.splits = self.pages + len(completion.recorded), self.splits + len(completion.split)
+        require(told == {report.number for report in reports}, "told of", told)
+        for report in reports:
+            if report.number in completion.recorded:
+                self._record_page(owner, report)
+            else:
+                kept: Any = self.record.client.hget(self.record.keys.run(self.spec.run_id, "blocks"), report.number)
+                words = (kept or b"t").decode().split(" ")
+                is_mine = words[0] in {"c", "r"} and (words[1], words[-1]) == (str(report.attempt), owner)
+                require(not is_mine, "a whole block was refused:", kept)
+        self._leave_out()
+        require(completion.done == self.is_final, "done is", completion.done, "with", self.recorded, "of", self.n)
+        return completion
+
+    def _record_page(self, owner: str, report: BlockReport) -> None:
+        members = self.spec.block(report.number)
+        block = RecordedBlock(report.number, members, report.attempt, owner, 0.0, report.page)
+        for outcome in Page(block, RunSeal(None, self.spec)).outcomes():
+            member = self.members[outcome.index]
+            if member.floor >= report.attempt:
+                continue  # it was recorded before, and runs again since
+            if member.outcome is not None:
+                is_mine = member.reported and member.outcome[1:3] == (report.attempt, owner)
+                require(is_mine, "recorded what has an outcome", outcome)
+                continue
+            require(self._holds(outcome.index, report.attempt, owner), "recorded what is not held", outcome)
+            member.outcome = (outcome.state, report.attempt, owner, outcome.payload)
+            member.reported, member.owner, member.is_retrying = True, None, False
+            self._offer_continuation()
 
     def complete(self, owner: str, results: Sequence[MemberReport]) -> Completion:
         completion = self.record.complete(self.spec.run_id, owner, results)
@@ -382,6 +492,7 @@ class Run:
         if self._holds(index, attempt, owner):
             require(answer.released == [index], "a retry was refused")
             member.owner, member.is_retrying, member.is_given_up = None, True, False
+            member.queued = self.clock()
             member.retries += 1 + made
             member.due = self.clock() + self.ms(delay)
             self.totals.retries += 1 + made
@@ -399,10 +510,13 @@ class Run:
                 require(may_be_left_out or index in answer.released, "a release was refused")
                 member.owner, member.is_given_up = None, False
                 member.attempt -= 1
+                member.waits, member.queued, member.released_by = 0, self.clock(), owner
                 member.due = self.clock() + self.ms(self.spec.queue_wait)
                 self.totals.executions -= 1
             else:
-                require(index not in answer.released or member.owner is None, "released what is not mine", index)
+                is_free = member.outcome is None and member.owner is None and not member.is_retrying
+                is_again = is_free and member.released_by == owner
+                require((index in answer.released) == is_again or self.spec.fail_fast, "released again", index, answer)
         was_final = self.is_final
         self._leave_out()
         if self.is_final and not was_final and self.spec.continuation:
@@ -472,10 +586,10 @@ class Run:
                     self.lost_for_good.append(index)
                     member.owner = None
                 else:
-                    member.owner, member.waits, member.due = None, 0, now + queue_wait
+                    member.owner, member.waits, member.due, member.queued = None, 0, now + queue_wait, now
                     lost.append(index)
             elif member.is_retrying:
-                member.is_retrying, member.waits, member.due = False, 0, now + queue_wait
+                member.is_retrying, member.waits, member.due, member.queued = False, 0, now + queue_wait, now
                 waiting.append(index)
             else:
                 member.waits = min(member.waits + 1, MAX_DOUBLINGS)
@@ -602,7 +716,29 @@ class Witness:
         run = self.runs.get(run_id)
         return self.claim(run_id, [0 if run is None else run.n], owner)
 
-    def beat(self, leases: Sequence[Lease]) -> BeatAnswer:
+    def claim_blocks(self, run_id: str, ranges: Sequence[Sequence[int]], owner: str) -> BlockClaim:
+        claim = self._known(
+            run_id,
+            lambda run: run.claim_blocks(ranges, owner),
+            lambda: self.record.claim_blocks(run_id, ranges, owner),
+        )
+        held = [(index, block.attempt) for block in claim.granted for index in block.members]
+        self.grants += [Lease(run_id, index, attempt, owner) for index, attempt in held]
+        return claim
+
+    def complete_blocks(self, run_id: str, owner: str, reports: Sequence[BlockReport]) -> BlockCompletion:
+        return self._known(
+            run_id,
+            lambda run: run.complete_blocks(owner, reports),
+            lambda: self.record.complete_blocks(run_id, owner, reports),
+        )
+
+    def keep(self, run_id: str, owner: str, indices: Sequence[int]) -> float | None:
+        return self._known(
+            run_id, lambda run: run.keep(owner, indices), lambda: self.record.keep(run_id, owner, indices)
+        )
+
+    def beat(self, leases: Sequence[Lease | BlockLease]) -> BeatAnswer:
         run_ids = {lease.run_id for lease in leases}
         require(len(run_ids) == 1, "a beat for several runs")
         return self._known(run_ids.pop(), lambda run: run.beat(leases), lambda: self.record.beat(leases))

@@ -272,7 +272,7 @@ MUTANTS = [
     Mutant(
         "what was lost is published after a failure",
         "sweep",
-        "still_open(header, gone, lost), still_open(header, gone, waiting)",
+        "without(gone, lost), without(gone, waiting)",
         "lost, waiting",
     ),
     Mutant(

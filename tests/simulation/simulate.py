@@ -271,7 +271,7 @@ class Simulation:
 
     def _look_at(self, run_id: str, run: Run) -> None:
         record = self.witness.record
-        stored = record.outcomes(run_id)
+        stored = run.stored()
         require([o.index for o in stored] == sorted(run.members), "members lost:", stored)
         for outcome in stored:
             state, attempt, owner, payload = run.members[outcome.index].outcome or (None, 0, "", b"")

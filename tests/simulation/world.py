@@ -53,7 +53,7 @@ from tests.simulation.model import Witness, require
 from tests.simulation.runtime import SimulatedRuntime
 
 T = TypeVar("T")
-_REPEATED = frozenset({"beat", "complete", "abandon", "release", "retry", "reopen"})
+_REPEATED = frozenset({"beat", "complete", "complete_blocks", "abandon", "release", "retry", "reopen"})
 _REPAIRS = 3
 TOLD_TO_EXIT = 15 - 256
 """The exit code with which billiard leaves a pool child that was sent SIGTERM."""
@@ -177,7 +177,7 @@ class SimulatedRecord:
         """A blocking read: it answers early when an event wakes it, or late."""
         size = self._world.rng.choice((2, 1000))
         batch = self._read(run_id, cursor, size)
-        if batch.outcomes or batch.closed or block <= 0:
+        if batch.outcomes or batch.blocks or batch.closed or block <= 0:
             return batch
         self._world.loop.pass_time(self._world.rng.choice((block, block / 4)))
         return self._read(run_id, batch.cursor, size)

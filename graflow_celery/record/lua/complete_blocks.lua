@@ -1,11 +1,11 @@
 -- Record whole blocks, all of whose members ran here: the first outcome wins, the last one ends the group.
--- Touches: header blocks pages order deadlines events open; outcomes claims when that leaves others out; manifest shared
--- children expire at the end.
+-- Touches: header blocks pages order deadlines events open; manifest shared children expire at the end. A policy that leaves
+-- members out has none of its blocks claimed whole.
 -- ARGV: owner, then number, attempt, members that did not succeed ("index state index state", or nothing) and page of each
 -- block. Answers a text of the state, recorded blocks, blocks that have to be reported member by member, 1 when all are
 -- recorded, 1 when the continuation is claimable.
 local owner = ARGV[1]
-local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'outcome_bytes', 'told', 'stride', 'enough', 'fail_fast')
+local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'outcome_bytes', 'told', 'stride')
 if not header then return false end
 local time = now()
 local recorded, split, is_new = {}, {}, false
@@ -27,10 +27,7 @@ for i = 2, #ARGV, 4 do
     split[#split + 1] = b
   end
 end
-if is_new then
-  leave_out(header, time)
-  if header.recorded < header.n then tell(header) end
-end
+if is_new and header.recorded < header.n then tell(header) end
 settle(header, time)
 save(header)
 local is_final = header.state ~= 'RUNNING'

@@ -137,24 +137,19 @@ local function leave_out(header, time)
   end
   table.sort(rows, function(a, b) return a.index < b.index end)
   record(header, rows, time)
-  for _, b in ipairs(blocks) do
-    local block = get_block(b)
-    if is_enough or block.kind == 'o' then
-      end_block(header, b, block, time, 'CANCELLED', header.rest)
-      gone['b' .. b] = true
-    end
+  for _, b in ipairs(blocks) do -- which nobody has: see claim_blocks.lua
+    end_block(header, b, get_block(b), time, 'CANCELLED', header.rest)
+    gone['b' .. b] = true
   end
   -- Groups that members opened end with them; those of a continuation are still to come.
   if is_enough and header.continuation == 0 then header.cut = 1 end
   return gone
 end
 
--- Of these members, those that are not gone, nor in a block that is.
-local function still_open(header, gone, indices)
+local function without(gone, indices)
   local kept = {}
   for _, index in ipairs(indices) do
-    local b = block_of(header, index)
-    if not gone[tostring(index)] and not (b and gone['b' .. b]) then kept[#kept + 1] = index end
+    if not gone[tostring(index)] then kept[#kept + 1] = index end
   end
   return kept
 end

@@ -46,7 +46,7 @@ each('HSET', BLOCKS, opened)
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, due) end
-released = still_open(header, leave_out(header, time), released)
+released = without(leave_out(header, time), released)
 if settle(header, time) and header.closed == 0 then -- the sweeper publishes the continuation at its next look
   redis.call('ZADD', DUE, time, header.n)
   look_by(header, time)

@@ -134,7 +134,7 @@ each('HSET', CLAIMS, written)
 record(header, rows, time)
 each('ZADD', DUE, scores)
 local gone = leave_out(header, time)
-lost, waiting = still_open(header, gone, lost), still_open(header, gone, waiting)
+lost, waiting = without(gone, lost), without(gone, waiting)
 local waiting_blocks = {}
 for _, name in ipairs(open_blocks) do
   if not gone[name] then waiting_blocks[#waiting_blocks + 1] = block_named(name) end
