@@ -46,7 +46,7 @@ class Deliveries:
         self.client = client
         self.now = START
         InvariantError.first = None
-        scripts = VirtualScripts(client, load, lambda: self.now)
+        scripts = VirtualScripts(client, load, lambda: self.now, seed)
         self.record = GroupRecord(client, f"d{seed}", scripts=scripts)
         self.witness = Witness(self.record, lambda: self.now)
         self.spec = _spec(rng)
@@ -57,7 +57,7 @@ class Deliveries:
         self.seen: dict[int, RecordedOutcome] = {}
         self.published: set[int] = set()
         self.sent: list[Sequence[BlockReport]] = []
-        self.tokens = 0
+        self.tokens = self.sweeps = 0
         self.roughness = rng.choice((0.0, 0.03, 0.1, 0.3))
 
     @property
@@ -219,8 +219,11 @@ class Deliveries:
             self._repeatedly(lambda: self.witness.beat([*blocks, *members]))
 
     def _sweep(self) -> None:
-        for again in self.witness.sweep(interval=5.0):
-            self.published.update(again.lost, again.waiting)
+        for run_id in self.witness.due(interval=5.0):
+            self.sweeps += 1
+            again = self.witness.sweep(run_id, f"sweep{self.sweeps}")
+            if again is not None:
+                self.published.update(again.lost, again.waiting)
 
     def _time_passes(self) -> None:
         for _ in range(self.rng.randint(1, 4)):

@@ -265,7 +265,7 @@ MUTANTS = [
         "enough is one too few", "complete", "header.SUCCEEDED >= header.enough", "header.SUCCEEDED > header.enough"
     ),
     Mutant("the rest runs although enough have succeeded", "complete", "leave_out(header, time) end", "local _ end"),
-    Mutant("a report alone leaves nothing out", "complete", "and not enough and", "and"),
+    Mutant("a report alone leaves nothing out", "complete", "told == '1' and not enough", "told == '1'"),
     Mutant("what runs is left out after a failure", "complete", "if is_enough or (is_free(claim) and", "if (true and"),
     Mutant("what is being retried is left out", "complete", "and claim.retries == 0) then", ") then"),
     Mutant("a failure of an earlier round leaves members out", "reopen", "header.failed_before = ", "local _ = "),

@@ -1,4 +1,4 @@
-"""Whatever is called in whatever order, no member of a block is lost or counted twice; mistakes of scripts are found."""
+"""Whatever is called in whatever order, no member of a block is lost or counted twice; mistakes are found."""
 
 from __future__ import annotations
 
