@@ -28,6 +28,7 @@ class Message:
 
     run_id: str
     indices: tuple[int, ...] | None
+    in_blocks: bool = False
     chord: Chord | None = field(default=None, compare=False)
 
 
@@ -94,7 +95,7 @@ class SimulatedPublisher(MemberPublisher):
         chord = Chord(spec, len(parts)) if then else None
         for part in parts:
             self._published(spec.run_id, part)
-            self._send(Message(spec.run_id, tuple(part), chord))
+            self._send(Message(spec.run_id, tuple(part), spec.stride > 0, chord))
 
     def publish_continuation(self, spec: GroupSpec) -> None:
         self._send(Message(spec.run_id, None))

@@ -77,6 +77,7 @@ class Plan:
     is_fair: bool
     is_nested: bool
     is_persistent: bool
+    is_brief: bool
     has_long_values: bool = False
 
     def value(self, index: int) -> int | bytes:
@@ -287,7 +288,7 @@ class World:
         around, process = running_member.get(), self.loop.here()
         assert around is not None
         self.witness.started(around.run_id, around.index)
-        self.busy += (duration := self.rng.choice((0.05, 0.05, 0.3, 1.0, 12.0, 40.0)))
+        self.busy += (duration := self._duration())
         if self.plan.is_limited and self.plan.has_prefork and duration > TIME_LIMIT:
             self.loop.pass_time(TIME_LIMIT)
             self.over_time.add(process)
@@ -303,6 +304,11 @@ class World:
         if index in self.plan.failing and not self.is_mended:
             raise ValueError(f"member {index} fails")
         return self.plan.value(index)
+
+    def _duration(self) -> float:
+        if self.plan.is_brief and self.rng.random() < 0.98:
+            return self.rng.choice((0.0, 0.001, 0.01))
+        return self.rng.choice((0.05, 0.05, 0.3, 1.0, 12.0, 40.0))
 
     def total(self, values: list[Any]) -> int:
         """The continuation's own work."""
@@ -430,7 +436,8 @@ class World:
         if message.indices is None:
             run_continuation(deployment, message.run_id, deployment.runtime.name)
         else:
-            run_members(deployment, message.run_id, message.indices, owner=owner, worker=deployment.runtime.name)
+            worker, in_blocks = deployment.runtime.name, message.in_blocks
+            run_members(deployment, message.run_id, message.indices, owner=owner, worker=worker, in_blocks=in_blocks)
 
     def bury(self, process: Process, message: Message, owner: str, *, is_over_time: bool) -> None:
         """The main process of a worker finds its child dead."""
