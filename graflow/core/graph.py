@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import threading
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 import networkx as nx
 
+from graflow.core.garbage import no_collections
 from graflow.core.memberships import Memberships, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
 from graflow.foreign import attempt
@@ -159,6 +159,19 @@ class TaskGraph:
                 self.additions.append((node_id,))
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
+
+    def add_nodes(self, tasks: Iterable[Node]) -> None:
+        """Add many tasks under their ids, as `add_node` does one by one."""
+        with self._lock:
+            nodes, successors, predecessors, births = self._nodes, self._succ, self._pred, self._births
+            for task in tasks:
+                node_id = task.task_id
+                if node_id in nodes or self.additions is not None or is_group(task):
+                    self.add_node(task)
+                else:
+                    nodes[node_id], successors[node_id], predecessors[node_id] = {"task": task}, {}, {}
+                    births[node_id] = self._born
+                    self._born += 1
 
     def add_edge(self, from_node: str, to_node: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
@@ -355,7 +368,7 @@ class TaskGraph:
 
     def copy(self) -> TaskGraph:
         """A graph with its own structure over the same task objects."""
-        with self._lock, _no_collections():
+        with self._lock, no_collections():
             twin = TaskGraph()
             twin._graph.graph.update(self._graph.graph)
             twin._nodes.update({node: data.copy() for node, data in self._nodes.items()})
@@ -404,16 +417,3 @@ class TaskGraph:
         self.__dict__.update(state)
         self._lock = threading.RLock()
         self._open_tables()
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Copying makes no garbage; collecting in the middle of it costs several times the copy."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

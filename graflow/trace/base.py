@@ -214,13 +214,13 @@ class Tracer:
     @property
     def _runtime_record(self) -> RuntimeRecord:
         """Made when it is needed: subclasses need not call `__init__`."""
-        record: RuntimeRecord = self.__dict__.setdefault("_notes_of_run", RuntimeRecord())
-        return record
+        record: RuntimeRecord | None = self.__dict__.get("_notes_of_run")
+        return self.__dict__.setdefault("_notes_of_run", RuntimeRecord()) if record is None else record
 
     @property
     def _open_spans(self) -> list[str]:
-        spans: list[str] = self.__dict__.setdefault("_spans_of_run", [])
-        return spans
+        spans: list[str] | None = self.__dict__.get("_spans_of_run")
+        return self.__dict__.setdefault("_spans_of_run", []) if spans is None else spans
 
     def _note(self, what: str, name: str, told: Any, metadata: _Metadata = None) -> None:
         if self.enable_runtime_graph:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
+from graflow.core.garbage import no_collections
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.nodes.columns import MappedMembers
 from graflow.core.remote import surroundings_of
@@ -194,11 +195,12 @@ class _RemoteGroup:
         return run_id
 
     def _deliver(self, arrived: Iterable[RecordedOutcome | Page], submission: Submission) -> None:
-        for part in arrived:
-            if isinstance(part, Page):
-                self._deliver_page(part, submission)
-            else:
-                self._deliver_one(part, submission)
+        with no_collections():
+            for part in arrived:
+                if isinstance(part, Page):
+                    self._deliver_page(part, submission)
+                else:
+                    self._deliver_one(part, submission)
 
     def _deliver_page(self, page: Page, submission: Submission) -> None:
         ids, block = self._ids, page.block

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, overload
 
+from graflow.core.garbage import no_collections
 from graflow.core.nodes.arguments import refuse_unknown
 
 _UNCHANGING: Final = (range, tuple, str, bytes)
 _COMPARED: Final = frozenset({int, str})  # an item of a range or of a text is another object at each look
+_ABSENT: Final = object()
 _making = threading.RLock()
 
 
@@ -23,7 +25,7 @@ class Prototype(Protocol):
     @property
     def bound_arguments(self) -> Mapping[str, Any]: ...
 
-    def instance(self, task_id: str, bound: Mapping[str, Any]) -> Any: ...
+    def siblings(self, members: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Any]: ...
 
 
 class MemberIds(Sequence[str]):
@@ -137,18 +139,19 @@ class MappedMembers(Sequence[Any]):
     def made(self) -> list[Any]:
         """The members as tasks, the same ones each time."""
         if self._made is None:
-            with _making:
+            with _making, no_collections():
                 if self._made is None:
-                    shared = self.prototype.bound_arguments
-                    self._made = [
-                        self._member(task_id, {**shared, **self.given(index)}) for index, task_id in enumerate(self.ids)
-                    ]
+                    self._made = list(self.prototype.siblings(zip(self.ids, self._bounds(), strict=True)))
         return self._made
 
-    def _member(self, task_id: str, bound: dict[str, Any]) -> Any:
-        member = self.prototype.instance(task_id, bound)
-        member.made_from = self.prototype.made_from
-        return member
+    def _bounds(self) -> Iterator[dict[str, Any]]:
+        """The arguments of each member."""
+        shared, parameter = self.prototype.bound_arguments, self.parameter
+        if parameter is None:
+            return ({**shared, **self.given(index)} for index in range(len(self.items)))
+        if not shared:
+            return ({parameter: item} for item in self.items)
+        return ({**shared, parameter: item} for item in self.items)
 
     @property
     def present_ids(self) -> Sequence[str]:
@@ -158,19 +161,14 @@ class MappedMembers(Sequence[Any]):
     @property
     def is_untouched(self) -> bool:
         """Whether each member still is what its item says: none was made yet, or none was changed since."""
-        made = self._made
+        made, template = self._made, self.prototype.template
         if made is None:
             return True
-        return len(made) == len(self.ids) and all(map(self._is_as_made, range(len(made)), made, self.ids))
-
-    def _is_as_made(self, index: int, member: Any, task_id: str) -> bool:
-        prototype = self.prototype
-        if getattr(member, "template", None) is not prototype.template or member.task_id != task_id:
+        if len(made) != len(self.ids) or any(getattr(member, "template", None) is not template for member in made):
             return False
-        bound, wanted = member.bound_arguments, {**prototype.bound_arguments, **self.given(index)}
-        return len(bound) == len(wanted) and all(
-            name in bound and _is_same(bound[name], value) for name, value in wanted.items()
-        )
+        if any(member.task_id != task_id for member, task_id in zip(made, self.ids, strict=True)):
+            return False
+        return all(map(_are_same, (member.bound_arguments for member in made), self._bounds()))
 
     def __len__(self) -> int:
         return len(self.ids) if self._made is None else len(self._made)
@@ -198,8 +196,14 @@ class MappedMembers(Sequence[Any]):
         return f"MappedMembers({self.ids.name!r}, {len(self)})"
 
 
-def _is_same(value: Any, item: Any) -> bool:
-    return value is item or (type(value) is type(item) and type(item) in _COMPARED and bool(value == item))
+def _are_same(bound: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    if len(bound) != len(wanted):
+        return False
+    for name, value in wanted.items():
+        given = bound.get(name, _ABSENT)
+        if given is not value and not (type(value) in _COMPARED and type(given) is type(value) and given == value):
+            return False
+    return True
 
 
 def taken(items: Iterable[Any]) -> Sequence[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.coordination.executor import GroupExecutor
+from graflow.core.garbage import no_collections
 from graflow.core.graph import TaskGraph, current_scope, ensure_scope
 from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
 from graflow.core.nodes.columns import ids_in
@@ -325,9 +326,13 @@ class ParallelGroup(Executable):
             known = None
         if not (graph.lacks(self._task_id) or is_another(known, self)):
             return graph
+        with no_collections():
+            return enter(self, self._register_members(graph))
+
+    def _register_members(self, graph: TaskGraph) -> TaskGraph:
         for part in (*self.tasks, *self._chains):
             graph = part.register_in(graph)
-        return enter(self, graph)
+        return graph
 
     def _take_another_name(self, graph: TaskGraph) -> None:
         """Give up a made-up name that another group has in a graph where this one is used as well."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from graflow.core.graph import TaskGraph, current_scope
 from graflow.core.nodes.columns import MappedMembers, refuse_twice
-from graflow.core.nodes.entering import has_room
+from graflow.core.nodes.entering import has_room, running_frame
 from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ class MappedGroup(ParallelGroup, Generic[R]):
         if scope is not None and self in scope.unused:
             scope.unused.remove(self)
         return super().register_in(graph)
+
+    def _register_members(self, graph: TaskGraph) -> TaskGraph:
+        members = self.tasks
+        is_plain = all(type(member).register_in is Executable.register_in for member in members)
+        if running_frame.get() is not None or not is_plain or not all(map(graph.lacks, self.member_ids)):
+            return super()._register_members(graph)
+        for member in members:
+            member._pending_registration = False
+        graph.add_nodes(members)
+        return graph
 
     def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType, MethodType
@@ -277,6 +277,14 @@ class TaskWrapper(Executable, Generic[P, R]):
             made.is_copy = True
         made._pending_registration = True
         return made
+
+    def siblings(self, members: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Self]:
+        """Tasks that differ from this one in id and bound arguments alone."""
+        kind = type(self)
+        for task_id, bound in members:
+            made = kind.__new__(kind)
+            made.__dict__.update(self.__dict__, _task_id=task_id, _bound_kwargs=bound)
+            yield made
 
     def _bind(self, /, *, task_id: str | None = None, **bound: object) -> TaskWrapper:
         parameters = parameters_of(self.func) or ()

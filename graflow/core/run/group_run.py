@@ -10,6 +10,7 @@ from typing import Any
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
+from graflow.core.garbage import no_collections
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable
@@ -242,10 +243,10 @@ class GroupRun:
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
-        with context.ledger.channel.derived():  # it follows from the outcomes, which are recorded one by one
+        with no_collections(), context.ledger.channel.derived():  # which follows from the outcomes, recorded one by one
             merge_outcomes(context, outcomes)
             self._forget_earlier_visits()
-        results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
+            results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
         with ExitStack() as judging:
