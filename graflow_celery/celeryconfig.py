@@ -35,18 +35,25 @@ def celeryconfig() -> ModuleType | None:
         ConfigError: When it ends the program, or lies in the current folder and belongs to another user.
     """
     here = str(Path.cwd())
-    is_beside = here not in sys.path and (Path(here) / f"{_NAME}.py").is_file()
-    if not is_beside:
-        return _imported()
-    if not _is_command():
-        if PARENT_VARIABLE not in os.environ and _NAME not in sys.modules and importlib.util.find_spec(_NAME) is None:
-            _log.warning("%s.py in %s is for commands and workers; to use it here, add that to PYTHONPATH", _NAME, here)
+    if not _is_beside(here) or not _is_command():
         return _imported()
     sys.path.insert(0, here)
     try:
         return _imported()
     finally:
         sys.path.remove(here)
+
+
+@lru_cache(maxsize=1)
+def warn_of_unread() -> None:
+    """Log, once, that this program goes without the `celeryconfig.py` of the folder that it runs in."""
+    here = str(Path.cwd())
+    if celeryconfig() is None and _is_beside(here) and PARENT_VARIABLE not in os.environ:
+        _log.warning("%s.py in %s is for commands and workers; to use it here, add that to PYTHONPATH", _NAME, here)
+
+
+def _is_beside(folder: str) -> bool:
+    return folder not in sys.path and (Path(folder) / f"{_NAME}.py").is_file()
 
 
 def _imported() -> ModuleType | None:

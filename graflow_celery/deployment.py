@@ -34,12 +34,13 @@ from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
 from graflow_celery.celeryconfig import celeryconfig
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
-from graflow_celery.record import GroupRecord, WorkerInfo, check_server
+from graflow_celery.record import GroupRecord, WorkerInfo, check_rights, check_server
 from graflow_celery.settings import GroupOptions, ServerSettings, Settings, said_in
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
 _log = get_logger(__name__)
 _WORKERS_KNOWN_FOR: Final = 0.5
+_IN_A_SCRIPT: Final = "ACL failure in script"
 _PAUSE: Final = 0.2  # seconds between two calls of a record that does not answer
 WORKER_TTL: Final = 4.0  # seconds without a beat after which a worker process is not counted any more
 
@@ -90,7 +91,7 @@ class Deployment:
         self.publisher = MemberPublisher(settings)
         self.paces = Paces()
         self.queue = RedisTaskQueue(backend_config=settings, resolver_registry=self.registry)
-        self._is_checked = False
+        self._is_checked = self._may_work = False
         self._place = _place_of(settings)
         self._seen_workers: tuple[float, list[WorkerInfo]] = (-1.0, [])
 
@@ -131,16 +132,24 @@ class Deployment:
         """Whether a configuration names the Redis of record."""
         return connection_of(config) == connection_of(self.settings.connection)
 
-    def check(self) -> None:
+    def check(self, *, works: bool = True) -> None:
         """Make sure, once, that the Redis of record answers and can hold the record.
+
+        Args:
+            works: Whether groups are opened or run here, which takes more rights than looking at them.
 
         Raises:
             RecordUnreachableError: When it does not answer within about 1.5 s.
             AccessRefusedError: When it refuses us.
             BrokerUnreachableError: When a broker that is another Redis refuses us.
-            ConfigError: When it cannot hold the record, the broker is a Redis Cluster, or Celery lacks what it needs to
-                talk to the broker.
+            ConfigError: When it cannot hold the record, the user may not write it, the broker is a Redis Cluster, or
+                Celery lacks what it needs to talk to the broker.
         """
+        if works and not self._may_work:
+            self.check(works=False)
+            with self.errors():
+                check_rights(self.client, self.settings.key_prefix, is_broker=not self.settings.broker_url)
+            self._may_work = True
         if self._is_checked:
             return
         with self.errors():
@@ -200,6 +209,10 @@ class Deployment:
         except redis.exceptions.NoPermissionError as error:
             raise ConfigError(f"The user of the Redis at {self.settings.server} may not do this: {error}") from error
         except redis.exceptions.ResponseError as error:
+            if _IN_A_SCRIPT in str(error):
+                raise ConfigError(
+                    f"The user of the Redis at {self.settings.server} may not do this: {error}"
+                ) from error
             if "DB index" not in str(error):
                 raise
             raise ConfigError(

@@ -31,7 +31,7 @@ from graflow.redis.config import (
 )
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
-from graflow_celery.celeryconfig import celeryconfig
+from graflow_celery.celeryconfig import celeryconfig, warn_of_unread
 from graflow_celery.naming import check_broker, check_key, check_prefix, check_queue
 
 Place = Callable[[str], str]
@@ -264,6 +264,8 @@ def _merged(given: Mapping[str, Any], nearest: Place) -> tuple[dict[str, Any], d
             merged["connection"] = {**merged.get("connection", {}), **connection}
         merged.update(own)
     merged = {**celerys, **merged}
+    if "connection" not in merged:
+        warn_of_unread()  # which may have named the server
     if isinstance(merged.get("signing_key"), str):
         merged["signing_key"] = Secret(merged["signing_key"], "GRAFLOW_SIGNING_KEY")
     return merged, said

@@ -10,7 +10,7 @@ what a dead worker held comes back after the visibility timeout. For members of 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty
 from typing import Any, Final
@@ -26,12 +26,14 @@ from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
 from graflow.shown import get_logger
+from graflow.spells import is_news
 from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 from graflow_celery.broker.frames import fault_of
 
 _log = get_logger(__name__)
 
 QUORUM_PRIORITIES_SINCE: Final = 4  # major version of RabbitMQ
+_OF_PATTERNS: Final = frozenset("*?[\\")
 _HINTS: Final = (RUN_TASK, FINISH_TASK, FLOW_TASK)
 
 
@@ -128,6 +130,37 @@ class HigherFirst(kombu_redis.Channel):
         if not self.active_queues:
             self._end_wait()
 
+    def _subscribe(self) -> None:
+        """Listen to what is sent to all workers; by pattern only where one is meant.
+
+        Redis grants channels by a pattern (`&graflow:*`), but no pattern that is not that very one.
+        """
+        topics = [topic for queue in self.active_fanout_queues for topic in self._get_subscribe_topics(queue)]
+        if not topics:
+            return
+        listener = self.subclient
+        if listener.connection._sock is None:
+            listener.connection.connect()
+        self._in_listen = listener.connection
+        _for_each_kind(topics, listener.subscribe, listener.psubscribe)
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        listener = self.subclient
+        if listener.connection and listener.connection._sock:
+            _for_each_kind(self._get_subscribe_topics(queue), listener.unsubscribe, listener.punsubscribe)
+
+    def _receive_one(self, listener: Any) -> Any:
+        try:
+            return super()._receive_one(listener)
+        except redis.exceptions.NoPermissionError as error:  # only events of other workers come by pattern
+            if is_news(("channels", str(self.connection.client.as_uri()))):
+                _log.warning(
+                    "The user of the broker may not listen to all that is asked for (%s), so events of other workers "
+                    "are not heard here; grant allchannels, or start with --without-gossip",
+                    error,
+                )
+            return False
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         connection = self.client.connection
         if self._waiting[0] is not connection._sock:
@@ -160,6 +193,13 @@ class HigherFirst(kombu_redis.Channel):
         with suppress(Empty, self.ResponseError, *self.connection_errors):
             self._create_client().client_unblock(number)
             self._brpop_read()
+
+
+def _for_each_kind(topics: Iterable[str], by_name: Callable[..., object], by_pattern: Callable[..., object]) -> None:
+    for is_pattern, do in ((False, by_name), (True, by_pattern)):
+        named = [topic for topic in topics if bool(_OF_PATTERNS.intersection(topic)) is is_pattern]
+        if named:
+            do(*named)
 
 
 _pools: Final[PerProcess[str, redis.ConnectionPool]] = PerProcess()

@@ -145,7 +145,7 @@ def attach(run_id: str, backend_config: Mapping[str, Any] | None = None) -> Grou
     if not isinstance(run_id, str):
         raise TypeError(f"attach() takes the run_id of a handle, as text, not {run_id!r}")
     deployment, options = connected(backend_config)
-    deployment.check()
+    deployment.check(works=False)
     return attach_to(deployment, run_id, options)
 
 

@@ -36,6 +36,7 @@ from graflow_celery.record.group_record import GroupRecord
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.owners import Owner, RunOwners
 from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
+from graflow_celery.record.rights import check_rights
 from graflow_celery.record.server import check_server
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "RunOwners",
     "WorkerBeat",
     "WorkerInfo",
+    "check_rights",
     "check_server",
     "manifest_digest",
 ]

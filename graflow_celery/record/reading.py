@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import redis
+
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.errors import RecordDamagedError, RecordVersionError
 from graflow_celery.record.base import RecordBase
@@ -187,13 +189,19 @@ class RecordReader(RecordBase):
         return "" if found is None else str(found.decode())
 
     def server_id(self) -> str:
-        """Identity of the running server: one that was started anew, or took over, has another."""
-        found: Mapping[str, Any] = self._scripts.execute("INFO", "server")
+        """Identity of the running server: one that was started anew, or took over, has another; empty when not told."""
+        try:
+            found: Mapping[str, Any] = self._scripts.execute("INFO", "server")
+        except redis.exceptions.NoPermissionError:
+            return ""
         return str(found["run_id"])
 
     def evictions(self) -> int:
-        """Keys that the running server has evicted to save memory."""
-        found: Mapping[str, Any] = self.client.info("stats")
+        """Keys that the running server has evicted to save memory; 0 when it does not tell this user."""
+        try:
+            found: Mapping[str, Any] = self.client.info("stats")
+        except redis.exceptions.NoPermissionError:
+            return 0
         return int(found["evicted_keys"])
 
     def not_found(self, run_id: str) -> GroupNotFoundError:

@@ -8,15 +8,25 @@ from typing import Any
 import redis
 
 from graflow.exceptions import ConfigError
+from graflow.shown import get_logger
+
+_log = get_logger(__name__)
 
 
 def check_server(client: redis.Redis) -> None:
-    """Refuse a Redis that cannot hold the record.
+    """Refuse a Redis that cannot hold the record; one that does not tell this user is believed to be fit.
 
     Raises:
         ConfigError: for a Redis Cluster, and for a server that evicts any key (`allkeys-*`).
     """
-    info: Mapping[str, Any] = {**client.info("memory"), **client.info("cluster")}
+    try:
+        info: Mapping[str, Any] = {**client.info("memory"), **client.info("cluster")}
+    except redis.exceptions.NoPermissionError:
+        _log.warning(
+            "The user of the Redis of record may not ask how it is set up (INFO): see to it that it is no cluster and "
+            "that its maxmemory-policy is noeviction, or grant +info"
+        )
+        return
     if info.get("cluster_enabled"):
         raise ConfigError(
             "The Redis of record is a Redis Cluster, which cannot hold groups: use a single server or Sentinel"

@@ -15,7 +15,8 @@ from celery.bin.celery import celery as celerys_command
 from graflow.cli.main import graflow as our_command
 from graflow.exceptions import ConfigError
 from graflow_celery import celeryconfig as module
-from graflow_celery.celeryconfig import PARENT_VARIABLE, celeryconfig
+from graflow_celery.celeryconfig import PARENT_VARIABLE, celeryconfig, warn_of_unread
+from graflow_celery.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in {"", str(ROOT)}])
     monkeypatch.delitem(sys.modules, "celeryconfig", raising=False)
     celeryconfig.cache_clear()
+    warn_of_unread.cache_clear()
     yield tmp_path
     celeryconfig.cache_clear()
     sys.modules.pop("celeryconfig", None)
@@ -48,6 +50,9 @@ def test_commands_and_workers_read_it_and_programs_do_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert lease() is None
+    Settings.load({"host": "h"})
+    assert caplog.text == ""
+    Settings.load({})
     assert f"celeryconfig.py in {folder} is for commands and workers" in caplog.text
     for command, expected in ((celerys_command, 7), (our_command, 7), (somebodys_command, None)):
         root = click.Context(command)

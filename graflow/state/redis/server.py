@@ -111,11 +111,7 @@ class Server:
         return self._connected.get(None, lambda: _Connected(self._config))
 
     def _look(self, execute: Callable[..., Any]) -> None:
-        info = {
-            **execute("INFO", "memory"),
-            **execute("INFO", "cluster"),
-            **execute("INFO", "persistence"),
-        }
+        info = self._info(execute)
         if info.get("cluster_enabled"):
             raise StoreError(f"The Redis at {self._where} is a cluster; flows need a single server or Sentinel")
         policy = str(info.get("maxmemory_policy", "noeviction"))
@@ -136,6 +132,14 @@ class Server:
                 f"The Redis at {self._where} holds format {held} of flows, and this version of graflow reads up to "
                 f"{FORMAT}: upgrade graflow"
             )
+
+    @staticmethod
+    def _info(execute: Callable[..., Any]) -> dict[str, Any]:
+        """How the server is set up; where one may not ask, it is believed to be fit for flows."""
+        try:
+            return {**execute("INFO", "memory"), **execute("INFO", "cluster"), **execute("INFO", "persistence")}
+        except load_redis().exceptions.NoPermissionError:
+            return {"aof_enabled": 1}
 
     def _saves(self, execute: Callable[..., Any]) -> bool:
         """Whether snapshots are made; where one may not ask, they are believed to be."""
