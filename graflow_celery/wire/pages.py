@@ -92,7 +92,7 @@ class PageWriter:
         for at in range(self._taken, len(self._ended)):
             if at not in self._others:
                 made.append(self._report(at))
-            elif (report := self._others[at]) is not None:
+            elif (report := self._others.pop(at)) is not None:
                 made.append(report)
         self._taken = len(self._ended)
         return made

@@ -59,6 +59,7 @@ class Batch:
             execute=self._execute,
             cancellation=self._cancellation,
             retry=self._reports.add,
+            unburden=self._unburden,
         )
         self._beaten = self._tried = self.began
         self._timed_out: set[int] = set()
@@ -121,7 +122,12 @@ class Batch:
         self._reports.add(result, self.tally.ended(result))
         self._holding.has_done()
         if isinstance(result, MemberReport) and result.blobs:
-            self._reports.send()  # at once, so that long values do not gather here
+            self._unburden()
+
+    def _unburden(self) -> None:
+        """Have what has ended recorded at once, so that long values do not gather here."""
+        self._flush_block()
+        self._reports.send()
 
     def _run_block(self) -> None:
         running = self._holding.block

@@ -46,6 +46,7 @@ class BlockLoop:
         execute: Runs a member by itself.
         cancellation: Makes what tells a member whether it is cancelled.
         retry: Has a member tried again later; given the monotonic time.
+        unburden: Is called when a member has come to long values.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class BlockLoop:
         execute: Execute,
         cancellation: Callable[[GrantedMember], Callable[[], bool]],
         retry: Callable[[RetryLater, float], None],
+        unburden: Callable[[], None],
     ) -> None:
         self._deployment = deployment
         self._spec = spec
@@ -68,6 +70,7 @@ class BlockLoop:
         self._execute = execute
         self._cancellation = cancellation
         self._retry = retry
+        self._unburden = unburden
         self._runtime = deployment.runtime
 
     def run(self, running: RunningBlock) -> None:
@@ -106,6 +109,8 @@ class BlockLoop:
         with self._holding.lock:
             self._holding.begun = None
             running.page.add_report(None if isinstance(result, RetryLater) else result)
+        if isinstance(result, MemberReport) and result.blobs:
+            self._unburden()
 
     def _run_plain(self, running: RunningBlock, plain: PlainChunk) -> None:
         around = running_member.set(None)
