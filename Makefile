@@ -7,6 +7,7 @@ LOWEST := .venv-lowest
 SOURCES := graflow graflow_celery pytest_graflow tests examples benchmarks
 LONG := slow or fault or mutation or browser
 JOBS ?= 2
+SOAK ?= 1800
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 REDIS_SETTINGS := graflow.redis.config graflow.redis.clients graflow.redis.urls graflow.redis.sentinels graflow.secret
 REDIS_TESTS := tests/unit/test_redis_utils.py
@@ -14,7 +15,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults test-lowest bench lock clean
+.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults soak test-lowest bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -67,6 +68,9 @@ coverage: $(READY)  ## Show which lines no test reaches
 
 faults: $(READY)  ## Kill, cut and starve real processes, and print what was lost
 	$(BIN)/python -m pytest -q -s -m fault tests/faults
+
+soak: $(READY)  ## Half an hour of groups and faults without pause; SEED=n repeats one
+	$(BIN)/python -m tests.faults.soak --seconds $(SOAK) $(if $(SEED),--seed $(SEED))
 
 test-lowest: $(READY)  ## Run unit and integration tests on the lowest versions that pyproject.toml allows
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

@@ -31,6 +31,21 @@ def work(item: tuple[int, str, float]) -> int:
     return index
 
 
+@task(inject_context=True)
+def talkative(context: Any, item: tuple[int, str, float]) -> int:
+    """Tells how far it is, and asks whether it is cancelled, all the time."""
+    index, folder, seconds = item
+    note(folder, "started", index)
+    end, told = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        told += 1
+        context.progress(told)
+        context.is_cancelled()
+        pass_time(0.05)
+    note(folder, "finished", index)
+    return index
+
+
 @task
 def poison(item: tuple[int, str, str]) -> int:
     """Member 3 kills the process that runs it, in the way that is asked for."""
