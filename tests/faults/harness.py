@@ -328,7 +328,8 @@ class Cluster:
         record = self.record
         header = record.header(group.run_id)
         order: Any = record.client.lrange(record.keys.run(group.run_id, "order"), 0, -1)
-        recorded = [int(index) for index in order if int(index) < group.n]
+        entries = [header.spec.block(int(entry[1:])) if entry.startswith(b"b") else (int(entry),) for entry in order]
+        recorded = [index for entry in entries for index in entry if index < group.n]
         row = Row(
             case=case,
             fault=fault,

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -104,7 +105,11 @@ class Soak:
             self.running.finish("soak", run_id, group, time.time(), timeout=_PATIENCE)
             self.groups.append((group, time.monotonic() - begun))
         except Exception as error:
-            self.problems.append(f"{n} members, run {run_id}: {type(error).__name__}: {str(error)[:300]}")
+            frames = traceback.extract_tb(error.__traceback__)
+            places = [f"{Path(each.filename).name}:{each.lineno}" for each in frames if "/graflow" in each.filename]
+            told = f"{type(error).__name__}: {str(error)[:300]} at {' '.join(places[-6:])}"
+            self.problems.append(f"{n} members, run {run_id}: {told}")
+            pass_time(1.0)
 
     def _submitted(self, run_id: str, begun: float, **load: object) -> Group:
         while True:
