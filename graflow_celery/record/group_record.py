@@ -27,7 +27,7 @@ from graflow_celery.record.data import (
 from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.manifests import Manifests, check_manifest, size_of
 from graflow_celery.record.owners import RunOwners
-from graflow_celery.record.reading import RecordReader
+from graflow_celery.record.reading import SLICE, RecordReader
 from graflow_celery.record.replies import integers, opened_of, reopened_of
 from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
@@ -136,7 +136,9 @@ class GroupRecord(MemberLeases, RecordReader):
 
     def expedite(self, run_id: str) -> None:
         """Make every unclaimed member due at the next sweep: after a submitter that died while publishing."""
-        self._run("expedite", run_id, [])
+        left = 0
+        while left >= 0:  # no script keeps the server from others for long
+            left = self._run("expedite", run_id, [left, SLICE])
 
     def progress(self, lease: Lease, data: bytes) -> None:
         """Add a progress event of a running member to the capped stream; nothing happens when the run has ended."""

@@ -453,3 +453,18 @@ def test_a_manifest_of_blocks_has_a_chunk_per_block(record: GroupRecord) -> None
     spec = make_spec(n=5, stride=2)
     with pytest.raises(Exception, match="needs 3 envelopes, its manifest has 5"):
         record.open(spec, [b""] * 5)
+
+
+@pytest.mark.parametrize("stride", [0, 2])
+def test_expediting_reaches_members_behind_any_number_of_claimed_ones(
+    record: GroupRecord, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    monkeypatch.setattr("graflow_celery.record.group_record.SLICE", 2)
+    spec = make_spec(n=20, stride=stride, lease=30, queue_wait=20)
+    record.open(spec, [b"entry"] * (spec.blocks or spec.n))
+    record.claim("run", [0, 1, 2, 3, 8, 9, 16], "w")
+    record.expedite("run")
+    found = record.sweep("run", "token")
+    assert found is not None
+    claimed = {0, 1, 2, 3, 8, 9, 16}
+    assert found.waiting == [index for index in range(20) if index not in claimed]

@@ -1,9 +1,13 @@
--- Make every unclaimed member due at once. Touches: header claims deadlines blocks open; reads blocked. Answers 0 for a closed run.
+-- Make unclaimed members due at once, a slice of them. Touches: header claims deadlines blocks open; reads blocked.
+-- ARGV: how many that are not due yet were left as they are by the calls before this one; how many to look at. Answers the
+-- first of these numbers for the next call, -1 when there is none to make.
+local left, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local header = load('closed', 'stride')
-if not header or header.closed == 1 then return 0 end
+if not header or header.closed == 1 then return -1 end
 local time = now()
 local indices, scores, written, blocks = {}, {}, {}, {}
-for _, entry in ipairs(redis.call('ZRANGEBYSCORE', DUE, '(' .. time, '+inf')) do
+local entries = redis.call('ZRANGEBYSCORE', DUE, '(' .. time, '+inf', 'LIMIT', left, count)
+for _, entry in ipairs(entries) do
   local b = header.stride > 0 and block_named(entry)
   local block = b and get_block(b)
   if not b then
@@ -33,4 +37,4 @@ each('HSET', BLOCKS, blocks)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, time) end
 save(header)
-return 1
+return #entries < count and -1 or left + #entries - #scores / 2
