@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 
 from graflow import task
@@ -11,6 +12,25 @@ from graflow import task
 @task
 def noop(number: int) -> int:
     return number
+
+
+@task
+def nap(number: int) -> int:
+    time.sleep(0.01)
+    return number
+
+
+@task
+def now_and_then(number: int) -> int:
+    """Every sixty-fourth of them takes a second."""
+    if number % 64 == 0:
+        time.sleep(1.0)
+    return number
+
+
+@task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
 
 
 @cache
