@@ -48,7 +48,7 @@ class Deliveries:
         InvariantError.first = None
         scripts = VirtualScripts(client, load, lambda: self.now, seed)
         self.record = GroupRecord(client, f"d{seed}", scripts=scripts)
-        self.witness = Witness(self.record, lambda: self.now)
+        self.witness = Witness(self.record, lambda: self.now, lambda: (self.now - START) / 1000)
         self.spec = _spec(rng)
         self.seal = RunSeal(None, self.spec)
         self.held: dict[str, dict[int, int]] = {owner: {} for owner in OWNERS}
@@ -222,7 +222,7 @@ class Deliveries:
             self._repeatedly(lambda: self.witness.beat([*blocks, *members]))
 
     def _sweep(self) -> None:
-        for run_id in self.witness.due(interval=5.0):
+        for run_id in self.witness.look(interval=5.0).due:
             self.sweeps += 1
             again = self.witness.sweep(run_id, f"sweep{self.sweeps}")
             if again is not None:
