@@ -196,7 +196,7 @@ def _members_of(group: Any) -> tuple[Sequence[Branch] | Columns, Sequence[str], 
     """The members, their ids, and the id of what was given to `submit`."""
     if is_group(group):
         members = group.members
-        if isinstance(members, MappedMembers) and not _is_attached(group):
+        if isinstance(members, MappedMembers) and members.is_untouched and not _is_attached(group):
             return Columns(members, lambda: _branches([[member] for member in members])), members.ids, group.task_id
         return _attached(group) or _branches([[member] for member in members]), ids_in(members), group.task_id
     chains, group_id = (

@@ -28,7 +28,7 @@ _PICKLED: Final = b'"$t":"pickle"'
 
 @dataclass(frozen=True)
 class Columns:
-    """The members of a fan-out.
+    """The members of a fan-out which nobody has touched.
 
     Attributes:
         members: As they were made.
@@ -93,7 +93,7 @@ class ColumnWriter:
 
     def write(self, members: MappedMembers, stride: int) -> Chunks | None:
         """The members in chunks of so many, or fewer where what they are given is long; None where that cannot be."""
-        if not stride or members.ids.name != self._group_id or not members.is_untouched:
+        if not stride or members.ids.name != self._group_id:
             return None
         if not (getattr(members.prototype, "options", None) or {}).keys() <= _SHARED_OPTIONS:
             return None

@@ -203,9 +203,9 @@ class _RemoteGroup:
                     self._deliver_one(part, submission)
 
     def _deliver_page(self, page: Page, submission: Submission) -> None:
-        ids, block = self._ids, page.block
+        ids, worker, attempts = self._ids, page.block.worker, page.block.attempts
         for index, value, seconds, ended in page.given():
-            self._record(index, given_outcome(ids[index], value, seconds, ended), block.worker, block.attempts)
+            self._record(index, given_outcome(ids[index], value, seconds, ended), worker, attempts)
         for stored in page.others():
             self._deliver_one(stored, submission)
         if submission.kind:
