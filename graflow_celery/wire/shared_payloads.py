@@ -114,6 +114,7 @@ class SharedPayloads:
                 entry.run_id = run_id
                 self._kept.move_to_end(key)
                 return entry.value
+        self._forget_ended(run_id)  # first, so that what is over and what comes are not both here
         value, size = load()
         with self._lock:
             if key not in self._kept:
@@ -121,7 +122,6 @@ class SharedPayloads:
                 self._size += size
             while len(self._kept) > 1 and (self._size > _KEPT or len(self._kept) > _MOST):
                 self._drop(next(iter(self._kept)))
-        self._forget_ended(run_id)
         return value
 
     def _drop(self, key: tuple[str, str]) -> None:
