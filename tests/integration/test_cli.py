@@ -17,6 +17,7 @@ from graflow.cli.main import graflow
 from graflow.signing import SigningKeys
 from graflow_celery import LocalCluster, submit
 from graflow_celery.deployment import deployment_of
+from graflow_celery.record.keys import RUN_KEYS
 from tests.integration import members
 from tests.support import wait_until
 from tests.worker_support import celery_worker
@@ -152,7 +153,11 @@ def test_runs_that_have_ended_are_listed_on_request(config: dict[str, Any]) -> N
 def test_a_run_that_vanished_does_not_spoil_the_list(config: dict[str, Any]) -> None:
     handle = submit(members.noop.map([1]), backend_config={**config, "queue": "nobody"}, run_id="vanished")
     deployment = deployment_of(config)
-    deployment.client.delete(deployment.record.keys.run("vanished", "header"))
+    keys = deployment.record.keys
+    deployment.client.delete(keys.run("vanished", "header"))
+    (damaged,) = [line.split() for line in run("runs").splitlines() if line.startswith("vanished")]
+    assert damaged[2] == "DAMAGED"
+    deployment.client.delete(*(keys.run("vanished", name) for name in RUN_KEYS))
     assert "vanished" not in run("runs")
     deployment.record.delete(handle.run_id)
 
