@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import Protocol
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, Protocol
 
 from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.exceptions import PayloadError
 
@@ -48,6 +49,13 @@ def check_confined(outcome: BranchOutcome, own: Container[str], graph: Nodes, ou
         raise PayloadError(
             f"Member '{outcome.task_id}' reports a path for a checkpoint; where one is written is not a worker's to say"
         )
+
+
+def ids_inside(tasks: Iterable[Any]) -> Iterator[str]:
+    """Ids of the members of groups among the tasks, of groups in those, and so on."""
+    for group in filter(is_group, tasks):
+        yield from (member.task_id for member in group.tasks)
+        yield from ids_inside(group.tasks)
 
 
 def _asks_nothing(outcome: BranchOutcome) -> bool:

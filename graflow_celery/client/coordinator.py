@@ -12,6 +12,7 @@ from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.garbage import no_collections
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
+from graflow.core.memberships import is_group
 from graflow.core.nodes.columns import MappedMembers
 from graflow.core.remote import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundError, ParallelGroupError
@@ -23,7 +24,7 @@ from graflow.shown import get_logger
 from graflow.trace.notify import tell
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.columns import Columns
-from graflow_celery.client.confinement import check_confined
+from graflow_celery.client.confinement import check_confined, ids_inside
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, given_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
@@ -147,7 +148,10 @@ class _RemoteGroup:
         return columns.made()[:1] if columns.parameter is not None else columns.made()
 
     def _ids_of_branch(self, index: int) -> Container[str]:
-        return self._branches[index].tasks if self._columns is None else (self._ids[index],)
+        if self._columns is not None:
+            return (self._ids[index],)
+        tasks = self._branches[index].tasks
+        return tasks if not any(map(is_group, tasks.values())) else {*tasks, *ids_inside(tasks.values())}
 
     def finish(self) -> str:
         """Have every pending member run, and hand its outcome to the run as it comes; returns the id of its run.

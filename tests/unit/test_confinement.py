@@ -11,9 +11,10 @@ from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.core.decorators import task
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.arguments import RESULT_SUFFIX
-from graflow.core.nodes.plain import TaskElsewhere
+from graflow.core.nodes.executable import ParallelGroup
+from graflow.core.nodes.plain import Task, TaskElsewhere
 from graflow.exceptions import PayloadError
-from graflow_celery.client.confinement import check_confined
+from graflow_celery.client.confinement import check_confined, ids_inside
 
 OWN = {"member", "follower"}
 
@@ -77,3 +78,12 @@ def test_a_way_that_leads_to_no_task_of_the_run_is_refused(graph: TaskGraph, sai
 def test_a_path_for_a_checkpoint_is_refused(graph: TaskGraph) -> None:
     with pytest.raises(PayloadError, match="path for a checkpoint"):
         check_confined(outcome(requests=Requests(checkpoint={"metadata": {}, "path": "/x"})), OWN, graph)
+
+
+def test_members_of_groups_inside_a_branch_are_its_own() -> None:
+    def group(name: str, *members: Any) -> ParallelGroup:
+        return ParallelGroup(list(members), name=name)
+
+    leaves = [Task(f"leaf{index}") for index in range(2)]
+    inside = ids_inside([Task("plain"), group("outer", group("inner", *leaves), Task("beside"))])
+    assert sorted(inside) == ["beside", "inner", "leaf0", "leaf1"]
