@@ -24,6 +24,7 @@ from graflow.secret import Secret, revealed
 KEY_VARIABLE: Final = "GRAFLOW_SIGNING_KEY"
 KEY_FILE_VARIABLE: Final = "GRAFLOW_SIGNING_KEY_FILE"
 MIN_KEY_BYTES: Final = 32
+_DERIVED: Final = 256  # places whose keys are remembered
 _FRAME: Final = b"graflow-hmac-sha256-1"
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM: Final = "write 'key id:base64' pairs, at least 32 random bytes each; `graflow keygen` makes one"
@@ -43,6 +44,7 @@ class SigningKeys:
     def __init__(self, keys: Mapping[str, bytes] | None, *, source: str = KEY_VARIABLE) -> None:
         self._known = None if keys is None else self._checked(keys)
         self._source = source
+        self._derived: dict[tuple[str, ...], dict[bytes, bytes]] = {}
 
     @staticmethod
     def _checked(keys: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -151,10 +153,17 @@ class SigningKeys:
 
     def derive(self, purpose: str, *, bound_to: Sequence[str]) -> dict[bytes, bytes]:
         """Keys for one purpose and place by id, the signing one first: what they sign holds nowhere else."""
-        return {
-            key_id.encode(): _mac(key_id, key, b"", f"key for {purpose}", bound_to)
-            for key_id, key in self._table().items()
-        }
+        place = (purpose, *bound_to)
+        found = self._derived.get(place)
+        if found is None:
+            found = {
+                key_id.encode(): _mac(key_id, key, b"", f"key for {purpose}", bound_to)
+                for key_id, key in self._table().items()
+            }
+            if len(self._derived) >= _DERIVED:
+                self._derived.clear()  # those in use are soon made again
+            self._derived[place] = found
+        return found
 
     def _table(self) -> dict[str, bytes]:
         if self._known is None:

@@ -175,3 +175,12 @@ def test_what_the_record_itself_says_of_a_member_ends_it_and_nothing_more() -> N
     assert isinstance(left_out.error, MemberLeftOutError)
     assert len(str(left_out.error)) < 5000
     assert (lost.success, left_out.success) == (False, False)
+
+
+def test_keys_of_a_place_are_the_same_however_many_places_were_asked_for_in_between() -> None:
+    first = KEYS.derive("run", bound_to=("run", "g", "d"))
+    for number in range(1000):
+        KEYS.derive("run", bound_to=(str(number), "g", "d"))
+    assert KEYS.derive("run", bound_to=("run", "g", "d")) == first
+    assert KEYS.derive("run", bound_to=("run", "g", "e")) != first
+    assert len(KEYS._derived) <= 256
