@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from kombu.exceptions import KombuError
@@ -15,8 +15,7 @@ from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING, SILENT, RecordDamagedError
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
-from graflow_celery.record.group_record import STANDSTILL
-from graflow_celery.record.steps import ClockWatch
+from graflow_celery.record.data import Since
 from graflow_celery.wire.outcomes import loss_of
 
 _log = get_logger(__name__)
@@ -28,13 +27,21 @@ AGAIN: Final = 1.0
 """Seconds after which a look that failed half-way is repeated."""
 
 
+class _Looked(NamedTuple):
+    """A look: the time that it answered, and when it was sent and answered on a clock that nobody sets."""
+
+    time: float
+    sent: float
+    received: float
+
+
 class _HalfDone:
     """What looks of one process have begun and could not finish: the next one does.
 
     Attributes:
         unsure: Runs that were swept without an answer, or of which something is to be published that is not known.
         unsent: What was found in runs and could not be published.
-        clock: Tells whether the server's clock was set.
+        looked: The last look.
         foreign: Runs that are left alone, because others have opened them with keys of their own.
     """
 
@@ -42,7 +49,7 @@ class _HalfDone:
         self.unsure: set[str] = set()
         self.unsent: dict[str, list[Republish]] = {}
         self.foreign: set[str] = set()
-        self.clock = ClockWatch()
+        self.looked: _Looked | None = None
 
     def __bool__(self) -> bool:
         return bool(self.unsure or self.unsent)
@@ -97,18 +104,16 @@ def sweep(deployment: Deployment, interval: float) -> int:
 
 def _due(deployment: Deployment, half_done: _HalfDone, interval: float) -> list[str]:
     """The runs to sweep now, in a time from which steps of the server's clock are taken out."""
-    record, clock = deployment.record, deployment.runtime.monotonic
-    is_new, sent = half_done.clock.is_new, clock()
-    look = record.look(interval=interval)
-    step = half_done.clock.step(look, sent, clock())
-    if step:
-        if record.make_up(step, look):
-            _log.warning("The clock of the Redis of record was set by %+.1f s; deadlines stay what they were", step)
+    record, clock, last = deployment.record, deployment.runtime.monotonic, half_done.looked
+    sent = clock()
+    since = None if last is None else Since(last.time, sent - last.received, sent - last.sent)
+    look = record.look(interval=interval, since=since)
+    half_done.looked = _Looked(look.time, sent, clock())
+    if look.step:
+        _log.warning("The clock of the Redis of record was set by %+.1f s; deadlines stay what they were", look.step)
         # What was written in the time that was wrong may be due late; who claims again finds out what is to be done.
         _expedite(deployment, half_done, record.open_groups())
-        return record.look(interval=interval).due
-    # Whether the server stood still or its clock was set, others may tell, and this one at its next look.
-    return [] if is_new and look.pause > interval * STANDSTILL else look.due
+    return look.due
 
 
 def _swept(deployment: Deployment, half_done: _HalfDone, run_id: str) -> Republish | None:

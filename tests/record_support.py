@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState, Republish
+from graflow_celery.record import GroupRecord, GroupSpec, MemberReport, MemberState, Republish, Since
+from graflow_celery.record.group_record import STANDSTILL
 from graflow_celery.record.scripts import Scripts, source
 from tests.lasting_keys import lasting_keys
 from tests.support import private_redis, server_binaries
@@ -103,12 +104,15 @@ def advance(record: GroupRecord, clock: Clock, seconds: float) -> None:
     """Time passes while a sweeper looks at every second, so that nothing seems to stand still."""
     for _ in range(int(seconds)):
         clock.advance(1)
-        record._scripts.run("look", [record.keys.deployment("nothing"), record.keys.deployment("clock")], [0, 2500])
+        record.look(0, since=Since(clock.now - 1.0, 1.0, 1.0))
 
 
 def swept(record: GroupRecord, limit: int = 1000, *, interval: float = 1.0) -> list[Republish]:
     """What a sweeper finds that looks now."""
-    found = (record.sweep(run_id, uuid.uuid4().hex, limit) for run_id in record.look(limit, interval=interval).due)
+    look = record.look(limit, interval=interval)
+    if look.pause > interval * STANDSTILL:  # whoever looks for the first time leaves it for the next
+        look = record.look(limit, interval=interval, since=Since(look.time, 0.0, 0.0))
+    found = (record.sweep(run_id, uuid.uuid4().hex, limit) for run_id in look.due)
     return [again for again in found if again is not None]
 
 

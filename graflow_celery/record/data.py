@@ -417,20 +417,29 @@ class Republish:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """What a sweeper knows of its last look: its `time`, and seconds since, `least` and `most`, on a steady clock."""
+
+    time: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a sweeper sees.
 
     Attributes:
         due: The runs that are to be swept.
         time: When that was, in seconds of the record's time.
-        pause: Seconds since anybody looked; less than none when the server's clock was set back.
-        offset: What the record's time is corrected by, in milliseconds.
+        pause: Seconds since anybody looked.
+        step: Seconds by which the server's clock had been set ahead, or back when negative; made up for by now.
     """
 
     due: list[str]
     time: float
     pause: float
-    offset: int
+    step: float
 
 
 @dataclass(frozen=True, slots=True)

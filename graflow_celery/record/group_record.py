@@ -22,6 +22,7 @@ from graflow_celery.record.data import (
     RecordedOutcome,
     Reopened,
     Republish,
+    Since,
     WorkerInfo,
 )
 from graflow_celery.record.leases import MemberLeases
@@ -171,21 +172,18 @@ class GroupRecord(MemberLeases, RecordReader):
                 pending += [name.decode() for names in further for name in names]
         return ended
 
-    def look(self, limit: int = 1000, *, interval: float = 1.0) -> Look:
-        """The runs that a sweeper has to look at now; any number may ask, each about every `interval` seconds."""
-        keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
-        call = [limit, round(interval * STANDSTILL * 1000)]
-        time, pause, offset, due = self._scripts.run("look", keys, call)
-        runs = [run_id for entry in due if (run_id := self._readable(entry)) is not None]
-        return Look(runs, time / 1000, pause / 1000, offset)
+    def look(self, limit: int = 1000, *, interval: float = 1.0, since: Since | None = None) -> Look:
+        """The runs that a sweeper has to look at now; any number may ask, each about every `interval` seconds.
 
-    def make_up(self, step: float, look: Look) -> bool:
-        """Have time go on as it did before the server's clock was set, `step` seconds ahead of it when positive.
-
-        False when somebody else has done so since that look.
+        `since` tells of the caller's last look. Who has none sees nothing where nobody has looked for long: others, or
+        it at its next look, can tell whether the server stood still or its clock was set.
         """
-        call = [round(step * 1000), look.offset]
-        return bool(self._scripts.run("step", [self.keys.deployment("clock")], call) == 1)
+        keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
+        known = [0, 0, 0] if since is None else [round(1000 * part) for part in (since.time, since.least, since.most)]
+        call = [limit, round(interval * STANDSTILL * 1000), *known]
+        time, pause, step, due = self._scripts.run("look", keys, call)
+        runs = [run_id for entry in due if (run_id := self._readable(entry)) is not None]
+        return Look(runs, time / 1000, pause / 1000, step / 1000)
 
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         """Name up to `limit` members of a run to publish again; None when there is nothing to do.

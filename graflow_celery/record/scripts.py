@@ -14,7 +14,7 @@ from graflow.redis.scripts import Script
 from graflow_celery.record.data import FORMAT_VERSION
 
 LUA = Path(__file__).parent / "lua"
-FREE_STANDING = frozenset({"aside", "look", "now", "owner", "step", "workers"})
+FREE_STANDING = frozenset({"aside", "look", "now", "owner", "workers"})
 """Scripts that read no run and need nothing of what the others share."""
 
 ALONE = frozenset({"claim", "complete"})

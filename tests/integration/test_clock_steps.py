@@ -8,8 +8,7 @@ import pytest
 
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record import Look
-from graflow_celery.record.steps import ClockWatch
+from graflow_celery.record.data import Since
 from graflow_celery.sweeper import sweep
 from tests.record_support import Clock, clocked_record, open_group
 from tests.support import private_redis
@@ -110,14 +109,6 @@ def test_the_time_is_the_server_s_own_again_when_nothing_is_open(world: World) -
 
 
 @pytest.mark.redis
-def test_two_sweepers_make_up_for_one_step_once(world: World) -> None:
-    open_group(world.record, n=1)
-    seen = world.record.look()
-    assert world.record.make_up(60.0, seen)
-    assert not world.record.make_up(60.0, seen)
-
-
-@pytest.mark.redis
 def test_a_run_whose_owner_is_silent_is_taken_over_though_the_clock_was_set_back(world: World) -> None:
     # Given a run whose owner has died, and a clock that was set back
     owners = world.record.owners
@@ -134,28 +125,45 @@ def test_a_run_whose_owner_is_silent_is_taken_over_though_the_clock_was_set_back
     assert not owners.claim("session", "c", "there", lease=10.0, kept=1e6, seen=seen, is_over=True).mine
 
 
-def look(time: float, pause: float = 1.0) -> Look:
-    return Look([], time, pause, 0)
+@pytest.mark.redis
+def test_steps_are_told_from_time_that_has_passed(world: World) -> None:
+    record, clock = world.record, world.clock
+    first = record.look()
+
+    # Time that passes, with a little drift, or while the answer takes long
+    clock.advance(5.4)
+    second = record.look(since=Since(first.time, 5.0, 5.1))
+    clock.advance(15)
+    third = record.look(since=Since(second.time, 1.0, 15.1))
+    assert (second.step, third.step) == (0.0, 0.0)
+
+    # Set ahead, then back
+    clock.advance(3601)
+    ahead = record.look(since=Since(third.time, 1.0, 1.0))
+    clock.advance(-59)
+    back = record.look(since=Since(ahead.time, 1.0, 1.0))
+    assert (ahead.step, back.step) == (3600.0, -60.0)
+    assert back.time - third.time == pytest.approx(2.0)
 
 
-def test_steps_are_told_from_time_that_has_passed() -> None:
-    watch = ClockWatch()
-    assert watch.step(look(100.0), 0.0, 0.1) == 0.0
-
-    # Time that passes, with a little drift, and an answer that takes long
-    assert watch.step(look(105.4), 5.0, 5.1) == 0.0
-    assert watch.step(look(121.0, 15.6), 6.0, 21.5) == 0.0
-
-    # Set ahead by an hour, then back by a minute
-    assert watch.step(look(3722.0, 3601.0), 22.5, 22.6) == pytest.approx(3585, abs=20)
-    assert watch.step(look(65.0, -60.0), 23.5, 23.6) < -55
+@pytest.mark.redis
+def test_a_sweeper_that_stood_still_alone_takes_nobody_s_clock_for_set(world: World) -> None:
+    mine = world.record.look()
+    for _ in range(600):
+        world.clock.advance(1)
+        world.record.look()
+    assert world.record.look(since=Since(mine.time, 1.0, 1.0)).step == 0.0
 
 
-def test_a_sweeper_that_stood_still_alone_takes_nobody_s_clock_for_set() -> None:
-    watch = ClockWatch()
-    watch.step(look(100.0), 0.0, 0.1)
-    assert watch.step(look(700.0, pause=0.9), 1.0, 1.1) == 0.0
+@pytest.mark.redis
+def test_a_new_sweeper_sees_that_the_clock_was_set_back_and_leaves_a_long_pause_to_others(world: World) -> None:
+    open_group(world.record, n=1)
+    world.record.look()
+    world.clock.advance(-60)
+    now = world.record.now()
+    assert world.record.look().step == -60.0
+    assert world.record.now() == now
 
-
-def test_a_new_sweeper_sees_that_the_clock_was_set_back() -> None:
-    assert ClockWatch().step(look(40.0, pause=-60.0), 0.0, 0.1) == -60.0
+    world.clock.advance(3600)
+    assert world.record.look().due == []
+    assert world.record.now() > now + 3000, "nobody can tell yet"

@@ -84,7 +84,7 @@ CODE_MUTANTS = [
     CodeMutant(
         "a continuation runs whatever came of the group",
         continuation,
-        "if record.status(spec.run_id).state != GroupState.DONE:",
+        "if not (state == GroupState.DONE and _is_enough(spec, stored, values)):",
         "if False:",
     ),
     CodeMutant("the sweeper does not publish the continuation", sweeper, "if again.continuation:", "if False:"),
@@ -119,8 +119,8 @@ CODE_MUTANTS = [
     CodeMutant(
         "an outcome is delivered under another member's name",
         coordinator,
-        "self._run.record(stored.index, outcome, stored.worker, stored.attempts)",
-        "self._run.record(len(members) - 1 - stored.index, outcome, stored.worker, stored.attempts)",
+        "self._run.record(index, outcome, worker, attempts)",
+        "self._run.record(len(self._ids) - 1 - index, outcome, worker, attempts)",
     ),
     CodeMutant("a run is continued without a claim", run_owner, "    claim.take()\n", "    pass\n"),
     CodeMutant(

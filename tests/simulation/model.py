@@ -32,6 +32,7 @@ from graflow_celery.record import (
     Released,
     Reopened,
     Republish,
+    Since,
 )
 from graflow_celery.wire.pages import Page, recorded_outcomes
 from graflow_celery.wire.seal import RunSeal
@@ -40,7 +41,6 @@ T = TypeVar("T")
 
 MAX_DOUBLINGS = 6
 _FAILURES = frozenset({MemberState.FAILED, MemberState.TIMED_OUT, MemberState.LOST})
-STANDSTILL = 2.5
 EARLY = 30.0
 """Seconds by which a group may run out of time early whose clock was set just when it was opened."""
 
@@ -614,7 +614,6 @@ class Witness:
         self.was_reset = False
         self._clock = clock
         self._steady = steady
-        self._looked: int | None = None
         self._resumed = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -633,10 +632,7 @@ class Witness:
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared, blobs)
             raise InvariantError("another manifest under the same run id was taken")
-        was_idle = not self.record.open_groups()
         opened = run.open(manifest, shared, blobs, self._around(run))
-        if was_idle and opened.created:
-            self._looked = self._clock()  # whoever opens the first of all groups starts the looking
         self.runs[spec.run_id] = run
         return opened
 
@@ -650,7 +646,7 @@ class Witness:
         self.record.client.flushall()
         self.runs.clear()
         self.was_reset = True
-        self._looked, self._resumed = None, 0
+        self._resumed = 0
 
     def readable(self, run_id: str) -> tuple[object, ...]:
         """What a reader of this run can find; the same again means that there is nothing to read."""
@@ -670,13 +666,9 @@ class Witness:
         self._known(run_id, Run.expedite, lambda: self.record.expedite(run_id))
 
     def reopen(self, run_id: str, token: str, index: int | None = None) -> Reopened:
-        was_idle = not self.record.open_groups()
-        reopened = self._known(
+        return self._known(
             run_id, lambda run: run.reopen(token, index), lambda: self.record.reopen(run_id, token, index)
         )
-        if was_idle and self.record.open_groups():
-            self._looked = self._clock()
-        return reopened
 
     def cancel(self, run_id: str, reason: str = "") -> list[str]:
         ended = self.record.cancel(run_id, reason)
@@ -774,21 +766,13 @@ class Witness:
         run = self.runs.get(run_id)
         return unwatched() if run is None else watched(run)
 
-    def look(self, limit: int = 1000, *, interval: float = 1.0) -> Look:
-        now = self._clock()
-        if self._looked is not None and now - self._looked > round(interval * STANDSTILL * 1000):
-            self._resumed = now
-        self._looked = now
-        look = self.record.look(limit, interval=interval)
-        for run_id in [one for one in self.runs if one not in look.due]:
+    def look(self, limit: int = 1000, *, interval: float = 1.0, since: Since | None = None) -> Look:
+        look = self.record.look(limit, interval=interval, since=since)
+        clock = self.record.keys.deployment("clock")
+        self._resumed = int(float(self.record.client.hget(clock, "resumed") or 0))
+        for run_id in [one for one in self.runs if look.due and one not in look.due]:
             self._swept(run_id, None)
         return look
-
-    def make_up(self, step: float, look: Look) -> bool:
-        is_made_up = self.record.make_up(step, look)
-        if is_made_up:
-            self._looked = self._resumed = self._clock()
-        return is_made_up
 
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         found = self.record.sweep(run_id, token, limit)

@@ -52,6 +52,8 @@ class VirtualScripts(Scripts):
         self._rng = Random(seed)
         self.offset = 0
         """What the time is corrected by."""
+        self.looked = 0
+        """The last look: it is never earlier."""
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         has_blobs = any(isinstance(arg, bytes) and arg.startswith(record_blobs.BESIDE) for arg in args)
@@ -61,9 +63,10 @@ class VirtualScripts(Scripts):
         try:
             return super().run(name, keys, [*args, self._clock()])
         finally:
-            if name in {"open", "reopen", "step"}:
-                clock = keys[0] if name == "step" else keys[1].removesuffix("runs") + "clock"
-                self.offset = int(self._client.hget(clock, "offset") or 0)
+            if name in {"look", "open", "reopen"}:
+                clock = keys[-1] if name == "look" else keys[1].removesuffix("runs") + "clock"
+                offset, looked = self._client.hmget(clock, "offset", "looked")
+                self.offset, self.looked = int(float(offset or 0)), int(float(looked or 0))
 
     def tell(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> None:
         self.run(name, keys, args)  # what is not waited for would come at a time of its own
@@ -128,6 +131,7 @@ class Simulation:
         world.broker.loss, world.broker.double = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.2))
         world.broker.refusal, world.broker.delays = rng.choice((0.0, 0.0, 0.05)), (0.0, 0.0, 0.1, 5.0, 40.0)
         world.lost_replies = rng.choice((0.0, 0.02, 0.1))
+        world.refusals = rng.choice((0.0, 0.0, 0.02, 0.1))
         self.loop.crash_rate = rng.choice((0.0, 0.01, 0.03))
         self.loop.freeze_rate = rng.choice((0.0, 0.005, 0.02))
 
@@ -137,7 +141,7 @@ class Simulation:
 
     def milliseconds(self) -> int:
         """The time of the record."""
-        return self.server_clock() + self.scripts.offset
+        return max(self.server_clock() + self.scripts.offset, self.scripts.looked)
 
     def run(self) -> Report:
         members.set_work(self.world)
@@ -241,7 +245,7 @@ class Simulation:
     def _calm_down(self) -> None:
         world = self.world
         world.is_calm = True
-        self.loop.crash_rate = self.loop.freeze_rate = world.lost_replies = 0.0
+        self.loop.crash_rate = self.loop.freeze_rate = world.lost_replies = world.refusals = 0.0
         world.broker.loss = world.broker.double = world.broker.refusal = 0.0
 
     def _replace(self, died: Process) -> None:

@@ -31,6 +31,7 @@ from graflow.exceptions import (
     PayloadError,
     RunOwnedError,
 )
+from graflow.redis.refusals import REFUSALS, refused
 from graflow_celery.broker.messages import FEW
 from graflow_celery.broker.paces import Paces
 from graflow_celery.client.api import attach_to, submit_to
@@ -55,6 +56,7 @@ from tests.simulation.runtime import SimulatedRuntime
 T = TypeVar("T")
 _REPEATED = frozenset({"beat", "complete", "complete_blocks", "abandon", "release", "retry", "reopen"})
 _REPAIRS = 3
+_CODES = sorted(REFUSALS)
 TOLD_TO_EXIT = 15 - 256
 """The exit code with which billiard leaves a pool child that was sent SIGTERM."""
 
@@ -127,6 +129,8 @@ class SimulatedRecord:
     def _reaching(self, call: Callable[[], T]) -> T:
         world, loop = self._world, self._runtime.loop
         loop.reach_out(0.005)
+        if world.refusals and world.rng.random() < world.refusals:
+            raise refused(world.rng.choice(_CODES))
         fate = world.rng.random() if world.lost_replies else 1.0
         if fate < world.lost_replies / 2:
             raise redis.exceptions.ConnectionError("a simulated request was lost")
@@ -264,6 +268,7 @@ class World:
     registry: TaskResolverRegistry
     plan: Plan
     lost_replies: float = 0.0
+    refusals: float = 0.0
     is_calm: bool = False
     tokens: Iterator[int] = field(default_factory=count)
     in_hand: dict[Process, tuple[Message, str]] = field(default_factory=dict)

@@ -1,9 +1,32 @@
 -- Runs that a sweeper has to look at. KEYS: open (read), clock (written).
--- ARGV: limit; milliseconds between two looks (of anybody) that mean that the server stood still in between.
--- Answers the time, the milliseconds since the last look, what the time is corrected by, and the runs.
-local time = now()
-local last = tonumber(redis.call('HGET', CLOCK, 'looked') or time)
+-- ARGV: limit; milliseconds between two looks (of anybody) that mean that the server stood still in between; the time that
+-- the caller's last look answered (0: none), and the milliseconds that have passed since at least, and at most, on a clock
+-- that nobody sets.
+-- A step of the server's clock is made up for, so that for those who wait time goes on as it did. Answers the time, the
+-- milliseconds since the last look, the step, and the runs.
+local known, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local clock = redis.call('HMGET', CLOCK, 'offset', 'looked')
+local offset = tonumber(clock[1] or 0)
+local time = server_time() + offset
+local last = tonumber(clock[2] or time)
+-- Whether the server stood still or its clock was set, those can tell that have looked before.
+if known == 0 and time - last > tonumber(ARGV[2]) then return {time, time - last, 0, {}} end
+
+local slack, step = 1000 + most / 1000, 0
+local ahead, behind = time - known - most, time - known - least
+if known > 0 and behind < -slack then
+  step = behind
+elseif time < last - slack then
+  step = time - last
+elseif known > 0 and ahead > slack and time - last > slack then
+  step = math.min(ahead, time - last) -- those that looked meanwhile have seen none, and it was the caller that stood still
+end
+if step ~= 0 then
+  time = time - step
+  redis.call('HSET', CLOCK, 'offset', offset - step)
+end
+local pause = time - last
+if step ~= 0 or pause > tonumber(ARGV[2]) then redis.call('HSET', CLOCK, 'resumed', math.max(time, last)) end
+time = math.max(time, last)
 redis.call('HSET', CLOCK, 'looked', time)
-if time - last > tonumber(ARGV[2]) then redis.call('HSET', CLOCK, 'resumed', time) end
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])
-return {time, time - last, tonumber(redis.call('HGET', CLOCK, 'offset') or 0), due}
+return {time, pause, step, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])}

@@ -4,7 +4,8 @@ local function server_time()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Milliseconds of the server's clock without the steps that it has made: see step.lua.
+-- Milliseconds of the server's clock without the steps that it has made, see look.lua; never before the last look.
 local function now()
-  return server_time() + (redis.call('HGET', CLOCK, 'offset') or 0)
+  local clock = redis.call('HMGET', CLOCK, 'offset', 'looked')
+  return math.max(server_time() + (clock[1] or 0), tonumber(clock[2] or 0))
 end
