@@ -138,10 +138,10 @@ class _Handle(ABC, Generic[R]):
 
     def _values_of_pages(self, stored: Seen) -> list[R] | None:
         """The values as they stand in pages, where there is nothing to judge."""
-        if type(self._policy) is not StrictGroupPolicy or not stored.have_succeeded:
+        if self._wanted is not None or type(self._policy) is not StrictGroupPolicy or not stored.have_succeeded:
             return None
-        pages, values = stored.pages, list[R]()
-        for page in pages or ():
+        values = list[R]()
+        for page in stored.pages_of(len(self._places)):
             values += page.values
             if self._kind:
                 self._deployment.paces.note(self._kind, page.durations)

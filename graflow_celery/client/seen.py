@@ -112,10 +112,9 @@ class Seen(Mapping[int, RecordedOutcome]):
             page.may_have_failures and page.failures for page in self._pages.values()
         )
 
-    @property
-    def pages(self) -> list[Page] | None:
-        """All of it in member order, where it came in pages alone."""
-        return None if self._single else [page for _, page in sorted(self._pages.items())]
+    def pages_of(self, members: int) -> list[Page]:
+        """The outcomes of so many members in member order, where all of them came in pages; else nothing."""
+        return [page for _, page in sorted(self._pages.items())] if self._in_pages == members else []
 
     def _page(self, index: object) -> Page | None:
         if not self._pages or not isinstance(index, int):

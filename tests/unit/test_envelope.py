@@ -16,7 +16,8 @@ from graflow.channels.branch import ChannelWrite
 from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.exceptions import GroupLostError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
-from graflow_celery.broker.messages import FEW, batches, indices_of, ranges_of
+from graflow_celery.broker.messages import FEW, batches, indices_of, messages_of, ranges_of, run_message
+from graflow_celery.record import GroupSpec
 from graflow_celery.wire import payload as module
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, remote_error_of, unpack_outcome, value_of
@@ -216,6 +217,34 @@ def test_batches_hold_every_member_once_and_in_order(n: int, slots: int, size: i
         assert all(len(batch) <= size for batch in made)
     elif n <= FEW:
         assert len(made) <= slots
+
+
+@given(
+    n=st.integers(min_value=1, max_value=400),
+    stride=st.integers(min_value=2, max_value=50),
+    slots=st.integers(min_value=1, max_value=8),
+    left_out=st.sets(st.integers(min_value=0, max_value=399)),
+)
+def test_messages_end_where_blocks_end(n: int, stride: int, slots: int, left_out: set[int]) -> None:
+    spec = GroupSpec("run", "g", n, "d", stride=stride)
+    indices = [index for index in range(n) if index not in left_out]
+    parts = messages_of(spec, indices, slots=slots)
+    assert sorted(index for part in parts for index in part) == indices
+    for number in range(spec.blocks):
+        block = set(spec.block(number))
+        if block <= set(indices):
+            assert sum(1 for part in parts if block & set(part)) == 1
+    whole = messages_of(spec, range(n), slots=slots)
+    assert [index for part in whole for index in part] == list(range(n))
+    assert all(isinstance(part, range) for part in whole)
+    assert all(len(part) == 1 for part in messages_of(spec, indices, slots=slots, singly=True))
+
+
+def test_a_message_of_several_members_says_that_they_stand_in_blocks() -> None:
+    spec = GroupSpec("run", "g", 10, "d", stride=5)
+    assert run_message(spec, range(10))["kwargs"]["blocks"] is True
+    assert "blocks" not in run_message(spec, [3])["kwargs"]
+    assert "blocks" not in run_message(GroupSpec("run", "g", 10, "d"), range(10))["kwargs"]
 
 
 def test_heavy_members_travel_with_fewer_others() -> None:
