@@ -85,8 +85,11 @@ def prepare(
     n = len(branches)
     _check_size(group_id, n)
     kind = _kind(branches)
-    with deployment.errors():
-        slots = 1 if deployment.paces.is_brief(kind, n) else deployment.slots()
+    slots = 1
+    if not deployment.paces.is_brief(kind, n):
+        deployment.check()
+        with deployment.errors():
+            slots = deployment.slots()
     written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs)
     members, ids = written.members, written.ids
     spec = GroupSpec(

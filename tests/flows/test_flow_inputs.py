@@ -135,15 +135,15 @@ def test_a_signature_that_cannot_be_that_of_a_flow_is_refused_where_it_is_regist
         ("text", "a function that builds a workflow"),
     ):
         with pytest.raises(ConfigError, match=why):
-            definition_of(function, "wrong", 1)
+            definition_of(function, "wrong")
 
     def unknown_type(x: "Nowhere"):  # noqa: F821 - it is not there
         """Nothing."""
 
     with pytest.raises(ConfigError, match="Nowhere"):
-        definition_of(unknown_type, "wrong", 1)
+        definition_of(unknown_type, "wrong")
     with pytest.raises(ConfigError, match="max_recoveries"):
-        definition_of(lambda: None, "wrong", -1)
+        definition_of(lambda: None, "wrong", max_recoveries=-1)
     with pytest.raises(ConfigError, match="takes a name"):
         flow(3)
 
@@ -154,10 +154,10 @@ def test_names_are_given_once_and_near_ones_are_told():
     def one():
         """Nothing."""
 
-    registry.add(definition_of(one, "document_analysis", 1))
-    registry.add(definition_of(one, "document_analysis", 1))
+    registry.add(definition_of(one, "document_analysis"))
+    registry.add(definition_of(one, "document_analysis"))
     with pytest.raises(ConfigError, match="Two flows are called 'document_analysis'"):
-        registry.add(definition_of(lambda: None, "document_analysis", 1))
+        registry.add(definition_of(lambda: None, "document_analysis"))
     with pytest.raises(FlowNotFoundError, match=r"Flow documnt_analysis not found.*near names: document_analysis"):
         registry.get("documnt_analysis")
     with pytest.raises(ValueError, match="import the module"):

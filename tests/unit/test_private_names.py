@@ -27,6 +27,7 @@ USED = {
         "_disconnect_pools()",
         "_do_restore_message(payload, exchange, routing_key, pipe, leftmost)",
         "_get_pool(asynchronous)",
+        "_get_subscribe_topics(queue)",
         "_in_poll",
         "_pool",
     ],
