@@ -10,6 +10,7 @@ import binascii
 import bz2
 import codecs
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -28,6 +29,8 @@ _HINT: Final = 4 * 1024 * 1024  # bytes of a message that only names what is in 
 _OURS: Final = frozenset({RUN_TASK, FINISH_TASK, FLOW_TASK, ENTRY_TASK})
 _YEARS: Final = range(1971, 9000)
 _ENCODINGS: Final = (None, "utf-8", "UTF-8", "base64")
+_OF_NO_TASKS: Final = re.compile(r".*\.pidbox|(celeryev|.*\.events)\.[0-9a-f-]{36}", re.DOTALL)
+"""Queues of remote control, and of each process that listens to events."""
 _JSON: Final = "application/json"
 
 
@@ -87,7 +90,7 @@ def fault_of(frame: Any, queue: str) -> str | None:
     """
     try:
         body = _body_of(frame)
-        if not (queue.endswith(".pidbox") or queue.startswith("celeryev")):
+        if not _OF_NO_TASKS.fullmatch(queue):
             _check_task(frame, body)
     except PayloadError as error:
         return str(error)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from queue import Empty
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -114,7 +115,13 @@ def test_what_would_harm_a_worker_is_told_apart(name: str) -> None:
     assert fault_of(BAD[name], "graflow")
 
 
-@pytest.mark.parametrize("queue", ["w@here.celery.pidbox", "celeryev.1234"])
+@pytest.mark.parametrize(
+    "queue",
+    [
+        *("w@here.celery.pidbox", "0b5e.reply.graflow.control.pidbox"),
+        *(f"{prefix}.{uuid4()}" for prefix in ("celeryev", "graflow.events", "team:etl.events")),
+    ],
+)
 def test_commands_and_events_are_no_tasks_and_framed_like_them(queue: str) -> None:
     command = frame({"method": "ping", "arguments": {}}) | {"headers": {"clock": 1, "expires": 5.0}}
     assert fault_of(command, queue) is None
