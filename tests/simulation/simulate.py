@@ -31,7 +31,7 @@ REAL_TIME = "  local time = redis.call('TIME')\n  return time[1] * 1000 + math.f
 START = 1_000_000_000_000
 CHAOS_SECONDS = 150.0
 """Messages get lost, processes crash for so long; after that the group has to come to its end."""
-BOUND_SECONDS = 2500.0
+BOUND_SECONDS = 6000.0
 
 
 def virtual(name: str) -> str:
@@ -103,11 +103,16 @@ class Simulation:
         self.scripts = VirtualScripts(client, load, self.server_clock, seed)
         record = GroupRecord(client, self.settings.key_prefix, scripts=self.scripts)
         self.witness = Witness(record, self.milliseconds, lambda: self.loop.now)
-        has_long_values = Random(~seed).random() < 0.3
-        self.plan = plan = replace(_plan(rng, self.settings, is_fair=is_fair), has_long_values=has_long_values)
-        if plan.is_brief:  # members in blocks, whose pages come before anybody looks after them
-            update = {"max_in_flight": None, "batch_size": rng.choice(("auto", "auto", 2, 3, 6))}
+        more = Random(~seed)
+        plan = replace(_plan(rng, self.settings, is_fair=is_fair), has_long_values=more.random() < 0.3)
+        if (
+            not plan.is_nested and more.random() < 0.4
+        ):  # members in blocks, whose pages come before anybody looks after them
+            policy = plan.policy if isinstance(plan.policy, str) else "strict"
+            plan = replace(plan, is_brief=True, slots=1, policy=policy)
+            update = {"max_in_flight": None, "batch_size": more.choice(("auto", "auto", 2, 3, 6))}
             self.settings = self.settings.model_copy(update=update)
+        self.plan = plan
         registry = TaskResolverRegistry()
         registry.register("default", TaskResolver())
         registry.get("default").register_module(members)
@@ -407,7 +412,6 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
     is_workflow = rng.random() < 0.5
     is_nested = is_workflow and n > 1 and rng.random() < 0.3
     is_persistent = not (is_fair or is_nested) and rng.random() < 0.15
-    is_brief = not is_nested and rng.random() < 0.4
     return Plan(
         n=n,
         is_persistent=is_persistent,
@@ -416,16 +420,15 @@ def _plan(rng: Random, settings: Settings, *, is_fair: bool) -> Plan:
             rng.sample(range(n + 1), min(n, rng.choice((2, 2, n)))) if not is_persistent and rng.random() < 0.3 else ()
         ),
         poisonous=frozenset([0] if not is_fair and rng.random() < 0.1 and settings.max_attempts <= 4 else []),
-        policy="strict" if is_nested else rng.choice(("strict", "best_effort")) if is_brief else _policy(rng, n),
+        policy="strict" if is_nested else _policy(rng, n),
         is_workflow=is_workflow,
         continues=not is_workflow and rng.random() < 0.6,
         is_limited=not (is_fair or is_nested or is_persistent) and rng.random() < 0.15,
         has_prefork=rng.random() < 0.5,
-        slots=1 if is_brief else rng.choice((1, 8)),
+        slots=rng.choice((1, 8)),
         exit_rate=0.0 if is_fair else rng.choice((0.0, 0.0, 0.05)),
         beats=rng.random() < 0.2,
         is_fair=is_fair,
-        is_brief=is_brief,
     )
 
 

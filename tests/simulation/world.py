@@ -79,8 +79,9 @@ class Plan:
     is_fair: bool
     is_nested: bool
     is_persistent: bool
-    is_brief: bool
+
     has_long_values: bool = False
+    is_brief: bool = False
 
     def value(self, index: int) -> int | bytes:
         """What a member comes to."""
