@@ -18,6 +18,8 @@ BUSY: Final = 4  # messages per slot: enough that a slot which finishes early fi
 FEW: Final = 64  # members of a group that has one message per slot: what a slow one holds up is handed back in time
 LARGEST: Final = 1000  # members per message
 VERSION: Final = 2
+READ: Final = (1, VERSION)
+"""Versions of a hint that workers read; the first one knew no blocks, and names members in the same way."""
 """Of messages about members: a worker that reads an older version refuses them before it touches the record."""
 _LIMITS: Final = "limits"
 OWN_MESSAGE: Final = frozenset({"queue", "priority", "time_limit", "soft_time_limit"})

@@ -204,18 +204,18 @@ class MemberTask(Task):
     typing = False
 
 
-def _check(hint: Mapping[str, object], version: int) -> None:
-    if hint.get("version") != version:
+def _check(hint: Mapping[str, object], *versions: int) -> None:
+    if hint.get("version") not in versions:
         name = hint.get("run_id", hint.get("flow_id"))
         raise GraflowRuntimeError(
-            f"Message version {hint.get('version')!r} of {name} is unknown; this worker reads version {version}, and "
-            "leaves it to others"
+            f"Message version {hint.get('version')!r} of {name} is unknown; this worker reads version {versions[-1]}, "
+            "and leaves it to others"
         )
 
 
 def _run(self: Any, **hint: object) -> None:
     """Claim the members that a message names and run those that are granted."""
-    _check(hint, messages.VERSION)
+    _check(hint, *messages.READ)
     indices = indices_of(hint.get("ranges"))
     deployment = deployment_for(self.app)
     request = self.request
@@ -256,7 +256,7 @@ def _run(self: Any, **hint: object) -> None:
 
 def _finish(self: Any, *_results: object, **hint: object) -> None:
     """Run the continuation of a group, once."""
-    _check(hint, messages.VERSION)
+    _check(hint, *messages.READ)
     worker = str(self.request.hostname or socket.gethostname())
     owner = getattr(self.request, "graflow_owner", None)
     tally = run_continuation(deployment_for(self.app), str(hint.get("run_id")), worker, owner=owner)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graflow.exceptions import PayloadError, SignatureError
+from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
 from graflow.signing import SigningKeys, generate_key
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, build_app
 from graflow_celery.broker.entries import LIFE, verify
@@ -107,3 +107,15 @@ def test_an_entry_that_is_older_than_it_is_remembered_is_refused() -> None:
 def test_an_entry_of_what_is_no_json_is_refused_with_an_error_of_ours() -> None:
     with pytest.raises(PayloadError):
         verify({**entry(), "more": object()}, KEYS)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_hints_of_the_version_before_blocks_name_members_too(app: GraflowCelery, version: int) -> None:
+    with pytest.raises(PayloadError, match="ranges"):  # which are looked at once the version is known
+        app.tasks[RUN_TASK].run(version=version, run_id="run")
+
+
+@pytest.mark.parametrize("version", [0, 3, None, "1", [1]])
+def test_hints_of_another_version_are_refused_by_name(app: GraflowCelery, version: object) -> None:
+    with pytest.raises(GraflowRuntimeError, match="of run is unknown; this worker reads version 2"):
+        app.tasks[RUN_TASK].run(version=version, run_id="run")
