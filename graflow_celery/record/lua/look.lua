@@ -5,10 +5,12 @@
 -- A step of the server's clock is made up for, so that for those who wait time goes on as it did. Answers the time, the
 -- milliseconds since the last look, the step, and the runs.
 local known, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local clock = redis.call('HMGET', CLOCK, 'offset', 'looked')
+local clock = redis.call('HMGET', CLOCK, 'offset', 'looked', 'reset')
 local offset = tonumber(clock[1] or 0)
 local time = server_time() + offset
 local last = tonumber(clock[2] or time)
+-- What the caller knows from before steps were forgotten, while no run was open, is no time of this clock.
+if clock[3] and time - clock[3] <= most then known = 0 end
 -- Whether the server stood still or its clock was set, those can tell that have looked before.
 if known == 0 and time - last > tonumber(ARGV[2]) then return {time, time - last, 0, {}} end
 
