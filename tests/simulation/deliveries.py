@@ -28,6 +28,7 @@ from graflow_celery.record import (
     MemberState,
     RecordedOutcome,
 )
+from graflow_celery.record.data import Since
 from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.wire.pages import Page, PageWriter
 from graflow_celery.wire.seal import RunSeal
@@ -58,6 +59,7 @@ class Deliveries:
         self.published: set[int] = set()
         self.sent: list[Sequence[BlockReport]] = []
         self.tokens = self.sweeps = 0
+        self.looked = (0.0, 0.0)
         self.roughness = rng.choice((0.0, 0.03, 0.1, 0.3))
 
     @property
@@ -222,7 +224,11 @@ class Deliveries:
             self._repeatedly(lambda: self.witness.beat([*blocks, *members]))
 
     def _sweep(self) -> None:
-        for run_id in self.witness.look(interval=5.0).due:
+        now, (time, at) = self.now / 1000, self.looked
+        since = Since(time, now - at, now - at) if time else None
+        look = self.witness.look(interval=5.0, since=since)
+        self.looked = (look.time, now)
+        for run_id in look.due:
             self.sweeps += 1
             again = self.witness.sweep(run_id, f"sweep{self.sweeps}")
             if again is not None:
