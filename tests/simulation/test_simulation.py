@@ -48,6 +48,7 @@ def run(store: redis.Redis, seed: int) -> None:
         )
 
 
+@pytest.mark.timeout(600)  # a busy machine takes minutes for a hundred of them
 def test_many_seeds_lose_nothing_and_count_nothing_twice(
     store: redis.Redis, first_seed: int, pytestconfig: pytest.Config
 ) -> None:
