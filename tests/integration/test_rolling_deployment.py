@@ -29,7 +29,7 @@ OLDER = """
 from graflow_celery.worker import celery_tasks
 
 check = celery_tasks._check
-celery_tasks._check = lambda hint, version: check(hint, version - 1)
+celery_tasks._check = lambda hint, *_: check(hint, 1)
 """
 
 
