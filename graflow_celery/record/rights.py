@@ -16,6 +16,7 @@ ON_A_KEY: Final = (
     *("SREM a", "STRLEN", "TYPE", "UNLINK", "XADD * a 1", "XRANGE - +", "XREVRANGE + -", "ZADD 1 a", "ZMSCORE a"),
     *("ZRANGE 0 1", "ZRANGEBYSCORE 0 1", "ZREM a", "ZSCORE a"),
 )
+ON_TWO_KEYS: Final = ("COPY", "RENAME")
 ON_NO_KEY: Final = ("EVAL @ 0", "EVALSHA @ 0", "PING", "TIME")
 _OF_THE_BROKER: Final = ("LPUSH a", "RPOP")
 """Commands with what follows their key; `@` stands for the text of a script."""
@@ -36,6 +37,7 @@ def check_rights(client: redis.Redis, prefix: str, *, is_broker: bool) -> None:
     """
     probes = [line.split() for line in (*ON_A_KEY, *(_OF_THE_BROKER if is_broker else ()))]
     commands = [[name, f"{prefix}:{_KEY}", *rest] for name, *rest in probes]
+    commands += [[name, f"{prefix}:{_KEY}", f"{prefix}:{_KEY}2"] for name in ON_TWO_KEYS]
     commands += [[part.replace("@", "return 1") for part in line.split()] for line in ON_NO_KEY]
     commands.append(["XREAD", "STREAMS", f"{prefix}:{_KEY}", "0"])
     if is_broker:

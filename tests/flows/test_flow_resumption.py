@@ -91,7 +91,7 @@ def test_so_does_one_in_a_file(tmp_path_factory, program_words, cut):
 @pytest.mark.redis
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words, cuts)
-def test_so_does_one_in_a_redis(redis_server, program_words, cut):
+def test_so_does_one_in_a_redis(redis_server, redis_client, program_words, cut):
     store = open_store(redis_server.url)
     check_cut(store, program_words, cut)
     store.close()

@@ -80,7 +80,7 @@ def test_whoever_may_only_read_may_look(server: PrivateRedis) -> None:
 def test_every_command_of_the_scripts_is_among_those_that_are_asked_for() -> None:
     texts = [path.read_text(encoding="utf-8") for path in LUA.glob("*.lua")]
     used = {name for text in texts for name in re.findall(r"(?:redis\.p?call|each|fetch)\('([A-Z]+)'", text)}
-    asked = {line.split()[0] for line in (*rights.ON_A_KEY, *rights.ON_NO_KEY)}
+    asked = {line.split()[0] for line in (*rights.ON_A_KEY, *rights.ON_TWO_KEYS, *rights.ON_NO_KEY)}
     assert used <= asked
 
 
