@@ -87,12 +87,6 @@ BLOCK_MUTANTS = [
         "a repeated claim of a block counts again", "claim_blocks", "  if block.kind == 'o' then\n", "  if true then\n"
     ),
     Mutant("a claimed block has no lease", "claim_blocks", "each('ZADD', DUE, leases)\n", ""),
-    Mutant(
-        "a claim of a block does not wake the sweeper",
-        "claim_blocks",
-        "if #granted > 0 then look_by(header, time + header.lease) end",
-        "",
-    ),
     Mutant("blocks are granted over a limit", "claim_blocks", " and header.max_in_flight == 0", ""),
     Mutant(
         "suspects are granted in blocks",
@@ -288,12 +282,6 @@ BLOCK_MUTANTS = [
         "        for index = first, last do indices[#indices + 1] = tostring(index) end\n",
         "",
     ),
-    Mutant(
-        "a block that was left out is published",
-        "sweep",
-        "if not gone[name] then waiting_blocks",
-        "if true then waiting_blocks",
-    ),
     Mutant("an expedited block keeps its long wait", "expedite", "    block.waits = 0\n", ""),
     Mutant(
         "blocks are not expedited", "expedite", "    scores[#scores + 1] = time\n    scores[#scores + 1] = entry\n", ""
@@ -317,12 +305,6 @@ BLOCK_MUTANTS = [
         "cancel",
         "local owner = block.kind == 'c' and block.owner or ''",
         "local owner = ''",
-    ),
-    Mutant(
-        "critical members of a block that is left out do not count",
-        "complete",
-        "  if header.critical == 1 then\n    for index",
-        "  if false then\n    for index",
     ),
     Mutant(
         "no block is left out",
@@ -374,10 +356,4 @@ BLOCK_MUTANTS = [
         "",
     ),
     Mutant("a timeout in a page is taken for a success", "reopen", "failure == 'T' and 'TIMED_OUT' or", ""),
-    Mutant(
-        "a critical failure of an earlier round in a page is forgotten",
-        "reopen",
-        "outcome_of(header, index)\n      if text and",
-        "redis.call('HGET', OUTCOMES, index)\n      if text and",
-    ),
 ]

@@ -10,7 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from graflow_celery import sweeper
 from graflow_celery.client import coordinator, run_owner, submission, waiter
-from graflow_celery.worker import batch, blocks, continuation, holding, member, reports
+from graflow_celery.worker import batch, continuation, holding, member, reports
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,10 @@ def _functions_of(module: ModuleType) -> Iterator[FunctionType]:
 
 CODE_MUTANTS = [
     CodeMutant(
-        "what came of a block that was split is not reported",
-        reports,
-        "for report, page in pages if page and report.number in split for",
-        "for report, page in pages if False for",
-    ),
-    CodeMutant(
         "a running block is not kept",
         holding,
         "                held.append(self.block.block)\n",
         "                pass\n",
-    ),
-    CodeMutant(
-        "what went back of a block runs here as well", blocks, "if index >= running.stop or holding.ended:", "if False:"
     ),
     CodeMutant(
         "what is released runs here as well",
