@@ -12,7 +12,6 @@ from contextlib import suppress
 from queue import Empty
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -119,7 +118,10 @@ def test_what_would_harm_a_worker_is_told_apart(name: str) -> None:
     "queue",
     [
         *("w@here.celery.pidbox", "0b5e.reply.graflow.control.pidbox"),
-        *(f"{prefix}.{uuid4()}" for prefix in ("celeryev", "graflow.events", "team:etl.events")),
+        *(
+            f"{prefix}.7138d049-99f2-4f9f-b83f-800511eac8e3"
+            for prefix in ("celeryev", "graflow.events", "team:etl.events")
+        ),
     ],
 )
 def test_commands_and_events_are_no_tasks_and_framed_like_them(queue: str) -> None:
