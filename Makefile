@@ -17,7 +17,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra embedded --extra flower --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash test test-rest test-all check unit format coverage faults soak test-lowest bench lock clean
+.PHONY: help setup demo demo-crash test test-rest test-mutants test-all check unit format coverage faults soak test-lowest bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -38,12 +38,15 @@ demo: $(READY)  ## Run the example on two Celery workers with a private Redis
 demo-crash: $(READY)  ## Kill a flow in the middle of a group on workers, and see it finish
 	@$(BIN)/python examples/flows/crash_demo.py
 
-# Every test is either in `test` or in `test-rest`. Those of the Redis settings run once, on their own, for their coverage.
+# Every test is in `test`, `test-rest` or `test-mutants`. Those of the Redis settings run once, on their own, for their coverage.
 test: $(READY) $(COVERED)  ## Run the tests that are worth most: at most four minutes
-	$(PYTEST) -m "not ($(LONG))" --ignore=$(REDIS_TESTS)
+	$(PYTEST) -m "not ($(LONG)) and not exhaustive" --ignore=$(REDIS_TESTS)
 
 test-rest: $(READY)  ## Run the slow tests, the faults and the mutants, which `make test` leaves out
 	$(PYTEST) -m "$(LONG)" --ignore=$(REDIS_TESTS)
+
+test-mutants: $(READY)  ## Look whether simulations of groups find each mistake that is listed: an hour or more
+	$(PYTEST) -m "exhaustive"
 
 test-all: $(READY) $(COVERED)  ## Run all tests
 	$(PYTEST) --ignore=$(REDIS_TESTS)

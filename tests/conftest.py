@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=1000, help="simulations of the group record (default: %(default)s)")
+    parser.addoption("--seeds", type=int, default=500, help="simulations of the group record (default: %(default)s)")
     parser.addoption("--first-seed", type=int, default=0, help="seed of the first of them (default: %(default)s)")
 
 

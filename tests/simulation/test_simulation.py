@@ -63,7 +63,7 @@ def run_until_found(store: redis.Redis, load: Callable[[str], str] = virtual) ->
         Simulation(seed, store, load).run()
 
 
-@pytest.mark.mutation
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)  # some mistakes take thousands of simulations to show
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> None:
@@ -73,7 +73,7 @@ def test_a_mistake_in_a_script_is_found(store: redis.Redis, mutant: Mutant) -> N
         run_until_found(store, load)
 
 
-@pytest.mark.mutation
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)  # some mistakes take thousands of simulations to show
 @pytest.mark.parametrize("mutant", CODE_MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_in_the_code_is_found(store: redis.Redis, mutant: CodeMutant) -> None:

@@ -21,8 +21,9 @@ def selection_of(target: str) -> str:
     return expression
 
 
-def test_every_test_is_in_one_of_the_two_halves() -> None:
-    assert selection_of("test") == f"not ({selection_of('test-rest')})"
+def test_every_test_is_in_one_half_or_takes_hours() -> None:
+    assert selection_of("test-mutants") == "exhaustive"
+    assert selection_of("test") == f"not ({selection_of('test-rest')}) and not exhaustive"
 
 
 def test_the_table_of_markers_has_each_and_says_in_which_half_it_is(pytestconfig: pytest.Config) -> None:
