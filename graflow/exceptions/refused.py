@@ -39,7 +39,7 @@ class UnknownTaskError(TaskResolutionError):
     """A reference stands for no task that is tabled here; it may be in other processes.
 
     Attributes:
-        reference: As `module:qualname`.
+        reference: As `module:qualname`; on workers with `resolver id=` in front, unless that is "default".
     """
 
     def __init__(self, message: str, reference: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import redis
@@ -50,21 +49,33 @@ def check_rights(client: redis.Redis, prefix: str, *, is_broker: bool) -> None:
         )
 
 
-def _refused(client: Any, commands: list[list[str]]) -> Iterator[tuple[list[str], str]]:
-    """The commands that this user may not use so, with what the server says."""
+def _refused(client: Any, commands: list[list[str]]) -> list[tuple[list[str], str]]:
+    """The commands that this user may not use so, with what the server says; asked again as the client's commands are.
+
+    A line that breaks takes its transaction with it.
+    """
     with client.client() as held:
-        line, is_clean = held.connection, False
-        try:
-            (begun,) = _answers(line, [["MULTI"]])
-            if begun is not None:  # without it the commands would do what they say
-                yield ["MULTI"], begun
-            else:
-                said = _answers(line, [*commands, ["DISCARD"]])
-                yield from ((command, why) for command, why in zip(commands, said, strict=False) if why is not None)
-            is_clean = True
-        finally:
-            if not is_clean:
-                line.disconnect()
+        line = held.connection
+        found: list[tuple[list[str], str]] = line.retry.call_with_retry(
+            lambda: _refused_on(line, commands), lambda _error: None
+        )
+        return found
+
+
+def _refused_on(line: Any, commands: list[list[str]]) -> list[tuple[list[str], str]]:
+    is_clean = False
+    try:
+        (begun,) = _answers(line, [["MULTI"]])
+        if begun is not None:  # without it the commands would do what they say
+            refused = [(["MULTI"], begun)]
+        else:
+            said = _answers(line, [*commands, ["DISCARD"]])
+            refused = [(command, why) for command, why in zip(commands, said, strict=False) if why is not None]
+        is_clean = True
+    finally:
+        if not is_clean:
+            line.disconnect()
+    return refused
 
 
 def _answers(line: Any, commands: list[list[str]]) -> list[str | None]:

@@ -52,7 +52,7 @@ class LiveWorkers:
             return []
         fields = [worker_id + _TASKS for worker_id in worker_ids]
         found: Any = self._scripts.execute("HMGET", self._keys[1], *fields)
-        return [frozenset((text or b"").decode(errors="replace").split()) for text in found]
+        return [frozenset((text or b"").decode(errors="replace").split("\n")) - {""} for text in found]
 
     def score(self, worker_id: str) -> float | None:
         """As the last beat answered it, unless a group has opened since then; None when the entry is gone."""

@@ -43,7 +43,7 @@ from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, 
 from graflow_celery.wire.payload import unpack
 from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.message_limits import limits_of
-from graflow_celery.worker.others import OtherWorkers
+from graflow_celery.worker.others import OtherWorkers, name_in_table
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -342,14 +342,16 @@ class MemberRunner:
     def _tasks(self, envelope: Envelope) -> dict[str, Any]:
         """The tasks of the branch, resolved; failures name the worker."""
         found: dict[str, Any] = {}
+        resolver_id = "default"
         try:
             for data in envelope.tasks:
-                resolver = self._resolver(str(data.get("resolver_id", "default")))
-                task = resolver.resolve(data, bound_to=envelope.binding, code=self._code)
+                resolver_id = str(data.get("resolver_id", "default"))
+                task = self._resolver(resolver_id).resolve(data, bound_to=envelope.binding, code=self._code)
                 found[task.task_id] = task
         except UnknownTaskError as error:
             raise UnknownTaskError(
-                f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}", error.reference
+                f"Worker '{self._worker}' cannot run '{envelope.task_id}': {error}",
+                name_in_table(error.reference, resolver_id),
             ) from error
         except (TaskResolutionError, SignatureError) as error:
             raise TaskResolutionError(

@@ -21,6 +21,11 @@ WORKER_WAIT: Final = 10.0
 """Seconds in which a worker has to come that knows a task, unless the group says otherwise in `meta`."""
 
 
+def name_in_table(reference: str, resolver_id: str) -> str:
+    """What a worker tells of a task that it knows: the same reference may stand in the table of one resolver alone."""
+    return reference if resolver_id == "default" else f"{resolver_id}={reference}"
+
+
 class OtherWorkers:
     """Tells, for the members of one run, whether some other live worker knows a task that is unknown here.
 

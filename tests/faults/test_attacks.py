@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from graflow import workflow
+import graflow_celery
+from graflow import parallel, workflow
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.exceptions import SignatureError
@@ -31,11 +32,14 @@ Forge = Callable[["Forger"], bytes]
 class Forger:
     """What an attacker has in hand: one member's envelope, all others, and, for the worst case, the key."""
 
+    head = b""
+    purpose = "member"
+
     def __init__(self, index: int, envelopes: list[bytes], group: Group, key: str, mark: Path) -> None:
         self.index = index
         self.envelopes = envelopes
         self.signature, _, self.content = envelopes[index].partition(b"\n")
-        self.binding = (group.run_id, "load", str(index))
+        self.binding: tuple[str, ...] = (group.run_id, "load", str(index))
         self.keys = SigningKeys.parse(key)
         self.key_id = key.partition(":")[0]
         self.mark = mark
@@ -45,11 +49,14 @@ class Forger:
         content: bytes,
         *,
         keys: SigningKeys | None = None,
-        purpose: str = "member",
+        purpose: str | None = None,
         bound_to: tuple[str, ...] | None = None,
     ) -> bytes:
-        made = (keys or self.keys).sign(content, purpose=purpose, bound_to=bound_to or self.binding)
-        return made.encode() + b"\n" + content
+        made = (keys or self.keys).sign(content, purpose=purpose or self.purpose, bound_to=bound_to or self.binding)
+        return self.with_signature(made.encode(), content)
+
+    def with_signature(self, signature: bytes, content: bytes) -> bytes:
+        return self.head + signature + b"\n" + content
 
     def changed(self, **parts: Any) -> bytes:
         """The body with other parts, as somebody who has the key would sign it."""
@@ -57,7 +64,10 @@ class Forger:
 
     def with_task(self, strategy: str, payload: Mapping[str, Any]) -> bytes:
         task = {"version": 1, "strategy": strategy, "resolver_id": "default", "payload": dict(payload)}
-        return self.changed(tasks=[task])
+        return self.changed(**self.parts_of(task))
+
+    def parts_of(self, task: dict[str, Any]) -> dict[str, Any]:
+        return {"tasks": [task]}
 
     def referring(self, module: str, qualname: str) -> bytes:
         name = qualname.rpartition(".")[2]
@@ -69,19 +79,34 @@ class Forger:
         return self.with_task("pickle", {"data": base64.b64encode(content).decode(), "signature": signature})
 
 
+class ChunkForger(Forger):
+    """The same of a chunk, whose index is that of its block."""
+
+    purpose = "chunk"
+
+    def __init__(self, index: int, envelopes: list[bytes], group: Group, key: str, mark: Path) -> None:
+        super().__init__(index, envelopes, group, key, mark)
+        place, _, self.signature = self.signature.partition(b" ")
+        self.head = place + b" "
+        self.binding = (*self.binding[:2], *place.decode().removeprefix("#").split(","))
+
+    def parts_of(self, task: dict[str, Any]) -> dict[str, Any]:
+        return {"task": task}
+
+
 ATTACKS: dict[str, Forge] = {
-    "unsigned": lambda f: b"-\n" + f.content,
+    "unsigned": lambda f: f.with_signature(b"-", f.content),
     "signed with an unknown key": lambda f: f.signed(f.content, keys=SigningKeys.parse(generate_key("stranger"))),
     "signed with another key of the same id": lambda f: f.signed(
         f.content, keys=SigningKeys.parse(generate_key(f.key_id))
     ),
     "signed for another purpose": lambda f: f.signed(f.content, purpose="outcome"),
     "signed for another run": lambda f: f.signed(f.content, bound_to=("other", *f.binding[1:])),
-    "signed for another group": lambda f: f.signed(f.content, bound_to=(f.binding[0], "other", f.binding[2])),
-    "signed for another member": lambda f: f.signed(f.content, bound_to=(*f.binding[:2], "0")),
+    "signed for another group": lambda f: f.signed(f.content, bound_to=(f.binding[0], "other", *f.binding[2:])),
+    "signed for another member": lambda f: f.signed(f.content, bound_to=(*f.binding[:2], "0", *f.binding[3:])),
     "the envelope of another member": lambda f: f.envelopes[0],
-    "another algorithm": lambda f: b"none:" + f.signature + b"\n" + f.content,
-    "no signature at all": lambda f: b"\n" + f.content,
+    "another algorithm": lambda f: f.with_signature(b"none:" + f.signature, f.content),
+    "no signature at all": lambda f: f.with_signature(b"", f.content),
     "truncated": lambda f: f.envelopes[f.index][:-40],
     "one bit flipped": lambda f: f.envelopes[f.index][:-9] + bytes([f.envelopes[f.index][-9] ^ 1]) + b"12345678",
     "empty": lambda _: b"",
@@ -103,31 +128,61 @@ def trapped(running: Cluster, mark: Path) -> dict[str, str]:
     return {"FAULT_TRAP": str(mark)}
 
 
+def submit_singly(running: Cluster, n: int) -> Group:
+    """The load as members that were made one by one: each has an envelope of its own, but they share messages."""
+    folder = running.folder / "singly"
+    folder.mkdir()
+    members = [work(task_id=f"load[{index}]", item=(index, str(folder), 0.01)) for index in range(n)]
+    load = parallel(*members).set_group_name("load")
+    handle = graflow_celery.submit(load, running.config, policy="best_effort")
+    return Group(handle, folder, n, handle.run_id)
+
+
+def check_refused(running: Cluster, group: Group, attacks: Mapping[str, Forge], mark: Path, stride: int = 1) -> None:
+    """Forge all entries of the manifest but the first two and the last two; only the members of these run."""
+    record = running.record
+    numbers = range(len(attacks) + 4)
+    is_chunk = stride > 1
+    read = record.manifests.chunks if is_chunk else record.manifests.envelopes
+    entries = [entry or b"" for entry in read(group.run_id, numbers)]
+    assert all(entries), "each has an entry of its own"
+    for number, forge in enumerate(attacks.values(), start=2):
+        forged = forge((ChunkForger if is_chunk else Forger)(number, entries, group, running.key, mark))
+        assert forged != entries[number]
+        name = f"b{number}" if is_chunk else str(number)
+        record.client.hset(record.keys.run(group.run_id, "manifest"), name, forged)
+
+    begun = time.time()
+    running.start(2, environment=trapped(running, mark))
+    outcomes = group.handle.outcomes(timeout=60)
+    what = "chunks" if is_chunk else "envelopes"
+    running.count("29", f"{len(attacks)} forged {what}", group, begun).check()
+
+    refused = outcomes[2 * stride : -2 * stride]
+    by_attack = [(name, refused[at * stride + i]) for at, name in enumerate(attacks) for i in range(stride)]
+    assert len(by_attack) == len(refused)
+    assert not [name for name, outcome in by_attack if outcome.state != "FAILED"], "let in"
+    untouched = {*range(2 * stride), *range(group.n - 2 * stride, group.n)}
+    assert set(group.starts()) == untouched, "only what nobody touched was run"
+    assert {outcomes[index].state for index in untouched} == {"SUCCEEDED"}
+    assert not mark.exists()
+    for _, outcome in by_attack:
+        assert outcome.error is not None
+        assert running.key.partition(":")[2] not in str(outcome.error)
+
+
 def test_every_forged_envelope_is_refused_alone_and_before_anything_is_imported(tmp_path: Path) -> None:
-    mark = tmp_path / "sprung"
     with cluster(tmp_path, workers=0) as running:
-        n = len(ATTACKS) + 4
-        group = running.submit(n, 0.01, policy="best_effort", then=False)
-        record = running.record
-        envelopes = [envelope or b"" for envelope in record.manifests.envelopes(group.run_id, range(n))]
-        for index, forge in enumerate(ATTACKS.values(), start=2):
-            forged = forge(Forger(index, envelopes, group, running.key, mark))
-            assert forged != envelopes[index]
-            record.client.hset(record.keys.run(group.run_id, "manifest"), str(index), forged)
+        group = submit_singly(running, len(ATTACKS) + 4)
+        check_refused(running, group, ATTACKS, tmp_path / "sprung")
 
-        begun = time.time()
-        running.start(2, environment=trapped(running, mark))
-        outcomes = group.handle.outcomes(timeout=60)
-        running.count("29", f"{len(ATTACKS)} forged envelopes", group, begun).check()
 
-        by_attack = dict(zip(ATTACKS, outcomes[2:], strict=False))
-        let_in = [name for name, outcome in by_attack.items() if outcome.state != "FAILED"]
-        assert not let_in
-        assert set(group.starts()) == {0, 1, n - 2, n - 1}, "only what nobody touched was run"
-        assert not mark.exists()
-        for outcome in by_attack.values():
-            assert outcome.error is not None
-            assert running.key.partition(":")[2] not in str(outcome.error)
+def test_every_forged_chunk_is_refused_with_its_members_alone(tmp_path: Path) -> None:
+    stride = 2
+    with cluster(tmp_path, workers=0) as running:
+        n = stride * (len(ATTACKS) + 4)
+        group = running.submit(n, 0.01, policy="best_effort", then=False, batch_size=stride)
+        check_refused(running, group, ATTACKS, tmp_path / "sprung", stride)
 
 
 def test_a_shared_payload_that_was_changed_is_refused(tmp_path: Path) -> None:

@@ -365,7 +365,9 @@ def test_a_killed_command_that_is_given_again_goes_on_at_once(
     folder: Path, held: Running, number: signal.Signals
 ) -> None:
     held.process.send_signal(number)
-    held.ended(-number)
+    held.process.communicate(timeout=60)
+    # Asked to end, the command may have handed the flow over, and end by that, before the signal ends it.
+    assert held.process.returncode in ({-number, 1} if number is signal.SIGTERM else {-number})
     (folder / "hold1").unlink()
     if number is signal.SIGTERM:
         assert state_of("s1").status is FlowStatus.QUEUED, "it was handed over"

@@ -55,9 +55,11 @@ def test_imports_of_several_resolvers_are_tabled_apart(no_workers: LocalCluster)
     with TaskWorker(config, imports=[members.__name__], resolver_id="etl"):
         queue = RedisTaskQueue(backend_config=config, default_resolver_id="etl")
         assert queue.default_resolver_id == "etl"
-        outcome = submit(members.noop.map([1]), config).outcomes(timeout=30)[0]
+        # That the worker knows it in another table does not help, so it waits for workers no longer than it may
+        outcome = submit(members.noop.map([1]), {**config, "worker_wait": 1}).outcomes(timeout=30)[0]
     assert outcome.error is not None
     assert outcome.error.type.endswith("TaskResolutionError")
+    assert "no live worker knows" in outcome.error.message
 
 
 # -- clusters ----------------------------------------------------------------------------------------------------------

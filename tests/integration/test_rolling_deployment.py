@@ -15,7 +15,7 @@ from graflow.exceptions import TaskResolutionError, UnknownTaskError
 from graflow.secret import Secret
 from graflow_celery import MemberState, submit
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.worker.others import OtherWorkers
+from graflow_celery.worker.others import OtherWorkers, name_in_table
 from tests.record_support import make_spec, open_group
 from tests.support import PrivateRedis, private_redis, wait_until
 from tests.worker_support import celery_worker
@@ -138,6 +138,18 @@ def test_a_worker_that_knows_it_ends_the_wait(deployment: Deployment) -> None:
 
     assert OtherWorkers(deployment, spec, "old").wait_for(unknown("refund")) > 0
     assert deployment.record.lacking("run", "shop:refund", is_known=False) == 0
+
+
+def test_a_worker_that_knows_it_in_another_table_does_not_know_it(deployment: Deployment) -> None:
+    spec = make_spec(n=1, queue="graflow", meta={"worker_wait": 0.0})
+    assert deployment.record.open(spec, [b""]).created
+    told = [name_in_table("shop:refund", "my shop"), name_in_table("shop:charge", "default")]
+    assert told == ["my shop=shop:refund", "shop:charge"]
+    deployment.record.workers.beat("other 3", {"queues": ["graflow"], "tasks": told})
+
+    with pytest.raises(TaskResolutionError, match="no live worker knows 'shop:refund'"):
+        OtherWorkers(deployment, spec, "old").wait_for(unknown("refund"))
+    assert OtherWorkers(deployment, spec, "old").wait_for(UnknownTaskError("unknown", told[0])) > 0
 
 
 def test_what_a_worker_knows_goes_with_its_entry(deployment: Deployment) -> None:

@@ -37,6 +37,7 @@ from graflow_celery.worker.main.housekeeping import BEAT, REST, Housekeeping
 from graflow_celery.worker.main.login import AccessStep, end_worker
 from graflow_celery.worker.main.orphans import stop_with_parent
 from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits
+from graflow_celery.worker.others import name_in_table
 from graflow_celery.worker.output import show_members
 
 _log = get_logger(__name__)
@@ -147,7 +148,7 @@ def _describe(parent: Any, deployment: Deployment) -> dict[str, Any]:
         "queues": sorted(parent.app.amqp.queues.consume_from),
         "modules": _modules(registry),
         "digest": "-".join(registry.get(name).digest() for name in registry.ids()),
-        "tasks": sorted({reference for name in registry.ids() for reference in registry.get(name).references()}),
+        "tasks": sorted({name_in_table(x, name) for name in registry.ids() for x in registry.get(name).references()}),
         "keys": [] if deployment.keys is None else deployment.keys.ids,
         "pid": os.getpid(),
         "from_code": PARENT_VARIABLE in os.environ,
