@@ -341,7 +341,9 @@ class GroupHandle(_Handle[R]):
             RetryRefusedError: When the group has not ended, was cancelled, or nothing of it failed.
         """
         with self._asking():
-            return retry_members(self._deployment, self.run_id, index)
+            again = retry_members(self._deployment, self.run_id, index)
+        self._waiter.forget_failures()
+        return again
 
     def continuation(self) -> ContinuationHandle:
         """A handle of one, for the task that was given as `then`.

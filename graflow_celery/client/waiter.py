@@ -201,8 +201,14 @@ class Waiter:
             if self._cursor is since:  # else another thread has read on, or begun anew
                 self._cursor = page.cursor
 
+    def forget_failures(self) -> None:
+        """What failed runs again: whoever waits from here on waits for that, also while the server does not answer."""
+        with self._lock:
+            self._round = None
+            self._let_go_of_failures()
+
     def _look_for_a_retry(self) -> None:
-        """Whoever waits again for what had failed waits for what was made of it since."""
+        """Whoever waits again for what had failed waits for what was made of it since, by whoever had it run again."""
         if self._round is None or self.seen.have_succeeded:
             return
         with suppress(*FAILING, GroupNotFoundError, GroupLostError):  # then what was read stands
@@ -214,11 +220,14 @@ class Waiter:
             known, self._round = self._round, number
             if known in {None, number}:
                 return False
-            self.seen.forget_failures(self._n)
-            self._cursor, self.is_closed = Cursor(), False
+            self._let_go_of_failures()
         if self._helper is not None:
             self._helper.look_again()
         return True
+
+    def _let_go_of_failures(self) -> None:
+        self.seen.forget_failures(self._n)
+        self._cursor, self.is_closed = Cursor(), False
 
     def _restore(self) -> None:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""

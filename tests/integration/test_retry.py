@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from graflow import workflow
 from graflow.coordination.coordinator import CoordinationBackend
@@ -44,6 +45,27 @@ def test_a_retry_runs_what_failed_and_the_handle_waits_for_it(config: dict[str, 
     assert [after[0], after[2]] == [before[0], before[2]]
     assert executions(tmp_path) == [0, 1, 1, 2, 3, 3]
     assert handle.status().succeeded == 4
+
+
+def test_what_failed_before_a_retry_is_no_answer_while_the_server_does_not_tell(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = submitted(tmp_path, config)
+    with pytest.raises(ParallelGroupError):
+        handle.results(30)
+    (tmp_path / "file").touch()
+    handle.retry()
+    record, silent = deployment_of(config).record, [redis.exceptions.ConnectionError("away")] * 2
+    read = record.read
+
+    def read_later(*arguments: Any, **options: Any) -> Any:
+        if silent:
+            raise silent.pop()
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(record, "read", read_later)
+    assert handle.results(30) == [0, 1, 2, 3]
+    assert not silent
 
 
 def test_any_process_may_retry_and_others_see_it(config: dict[str, Any], tmp_path: Path) -> None:
