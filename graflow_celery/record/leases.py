@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import redis
-
+from graflow.redis.refusals import refused
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport
@@ -92,7 +91,7 @@ class MemberLeases(RecordBase):
             done = completion_of(self._run("complete", run_id, [owner, *parts]), [x.index for x in results])
             if not done.missing:
                 return done
-        raise redis.exceptions.OutOfMemoryError(f"the server has let go of long values of run '{run_id}' at once")
+        raise refused("OOM", f"OOM The server has let go of long values of run '{run_id}' at once")
 
     def _text(self, run_id: str, owner: str, report: MemberReport) -> bytes:
         if not report.blobs:

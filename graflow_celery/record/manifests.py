@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-import redis
-
 from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH, LEFT_OUT_FAILED
 from graflow.exceptions import PayloadError
+from graflow.redis.refusals import refused
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
@@ -46,7 +45,7 @@ class Manifests(RecordBase):
             reply = self._write(spec, opener, manifest, payloads, blobs)
             if reply[0] != b"MISSING":
                 return reply
-        raise redis.exceptions.OutOfMemoryError(f"the server has let go of long arguments of run '{spec.run_id}'")
+        raise refused("OOM", f"OOM The server has let go of long arguments of run '{spec.run_id}' at once")
 
     def _write(
         self,
