@@ -18,6 +18,7 @@ from graflow.core.branches.outcome_data import kept
 from graflow.core.late import LateCalls, LateMember
 from graflow.core.remote import RemoteBranch
 from graflow.exceptions import GraflowError, PayloadError
+from graflow.values.blobs import LONG, TakenBlobs
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.outcomes import result_pickles
@@ -176,14 +177,15 @@ class BlockLoop:
 
     def _written(self, late: LateMember, index: int, value: Any) -> str | None:
         """A value that may change, as JSON; None where it takes more than that."""
-        if not late.is_plain or type(value) is CoroutineType:
+        is_long = isinstance(value, str | bytes) and len(value) >= LONG
+        if not late.is_plain or type(value) is CoroutineType or is_long:
             return None
-        pickles = result_pickles(self._runner.seal, index)
+        pickles, blobs = result_pickles(self._runner.seal, index), TakenBlobs()
         try:
-            text = as_text(kept(value, "", pickles))
+            text = as_text(kept(value, "", pickles, blobs=blobs))
         except (PayloadError, ValueError):
             return None
-        return text if len(text) <= _LONG_TEXT else None
+        return None if blobs.contents or len(text) > _LONG_TEXT else text
 
     def _branched(
         self,

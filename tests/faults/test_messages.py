@@ -128,7 +128,7 @@ def test_two_hundred_megabytes_are_refused_with_a_hint_or_travel_as_they_are(tmp
             "200 MB as argument and as result",
             f"text refused, bytes recorded; child {peak} MiB at most, of which 200 are the value",
         )
-        assert peak < 1400
+        assert peak < 600
 
 
 def test_what_cannot_be_kept_is_a_members_failure_or_refused_before_anything_is_sent(tmp_path: Path) -> None:
