@@ -46,7 +46,7 @@ def _found(point: EntryPoint, asked: Asked) -> Iterator[Finding]:
     except ImportError as error:
         yield wrong(point.name, f"cannot be looked at: {error}", "install the package that it names")
     except GraflowError as error:
-        yield wrong(point.name, str(error), "see the sentence above")
+        yield wrong(point.name, str(error), "correct what it names; the rest of this topic was not looked at")
 
 
 def _lines(finding: Finding) -> Iterator[Text]:

@@ -78,7 +78,5 @@ def unknown_variables(environment: Mapping[str, str], known: Sequence[str]) -> I
     for name in sorted(environment):
         if name.startswith("GRAFLOW_") and name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            meant = f"; is {near[0]} meant?" if near else ""
-            yield warning(
-                "settings", f"{name} is set, and nothing reads it{meant}", f"unset it{', or rename it' * bool(near)}"
-            )
+            meant, remedy = (f"; is {near[0]} meant?", "rename or unset it") if near else ("", "unset it")
+            yield warning("settings", f"{name} is set, and nothing reads it{meant}", remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from graflow.codec import from_jsonable
 from graflow.core.branches.outcome_data import kept
@@ -119,8 +119,7 @@ class Calls:
                 raise ChildFlowError(child, state.status.value, state.error)
             self._children.resume(child)
             self._record(key, place, {**known, "attempt": attempt})
-        self._suspend(FlowSuspended(f"waits for flow '{child}'", self._recorder.now() + AWAIT_AGAIN, child))
-        raise AssertionError("a suspended step goes no further")
+        return self._suspend(FlowSuspended(f"waits for flow '{child}'", self._recorder.now() + AWAIT_AGAIN, child))
 
     # -- places ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +146,7 @@ class Calls:
         known = self._known[data["key"], data["place"]] = dict(data)
         return known
 
-    def _suspend(self, suspended: FlowSuspended) -> None:
+    def _suspend(self, suspended: FlowSuspended) -> NoReturn:
         self._recorder.suspend(suspended)
         raise suspended
 

@@ -160,10 +160,7 @@ class Children:
 
     def running_of(self, parent_id: str) -> list[FlowRecord]:
         """Children of a flow that have not ended."""
-        found: list[FlowRecord] = []
-        for call in past_of(self._flows.store.events(parent_id)).calls:
-            if "child" in call.data and call.data["child"] not in {each.flow_id for each in found}:
-                child = self._flows.store.get_record(call.data["child"])
-                if child is not None and not child.status.is_terminal:
-                    found.append(child)
-        return found
+        calls = past_of(self._flows.store.events(parent_id)).calls
+        started = dict.fromkeys(call.data["child"] for call in calls if "child" in call.data)
+        found = map(self._flows.store.get_record, started)
+        return [child for child in found if child is not None and not child.status.is_terminal]

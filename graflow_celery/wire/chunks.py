@@ -22,7 +22,7 @@ CHUNK_MARK: Final = b"#"
 _CHUNK: Final = "chunk"
 _SHAPES: Final[Mapping[str, Shape]] = {
     **dict.fromkeys(("run_id", "group_id", "shared"), is_text),
-    **dict.fromkeys(("parameter", "inline"), optional(is_text)),
+    "parameter": optional(is_text),
     "first": is_count,
     "task": is_object,
     "keys": optional(list_of(is_text)),
@@ -40,7 +40,6 @@ class Chunk:
         parameter: What the item of a member is given as; None where an item is an object of arguments by name.
         items: What each member is given, as JSON data.
         keys: What tells the id of each member from the others; None where that is its index.
-        inline: What `shared` names, where it is short enough to travel here.
     """
 
     run_id: str
@@ -51,7 +50,6 @@ class Chunk:
     parameter: str | None
     items: Sequence[Any]
     keys: Sequence[str] | None = None
-    inline: str | None = None
 
     @property
     def members(self) -> range:

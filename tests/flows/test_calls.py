@@ -195,8 +195,13 @@ def doubling(runner, work=lambda x: 2 * x):
     runner.register(build, "doubling")
 
 
+def waits(runner, flow_id):
+    """Return when a flow has been put away to wait for another."""
+    wait_until(lambda: runner.get_flow_state(flow_id).status is FlowStatus.QUEUED)
+
+
 def test_a_child_is_started_once_and_its_value_comes_back(runner):
-    doubling(runner, lambda x: time.sleep(0.2) or 2 * x)
+    doubling(runner, lambda x: waits(runner, "p") or 2 * x)
     asking(runner, "parent", lambda flow: [flow.start("doubling", {"x": x}) for x in (1, 2)])
     state = runner.execute("parent", flow_id="p")
 
@@ -268,9 +273,9 @@ def test_cancelling_a_parent_cancels_its_children_and_a_cancelled_child_fails_it
 def test_a_parent_looks_by_itself_whether_its_child_has_ended(runner, monkeypatch):
     monkeypatch.setattr("graflow.flows.calls.AWAIT_AGAIN", 0.2)
     monkeypatch.setattr("graflow.flows.children.Children.ended", lambda *_: None)
-    doubling(runner, lambda x: time.sleep(0.3) or x)
+    doubling(runner, lambda x: waits(runner, "p") or x)
     asking(runner, "parent", lambda flow: flow.start("doubling", {"x": 6}))
-    assert runner.execute("parent").outputs == 6
+    assert runner.execute("parent", flow_id="p").outputs == 6
 
 
 # -- crashes -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def unpack(packed: bytes, keys: SigningKeys | None = None, **changes: Any) -> Ch
 
 @pytest.mark.parametrize("keys", [None, KEYS], ids=["unsigned", "signed"])
 def test_a_chunk_gives_the_envelope_of_each_member(keys: SigningKeys | None) -> None:
-    chunk = make_chunk(inline="shared")
+    chunk = make_chunk()
     packed = chunk.pack(keys)
     assert packed[:1] == CHUNK_MARK
     read = unpack(packed, keys)
