@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, overload
 
@@ -23,7 +24,7 @@ from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.handle import GroupHandle
-from graflow_celery.client.submission import open_and_publish, prepare
+from graflow_celery.client.submission import open_and_publish, prepare, stride_on_record
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.wire.envelope import SharedPayload
@@ -115,7 +116,8 @@ def submit_to(
     branches, task_ids, group_id = _members_of(group)
     chosen.validate(task_ids)
     run = run_id or uuid.uuid4().hex
-    submission = prepare(
+    written = partial(
+        prepare,
         deployment,
         options,
         run_id=run,
@@ -125,7 +127,10 @@ def submit_to(
         policy=chosen,
         then=then,
     )
+    submission = written()
     opened = open_and_publish(deployment, submission)
+    if not opened.created and (stride := stride_on_record(deployment, submission.spec)) != submission.spec.stride:
+        submission = written(stride=stride)
     return GroupHandle(
         *(deployment, submission.spec, options),
         policy=chosen,

@@ -14,6 +14,7 @@ from graflow.core.envelopes.shared_code import GroupCode
 from graflow.core.nodes.columns import MappedMembers
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.signing import SigningKeys
+from graflow.values.blobs import LONG, TakenBlobs
 from graflow_celery.broker.messages import busy
 from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.chunks import Chunk
@@ -23,6 +24,7 @@ LONGEST: Final = 256 * 1024  # bytes of a chunk, which is read again for each of
 _LARGEST, _SMALLEST = 500, 2  # members of a block
 _SHARED_OPTIONS: Final = frozenset({"queue", "priority"})  # what a message can have for all of its members
 _STRATEGIES: Final = frozenset({"reference", "code"})
+_MAY_BE_LONG: Final = frozenset({str, bytes})
 _PICKLED: Final = b'"$t":"pickle"'
 
 
@@ -47,10 +49,10 @@ class Chunks:
     """Members in chunks.
 
     Attributes:
-        entries: Of the manifest.
-        stride: Members of each chunk; the last one may have fewer.
+        entries: Of the manifest; none where each member is to have an envelope of its own.
+        stride: Members of each chunk, of which the last one may have fewer; 0 without chunks.
         task: The envelope of what the members are instances of.
-        digest: SHA-256 of what they are given, however many there are in a chunk.
+        digest: SHA-256 of what they are given: the same however many there are in a chunk, and without chunks.
     """
 
     entries: list[bytes]
@@ -93,21 +95,27 @@ class ColumnWriter:
 
     def write(self, members: MappedMembers, stride: int) -> Chunks | None:
         """The members in chunks of so many, or fewer where what they are given is long; None where that cannot be."""
-        if not stride or members.ids.name != self._group_id:
+        if members.ids.name != self._group_id:
             return None
         if not (getattr(members.prototype, "options", None) or {}).keys() <= _SHARED_OPTIONS:
             return None
         try:
             task = self._task(members)
-            while task is not None and stride >= _SMALLEST:
-                digest = hashlib.sha256(dump({"task": 0, "keys": members.ids.keys, "parameter": members.parameter}))
-                entries = self._entries(members, task, stride, digest)
+            if task is None:
+                return None
+            long = TakenBlobs()  # long values have a way of their own, in envelopes
+            while stride >= _SMALLEST and not long.contents:
+                digest = _begun_digest(members)
+                entries = self._entries(members, task, stride, digest, long)
                 if entries is not None:
                     return Chunks(entries, stride, task, digest.hexdigest())
                 stride //= 2
+            digest = _begun_digest(members)
+            for items in self._items(members, _LARGEST, long):
+                _add(digest, items)
         except (PayloadError, TaskResolutionError, TypeError):
             return None  # which of them it is about is found out where each is written by itself
-        return None
+        return Chunks([], 0, task, digest.hexdigest())
 
     def _task(self, members: MappedMembers) -> dict[str, Any] | None:
         """The envelope of what they are instances of, where it does not depend on the member."""
@@ -117,10 +125,14 @@ class ColumnWriter:
         ).to_dict()
         return task if task["strategy"] in _STRATEGIES and _PICKLED not in dump(task) else None
 
-    def _entries(self, members: MappedMembers, task: dict[str, Any], stride: int, digest: Any) -> list[bytes] | None:
+    def _entries(
+        self, members: MappedMembers, task: dict[str, Any], stride: int, digest: Any, long: TakenBlobs
+    ) -> list[bytes] | None:
         entries, keys, at = [], members.ids.keys, 0
-        for items in self._items(members, stride):
-            digest.update(as_text(items)[1:-1].encode() + b",")
+        for items in self._items(members, stride, long):
+            if long.contents:
+                return None
+            _add(digest, items)
             chunk = Chunk(
                 *(self._run_id, self._group_id, at, self._shared, task, members.parameter, items),
                 keys=None if keys is None else keys[at : at + stride],
@@ -131,8 +143,8 @@ class ColumnWriter:
             at += stride
         return entries
 
-    def _items(self, members: MappedMembers, stride: int) -> Iterator[list[Any]]:
-        """What the members of each chunk are given, as typed JSON."""
+    def _items(self, members: MappedMembers, stride: int, long: TakenBlobs) -> Iterator[list[Any]]:
+        """What the members of each chunk are given, as typed JSON that names its long values."""
         near, n = classes_of(members.prototype), len(members)
         for first in range(0, n, stride):
             places = range(first, min(first + stride, n))
@@ -140,4 +152,15 @@ class ColumnWriter:
                 items = [members.given(index) for index in places]
             else:
                 items = list(members.items[places.start : places.stop])
-            yield to_jsonable(items, near=near)
+            if any(type(item) in _MAY_BE_LONG and len(item) >= LONG for item in items):
+                yield [to_jsonable(item, near=near, blobs=long) for item in items]
+            else:
+                yield to_jsonable(items, near=near, blobs=long)
+
+
+def _begun_digest(members: MappedMembers) -> Any:
+    return hashlib.sha256(dump({"task": 0, "keys": members.ids.keys, "parameter": members.parameter}))
+
+
+def _add(digest: Any, items: list[Any]) -> None:
+    digest.update(as_text(items)[1:-1].encode() + b",")

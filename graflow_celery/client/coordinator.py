@@ -29,7 +29,7 @@ from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, 
 from graflow_celery.client.outcomes import branch_outcome, given_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.sighting import Sighting
-from graflow_celery.client.submission import Submission, open_and_publish, prepare
+from graflow_celery.client.submission import Submission, open_and_publish, prepare, stride_on_record
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
@@ -250,10 +250,13 @@ class _RemoteGroup:
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
                 header = self._expedite(run_id)
-                submission = replace(submission, spec=header.spec)
+                submission = replace(self._prepare(run_id, header.spec.stride), spec=header.spec)
                 opened = Opened(created=False, state=header.state, epoch=header.epoch, published=header.published)
             if opened.created:
                 return submission, opened.epoch
+            stride = stride_on_record(self._deployment, submission.spec)
+            if stride != submission.spec.stride:
+                submission = self._prepare(run_id, stride)
             if opened.state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
                 self._channel.attach()
                 return submission, opened.epoch
@@ -307,7 +310,7 @@ class _RemoteGroup:
 
         return [recorded(index, outcome) for index, outcome in sorted(finished.items())]
 
-    def _prepare(self, run_id: str) -> Submission:
+    def _prepare(self, run_id: str, stride: int | None = None) -> Submission:
         run, context = self._run, self._run.context
         may_jump = any(map(reaches_context, self._tasks))
         around = surroundings_of(context, run.group_id, may_jump=may_jump)
@@ -325,4 +328,5 @@ class _RemoteGroup:
             shared=shared,
             policy=self._policy,
             blobs=self._channel.blobs,
+            stride=stride,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from graflow.core.handlers.group_policy import (
     resolve_group_policy,
 )
 from graflow.core.nodes.columns import MemberIds
-from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.exceptions import ConfigError, GraflowRuntimeError, GroupNotFoundError
 from graflow.runtime import persistently
 from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
@@ -74,8 +75,11 @@ def prepare(
     policy: GroupExecutionPolicy,
     then: object = None,
     blobs: TakenBlobs | None = None,
+    stride: int | None = None,
 ) -> Submission:
     """Write all members, in chunks where they can travel in columns; `blobs` are the long values that `shared` names.
+
+    The digest does not depend on the chunks, which are of `stride` members (0: there are none) where that is given.
 
     Raises:
         TaskResolutionError: When a task can be sent neither by reference nor by value.
@@ -90,7 +94,7 @@ def prepare(
         deployment.check()
         with deployment.errors():
             slots = deployment.slots()
-    written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs)
+    written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs, stride)
     members, ids = written.members, written.ids
     spec = GroupSpec(
         run_id=run_id,
@@ -157,33 +161,36 @@ def _written(
     policy: GroupExecutionPolicy,
     then: object,
     blobs: TakenBlobs | None,
+    stride: int | None,
 ) -> _Written:
     resolver, keys = deployment.sending_resolver(), deployment.keys
     name, content = shared.pack()
     seeds = {} if blobs is None else blobs.contents
-    code = GroupCode(keys, (run_id, group_id))
+    code, digest = GroupCode(keys, (run_id, group_id)), None
     if isinstance(branches, Columns):
-        is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
-        stride = 0 if is_apart else stride_of(len(branches), slots, options)
+        if stride is None:
+            is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
+            stride = 0 if is_apart else stride_of(len(branches), slots, options)
         writer = ColumnWriter(resolver, code, keys, run_id=run_id, group_id=group_id, shared=name)
         chunks, members = writer.write(branches.members, stride), branches.members
         if chunks is not None:
             last = () if then is None else (_continuation(resolver, code, run_id, group_id, len(members), then, name),)
-            manifest = [*chunks.entries, *(envelope.pack(keys) for envelope in last)]
-            payloads, blobs_of_all = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
             bodies = [dump(_identity_of(chunks.task)), chunks.digest.encode(), *map(_body, last)]
             digest = manifest_digest(bodies, {"": dump(_without_pickles(shared.body()))})
-            return _Written([members.prototype], members.ids, manifest, payloads, blobs_of_all, digest, chunks.stride)
+            if chunks.stride:
+                manifest = [*chunks.entries, *(envelope.pack(keys) for envelope in last)]
+                payloads, contents = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
+                return _Written([members.prototype], members.ids, manifest, payloads, contents, digest, chunks.stride)
         branches, code = branches.branches(), GroupCode(keys, (run_id, group_id))
     envelopes = [_envelope(resolver, code, run_id, group_id, branch, name) for branch in branches]
     if then is not None:
         envelopes.append(_continuation(resolver, code, run_id, group_id, len(branches), then, name))
     manifest = [envelope.pack(keys) for envelope in envelopes]
-    payloads, blobs_of_all = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
+    payloads, contents = {name: content, **_packed_code(code, group_id)}, {**seeds, **code.blobs.contents}
     singles = [branch.member for branch in branches]
     ids = [member.task_id for member in singles]
-    digest = _digest(envelopes, manifest, payloads, shared, code)
-    return _Written(singles, ids, manifest, payloads, blobs_of_all, digest)
+    digest = digest or _digest(envelopes, manifest, payloads, shared, code)
+    return _Written(singles, ids, manifest, payloads, contents, digest)
 
 
 def _check_size(group_id: str, members: int) -> None:
@@ -244,6 +251,13 @@ def open_and_publish(
             record.expedite(spec.run_id)
             sweep(deployment, submission.options.sweep_interval)
     return opened
+
+
+def stride_on_record(deployment: Deployment, spec: GroupSpec) -> int:
+    """Members of the blocks in which a run stands that was there already; another submitter may have made others."""
+    with deployment.errors(), suppress(GroupNotFoundError):  # then whoever waits finds it gone
+        return deployment.record.header(spec.run_id).spec.stride
+    return spec.stride
 
 
 def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[int]) -> None:

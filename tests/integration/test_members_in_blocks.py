@@ -53,6 +53,25 @@ def test_coroutines_wait_for_them(config: dict[str, Any]) -> None:
     assert sorted(indices) == list(range(MANY))
 
 
+@pytest.mark.parametrize("then", [None, total], ids=["alone", "continued"])
+def test_a_group_is_the_same_however_many_workers_there_are(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, then: Any
+) -> None:
+    """Who submits it again, from wherever, attaches: in blocks or not is nobody's business."""
+    monkeypatch.setattr("graflow_celery.broker.paces.Paces.is_brief", lambda *_: False)
+    runs = {}
+    for first, *others in ((1, 3, 64), (64, 1)):
+        monkeypatch.setattr("graflow_celery.deployment.Deployment.slots", lambda _, n=first: n)
+        group = double.map(range(12), name=f"on {first}")
+        handle = submit(group, config, run_id=f"on-{first}-{then is None}", then=then)
+        runs[first] = handle._spec.stride
+        for slots in others:
+            monkeypatch.setattr("graflow_celery.deployment.Deployment.slots", lambda _, n=slots: n)
+            assert submit(group, config, run_id=handle.run_id, then=then).results(60) == [2 * i for i in range(12)]
+    assert runs[1] > 1
+    assert runs[64] == 0
+
+
 def test_values_of_any_kind_are_nobody_elses(config: dict[str, Any]) -> None:
     items = [[i, {"of": (i,)}] for i in range(20)]
     handle = in_blocks(submit(noop.map(items), config))

@@ -43,7 +43,7 @@ def test_each_member_is_in_one_chunk() -> None:
 
 def test_what_tells_a_group_from_another_does_not_depend_on_the_size_of_its_blocks() -> None:
     items = [[i, {"of": (i,)}] for i in range(30)]
-    digests = {made.digest for stride in (2, 7, 30, 500) if (made := written(double.map(items), stride)) is not None}
+    digests = {made.digest for stride in (0, 2, 7, 30, 500) if (made := written(double.map(items), stride)) is not None}
     assert len(digests) == 1
     others = [double.map(items[:-1]), double.map([*items[:-1], 0]), double.map(items, key=lambda item: f"k{item[0]}")]
     for group in others:
@@ -58,7 +58,19 @@ def test_long_items_stand_in_smaller_chunks() -> None:
     assert chunks.stride < 40
     assert all(len(packed) <= LONGEST for packed in chunks.entries)
     assert sum(len(chunk.items) for chunk in unpacked(chunks, "double")) == 40
-    assert written(double.map(["x" * 200_000] * 4), 4) is None
+    apart = written(double.map(["x" * 200_000] * 4), 4)
+    assert apart is not None
+    assert (apart.entries, apart.stride) == ([], 0)
+
+
+@pytest.mark.parametrize("long", ["x" * 70_000, b"x" * 70_000, ["x" * 200_000]], ids=["text", "bytes", "inside"])
+def test_long_items_are_told_from_others_wherever_they_stand(long: Any) -> None:
+    made = [written(double.map([long, 1, 2, 3]), stride) for stride in (0, 2, 4)]
+    made += [written(double.map([long, 1, 2, 4]), 0), written(double.map([long[:-1], 1, 2, 3]), 0)]
+    digests = [each.digest for each in made if each is not None]
+    assert len(digests) == 5
+    assert len(set(digests[:3])) == 1
+    assert len(set(digests)) == 3
 
 
 def test_what_has_no_form_in_columns_is_written_by_itself() -> None:
