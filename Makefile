@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 REDIS_SETTINGS := graflow.redis.config graflow.redis.clients graflow.redis.urls graflow.redis.sentinels graflow.secret
 REDIS_TESTS := tests/unit/test_redis_utils.py
 COVERED := .coverage.redis-settings
-EXTRAS := --extra embedded --extra flower --extra otel --extra dev
+EXTRAS := --extra api --extra embedded --extra flower --extra metrics --extra ocr --extra otel --extra dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-crash test test-rest test-mutants test-all check unit format coverage faults soak test-lowest bench lock clean
@@ -81,7 +81,7 @@ test-lowest: $(READY)  ## Run unit and integration tests on the lowest versions 
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python -m tests.lowest > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt \
-		--editable '.[embedded,flower,otel,dev]'
+		--editable '.[api,embedded,flower,metrics,ocr,otel,dev]'
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check check
 	$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider tests/unit tests/core tests/integration \
 		--deselect $(FLOWER_AWAY)
