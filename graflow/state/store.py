@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from graflow.state.changes import (
@@ -19,11 +19,12 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.questions import QuestionStore
 from graflow.state.statuses import FlowStatus, StepStatus
 
 
-class StateStore(ABC):
-    """Keeps flows: rows, an append-only journal for each, and blobs. Knows nothing of graphs.
+class StateStore(QuestionStore):
+    """Keeps flows: rows, an append-only journal for each, blobs, and questions. Knows nothing of graphs.
 
     All calls may come from several threads and several processes at once. Nothing reads or writes a whole state.
     Calls raise `StoreUnavailableError` when the store does not answer, `PayloadError` for a value of more than 64 MiB

@@ -24,6 +24,7 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.members import MemberQuery, member_page
+from graflow.state.memory.questions import MemoryQuestions
 from graflow.state.memory.rows import Flow, Written, copied, fetching, journaled, sleeps
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import (
@@ -53,7 +54,7 @@ from graflow.state.transitions import (
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(StateStore):
+class MemoryStore(MemoryQuestions, StateStore):
     """Keeps flows as Python objects; nothing of them is shared with a caller, and nothing survives the process.
 
     There is no limit to the size of a value, and a large one is shown where others leave it out. A forked child goes on
@@ -63,6 +64,7 @@ class MemoryStore(StateStore):
     is_persistent = False
 
     def __init__(self) -> None:
+        super().__init__()
         self.url = f"memory://{secrets.token_hex(4)}"  # no other process may take its own for this one
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
@@ -150,6 +152,8 @@ class MemoryStore(StateStore):
             for step, visit in change.cut:
                 flow.cut((step, visit))
             flow.write(written, change.at, change.guard if rule.by_owner else flow.epoch)
+            if status.is_terminal:
+                self._end_questions(change.flow_id)
             return Appended(len(flow.journal), flow.version, flow.epoch, flow.requests)
 
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
@@ -180,6 +184,7 @@ class MemoryStore(StateStore):
                 return False
             refuse_delete(flow_id, flow.status)
             del self._flows[flow_id]
+            self._forget_questions(flow_id)
             return True
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
@@ -193,6 +198,7 @@ class MemoryStore(StateStore):
             ]
             for flow in gone:
                 del self._flows[flow.flow_id]
+                self._forget_questions(flow.flow_id)
             return len(gone)
 
     # -- reading -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.keys import Keys
+from graflow.state.redis.questions import RedisQuestions
 from graflow.state.redis.rows import COLUMNS, RowReader, journaled, pairs, strip_of, written_arguments
 from graflow.state.redis.server import Server
 from graflow.state.requests import requests_from, requests_text
@@ -57,7 +58,7 @@ _LOOKED_AT: Final = 2000  # flows that one script looks at: the server does noth
 _MEMBERS: Final = 500
 
 
-class RedisStore(StateStore):
+class RedisStore(RedisQuestions, StateStore):
     """Keeps flows in one Redis, which must not evict and should persist.
 
     A flow that has ended expires `retention` seconds after its end, and a day of grace, unless `cleanup` came before.

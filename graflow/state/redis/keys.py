@@ -23,9 +23,14 @@ class Keys:
     | `blob:<digest>` | string | large content, compressed |
     | `blobs` | hash | digest -> how many flows name it |
     | `uses` | sorted set | `<id>⏎<digest>`: which flow names which |
+    | `q:<id>` | hash | one row of a question |
+    | `q:<id>:lines` | list | its log, as JSON |
+    | `questions`, `questions:open`, `flow:<id>:questions` | sorted sets | ids of questions by when they were asked |
+    | `questions:due` | sorted set | ids of questions by the time when somebody has to look at them |
     | `format` | string | version of all this |
 
-    Keys of a flow have no expiry until it has ended, then the retention; the others never have one.
+    Keys of a flow have no expiry until it has ended, then the retention; the others never have one. Questions go with
+    their flow when that is deleted or cleaned up.
     """
 
     prefix: str
@@ -49,6 +54,21 @@ class Keys:
         if len(statuses) == 1:
             return f"{self.prefix}:status:{statuses[0]}"
         return f"{self.prefix}:name:{flow_name}" if flow_name is not None else f"{self.prefix}:flows"
+
+    def question(self, question_id: str) -> str:
+        return f"{self.prefix}:q:{question_id}"
+
+    def flow_questions(self, flow_id: str) -> str:
+        return f"{self.prefix}:flow:{flow_id}:questions"
+
+    @property
+    def questions(self) -> tuple[str, str]:
+        """The indices of all questions, and of those that are open."""
+        return f"{self.prefix}:questions", f"{self.prefix}:questions:open"
+
+    @property
+    def questions_due(self) -> str:
+        return f"{self.prefix}:questions:due"
 
     @property
     def format(self) -> str:

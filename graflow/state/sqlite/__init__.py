@@ -24,6 +24,7 @@ from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing
 from graflow.state.sqlite.database import Database
+from graflow.state.sqlite.questions import SqliteQuestions
 from graflow.state.sqlite.writing import Session
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
@@ -35,7 +36,7 @@ __all__ = ["SqliteStore"]
 _DELETED_AT_ONCE = 100
 
 
-class SqliteStore(StateStore):
+class SqliteStore(SqliteQuestions, StateStore):
     """Keeps flows in one file, for any number of threads and processes of one machine.
 
     What is written survives the end of the process, also by kill -9. The last commits may be missing after the machine
@@ -48,6 +49,7 @@ class SqliteStore(StateStore):
     """
 
     def __init__(self, path: str | Path, *, synchronous: str = "NORMAL", timeout: float = 30.0) -> None:
+        super().__init__()
         self.path = Path(path).expanduser().absolute()
         self.url = f"sqlite:///{self.path}"
         self._database = Database(self.path, synchronous=synchronous, timeout=timeout)

@@ -92,7 +92,32 @@ CREATE TABLE blob_uses (
 CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
 """
 
-MIGRATIONS: Final = (_FIRST,)
+_QUESTIONS: Final = """
+CREATE TABLE questions (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    flow_no INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at REAL NOT NULL,
+    due REAL,                     -- when somebody has to look at it
+    version INTEGER NOT NULL,
+    data TEXT NOT NULL            -- JSON
+);
+CREATE INDEX questions_by_age ON questions (at, id);
+CREATE INDEX questions_by_flow ON questions (flow_no, at, id);
+CREATE INDEX open_questions ON questions (at, id) WHERE state = 'open';
+CREATE INDEX questions_due ON questions (due) WHERE due IS NOT NULL;
+
+CREATE TABLE question_lines (
+    question_no INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    line TEXT NOT NULL,           -- JSON
+    PRIMARY KEY (question_no, place)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_FIRST, _QUESTIONS)
 """What leads from each version of the format to the next; a file's version is how many it has behind it."""
 
 VERSION: Final = len(MIGRATIONS)

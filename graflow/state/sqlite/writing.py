@@ -57,7 +57,10 @@ _WHOLE: Final = (
     "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, status = ?, epoch = ?, generation = ?, owner = ?, "
     "requests = ? WHERE no = ?"
 )
+_END_QUESTIONS: Final = "UPDATE questions SET due = 0 WHERE flow_no = ? AND state = 'open'"
 _DELETIONS: Final = (
+    "DELETE FROM question_lines WHERE question_no IN (SELECT no FROM questions WHERE flow_no = :no)",
+    "DELETE FROM questions WHERE flow_no = :no",
     "DELETE FROM members WHERE step_no IN (SELECT no FROM steps WHERE flow_no = :no)",
     "DELETE FROM steps WHERE flow_no = :no",
     "DELETE FROM journal WHERE place BETWEEN :first AND :last",
@@ -361,6 +364,8 @@ def append(session: Session, change: Change, written: Written) -> Appended:
         flow.save_quickly()
     else:
         flow.save()
+    if status.is_terminal:
+        session.connection.execute(_END_QUESTIONS, (flow.no,))
     return Appended(flow.seq, flow.version, flow.epoch, requests)
 
 

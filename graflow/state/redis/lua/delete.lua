@@ -13,6 +13,11 @@ for _, use in ipairs(uses) do
     end
   end
 end
+for _, id in ipairs(redis.call('ZRANGE', FLOW .. ':questions', 0, -1)) do
+  redis.call('UNLINK', PREFIX .. ':q:' .. id, PREFIX .. ':q:' .. id .. ':lines')
+  for _, index in ipairs({':questions', ':questions:open', ':questions:due'}) do redis.call('ZREM', PREFIX .. index, id) end
+end
+redis.call('UNLINK', FLOW .. ':questions')
 for i = 1, 5 do redis.call('UNLINK', KEYS[i]) end
 redis.call('ZREM', FLOWS, ID)
 redis.call('ZREM', ENDED, ID)

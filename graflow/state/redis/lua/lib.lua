@@ -205,6 +205,11 @@ local function save(flow, time, milliseconds)
   if TERMINAL[flow.status] then
     redis.call('ZADD', ENDED, string.match(flow.fields, '\n"completed_at":([^\n]+)') or time, ID)
     expire(milliseconds)
+    for _, id in ipairs(redis.call('ZRANGE', FLOW .. ':questions', 0, -1)) do
+      if redis.call('HGET', PREFIX .. ':q:' .. id, 'state') == 'open' then
+        redis.call('ZADD', PREFIX .. ':questions:due', 0, id)
+      end
+    end
   elseif TERMINAL[flow.old] then
     redis.call('ZREM', ENDED, ID)
     for i = 1, 5 do redis.call('PERSIST', KEYS[i]) end
