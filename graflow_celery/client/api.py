@@ -24,7 +24,7 @@ from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.handle import GroupHandle
-from graflow_celery.client.submission import open_and_publish, prepare, stride_on_record
+from graflow_celery.client.submission import open_and_publish, prepare
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.settings import GroupOptions, Settings
 from graflow_celery.wire.envelope import SharedPayload
@@ -129,8 +129,8 @@ def submit_to(
     )
     submission = written()
     opened = open_and_publish(deployment, submission)
-    if not opened.created and (stride := stride_on_record(deployment, submission.spec)) != submission.spec.stride:
-        submission = written(stride=stride)
+    if opened.stride != submission.spec.stride:
+        submission = written(stride=opened.stride)
     return GroupHandle(
         *(deployment, submission.spec, options),
         policy=chosen,

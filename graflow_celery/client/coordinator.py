@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from graflow.coordination.coordinator import TaskCoordinator
@@ -19,17 +19,17 @@ from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundEr
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
-from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
 from graflow.values.blobs import TakenBlobs
+from graflow_celery.client.around import patiently
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.confinement import check_confined, ids_inside
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, given_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.sighting import Sighting
-from graflow_celery.client.submission import Submission, open_and_publish, prepare, stride_on_record
+from graflow_celery.client.submission import Submission, open_and_publish, prepare
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
@@ -177,7 +177,8 @@ class _RemoteGroup:
                 check()
                 self._deliver(stored.parts, submission)
                 if self._run.canceled:
-                    self._deployment.record.cancel(run_id, "a member cancelled the workflow")
+                    why = "a member cancelled the workflow"
+                    patiently(self._deployment, partial(self._deployment.record.cancel, run_id, why))
                     break
             is_over = True
         except FlowStopped as stopped:
@@ -223,7 +224,8 @@ class _RemoteGroup:
             outcome = branch_outcome(stored, ids[index], submission.spec, seal)
             if any(write.ttl is not None for write in outcome.writes):
                 # It may have ended long before this process came to read it.
-                outcome.ended -= max(self._deployment.record.now() - stored.finished_at, 0.0)
+                now = patiently(self._deployment, self._deployment.record.now)
+                outcome.ended -= max(now - stored.finished_at, 0.0)
             check_confined(outcome, self._ids_of_branch(index), context.graph, context.elsewhere)
             self._record(index, outcome, stored.worker, stored.attempts)
             self._deployment.paces.note(submission.kind, [outcome.duration])
@@ -249,14 +251,11 @@ class _RemoteGroup:
                 opened = self._open_and_publish(submission, pending)
             except GroupConflictError:
                 # The key is this group's alone: its envelopes came out differently in another process.
-                header = self._expedite(run_id)
-                submission = replace(self._prepare(run_id, header.spec.stride), spec=header.spec)
-                opened = Opened(created=False, state=header.state, epoch=header.epoch, published=header.published)
+                submission, opened = self._join(run_id)
             if opened.created:
                 return submission, opened.epoch
-            stride = stride_on_record(self._deployment, submission.spec)
-            if stride != submission.spec.stride:
-                submission = self._prepare(run_id, stride)
+            if opened.stride != submission.spec.stride:
+                submission = self._prepare(run_id, opened.stride)
             if opened.state in {GroupState.OPENING, GroupState.RUNNING, GroupState.DONE}:
                 self._channel.attach()
                 return submission, opened.epoch
@@ -273,15 +272,21 @@ class _RemoteGroup:
                 before_publishing=self._channel.fill,
             )
 
-        if running_member.get() is None:
-            return call()
-        # A server that is away for a moment would otherwise be a failure of the member around this group.
-        return persistently(self._deployment.runtime, call, patience=self._deployment.patience.member)
+        return patiently(self._deployment, call)
+
+    def _join(self, run_id: str) -> tuple[Submission, Opened]:
+        """Go on with a run as it stands, with the specification to which its outcomes are bound."""
+        header = patiently(self._deployment, lambda: self._expedite(run_id))
+        spec = header.spec
+        opened = Opened(
+            created=False, state=header.state, epoch=header.epoch, published=header.published, stride=spec.stride
+        )
+        return replace(self._prepare(run_id, spec.stride), spec=spec), opened
 
     def _expedite(self, run_id: str) -> GroupHeader:
         """A process that died while it published leaves members that nobody would send before their queue wait.
 
-        Returns how the run stands after that, with the specification to which its outcomes are bound.
+        Returns how the run stands after that.
         """
         record = self._deployment.record
         header = record.header(run_id)
@@ -294,7 +299,8 @@ class _RemoteGroup:
 
     def _keep_successes(self, submission: Submission) -> None:
         """What succeeded in a try that failed does not run again in the next one."""
-        recorded = recorded_outcomes(self._deployment.record, RunSeal(self._deployment.keys, submission.spec))
+        record, seal = self._deployment.record, RunSeal(self._deployment.keys, submission.spec)
+        recorded = patiently(self._deployment, lambda: recorded_outcomes(record, seal))
         self._deliver([outcome for outcome in recorded if outcome.state is MemberState.SUCCEEDED], submission)
 
     def _finished(self, spec: GroupSpec) -> list[RecordedOutcome]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,12 +17,13 @@ from graflow.core.handlers.group_policy import (
     resolve_group_policy,
 )
 from graflow.core.nodes.columns import MemberIds
-from graflow.exceptions import ConfigError, GraflowRuntimeError, GroupNotFoundError
+from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.broker.messages import FEW
 from graflow_celery.broker.paces import kind_of
+from graflow_celery.client.around import patiently, run_around
 from graflow_celery.client.columns import Columns, ColumnWriter, stride_of
 from graflow_celery.client.helper import Helper
 from graflow_celery.deployment import Deployment
@@ -32,7 +32,6 @@ from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.payload import dump, pack
-from graflow_celery.worker.member import running_member
 from graflow_celery.worker.others import WORKER_WAIT
 
 _CUSTOM: Final = {"type": "__custom__"}
@@ -91,9 +90,7 @@ def prepare(
     kind = _kind(branches)
     slots = 1
     if not deployment.paces.is_brief(kind, n):
-        deployment.check()
-        with deployment.errors():
-            slots = deployment.slots()
+        slots = patiently(deployment, lambda: _slots(deployment))
     written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs, stride)
     members, ids = written.members, written.ids
     spec = GroupSpec(
@@ -116,11 +113,17 @@ def prepare(
         queue=deployment.settings.queue_name,
         options={**_options(members, n, then), "batch_size": options.batch_size},
         continuation=then is not None,
-        parent_run=_run_around(),
+        parent_run=run_around(),
         meta=_shown(shared.workflow_name, group_id, members, ids, then) | _own_wait(options),
         stride=written.stride,
     )
     return Submission(spec, written.manifest, written.payloads, options, kind, slots, written.blobs)
+
+
+def _slots(deployment: Deployment) -> int:
+    deployment.check()
+    with deployment.errors():
+        return deployment.slots()
 
 
 def _kind(branches: Sequence[Branch] | Columns) -> str:
@@ -198,12 +201,6 @@ def _check_size(group_id: str, members: int) -> None:
         raise ConfigError(f"Group '{group_id}' has {members} members; the limit is {MAX_MEMBERS}")
 
 
-def _run_around() -> str | None:
-    """The group run whose member submits, if one does."""
-    around = running_member.get()
-    return None if around is None else around.run_id
-
-
 def _packed_code(code: GroupCode, group_id: str) -> dict[str, bytes]:
     what = f"the code of group '{group_id}'"
     return {name: pack(pickled, what=what) for name, pickled in code.contents.items()}
@@ -251,13 +248,6 @@ def open_and_publish(
             record.expedite(spec.run_id)
             sweep(deployment, submission.options.sweep_interval)
     return opened
-
-
-def stride_on_record(deployment: Deployment, spec: GroupSpec) -> int:
-    """Members of the blocks in which a run stands that was there already; another submitter may have made others."""
-    with deployment.errors(), suppress(GroupNotFoundError):  # then whoever waits finds it gone
-        return deployment.record.header(spec.run_id).spec.stride
-    return spec.stride
 
 
 def _publish(deployment: Deployment, submission: Submission, wanted: Sequence[int]) -> None:

@@ -231,6 +231,7 @@ class Opened:
 
     Attributes:
         created: False when the same run was there already.
+        stride: members of each of its blocks, 0 without any; another submitter may have made other ones.
         event: after it comes what wakes a reader who waits for the end, of a group of few members that was created.
     """
 
@@ -238,6 +239,7 @@ class Opened:
     state: GroupState
     epoch: str
     published: bool
+    stride: int
     event: bytes = b""
 
 

@@ -227,12 +227,13 @@ def page_of(reply: Any, position: int) -> OutcomePage:
 @as_read
 def opened_of(reply: Any) -> Opened:
     """What `open.lua` answers for a group that is there."""
-    status, state, epoch, published, *event = reply
+    status, state, epoch, published, stride, *event = reply
     return Opened(
         created=status == b"CREATED",
         state=GroupState(state.decode()),
         epoch=epoch.decode(),
         published=int(published) == 1,
+        stride=int(stride),
         event=event[0] if event else b"",
     )
 

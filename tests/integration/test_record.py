@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import redis
@@ -117,6 +118,36 @@ def test_another_submitter_finishes_a_half_opened_group(record: GroupRecord) -> 
 
     assert record.open(spec, manifest).created
     assert record.status("run").pending == 2001
+
+
+def test_another_submitter_opens_a_half_opened_group_in_blocks_of_its_own(record: GroupRecord) -> None:
+    record.manifests.write(make_spec(n=2001), "opener", Half(range(2001)), {})
+    blocks = make_spec(n=2001, stride=1000)
+
+    opened = record.open(blocks, [b"one", b"two", b"three"])
+
+    assert (opened.created, opened.stride) == (True, 1000)
+    assert record.manifests.chunks("run", [0, 1, 2]) == [b"one", b"two", b"three"]
+    assert record.manifests.envelopes("run", [0, 1999]) == [None, None], "what the first one wrote is gone"
+    assert record.status("run").pending == 2001
+    assert record.open(make_spec(n=2001), [b""] * 2001).stride == 1000, "who comes later finds them so"
+
+
+def test_two_who_open_a_group_in_different_blocks_do_not_mix_them(record: GroupRecord) -> None:
+    n, others = 4002, iter([make_spec(n=4002, stride=2)])
+
+    class Interrupted(list[bytes]):
+        def __getitem__(self, item: Any) -> Any:
+            if item.start and (other := next(others, None)):  # between the first piece of this one and its second
+                record.manifests.write(other, "other", Half(range(other.blocks)), {})
+            return super().__getitem__(item)
+
+    opened = record.open(make_spec(n=n), Interrupted(b"%d" % index for index in range(n)))
+
+    assert (opened.created, opened.stride) == (True, 0)
+    assert record.manifests.envelopes("run", [0, 2000, 4001]) == [b"0", b"2000", b"4001"]
+    assert record.manifests.chunks("run", [0, 2000]) == [None, None]
+    assert record.status("run").pending == n
 
 
 # reading

@@ -4,25 +4,33 @@
 -- ARGV: digest, opener, fresh epoch, first entry, names of long arguments with spaces between them, number of header
 -- arguments, number of shared arguments, then the header as names and values, the shared payloads as names and values, the
 -- entries of the manifest: the chunks of the blocks, or an envelope of each member; and the envelope of the continuation.
--- Answers MISSING, before anything is written, when a long argument is gone.
+-- Answers MISSING, before anything is written, when a long argument is gone; and with a group that is there, how many
+-- members are in its blocks: another submitter may have made others. Of one that is not whole, those of the last are taken.
 local EPOCH, WORKERS, PARENT, SIBLINGS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local OPENING_WAIT = 600000
 local digest, opener, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local blobs = blobs_in('\1' .. ARGV[5] .. '\n')
 local fields, payloads = tonumber(ARGV[6]), tonumber(ARGV[7])
+local stride = 0
+for i = 8, 7 + fields, 2 do
+  if ARGV[i] == 'stride' then stride = tonumber(ARGV[i + 1]) end
+end
 
 local FIELDS = {
   'digest', 'opener', 'epoch', 'published', 'n', 'queue_wait', 'timeout', 'cut', 'recorded', 'stride', 'blocks', 'told',
 }
 local header = load(unpack(FIELDS))
 if header then
-  if header.digest ~= digest then return {'CONFLICT', header.state, header.epoch, header.published} end
+  if header.digest ~= digest then return {'CONFLICT', header.state, header.epoch, header.published, header.stride} end
   if header.state ~= 'OPENING' then
-    return {header.opener == opener and 'CREATED' or 'ATTACHED', header.state, header.epoch, header.published}
+    local status = header.opener == opener and 'CREATED' or 'ATTACHED'
+    return {status, header.state, header.epoch, header.published, header.stride}
   end
-else
-  if first > 0 then return {'GONE', '', '', 0} end
-  if not are_there(blobs) then return {'MISSING', '', '', 0} end
+  if header.stride ~= stride then header = nil end
+end
+if not header then
+  if first > 0 then return {'GONE', '', '', 0, 0} end
+  if not are_there(blobs) then return {'MISSING', '', '', 0, 0} end
   redis.call('SET', EPOCH, ARGV[3], 'NX')
   -- What a server that evicts keys has left of an earlier run.
   redis.call('UNLINK', unpack(LASTING))
@@ -62,7 +70,7 @@ end
 each('HSET', MANIFEST, values)
 each('HSET', BLOCKS, blocks)
 each('ZADD', DUE, scores)
-if redis.call('HLEN', MANIFEST) < heads + header.continuation then return {'OPENING', 'OPENING', header.epoch, 0} end
+if redis.call('HLEN', MANIFEST) < heads + header.continuation then return {'OPENING', 'OPENING', header.epoch, 0, 0} end
 
 header.state = 'RUNNING'
 header.opener = opener
@@ -90,4 +98,4 @@ else
   settle(header, time)
 end
 save(header)
-return {'CREATED', header.state, header.epoch, header.published, header.told == 1 and begun or ''}
+return {'CREATED', header.state, header.epoch, header.published, header.stride, header.told == 1 and begun or ''}
