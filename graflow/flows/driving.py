@@ -39,6 +39,9 @@ class Driver:
         means: Handlers and settings of their executions.
         pool: Runs flows in the background.
         publish: Has workers run them instead.
+
+    Attributes:
+        registry: The flows that can be run.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Driver:
         self.home = home
         self.store = home.store
         self.publish = publish
-        self._registry = registry
+        self.registry = registry
         self._means = means
         self._pool = pool
         self._told: dict[str, tuple[int, float]] = {}  # epoch, and when to tell workers again
@@ -96,7 +99,7 @@ class Driver:
     # -- running ---------------------------------------------------------------------------------------------------
 
     def knows(self, flow_name: str) -> bool:
-        return self._registry.find(flow_name) is not None
+        return self.registry.find(flow_name) is not None
 
     def begin(self, record: FlowRecord) -> None:
         """Have a free flow run in the background: by workers where there are some, else here."""
@@ -109,7 +112,7 @@ class Driver:
 
     def _send(self, record: FlowRecord, publish: Publish) -> None:
         """Tell the workers of a flow that is free; one that waits in their queue is told again after a while."""
-        program, now = self._registry.get(record.flow_name), self.home.runtime.monotonic()
+        program, now = self.registry.get(record.flow_name), self.home.runtime.monotonic()
         told = self._told.get(record.flow_id)
         if told is not None and told[0] == record.epoch and now < told[1]:
             return
@@ -140,7 +143,7 @@ class Driver:
 
     def cancel_groups(self, record: FlowRecord) -> None:
         """Cancel the groups of a flow that are open on workers, whoever waits for them."""
-        program = self._registry.find(record.flow_name)
+        program = self.registry.find(record.flow_name)
         if program is not None:
             reached = cancel_groups(self.store, program, record, self._means)
             _log.info(
@@ -161,7 +164,7 @@ class Driver:
     def _run(self, record: FlowRecord, program: Program | None) -> FlowRecorder | None:
         if self.children.awaited(record):
             return None
-        made = program or self._registry.get(record.flow_name)
+        made = program or self.registry.get(record.flow_name)
         execution = FlowExecution(self.home, made, record, self._means, self.children)
         recorder = execution.run()
         if execution.is_put_off:

@@ -1,0 +1,82 @@
+"""The applications of `graflow.api`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from graflow.api import health
+from graflow.api.auth import Auth
+from graflow.api.gate import BODY_LIMIT, Gate
+from graflow.api.problems import add_problems, described
+from graflow.api.service import Service
+from graflow.exceptions import StoreError
+from graflow.flows.runner import FlowRunner
+from graflow.shown import get_logger
+from graflow.state.store import StateStore
+
+_log = get_logger(__name__)
+
+_API: Final = "/api/v1"
+_ROUTERS: Final = (health.router,)
+_COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)
+
+
+def create_app(
+    runner: FlowRunner | StateStore | str | Path | None = None,
+    *,
+    auth: Auth | None = None,
+    root_path: str = "",
+    allowed_hosts: Collection[str] = (),
+    body_limit: int = BODY_LIMIT,
+) -> FastAPI:
+    """The application: REST, events and the page, for the flows that this process has registered.
+
+    It keeps nothing: what it starts is on record first, and goes on elsewhere when its process dies. The runner is
+    closed with it.
+
+    Args:
+        runner: Runs the flows; or a store, or its address, for a runner of its own.
+        auth: The tokens; none when None, so that whoever reaches it may do everything.
+        root_path: The prefix under which a proxy shows it, such as `/graflow`.
+        allowed_hosts: Host names under which it is reached, beside those of loopback.
+        body_limit: Bytes of a request.
+
+    Raises:
+        ConfigError: For a setting that cannot be right.
+    """
+    root = root_path.rstrip("/")
+    service = Service(runner if isinstance(runner, FlowRunner) else FlowRunner(runner), auth or Auth(), root)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await run_in_threadpool(service.runner.initialize)
+        except StoreError as error:
+            _log.error("The store of flows does not answer yet; /readyz tells when it does: %s", error)
+        yield
+        await run_in_threadpool(service.runner.close)
+
+    app = FastAPI(
+        title="graflow",
+        version=version("graflow-celery"),
+        description="Durable flows: start, watch and repair them.",
+        lifespan=lifespan,
+        root_path=root,
+        docs_url=None,  # both would load scripts of other sites
+        redoc_url=None,
+        responses=_COMMON,
+    )
+    app.state.service = service
+    add_problems(app)
+    app.include_router(health.probes)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=_API)
+    app.add_middleware(Gate, service=service, allowed_hosts=allowed_hosts, body_limit=body_limit)
+    return app

@@ -1,0 +1,187 @@
+"""Who may do what: tokens with roles, and sessions of browsers made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from graflow.exceptions import ConfigError
+
+OPERATE_VARIABLE: Final = "GRAFLOW_API_TOKEN"
+VIEW_VARIABLE: Final = "GRAFLOW_API_VIEW_TOKEN"
+SESSION_COOKIE: Final = "graflow_session"
+SESSION_SECONDS: Final = 12 * 3600
+_SHORTEST: Final = 16
+_HASHED: Final = "sha256:"
+_FILE_LINE: Final = "a line is 'view TOKEN' or 'operate TOKEN', or has sha256:HEX instead of the token"
+
+
+class Role(StrEnum):
+    """What somebody may do: `view` reads, `operate` changes as well."""
+
+    VIEW = "view"
+    OPERATE = "operate"
+
+    def includes(self, other: Role) -> bool:
+        """Whether it may do all that another one may."""
+        return self is other or self is Role.OPERATE
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who sent a request.
+
+    Attributes:
+        role: What they may do.
+        name: What journals call them: `http`, with the first letters of their token's digest where there are tokens.
+        is_session: Whether a browser's session says so, which sends itself along with whatever a page asks.
+    """
+
+    role: Role
+    name: str = "http"
+    is_session: bool = False
+
+
+class Auth:
+    """The tokens of a server; without any, everybody who reaches it may do everything.
+
+    A session is a signed text in the browser's cookie, so that it outlives the server, and holds with each server that
+    has the token; it ends after twelve hours, with its token, or here when it is ended.
+
+    Args:
+        tokens: Role and token of each, or `sha256:` and the hex digest of the token.
+
+    Raises:
+        ConfigError: For a token that is too short to be one, or a digest that is none.
+    """
+
+    def __init__(self, tokens: Iterable[tuple[Role, str]] = ()) -> None:
+        self._roles: dict[bytes, Role] = {}
+        for role, token in tokens:
+            digest = _given_digest(token)
+            if self._roles.get(digest, role) is not role:
+                raise ConfigError("A token has two roles; give each role a token of its own")
+            self._roles[digest] = role
+        self._ended: dict[str, int] = {}
+
+    @classmethod
+    def configured(cls, token_file: Path | None = None, environment: Mapping[str, str] | None = None) -> Auth:
+        """The tokens of a file and of the environment (`GRAFLOW_API_TOKEN`, `GRAFLOW_API_VIEW_TOKEN`).
+
+        Raises:
+            ConfigError: When the file cannot be read, or holds something else.
+        """
+        known = os.environ if environment is None else environment
+        named = ((Role.OPERATE, OPERATE_VARIABLE), (Role.VIEW, VIEW_VARIABLE))
+        tokens = [(role, known[variable]) for role, variable in named if known.get(variable)]
+        return cls([*tokens, *(() if token_file is None else _tokens_of(token_file))])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are no tokens."""
+        return not self._roles
+
+    def of_token(self, token: str) -> Identity | None:
+        """Whose token this is; None for nobody's."""
+        found = self._find(_digest(token))
+        return None if found is None else Identity(self._roles[found], _name_of(found))
+
+    def of_session(self, session: str, now: float) -> Identity | None:
+        """Whose session this is; None for nobody's, and one that is over."""
+        holder, _, rest = session.partition(".")
+        until, _, _ = rest.partition(".")
+        found = next((digest for digest in self._roles if _name_of(digest) == f"http:{holder}"), None)
+        if found is None or not until.isdecimal() or len(until) > 12 or session in self._ended:
+            return None
+        body, _, seal = session.rpartition(".")
+        if int(until) <= now or not hmac.compare_digest(_seal(found, body).encode(), seal.encode("utf-8", "replace")):
+            return None
+        return Identity(self._roles[found], _name_of(found), is_session=True)
+
+    def begin_session(self, token: str, now: float) -> str | None:
+        """A new session for the holder of a token; None for nobody's."""
+        found = self._find(_digest(token))
+        if found is None:
+            return None
+        body = f"{_holder(found)}.{int(now) + SESSION_SECONDS}.{secrets.token_hex(16)}"
+        return f"{body}.{_seal(found, body)}"
+
+    def end_session(self, session: str, now: float) -> None:
+        """Have a session hold no longer, as far as this process is asked."""
+        if self.of_session(session, now) is not None:
+            self._ended = {each: until for each, until in self._ended.items() if until > now}
+            self._ended[session] = int(session.split(".")[1])
+
+    def _find(self, digest: bytes) -> bytes | None:
+        # All are compared, so that the time tells nothing of which one came near.
+        return max((known for known in self._roles if hmac.compare_digest(known, digest)), default=None)
+
+
+def identity_of(request: Request) -> Identity:
+    """Who sent a request that was let in."""
+    found: Identity = request.scope["graflow.identity"]
+    return found
+
+
+Asker = Annotated[Identity, Depends(identity_of)]
+"""The annotation by which a handler asks who sent a request."""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _given_digest(token: str) -> bytes:
+    if token.startswith(_HASHED):
+        try:
+            digest = bytes.fromhex(token.removeprefix(_HASHED))
+        except ValueError:
+            digest = b""
+        if len(digest) != hashlib.sha256().digest_size:
+            raise ConfigError("sha256: of a token is followed by the 64 hex digits of its digest")
+        return digest
+    if len(token) < _SHORTEST:
+        raise ConfigError(
+            f"A token has at least {_SHORTEST} characters, as that of: python -c 'import secrets; "
+            "print(secrets.token_urlsafe(32))'"
+        )
+    return _digest(token)
+
+
+def _holder(digest: bytes) -> str:
+    return hashlib.sha256(b"graflow holder " + digest).hexdigest()[:12]
+
+
+def _name_of(digest: bytes) -> str:
+    return f"http:{_holder(digest)}"
+
+
+def _seal(digest: bytes, body: str) -> str:
+    return hmac.new(b"graflow session " + digest, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def _tokens_of(path: Path) -> list[tuple[Role, str]]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The file of tokens {path} cannot be read: {error}") from None
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2 or words[0] not in set(Role):
+            raise ConfigError(f"Line {number} of the file of tokens {path}: {_FILE_LINE}")
+        tokens.append((Role(words[0]), words[1]))
+    if not tokens:
+        raise ConfigError(f"The file of tokens {path} holds none: {_FILE_LINE}")
+    return tokens

@@ -1,0 +1,92 @@
+"""Whether the server lives, whether it can work, and what it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from importlib.metadata import version
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from graflow.api.auth import Asker
+from graflow.api.problems import described
+from graflow.api.service import Served
+from graflow.exceptions import GraflowError
+
+probes = APIRouter(tags=["server"])
+router = APIRouter(tags=["server"])
+
+
+class Health(BaseModel):
+    """That it is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@probes.get("/healthz")
+async def healthz() -> Health:
+    """Whether the server answers at all."""
+    return Health()
+
+
+@probes.get("/readyz", responses=described(503))
+def readyz(service: Served) -> Health:
+    """Whether it can work: the store answers; flows whose servers died are looked after from then on."""
+    service.runner.initialize()
+    return Health()
+
+
+class StoreHealth(BaseModel):
+    """The store of flows.
+
+    Attributes:
+        kind: `sqlite`, `redis` or `memory`; its address is told to nobody.
+        is_available: Whether it answers now.
+        is_persistent: Whether it outlives its own server.
+    """
+
+    kind: str
+    is_available: bool
+    is_persistent: bool
+
+
+class Server(BaseModel):
+    """What answers here.
+
+    Attributes:
+        version: Of graflow.
+        now: Its time, UTC; ages are counted by it.
+        auth: `none`, or `token` where one is needed.
+        role: What the asker may do.
+        store: Where flows are kept.
+        features: What there is beside flows; the page hides the rest.
+    """
+
+    version: str
+    now: datetime
+    auth: Literal["none", "token"]
+    role: str
+    store: StoreHealth
+    features: dict[str, bool]
+
+
+@router.get("/server")
+def server(service: Served, asker: Asker) -> Server:
+    """What answers here, and what it can do."""
+    store = service.store
+    try:
+        store.initialize()
+        is_available = True
+    except (GraflowError, OSError):
+        is_available = False
+    return Server(
+        version=version("graflow-celery"),
+        now=service.now(),
+        auth="none" if service.auth.is_open else "token",
+        role=asker.role.value,
+        store=StoreHealth(
+            kind=store.url.partition(":")[0], is_available=is_available, is_persistent=store.is_persistent
+        ),
+        features={"broker": False, "logs": False, "questions": False, "schedules": False},
+    )
