@@ -19,6 +19,7 @@ import networkx as nx
 from graflow.drawing.labels import wrapped
 from graflow.drawing.layers import depths, without_cycles
 from graflow.drawing.outline import Graph, outline_of
+from graflow.drawing.svg import draw_svg
 from graflow.drawing.text import draw_ascii
 from graflow.shown import get_logger
 
@@ -116,12 +117,17 @@ def draw_mermaid_png(
 
 
 def draw_image(graph: Graph, path: str | Path) -> Path:
-    """Write an image whose format follows from the suffix (`.png`, `.svg`, …), and return its path.
+    """Write an image whose format follows from the suffix (`.png`, `.pdf`, …), and return its path.
+
+    A `.svg` is drawn as `graflow flow show --svg` draws graphs, and needs no package.
 
     Where neither Graphviz nor matplotlib is installed, the text of `draw_ascii` goes into a file of the same name with
     the suffix `.txt`, and the log says what to install.
     """
     target = Path(path)
+    if target.suffix == ".svg":
+        target.write_text(draw_svg(graph), encoding="utf-8")
+        return target
     try:
         image = _rendered(_picture_of(graph), target.suffix.removeprefix(".") or "png")
     except ImportError as error:

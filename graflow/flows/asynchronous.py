@@ -76,6 +76,7 @@ class AsyncFlowRunner:
     plan_fork = _Awaitable(FlowRunner.plan_fork)
     plan_cancel = _Awaitable(FlowRunner.plan_cancel)
     get_flow_state = _Awaitable(FlowRunner.get_flow_state)
+    get_flow_graph = _Awaitable(FlowRunner.get_flow_graph)
     list_flows = _Awaitable(FlowRunner.list_flows)
     list_members = _Awaitable(FlowRunner.list_members)
     events = _Awaitable(FlowRunner.events)

@@ -14,6 +14,7 @@ from graflow.flows.pool import Pool
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.stopping import Stop, rests
+from graflow.foreign import attempt
 from graflow.shown import get_logger
 from graflow.state.changes import Created, FlowRecord, NewFlow
 from graflow.state.models import FlowState, FlowStepState
@@ -248,6 +249,21 @@ class Driver:
         if found is None:
             raise FlowNotFoundError(f"Flow {flow_id} not found")
         return found
+
+    def planned(self, flow_id: str) -> Mapping[str, Any]:
+        """What `graph_fingerprint` told of the graph of a flow, or tells of what its function builds now.
+
+        Empty where neither is to be had.
+
+        Raises:
+            FlowNotFoundError: When there is none.
+        """
+        record = self.record(flow_id)
+        recorded: Mapping[str, Any] | None = record.fields.get("fingerprint")
+        program = self._registry.find(record.flow_name)
+        if recorded is not None or program is None:
+            return recorded or {}
+        return attempt(lambda: program.fingerprint(program.build(record.inputs)[0]), lambda _: {})
 
     def _left(self, record: FlowRecord, recorder: FlowRecorder) -> FlowState:
         """A flow as this process leaves it, of which the store does not know everything."""

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.driving import Driver
+from graflow.flows.flow_graph import FlowGraph
 from graflow.flows.stats import FlowStats, stats_of
 from graflow.secret import masked
 from graflow.state.changes import Journaled
@@ -60,6 +61,17 @@ class Looking:
             FlowNotFoundError: When there is none of this id.
         """
         return self._shown(self._driver.state(flow_id))
+
+    def get_flow_graph(self, flow_id: str) -> FlowGraph:
+        """The graph of a flow: planned steps and those that steps have added.
+
+        A flow that has not begun has the graph that its function builds now, where that is known here and its inputs
+        still fit, else none.
+
+        Raises:
+            FlowNotFoundError: When there is none of this id.
+        """
+        return FlowGraph.of(self._driver.planned(flow_id), self._driver.state(flow_id).steps)
 
     def list_flows(
         self,

@@ -11,6 +11,7 @@ from graflow.core.run.recorder import StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
 from graflow.flows.calls import Calls, Children
+from graflow.flows.flow_graph import added_by
 from graflow.flows.journal import CALLED, Past, Visit
 from graflow.flows.owner import Owner
 from graflow.flows.rows import described, member_fields, small_arguments, value_of_outcome
@@ -163,6 +164,8 @@ class FlowRecorder(Owner):
             fields["status"], fields["completed_at"] = "completed", now
             if self.run.recording.given:
                 fields["inputs"] = small_arguments(self.run.recording.given)
+            if "queued" in outcome or "nodes" in outcome or "edges" in outcome:
+                fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None

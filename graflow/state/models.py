@@ -63,6 +63,7 @@ class FlowStepState(_Model):
         counts: For a group, members by state.
         strip: For a group, 60 buckets (fewer for a smaller one) of members in order, each the counts by state, as
             letters (`StepStatus.letter`) to numbers.
+        added: What it added to the graph of its run: nodes as lists of one name, edges as lists of two.
     """
 
     step_name: str
@@ -89,6 +90,7 @@ class FlowStepState(_Model):
     size: int | None = None
     counts: dict[str, int] | None = None
     strip: list[dict[str, int]] | None = None
+    added: list[list[str]] | None = None
 
 
 class FlowState(_Model):

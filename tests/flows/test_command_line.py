@@ -259,6 +259,14 @@ def test_flows_are_listed_by_state_name_text_and_age_in_pages(folder: Path) -> N
     assert flow("list", "--status", "lost").output == "No flows\n"
 
 
+def test_a_flow_is_drawn_into_a_file(folder: Path) -> None:
+    squares(folder, "s1")
+    assert flow("show", "s1", "--svg", "graph.svg").stdout == ""
+    assert (folder / "graph.svg").read_text(encoding="utf-8") == flow("show", "s1", "--svg", "-").stdout
+    assert ">squares: completed<" in (folder / "graph.svg").read_text(encoding="utf-8")
+    assert "leave out --members" in flow("show", "s1", "--svg", "-", "--members", "squares", code=2).stderr
+
+
 def test_members_come_in_pages(folder: Path) -> None:
     squares(folder, "s1", "count=5")
     first = flow("show", "s1", "--members", "squares", "--limit", 2, "--json")

@@ -174,6 +174,11 @@ def test_without_a_drawing_package_the_text_is_written_and_the_log_says_what_to_
     assert "graflow-celery[draw]" in caplog.text
 
 
+def test_an_svg_needs_no_package(tmp_path):
+    path = draw_image(paths("a b a"), tmp_path / "graph.svg")
+    assert path.read_text(encoding="utf-8").startswith("<svg ")
+
+
 @pytest.mark.skipif(not HAS_DRAWING, reason="needs pygraphviz or matplotlib")
 def test_an_image_is_written_where_a_drawing_package_is_installed(tmp_path):
     path = draw_image(paths("a b a"), tmp_path / "graph.png")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TextIO
 
 import click
 from rich.console import Console, Group, RenderableType
 
+from graflow.cli.flows.drawn import drawn_flow
 from graflow.cli.flows.options import as_json, exit_by, runner_of, store
 from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, stats_picture, tracebacks
 from graflow.cli.flows.times import AGE
@@ -64,6 +66,7 @@ def list_flows(
 @click.option("--status", type=_MEMBER_STATES, multiple=True, metavar="STATE", help="Only members in this state.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Members on a page.")
 @click.option("--cursor", help="The next page, as the last one named it.")
+@click.option("--svg", type=click.File("w", "utf-8", atomic=True), help="Draw its graph into this file; - prints it.")
 @as_json
 @store
 def show(
@@ -74,10 +77,17 @@ def show(
     status: Sequence[str],
     limit: int,
     cursor: str | None,
+    svg: TextIO | None,
     as_json: bool,
     store: str | None,
 ) -> None:
-    """Show a flow: its steps, or the members of one."""
+    """Show a flow: its steps, the members of one, or its graph."""
+    if svg is not None:
+        if step is not None or as_json:
+            raise click.UsageError("--svg draws a flow as a whole; leave out --members and --json")
+        with runner_of(store) as runner:
+            svg.write(drawn_flow(runner.get_flow_graph(flow_id), runner.get_flow_state(flow_id)))
+        return
     if step is None and (status or visit is not None or cursor is not None):
         raise click.UsageError("--visit, --status and --cursor are about members; name their group with --members")
     with runner_of(store) as runner:
