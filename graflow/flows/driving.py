@@ -260,7 +260,7 @@ class Driver:
         """
         record = self.record(flow_id)
         recorded: Mapping[str, Any] | None = record.fields.get("fingerprint")
-        program = self._registry.find(record.flow_name)
+        program = self.registry.find(record.flow_name)
         if recorded is not None or program is None:
             return recorded or {}
         return attempt(lambda: program.fingerprint(program.build(record.inputs)[0]), lambda _: {})
