@@ -103,6 +103,22 @@ def decode(stored: Stored, blob: Callable[[str], bytes]) -> Any:
     return from_text(_expanded(stored))
 
 
+def encode_whole(value: object, where: str) -> Stored:
+    """The stored form of a value that no blob is made of, however long it is; raises what `encode` raises."""
+    text = to_text(value)
+    _refuse_long(text, where)
+    return _compressed(text)
+
+
+def decode_whole(stored: Stored) -> Any:
+    """The value that `encode_whole` wrote.
+
+    Raises:
+        PayloadError: It is no such form.
+    """
+    return from_text(_expanded(stored))
+
+
 def is_small(stored: Stored) -> bool:
     """Whether a value is so short that lists may show it; it is plain JSON text then."""
     return isinstance(stored, str) and len(stored) <= SMALL and not stored.startswith(_LARGE)
@@ -149,12 +165,16 @@ def decode_fields(stored: Stored) -> dict[str, Any]:
     return made
 
 
-def _blob(text: str, blobs: Blobs, where: str) -> str:
+def _refuse_long(text: str, where: str) -> None:
     if len(text) > CAP:
         raise PayloadError(
             f"{where} is {len(text)} characters long as JSON; a store takes at most {CAP}: keep it elsewhere, such as "
             "in a file, and pass its name"
         )
+
+
+def _blob(text: str, blobs: Blobs, where: str) -> str:
+    _refuse_long(text, where)
     digest = sha256(text.encode()).hexdigest()
     content = text.encode()
     blobs[digest] = deflated(content) or content

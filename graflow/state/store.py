@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
+from graflow.state.cache import CacheStore
 from graflow.state.changes import (
     Appended,
     Change,
@@ -39,11 +40,13 @@ class StateStore(QuestionStore):
         url: Where it is, without a password.
         is_shared: Whether processes on other machines may reach it.
         is_persistent: Whether it survives its own server; `durability="required"` refuses one that does not.
+        cache: Values that are kept to be given again; None where the store keeps none.
     """
 
     url: str
     is_shared: bool = False
     is_persistent: bool = True
+    cache: CacheStore | None = None
 
     @abstractmethod
     def initialize(self) -> None:
@@ -131,7 +134,7 @@ class StateStore(QuestionStore):
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
         """Remove flows that ended `older_than` seconds before `at`, and the oldest that ended beyond `keep`.
 
-        Also blobs that nothing names any more. Returns how many flows were removed.
+        Also blobs that nothing names any more, and kept values that have expired. Returns how many flows were removed.
         """
 
     # -- reading ---------------------------------------------------------------------------------------------------

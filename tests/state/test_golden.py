@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from graflow.state import SqliteStore, StateStore, open_store
+from graflow.state.cache import CachedValue, CacheKey, Computation
 from graflow.state.changes import Change, Entry, Request, RequestKind
 from graflow.state.redis.server import FORMAT
 from graflow.state.sqlite.schema import APPLICATION_ID, VERSION
@@ -22,6 +23,8 @@ from tests.support import PrivateRedis, private_redis
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "0123456789" * 600  # kept compressed
 LARGE = "large " * 50_000  # kept as a blob
+WITH_KEPT_VALUES = 3  # the first format of files that has them
+KEPT = CachedValue({"code": "c1"}, {"flow_id": "whole", "step": "s1", "visit": 1}, AT, AT + 1e9, LONG)
 
 
 def write_everything(store: StateStore) -> None:
@@ -58,6 +61,10 @@ def write_everything(store: StateStore) -> None:
     store.beat("asked", epoch)
     store.create(new_flow("asleep", at=AT + 20, parent_flow_id="whole", parent_step="s2"))
     move(store, Move.QUEUE, "asleep", at=AT + 21, flow={"wake_at": AT + 1000})
+    assert store.cache is not None
+    key = CacheKey("digest", "analyse", KEPT.parts)
+    store.cache.begin(key, Computation("host:1:1", "t1", 0), at=AT, since=AT)
+    store.cache.fill(key, "t1", LONG, at=AT, expires_at=AT + 1e9, source=KEPT.source)
 
 
 def picture(store: StateStore) -> dict[str, Any]:
@@ -109,6 +116,7 @@ def test_a_file_of_every_format_is_read_and_goes_on(version: int, tmp_path: Path
     load_sqlite(f"sqlite-{version}.sql", tmp_path / "flows.db")
     store = SqliteStore(tmp_path / "flows.db")
     assert picture(store) == expected()
+    assert store.cache.get("digest") == (KEPT if version >= WITH_KEPT_VALUES else None)
     goes_on(store)
     store.close()
 

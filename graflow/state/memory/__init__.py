@@ -24,6 +24,7 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.members import MemberQuery, member_page
+from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
 from graflow.state.memory.rows import Flow, Written, copied, fetching, journaled, sleeps
 from graflow.state.models import FlowPage, FlowState, MemberPage
@@ -68,11 +69,13 @@ class MemoryStore(MemoryQuestions, StateStore):
         self.url = f"memory://{secrets.token_hex(4)}"  # no other process may take its own for this one
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
+        self.cache: MemoryCache = MemoryCache()
         _stores.add(self)
 
     def begin_in_child(self) -> None:
         """Let go of a lock that a thread of the parent held."""
         self._lock = threading.Lock()
+        self.cache.begin_in_child()
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._flows)} flows)"
@@ -188,6 +191,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             return True
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
+        self.cache.drop_expired(at)
         with self._lock:
             ended = [flow for flow in self._flows.values() if flow.status.is_terminal]
             ended.sort(key=lambda flow: (flow.fields["completed_at"], flow.flow_id), reverse=True)

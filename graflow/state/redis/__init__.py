@@ -26,6 +26,7 @@ from graflow.state.encoding import Stored, decode_fields, to_text
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
+from graflow.state.redis.cache import RedisCache
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.questions import RedisQuestions
 from graflow.state.redis.rows import COLUMNS, RowReader, journaled, pairs, strip_of, written_arguments
@@ -80,6 +81,7 @@ class RedisStore(RedisQuestions, StateStore):
         self.retention = retention
         self._keys = Keys(f"{{{key_prefix}:flows}}")
         self._server = Server(settings, self._keys)
+        self.cache: RedisCache = RedisCache(self._server, self._keys)
         self._lifetime = str(int((retention + _GRACE) * 1000))
 
     def __repr__(self) -> str:
@@ -214,6 +216,7 @@ class RedisStore(RedisQuestions, StateStore):
         return bool(found)
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
+        self.cache.drop_expired(at)
         removed = 0
         while True:
             gone: list[bytes] = self._run("ended", "", repr(at - older_than), keep, _AT_ONCE)

@@ -27,10 +27,15 @@ class Keys:
     | `q:<id>:lines` | list | its log, as JSON |
     | `questions`, `questions:open`, `flow:<id>:questions` | sorted sets | ids of questions by when they were asked |
     | `questions:due` | sorted set | ids of questions by the time when somebody has to look at them |
+    | `cache:<digest>` | hash | a kept value: name, parts, source, made, expires, value; owner, token, beats |
+    | `cached` | set | all names of which something is kept |
+    | `cached:<name>` | sorted set | digests of what is kept for a name, by the time when it was made |
+    | `cached_ends` | sorted set | digests of what is kept for a time, by its end |
     | `format` | string | version of all this |
 
-    Keys of a flow have no expiry until it has ended, then the retention; the others never have one. Questions go with
-    their flow when that is deleted or cleaned up.
+    Keys of a flow have no expiry until it has ended, then the retention; a kept value that ends has one a day behind
+    its end, a computation without a value one of a day; the others never have one. Questions go with their flow when
+    that is deleted or cleaned up.
     """
 
     prefix: str
@@ -48,6 +53,22 @@ class Keys:
 
     def blob(self, digest: str) -> str:
         return f"{self.prefix}:blob:{digest}"
+
+    def cache(self, digest: str) -> str:
+        """A kept value, or who computes it."""
+        return f"{self.prefix}:cache:{digest}"
+
+    def cached(self, name: str) -> str:
+        """What is kept for a name."""
+        return f"{self.prefix}:cached:{name}"
+
+    @property
+    def cached_names(self) -> str:
+        return f"{self.prefix}:cached"
+
+    @property
+    def cached_ends(self) -> str:
+        return f"{self.prefix}:cached_ends"
 
     def index(self, flow_name: str | None, statuses: Sequence[str]) -> str:
         """The smallest index in which flows of this name, in one of these states, are."""

@@ -23,6 +23,7 @@ from graflow.state.changes import (
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing
+from graflow.state.sqlite.cache import SqliteCache
 from graflow.state.sqlite.database import Database
 from graflow.state.sqlite.questions import SqliteQuestions
 from graflow.state.sqlite.writing import Session
@@ -53,6 +54,7 @@ class SqliteStore(SqliteQuestions, StateStore):
         self.path = Path(path).expanduser().absolute()
         self.url = f"sqlite:///{self.path}"
         self._database = Database(self.path, synchronous=synchronous, timeout=timeout)
+        self.cache: SqliteCache = SqliteCache(self._database)
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self.path)!r})"
@@ -114,6 +116,7 @@ class SqliteStore(SqliteQuestions, StateStore):
         return self._database.write(lambda session: writing.delete(session, flow_id))
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
+        self.cache.drop_expired(at)
         removed = 0
         while True:
             # A part at a time: flows that run must not wait for all of it.

@@ -117,7 +117,25 @@ CREATE TABLE question_lines (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _QUESTIONS)
+_CACHE: Final = """
+CREATE TABLE cache (
+    digest TEXT PRIMARY KEY,      -- of the key
+    name TEXT NOT NULL,           -- the flow or task
+    parts TEXT,                   -- JSON: digests of the parts of the key by name
+    source TEXT,                  -- JSON: where it was computed
+    made_at REAL,                 -- NULL while the first value is computed
+    expires_at REAL,              -- NULL for no end
+    value,                        -- JSON, compressed where it is long
+    owner TEXT,                   -- who computes it now
+    token TEXT,
+    beats INTEGER NOT NULL,
+    begun_at REAL NOT NULL
+);
+CREATE INDEX cache_by_name ON cache (name, made_at);
+CREATE INDEX cache_by_end ON cache (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+MIGRATIONS: Final = (_FIRST, _QUESTIONS, _CACHE)
 """What leads from each version of the format to the next; a file's version is how many it has behind it."""
 
 VERSION: Final = len(MIGRATIONS)
