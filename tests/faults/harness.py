@@ -187,6 +187,23 @@ class Group:
         """Executions of each member."""
         return Counter(int(line[0]) for line in self.lines("started"))
 
+    def running_on(self, worker: Worker) -> dict[int, set[int]]:
+        """The members that children of a worker run now, by the process of the child."""
+        finished = {(line[0], line[1]) for line in self.lines("finished")}
+        found: dict[int, set[int]] = {}
+        for index, pid, _ in self.lines("started"):
+            if (index, pid) not in finished and int(pid) in worker.children():
+                found.setdefault(int(pid), set()).add(int(index))
+        return found
+
+    def wait_until_running_on(self, worker: Worker) -> None:
+        """Of members that are held, so that it runs them until they are let go, or it is struck."""
+        wait_until(lambda: self.running_on(worker), 30, f"members on {worker.name}")
+
+    def let_go(self) -> None:
+        """Held members end, and those that begin from now on are not held."""
+        (self.folder / "open").touch()
+
     def wait_for(self, kind: str, count: int, timeout: float = 30.0) -> None:
         wait_until(lambda: self.count(kind) >= count, timeout, f"{kind}: {self.count(kind)} of {count}")
 

@@ -31,6 +31,17 @@ def work(item: tuple[int, str, float]) -> int:
     return index
 
 
+@task
+def held(item: tuple[int, str, int]) -> int:
+    """The first so many end by themselves; every other one runs until the file `open` is there."""
+    index, folder, free = item
+    note(folder, "started", index)
+    wait_until(lambda: index < free or (Path(folder) / "open").exists(), 120)
+    pass_time(0.02)
+    note(folder, "finished", index)
+    return index
+
+
 @task(inject_context=True)
 def talkative(context: Any, item: tuple[int, str, float]) -> int:
     """Tells how far it is, and asks whether it is cancelled, all the time."""

@@ -25,6 +25,11 @@ def work(item: list[Any]) -> int:
     return members.work.func((item[0], item[1], item[2]))
 
 
+@app.task(name="plain.held")
+def held(item: list[Any]) -> int:
+    return members.held.func((item[0], item[1], item[2]))
+
+
 @app.task(name="plain.poison")
 def poison(item: list[Any]) -> int:
     return members.poison.func((item[0], item[1], item[2]))

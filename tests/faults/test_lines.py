@@ -12,6 +12,7 @@ import pytest
 from graflow.channels.redis_channel import RedisChannel
 from graflow.exceptions import GroupTimeoutError
 from tests.faults.harness import Cluster, cluster
+from tests.faults.members import held
 from tests.faults.proxy import Proxy, proxy_to
 from tests.support import pass_time, private_redis
 
@@ -96,11 +97,12 @@ def test_workers_keep_their_outcomes_while_their_line_is_cut(tmp_path: Path, how
 
 def test_replies_that_never_come_change_nothing_for_workers(tmp_path: Path) -> None:
     with with_line(tmp_path, of="workers") as (running, line):
-        group = running.submit()
+        group = running.submit(200, task=held, extra=5)
         group.wait_in_background()
         group.wait_for("finished", 5)
 
         line.lose_replies(12, b"EVALSHA")
+        group.let_go()
 
         row = running.finish("28", "12 replies to workers lost", group, time.time())
         assert line.lost_replies == 12

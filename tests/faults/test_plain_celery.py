@@ -104,9 +104,10 @@ def plain(folder: Path, workers: int = 2, concurrency: int = 2) -> Iterator[Plai
 
 def test_plain_celery_loses_members_when_its_server_forgets_everything(tmp_path: Path) -> None:
     with plain(tmp_path) as running:
-        _, load = running.submit(200)
+        _, load = running.submit(200, 50, task="plain.held")
         load.wait_for("finished", 50)
         running.server.restart()
+        load.let_go()
         running.settle(load)
         row = running.row("5", "kill -9 Redis without persistence", load)
         assert row.lost > 20
@@ -132,7 +133,7 @@ def test_plain_celery_loses_what_a_frozen_worker_took(tmp_path: Path) -> None:
             worker.signal(signal.SIGSTOP)
         _, load = running.submit(6, 0.05)
         client = running.server.client()
-        wait_until(lambda: client.llen("plain") == 4, 5)
+        wait_until(lambda: client.llen("plain") == 4, 30)
         for worker in running.workers:
             worker.kill()
         running.workers.clear()

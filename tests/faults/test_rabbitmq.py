@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests.faults.harness import cluster
+from tests.faults.members import held
 from tests.faults.proxy import proxy_to
 from tests.rabbit_support import PrivateRabbit
 from tests.support import pass_time
@@ -43,7 +44,11 @@ def test_a_group_survives_a_cut_line_to_rabbitmq(tmp_path: Path, rabbit: Private
 
 def test_a_worker_that_dies_costs_nothing_with_rabbitmq(tmp_path: Path, rabbit: PrivateRabbit) -> None:
     with cluster(tmp_path, broker_url=rabbit.url, key_prefix="dead") as running:
-        group = running.submit(80)
+        group = running.submit(80, task=held, extra=20)
         group.wait_for("finished", 20)
+        group.wait_until_running_on(running.workers[0])
         running.workers[0].kill()
-        running.finish("31", "RabbitMQ, kill -9 a worker", group, time.time())
+        killed = time.time()
+        group.let_go()
+        row = running.finish("31", "RabbitMQ, kill -9 a worker", group, killed)
+        assert row.executions > group.n

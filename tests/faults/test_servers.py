@@ -13,7 +13,7 @@ import graflow_celery
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery import RecordFullError, RecordUnreachableError
 from tests.faults.harness import Cluster, cluster, observed
-from tests.faults.members import work
+from tests.faults.members import held, work
 from tests.faults.proxy import proxy_to
 from tests.support import free_port, pass_time, private_redis, wait_until
 
@@ -34,13 +34,14 @@ def test_a_group_survives_the_death_of_a_server_that_keeps_its_data(tmp_path: Pa
 
 def test_a_group_is_submitted_again_when_its_server_has_forgotten_everything(tmp_path: Path) -> None:
     with cluster(tmp_path) as running:
-        group = running.submit()
+        group = running.submit(200, task=held, extra=50)
         attached = graflow_celery.attach(group.run_id, running.config)
         group.wait_in_background()
         group.wait_for("finished", 50)
 
         running.server.restart()
         restarted = time.time()
+        group.let_go()
 
         with pytest.raises((GroupLostError, GroupNotFoundError)):
             attached.outcomes(timeout=10)
