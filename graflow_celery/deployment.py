@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import redis
 import redis.sentinel
 
+from graflow.configuration.document import Document
+from graflow.configuration.finding import document
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
@@ -345,7 +347,7 @@ def _settled(config: Mapping[str, Any] | Settings | None, *, strict: bool) -> _S
     if given is None or configured is None or KEY_FILE_VARIABLE in os.environ:
         return _settle(Settings.load(config, strict=strict))
     around = tuple((name, os.environ[name]) for name in os.environ if name.startswith("GRAFLOW_"))
-    return _remembered(given, configured, around, strict)
+    return _remembered(given, (configured, around, document()), strict)
 
 
 def _said(config: Any) -> _Said | None:
@@ -356,9 +358,11 @@ def _said(config: Any) -> _Said | None:
 
 
 @lru_cache(maxsize=64)
-def _remembered(given: _Said, configured: _Said, around: tuple[tuple[str, str], ...], strict: bool) -> _Settled:
+def _remembered(
+    given: _Said, around: tuple[_Said, tuple[tuple[str, str], ...], Document | None], strict: bool
+) -> _Settled:
     """As `_settled`, by what is given; what is configured and in the environment is read again by `load`."""
-    del configured, around
+    del around
     return _settle(Settings.load({name: value for name, _, value in given}, strict=strict))
 
 

@@ -1,7 +1,8 @@
 """Every setting of fan-out over Celery: its name, its default, and the places it may come from.
 
-A setting is looked for in `backend_config`, then in the environment (`GRAFLOW_<NAME>`), then in `celeryconfig.py`
-(`graflow_<name>`), then the default holds. The connection is taken as a whole from the first place that names one.
+A setting is looked for in `backend_config`, then in the environment (`GRAFLOW_<NAME>`), then in the section `redis` of
+`config.yaml`, then in `celeryconfig.py` (`graflow_<name>`), then the default holds. The connection is taken as a whole
+from the first place that names one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
-from pydantic_core import PydanticCustomError
 
+from graflow.configuration.sections import Count, Seconds, no_truth
+from graflow.configuration.variables import warn_of_unknown_variables
 from graflow.coordination.backend_keys import check_keys
-from graflow.durations import LONGEST, MOST
+from graflow.durations import LONGEST
 from graflow.exceptions import ConfigError, SettingError
 from graflow.redis.config import (
     CONNECTION_KEYS,
@@ -29,6 +31,7 @@ from graflow.redis.config import (
     normalize_redis_config,
     redis_url,
 )
+from graflow.redis.named import NAMES_OF_SERVERS, SECTION, in_file
 from graflow.secret import revealed
 from graflow.signing import SigningKeys
 from graflow_celery.celeryconfig import celeryconfig, warn_of_unread
@@ -64,17 +67,6 @@ def _celerys_setting(name: str) -> str:
 _CELERYS_NAMES: Final = {"broker_url": "broker_url", "queue": "task_default_queue"}
 
 
-def _number(value: object) -> object:
-    """Refuse a truth value, which Python counts among the numbers."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("no_number", "it takes a number")
-    return value
-
-
-_Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.001, le=LONGEST, allow_inf_nan=False)]
-_Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MOST)]
-
-
 class GroupOptions(BaseModel):
     """What one group may have in another way than the next one over the same servers.
 
@@ -94,17 +86,17 @@ class GroupOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    timeout: _Seconds | None = None
-    batch_size: _Count | Literal["auto"] = "auto"
-    max_attempts: _Count = 4
-    lease: _Seconds = 30.0
-    run_lease: _Seconds = 6.0
-    queue_wait: _Seconds = 60.0
-    max_in_flight: _Count | None = None
-    worker_wait: Annotated[float, BeforeValidator(_number), Field(ge=0, le=LONGEST, allow_inf_nan=False)] = 10.0
+    timeout: Seconds | None = None
+    batch_size: Count | Literal["auto"] = "auto"
+    max_attempts: Count = 4
+    lease: Seconds = 30.0
+    run_lease: Seconds = 6.0
+    queue_wait: Seconds = 60.0
+    max_in_flight: Count | None = None
+    worker_wait: Annotated[float, BeforeValidator(no_truth), Field(ge=0, le=LONGEST, allow_inf_nan=False)] = 10.0
     on_no_worker: Literal["warn", "error"] = "warn"
-    result_ttl: _Seconds = 86400.0
-    sweep_interval: _Seconds = 1.0
+    result_ttl: Seconds = 86400.0
+    sweep_interval: Seconds = 1.0
 
 
 class ServerSettings(BaseModel):
@@ -176,7 +168,7 @@ class Settings(ServerSettings, GroupOptions):
         thread_count: Threads of the threading backend.
     """
 
-    thread_count: _Count | None = None
+    thread_count: Count | None = None
 
     @classmethod
     def load(
@@ -186,7 +178,7 @@ class Settings(ServerSettings, GroupOptions):
         strict: bool = True,
         place: Place = backend_config_key,
     ) -> Self | Settings:
-        """Settings from a `backend_config` laid over the environment and `celeryconfig.py`.
+        """Settings from a `backend_config` laid over the environment, `config.yaml` and `celeryconfig.py`.
 
         Args:
             config: The given settings; a `Settings` is returned as it is.
@@ -233,7 +225,6 @@ class Settings(ServerSettings, GroupOptions):
 
 
 OWN_KEYS: Final = frozenset(Settings.model_fields) - {"connection"}
-_SERVER_KEYS: Final = frozenset({"url", "host", "unix_socket_path", "sentinels"})
 _TRUTHS: Final = frozenset({"ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname"})
 _NUMBERS: Final = frozenset(
     {
@@ -248,7 +239,13 @@ def _merged(given: Mapping[str, Any], nearest: Place) -> tuple[dict[str, Any], d
     merged: dict[str, Any] = {}
     configured, celerys = _from_celeryconfig(), _celerys_own()
     said: dict[str, Place] = dict.fromkeys(celerys, _celerys_setting)
-    places = ((_line_of_celeryconfig, configured), (_variable, _from_environment()), (nearest, given))
+    warn_of_unknown_variables()
+    places = (
+        (_line_of_celeryconfig, configured),
+        _from_file(),
+        (_variable, _from_environment()),
+        (nearest, given),
+    )
     for place, found in places:
         source = normalize_redis_config(found)
         own = {name: source[name] for name in OWN_KEYS if source.get(name) is not None}
@@ -256,7 +253,7 @@ def _merged(given: Mapping[str, Any], nearest: Place) -> tuple[dict[str, Any], d
         said.update(dict.fromkeys(own, place))
         if connection:
             said["connection"] = place
-        if connection.keys() & _SERVER_KEYS:
+        if connection.keys() & set(NAMES_OF_SERVERS):
             merged["connection"] = connection
             if found is not configured:
                 celerys.pop("broker_url", None)  # a Redis that is named nearer by is the broker as well
@@ -299,6 +296,15 @@ def _explain(error: ValidationError, said: Mapping[str, Place]) -> str:
     name = str(first["loc"][0])
     given = "" if name in _MAY_HOLD_SECRETS else f", not {first['input']!r}"
     return f"{_words(name, said, {})}: {first['msg']}{given}"
+
+
+def _from_file() -> tuple[Place, dict[str, Any]]:
+    """What the section `redis` of the project's `config.yaml` says, and how it calls it."""
+    found = in_file()
+    if found is None:
+        return backend_config_key, {}
+    document, said = found
+    return lambda name: document.place(SECTION, name), said
 
 
 def _from_environment() -> dict[str, Any]:
@@ -347,3 +353,10 @@ def _celerys_own() -> dict[str, Any]:
     module = celeryconfig()
     named = {"broker_url": getattr(module, "broker_url", None), "queue": getattr(module, "task_default_queue", None)}
     return {name: value for name, value in named.items() if value}
+
+
+VARIABLES: Final = tuple(
+    f"GRAFLOW_{name.upper()}"
+    for name in (*(OWN_KEYS - {"signing_key"}), *CONNECTION_KEYS, "worker_parent", "sys_path", "member_output")
+)
+"""The variables of the environment that are read here, and those that a worker gets from its parent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -12,11 +11,12 @@ from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.exceptions import ConfigError
 from graflow.redis.config import concerns_server, connection_of
+from graflow.redis.named import usual_prefix
 
 
 def _redis_channel(name: str, **config: object) -> RedisChannel:
-    """Settings that name no server, or prefix, mean the same here as for a group: that of the environment."""
-    config.setdefault("key_prefix", os.environ.get("GRAFLOW_KEY_PREFIX"))
+    """Settings that name no server, or prefix, mean the same here as for a group: that of the project."""
+    config.setdefault("key_prefix", usual_prefix())
     return RedisChannel(name, **(config if concerns_server(config) else {**config, **connection_of(config)}))
 
 

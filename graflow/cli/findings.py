@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -71,12 +70,3 @@ def warning(topic: str, text: str, remedy: str) -> Finding:
 def wrong(topic: str, text: str, remedy: str) -> Finding:
     """Something does not work."""
     return Finding(topic=topic, level=Level.ERROR, text=text, remedy=remedy)
-
-
-def unknown_variables(environment: Mapping[str, str], known: Sequence[str]) -> Iterator[Finding]:
-    """Variables that look like settings and are none."""
-    for name in sorted(environment):
-        if name.startswith("GRAFLOW_") and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            meant, remedy = (f"; is {near[0]} meant?", "rename or unset it") if near else ("", "unset it")
-            yield warning("settings", f"{name} is set, and nothing reads it{meant}", remedy)

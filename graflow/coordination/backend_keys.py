@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Final
 
 from graflow.exceptions import SettingError
-from graflow.redis.config import CONNECTION_KEYS
+from graflow.redis.named import backend_keys
 
-_PLUG_INS: Final = "graflow.backend_keys"
-_OWN_KEYS: Final = frozenset({"timeout", "thread_count", "redis_client", *CONNECTION_KEYS})
 QUEUE_NAME: Final = (
     "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends, no amq. in front"
 )
@@ -38,12 +34,6 @@ def check_keys(config: Iterable[str]) -> None:
         ConfigError: Naming the unknown key and the nearest known one.
     """
     for key in config:
-        if key not in _OWN_KEYS and key not in _all_keys():
-            near = difflib.get_close_matches(str(key).lower(), sorted(_all_keys()), n=1, cutoff=0.0)
+        if key not in backend_keys():
+            near = difflib.get_close_matches(str(key).lower(), sorted(backend_keys()), n=1, cutoff=0.0)
             raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")
-
-
-@cache
-def _all_keys() -> frozenset[str]:
-    """The keys of the backends that are here, with those of plug-ins, which are imported for it."""
-    return _OWN_KEYS.union(*(plug_in.load() for plug_in in entry_points(group=_PLUG_INS)))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from graflow.configuration.project import project_settings
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.driving import Driver
@@ -19,10 +20,6 @@ from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import from_jsonable
 
-RETENTION: Final = 30 * 86400.0
-"""Seconds that flows are kept after their end."""
-
-_KEPT: Final = 100_000
 _LONGEST_PAGE: Final = 200
 
 _Status = TypeVar("_Status", bound=StrEnum)
@@ -143,15 +140,18 @@ class Looking:
             raise ConfigError(f"since is a datetime with a time zone, or a timedelta, not {since!r}")
         return stats_of(self.store, flow_name, None if since is None else since.timestamp(), since)
 
-    def cleanup(self, older_than: float | timedelta = RETENTION, *, keep: int = _KEPT) -> int:
+    def cleanup(self, older_than: float | timedelta | None = None, *, keep: int | None = None) -> int:
         """Remove flows that have ended, with everything that belongs to them; returns how many.
 
         Args:
-            older_than: Seconds since their end.
-            keep: The oldest beyond so many are removed as well.
+            older_than: Seconds since their end; `persistence.retention` of `config.yaml` (30 days) when None.
+            keep: The oldest beyond so many are removed as well; `persistence.max_flows` (100,000) when None.
         """
-        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else float(older_than)
-        return self.store.cleanup(older_than=seconds, keep=keep, at=self._driver.home.runtime.time())
+        kept = project_settings().persistence
+        age = kept.retention if older_than is None else older_than
+        seconds = age.total_seconds() if isinstance(age, timedelta) else float(age)
+        most = kept.max_flows if keep is None else keep
+        return self.store.cleanup(older_than=seconds, keep=most, at=self._driver.home.runtime.time())
 
     def _shown(self, state: FlowState) -> FlowState:
         state.inputs = masked(state.inputs)

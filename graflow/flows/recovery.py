@@ -72,8 +72,10 @@ class Recovery:
         self._told: set[str] = set()
         self._behind: list[Writer] = []
         self._is_quiet = False
-        self.longest_pause = INTERVAL
-        """Seconds between two looks, more or less, while no flow is open."""
+        self.pause = INTERVAL
+        """Seconds between two looks, more or less."""
+        self.longest_pause = 0.0
+        """The same while no flow is open, where that is longer."""
 
     def join(self, player: Player) -> None:
         """Look on behalf of a runner as well; the first one begins the loop."""
@@ -108,7 +110,7 @@ class Recovery:
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
                 is_known = isinstance(error, StoreError | OSError)
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
-            pause = self.longest_pause if self._is_quiet else INTERVAL
+            pause = max(self.pause, self.longest_pause) if self._is_quiet else self.pause
             self._woken.wait(pause * self._chance.uniform(0.5, 1.5))
 
     def look(self) -> None:

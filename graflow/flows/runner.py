@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from graflow.configuration.project import project_settings
 from graflow.core.flow_context import FlowContext
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
@@ -15,7 +16,6 @@ from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableEr
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Means
 from graflow.flows.home import Home, home_of
-from graflow.flows.identity import LEASE
 from graflow.flows.pool import Pool
 from graflow.flows.program import WorkflowProgram
 from graflow.flows.queues import flow_queue
@@ -36,31 +36,29 @@ _log = get_logger(__name__)
 
 Durability = Literal["required", "best_effort", "off"]
 
-RETENTION: Final = 30 * 86400.0
-"""Seconds that flows are kept after their end."""
-
-_KEPT: Final = 100_000
 _DURABILITIES: Final = ("required", "best_effort", "off")
-_BACKGROUND: Final = 8
 _RESUMABLE: Final = MOVES[Move.RESUME].sources
 
 
 class FlowRunner(Steering):
     """Runs named flows, written down step by step in a store.
 
+    What is None is what the environment and the `config.yaml` of the project say, else the default that is named here.
+
     Args:
-        store: A `StateStore`, or its URL; when None, what `GRAFLOW_FLOW_STORE` says, else the file `.graflow/flows.db`.
+        store: A `StateStore`, or its URL; by default the file `.graflow/flows.db`.
         handlers: Handlers of tasks by type, beside `"direct"`.
         durability: `"required"` refuses to run without the store; `"best_effort"` runs on without it, and says so;
-            `"off"` writes nothing.
+            `"off"` writes nothing. `"best_effort"` by default.
         backend: Where submitted flows run: in this process when None, on workers with `"redis"`.
         backend_config: Settings of that backend; its workers' own store is the runner's when none is given.
         config: Settings for channels and group backends.
         tracer: A listener, or several.
         max_steps: Tasks that may complete in one flow.
-        max_concurrent: Flows that run in the background of this process at once.
-        lease: Seconds without a sign of life after which the owner of a flow counts as lost.
-        recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows.
+        max_concurrent: Flows that run in the background of this process at once; 8 by default.
+        lease: Seconds without a sign of life after which the owner of a flow counts as lost; 6 by default.
+        recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows;
+            True by default.
 
     Raises:
         ConfigError: For a setting that cannot be right.
@@ -71,16 +69,20 @@ class FlowRunner(Steering):
         store: StateStore | str | Path | None = None,
         *,
         handlers: Mapping[str, TaskHandler] | None = None,
-        durability: Durability = "best_effort",
+        durability: Durability | None = None,
         backend: str | None = None,
         backend_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         tracer: Any = None,
         max_steps: int = DEFAULT_MAX_STEPS,
-        max_concurrent: int = _BACKGROUND,
-        lease: float = LEASE,
-        recovery: bool = True,
+        max_concurrent: int | None = None,
+        lease: float | None = None,
+        recovery: bool | None = None,
     ) -> None:
+        said = project_settings()
+        durability = said.persistence.durability if durability is None else durability
+        lease = said.flow_engine.lease if lease is None else lease
+        max_concurrent = said.flow_engine.max_concurrent if max_concurrent is None else max_concurrent
         if durability not in _DURABILITIES:
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if lease <= 0 or max_concurrent < 1:
@@ -92,11 +94,12 @@ class FlowRunner(Steering):
         self._means = Means(dict(handlers or {}), config, tracer, max_steps)
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
+        self._home.recovery.pause = said.flow_engine.poll_interval
         self._driver = self._driver_of(self._home, max_concurrent)
         if self._queue is not None:
             self.send_to(self._queue.publish)
         self._verbs = Verbs(self._driver, self._registry)
-        self._recovers = recovery
+        self._recovers = said.flow_engine.recovery if recovery is None else recovery
         self._is_open = False
 
     def _driver_of(self, home: Home, size: int) -> Driver:

@@ -2,14 +2,13 @@
 
 A configuration names its server by `url`, by `host` (with `port`, `db`, `username`, `password`, `ssl`) or by
 `unix_socket_path`; what a URL names wins over the other keys. Only one without any of these keys means the default:
-`GRAFLOW_REDIS_URL`, else localhost:6379/0. A server that Sentinel watches is named by a URL `sentinel://…`, or by
-`sentinels` and `master_name`; its clients follow the master.
+`GRAFLOW_REDIS_URL`, else the section `redis` of `config.yaml`, else localhost:6379/0. A server that Sentinel watches is
+named by a URL `sentinel://…`, or by `sentinels` and `master_name`; its clients follow the master.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import warnings
 from collections import deque
@@ -22,6 +21,7 @@ from graflow.foreign import attempt
 from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
+from graflow.redis.named import CONNECTION_KEYS, DEFAULT_URL, NAMES_OF_SERVERS, URL_VARIABLE, usual_connection
 from graflow.redis.numbers import check_numbers
 from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import parser
@@ -49,11 +49,6 @@ __all__ = [
     "shared_client",
 ]
 
-URL_VARIABLE: Final = "GRAFLOW_REDIS_URL"
-DEFAULT_URL: Final = "redis://localhost:6379/0"
-
-CONNECTION_KEYS: Final = frozenset((*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS))
-
 _SECRET_NAMES: Final = {
     "password": "GRAFLOW_REDIS_PASSWORD",
     "sentinel_password": "GRAFLOW_SENTINEL_PASSWORD",
@@ -61,7 +56,6 @@ _SECRET_NAMES: Final = {
     "signing_key": "GRAFLOW_SIGNING_KEY",
 }
 _SECRET_URLS: Final = {"url": URL_VARIABLE, "broker_url": "GRAFLOW_BROKER_URL"}
-_NAMES_OF_SERVERS: Final = ("url", "host", "unix_socket_path", "sentinels")
 _FAILED: Final = "Failed to extract Redis connection parameters from redis_client"
 
 
@@ -143,7 +137,7 @@ def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
 def laid_over(said: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings over others; a server that the nearer ones name stands for itself, without what others say of one."""
     nearer = normalize_redis_config(given)
-    if any(nearer.get(name) is not None for name in _NAMES_OF_SERVERS):
+    if any(nearer.get(name) is not None for name in NAMES_OF_SERVERS):
         said = {name: value for name, value in said.items() if name not in {*CONNECTION_KEYS, "redis_client"}}
     return {**said, **nearer}
 
@@ -166,7 +160,7 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     config = normalize_redis_config(config)
     given: dict[str, Any] = {key: config[key] for key in (*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS) if key in config}
     if not concerns_server(given):
-        given["url"] = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        given = {**usual_connection(), **{key: given[key] for key in given if key not in SERVER_KEYS}}
     url = given.pop("url", None)
     if url is not None and not isinstance(url, str):
         raise ConfigError(f"The URL of a Redis must be text, not a {type(url).__name__}")
@@ -181,7 +175,7 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     check_numbers(parts)
     password = parts.get("password")
     if isinstance(password, Secret) and not password.is_known():
-        parts["password"] = _password_of_url_variable(parts) or password
+        parts["password"] = _usual_password(parts) or password
     return _with_secrets(parts)
 
 
@@ -206,12 +200,9 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
         parts["port"] = parts.get("port") or 6379
 
 
-def _password_of_url_variable(parts: Mapping[str, Any]) -> str | None:
-    """The password in the environment's URL, if that URL names the same server."""
-    url = os.environ.get(URL_VARIABLE)
-    if not url:
-        return None
-    known = parse_redis_url(url)
+def _usual_password(parts: Mapping[str, Any]) -> str | None:
+    """The password of the server that is meant where none is named, if it is this one."""
+    known = connection_of(None)
     same = all(known.get(key) == parts.get(key) for key in ("host", "port", "unix_socket_path", "sentinels"))
     return known.get("password") if same else None
 

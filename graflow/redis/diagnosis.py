@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from graflow.redis.clients import load_redis
-from graflow.redis.config import DEFAULT_URL, URL_VARIABLE, concerns_server, connection_of, describe_server
+from graflow.redis.config import concerns_server, connection_of, describe_server
+from graflow.redis.named import DEFAULT_URL, URL_VARIABLE, usual_place
 from graflow.redis.refusals import for_now
 from graflow.secret import revealed
 
@@ -53,9 +53,8 @@ def why_unreachable(what: str, connection: Mapping[str, Any], error: BaseExcepti
 
 def told(error: _E, connection: Mapping[str, Any]) -> _E:
     """An error of a channel's client, of the same type, with a text that says what is wrong and what to do."""
-    variable = os.environ.get(URL_VARIABLE)
-    if variable and "url" not in connection and describe_server({"url": variable}) == describe_server(connection):
-        connection = {}  # which is how the variable was found
+    if usual_place() and "url" not in connection and describe_server(None) == describe_server(connection):
+        connection = {}  # which is how it was found
     return type(error)(why_unreachable("The Redis", connection, error, lambda key: f"its {key}"))
 
 
@@ -64,7 +63,7 @@ def told(error: _E, connection: Mapping[str, Any]) -> _E:
 
 def _words(connection: Mapping[str, Any], said: Words) -> dict[str, str]:
     """What remedies speak of, under the names by which the caller gave it."""
-    if not concerns_server(connection) and not os.environ.get(URL_VARIABLE):
+    if not concerns_server(connection) and usual_place() is None:
         given = f"set {URL_VARIABLE}, without which {DEFAULT_URL} is taken"
         return dict.fromkeys(("correct", "plain", "tls"), given) | {"login": given, "authority": said("ssl_ca_certs")}
     server = " or ".join(_keys_of_server(connection, said))
@@ -80,7 +79,7 @@ def _words(connection: Mapping[str, Any], said: Words) -> dict[str, str]:
 
 def _keys_of_server(connection: Mapping[str, Any], said: Words) -> list[str]:
     if not concerns_server(connection):
-        return [URL_VARIABLE]
+        return [usual_place() or URL_VARIABLE]
     for keys in (("url",), ("unix_socket_path",), ("sentinels", "master_name"), ("host", "port")):
         if connection.get(keys[0]):
             return list(dict.fromkeys(said(key) for key in keys if connection.get(key)))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from graflow.configuration.finding import project_folder
+from graflow.configuration.project import project_settings
 from graflow.exceptions import StoreConfigError
 from graflow.state.memory import MemoryStore
 from graflow.state.sqlite import SqliteStore
 from graflow.state.store import StateStore
 
-STORE_VARIABLE: Final = "GRAFLOW_FLOW_STORE"
 DEFAULT_FILE: Final = Path(".graflow") / "flows.db"
-_MARKS: Final = (".graflow", "pyproject.toml", ".git")
-"""What the folder of a project has."""
 
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix", "redis+socket", "sentinel"})
 _KINDS: Final = "sqlite:///path, redis://host:port/db (also rediss:// and unix://), and memory://"
@@ -26,22 +24,45 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
 
     Args:
         address: A URL; a path, which is that of an SQLite file; a store, which is returned; or None for what
-            `GRAFLOW_FLOW_STORE` says, else the file `.graflow/flows.db` in the folder of the project: the nearest one,
-            from the working directory upwards, that has a `.graflow`, a `pyproject.toml` or a `.git`.
+            `GRAFLOW_FLOW_STORE` or `config.yaml` says, else the file `.graflow/flows.db` in the folder of the project:
+            the nearest one, from the working directory upwards, that has a `.graflow`, a `pyproject.toml` or a `.git`.
 
     Raises:
         StoreConfigError: No store has such an address.
+        ConfigError: For a `config.yaml` that cannot be used.
     """
     if isinstance(address, StateStore):
         return address
     if address is None:
-        named = os.environ.get(STORE_VARIABLE)
-        return open_store(named) if named else SqliteStore(project_folder() / DEFAULT_FILE)
+        return named_store() or SqliteStore(project_folder() / DEFAULT_FILE)
     if isinstance(address, Path):
         return SqliteStore(address)
+    return _opened(address)
+
+
+def named_store() -> StateStore | None:
+    """The store that `GRAFLOW_FLOW_STORE` or `config.yaml` names; None where neither does.
+
+    Raises:
+        StoreConfigError: No store has such an address.
+        ConfigError: For a `config.yaml` that cannot be used.
+    """
+    settings = project_settings()
+    address = settings.persistence.store
+    if address is None:
+        return None
+    origin = settings.origin("persistence", "store")
+    try:
+        return _opened(address, origin.folder)
+    except StoreConfigError as error:
+        raise StoreConfigError(f"{origin.place}: {error.message}") from None
+
+
+def _opened(address: str, folder: Path | None = None) -> StateStore:
+    """The store at a URL; the path of a file starts from the folder."""
     scheme = urlsplit(address).scheme
     if scheme == "sqlite":
-        return _sqlite_store(address)
+        return _sqlite_store(address, folder or Path())
     if scheme == "memory":
         return MemoryStore()
     if scheme in _REDIS_SCHEMES:
@@ -49,18 +70,12 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
     raise StoreConfigError(f"No store has an address like {_shown(scheme)}; known are {_KINDS}")
 
 
-def project_folder() -> Path:
-    """The nearest folder, from the working directory upwards, that looks like a project's; else the former."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if any((folder / mark).exists() for mark in _MARKS)), here)
-
-
 def _shown(scheme: str) -> str:
     # The rest may hold a password.
     return f"'{scheme}://…'" if scheme else "this one, which has no scheme"
 
 
-def _sqlite_store(url: str) -> SqliteStore:
+def _sqlite_store(url: str, folder: Path) -> SqliteStore:
     parts = urlsplit(url)
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
@@ -75,7 +90,7 @@ def _sqlite_store(url: str) -> SqliteStore:
     timeout = _seconds("timeout", options.pop("timeout", "30"))
     if options:
         raise StoreConfigError(f"Unknown option of an SQLite store: {', '.join(options)}; known: synchronous, timeout")
-    return SqliteStore(path, synchronous=synchronous, timeout=timeout)
+    return SqliteStore(folder / path, synchronous=synchronous, timeout=timeout)
 
 
 def _redis_store(url: str) -> StateStore:
@@ -94,6 +109,8 @@ def _redis_store(url: str) -> StateStore:
         settings["key_prefix"] = own["key_prefix"]
     if "retention" in own:
         settings["retention"] = _seconds("retention", own["retention"])
+    else:
+        settings["retention"] = project_settings().persistence.retention
     return RedisStore({"url": f"{address}?{urlencode(others)}" if others else address}, **settings)
 
 

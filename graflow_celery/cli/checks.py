@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import redis
 
-from graflow.cli.findings import Asked, Finding, ok, unknown_variables, warning, wrong
+from graflow.cli.findings import Asked, Finding, ok, warning, wrong
 from graflow.exceptions import GraflowError
-from graflow.redis.config import CONNECTION_KEYS
 from graflow_celery.cli import facts
 from graflow_celery.cli.connection import settings
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.settings import OWN_KEYS, Settings
+from graflow_celery.settings import Settings
 
 _SKEW: Final = 1.0  # seconds between two clocks that are nothing to speak of
-_OTHERS: Final = (
-    *("REDIS_URL", "REDIS_PASSWORD", "REDIS_SSL_PASSWORD", "SENTINEL_PASSWORD", "SIGNING_KEY", "SIGNING_KEY_FILE"),
-    *("BACKEND", "FLOW_STORE", "FLOWS", "WORKER_PARENT", "SYS_PATH", "MEMBER_OUTPUT"),
-)
-VARIABLES: Final = tuple(f"GRAFLOW_{name.upper()}" for name in (*OWN_KEYS, *CONNECTION_KEYS, *_OTHERS))
-"""Every variable of the environment that is read."""
 
 
 def checks(asked: Asked) -> Iterator[Finding]:
     """Settings first; what needs a server that is away is left out."""
-    yield from unknown_variables(os.environ, VARIABLES)
     made = settings(asked.url, asked.key_prefix)
     yield from _settings(made)
     deployment = deployment_of(made)
@@ -44,8 +35,9 @@ def checks(asked: Asked) -> Iterator[Finding]:
 
 
 def _settings(made: Settings) -> Iterator[Finding]:
-    places = sorted({f"{name} from {made.said(name)}" for name in made.model_fields_set - {"connection"}})
-    yield ok("settings", "; ".join(places) or "all are the defaults")
+    named = made.model_fields_set - {"connection"}
+    places = sorted({f"{name} from {made.said(name)}" for name in (*named, *made.connection)})
+    yield ok("settings", f"redis: {'; '.join(places) or 'all are the defaults'}")
     keys = made.keys
     if keys is None:
         yield warning(

@@ -27,7 +27,7 @@ class CeleryFlowQueue:
         self._deployment = deployment_of(Settings.load(normalize_redis_config(config)))
 
     def default_store(self) -> StateStore:
-        """That of the workers: what `GRAFLOW_FLOW_STORE` says, else the Redis of record."""
+        """That of the workers: what `GRAFLOW_FLOW_STORE` or `config.yaml` says, else the Redis of record."""
         return store_of(self._deployment)
 
     def check(self, store: StateStore, flow_name: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
+from graflow.configuration.project import project_settings
 from graflow.exceptions import StoreError
 from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
 from graflow.per_process import PerProcess
 from graflow.shown import get_logger
-from graflow.state.opening import STORE_VARIABLE, open_store
+from graflow.state.opening import named_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore
 from graflow_celery.deployment import Deployment
@@ -26,10 +26,11 @@ _runners: Final[PerProcess[str, FlowRunner]] = PerProcess()
 
 
 def store_of(deployment: Deployment) -> StateStore:
-    """The store of the flows of a deployment: what `GRAFLOW_FLOW_STORE` says, else its Redis of record."""
-    if os.environ.get(STORE_VARIABLE):
-        return open_store()
-    return RedisStore(deployment.settings.connection, key_prefix=deployment.settings.key_prefix)
+    """The store of the flows of a deployment: what `GRAFLOW_FLOW_STORE` or `config.yaml` says, else its own Redis."""
+    settings = deployment.settings
+    return named_store() or RedisStore(
+        settings.connection, key_prefix=settings.key_prefix, retention=project_settings().persistence.retention
+    )
 
 
 def served_flows() -> list[str]:

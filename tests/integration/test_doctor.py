@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from graflow import task
-from graflow.cli.findings import unknown_variables
 from graflow.cli.main import graflow
+from graflow.configuration.variables import unknown_variables
 from graflow.flows import FlowRunner
 from graflow.signing import generate_key
 from graflow.state import FlowStatus
@@ -60,13 +60,33 @@ def test_a_server_that_is_away_is_an_error_and_the_rest_is_told_all_the_same() -
 def test_a_variable_that_nothing_reads_is_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     known = ["GRAFLOW_KEY_PREFIX", "GRAFLOW_QUEUE"]
     (found,) = unknown_variables({"GRAFLOW_KEYPREFIX": "x", "GRAFLOW_QUEUE": "y", "PATH": ""}, known)
-    assert (found.text, found.level.value) == (
-        "GRAFLOW_KEYPREFIX is set, and nothing reads it; is GRAFLOW_KEY_PREFIX meant?",
-        "warning",
-    )
+    assert found == ("GRAFLOW_KEYPREFIX", "GRAFLOW_KEY_PREFIX")
     monkeypatch.setenv("GRAFLOW_REDIS_URI", "redis://nowhere")
     _, everything = findings("--url", f"redis://127.0.0.1:{free_port()}/0")
     assert any("is GRAFLOW_REDIS_URL meant?" in one["text"] for one in everything)
+
+
+def test_each_setting_is_told_with_where_it_comes_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "config.yaml"
+    path.write_text(f"redis:\n  url: redis://:hunter2@127.0.0.1:{free_port()}/0\nflow_engine:\n  lease: 5\n", "utf-8")
+    monkeypatch.setenv("GRAFLOW_CACHE_TTL", "60")
+    _, found = findings()
+    told_settings = "\n".join(one["text"] for one in found if one["topic"] == "settings")
+    for line in (
+        f"{path} is read",
+        f"lease = 5.0 ({path}:4)",
+        "ttl = 60.0 (GRAFLOW_CACHE_TTL)",
+        "recovery = True (default)",
+        f"url from redis.url ({path}:2)",
+    ):
+        assert line in told_settings
+    assert "hunter2" not in str(found)
+    path.write_text("flow_engine:\n  leese: 5\n", "utf-8")
+    code, found = findings()
+    assert code == 2
+    assert f"{path}:2: Unknown key 'leese' in section flow_engine; did you mean 'lease'?" in told(
+        found, "configuration", "error"
+    )
 
 
 @pytest.mark.redis

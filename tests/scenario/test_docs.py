@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from graflow.configuration.project import project_settings
 from graflow.signing import generate_key
 from graflow_celery import LocalCluster
 from graflow_celery.settings import OWN_KEYS, Settings
 from tests.scenario.markdown import PAGES, ROOT, Block, anchors_of, blocks_of, links_of, promised_output, script_of
 from tests.support import free_port, wait_until
 
-LANGUAGES = {"python", "bash", "text"}
+LANGUAGES = {"python", "bash", "yaml", "text"}
 SERVICES = {"worker": "ready.", "flower": "Visit me at"}  # what each prints once it serves
 DRY = {"make"}  # commands that take minutes: only that they would run is looked at; other tests run their parts
 PAGES_WITH_CODE = [page for page in PAGES if any(block.language in {"python", "bash"} for block in blocks_of(page))]
@@ -84,6 +85,20 @@ def run_commands(block: Block, folder: Path, env: dict[str, str], services: Exit
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_is_in_a_language_that_is_run_or_is_plain_text(page: Path) -> None:
     assert {block.language for block in blocks_of(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_of_yaml_is_a_config_that_can_be_read(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GRAFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRAFLOW_CONFIG", str(tmp_path / "config.yaml"))
+    for block in blocks_of(page):
+        if block.language == "yaml":
+            (tmp_path / "config.yaml").write_text(block.text, encoding="utf-8")
+            project_settings()
+            Settings.load()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

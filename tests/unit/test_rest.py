@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from graflow.flows import recovery
 from graflow.flows.recovery import Recovery
 from graflow.redis.config import rest_shared_clients, shared_client
 from graflow.redis.kept_connections import kept_connection
@@ -73,11 +72,10 @@ class Home:
 
 @pytest.mark.parametrize("is_open", [True, False])
 def test_flows_are_looked_for_less_often_while_none_is_open(is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "INTERVAL", 0.001)
     home: Any = Home()
     home.records = [SimpleNamespace(flow_id="f", flow_name="f", status=None)] if is_open else []
     found = Recovery(home)
-    found.longest_pause = 1000.0
+    found.pause, found.longest_pause = 0.001, 1000.0
     pauses: list[float] = []
     wait = found._woken.wait
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from graflow.configuration.project import project_settings
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt_import
 
@@ -16,7 +17,7 @@ def load_flows(names: Sequence[str]) -> None:
     """Import what registers flows; the folder that the command runs in is searched first.
 
     Args:
-        names: Modules, or files of Python.
+        names: Modules, or files of Python; where there is none, those of `flow_engine.flows` in `config.yaml`.
 
     Raises:
         ConfigError: When one cannot be imported.
@@ -24,7 +25,7 @@ def load_flows(names: Sequence[str]) -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    for name in names:
+    for name in names or project_settings().flow_engine.flows:
         _load(name)
 
 
