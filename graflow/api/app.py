@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import health
+from graflow.api import actions, health, runs, starting
 from graflow.api.auth import Auth
 from graflow.api.gate import BODY_LIMIT, Gate
 from graflow.api.problems import add_problems, described
@@ -24,7 +24,12 @@ from graflow.state.store import StateStore
 _log = get_logger(__name__)
 
 _API: Final = "/api/v1"
-_ROUTERS: Final = (health.router,)
+_ROUTERS: Final = (
+    health.router,
+    runs.router,
+    starting.router,
+    actions.router,
+)
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)
 
 
@@ -68,7 +73,6 @@ def create_app(
         version=version("graflow-celery"),
         description="Durable flows: start, watch and repair them.",
         lifespan=lifespan,
-        root_path=root,
         docs_url=None,  # both would load scripts of other sites
         redoc_url=None,
         responses=_COMMON,

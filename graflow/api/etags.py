@@ -45,7 +45,7 @@ def tagged(request: Request, answer: BaseModel, tag: str | None = None, **beside
     return Response(sent.model_dump_json(), headers={"ETag": mark}, media_type="application/json")
 
 
-def matched(request: Request) -> str | None:
+def digest_in(if_match: str | None) -> str | None:
     """The digest that `If-Match` names; None for none, and for `*`, which any fits."""
-    given = request.headers.get("if-match", "*").strip()
+    given = "*" if if_match is None else if_match.strip()
     return None if given == "*" else given.removeprefix("W/").strip('"')

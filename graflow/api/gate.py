@@ -66,6 +66,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         is_begun = False
+        scope["root_path"] = self._service.root_path or scope.get("root_path", "")
         path = _path_of(scope)
 
         async def sent(message: Message) -> None:
@@ -164,7 +165,7 @@ def session_in(headers: Headers) -> str | None:
 def _path_of(scope: Scope) -> str:
     """The path behind the prefix of a proxy, whether that takes it off or not."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
+    root: str = scope["root_path"].rstrip("/")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 

@@ -7,7 +7,8 @@
     │   ├── SettingError             (also a GraflowRuntimeError)
     │   └── StoreConfigError
     ├── FlowConflictError            (also a ValueError)
-    │   └── MoveRefusedError
+    │   ├── MoveRefusedError
+    │   └── PlanOutdatedError
     ├── FlowInputError               (also a ValueError)
     ├── FlowNotFoundError            (also a ValueError)
     ├── GraphCompilationError
@@ -67,6 +68,7 @@ from graflow.exceptions.flows import (
     FlowTimeoutError,
     InvalidCursorError,
     MoveRefusedError,
+    PlanOutdatedError,
     StaleEpochError,
     StoreConfigError,
     StoreError,
@@ -135,6 +137,7 @@ __all__ = [
     "NoWorkerError",
     "ParallelGroupError",
     "PayloadError",
+    "PlanOutdatedError",
     "RemoteTaskError",
     "RetryLimitExceededError",
     "RunOwnedError",

@@ -14,6 +14,10 @@ class FlowConflictError(GraflowError, ValueError):
     """The flow exists with other inputs, or it is in a state in which what was asked for cannot be done."""
 
 
+class PlanOutdatedError(FlowConflictError):
+    """A plan was given to a verb, and the flow or its code has changed since it was made."""
+
+
 class FlowInputError(GraflowError, ValueError):
     """Inputs do not fit the flow's signature; each field is named."""
 

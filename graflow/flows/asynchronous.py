@@ -74,6 +74,7 @@ class AsyncFlowRunner:
     plan_resume = _Awaitable(FlowRunner.plan_resume)
     plan_retry = _Awaitable(FlowRunner.plan_retry)
     plan_fork = _Awaitable(FlowRunner.plan_fork)
+    plan_pause = _Awaitable(FlowRunner.plan_pause)
     plan_cancel = _Awaitable(FlowRunner.plan_cancel)
     get_flow_state = _Awaitable(FlowRunner.get_flow_state)
     get_flow_graph = _Awaitable(FlowRunner.get_flow_graph)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import Difference
-from graflow.exceptions import FlowConflictError
+from graflow.exceptions import PlanOutdatedError
 from graflow.flows.inputs import digest_of
 from graflow.state.changes import FlowRecord
 from graflow.state.models import FlowState, FlowStepState
-from graflow.state.statuses import StepStatus
+from graflow.state.statuses import FlowStatus, Move, StepStatus
+from graflow.state.transitions import refusal
 
 Action = Literal["reuse", "adopt", "run", "skip", "cancel"]
+
+_UNDER_WAY: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.READY})
 
 
 class PlannedStep(BaseModel):
@@ -42,7 +45,7 @@ class FlowPlan(BaseModel):
 
     Attributes:
         flow_id: The flow.
-        verb: `resume`, `retry`, `fork` or `cancel`.
+        verb: `resume`, `retry`, `fork`, `pause` or `cancel`.
         status: The flow's state now.
         steps: What would become of each step.
         changes: How the code or graph is not what was recorded.
@@ -74,11 +77,11 @@ class FlowPlan(BaseModel):
         """Refuse another plan than this one.
 
         Raises:
-            FlowConflictError: When the digest is that of another one.
+            PlanOutdatedError: When the digest is that of another one.
         """
         given = digest.digest if isinstance(digest, FlowPlan) else digest
         if given is not None and given != self.digest:
-            raise FlowConflictError(
+            raise PlanOutdatedError(
                 f"The plan to {self.verb} flow '{self.flow_id}' holds no longer: the flow, or its code, has changed "
                 "since; make another one"
             )
@@ -102,6 +105,40 @@ def planned(
     why = "has not begun; runs if the flow comes to it"
     later = [node for node in graph.nodes if node not in begun and node not in members]
     return [*steps, *(PlannedStep(step=node, action="run", reason=why) for node in later)]
+
+
+def cancel_plan(record: FlowRecord, state: FlowState) -> FlowPlan:
+    """What becomes of each step when the flow is cancelled."""
+    plan = _stop_plan(record, state, "cancel", lambda row: "cancel" if row.status in _UNDER_WAY else "skip")
+    if record.status in {FlowStatus.COMPLETED, FlowStatus.FAILED}:
+        plan.refusal = str(refusal(record.flow_id, Move.CANCEL, record.status))
+    return plan.sealed(record, None)
+
+
+def pause_plan(record: FlowRecord, state: FlowState) -> FlowPlan:
+    """What becomes of each step when the flow is paused: those that run end first."""
+
+    def action(row: FlowStepState) -> Action:
+        return "run" if row.status in _UNDER_WAY else "reuse" if row.status.is_success else "skip"
+
+    plan = _stop_plan(record, state, "pause", action)
+    if record.status.is_terminal or record.status is FlowStatus.CANCELLING:
+        plan.refusal = str(refusal(record.flow_id, Move.PAUSE, record.status))
+    return plan.sealed(record, None)
+
+
+def _stop_plan(record: FlowRecord, state: FlowState, verb: str, action: Callable[[FlowStepState], Action]) -> FlowPlan:
+    steps = [
+        PlannedStep(
+            step=row.step_name,
+            visit=row.visit,
+            action=action(row),
+            reason=f"is {row.status.value}",
+            members=row.counts,
+        )
+        for row in state.steps
+    ]
+    return FlowPlan(flow_id=record.flow_id, verb=verb, status=record.status.value, steps=steps)
 
 
 def _of_row(row: FlowStepState, reason: str | None, code: Mapping[str, str]) -> PlannedStep:

@@ -26,6 +26,7 @@ from graflow.flows.unrecorded import run_unrecorded
 from graflow.flows.verbs import Verbs
 from graflow.ids import uuid7
 from graflow.shown import get_logger
+from graflow.state.changes import Created
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.opening import open_store
@@ -292,6 +293,16 @@ class FlowRunner(Steering):
             StoreConfigError: When workers cannot reach the store.
             StoreError: When it cannot be recorded; then it does not run.
         """
+        return self.enqueue(flow, inputs, flow_id, metadata).record.flow_id
+
+    def enqueue(
+        self,
+        flow: str | FlowContext,
+        inputs: Mapping[str, Any] | None = None,
+        flow_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Created:
+        """What `submit` does; tells whether the flow is a new one, and its record."""
         given = self._given(flow, inputs, flow_id)
         if self._durability == "off" or not given.redis_enabled:
             raise ConfigError('A flow that is not recorded cannot be submitted: durability is "off"; use execute()')
@@ -307,7 +318,7 @@ class FlowRunner(Steering):
         )
         if created.is_new:
             self._driver.begin(created.record)
-        return given.flow_id
+        return created
 
     def serve(self, flow_id: str) -> bool:
         """Run a flow on here, if nobody else does; what a message about it asks of a worker.

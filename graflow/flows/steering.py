@@ -9,7 +9,7 @@ from typing import Any
 from graflow.flows.looking import Looking
 from graflow.flows.plans import FlowPlan
 from graflow.flows.resetting import Downstream, OnChange
-from graflow.flows.verbs import Verbs
+from graflow.flows.verbs import PYTHON, Verbs
 from graflow.state.models import FlowState
 
 
@@ -133,18 +133,38 @@ class Steering(Looking, ABC):
         """What `cancel_flow` would do."""
         return self._verbs.plan_cancel(flow_id)
 
-    def pause_flow(self, flow_id: str, reason: str = "") -> FlowState:
+    def plan_pause(self, flow_id: str) -> FlowPlan:
+        """What `pause_flow` would do."""
+        return self._verbs.plan_pause(flow_id)
+
+    def pause_flow(
+        self, flow_id: str, reason: str = "", *, plan: str | FlowPlan | None = None, by: str = PYTHON
+    ) -> FlowState:
         """Ask a flow to stop after its running steps; one that waits in a queue is paused at once.
 
+        Args:
+            flow_id: The flow.
+            reason: Why, for the journal.
+            plan: A plan, or its digest; refused when that holds no longer.
+            by: Who asks, for the journal.
+
         Raises:
             FlowConflictError: When it has ended.
         """
-        return self._shown(self._verbs.pause(flow_id, reason))
+        return self._shown(self._verbs.pause(flow_id, reason, plan=plan, by=by))
 
-    def cancel_flow(self, flow_id: str, reason: str = "", *, plan: str | FlowPlan | None = None) -> FlowState:
+    def cancel_flow(
+        self, flow_id: str, reason: str = "", *, plan: str | FlowPlan | None = None, by: str = PYTHON
+    ) -> FlowState:
         """Ask a flow to end; its open groups are cancelled, and no further step begins.
 
+        Args:
+            flow_id: The flow.
+            reason: Why, for the journal.
+            plan: A plan, or its digest; refused when that holds no longer.
+            by: Who asks, for the journal.
+
         Raises:
             FlowConflictError: When it has ended.
         """
-        return self._shown(self._verbs.cancel(flow_id, reason, plan=plan))
+        return self._shown(self._verbs.cancel(flow_id, reason, plan=plan, by=by))

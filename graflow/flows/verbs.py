@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.flows.driving import Driver
 from graflow.flows.execution import Program, changed_text
 from graflow.flows.inputs import digest_of
 from graflow.flows.journal import past_of
-from graflow.flows.plans import FlowPlan, PlannedStep
+from graflow.flows.plans import FlowPlan, cancel_plan, pause_plan
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.resetting import Downstream, OnChange, Reset, reused_members, reused_steps
 from graflow.flows.seen import Seen
@@ -29,6 +29,9 @@ from graflow.state.changes import (
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.transitions import refusal
+
+PYTHON: Final = "python"
+"""Who asks, as the journal has it, where nobody says."""
 
 
 class Verbs:
@@ -252,52 +255,42 @@ class Verbs:
 
     # -- stopping --------------------------------------------------------------------------------------------------
 
-    def pause(self, flow_id: str, reason: str) -> FlowState:
+    def pause(self, flow_id: str, reason: str, *, plan: str | FlowPlan | None = None, by: str = PYTHON) -> FlowState:
         record = self._driver.record(flow_id)
+        if plan is not None:
+            self.plan_pause(flow_id).require(plan)
         if record.status in MOVES[Move.PAUSE].sources:
-            entry = Entry("flow.paused", data={"reason": reason})
+            entry = Entry("flow.paused", data={"reason": reason, "by": by})
             self._append(Change(flow_id, Move.PAUSE, record.version, self._now(), [entry]))
         elif record.status is not FlowStatus.PAUSED:
-            self._ask(flow_id, RequestKind.PAUSE, reason)
+            self._ask(flow_id, RequestKind.PAUSE, reason, by)
         return self._driver.state(flow_id)
 
-    def cancel(self, flow_id: str, reason: str, *, plan: str | FlowPlan | None = None) -> FlowState:
+    def plan_pause(self, flow_id: str) -> FlowPlan:
+        return pause_plan(self._driver.record(flow_id), self._driver.state(flow_id))
+
+    def cancel(self, flow_id: str, reason: str, *, plan: str | FlowPlan | None = None, by: str = PYTHON) -> FlowState:
         record = self._driver.record(flow_id)
         if plan is not None:
             self.plan_cancel(flow_id).require(plan)
         if record.status in MOVES[Move.CANCEL].sources:
-            entry = Entry("flow.cancelled", data={"reason": reason})
+            entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
             self._append(Change(flow_id, Move.CANCEL, record.version, self._now(), [entry]))
             self._driver.children.ended(record)
         elif record.status is not FlowStatus.CANCELLED:
-            asked = self._ask(flow_id, RequestKind.CANCEL, reason)
+            asked = self._ask(flow_id, RequestKind.CANCEL, reason, by)
             self._driver.cancel_groups(asked)
             if self._driver.home.is_free(asked) and self._driver.knows(record.flow_name):
                 self._driver.advance(flow_id)
         for child in self._driver.children.running_of(flow_id):
-            self.cancel(child.flow_id, f"flow '{flow_id}', which has started it, was cancelled")
+            self.cancel(child.flow_id, f"flow '{flow_id}', which has started it, was cancelled", by=by)
         return self._driver.state(flow_id)
 
     def plan_cancel(self, flow_id: str) -> FlowPlan:
-        record, state = self._driver.record(flow_id), self._driver.state(flow_id)
-        running = {StepStatus.RUNNING, StepStatus.WAITING, StepStatus.READY}
-        steps = [
-            PlannedStep(
-                step=row.step_name,
-                visit=row.visit,
-                action="cancel" if row.status in running else "skip",
-                reason=f"is {row.status.value}",
-                members=row.counts,
-            )
-            for row in state.steps
-        ]
-        plan = FlowPlan(flow_id=flow_id, verb="cancel", status=record.status.value, steps=steps)
-        if record.status in {FlowStatus.COMPLETED, FlowStatus.FAILED}:
-            plan.refusal = str(refusal(flow_id, Move.CANCEL, record.status))
-        return plan.sealed(record, None)
+        return cancel_plan(self._driver.record(flow_id), self._driver.state(flow_id))
 
-    def _ask(self, flow_id: str, kind: RequestKind, reason: str) -> FlowRecord:
-        request = Request(kind, "python", reason, self._now())
+    def _ask(self, flow_id: str, kind: RequestKind, reason: str, by: str) -> FlowRecord:
+        request = Request(kind, by, reason, self._now())
         record = self._store.request(flow_id, request)
         recorder = self._driver.home.recorder_of(flow_id)
         if recorder is not None:  # need not wait for its next beat

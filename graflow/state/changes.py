@@ -177,6 +177,7 @@ class FlowRecord:
         beats: Counts the owner's signs of life.
         fields: Every further field by name, as in `Change.flow`; those that are None are left out.
         requests: What the owner is asked for and has not answered.
+        seq: The place of the last line of its journal.
     """
 
     flow_id: str
@@ -191,6 +192,7 @@ class FlowRecord:
     input_digest: str
     fields: Mapping[str, Json] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class FlowState(_Model):
         owner: `host:pid:start` of the process that runs it.
         wake_at: When it goes on by itself, UTC.
         takeovers: How often in a row it was taken over at its current step.
+        seq: The place of the last line of its journal; `events` behind it are what happens from here on.
         counts: Steps by state.
         schema_version: Of this model.
     """
@@ -151,6 +152,7 @@ class FlowState(_Model):
     owner: str | None = None
     wake_at: datetime | None = None
     takeovers: int = 0
+    seq: int = 0
     counts: dict[str, int] = Field(default_factory=dict)
     schema_version: int = MODEL_VERSION
 

@@ -43,6 +43,7 @@ def flow_state(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mappi
         "epoch": record.epoch,
         "generation": record.generation,
         "owner": record.owner,
+        "seq": record.seq,
         "inputs": record.inputs,
         "counts": counts,
         "steps": steps,

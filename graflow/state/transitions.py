@@ -39,14 +39,18 @@ def refuse(change: Change, rule: MoveRule, status: FlowStatus, version: int, epo
         raise refusal(change.flow_id, change.move, status)
 
 
+def allowed_verbs(status: FlowStatus) -> list[str]:
+    """What may be asked of a flow in this state."""
+    if status in RUNNING:
+        return [*(["pause"] if status is FlowStatus.RUNNING else []), "cancel", "fork"]
+    return [*(verb.value for verb in _VERBS if status in MOVES[verb].sources), "fork"]
+
+
 def refusal(flow_id: str, move: Move, status: FlowStatus) -> MoveRefusedError:
     """The error for a move that the state of a flow does not allow."""
-    allowed = [verb.value for verb in _VERBS if status in MOVES[verb].sources]
-    if status in RUNNING:
-        allowed = ["cancel"] if status is FlowStatus.CANCELLING else ["pause", "cancel"]
     what = f"cannot be {_VERBS[move]}" if move in _VERBS else f"takes no transition '{move.value}'"
     return MoveRefusedError(
-        f"Flow '{flow_id}' is {status.value} and {what}; what it takes now: {', '.join([*allowed, 'fork'])}"
+        f"Flow '{flow_id}' is {status.value} and {what}; what it takes now: {', '.join(allowed_verbs(status))}"
     )
 
 

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from graflow.api.app import create_app
 from graflow.flows import FlowRunner
+from tests.api.flows import Flows
 
 Clients = Callable[..., TestClient]
 
@@ -36,6 +37,14 @@ def runner() -> FlowRunner:
 
 
 @pytest.fixture
-def client(clients: Clients, runner: FlowRunner) -> TestClient:
+def flows(runner: FlowRunner) -> Iterator[Flows]:
+    """The flows of the fixture's runner; what waits in them is let go after the test."""
+    made = Flows(runner)
+    yield made
+    made.gate.set()
+
+
+@pytest.fixture
+def client(clients: Clients, runner: FlowRunner, flows: Flows) -> TestClient:
     """A client of an application whose runner is the fixture's."""
     return clients(runner)

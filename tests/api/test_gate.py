@@ -9,16 +9,10 @@ from graflow.api.auth import Auth, Role
 from graflow.api.gate import SESSION_COOKIE
 from graflow.exceptions import ConfigError
 from tests.api.conftest import Clients
+from tests.api.flows import problem
 
 OPERATE, VIEW = "operate-0123456789abcdef", "view-0123456789abcdef"
 SERVER = "/api/v1/server"
-
-
-def problem(answer: object, status: int, code: str) -> dict[str, object]:
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    told = answer.json()
-    assert (told["type"], told["status"]) == (f"urn:graflow:problem:{code}", status)
-    return told
 
 
 def tokens() -> Auth:

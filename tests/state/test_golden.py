@@ -74,9 +74,10 @@ def picture(store: StateStore) -> dict[str, Any]:
         state, record = store.get_flow_state(flow_id), store.get_record(flow_id)
         assert state is not None
         assert record is not None
+        assert state.seq == record.seq == len(store.events(flow_id))
         flows[flow_id] = {
             "state": state.model_dump(
-                mode="json", exclude={"total_execution_time", "schema_version"}, exclude_none=True
+                mode="json", exclude={"total_execution_time", "schema_version", "seq"}, exclude_none=True
             ),
             "fields": dict(record.fields),
             "owner": [record.owner, record.epoch, record.beats, record.version, record.input_digest],

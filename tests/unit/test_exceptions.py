@@ -54,6 +54,7 @@ SAMPLES = {
     "GraphCompilationError": {"message": "bad", "cause": None},
     "InvalidCursorError": {"message": "no cursor", "cause": None},
     "MoveRefusedError": {"message": "completed", "cause": None},
+    "PlanOutdatedError": {"message": "another plan", "cause": None},
     "StaleEpochError": {"flow_id": "f", "epoch": 1, "present": 2},
     "StoreConfigError": {"message": "bad", "cause": None},
     "StoreError": {"message": "newer", "cause": None},

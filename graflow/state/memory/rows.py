@@ -151,6 +151,7 @@ class Flow:
             self.input_digest,
             copied(self.fields),
             self.requests,
+            len(self.journal),
         )
 
     def listed(self) -> FlowState:
@@ -164,6 +165,7 @@ class Flow:
                 "epoch": self.epoch,
                 "generation": self.generation,
                 "owner": self.owner,
+                "seq": len(self.journal),
                 "inputs": copied(self.inputs) if self.shows_inputs else {},
                 "counts": dict(self.counts),
             }

@@ -16,7 +16,7 @@ from graflow.state.written import Written
 
 COLUMNS: Final = (
     *("name", "status", "created", "version", "epoch", "generation", "owner", "beats", "digest", "requests"),
-    *("fields", "counts"),
+    *("fields", "counts", "seq"),
 )
 """Fields of a flow's hash that make a record."""
 
@@ -96,6 +96,7 @@ class RowReader:
             row["digest"].decode(),
             fields,
             requests_from(row["requests"]),
+            int(row["seq"]),
         )
 
     def listed(self) -> FlowState:
@@ -111,6 +112,7 @@ class RowReader:
                 "epoch": int(row["epoch"]),
                 "generation": int(row["generation"]),
                 "owner": row["owner"].decode() or None,
+                "seq": int(row["seq"]),
                 "counts": _lines(row["counts"]),
             }
         )

@@ -20,7 +20,7 @@ from graflow.state.transitions import OPEN, not_found
 _MEMBERS: Final = 500  # that are read at once
 _COLUMNS: Final = (
     "no, flow_id, flow_name, status, version, epoch, generation, owner, beats, input_digest, requests, counts, "
-    "created_at, fields"
+    "created_at, fields, seq"
 )
 _RECORD: Final = f"SELECT {_COLUMNS} FROM flows WHERE flow_id = ?"  # noqa: S608 - columns only
 _OPEN: Final = (
@@ -68,6 +68,7 @@ class FlowReader:
             digest,
             fields,
             requests_from(requests),
+            self._row[14],
         )
 
     @property
@@ -87,9 +88,9 @@ class FlowReader:
     def shown(self) -> FlowState:
         """The flow as a list shows it."""
         values = self._fields
-        _, values["flow_id"], values["flow_name"], values["status"], *numbers, _, _, _, counts, _, _ = self._row
+        _, values["flow_id"], values["flow_name"], values["status"], *numbers, _, _, _, counts, _, _, seq = self._row
         values["version"], values["epoch"], values["generation"], values["owner"] = numbers
-        values["counts"] = from_text(counts)
+        values["counts"], values["seq"] = from_text(counts), seq
         return listed_state(values)
 
     def _value(self, name: str) -> Any:
