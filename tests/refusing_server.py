@@ -72,7 +72,7 @@ class _Line(socketserver.StreamRequestHandler):
 @contextmanager
 def refusing_server(**options: Any) -> Iterator[RefusingServer]:
     with RefusingServer(**options) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002}, daemon=True)
         thread.start()
         try:
             yield server

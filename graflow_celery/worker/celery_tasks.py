@@ -31,7 +31,7 @@ from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
-from graflow_celery.worker.events import MemberEvents, failure_before_retry, failure_of, is_watched
+from graflow_celery.worker.events import LoneMemberEvents, MemberEvents, failure_before_retry, failure_of, is_watched
 from graflow_celery.worker.flows import run_flow
 from graflow_celery.worker.lost_children import cancel_members, how_it_died, record_timeout, requeue_lost
 from graflow_celery.worker.member import RetryLater
@@ -222,16 +222,17 @@ def _run(self: Any, **hint: object) -> None:
     worker = str(request.hostname or socket.gethostname())
     owner = getattr(request, "graflow_owner", None) or f"{worker}:{uuid.uuid4().hex[:12]}"
 
-    def listener(spec: GroupSpec) -> MemberEvents | None:
-        if not getattr(request, "graflow_events", False):
-            return None
-        return MemberEvents(self.app, spec, request)
+    def events(spec: GroupSpec, made: type[MemberEvents] = MemberEvents) -> MemberEvents | None:
+        return made(self.app, spec, request) if getattr(request, "graflow_events", False) else None
+
+    def events_of_one(spec: GroupSpec) -> MemberEvents | None:
+        return events(spec, LoneMemberEvents)
 
     alone = len(indices) == 1  # then Celery's own events show the member
     if getattr(request, "graflow_singly", False):
         indices, others = indices[:1], indices[1:]
         send_singly(deployment, str(hint.get("run_id")), others)
-    token = listening.set(listener)
+    token = listening.set(events)
     try:
         tally = run_members(
             deployment,
@@ -240,7 +241,7 @@ def _run(self: Any, **hint: object) -> None:
             owner=owner,
             worker=worker,
             in_blocks=hint.get("blocks") is True and len(indices) > 1,
-            listener=None if alone else listener,
+            listener=events_of_one if alone else events,
         )
     finally:
         listening.reset(token)

@@ -119,3 +119,23 @@ class MemberEvents:
                 dispatcher.flush(errors=False)
         except (KombuError, AMQPError, *FAILING) as error:
             _log.debug("Events of %s members were not sent: %s", len(waiting), error)
+
+
+class LoneMemberEvents(MemberEvents):
+    """Adds to Celery's own events of a message with one member how often that member was retried before.
+
+    Celery counts deliveries of a message, and each retry is a message of its own.
+    """
+
+    def _id(self, index: int) -> str:  # noqa: ARG002 - there is one member
+        return str(self._request.id)
+
+    def started(self, member: GrantedMember) -> None:
+        if member.retries:
+            self._add("task-started", member.index, timestamp=time.time(), retries=member.retries)
+
+    def finished(self, result: MemberReport, seconds: float) -> None:
+        """Celery tells it."""
+
+    def retry_later(self, member: RetryLater) -> None:
+        """Celery tells it."""

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -135,6 +136,18 @@ def test_a_wait_for_a_retry_is_shown_with_the_error_before_it(
         assert 'raise ValueError("come back in a minute")' in task["traceback"]
         assert "celery_tasks.py" not in task["traceback"]
     handle.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "in a batch"])
+def test_how_often_a_member_was_retried_is_shown(
+    flower: Flower, config: dict[str, Any], tmp_path: Path, count: int
+) -> None:
+    marks = [str(tmp_path / str(index)) for index in range(count)]
+    handle = submit(members.recovers.map(marks), backend_config={**config, "batch_size": count})
+    assert [retries for retries, *_ in handle.results(timeout=60)] == [1] * count
+
+    wait_until(lambda: [task["retries"] for task in shown(flower, handle.run_id, "recovers")] == [1] * count)
 
 
 def test_a_member_of_a_workflow_is_shown_with_the_workflows_name(flower: Flower, config: dict[str, Any]) -> None:

@@ -202,15 +202,6 @@ KINDS = [
 ]
 
 
-@pytest.fixture
-def only_new_objects():
-    """What there was before is no longer looked at."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def of_runs():
     gc.collect()
     return Counter(type(found).__name__ for found in gc.get_objects() if isinstance(found, OF_A_RUN))

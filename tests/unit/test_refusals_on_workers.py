@@ -10,6 +10,7 @@ import pytest
 
 from graflow.channels.redis_channel import RedisChannel
 from graflow.redis.refusals import REFUSALS, RefusedForNowError, refused
+from graflow.runtime import this_runtime
 from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, Lease, WorkerBeat
@@ -60,8 +61,9 @@ def test_asking_for_a_cancellation_fails_no_member(code: str, server: RefusingSe
     "use", [lambda c: c.set("k", 1), lambda c: c.set_many({"k": 1}), lambda c: c.delete("k"), lambda c: c.exists("k")]
 )
 def test_channels_wait_for_a_server_that_refuses(
-    code: str, use: Callable[[RedisChannel], object], server: RefusingServer
+    code: str, use: Callable[[RedisChannel], object], server: RefusingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(this_runtime(), "sleep", lambda seconds: None)
     server.answer = lambda name, parts: b":1\r\n"
     channel = RedisChannel("c", url=server.url)
     server.errors = [f"{code} for a reason"] * 2

@@ -206,6 +206,7 @@ class State:
     """Something that a weak reference can watch."""
 
 
+@pytest.mark.usefixtures("only_new_objects")
 @pytest.mark.parametrize("in_a_group", [False, True])
 def test_states_of_earlier_passes_can_be_collected(in_a_group):
     made, alive = [], []
