@@ -4,6 +4,7 @@
 
     GraflowError
     ├── ConfigError                  (also a ValueError)
+    │   ├── FeedbackAnswerError
     │   ├── SettingError             (also a GraflowRuntimeError)
     │   └── StoreConfigError
     ├── FlowConflictError            (also a ValueError)
@@ -22,6 +23,7 @@
     └── GraflowRuntimeError
         ├── ChildFlowError
         ├── CycleLimitExceededError
+        ├── FeedbackCancelledError
         ├── FlowChangedError
         ├── FlowTimeoutError         (also a TimeoutError)
         ├── GraflowWorkflowCanceledError
@@ -59,6 +61,7 @@ from graflow.exceptions.base import ErrorDescription as ErrorDescription
 from graflow.exceptions.base import GraflowError, GraflowRuntimeError, RemoteTaskError, as_runtime_error, named
 from graflow.exceptions.base import _unpickled_error as _unpickled_error
 from graflow.exceptions.base import travelling_errors as travelling_errors
+from graflow.exceptions.feedback import FeedbackAnswerError, FeedbackCancelledError
 from graflow.exceptions.flows import (
     ChildFlowError,
     FlowChangedError,
@@ -115,6 +118,8 @@ __all__ = [
     "ConfigError",
     "CycleLimitExceededError",
     "DuplicateTaskError",
+    "FeedbackAnswerError",
+    "FeedbackCancelledError",
     "FlowChangedError",
     "FlowConflictError",
     "FlowInputError",

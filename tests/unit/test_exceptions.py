@@ -42,6 +42,8 @@ SAMPLES = {
     "ConfigError": {"message": "bad", "cause": ValueError("why")},
     "CycleLimitExceededError": {"task_id": "t", "cycle_count": 3, "max_cycles": 2, "run_id": "r"},
     "DuplicateTaskError": {"task_id": "t", "places": ["a.py:1", "b.py:2"]},
+    "FeedbackAnswerError": {"field": "selected", "why": "is none of them"},
+    "FeedbackCancelledError": {"feedback_id": "q"},
     "GraflowError": {"message": "bad", "cause": ValueError("why")},
     "GraflowRuntimeError": {"message": "bad", "cause": None},
     "GraflowWorkflowCanceledError": {"message": "stop", "task_id": "t", "run_id": "r"},

@@ -1,0 +1,23 @@
+"""Human in the loop: tasks ask people, and go on with their answers."""
+
+from __future__ import annotations
+
+from graflow.exceptions.feedback import FeedbackAnswerError, FeedbackCancelledError
+from graflow.hitl.backend.base import FeedbackBackend
+from graflow.hitl.handler import FeedbackHandler, SlackFeedbackHandler, WebhookFeedbackHandler
+from graflow.hitl.manager import FeedbackManager
+from graflow.hitl.types import FeedbackRequest, FeedbackResponse, FeedbackTimeoutError, FeedbackType
+
+__all__ = [
+    "FeedbackAnswerError",
+    "FeedbackBackend",
+    "FeedbackCancelledError",
+    "FeedbackHandler",
+    "FeedbackManager",
+    "FeedbackRequest",
+    "FeedbackResponse",
+    "FeedbackTimeoutError",
+    "FeedbackType",
+    "SlackFeedbackHandler",
+    "WebhookFeedbackHandler",
+]

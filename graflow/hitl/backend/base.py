@@ -1,0 +1,96 @@
+"""`FeedbackBackend`: where questions and answers are kept."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from graflow.hitl.types import FeedbackRequest, FeedbackResponse
+
+_REVISING: Final = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What a question is to become, and its answer when it gets one now."""
+
+    request: FeedbackRequest
+    response: FeedbackResponse | None = None
+
+
+Decide = Callable[[FeedbackRequest | None, FeedbackResponse | None], Revision | None]
+"""Given a question and its answer as they stand (None: there is none), what is to be stored, or None for nothing."""
+
+
+class FeedbackBackend(ABC):
+    """Keeps questions and answers by id.
+
+    A subclass has to have the six abstract methods. Where several processes answer, it also has `revise`, which is
+    atomic between the threads of one process only, as it is here.
+    """
+
+    @abstractmethod
+    def store_request(self, request: FeedbackRequest) -> None:
+        """Write a question as it is given."""
+
+    @abstractmethod
+    def get_request(self, feedback_id: str) -> FeedbackRequest | None:
+        """A question; None when it is unknown."""
+
+    @abstractmethod
+    def store_response(self, response: FeedbackResponse) -> None:
+        """Write an answer as it is given."""
+
+    @abstractmethod
+    def get_response(self, feedback_id: str) -> FeedbackResponse | None:
+        """The answer to a question; None when there is none."""
+
+    @abstractmethod
+    def list_pending_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
+        """The questions in status `pending`, of all sessions or of one, the newest first."""
+
+    @abstractmethod
+    def list_requests(self, session_id: str | None = None, n_recent: int = 100) -> list[FeedbackRequest]:
+        """Up to `n_recent` questions of any status, the newest first."""
+
+    def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
+        """The questions that take an answer, be it that nobody waits in place; the newest first."""
+        return self.list_pending_requests(session_id)
+
+    def revise(self, feedback_id: str, decide: Decide) -> FeedbackRequest | None:
+        """Change a question by what stands there, in one atomic step.
+
+        Args:
+            feedback_id: The question, which need not be there.
+            decide: Says what it becomes; it may be asked again when others were faster.
+
+        Returns:
+            The question as it stands afterwards.
+        """
+        with _REVISING:
+            request = self.get_request(feedback_id)
+            revision = decide(request, self.get_response(feedback_id))
+            if revision is None:
+                return request
+            if revision.response is not None:
+                self.store_response(revision.response)
+            self.store_request(revision.request)
+            return revision.request
+
+    def publish(self, feedback_id: str) -> None:  # noqa: B027 - optional to override
+        """Hint to whoever waits elsewhere that a question has changed; a hint may get lost."""
+
+    def start_listener(self, feedback_id: str, event: threading.Event) -> threading.Thread | None:  # noqa: ARG002
+        """Set an event at each hint; the thread that does so, or None where there are no hints."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - optional to override
+        """Let go of connections."""
+
+
+def newest_first(requests: list[FeedbackRequest]) -> list[FeedbackRequest]:
+    """The same, in the order in which lists show them."""
+    return sorted(requests, key=lambda request: request.created_at, reverse=True)
