@@ -117,6 +117,7 @@ class ServerSettings(BaseModel):
     key_prefix: str = Field(default="graflow", min_length=1)
     queue: str | None = Field(default=None, min_length=1)
     signing_key: Any = Field(default=None, repr=False)
+    keep_logs: bool = True
     _said: Mapping[str, Place] = PrivateAttr(default_factory=dict)
 
     def said(self, name: str) -> str:

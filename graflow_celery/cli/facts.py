@@ -87,6 +87,14 @@ def member_facts(outcome: MemberOutcome) -> dict[str, Any]:
     return shown
 
 
+def log_facts(outcome: MemberOutcome) -> list[dict[str, str]]:
+    """What a member printed and logged, line by line."""
+    return [
+        {"at": line.at.isoformat(timespec="milliseconds"), "level": line.level, "text": line.text}
+        for line in outcome.logs
+    ]
+
+
 def workers(deployment: Deployment) -> list[WorkerInfo]:
     """The workers that live, by name."""
     return sorted(deployment.record.live_workers(WORKER_TTL), key=lambda worker: worker.worker_id)

@@ -11,9 +11,9 @@ import click
 
 from graflow.cli.output import Rows, as_json, show
 from graflow.exceptions import GroupTimeoutError
-from graflow.shown import one_line
+from graflow.shown import one_line, printable
 from graflow_celery.cli.connection import connection, deployment, settings
-from graflow_celery.cli.facts import member_facts
+from graflow_celery.cli.facts import log_facts, member_facts
 from graflow_celery.client.api import attach_to
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
@@ -28,20 +28,29 @@ _NAMED: Final = 20  # members that a line names
 @click.argument("run_id")
 @click.option("--failed", is_flag=True, help="Only members that did not succeed.")
 @click.option("--now", is_flag=True, help="What is there already, without waiting for the end.")
+@click.option("--logs", is_flag=True, help="Also what members printed and logged.")
 @click.option("--timeout", type=float, help="Seconds to wait [default: until the end].")
 @as_json
 @connection
 def results(
-    run_id: str, failed: bool, now: bool, timeout: float | None, as_json: bool, url: str | None, key_prefix: str | None
+    run_id: str,
+    failed: bool,
+    now: bool,
+    logs: bool,
+    timeout: float | None,
+    as_json: bool,
+    url: str | None,
+    key_prefix: str | None,
 ) -> None:
     r"""Show what came of each member, in member order.
 
-    With --json also values and tracebacks.
+    With --json also values and tracebacks, and with --logs the last 64 KiB of each member's own words.
 
     \b
     graflow results nightly-7
     graflow results nightly-7 --failed --now
     graflow results nightly-7 --json | jq .value
+    graflow results nightly-7 --failed --logs
     """
     if now and timeout is not None:
         raise click.UsageError("--now does not wait: leave --timeout out")
@@ -52,9 +61,13 @@ def results(
     shown = [outcome for outcome in found if not (failed and outcome.state is MemberState.SUCCEEDED)]
     if as_json:
         for outcome in shown:
-            click.echo(json.dumps(member_facts(outcome)))
+            click.echo(json.dumps(member_facts(outcome) | ({"logs": log_facts(outcome)} if logs else {})))
         return
     show(Rows(_COLUMNS, [_row(outcome) for outcome in shown]))
+    for outcome in shown if logs else ():
+        for line in outcome.logs:
+            at = line.at.isoformat(timespec="milliseconds")
+            click.echo(f"{one_line(run_id)}[{outcome.index}] {at} {line.level:<7} {printable(line.text)}")
     click.echo(_summary(run_id, status, found), err=True)
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from graflow.runtime import persistently
 from graflow_celery.deployment import Deployment
-from graflow_celery.worker.member import running_member
+from graflow_celery.worker.running import running_member
 
 _T = TypeVar("_T")
 

@@ -39,7 +39,8 @@ from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import pack_outcome, result_pickles, sealed
 from graflow_celery.wire.pages import Page, recorded_outcomes
 from graflow_celery.wire.seal import RunSeal
-from graflow_celery.worker.member import holding_slot, running_member, state_of
+from graflow_celery.worker.member import state_of
+from graflow_celery.worker.running import holding_slot, running_member
 
 _log = get_logger(__name__)
 # What else there is belongs to a deployment, and workers know their own.

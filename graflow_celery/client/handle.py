@@ -34,7 +34,7 @@ from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.envelope import Envelope
 from graflow_celery.wire.seal import RunSeal
-from graflow_celery.worker.member import running_member
+from graflow_celery.worker.running import running_member
 
 _T = TypeVar("_T")
 

@@ -30,6 +30,21 @@ _LONGEST_REASON: Final = 1000  # bytes
 
 
 @dataclass(frozen=True)
+class LogLine:
+    """Something that a member printed or logged.
+
+    Attributes:
+        at: When, in UTC, by the clock of its worker.
+        level: The level's name; `OUT` and `ERR` for what was printed.
+        text: What; a log record with a traceback has several lines.
+    """
+
+    at: datetime
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
 class MemberOutcome:
     """What users see of one member that ended; times are aware and in UTC.
 
@@ -45,6 +60,8 @@ class MemberOutcome:
         queued_at: When its group was opened.
         started_at: When this execution began; None when the record itself ended it.
         finished_at: When the outcome was recorded.
+        logs: The last 64 KiB of what this execution printed and logged, the oldest first; in a run that was lost with
+            its worker, and one that was tried again, nothing is kept.
     """
 
     index: int
@@ -58,6 +75,7 @@ class MemberOutcome:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     losses: int = 0
+    logs: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,7 @@ def member_outcome(stored: RecordedOutcome, task_id: str, header: GroupHeader, s
         queued_at=_at(header.opened_at),
         started_at=None if started is None else _at(max(started, header.opened_at)),
         finished_at=_at(stored.finished_at),
+        logs=tuple(LogLine(_at(at), level, text) for at, level, text in outcome.said),
     )
 
 

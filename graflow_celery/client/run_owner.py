@@ -13,7 +13,7 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, RecordFullError
 from graflow_celery.record import Owner
 from graflow_celery.settings import GroupOptions
-from graflow_celery.worker.member import running_member
+from graflow_celery.worker.running import running_member
 
 _log = get_logger(__name__)
 

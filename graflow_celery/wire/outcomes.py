@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from graflow.codec import ErrorData, describe_error, from_jsonable
-from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome, Line
 from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import SignatureError
@@ -111,10 +111,12 @@ def _blobs_in(contents: Mapping[str, Content]) -> GivenBlobs:
     return GivenBlobs(lambda kind, name: made_of(kind, name, contents.get(name)))
 
 
-def pack_failure(error: BaseException, timestamp: float, losses: int = 0) -> bytes:
+def pack_failure(error: BaseException, timestamp: float, losses: int = 0, said: Sequence[Line] = ()) -> bytes:
     """An outcome for a member whose task never ran to its end."""
     body = {"version": VERSION, "duration": 0.0, "timestamp": timestamp, "error": describe_error(error).to_dict()}
     body.update({"results": [], "completed": [], "steps": 0, "cycle_counts": {}, "losses": losses})
+    if said:
+        body["said"] = said
     return pack(dump(body), what="an error")
 
 

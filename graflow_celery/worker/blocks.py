@@ -24,9 +24,11 @@ from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport,
 from graflow_celery.wire.outcomes import result_pickles
 from graflow_celery.wire.payload import as_text
 from graflow_celery.worker.holding import Holding, RunningBlock
-from graflow_celery.worker.member import MemberRunner, RetryLater, RunningMember, running_member
+from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.plain import PlainChunk, plain_chunk
+from graflow_celery.worker.running import RunningMember, running_member
 from graflow_celery.worker.tally import Tally
+from graflow_celery.worker.words import Words
 
 _LONG: Final = 4096  # characters; a longer text is looked at as values of other kinds are
 _LONG_TEXT: Final = 65536  # characters of JSON; a longer value is none for a page
@@ -145,19 +147,20 @@ class BlockLoop:
                 self._take(running, self._execute(GrantedMember(index, attempt, 0, 0, packed)))
                 continue
             late = calls.next(make, index, given)
-            running_member.set(RunningMember(run_id, index, deployment))
+            speaker = RunningMember(run_id, index, deployment)
+            running_member.set(speaker)
             begun, value, failure = clock(), None, None
             try:
                 value = call(given)
             except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything
                 failure = error
             ended = clock()
-            text = None
-            if failure is not None or not (late.is_plain and is_at_hand(value)):
-                text = None if failure is not None else self._written(late, index, value)
+            text, words = None, speaker.words
+            if failure is not None or words is not None or not (late.is_plain and is_at_hand(value)):
+                text = None if failure is not None or words is not None else self._written(late, index, value)
                 if text is None:
                     member = GrantedMember(index, attempt, 0, 0, packed)
-                    self._take(running, self._branched(member, late, ended - begun, value, failure))
+                    self._take(running, self._branched(member, late, ended - begun, value, failure, words))
                     continue
             with lock:
                 if text is None:
@@ -194,6 +197,7 @@ class BlockLoop:
         seconds: float,
         value: object,
         error: BaseException | None,
+        words: Words | None,
     ) -> MemberReport | RetryLater:
         """What comes of a member whose function was called, by way of its branch."""
 
@@ -202,7 +206,7 @@ class BlockLoop:
             made.duration += seconds
             return made
 
-        return self._runner.report(member, outcome)
+        return self._runner.report(member, outcome, words)
 
 
 def is_at_hand(value: Any) -> bool:

@@ -15,7 +15,7 @@ from graflow.state.opening import named_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore
 from graflow_celery.deployment import Deployment
-from graflow_celery.worker.member import holding_slot
+from graflow_celery.worker.running import holding_slot
 
 _log = get_logger(__name__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite
@@ -19,7 +18,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
-from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome, Line
 from graflow.core.engine import WorkflowEngine
 from graflow.core.envelopes.shared_code import ReceivedCode
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
@@ -45,7 +44,9 @@ from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.others import OtherWorkers, name_in_table
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
+from graflow_celery.worker.running import RunningMember, running_member
 from graflow_celery.worker.soft_limits import SoftLimit
+from graflow_celery.worker.words import Words
 
 _log = get_logger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
@@ -152,23 +153,6 @@ class RetryLater:
     is_unrun: bool = False
 
 
-class RunningMember:
-    """The member that the current thread runs on a worker."""
-
-    __slots__ = ("deployment", "index", "run_id")
-
-    def __init__(self, run_id: str, index: int, deployment: Deployment) -> None:
-        self.run_id = run_id
-        self.index = index
-        self.deployment = deployment
-
-
-holding_slot: ContextVar[bool] = ContextVar("graflow_holding_slot", default=False)
-"""Whether a flow runs in this slot of a worker, which therefore runs members of its groups itself while it waits."""
-
-running_member: ContextVar[RunningMember | None] = ContextVar("graflow_running_member", default=None)
-
-
 class MemberRunner:
     """Runs members of one group run, one at a time.
 
@@ -215,10 +199,19 @@ class MemberRunner:
         lease = Lease(self._spec.run_id, granted.index, granted.attempt, owner)
         return self.report(granted, lambda: self._continuation(granted, lease, is_cancelled, values))
 
-    def report(self, granted: GrantedMember, call: Callable[[], BranchOutcome]) -> MemberReport | RetryLater:
-        """What comes of a member, for the record; `call` runs its branch, within the time limits that it has."""
+    def report(
+        self, granted: GrantedMember, call: Callable[[], BranchOutcome], words: Words | None = None
+    ) -> MemberReport | RetryLater:
+        """What comes of a member, for the record.
+
+        Args:
+            granted: The member.
+            call: Runs its branch, within the time limits that it has.
+            words: What it has printed and logged before.
+        """
         hard, limit = limits_of(self._deployment, self._spec, granted.index)
-        around = running_member.set(RunningMember(self._spec.run_id, granted.index, self._deployment))
+        member = RunningMember(self._spec.run_id, granted.index, self._deployment, words)
+        around = running_member.set(member)
         blobs, contents = TakenBlobs(), dict[str, bytes]()
         try:
             outcome = self.soft_limit.within(limit, call)
@@ -227,6 +220,7 @@ class MemberRunner:
             if outcome.retry_in is not None:
                 return _retry_later(granted, outcome, outcome.retry_in)
             outcome.losses = granted.losses
+            outcome.said = _said(member)
             state = state_of(outcome)
             payload = pack_outcome(outcome, result_pickles(self.seal, granted.index), blobs)
             contents = blobs.contents
@@ -236,7 +230,7 @@ class MemberRunner:
             state = MemberState.TIMED_OUT
             over = TaskTimeoutError(member_name(self._spec, granted.index), limit or 0.0)
             self._log(over.task_id, over)
-            payload = pack_failure(over, time.time(), granted.losses)
+            payload = pack_failure(over, time.time(), granted.losses, _said(member))
         except UnknownTaskError as error:
             try:
                 delay = self._others.wait_for(error)
@@ -250,11 +244,11 @@ class MemberRunner:
             if hard is not None and _is_of_green_pool(error):
                 state = MemberState.TIMED_OUT
                 over = TaskTimeoutError(member_name(self._spec, granted.index), hard)
-                payload = pack_failure(over, time.time(), granted.losses)
+                payload = pack_failure(over, time.time(), granted.losses, _said(member))
             else:
                 state = MemberState.FAILED
                 self._log(member_name(self._spec, granted.index), error)
-                payload = pack_failure(error, time.time(), granted.losses)
+                payload = pack_failure(error, time.time(), granted.losses, _said(member))
         finally:
             running_member.reset(around)
         return report_of(self.seal, granted, state, payload, contents)
@@ -397,6 +391,10 @@ class MemberRunner:
             engine=self._engine,
         )
         return branch.run()
+
+
+def _said(member: RunningMember) -> list[Line]:
+    return [] if member.words is None else member.words.lines()
 
 
 def leave_if_told(error: BaseException | None) -> None:

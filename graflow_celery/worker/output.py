@@ -1,4 +1,4 @@
-"""What members print and log, shown where the program runs that started their worker, with the task's name in front."""
+"""What members print and log, shown where the program runs that started their worker, with run and index in front."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 
 from graflow.core.nodes.entering import running_frame
 from graflow.shown import one_line
+from graflow_celery.worker.running import running_member
 
 OUTPUT_VARIABLE: Final = "GRAFLOW_MEMBER_OUTPUT"
 _QUIET: Final = "quiet"
@@ -76,7 +77,7 @@ def _log_from(level: int) -> None:
 
 
 class NamedLines:
-    """A text stream whose lines begin with the id of the task that wrote them; each is written in one piece.
+    """A text stream whose lines begin with run, index and task of the member that wrote them, each in one piece.
 
     Args:
         stream: Where they go. That it takes no more, as a pipe that was closed, ends no member.
@@ -104,8 +105,10 @@ class NamedLines:
             self._emit([begun])
 
     def _emit(self, lines: list[str]) -> None:
-        frame = running_frame.get()
+        frame, member = running_frame.get(), running_member.get()
         name = "" if frame is None else f"{one_line(frame.task_id)}: "
+        if member is not None:
+            name = f"{one_line(member.run_id)}[{member.index}] {name}"
         with suppress(OSError, ValueError):
             self._stream.write("".join(f"{name}{line}\n" for line in lines))
             self._stream.flush()

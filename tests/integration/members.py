@@ -432,6 +432,12 @@ def speaks(text: str) -> str:
     return text
 
 
+@task
+def speaks_and_fails(text: str) -> None:
+    print(f"said {text}")
+    raise ValueError(text)
+
+
 def squared(number: int) -> int:
     return number * number
 

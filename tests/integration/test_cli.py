@@ -72,6 +72,25 @@ def test_results_are_a_table_of_what_came_of_each_member(config: dict[str, Any])
     assert [row.split()[0] for row in run("results", handle.run_id, "--failed").splitlines()[1:-1]] == ["1"]
 
 
+@pytest.mark.parametrize("batch_size", [1, "auto"])
+def test_what_members_printed_and_logged_is_kept_with_their_outcomes(config: dict[str, Any], batch_size: Any) -> None:
+    config = {**config, "batch_size": batch_size}
+    handle = submit(members.speaks.map(["a", "b\x1b[2J"]), config)
+    failing = submit(members.speaks_and_fails.map(["c"]), config)
+    silent, _ = submit(members.double.map([1, 2]), config).outcomes(timeout=30)
+    told = [line.split(" ", 3) for line in run("results", handle.run_id, "--logs").splitlines()[3:-1]]
+    assert [(line[0], line[2], line[3].strip()) for line in told if line[2] == "OUT"] == [
+        (f"{handle.run_id}[0]", "OUT", "said a"),
+        (f"{handle.run_id}[0]", "OUT", "and more"),
+        (f"{handle.run_id}[1]", "OUT", "said b\\x1b[2J"),
+        (f"{handle.run_id}[1]", "OUT", "and more"),
+    ]
+    failed = json.loads(run("results", failing.run_id, "--json", "--logs"))
+    assert [(line["level"], line["text"]) for line in failed["logs"]] == [("OUT", "said c")]
+    assert failed["started_at"][:16] <= failed["logs"][0]["at"][:16] <= failed["finished_at"][:16]
+    assert silent.logs == ()
+
+
 def test_results_can_be_seen_before_the_end(config: dict[str, Any], tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     group = parallel(members.noop(x=7, task_id="quick"), members.held(mark=str(mark), task_id="slow"))

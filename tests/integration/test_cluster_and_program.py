@@ -27,19 +27,21 @@ def spoken(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, 
         caplog.at_level(logging.INFO),
         LocalCluster(workers=1, imports=[members], quiet=quiet) as cluster,
     ):
-        submit(members.speaks.map(["a", "b"]), cluster.backend_config).results(timeout=30)
+        submit(members.speaks.map(["a", "b"]), cluster.backend_config, run_id="talk").results(timeout=30)
     said = capfd.readouterr()
     return said.out + said.err
 
 
-def test_what_members_print_and_log_is_shown_with_the_name_of_the_task_in_front(
+def test_what_members_print_and_log_is_shown_with_run_index_and_task_in_front(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = spoken(capfd, caplog, quiet=False).splitlines()
     for name in ("a", "b"):
         index = "ab".index(name)
-        assert f"speaks[{index}]: said {name}" in lines
-        assert any(line.startswith(f"speaks[{index}]: ") and line.endswith(f"logged {name}") for line in lines)
+        assert f"talk[{index}] speaks[{index}]: said {name}" in lines
+        assert any(
+            line.startswith(f"talk[{index}] speaks[{index}]: ") and line.endswith(f"logged {name}") for line in lines
+        )
     assert sum(line.endswith(": and more") for line in lines) == 2
     assert not any("succeeded" in line for line in lines), "nothing about messages"
 

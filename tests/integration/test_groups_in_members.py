@@ -14,7 +14,7 @@ from graflow import workflow
 from graflow.core.context import ExecutionContext
 from graflow.trace.base import Tracer
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.worker.member import RunningMember, running_member
+from graflow_celery.worker.running import RunningMember, running_member
 from tests.integration import members
 from tests.support import PrivateRedis, private_redis
 

@@ -46,7 +46,7 @@ from graflow_celery.wire.shared_payloads import SharedPayloads
 from graflow_celery.worker.batch import run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.lost_children import record_timeout, requeue_lost
-from graflow_celery.worker.member import running_member
+from graflow_celery.worker.running import running_member
 from tests.simulation.broker import Broker, Message, SimulatedPublisher
 from tests.simulation.loop import Loop, Process
 from tests.simulation.members import TIME_LIMIT, limited, member, persistent, report, report_nested, total

@@ -11,6 +11,9 @@ from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.errors_as_data import message_of
 
+Line = tuple[float, str, str]
+"""Something that was printed or logged: when, in seconds since the epoch, at which level, and what."""
+
 
 @dataclass
 class Requests:
@@ -71,6 +74,7 @@ class BranchOutcome:
             left to whoever ran it; this is no outcome yet then.
         requests: What the branch asked of the run.
         losses: Executions of the member before this one that were lost with their worker.
+        said: What it printed and logged, where that is kept: on workers.
         ended: When the branch ended, on the steady clock of this process and as far as it knows: what lives for a while
             ages by it, since the wall clocks of two machines differ.
     """
@@ -93,6 +97,7 @@ class BranchOutcome:
     retry_in: float | None = None
     requests: Requests = field(default_factory=Requests)
     losses: int = 0
+    said: list[Line] = field(default_factory=list)
     ended: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,7 +109,9 @@ class BranchOutcome:
     def merged(self) -> BranchOutcome:
         """What is left to take over once results, counts and writes are in the books of the run."""
         requests = replace(self.requests, nodes=[])
-        return replace(self, completed=[], steps=0, cycle_counts={}, retry_counts={}, writes=[], requests=requests)
+        return replace(
+            self, completed=[], steps=0, cycle_counts={}, retry_counts={}, writes=[], requests=requests, said=[]
+        )
 
     @property
     def over(self) -> set[str]:

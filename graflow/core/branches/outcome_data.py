@@ -46,6 +46,7 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "cancel_task_id": optional(is_text),
     "checkpoint": lambda value: is_object(value) and value.keys() == {"metadata", "path"},
     "terminated": optional(is_text),
+    "said": list_of(row_of(is_seconds, is_text, is_text)),
 }
 
 Check = Callable[[object, str], None]
@@ -107,6 +108,7 @@ def _rarely_used(
         "cancel_task_id": outcome.cancel_task_id,
         "checkpoint": requests.checkpoint
         and kept(requests.checkpoint, f"the checkpoint of task '{outcome.task_id}'", None, check, blobs),
+        "said": outcome.said,
     }
     found = {name: value for name, value in rare.items() if value}
     if requests.terminated is not None:
@@ -143,6 +145,7 @@ def outcome_from_data(
         outcome.completed, outcome.steps, outcome.cycle_counts = [task_id], 1, {task_id: 1}
     outcome.retry_counts = dict(body.get("retry_counts", {}))
     outcome.losses = int(body.get("losses", 0))
+    outcome.said = [(at, level, text) for at, level, text in body.get("said", ())]
     outcome.writes = [
         ChannelWrite(key, from_jsonable(value, pickles=pickles, blobs=blobs), ttl, deleted)
         for key, value, ttl, deleted in body.get("writes", ())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from celery import bootsteps, signals
+from celery import bootsteps, current_app, signals
 from click import Option
 
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
@@ -30,6 +30,7 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
 from graflow_celery.worker.flows import FlowWatch, served_flows
+from graflow_celery.worker.hearing import hear_members
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
 from graflow_celery.worker.main.forks import end_forked_processes_as_others
@@ -94,6 +95,7 @@ class MembersStep(bootsteps.StartStopStep):
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
         keep_event_loop()
+        _hear(parent.app)
         parent.app.pool_options = parent.pool.options
         _tell_what_runs(parent.app.registry, deployment)
         self._namesakes_due = time.monotonic() + _LOOK_FOR_NAMESAKES
@@ -204,8 +206,15 @@ def _on_child_start(**_: object) -> None:
     allow_processes()
     end_forked_processes_as_others()
     show_members()
+    _hear(current_app._get_current_object())
     keep_event_loop()
     this_runtime().pacer.when_idle = ((_SHORT, _rest_in_part), (_IDLE - _SHORT, _rest))
+
+
+def _hear(of: Any) -> None:
+    """Keep what members print and log in this process, unless its application says otherwise."""
+    if isinstance(of, GraflowCelery) and of.graflow_settings.keep_logs:
+        hear_members()
 
 
 def _rest_in_part() -> None:
