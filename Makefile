@@ -34,6 +34,7 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)  ## Run the example on two Celery workers with a private Redis
 	@$(BIN)/python examples/stdlib_report.py
+	@echo "To see a flow run in a browser: $(BIN)/graflow serve --demo"
 
 demo-crash: $(READY)  ## Kill a flow in the middle of a group on workers, and see it finish
 	@$(BIN)/python examples/flows/crash_demo.py

@@ -11,9 +11,10 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import actions, health, runs, starting
+from graflow.api import actions, catalogue, health, runs, session, starting
 from graflow.api.auth import Auth
 from graflow.api.gate import BODY_LIMIT, Gate
+from graflow.api.openapi import describe
 from graflow.api.problems import add_problems, described
 from graflow.api.service import Service
 from graflow.exceptions import StoreError
@@ -26,6 +27,8 @@ _log = get_logger(__name__)
 _API: Final = "/api/v1"
 _ROUTERS: Final = (
     health.router,
+    session.router,
+    catalogue.router,
     runs.router,
     starting.router,
     actions.router,
@@ -59,6 +62,8 @@ def create_app(
     root = root_path.rstrip("/")
     service = Service(runner if isinstance(runner, FlowRunner) else FlowRunner(runner), auth or Auth(), root)
 
+    catalogue.check_names(service.registry)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
@@ -78,6 +83,8 @@ def create_app(
         responses=_COMMON,
     )
     app.state.service = service
+    app.state.tries = session.Tries()
+    describe(app, service.registry)
     add_problems(app)
     app.include_router(health.probes)
     for router in _ROUTERS:
