@@ -15,6 +15,7 @@ from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread, awaited, on_thread
+from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.iteration import coroutine_of, is_async
 from graflow.core.run.asking import write_requested_checkpoint
 from graflow.core.run.completing import complete
@@ -76,7 +77,8 @@ class WorkflowEngine:
             start_task_id: Begin here instead of at the context's start node.
 
         Returns:
-            The value of the last task that ran.
+            The value of the last task that ran. None with `context.stop_reason == "waiting"` when a task waits for the
+            answer to a question: the run is saved then, and `context.waiting` lists what is open.
 
         Raises:
             GraflowRuntimeError: When a task fails, is cancelled, or a limit is reached.
@@ -87,7 +89,8 @@ class WorkflowEngine:
         eager = scope is not None and scope.registers_on_creation
         recording = recording_into(GraphScope(context.graph, registers_on_creation=eager))
         with _Execution(self, context) as execution, self.event_loop, recording:
-            execution.result = self._run_whole(context, start_task_id)
+            value = self._run_whole(context, start_task_id)
+            execution.result = None if context.stop_reason == "waiting" else value
         return execution.result
 
     def _run_whole(self, context: ExecutionContext, start_task_id: str | None) -> Any:
@@ -266,7 +269,10 @@ class _Execution:
         context = self._context
         self._previous, context.engine = context.engine, self._engine
         context.ledger.stop_reason = None
+        context.requests.waiting = []
         if self._is_root:
+            caller = running_frame.get()
+            context.called_by = None if caller is None or caller.execution_context.root is context else caller
             tell(self._tracer.on_workflow_start, self._name, context)
         return self
 
@@ -274,7 +280,7 @@ class _Execution:
         context, tracer = self._context, self._tracer
         if error is not None:  # an interruption ends a run like any error
             context.ledger.stop_reason = _stop_reason(error)
-        context.engine = self._previous
+        context.engine, context.called_by = self._previous, None
         if self._is_root:
             context.ledger.channel.run_ended()
             tell(end_workflow, tracer, self._name, context, self.result, error)

@@ -23,6 +23,7 @@ from graflow.core.run.branching import execute_branch
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
 from graflow.core.run.ledger import Ledger
+from graflow.core.run.questions import Questions, questions_of
 from graflow.protocols import MemberInfo
 
 
@@ -67,6 +68,8 @@ class RemoteBranch:
         context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
         if around.flow:
             context.flow = RunningFlow.sent(around.flow)
+        if around.feedback:
+            context.questions = Questions(around.feedback)
         agenda, ledger = context.agenda, context.ledger
         agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
         outer = frozenset(around.outside).difference(names)
@@ -123,6 +126,7 @@ def surroundings_of(context: ExecutionContext, group_id: str, *, may_jump: bool)
         known_by_name={name: cycles.get_cycle_count(name) for name in graph.known_by_name if may_jump},
         returned_errors=context.ledger.returned_errors,
         limits=limits_of(context),
+        feedback=questions_of(context).told(context.root, None) if may_jump else {},
     )
 
 

@@ -132,7 +132,7 @@ class WorkflowContext:
 
         Returns:
             The value of the last task that ran; of a group, the list of its members' values in member order, None at
-            the places of those that failed.
+            the places of those that failed. None when the run waits for people; `last_context` says for what.
 
         Raises:
             GraphCompilationError: When no start node is given and there is none, or several.
@@ -154,6 +154,8 @@ class WorkflowContext:
             error.context = context
             error.__traceback__ = None  # what the engine did tells nobody anything
             raise
+        if context.stop_reason == "waiting":
+            return (None, context) if ret_context else None  # and `last_context` stays, which says what it waits for
         self.last_context = None
         last = context.ledger.last
         if value is None and isinstance(last, ParallelGroup):

@@ -169,8 +169,8 @@ class FeedbackManager:
         raise FeedbackTimeoutError(request.feedback_id, request.timeout)
 
     def _write_to_channel(self, request: FeedbackRequest, response: FeedbackResponse) -> None:
-        if self.channel_manager is not None:
-            write_answer(self.channel_manager, request, response)
+        if self.channel_manager is not None and request.write_to_channel and request.channel_key:
+            write_answer(self.channel_manager, request.channel_key, response)
 
     # -- answering -------------------------------------------------------------------------------------------------
 
@@ -300,11 +300,10 @@ class _Asking:
         return None if held.status == "pending" else Revision(held.model_copy(update={"status": "pending"}))
 
 
-def write_answer(channel: Any, request: FeedbackRequest, response: FeedbackResponse) -> None:
-    """Give a channel the answer to a question that says so."""
-    if request.write_to_channel and request.channel_key:
-        channel.set(request.channel_key, response.value)
-        channel.set(request.channel_key + RESPONSE_SUFFIX, response.to_dict())
+def write_answer(channel: Any, key: str, response: FeedbackResponse) -> None:
+    """Give a channel the bare answer under a key, and all of it beside that."""
+    channel.set(key, response.value)
+    channel.set(key + RESPONSE_SUFFIX, response.to_dict())
 
 
 def _tell(handler: Any, event: str, *what: Any) -> None:

@@ -45,7 +45,7 @@ _SHARED: Final[Mapping[str, Shape]] = {
     "limits": object_of(is_object),
     "unsendable": object_of(is_text),
     "overlay": object_of(row_of(list_of(is_text), is_flag, anything, optional(is_seconds))),
-    **dict.fromkeys(("config", "flow", "seeds"), is_object),
+    **dict.fromkeys(("config", "feedback", "flow", "seeds"), is_object),
 }
 _ENVELOPE: Final[Mapping[str, Shape]] = {
     **dict.fromkeys(("run_id", "group_id", "task_id", "shared"), is_text),

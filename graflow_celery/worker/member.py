@@ -224,7 +224,9 @@ class MemberRunner:
             state = state_of(outcome)
             payload = pack_outcome(outcome, result_pickles(self.seal, granted.index), blobs)
             contents = blobs.contents
-            if outcome.error is not None:
+            if outcome.requests.waiting:
+                _log.info("Run %s: %s waits for people", self._spec.run_id, outcome.task_id)
+            elif outcome.error is not None:
                 self._log(outcome.task_id, outcome.error)
         except SoftTimeLimitExceeded:
             state = MemberState.TIMED_OUT

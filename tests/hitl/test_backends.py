@@ -153,6 +153,7 @@ def test_open_questions_stay_and_settled_ones_expire(redis_url):
     manager.provide_feedback("q", approval())
     for kind in ("request", "response"):
         assert 0 < client.ttl(f"{{mine:feedback}}:{kind}:q") <= 2 * 86400
+    assert 0 < client.ttl("{mine:feedback}:settled") <= 2 * 86400
     assert client.zcard("{mine:feedback}:open") == 0
 
 
@@ -179,9 +180,9 @@ def test_settings_survive_pickling_whole_and_without_their_password():
     packed = pickle.dumps(backend)
     assert b"geheim" not in packed
     again = pickle.loads(packed)
-    assert (again.settings["username"], again.settings["ssl"], again.key_prefix) == ("u", True, "p")
-    assert again.settings["password"].name == "GRAFLOW_REDIS_PASSWORD"
-    assert "geheim" not in repr(backend.settings)
+    assert (again.place()["username"], again.place()["ssl"], again.key_prefix) == ("u", True, "p")
+    assert again.place()["password"].name == "GRAFLOW_REDIS_PASSWORD"
+    assert "geheim" not in repr(backend.place())
 
 
 def test_bad_settings_are_refused_before_a_server_is_asked():

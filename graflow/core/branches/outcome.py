@@ -15,6 +15,25 @@ Line = tuple[float, str, str]
 """Something that was printed or logged: when, in seconds since the epoch, at which level, and what."""
 
 
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question that nobody has answered in time.
+
+    Attributes:
+        feedback_id: Its id.
+        task_id: The task that asked.
+        timeout: Seconds that it waited.
+    """
+
+    feedback_id: str
+    task_id: str
+    timeout: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its parts as JSON data."""
+        return dict(vars(self))
+
+
 @dataclass
 class Requests:
     """What the tasks of a run, or of a branch, have asked for that somebody else has to do.
@@ -27,6 +46,7 @@ class Requests:
         message: The text of the last request to end the run.
         terminated: The message of a task that ended the workflow normally.
         checkpoint: Metadata and path of a checkpoint that was asked for and is not written yet.
+        waiting: Questions to people that have no answer, and that a task waits for: id, task, and seconds waited.
     """
 
     nodes: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -36,10 +56,11 @@ class Requests:
     message: str | None = None
     terminated: str | None = None
     checkpoint: dict[str, Any] | None = None
+    waiting: list[OpenQuestion] = field(default_factory=list)
 
     def is_empty(self) -> bool:
         """Whether nothing is left to do for others."""
-        return not (self.nodes or self.exits or self.jumps or self.checkpoint is not None)
+        return not (self.nodes or self.exits or self.jumps or self.waiting or self.checkpoint is not None)
 
     def withdraw_nodes(self, task_ids: list[str]) -> None:
         """Forget nodes that a failed execution added."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from graflow.channels.branch import ChannelWrite
 from graflow.codec import ErrorData, describe_error, from_jsonable, rebuild_error, to_jsonable
-from graflow.core.branches.outcome import BranchOutcome, Requests
+from graflow.core.branches.outcome import BranchOutcome, OpenQuestion, Requests
 from graflow.exceptions import PayloadError
 from graflow.shapes import (
     Shape,
@@ -41,6 +41,7 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "passes": object_of(is_text),
     "exits": list_of(row_of(is_text, is_text)),
     "jumps": list_of(is_text),
+    "waiting": list_of(row_of(is_text, is_text, is_seconds)),
     "canceled": is_flag,
     "cancel_message": optional(is_text),
     "cancel_task_id": optional(is_text),
@@ -103,6 +104,7 @@ def _rarely_used(
         "passes": requests.passes,
         "exits": requests.exits,
         "jumps": requests.jumps,
+        "waiting": [[asked.feedback_id, asked.task_id, asked.timeout] for asked in requests.waiting],
         "canceled": outcome.canceled,
         "cancel_message": outcome.cancel_message,
         "cancel_task_id": outcome.cancel_task_id,
@@ -128,7 +130,7 @@ def outcome_from_data(
     error = None if "error" not in body else rebuild_error(ErrorData.from_dict(body["error"]), task_id)
     outcome = BranchOutcome(
         task_id,
-        success=error is None and not body.get("canceled"),
+        success=error is None and not body.get("canceled") and not body.get("waiting"),
         value=from_jsonable(body.get("value"), pickles=pickles, blobs=blobs),
         error=error,
         duration=float(body.get("duration", 0.0)),
@@ -157,6 +159,7 @@ def outcome_from_data(
         passes=dict(body.get("passes", {})),
         exits=[(source, target) for source, target in body.get("exits", ())],
         jumps=list(body.get("jumps", ())),
+        waiting=[OpenQuestion(*asked) for asked in body.get("waiting", ())],
         terminated=body.get("terminated"),
         checkpoint=from_jsonable(body.get("checkpoint"), blobs=blobs),
     )

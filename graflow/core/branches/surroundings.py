@@ -30,6 +30,7 @@ class Surroundings:
         config: Settings for nested groups and channels.
         flow: The durable flow that the run is one of, as `RunningFlow.told` has it; empty without one.
         channel_backend: The type of the channel that the whole run shares.
+        feedback: Where the questions of the run are kept, as `Questions.told` has it, for branches that may ask some.
     """
 
     group_id: str
@@ -47,6 +48,7 @@ class Surroundings:
     config: Mapping[str, Any] = field(default_factory=dict)
     flow: Mapping[str, Any] = field(default_factory=dict)
     channel_backend: str = "memory"
+    feedback: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **changes: object) -> Surroundings:
         """These with changes; without what a subclass needs for its way to a worker."""

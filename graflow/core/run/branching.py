@@ -17,6 +17,7 @@ from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.run import asking
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
+from graflow.core.run.questions import RunWaits
 from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
@@ -46,6 +47,7 @@ def execute_branch(branch: RunParts, member: Executable) -> BranchOutcome:
         engine = branch.engine = upward.engine()
     if branch.ledger.results is None:
         branch.ledger.results = {}
+    branch.requests.waiting = []
     error: Exception | None = None
     begun = time.perf_counter()
     try:
@@ -63,6 +65,7 @@ async def execute_branch_async(branch: RunParts, member: Executable) -> BranchOu
     """As `execute_branch`, for a member that the engine can await."""
     if branch.ledger.results is None:
         branch.ledger.results = {}
+    branch.requests.waiting = []
     error: Exception | None = None
     begun = time.perf_counter()
     try:
@@ -77,8 +80,11 @@ def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration:
     ledger, channel, retry_in = branch.ledger, branch.ledger.channel, branch.agenda.retry_in
     is_canceled = isinstance(raised, GraflowWorkflowCanceledError)
     error = raised if raised is None or is_canceled else _original(raised, branch)
+    waiting = branch.requests.waiting
     if retry_in is not None:
         error = ledger.retries.get_last_error(task_id)
+    elif waiting and error is None:
+        error = RunWaits(waiting)
     success = error is None and retry_in is None
     results = ledger.results if ledger.results is not None else {}
     if error is not None and task_id not in results:

@@ -6,13 +6,13 @@ import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel, apply_writes
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
-from graflow.core.branches.outcome import Requests
+from graflow.core.branches.outcome import OpenQuestion, Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
@@ -31,6 +31,7 @@ from graflow.core.run.group_run import GroupRun
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
+from graflow.core.run.questions import Questions, questions_of
 from graflow.core.run.recording import Recording
 from graflow.core.run.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
@@ -42,13 +43,19 @@ from graflow.shown import get_logger
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
+if TYPE_CHECKING:
+    from graflow.hitl.manager import FeedbackManager
+
 __all__ = ["ExecutionContext", "TaskExecutionContext", "create_execution_context", "execute_with_cycles"]
 
 _log = get_logger(__name__)
 _ON_MAX_STEPS = ("raise", "warn")
 # What a saved context does not keep, the agenda aside, which is kept in another form.
 _NOT_KEPT = frozenset(
-    {"agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack", "recording", "flow"}
+    {
+        *("agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack"),
+        *("recording", "flow", "called_by"),
+    }
 )
 
 _T = TypeVar("_T")
@@ -99,10 +106,15 @@ class ExecutionContext:
         member: What its tasks may ask about their member, when it is a branch.
         recording: Where it is written down step by step, for the root of a durable flow.
         flow: What its tasks may ask about the flow that it is a run of.
+        questions: What it knows of the questions that its tasks ask people; None as long as none does.
+        called_by: The execution of a task of another run that it runs inside of.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
     """
+
+    questions: Questions | None = None
+    called_by: TaskExecutionContext | None = None
 
     def __init__(
         self,
@@ -352,6 +364,28 @@ class ExecutionContext:
 
     def clear_checkpoint_request(self) -> None:
         self.requests.checkpoint = None
+
+    @property
+    def waiting(self) -> list[OpenQuestion]:
+        """The questions to people that the run waits for, once it has stopped for that."""
+        return list(self.requests.waiting)
+
+    @property
+    def feedback_manager(self) -> FeedbackManager:
+        """Who keeps the questions that tasks ask people; made when it is first needed, and shared by all branches.
+
+        By default they are files for a channel in memory (below `config["data_dir"]`), and in Redis, with the settings
+        of the channel, for one in Redis.
+        """
+        root = self.root
+        if root.questions is None and root.called_by is not None:
+            outer: FeedbackManager = root.called_by.execution_context.feedback_manager
+            return outer
+        return questions_of(root).manager(root, root.ledger.channel if root.flow is None else None)
+
+    @feedback_manager.setter
+    def feedback_manager(self, manager: FeedbackManager | None) -> None:
+        questions_of(self.root).assign(manager)
 
     # -- groups and branches ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from graflow.core.run.branching import BranchRun
 from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.loops import busiest_loop
+from graflow.core.run.waiting import wait_for_people
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
@@ -18,6 +19,7 @@ from graflow.exceptions import (
     UnknownHandlerError,
     named,
 )
+from graflow.exceptions.feedback import FeedbackTimeoutError
 from graflow.queue.base import TaskSpec
 from graflow.shown import get_logger, one_line
 
@@ -30,7 +32,7 @@ def fail(context: BranchRun, spec: TaskSpec, frame: Frame | None, error: BaseExc
     A task that is given up stays the next one to run, so that the run can be resumed there.
 
     Returns:
-        True when the run goes on, False when it ends normally although steps are left to do.
+        True when the run goes on, False when it ends normally although steps are left to do, or waits for people.
     """
     agenda, ledger = context.agenda, context.ledger
     if frame is not None:
@@ -41,6 +43,8 @@ def fail(context: BranchRun, spec: TaskSpec, frame: Frame | None, error: BaseExc
     if isinstance(error, UnknownHandlerError):
         _give_up(context, spec, frame, error)
         raise error
+    if isinstance(error, FeedbackTimeoutError) and frame.control != Control.CANCEL and context.root.flow is None:
+        return wait_for_people(context, spec, frame, error)
     ledger.failed.add(frame.task_id)
     is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)
     if frame.control == Control.CANCEL and not (is_control and isinstance(error, GraflowWorkflowCanceledError)):

@@ -53,6 +53,7 @@ class Frame:
         layer: What it wrote to the channel, once it has asked for that.
         keeps_given: Whether the arguments of the call are kept, for whoever writes the run down.
         given: These, by name.
+        asked: Questions that it has asked people.
     """
 
     task: Any = None
@@ -69,6 +70,7 @@ class Frame:
     layer: AttemptChannel | None = None
     keeps_given: bool = False
     given: Mapping[str, Any] | None = None
+    asked: int = 0
 
     def __init__(self, task_id: str, birth_mark: int = 0) -> None:
         self.task_id = task_id

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from graflow.core.branches.outcome import Branch, BranchOutcome
+from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.garbage import no_collections
@@ -17,6 +17,7 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.run.branching import BranchRun, execute_branch, execute_branch_async, follow_outcomes, merge_outcomes
 from graflow.core.run.early_end import EarlyEnding, left_out
 from graflow.core.run.failures import forget_locals
+from graflow.core.run.questions import RunWaits
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.shown import get_logger
 from graflow.trace.notify import tell
@@ -75,6 +76,7 @@ class GroupRun:
         self._around = context.surroundings(group_id)
         self._canceled = self._abandoned = False
         self._early = EarlyEnding(None, ())
+        self._waiting: dict[int, list[OpenQuestion]] = {}
         self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
@@ -203,6 +205,10 @@ class GroupRun:
             worker: Where it ran, where that is not here.
             attempts: How often it was begun.
         """
+        if outcome.requests.waiting and not outcome.canceled:
+            with self._lock:  # its branch is kept: a checkpoint goes on with it at the task that asked
+                self._waiting[index] = outcome.requests.waiting
+            return
         recording = self.context.recording
         if recording is not None and recording.records(self.group_id) and index not in self._finished:
             recording.member_ended(index, outcome, worker, attempts)
@@ -236,6 +242,7 @@ class GroupRun:
         Raises:
             GraflowWorkflowCanceledError: When a member cancelled the workflow.
             MaxStepsExceededError: When a branch has used up the steps that the run had left.
+            RunWaits: When a member waits for the answer to a question.
             ParallelGroupError: When the policy refuses the results.
         """
         context = self.context
@@ -277,6 +284,11 @@ class GroupRun:
         if stopped:
             loop = max((error.loop for error in stopped.values()), key=len)
             raise MaxStepsExceededError(context.ledger.max_steps, list(stopped), loop, context.session_id)
+        waiting = [
+            asked for index in sorted(self._waiting) if index not in self._finished for asked in self._waiting[index]
+        ]
+        if waiting:
+            raise RunWaits(waiting)
         policy.on_group_finished(self.group_id, self.members, results, context)
         for outcome in outcomes:
             if outcome.error is not None:
@@ -289,7 +301,9 @@ class GroupRun:
         if frame is None or frame.task_id != self.group_id:
             return
         branches = self.open_branches()
-        for branch in branches.values():
+        for index, branch in branches.items():
+            if index in self._waiting:
+                continue  # nothing of it has been taken over
             branch.ledger.steps, branch.requests.nodes = 0, []  # the rest of its books counts no task twice
         good = {index: outcome.merged() for index, outcome in self.finished.items() if outcome.success}
         context.groups.keep(context.groups.key_of(context.session_id, self.group_id), good, branches)
@@ -298,6 +312,8 @@ class GroupRun:
         """Take away what an earlier visit left of tasks that this one did not come to."""
         for index, member in enumerate(self.members):
             outcome = self._finished.get(index)
+            if index in self._waiting and outcome is None:
+                continue  # it goes on
             if outcome is None or not outcome.success:
                 came_to = {task_id for task_id, _ in outcome.results} if outcome is not None else set()
                 for task_id in (self._own_nodes[index] or {member.task_id}) - came_to:

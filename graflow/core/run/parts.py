@@ -14,6 +14,7 @@ from graflow.core.run.frame import Frame
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import Ledger
+from graflow.core.run.questions import Questions
 from graflow.protocols import MemberInfo, Run
 from graflow.trace.base import Tracer
 
@@ -31,6 +32,8 @@ class RunParts(Run, Protocol):
         flow: What its tasks may ask about the flow that it is a run of.
         frames: The executions of tasks that run in it now, the innermost last.
         member: What its tasks may ask about their member, when it is a branch.
+        questions: What it knows of the questions that its tasks ask people; None as long as none does.
+        called_by: The execution of a task of another run that it runs inside of.
     """
 
     agenda: Agenda
@@ -46,6 +49,12 @@ class RunParts(Run, Protocol):
     recording: Any
     flow: Any
     frames: list[Any]
+    questions: Questions | None
+    called_by: Any
+    checkpoint_metadata: dict[str, Any]
+
+    @property
+    def feedback_manager(self) -> Any: ...
 
     @property
     def channel_backend(self) -> str: ...

@@ -12,12 +12,13 @@ from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import base_id_of
 from graflow.core.run import asking
-from graflow.core.run.frame import Control, Frame
+from graflow.core.run.feedback_calls import FeedbackCalls
+from graflow.core.run.frame import Control
 from graflow.core.run.parts import RunParts
 from graflow.exceptions import TaskError
 
 
-class TaskExecutionContext(Frame):
+class TaskExecutionContext(FeedbackCalls):
     """One execution of one task.
 
     Args:

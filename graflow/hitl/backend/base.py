@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from graflow.hitl.types import FeedbackRequest, FeedbackResponse
 
@@ -79,6 +79,10 @@ class FeedbackBackend(ABC):
                 self.store_response(revision.response)
             self.store_request(revision.request)
             return revision.request
+
+    def place(self) -> Mapping[str, Any] | None:
+        """What another process needs to keep its questions here, as `backend` and its settings; None: it cannot."""
+        return None
 
     def publish(self, feedback_id: str) -> None:  # noqa: B027 - optional to override
         """Hint to whoever waits elsewhere that a question has changed; a hint may get lost."""

@@ -76,6 +76,9 @@ class FilesystemFeedbackBackend(FeedbackBackend):
             self._write_request(revision.request)
             return revision.request
 
+    def place(self) -> dict[str, Any]:
+        return {"backend": "filesystem", "data_dir": str(self.data_dir.absolute())}
+
     # -- files -----------------------------------------------------------------------------------------------------
 
     def _locked(self) -> Any:

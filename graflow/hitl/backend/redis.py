@@ -62,8 +62,8 @@ class RedisFeedbackBackend(FeedbackBackend):
         self.key_prefix = str(connection.get("key_prefix") or os.environ.get("GRAFLOW_KEY_PREFIX") or DEFAULT_PREFIX)
         given = {"host": host, "port": port, "db": db, **connection}
         given = extract_redis_config(redis_client) if redis_client is not None else normalize_redis_config(given)
-        self._config = {name: value for name, value in given.items() if name in CONNECTION_KEYS}
-        connection_of(self._config)  # refuses settings that name no server before anything is done with them
+        self._config = connection_of({name: value for name, value in given.items() if name in CONNECTION_KEYS})
+        self._config.pop("decode_responses", None)
         self._given = redis_client
 
     @classmethod
@@ -75,17 +75,16 @@ class RedisFeedbackBackend(FeedbackBackend):
         return cls(**{name: value for name, value in given.items() if name in known})
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What another process needs to keep its questions in the same place; passwords are `Secret`s."""
-        return {**self._config, "key_prefix": self.key_prefix, "expiration_days": self.expiration_days}
-
-    @property
     def redis_client(self) -> Any:
         """The client of this process, opened when it is first needed."""
         return shared_client(self._config, decode_responses=False) if self._given is None else self._given
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_given": None}
+
+    def place(self) -> dict[str, Any]:
+        own = {"backend": "redis", "key_prefix": self.key_prefix, "expiration_days": self.expiration_days}
+        return {**self._config, **own}
 
     # -- questions and answers -------------------------------------------------------------------------------------
 

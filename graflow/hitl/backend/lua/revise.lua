@@ -13,6 +13,7 @@ if life > 0 then
   redis.call('EXPIRE', KEYS[2], life)
   redis.call('ZREM', KEYS[3], ARGV[4])
   redis.call('ZADD', KEYS[4], tonumber(ARGV[7]) + life, ARGV[4])
+  redis.call('EXPIRE', KEYS[4], life)
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', ARGV[7])
 else
   redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
