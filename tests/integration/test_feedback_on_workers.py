@@ -47,9 +47,7 @@ def _deploying(config: dict[str, Any], folder: Path, policy: str) -> WorkflowCon
             note("DEPLOYED")
             return "deployed"
 
-        group = parallel(check, approve).with_execution(
-            CoordinationBackend.REDIS, backend_config=config, policy=policy
-        )
+        group = parallel(check, approve).with_execution(CoordinationBackend.REDIS, backend_config=config, policy=policy)
         build >> group >> deploy
     return wf
 
