@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from graflow.api import actions, catalogue, health, runs, session, starting
 from graflow.api.auth import Auth
+from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.gate import BODY_LIMIT, Gate
 from graflow.api.openapi import describe
 from graflow.api.problems import add_problems, described
@@ -21,6 +22,8 @@ from graflow.exceptions import StoreError
 from graflow.flows.runner import FlowRunner
 from graflow.shown import get_logger
 from graflow.state.store import StateStore
+
+__all__ = ["create_app", "create_feedback_api", "create_feedback_api_with_redis"]
 
 _log = get_logger(__name__)
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from graflow.hitl.types import FeedbackRequest, FeedbackResponse
+from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
 
 _REVISING: Final = threading.RLock()
+_MANY: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class FeedbackBackend(ABC):
 
     def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
         """The questions that take an answer, be it that nobody waits in place; the newest first."""
-        return self.list_pending_requests(session_id)
+        return [each for each in self.list_requests(session_id, _MANY) if each.status in ANSWERABLE]
 
     def revise(self, feedback_id: str, decide: Decide) -> FeedbackRequest | None:
         """Change a question by what stands there, in one atomic step.

@@ -1,0 +1,1 @@
+"""Questions over HTTP: the REST interface and the pages."""

@@ -1,0 +1,46 @@
+"""What the handlers of both interfaces share: the manager of the application, and answers in one step."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from graflow.hitl.manager import FeedbackManager
+from graflow.hitl.types import FeedbackRequest
+
+
+def manager_of(request: Request) -> FeedbackManager:
+    """The manager of the application.
+
+    Raises:
+        HTTPException: There is none.
+    """
+    manager = getattr(request.app.state, "feedback_manager", None)
+    if manager is None:
+        raise HTTPException(500, "FeedbackManager not initialized: set app.state.feedback_manager")
+    return manager  # type: ignore[no-any-return]  # the state of an application has no types
+
+
+Manager = Annotated[FeedbackManager, Depends(manager_of)]
+
+
+def question_of(manager: FeedbackManager, feedback_id: str) -> FeedbackRequest:
+    """A question.
+
+    Raises:
+        HTTPException: It is unknown.
+    """
+    found = manager.get_request(feedback_id)
+    if found is None:
+        raise HTTPException(404, "Feedback request not found")
+    return found
+
+
+def settled_by(manager: FeedbackManager, question: FeedbackRequest) -> str:
+    """Why a question takes no answer any more, with who was first."""
+    answer = manager.get_response(question.feedback_id)
+    if answer is None:
+        return f"Feedback request is {question.status}; it takes no answer"
+    who = f" by {answer.responded_by}" if answer.responded_by else ""
+    return f"Feedback request was answered already{who}, at {answer.responded_at}"
