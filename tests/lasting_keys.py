@@ -20,6 +20,7 @@ LIST: Final = {
     "a deployment's own keys": rf".+:({'|'.join(GLOBAL_KEYS)})",
     "what Celery's broker keeps: bindings of its queues, and messages that nobody has taken": r".+:broker:.+",
     "values that a test puts into a channel of its own, with a short name": r"graflow:channel:[^:]{1,9}:[^:]+",
+    "which flows of a store changed last": r"\{.+:flows\}:chang(ed|es)",
     "which format the flows of a store are kept in": r"\{.+:flows\}:format",
     "the time of clocked scripts": r"test:now",
     "what plain Celery keeps, which some faults compare with": r"_kombu\..+|unacked.*|plain",

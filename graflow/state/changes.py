@@ -229,3 +229,35 @@ class Appended(NamedTuple):
     version: int
     epoch: int
     requests: tuple[Request, ...] = ()
+
+
+class FlowChange(NamedTuple):
+    """A flow that has changed.
+
+    Attributes:
+        number: When, in the order of all changes of the store.
+        flow_id: The flow.
+        flow_name: Its name.
+        status: Where it is now.
+        version: Its version now.
+        seq: The place of the last line of its journal.
+    """
+
+    number: int
+    flow_id: str
+    flow_name: str
+    status: FlowStatus
+    version: int
+    seq: int
+
+
+class FlowChanges(NamedTuple):
+    """What is new across the flows of a store.
+
+    Attributes:
+        last: The number of the last change there was.
+        flows: Those that changed behind the number that was asked about, each once, in the order of their last change.
+    """
+
+    last: int
+    flows: tuple[FlowChange, ...] = ()

@@ -12,6 +12,7 @@ from graflow.state.changes import (
     Claimed,
     Created,
     Entry,
+    FlowChanges,
     FlowRecord,
     Journaled,
     Json,
@@ -193,6 +194,15 @@ class StateStore(QuestionStore):
     @abstractmethod
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         """Lines of the journal behind `after`, in order."""
+
+    @abstractmethod
+    def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
+        """Flows that transitions and requests changed behind a number; cheap, also where nothing did.
+
+        Args:
+            after: `last`, or the number of a change, of an answer before; None asks only for the last number.
+            limit: At most so many, those that changed first.
+        """
 
     @abstractmethod
     def open_flows(self, *, at: float) -> list[FlowRecord]:

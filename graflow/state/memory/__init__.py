@@ -15,6 +15,8 @@ from graflow.state.changes import (
     Claimed,
     Created,
     Entry,
+    FlowChange,
+    FlowChanges,
     FlowRecord,
     Journaled,
     Json,
@@ -69,6 +71,8 @@ class MemoryStore(MemoryQuestions, StateStore):
         self.url = f"memory://{secrets.token_hex(4)}"  # no other process may take its own for this one
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
+        self._changes: dict[str, int] = {}  # numbers of the last changes of flows, in their order
+        self._last_change = 0
         self.cache: MemoryCache = MemoryCache()
         _stores.add(self)
 
@@ -95,6 +99,8 @@ class MemoryStore(MemoryQuestions, StateStore):
         made.write(written, flow.at, 0)
         with self._lock:
             present = self._flows.setdefault(flow.flow_id, made)
+            if present is made:
+                self._changed(flow.flow_id)
             return Created(present.record(), is_new=present is made)
 
     def claim(
@@ -127,6 +133,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             started_at = present.fields.get("started_at") or at
             present.set_fields({"started_at": started_at, "wake_at": None, **written.fields})
             present.write(written, at, present.epoch)
+            self._changed(flow_id)
             return Claimed(present.epoch, present.record())
 
     def append(self, change: Change) -> Appended:
@@ -138,6 +145,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 refuse(change, rule, flow.status, flow.version, flow.epoch)
             except StaleEpochError:
                 flow.note(refused_line(change), change.at)
+                self._changed(change.flow_id)
                 raise
             status = flow.status = rule.target or flow.status
             fields = fields_of(change, status, written.fields)
@@ -155,6 +163,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             for step, visit in change.cut:
                 flow.cut((step, visit))
             flow.write(written, change.at, change.guard if rule.by_owner else flow.epoch)
+            self._changed(change.flow_id)
             if status.is_terminal:
                 self._end_questions(change.flow_id)
             return Appended(len(flow.journal), flow.version, flow.epoch, flow.requests)
@@ -178,6 +187,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 if request.kind is RequestKind.CANCEL and flow.status is FlowStatus.RUNNING:
                     flow.status = FlowStatus.CANCELLING
                     flow.version += 1
+                self._changed(flow_id)
             return flow.record()
 
     def delete(self, flow_id: str) -> bool:
@@ -186,8 +196,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             if flow is None:
                 return False
             refuse_delete(flow_id, flow.status)
-            del self._flows[flow_id]
-            self._forget_questions(flow_id)
+            self._forget(flow_id)
             return True
 
     def cleanup(self, *, older_than: float, keep: int, at: float) -> int:
@@ -201,8 +210,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 if place >= keep or flow.fields["completed_at"] <= at - older_than
             ]
             for flow in gone:
-                del self._flows[flow.flow_id]
-                self._forget_questions(flow.flow_id)
+                self._forget(flow.flow_id)
             return len(gone)
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -278,11 +286,31 @@ class MemoryStore(MemoryQuestions, StateStore):
             end = None if limit is None else after + limit
             return [journaled(seq, line) for seq, line in enumerate(flow.journal[after:end], after + 1)]
 
+    def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
+        with self._lock:
+            last, found = self._last_change, []
+            for flow_id, number in reversed(self._changes.items()):
+                if after is None or number <= after:
+                    break
+                flow = self._flows[flow_id]
+                found.append(FlowChange(number, flow_id, flow.flow_name, flow.status, flow.version, len(flow.journal)))
+            return FlowChanges(last, tuple(found[::-1][:limit]))
+
     def open_flows(self, *, at: float) -> list[FlowRecord]:
         with self._lock:
             found = [flow for flow in self._flows.values() if flow.status in OPEN and not sleeps(flow, at)]
             found.sort(key=lambda flow: (flow.created_at, flow.flow_id))
             return [flow.record() for flow in found]
+
+    def _changed(self, flow_id: str) -> None:
+        self._last_change += 1
+        self._changes.pop(flow_id, None)
+        self._changes[flow_id] = self._last_change
+
+    def _forget(self, flow_id: str) -> None:
+        del self._flows[flow_id]
+        del self._changes[flow_id]
+        self._forget_questions(flow_id)
 
     def _owned(self, flow_name: str) -> int:
         return sum(flow.status in RUNNING and flow.flow_name == flow_name for flow in self._flows.values())

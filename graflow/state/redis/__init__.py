@@ -15,6 +15,8 @@ from graflow.state.changes import (
     Claimed,
     Created,
     Entry,
+    FlowChange,
+    FlowChanges,
     FlowRecord,
     Journaled,
     Json,
@@ -299,6 +301,19 @@ class RedisStore(RedisQuestions, StateStore):
         journal = self._keys.of_flow(flow_id)[4]
         lines = self._server.run("events", [journal], after + 1, "" if limit is None else limit)
         return [journaled(number, fields, self._blob) for number, fields in lines]
+
+    def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
+        behind = "" if after is None else after
+        last, found = self._server.run("changed", self._keys.changes, self._keys.prefix, behind, limit)
+        return FlowChanges(
+            int(last),
+            tuple(
+                FlowChange(
+                    int(number), flow_id.decode(), name.decode(), FlowStatus(status.decode()), int(version), int(seq)
+                )
+                for number, flow_id, name, status, version, seq in found
+            ),
+        )
 
     def open_flows(self, *, at: float) -> list[FlowRecord]:
         named = [each.value for each in OPEN]

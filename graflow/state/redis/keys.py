@@ -20,6 +20,8 @@ class Keys:
     | `flows`, `status:<state>`, `name:<name>` | sorted sets | ids of flows by the time when they were created |
     | `names` | set | all names of flows |
     | `ended` | sorted set | ids of those that have ended by that time |
+    | `changed` | sorted set | ids of flows by the number of their last change |
+    | `changes` | string | the number of the last change |
     | `blob:<digest>` | string | large content, compressed |
     | `blobs` | hash | digest -> how many flows name it |
     | `uses` | sorted set | `<id>⏎<digest>`: which flow names which |
@@ -86,6 +88,11 @@ class Keys:
     def questions(self) -> tuple[str, str]:
         """The indices of all questions, and of those that are open."""
         return f"{self.prefix}:questions", f"{self.prefix}:questions:open"
+
+    @property
+    def changes(self) -> tuple[str, str]:
+        """Flows by their last changes, and the number of the last one."""
+        return f"{self.prefix}:changed", f"{self.prefix}:changes"
 
     @property
     def questions_due(self) -> str:

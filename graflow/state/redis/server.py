@@ -27,7 +27,7 @@ FORMAT: Final = 1
 CONNECTIONS: Final = 32  # of one store in one process
 _TIMES: Final = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
 _FREE_STANDING: Final = frozenset(
-    {"flows", "events", "questions_write", "questions_list"}
+    {"flows", "events", "changed", "questions_write", "questions_list"}
     | {"cache_begin", "cache_fill", "cache_go_on", "cache_newest", "cache_drop"}
 )
 

@@ -13,6 +13,7 @@ from graflow.state.changes import (
     Claimed,
     Created,
     Entry,
+    FlowChanges,
     FlowRecord,
     Journaled,
     Json,
@@ -180,6 +181,9 @@ class SqliteStore(SqliteQuestions, StateStore):
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         return self._database.read(lambda connection: reading.events(connection, flow_id, after, limit))
+
+    def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
+        return self._database.read(lambda connection: reading.changed_flows(connection, after, limit))
 
     def open_flows(self, *, at: float) -> list[FlowRecord]:
         return self._database.read(lambda connection: reading.open_flows(connection, at))

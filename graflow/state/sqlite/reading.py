@@ -7,7 +7,7 @@ from sqlite3 import Connection, Cursor
 from typing import Any, Final
 
 from graflow.exceptions import StoreError
-from graflow.state.changes import FlowRecord, Journaled
+from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text
 from graflow.state.members import MemberQuery, Row, member_page
 from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
@@ -209,6 +209,24 @@ def _journaled(connection: Connection, lines: Cursor, first: int) -> Iterator[Jo
         yield Journaled(
             kind, step, visit, index, attempt, value, seq=place - first, at=at, epoch=epoch, generation=generation
         )
+
+
+def changed_flows(connection: Connection, after: int | None, limit: int) -> FlowChanges:
+    """Flows that changed behind a number."""
+    (last,) = connection.execute("SELECT last FROM changes").fetchone()
+    if after is None or after >= last:
+        return FlowChanges(last)
+    rows = connection.execute(
+        "SELECT changed, flow_id, flow_name, status, version, seq FROM flows WHERE changed > ? ORDER BY changed LIMIT ?",
+        (after, limit),
+    )
+    return FlowChanges(
+        last,
+        tuple(
+            FlowChange(number, flow_id, name, FlowStatus(status), version, seq)
+            for number, flow_id, name, status, version, seq in rows
+        ),
+    )
 
 
 def open_flows(connection: Connection, at: float) -> list[FlowRecord]:

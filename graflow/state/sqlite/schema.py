@@ -135,7 +135,18 @@ CREATE INDEX cache_by_name ON cache (name, made_at);
 CREATE INDEX cache_by_end ON cache (expires_at) WHERE expires_at IS NOT NULL;
 """
 
-MIGRATIONS: Final = (_FIRST, _QUESTIONS, _CACHE)
+# `flows.changed` tells when a flow changed last, in the order of all changes of flows. SQLite keeps the text of an added
+# column in the middle of its table's, where a comment would swallow the rest.
+_CHANGES: Final = """
+ALTER TABLE flows ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX flows_by_change ON flows (changed);
+CREATE TABLE changes (
+    last INTEGER NOT NULL         -- one row: the number of the last change, also of a flow that is gone
+);
+INSERT INTO changes VALUES (0);
+"""
+
+MIGRATIONS: Final = (_FIRST, _QUESTIONS, _CACHE, _CHANGES)
 """What leads from each version of the format to the next; a file's version is how many it has behind it."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -52,10 +52,13 @@ _MEMBER: Final = (
     "INSERT INTO members VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
     "SET status = excluded.status, fields = fields || excluded.fields"
 )
-_QUICK: Final = "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ? WHERE no = ?"
+_COUNT_CHANGE: Final = "UPDATE changes SET last = last + 1"
+_QUICK: Final = (
+    "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, changed = (SELECT last FROM changes) WHERE no = ?"
+)
 _WHOLE: Final = (
     "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, status = ?, epoch = ?, generation = ?, owner = ?, "
-    "requests = ? WHERE no = ?"
+    "requests = ?, changed = (SELECT last FROM changes) WHERE no = ?"
 )
 _END_QUESTIONS: Final = "UPDATE questions SET due = 0 WHERE flow_no = ? AND state = 'open'"
 _DELETIONS: Final = (
@@ -101,11 +104,13 @@ class FlowWriter:
 
     def save(self) -> None:
         """Write the row, whatever of it has changed."""
+        self._connection.execute(_COUNT_CHANGE)
         values = (self.version, self.beats, self.seq, to_text(self._counts), self.status.value, self.epoch)
         self._connection.execute(_WHOLE, (*values, self.generation, self.owner, requests_text(self.requests), self.no))
 
     def save_quickly(self) -> None:
-        """Write the row after a step, which changes neither state nor owner; indices are left alone."""
+        """Write the row after a step, which changes neither state nor owner; their indices are left alone."""
+        self._connection.execute(_COUNT_CHANGE)
         self._connection.execute(_QUICK, (self.version, self.beats, self.seq, to_text(self._counts), self.no))
 
     def write(self, written: Written, at: float, epoch: int) -> None:

@@ -1,4 +1,5 @@
--- Applies one transition, or nothing. Touches: all keys of the flow, its states' indices, ended blobs uses.
+-- Applies one transition, or nothing. Touches: all keys of the flow, its states' indices, ended blobs uses
+-- changed changes.
 -- ARGV: token, time, guard, 1 for an owner's, states that it is made from, state afterwards (or ''), 1 when it raises the
 -- epoch, 1 when it answers all requests, retention (ms), what a refused owner leaves in the journal; then what `write`
 -- takes. Answers what came of it ('ok', 'stale', 'version', 'state', 'missing') with seq, version, epoch and requests, or
@@ -13,6 +14,7 @@ if by_owner == '1' then
   if number(flow.epoch) ~= guard then
     note(flow, time, flow.epoch, 'refused', '', '', '', '', refused)
     redis.call('HSET', FLOW, 'seq', number(flow.seq))
+    count_change()
     return {'stale', number(flow.epoch)}
   end
   flow.beats = flow.beats + 1

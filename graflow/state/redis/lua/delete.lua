@@ -21,6 +21,7 @@ redis.call('UNLINK', FLOW .. ':questions')
 for i = 1, 5 do redis.call('UNLINK', KEYS[i]) end
 redis.call('ZREM', FLOWS, ID)
 redis.call('ZREM', ENDED, ID)
+redis.call('ZREM', PREFIX .. ':changed', ID)
 for status in string.gmatch('pending queued running paused cancelling cancelled completed failed lost', '%a+') do
   redis.call('ZREM', PREFIX .. ':status:' .. status, ID)
 end

@@ -193,8 +193,14 @@ local function expire(milliseconds)
   for i = 1, 5 do redis.call('PEXPIRE', KEYS[i], milliseconds) end
 end
 
+-- Gives the flow the next number in the order of all changes.
+local function count_change()
+  redis.call('ZADD', PREFIX .. ':changed', redis.call('INCR', PREFIX .. ':changes'), ID)
+end
+
 -- Writes the row of the flow back; where its state has changed, the indices as well.
 local function save(flow, time, milliseconds)
+  count_change()
   if flow.is_changed then redis.call('HSET', FLOW, 'fields', flow.fields) end
   redis.call('HSET', FLOW, 'counts', counted(flow.present, flow.counts), 'status', flow.status, 'version', number(flow.version), 'epoch', number(flow.epoch),
     'generation', flow.generation, 'seq', number(flow.seq), 'beats', number(flow.beats), 'owner', flow.owner,
