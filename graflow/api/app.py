@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import actions, catalogue, health, runs, session, starting
+from graflow.api import actions, catalogue, graph, health, members, runs, session, starting, states, steps
 from graflow.api.auth import Auth
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.gate import BODY_LIMIT, Gate
@@ -35,6 +35,10 @@ _ROUTERS: Final = (
     runs.router,
     starting.router,
     actions.router,
+    states.router,
+    graph.router,
+    steps.router,
+    members.router,
 )
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)
 

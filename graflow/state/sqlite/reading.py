@@ -217,7 +217,8 @@ def changed_flows(connection: Connection, after: int | None, limit: int) -> Flow
     if after is None or after >= last:
         return FlowChanges(last)
     rows = connection.execute(
-        "SELECT changed, flow_id, flow_name, status, version, seq FROM flows WHERE changed > ? ORDER BY changed LIMIT ?",
+        "SELECT changed, flow_id, flow_name, status, version, seq FROM flows "
+        "WHERE changed > ? ORDER BY changed LIMIT ?",
         (after, limit),
     )
     return FlowChanges(

@@ -135,8 +135,8 @@ CREATE INDEX cache_by_name ON cache (name, made_at);
 CREATE INDEX cache_by_end ON cache (expires_at) WHERE expires_at IS NOT NULL;
 """
 
-# `flows.changed` tells when a flow changed last, in the order of all changes of flows. SQLite keeps the text of an added
-# column in the middle of its table's, where a comment would swallow the rest.
+# `flows.changed` tells when a flow changed last, in the order of all changes of flows. SQLite keeps the text of an
+# added column in the middle of its table's, where a comment would swallow the rest.
 _CHANGES: Final = """
 ALTER TABLE flows ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX flows_by_change ON flows (changed);

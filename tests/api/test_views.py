@@ -1,0 +1,209 @@
+"""What the page looks at: graph, steps, members, and how states look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra [api]")
+
+from fastapi.testclient import TestClient
+
+from graflow import task
+from graflow.core.context import TaskExecutionContext
+from graflow.flows import FlowRunner
+from graflow.state import FlowStatus, StepStatus
+from tests.api.conftest import Clients
+from tests.api.flows import problem
+
+RUN = "/api/v1/pages/flows/r1"
+ROTTEN = 3
+
+
+@task
+def load(password: str = "") -> int:
+    return 10
+
+
+@task
+def read(number: int) -> str:
+    if number == ROTTEN:
+        raise ValueError(f"page {number} is rotten")
+    return f"page {number}"
+
+
+@task(inject_context=True)
+def grow(context: TaskExecutionContext) -> int:
+    @task(id="extra")
+    def extra() -> int:
+        return 2
+
+    context.next_task(extra)
+    return 1
+
+
+def pages(count: int = 10) -> None:
+    _ = (
+        load(task_id="load", password="hunter2")
+        >> read.map(range(count), name="pages").with_execution(policy="best_effort")
+        >> grow(task_id="grow")
+    )
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[FlowRunner]:
+    runner = FlowRunner("memory://", recovery=False)
+    runner.register(pages)
+    state = runner.execute("pages", {"count": 10}, "r1")
+    assert state.status is FlowStatus.COMPLETED, state.error
+    return runner
+
+
+@pytest.fixture
+def client(clients: Clients, runner: FlowRunner) -> TestClient:
+    return clients(runner)
+
+
+def got(client: TestClient, path: str, **parameters: Any) -> Any:
+    answer = client.get(path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    assert client.get(path, params=parameters, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    return answer.json()
+
+
+# -- graph -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_has_places_sizes_and_what_was_added(client: TestClient) -> None:
+    graph = got(client, f"{RUN}/graph")
+    assert graph["nodes"]["name"] == ["load", "pages", "grow", "extra"]
+    assert graph["nodes"]["size"] == [None, 10, None, None]
+    assert graph["nodes"]["height"] == [36, 62, 36, 36]
+    assert graph["nodes"]["added"] == [False, False, False, True]
+    assert list(zip(graph["edges"]["from"], graph["edges"]["to"], strict=True)) == [(0, 1), (1, 2), (2, 3)]
+    assert graph["nodes"]["x"] == sorted(graph["nodes"]["x"])
+    assert (graph["direction"], graph["truncated"], graph["edges"]["closing"], graph["folds"]) == (
+        "right",
+        False,
+        [],
+        {},
+    )
+    assert got(client, f"{RUN}/graph", direction="down")["direction"] == "down"
+    problem(client.get(f"{RUN}/graph", params={"direction": "up"}), 422, "request-invalid")
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+def test_all_steps_come_in_columns_with_counts_and_strips(client: TestClient) -> None:
+    told = got(client, f"{RUN}/steps")
+    steps = told["steps"]
+    assert len({len(column) for column in steps.values()}) == 1
+    assert steps["step"] == ["load", "pages", "grow", "extra"]
+    assert steps["status"] == ["completed"] * 4
+    assert steps["size"] == [None, 10, None, None]
+    assert steps["counts"][1] == {"completed": 9, "failed": 1}
+    assert steps["strip"][1][ROTTEN] == {"f": 1}
+    assert steps["after"] == [[], ["load"], ["pages"], ["grow"]]
+    assert told["cursor"] > 0
+    assert steps["started_at"][0].endswith("Z")
+
+
+def test_a_run_that_has_not_begun_shows_its_planned_steps(clients: Clients) -> None:
+    runner = FlowRunner("memory://", recovery=False)
+    runner.register(pages)
+    runner.send_to(lambda _: None)
+    runner.submit("pages", {"count": 2}, "r1")
+    steps = got(clients(runner), f"{RUN}/steps")["steps"]
+    assert steps["step"] == ["load", "pages", "grow"]
+    assert steps["status"] == ["pending"] * 3
+    assert steps["size"] == [None, 2, None]
+
+
+def test_one_step_has_its_attempts_neighbours_and_addresses(client: TestClient) -> None:
+    step = got(client, f"{RUN}/steps/pages")
+    assert (step["step"], step["status"], step["visit"], step["visits"]) == ("pages", "completed", 1, 1)
+    assert (step["after"], step["before"]) == (["load"], ["grow"])
+    assert [attempt["number"] for attempt in step["attempt_history"]] == [1]
+    assert client.get(step["links"]["members"]).status_code == 200
+    assert got(client, f"{RUN}/steps/load")["inputs"] == {"password": "***"}
+
+
+@pytest.mark.parametrize(
+    "path", ["steps/nothing", "steps/load?visit=2", "steps/load/members", "steps/pages/members/10"]
+)
+def test_what_is_not_there_is_named(client: TestClient, path: str) -> None:
+    assert "r1" in problem(client.get(f"{RUN}/{path}"), 404, "not-found")["detail"]  # type: ignore[operator]
+
+
+def test_a_run_is_found_under_its_own_flow_only(client: TestClient) -> None:
+    for part in ("graph", "steps", "steps/load", "steps/pages/members", "steps/pages/strip"):
+        problem(client.get(f"/api/v1/other/flows/r1/{part}"), 404, "not-found")
+        problem(client.get(f"/api/v1/pages/flows/r2/{part}"), 404, "not-found")
+
+
+# -- members -----------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_light_rows_in_pages(client: TestClient) -> None:
+    told = got(client, f"{RUN}/steps/pages/members", offset=2, limit=3)
+    assert (told["total"], told["size"], told["offset"]) == (10, 10, 2)
+    assert [row[:3] for row in told["rows"]] == [[2, "completed", 1], [3, "failed", 1], [4, "completed", 1]]
+    assert all(row[4] <= row[5] and row[5].endswith("Z") for row in told["rows"])
+    problem(client.get(f"{RUN}/steps/pages/members", params={"limit": 501}), 422, "request-invalid")
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ({"status": "failed"}, [ROTTEN]),
+        ({"status": "failed,pending"}, [ROTTEN]),
+        ({"search": "ROTTEN"}, [ROTTEN]),
+        ({"search": "7"}, [7]),
+        ({"search": "nothing like this"}, []),
+        ({"status": "completed", "offset": 8}, [9]),
+        ({"status": "completed", "search": "rotten"}, []),
+    ],
+)
+def test_members_are_found_by_state_text_and_number(
+    client: TestClient, question: dict[str, str], found: list[int]
+) -> None:
+    told = got(client, f"{RUN}/steps/pages/members", **question)
+    assert [row[0] for row in told["rows"]] == found
+    assert told["total"] == len(found) + int(question.get("offset", 0))
+
+
+def test_members_are_put_in_order(client: TestClient) -> None:
+    def lasted(row: list[Any]) -> str:
+        return row[5] if row[4] is None else row[4]
+
+    rows = got(client, f"{RUN}/steps/pages/members", sort="started")["rows"]
+    assert sorted(rows, key=lasted) == rows
+    assert len(got(client, f"{RUN}/steps/pages/members", sort="duration")["rows"]) == 10
+    problem(client.get(f"{RUN}/steps/pages/members", params={"sort": "colour"}), 422, "request-invalid")
+    problem(client.get(f"{RUN}/steps/pages/members", params={"status": "blue"}), 422, "request-invalid")
+
+
+def test_one_member_is_told_as_a_step(client: TestClient) -> None:
+    member = got(client, f"{RUN}/steps/pages/members/{ROTTEN}")
+    assert (member["step"], member["index"], member["status"]) == ("pages", ROTTEN, "failed")
+    assert member["error"] == "ValueError: page 3 is rotten"
+    assert "rotten" in member["error_data"]["traceback"]
+
+
+def test_a_strip_has_as_many_buckets_as_asked(client: TestClient) -> None:
+    assert len(got(client, f"{RUN}/steps/pages/strip")["buckets"]) == 10
+    halves = got(client, f"{RUN}/steps/pages/strip", buckets=2)
+    assert halves == {"size": 10, "counts": {"completed": 9, "failed": 1}, "buckets": [{"d": 4, "f": 1}, {"d": 5}]}
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+def test_states_have_colours_and_words(client: TestClient) -> None:
+    told = got(client, "/api/v1/states")
+    assert {*FlowStatus, *StepStatus} <= told["states"].keys()
+    assert told["states"]["failed"]["letter"] == "f"
+    assert {look["family"] for look in told["states"].values()} == told["families"].keys()
