@@ -58,6 +58,15 @@ class FlowCalls(Protocol):
     def side_effect(self, key: str, function: Callable[[], T]) -> T:
         """Call a function once."""
 
+    def once(self, key: str, name: str, function: Callable[[], T]) -> T:
+        """Call a function once under a name."""
+
+    def wait(self, key: str, waits: Sequence[Any], *, any_of: bool) -> list[Any]:
+        """Wait until questions are settled, or one of them; the questions."""
+
+    def wait_anew(self, key: str, wait: Any) -> Any:
+        """Ask again what was asked before."""
+
 
 class _NoCalls:
     """Where nothing can be asked for.
@@ -70,16 +79,25 @@ class _NoCalls:
         self._why = why
 
     def _refuse(self, what: str) -> ConfigError:
-        return ConfigError(f"context.flow.{what}() cannot be called here: {self._why}")
+        return ConfigError(f"context.{what}() cannot be called here: {self._why}")
 
     def sleep(self, key: str, seconds: float | None, until: float | None) -> None:  # noqa: ARG002
-        raise self._refuse("sleep")
+        raise self._refuse("flow.sleep")
 
     def start(self, key: str, flow_name: str, inputs: Mapping[str, Any], *, wait: bool) -> Any:  # noqa: ARG002
-        raise self._refuse("start")
+        raise self._refuse("flow.start")
 
     def side_effect(self, key: str, function: Callable[[], T]) -> T:  # noqa: ARG002
-        raise self._refuse("side_effect")
+        raise self._refuse("flow.side_effect")
+
+    def once(self, key: str, name: str, function: Callable[[], T]) -> T:  # noqa: ARG002
+        raise self._refuse("once")
+
+    def wait(self, key: str, waits: Sequence[Any], *, any_of: bool) -> list[Any]:  # noqa: ARG002
+        raise self._refuse("ask")
+
+    def wait_anew(self, key: str, wait: Any) -> Any:  # noqa: ARG002
+        raise self._refuse("reask")
 
 
 _ELSEWHERE = _NoCalls("a member on a worker knows its flow, attempt and idempotency key only; ask in a step before it")

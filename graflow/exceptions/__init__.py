@@ -3,6 +3,8 @@
 ::
 
     GraflowError
+    ├── AnswerInvalidError           (also a ValueError)
+    ├── AnswerRefusedError
     ├── ConfigError                  (also a ValueError)
     │   ├── FeedbackAnswerError
     │   ├── SettingError             (also a GraflowRuntimeError)
@@ -15,7 +17,9 @@
     ├── GraphCompilationError
     │   └── DuplicateTaskError
     ├── InvalidCursorError           (also a ValueError)
+    ├── NotAskedError
     ├── PayloadError                 (also a ValueError)
+    ├── QuestionNotFoundError        (also a ValueError)
     ├── SignatureError
     ├── TaskResolutionError
     │   └── UnknownTaskError
@@ -34,6 +38,9 @@
         ├── MaxStepsExceededError
         ├── NoWorkerError
         ├── ParallelGroupError
+        ├── QuestionChangedError
+        ├── QuestionExpiredError     (also a TimeoutError)
+        ├── QuestionWithdrawnError
         ├── RemoteTaskError
         ├── RetryLimitExceededError
         ├── RunOwnedError
@@ -92,6 +99,15 @@ from graflow.exceptions.groups import (
     TaskError,
     TaskTimeoutError,
 )
+from graflow.exceptions.questions import (
+    AnswerInvalidError,
+    AnswerRefusedError,
+    NotAskedError,
+    QuestionChangedError,
+    QuestionExpiredError,
+    QuestionNotFoundError,
+    QuestionWithdrawnError,
+)
 from graflow.exceptions.refused import (
     ConfigError,
     PayloadError,
@@ -114,6 +130,8 @@ from graflow.exceptions.runs import (
 )
 
 __all__ = [
+    "AnswerInvalidError",
+    "AnswerRefusedError",
     "ChildFlowError",
     "ConfigError",
     "CycleLimitExceededError",
@@ -140,9 +158,14 @@ __all__ = [
     "MemberLostError",
     "MoveRefusedError",
     "NoWorkerError",
+    "NotAskedError",
     "ParallelGroupError",
     "PayloadError",
     "PlanOutdatedError",
+    "QuestionChangedError",
+    "QuestionExpiredError",
+    "QuestionNotFoundError",
+    "QuestionWithdrawnError",
     "RemoteTaskError",
     "RetryLimitExceededError",
     "RunOwnedError",

@@ -1,16 +1,20 @@
-"""What a step asks its flow for: to sleep, to start a flow, to do something once; each call recorded in its place."""
+"""What a step asks its flow for: to sleep, start a flow, do something once, wait for people; each in its place."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic, sleep
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from graflow.codec import from_jsonable
 from graflow.core.branches.outcome_data import kept
-from graflow.exceptions import ChildFlowError, FlowChangedError
+from graflow.exceptions import ChildFlowError, ConfigError, FlowChangedError
 from graflow.flows.inputs import digest_of
 from graflow.flows.stopping import FlowStopped, FlowSuspended, Stop
+from graflow.questions.asks import Place, Wait
+from graflow.questions.models import Question, wake_time
 from graflow.state.changes import Journaled
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus
@@ -19,6 +23,11 @@ T = TypeVar("T")
 
 AWAIT_AGAIN: Final = 60.0
 """Seconds after which a flow looks whether the one that it waits for has ended, should nobody have told it."""
+
+_NAP: Final = (
+    0.02  # seconds between looks at a question that is waited for in place; each twice as long as the one before
+)
+_LONGEST_NAP: Final = 0.25
 
 _ENDED: Final = frozenset({FlowStatus.FAILED, FlowStatus.LOST, FlowStatus.CANCELLED})
 
@@ -30,6 +39,13 @@ class Recorder(Protocol):
 
     session_id: str
     attempt: int
+    generation: int
+
+    def position(self) -> tuple[str, int, int]:
+        """The step that runs, its visit and its attempt."""
+
+    def check(self) -> None:
+        """Return while the execution may go on."""
 
     def called(self, data: Data) -> None:
         """Write what the step that runs has asked for."""
@@ -54,6 +70,22 @@ class Children(Protocol):
         """Have it go on."""
 
 
+class Questions(Protocol):
+    """Puts questions to people."""
+
+    def ask(self, waits: Sequence[Wait], places: Sequence[Place], *, any_of: bool) -> list[Question]:
+        """The questions in these places, asked if they have not been yet."""
+
+    def next_number(self, place: Place) -> int:
+        """Under which something is asked anew in a place."""
+
+    def read(self, ids: Sequence[str]) -> list[Question]:
+        """Questions by id."""
+
+    def take(self, questions: Sequence[Question], attempt: int) -> None:
+        """Note that a step has its answers."""
+
+
 class Calls:
     """The calls of one execution of a flow.
 
@@ -61,21 +93,27 @@ class Calls:
         flow_id: The flow.
         recorder: Writes them down.
         children: Starts flows.
+        questions: Puts questions to people.
         past: Lines of calls that were recorded, in order.
     """
 
-    def __init__(self, flow_id: str, recorder: Recorder, children: Children, past: Iterable[Journaled]) -> None:
+    def __init__(
+        self, flow_id: str, recorder: Recorder, children: Children, questions: Questions, past: Iterable[Journaled]
+    ) -> None:
         self._flow_id = flow_id
         self._recorder = recorder
         self._children = children
+        self._questions = questions
         self._next: Counter[str] = Counter()
-        self._known: dict[tuple[str, int], dict[str, Any]] = {}
+        self._unnamed: Counter[str] = Counter()
+        self._known: dict[tuple[str, int | str], dict[str, Any]] = {}
         for line in past:
             self._note(line.data)
 
     def begin(self) -> None:
         """A step begins: its calls are counted from the first."""
         self._next.clear()
+        self._unnamed.clear()
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +133,55 @@ class Calls:
             known = self._record(key, place, {"call": "side_effect", "value": value})
         value_again: T = from_jsonable(known["value"])
         return value_again
+
+    def once(self, key: str, name: str, function: Callable[[], T]) -> T:
+        place = f"once {name}"
+        known = self._known.get((key, place))
+        if known is None:
+            value = kept(function(), f"the value of once({name!r})")
+            known = self._record(key, place, {"call": "once", "value": value})
+        value_again: T = from_jsonable(known["value"])
+        return value_again
+
+    def wait(self, key: str, waits: Sequence[Wait], *, any_of: bool) -> list[Question]:
+        places = [self._place_of(key, wait) for wait in waits]
+        return self._settled(waits, places, any_of=any_of)
+
+    def wait_anew(self, key: str, wait: Wait) -> Question:
+        asked = self._place_of(key, wait)
+        place, known = self._call(key, {"call": "reask", "name": asked.name})
+        if known is None:
+            number = self._questions.next_number(asked)
+            known = self._record(key, place, {"call": "reask", "name": asked.name, "number": number})
+        (question,) = self._settled([wait], [replace(asked, first=known["number"])], any_of=False)
+        return question
+
+    def _place_of(self, key: str, wait: Wait) -> Place:
+        name = wait.key
+        if name is None:
+            self._unnamed[key] += 1
+            name = f"#{self._unnamed[key]}"
+        step, visit, _ = self._recorder.position()
+        return Place(self._flow_id, self._recorder.generation, step, visit, key, name)
+
+    def _settled(self, waits: Sequence[Wait], places: Sequence[Place], *, any_of: bool) -> list[Question]:
+        """Questions that are settled; while one is not, the step waits."""
+        questions = self._questions.ask(waits, places, any_of=any_of)
+        ids = [question.id for question in questions]
+        if len(set(ids)) < len(ids):
+            raise ConfigError("Two waits of one call have the same key=; give each its own")
+        hold, nap = monotonic() + max(wait.hold for wait in waits), _NAP
+        while any(question.is_open for question in questions):
+            if monotonic() >= hold:
+                still = [question for question in questions if question.is_open]
+                text = f"waits for {', '.join(question.id for question in still)}"
+                self._suspend(FlowSuspended(text, wake_time(still), asks=ids))
+            sleep(nap)
+            nap = min(2 * nap, _LONGEST_NAP)
+            self._recorder.check()
+            questions = self._questions.read(ids)
+        self._questions.take(questions, self._recorder.attempt)
+        return questions
 
     def start(self, key: str, flow_name: str, inputs: Data, *, wait: bool) -> Any:
         told = {"call": "start", "flow": flow_name, "inputs": digest_of(kept(dict(inputs), "the inputs of a flow"))}
@@ -137,7 +224,7 @@ class Calls:
             raise FlowStopped(Stop.BROKEN, str(error)) from error
         return place, known
 
-    def _record(self, key: str, place: int, told: Data) -> dict[str, Any]:
+    def _record(self, key: str, place: int | str, told: Data) -> dict[str, Any]:
         data = {**told, "key": key, "place": place}
         self._recorder.called(data)
         return self._note(data)

@@ -84,11 +84,11 @@ class Children:
             metadata=None,
             parent=parent,
         )
-        self._see_to(self._flows.record(flow_id))
+        self.see_to(self._flows.record(flow_id))
 
     def state(self, flow_id: str) -> FlowState:
         """How far it is; one that nobody runs is run on."""
-        self._see_to(self._flows.record(flow_id))
+        self.see_to(self._flows.record(flow_id))
         return self._flows.state(flow_id)
 
     def resume(self, flow_id: str) -> None:
@@ -96,7 +96,7 @@ class Children:
         entry = Entry("flow.resumed", data={"by": "its parent"})
         resumed = self._moved(flow_id, Move.RESUME, lambda _: True, [entry], {"takeovers": 0})
         if resumed is not None:
-            self._see_to(resumed)
+            self.see_to(resumed)
 
     # -- for parents -----------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Children:
         if child is None or child.status.is_terminal:
             self._wake(parent.flow_id, child_id)
             return False
-        self._see_to(child)
+        self.see_to(child)
         if (parent.fields.get("wake_at") or 0.0) <= self._runtime.time():
             later = {"wake_at": self._runtime.time() + AWAIT_AGAIN}
             self._moved(parent.flow_id, Move.WAKE, lambda record: record.version == parent.version, [], later)
@@ -128,9 +128,9 @@ class Children:
             {"wake_at": None, "awaits": None},
         )
         if woken is not None:
-            self._see_to(woken)
+            self.see_to(woken)
 
-    def _see_to(self, record: FlowRecord) -> None:
+    def see_to(self, record: FlowRecord) -> None:
         """Have a flow run, if it is free and can be run from here."""
         if not rests(record.status) and self._home.is_free(record) and self._registry.find(record.flow_name):
             self._flows.begin(record)

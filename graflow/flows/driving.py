@@ -11,6 +11,7 @@ from graflow.flows.execution import FlowExecution, Means, Program, cancel_groups
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
 from graflow.flows.pool import Pool
+from graflow.flows.questions import Notify, Questions
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.stopping import Stop, rests
@@ -40,13 +41,20 @@ class Driver:
         means: Handlers and settings of their executions.
         pool: Runs flows in the background.
         publish: Has workers run them instead.
+        notifiers: Channels that are told of questions, by name.
 
     Attributes:
         registry: The flows that can be run.
     """
 
     def __init__(
-        self, home: Home, registry: FlowRegistry, means: Means, pool: Pool, publish: Publish | None = None
+        self,
+        home: Home,
+        registry: FlowRegistry,
+        means: Means,
+        pool: Pool,
+        publish: Publish | None = None,
+        notifiers: Mapping[str, Notify] | None = None,
     ) -> None:
         self.home = home
         self.store = home.store
@@ -57,6 +65,7 @@ class Driver:
         self._told: dict[str, tuple[int, float]] = {}  # epoch, and when to tell workers again
         self._full: dict[str, float] = {}  # names of which as many flows run as may, and until when that is believed
         self.children = Children(self, registry, home)
+        self.questions = Questions(home, self.children, notifiers or {})
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +126,7 @@ class Driver:
         told = self._told.get(record.flow_id)
         if told is not None and told[0] == record.epoch and now < told[1]:
             return
-        freed = FlowExecution(self.home, program, record, self._means, self.children).freed()
+        freed = FlowExecution(self.home, program, record, self._means, self.children, self.questions).freed()
         if freed is None:
             return
         if freed.status is FlowStatus.RUNNING:  # to be given up
@@ -130,6 +139,9 @@ class Driver:
         except GraflowRuntimeError as error:
             self._told.pop(record.flow_id, None)
             _log.warning("Flow %s is on record, and its message is sent later: %s", record.flow_id, error)
+
+    def sweep(self) -> None:
+        self.questions.sweep()
 
     def serve(self, flow_id: str) -> bool:
         """Run a flow on here, if it is free; False when its function is not known here."""
@@ -163,10 +175,10 @@ class Driver:
         return self._run(record, program)
 
     def _run(self, record: FlowRecord, program: Program | None) -> FlowRecorder | None:
-        if self.children.awaited(record):
+        if self.children.awaited(record) or self.questions.awaited(record):
             return None
         made = program or self.registry.get(record.flow_name)
-        execution = FlowExecution(self.home, made, record, self._means, self.children)
+        execution = FlowExecution(self.home, made, record, self._means, self.children, self.questions)
         recorder = execution.run()
         if execution.is_put_off:
             self._full[record.flow_name] = self.home.runtime.monotonic() + _FULL_FOR
@@ -174,6 +186,8 @@ class Driver:
             self._full.pop(record.flow_name, None)
         if recorder is not None and recorder.awaits is not None:
             self.children.awaited(self.record(record.flow_id))  # it may have ended before this one was put away
+        elif recorder is not None and recorder.asks:
+            self.questions.awaited(self.record(record.flow_id))  # the same of answers
         elif recorder is not None and recorder.ended is not None and recorder.ended.is_terminal:
             self.children.ended(record)
             if made.on_failure is not None and recorder.ended in {FlowStatus.FAILED, FlowStatus.LOST}:
@@ -206,6 +220,8 @@ class Driver:
                     continue
             elif record.fields.get("awaits") is not None:
                 self.children.awaited(record)
+            elif record.fields.get("asks"):
+                self.questions.awaited(record)
             self.home.runtime.sleep(next(nap, _NAPS[-1]))
 
     def wait(self, flow_id: str, timeout: float | None) -> FlowState:

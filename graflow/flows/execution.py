@@ -24,7 +24,7 @@ from graflow.exceptions import (
     VersionConflictError,
     named,
 )
-from graflow.flows.calls import Children
+from graflow.flows.calls import Children, Questions
 from graflow.flows.home import Home
 from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder
@@ -121,18 +121,22 @@ class FlowExecution:
         record: The flow as it was seen, with an owner that is gone or none.
         means: Handlers and settings.
         children: Starts the flows that steps ask for.
+        questions: Puts the questions of steps.
 
     Attributes:
         is_put_off: Whether it has not begun because as many flows of its name run as may.
     """
 
-    def __init__(self, home: Home, program: Program, record: FlowRecord, means: Means, children: Children) -> None:
+    def __init__(
+        self, home: Home, program: Program, record: FlowRecord, means: Means, children: Children, questions: Questions
+    ) -> None:
         self._home = home
         self._store = home.store
         self._program = program
         self._record = record
         self._means = means
         self._children = children
+        self._questions = questions
         self.is_put_off = False
 
     def run(self) -> FlowRecorder | None:
@@ -193,6 +197,7 @@ class FlowExecution:
             *(self._store, record, writer, self._home.runtime),
             past=past,
             children=self._children,
+            questions=self._questions,
             beat_every=beat_every,
         )
 
@@ -268,8 +273,8 @@ class FlowExecution:
         if recorder.deadline is None and self._program.timeout is not None:
             recorder.deadline = self._home.runtime.time() + self._program.timeout
             recorder.note({"deadline": recorder.deadline})
-        if record.fields.get("awaits") is not None:
-            recorder.note({"awaits": None})
+        if record.fields.get("awaits") is not None or record.fields.get("asks"):
+            recorder.note({"awaits": None, "asks": None})
 
     def _compare(self, record: FlowRecord, recorder: FlowRecorder, graph: TaskGraph, past: Past) -> None:
         """Refuse a graph that is another one where that matters.
@@ -310,7 +315,7 @@ class FlowExecution:
                 recorder.finish(Move.FINISH_CANCEL, entry, {})
             case Stop.HAND_OVER | Stop.PUT_AWAY:
                 entry = Entry("flow.handed_over", data={"reason": stopped.text})
-                fields = {"wake_at": stopped.wake_at, "awaits": recorder.awaits}
+                fields = {"wake_at": stopped.wake_at, "awaits": recorder.awaits, "asks": recorder.asks or None}
                 recorder.finish(Move.HAND_OVER, entry, fields)
             case Stop.TIMED_OUT:
                 recorder.mark_current("cancelled")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from graflow.core.run.recorder import StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
-from graflow.flows.calls import Calls, Children
+from graflow.flows.calls import Calls, Children, Questions
 from graflow.flows.flow_graph import added_by
 from graflow.flows.journal import CALLED, Past, Visit
 from graflow.flows.owner import Owner
@@ -40,6 +40,7 @@ class FlowRecorder(Owner):
         runtime: Whose time passes.
         past: What was recorded before.
         children: Starts the flows that steps ask for.
+        questions: Puts the questions of steps.
         beat_every: Seconds between signs of life.
 
     Attributes:
@@ -53,6 +54,8 @@ class FlowRecorder(Owner):
         ended: The state in which this execution has left the flow.
         calls: What steps ask the flow for.
         awaits: The flow that this one was put away to wait for.
+        asks: The questions whose answers it was put away to wait for.
+        generation: Of the flow.
         deadline: When the flow has taken too long, seconds since the epoch.
     """
 
@@ -67,6 +70,7 @@ class FlowRecorder(Owner):
         *,
         past: Past,
         children: Children,
+        questions: Questions,
         beat_every: float,
     ) -> None:
         super().__init__(store, record.flow_id, writer, runtime, beat_every)
@@ -77,10 +81,11 @@ class FlowRecorder(Owner):
         self.open_groups: list[str] = []
         self.only: str | None = None
         self.ended: FlowStatus | None = None
-        self.calls = Calls(record.flow_id, self, children, past.calls)
+        self.generation = record.generation
+        self.calls = Calls(record.flow_id, self, children, questions, past.calls)
         self.awaits: str | None = None
+        self.asks: list[str] = []
         self.deadline: float | None = None
-        self._generation = record.generation
         self._worker = runtime.name
         self._earlier = past.attempts
         self._attempts: list[dict[str, Any]] = []
@@ -127,8 +132,8 @@ class FlowRecorder(Owner):
             fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": self._worker}
             if number == 1:
                 fields["started_at"] = now
-                if self._generation:
-                    fields["generation"] = self._generation
+                if self.generation:
+                    fields["generation"] = self.generation
             else:
                 fields["attempt_history"] = list(self._attempts)
             if step.members is not None:
@@ -272,7 +277,7 @@ class FlowRecorder(Owner):
                 raise RuntimeError(f"{self.name} has no step that could wait")
             self._entries.append(self._entry("step.suspended", {"node": step.node, "why": suspended.text}))
             self._steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
-            self.current, self.awaits = None, suspended.awaits
+            self.current, self.awaits, self.asks = None, suspended.awaits, suspended.asks
             if self.deadline is not None:
                 suspended.wake_at = min(suspended.wake_at or self.deadline, self.deadline)
             if self.stop is not None:

@@ -55,6 +55,9 @@ class Player(Protocol):
     def begin(self, record: FlowRecord) -> None:
         """Have a flow run, which is free."""
 
+    def sweep(self) -> None:
+        """See to questions that are due."""
+
 
 class Recovery:
     """Looks for flows of a store that nobody runs, and has the runners of this process run them.
@@ -129,6 +132,8 @@ class Recovery:
                 if is_news(("flow", record.flow_id)):
                     _log.exception("Flow %s cannot be looked after; the others are", record.flow_id)
         self._home.leases.forget_all_but({record.flow_id for record in records})
+        for player in list(self._players):
+            player.sweep()
 
     def _look_at(self, record: FlowRecord, now: float) -> None:
         player = next((player for player in list(self._players) if player.knows(record.flow_name)), None)

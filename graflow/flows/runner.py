@@ -18,6 +18,8 @@ from graflow.flows.execution import Means
 from graflow.flows.home import Home, home_of
 from graflow.flows.pool import Pool
 from graflow.flows.program import WorkflowProgram
+from graflow.flows.questioning import Questioning
+from graflow.flows.questions import Notify
 from graflow.flows.queues import flow_queue
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, OnFailure, default_flows, definition_of
 from graflow.flows.signals import hand_over_at_end
@@ -41,7 +43,7 @@ _DURABILITIES: Final = ("required", "best_effort", "off")
 _RESUMABLE: Final = MOVES[Move.RESUME].sources
 
 
-class FlowRunner(Steering):
+class FlowRunner(Steering, Questioning):
     """Runs named flows, written down step by step in a store.
 
     What is None is what the environment and the `config.yaml` of the project say, else the default that is named here.
@@ -60,6 +62,8 @@ class FlowRunner(Steering):
         lease: Seconds without a sign of life after which the owner of a flow counts as lost; 6 by default.
         recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows;
             True by default.
+        notifiers: Channels that are told of questions, by the names that `notify=` has: each called with the notice and
+            the question, at least once.
 
     Raises:
         ConfigError: For a setting that cannot be right.
@@ -79,6 +83,7 @@ class FlowRunner(Steering):
         max_concurrent: int | None = None,
         lease: float | None = None,
         recovery: bool | None = None,
+        notifiers: Mapping[str, Notify] | None = None,
     ) -> None:
         said = project_settings()
         durability = said.persistence.durability if durability is None else durability
@@ -96,6 +101,7 @@ class FlowRunner(Steering):
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
         self._home.recovery.pause = said.flow_engine.poll_interval
+        self._notifiers = dict(notifiers or {})
         self._driver = self._driver_of(self._home, max_concurrent)
         if self._queue is not None:
             self.send_to(self._queue.publish)
@@ -104,7 +110,7 @@ class FlowRunner(Steering):
         self._is_open = False
 
     def _driver_of(self, home: Home, size: int) -> Driver:
-        return Driver(home, self._registry, self._means, Pool(home, size))
+        return Driver(home, self._registry, self._means, Pool(home, size), notifiers=self._notifiers)
 
     # -- setting up ------------------------------------------------------------------------------------------------
 

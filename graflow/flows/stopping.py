@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from graflow.state.statuses import FlowStatus
@@ -55,11 +56,13 @@ class FlowSuspended(FlowStopped):
 
     Attributes:
         awaits: The flow that is waited for, where it is one.
+        asks: The questions whose answers are waited for.
     """
 
-    def __init__(self, text: str, wake_at: float, awaits: str | None = None) -> None:
+    def __init__(self, text: str, wake_at: float, awaits: str | None = None, asks: Sequence[str] = ()) -> None:
         super().__init__(Stop.PUT_AWAY, text, wake_at)
         self.awaits = awaits
+        self.asks = list(asks)
 
 
 def rests(status: FlowStatus) -> bool:

@@ -277,6 +277,7 @@ class Verbs:
             entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
             self._append(Change(flow_id, Move.CANCEL, record.version, self._now(), [entry]))
             self._driver.children.ended(record)
+            self._driver.questions.withdraw_all(flow_id)
         elif record.status is not FlowStatus.CANCELLED:
             asked = self._ask(flow_id, RequestKind.CANCEL, reason, by)
             self._driver.cancel_groups(asked)

@@ -14,7 +14,7 @@ from graflow.exceptions import InvalidCursorError
 from graflow.state.changes import FlowRecord
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.transitions import RUNNING
+from graflow.state.transitions import FOREVER, RUNNING
 
 SEARCHED: Final = 10_000  # characters of inputs, as text, that a search looks into; of longer ones none
 _RUNNING: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.CANCELLING})
@@ -62,6 +62,8 @@ def listed_state(values: dict[str, Any]) -> FlowState:
 
 
 def _timed_state(values: dict[str, Any]) -> FlowState:
+    if values.get("wake_at") == FOREVER:
+        values["wake_at"] = None
     started = values.get("started_at")
     if started is not None:
         end = values.get("completed_at")

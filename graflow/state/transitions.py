@@ -12,8 +12,11 @@ from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule
 RUNNING: Final = frozenset({FlowStatus.RUNNING, FlowStatus.CANCELLING})
 OPEN: Final = (FlowStatus.PENDING, FlowStatus.QUEUED, FlowStatus.RUNNING, FlowStatus.CANCELLING)
 REFUSED: Final = "refused"
+FOREVER: Final = 1.9e10
+"""When a flow is looked at that goes on by itself at no time, seconds since the epoch; it is shown as None."""
+
 _REOPENED: Final = dict.fromkeys(
-    ("completed_at", "error", "error_data", "outputs", "wake_at", "awaits", "deadline"), None
+    ("completed_at", "error", "error_data", "outputs", "wake_at", "awaits", "asks", "deadline"), None
 )
 _VERBS: Final = {
     Move.PAUSE: "paused",

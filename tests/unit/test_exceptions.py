@@ -37,6 +37,13 @@ from graflow_celery import errors
 _REMOTE = ErrorData("shop.OutOfStock", "no apples", "Traceback: in the shop")
 
 SAMPLES = {
+    "AnswerInvalidError": {"question_id": "q-1", "errors": ["version: is no text"]},
+    "AnswerRefusedError": {"question_id": "q-1", "state": "answered", "by": "alice", "at": 1.5, "via": "rest"},
+    "NotAskedError": {"message": "not bob", "cause": None},
+    "QuestionChangedError": {"question_id": "q-1", "asked": "'Ship 1?'", "asks": "'Ship 2?'"},
+    "QuestionExpiredError": {"question_id": "q-1", "prompt": "Ship?"},
+    "QuestionNotFoundError": {"message": "none", "cause": None},
+    "QuestionWithdrawnError": {"question_id": "q-1", "by": "alice", "reason": "no need"},
     "AccessRefusedError": {"message": "refused", "cause": None},
     "BrokerUnreachableError": {"message": "silent", "cause": OSError(111, "refused")},
     "ConfigError": {"message": "bad", "cause": ValueError("why")},

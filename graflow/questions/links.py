@@ -1,0 +1,56 @@
+"""Signed links: whoever has one may answer one question as one person, until its time is over."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Final, NamedTuple
+
+from graflow.exceptions import SignatureError
+from graflow.signing import SigningKeys
+
+_PURPOSE: Final = "answer"
+_LONGEST: Final = 2048  # characters
+
+
+class Link(NamedTuple):
+    """What a link says.
+
+    Attributes:
+        question_id: The question.
+        person: Who answers with it.
+        until: Until when it holds, seconds since the epoch.
+    """
+
+    question_id: str
+    person: str
+    until: float
+
+
+def link_token(keys: SigningKeys, link: Link) -> str:
+    """The end of the address of a link."""
+    payload = _encoded(json.dumps(link, separators=(",", ":")).encode())
+    return f"{payload}.{keys.sign(payload.encode(), purpose=_PURPOSE).replace(':', '~')}"
+
+
+def link_of(keys: SigningKeys, token: str, at: float) -> Link:
+    """What a token says, when it was made with these keys and holds.
+
+    Raises:
+        SignatureError: It was not, or its time is over.
+    """
+    payload, _, signature = token[:_LONGEST].partition(".")
+    keys.verify(payload.encode("utf-8", "replace"), signature.replace("~", ":", 1), purpose=_PURPOSE)
+    try:
+        question_id, person, until = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        link = Link(str(question_id), str(person), float(until))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise SignatureError("The link is malformed") from error
+    if at >= link.until:
+        raise SignatureError("The time of this link is over; ask for another one")
+    return link
+
+
+def _encoded(payload: bytes) -> str:
+    return base64.urlsafe_b64encode(payload).decode().rstrip("=")

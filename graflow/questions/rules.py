@@ -1,0 +1,370 @@
+"""What may happen to a question, as functions of the question, what comes, and the time: they know no store.
+
+Settled absorbs: open becomes answered, defaulted, expired or withdrawn, once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from graflow.exceptions import AnswerRefusedError, GraflowError, NotAskedError
+from graflow.questions.answers import check_answer
+from graflow.questions.models import Notice, Question, QuestionState, Vote, WaitKind
+
+CLOCK: Final = "clock"
+RUN: Final = "run"
+"""Who withdraws the questions of a flow that has ended."""
+ANEW: Final = "reask"
+"""Who withdraws a question that is asked anew."""
+RIVAL: Final = "rival"
+"""Who withdraws what is not waited for any more, since another wait was settled."""
+
+WAKE: Final = "wake"
+_DEADLINE: Final = "deadline"
+_ESCALATE: Final = "escalate"
+_REMIND: Final = "remind"
+_REFUSALS: Final = 100  # that a log has of one question
+_LONGEST_REASON: Final = 16 * 1024
+_MOST_TRIES: Final = 8
+_OTHERS: Final = 30.0  # seconds that a process gets to tell a channel that another one has not
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """An answer on its way to its question.
+
+    Attributes:
+        person: Who answers.
+        value: Plain JSON.
+        reason: Their words.
+        via: By what way.
+        roles: Of the person, as whoever has let them in knows them.
+        verified: Whether somebody has made sure that it is they.
+        token: The caller's name for this call, under which it may come again.
+    """
+
+    person: str
+    value: Any
+    reason: str | None = None
+    via: str = "python"
+    roles: frozenset[str] = frozenset()
+    verified: bool = True
+    token: str | None = None
+
+
+class Draft:
+    """A question on its way to its next version.
+
+    Attributes:
+        question: As it will be.
+        lines: What its log will have besides.
+        at: Now, seconds since the epoch.
+        before: When it will be too late to write it.
+        refusal: What to raise when it is written.
+        is_replay: Whether nothing is to be written, since it was before.
+        is_late: Whether time has settled it first, and what came is to be looked at again.
+        settles: Whether it is open until this.
+    """
+
+    def __init__(self, question: Question, at: float) -> None:
+        self.question = question.model_copy()
+        self.lines: list[dict[str, Any]] = []
+        self.at = at
+        self.before: float | None = None
+        self.refusal: GraflowError | None = None
+        self.is_replay = False
+        self.is_late = False
+        self.settles = False
+
+    def set(self, **fields: Any) -> Draft:
+        self.question = self.question.model_copy(update=fields)
+        return self
+
+    def note(self, what: str, who: str, via: str = "", **data: Any) -> Draft:
+        """Add a line to the log, which is chained: each has the digest of the one before."""
+        question = self.question
+        line = {
+            "question_id": question.id,
+            "seq": question.lines + 1,
+            "prev": question.head,
+            "at": self.at,
+            "what": what,
+            "who": who,
+            "via": via,
+            "data": data,
+        }
+        self.lines.append(line)
+        return self.set(lines=question.lines + 1, head=digest_of(line))
+
+    def tell(self, kind: str) -> Draft:
+        """Put a notice for each channel into the outbox."""
+        question = self.question
+        made = [
+            Notice(id=f"{question.id}.{len(question.notices) + place}", kind=kind, to=to, due=self.at)
+            for place, to in enumerate(question.notify)
+        ]
+        return self.set(notices=[*question.notices, *made]) if made else self
+
+
+def digest_of(value: Any) -> str:
+    """The digest of plain JSON, whatever the order of its keys."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def broken_line(lines: Iterable[Mapping[str, Any]]) -> int | None:
+    """The number of the first line of a log that does not follow from the one before; None when all do."""
+    head = ""
+    for place, line in enumerate(lines, 1):
+        if line.get("seq") != place or line.get("prev") != head:
+            return place
+        head = digest_of(line)
+    return None
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def opened(question: Question, remind: Iterable[float], at: float) -> Draft:
+    """A question that is asked now; its deadline and timers are on this clock from here on."""
+    timers = [] if question.deadline is None else [(question.deadline, _DEADLINE)]
+    timers += [(at + after, _REMIND) for after in remind]
+    if question.escalation is not None and question.on_deadline != "escalate":
+        timers.append((at + question.escalation.after, _ESCALATE))
+    draft = Draft(question, at).set(asked_at=at, timers=sorted(timers))
+    return draft.note("asked", question.step, of=question.of, needs=question.needs, digest=question.digest).tell(
+        "asked"
+    )
+
+
+# -- answering ---------------------------------------------------------------------------------------------------------
+
+
+def voted(question: Question, ballot: Ballot, at: float) -> Draft:
+    """A question with one more answer, settled when that decides it.
+
+    Raises:
+        NotAskedError: Nobody has asked this person.
+        AnswerInvalidError: The answer does not fit.
+    """
+    draft = Draft(question, at)
+    if _is_replay(question, ballot):
+        draft.is_replay = True
+        return draft
+    if question.is_open and question.deadline is not None and at >= question.deadline:
+        draft = attended(question, at)  # its time is over, which nobody has noticed yet
+        draft.is_late = True
+        return draft
+    _check_person(question, ballot)
+    if question.is_open:
+        check_answer(question.answer_schema, ballot.value, question.id)
+    earlier = next((vote for vote in question.votes if vote.person == ballot.person), None)
+    if not question.is_open or (earlier is not None and not question.revisable):
+        return _refused(draft, ballot, earlier)
+    vote = Vote(
+        person=ballot.person,
+        value=ballot.value,
+        reason=(ballot.reason or "")[:_LONGEST_REASON] or None,
+        at=at,
+        via=ballot.via,
+        verified=ballot.verified,
+    )
+    others = [each for each in question.votes if each.person != ballot.person]
+    draft.set(votes=[*others, vote])
+    if ballot.token is not None:
+        draft.set(tokens={**question.tokens, ballot.token: ballot.person})
+    draft.note("voted", ballot.person, ballot.via, value=ballot.value, verified=ballot.verified)
+    draft.before = question.deadline
+    is_decided, value = _decision(draft.question)
+    if is_decided:
+        _settle(draft, QuestionState.ANSWERED, ballot.person, ballot.via, value, vote.reason)
+    return draft
+
+
+def _is_replay(question: Question, ballot: Ballot) -> bool:
+    if ballot.token is not None and question.tokens.get(ballot.token) == ballot.person:
+        return True
+    same = [vote for vote in question.votes if vote.person == ballot.person and vote.value == ballot.value]
+    return bool(same) and type(same[0].value) is type(ballot.value)
+
+
+def _check_person(question: Question, ballot: Ballot) -> None:
+    if question.kind is not WaitKind.ASK:
+        raise NotAskedError(f"Wait {question.id} is for a {question.kind.value}, which nobody answers")
+    if not ballot.person:
+        raise NotAskedError(f"Question {question.id} is answered by somebody: say who")
+    if not question.asks(ballot.person, ballot.roles):
+        raise NotAskedError(f"Question {question.id} is not asked of {ballot.person}, but of {', '.join(question.of)}")
+    if question.needs > 1 and not ballot.verified:
+        raise NotAskedError(
+            f"Question {question.id} needs {question.needs} different people, and {ballot.person} is only said to be "
+            "one: answer with a token of your own, or a signed link"
+        )
+
+
+def _refused(draft: Draft, ballot: Ballot, earlier: Vote | None) -> Draft:
+    """Note an answer that comes too late."""
+    question = draft.question
+    if question.is_open and earlier is not None:
+        by, at, via = earlier.person, earlier.at, earlier.via
+    else:
+        by, at, via = question.settled_by or "", question.settled_at or 0.0, question.via or ""
+    draft.refusal = AnswerRefusedError(question.id, question.state.value, by, at, via)
+    if question.lines >= _REFUSALS + len(question.votes):
+        draft.is_replay = True  # its log has enough of these
+        return draft
+    return draft.note("refused", ballot.person, ballot.via, value_digest=digest_of(ballot.value))
+
+
+def _decision(question: Question) -> tuple[bool, Any]:
+    """Whether the votes decide a question, and what its value is then."""
+    values = [vote.value for vote in question.votes]
+    if not question.is_boolean:
+        if len(values) < question.needs:
+            return False, None
+        return True, values[0] if question.needs == 1 else values
+    rejected = values.count(False)
+    if rejected and (question.veto or question.needs == 1):
+        return True, False
+    if values.count(True) >= question.needs:
+        return True, True
+    is_counted = bool(question.of) and not any(each.startswith("role:") for each in question.of)
+    return is_counted and len(set(question.of)) - rejected < question.needs, False
+
+
+def _settle(draft: Draft, state: QuestionState, by: str, via: str, value: Any, reason: str | None) -> None:
+    draft.set(
+        state=state,
+        value=value,
+        settled_by=by,
+        settled_at=draft.at,
+        via=via,
+        reason=reason,
+        timers=[(draft.at, WAKE)],
+    )
+    draft.settles = True
+    draft.note("settled", by, via, state=state.value, reason=reason).tell("settled")
+
+
+def signalled(question: Question, value: Any, by: str, signal_id: str, at: float) -> Draft:
+    """A wait for a signal that has come."""
+    draft = Draft(question, at)
+    draft.before = question.deadline
+    draft.note("signalled", by, "", signal=signal_id)
+    _settle(draft, QuestionState.ANSWERED, by, "signal", value, None)
+    return draft
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def attended(question: Question, at: float) -> Draft:
+    """What time makes of an open question: reminders, another audience, its default, its end."""
+    draft = Draft(question, at)
+    while draft.question.is_open and draft.question.timers and draft.question.timers[0][0] <= at:
+        (due, what), *later = draft.question.timers
+        draft.set(timers=later)
+        if what == _REMIND:
+            draft.note("reminded", CLOCK).tell("reminder")
+        elif what == _ESCALATE:
+            _escalate(draft)
+        else:
+            _end_of_time(draft, due)
+    return draft
+
+
+def reminded(question: Question, by: str, via: str, at: float) -> Draft:
+    """A question of which its audience is told once more, since somebody wants that."""
+    return Draft(question, at).note("reminded", by, via).tell("reminder")
+
+
+def _escalate(draft: Draft) -> None:
+    question = draft.question
+    if question.escalation is None or question.escalation.done:
+        return
+    of = list(dict.fromkeys([*question.of, *question.escalation.of])) if question.of else []
+    draft.set(of=of, escalation=question.escalation.model_copy(update={"done": True}))
+    draft.note("escalated", CLOCK, of=question.escalation.of).tell("escalation")
+
+
+def _end_of_time(draft: Draft, due: float) -> None:
+    question = draft.question
+    escalation = question.escalation
+    if question.on_deadline == "escalate" and escalation is not None and not escalation.done:
+        deadline = due + escalation.after
+        draft.set(deadline=deadline, timers=sorted([*question.timers, (deadline, _DEADLINE)]))
+        _escalate(draft)
+    elif question.kind is WaitKind.TIME:
+        _settle(draft, QuestionState.ANSWERED, CLOCK, CLOCK, None, None)
+    elif question.on_deadline == "default":
+        _settle(draft, QuestionState.DEFAULTED, CLOCK, CLOCK, question.default, None)
+    else:
+        _settle(draft, QuestionState.EXPIRED, CLOCK, CLOCK, None, None)
+
+
+# -- other ends --------------------------------------------------------------------------------------------------------
+
+
+def withdrawn(question: Question, by: str, reason: str, via: str, at: float) -> Draft:
+    """A question that is not asked any more; what is settled stays as it is, and says so."""
+    draft = Draft(question, at)
+    if question.is_open:
+        draft.set(notices=[each.model_copy(update={"due": None}) for each in question.notices])
+        _settle(draft, QuestionState.WITHDRAWN, by, via, None, reason)
+        if by in {RUN, RIVAL, ANEW}:
+            draft.set(timers=[])  # nobody waits for it alone
+    else:
+        by_whom, at_when = question.settled_by or "", question.settled_at or 0.0
+        draft.refusal = AnswerRefusedError(question.id, question.state.value, by_whom, at_when, question.via or "")
+        draft.is_replay = True
+    return draft
+
+
+def taken(question: Question, attempt: int, at: float) -> Draft:
+    """A question whose answer its step has."""
+    return Draft(question, at).set(taken_at=at, timers=[]).note("taken", question.step, attempt=attempt)
+
+
+def woken(question: Question, at: float) -> Draft:
+    """A question whose flow was told to go on."""
+    return Draft(question, at).set(woken_at=at, timers=[]).note("woken", question.flow_id)
+
+
+def looked(question: Question, at: float, again_in: float | None) -> Draft:
+    """A settled question of which nobody could be woken now."""
+    timers = [] if again_in is None else [(at + again_in, WAKE)]
+    return Draft(question, at).set(timers=timers, looks=question.looks + 1)
+
+
+def put_off(question: Question, notice_id: str, at: float) -> Draft:
+    """A question with a notice that is for others to deliver."""
+    notices = [
+        each.model_copy(update={"due": at + _OTHERS}) if each.id == notice_id and each.due is not None else each
+        for each in question.notices
+    ]
+    return Draft(question, at).set(notices=notices)
+
+
+def delivered(question: Question, notice_id: str, error: str | None, at: float) -> Draft:
+    """A question of which a channel was told, or not."""
+    notices = []
+    draft = Draft(question, at)
+    for each in question.notices:
+        if each.id != notice_id:
+            notices.append(each)
+        elif error is None:
+            notices.append(each.model_copy(update={"due": None, "state": "sent"}))
+            draft.note("noticed", each.to, "", notice=each.id, kind=each.kind)
+        else:
+            tries = each.tries + 1
+            is_dead = tries >= _MOST_TRIES
+            due = None if is_dead else at + min(3600.0, 5.0 * 2**tries)
+            notices.append(
+                each.model_copy(update={"due": due, "tries": tries, "state": "dead" if is_dead else each.state})
+            )
+            if is_dead:
+                draft.note("undeliverable", each.to, "", notice=each.id, error=error[:300])
+    return draft.set(notices=notices)
