@@ -8,7 +8,7 @@ Everything that opens, publishes, claims, runs, reports, sweeps, waits and attac
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -187,6 +187,12 @@ class SimulatedRecord:
             return batch
         self._world.loop.pass_time(self._world.rng.choice((block, block / 4)))
         return self._read(run_id, batch.cursor, size)
+
+    def wait(self, after: Mapping[str, bytes], block: float) -> set[str]:
+        """Waits as `read` does, in the time of the simulation; whoever waits looks then, whatever woke it."""
+        self._reaching(lambda: None)
+        self._world.loop.pass_time(self._world.rng.choice((block, block / 4)))
+        return set(after)
 
     def _read(self, run_id: str, cursor: Cursor, size: int) -> OutcomePage:
         asked = (run_id, cursor, self._world.witness.readable(run_id))
