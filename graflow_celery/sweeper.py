@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowError, SignatureError
+from graflow.observing import Happening, observe, observers
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.broker.messages import shown_name
@@ -215,6 +216,9 @@ def beat(deployment: Deployment, name: str, info: Mapping[str, Any], *, rest: fl
 def requeue(deployment: Deployment, again: Republish) -> None:
     """Publish what a sweep found: lost members one by one, so that one that kills workers takes no other along."""
     publisher, slots = deployment.publisher, deployment.slots()
+    if observers:
+        observe(Happening.MEMBERS_LOST, len(again.lost), "run again")
+        observe(Happening.MEMBERS_LOST, len(again.given_up), "given up")
     if again.given_up:
         _tell_lost(deployment, again)
     if again.lost:

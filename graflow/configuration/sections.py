@@ -101,6 +101,11 @@ class MonitoringSection(Section):
     metrics_dir: Path | None = None
     tracing: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether anything is counted: a port says so too."""
+        return self.metrics or self.metrics_port is not None
+
 
 MODELS: Final[Mapping[str, type[Section]]] = {
     "flow_engine": FlowEngineSection,

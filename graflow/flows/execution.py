@@ -30,6 +30,7 @@ from graflow.flows.journal import Past, past_of
 from graflow.flows.recorder import FlowRecorder
 from graflow.flows.stopping import FlowStopped, Stop
 from graflow.flows.writing import REQUIRED_PATIENCE, Writer
+from graflow.observing import Happening, observe, observers
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.models import FlowState
@@ -151,6 +152,7 @@ class FlowExecution:
         record = self.freed()
         if record is None:
             return None
+        begun = self._home.runtime.monotonic()
         has_past = record.epoch or record.fields.get("parent_flow_id")
         past = past_of(self._store.events(record.flow_id)) if has_past else Past()
         recorder = self._recorder(record, past)
@@ -163,6 +165,9 @@ class FlowExecution:
                 self.is_put_off = stopped.why is Stop.FULL
                 return None
             recorder.stop, recorder.why = stopped.why, stopped.text
+        if observers:
+            end = "left" if recorder.ended is None else recorder.ended.value
+            observe(Happening.FLOW_ENDED, self._home.runtime.monotonic() - begun, record.flow_name, end)
         return recorder
 
     def freed(self) -> FlowRecord | None:
@@ -180,6 +185,8 @@ class FlowExecution:
             self._store.append(change)
         except (VersionConflictError, GraflowError):
             return None
+        if observers:
+            observe(Happening.FLOW_TAKEN_OVER, 1.0, record.flow_name)
         _log.warning("Flow %s is taken over from %s, which is gone", record.flow_id, record.owner)
         freed = self._store.get_record(record.flow_id)
         return freed if freed is not None and freed.status is FlowStatus.QUEUED else None  # else somebody was faster

@@ -17,6 +17,7 @@ from graflow.flows.owner import Owner
 from graflow.flows.rows import described, member_fields, small_arguments, value_of_outcome
 from graflow.flows.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.writing import Writer
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
 from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, StepRow
 from graflow.state.statuses import MOVES, FlowStatus, Move
@@ -45,6 +46,7 @@ class FlowRecorder(Owner):
 
     Attributes:
         error: Always None: a flow is ended by `FlowStopped`, which fails no step.
+        flow_name: Its name.
         session_id: The run's, which the keys of group runs begin with.
         current: The step whose body runs.
         attempt: Which execution of it that is.
@@ -74,6 +76,7 @@ class FlowRecorder(Owner):
         beat_every: float,
     ) -> None:
         super().__init__(store, record.flow_id, writer, runtime, beat_every)
+        self.flow_name = record.flow_name
         self.session_id = f"{record.flow_id}.{record.generation}"
         self.current: StepVisit | None = None
         self.attempt = 1
@@ -175,6 +178,8 @@ class FlowRecorder(Owner):
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None
             self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
+            if observers:
+                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, "completed")
             if self.only is not None:
                 self.end(Stop.ALONE)
             if self._was_taken_over:
@@ -200,6 +205,8 @@ class FlowRecorder(Owner):
                 fields["completed_at"] = now
             data = {"node": step.node, "outcome": outcome, "retry_at": due, "error": told}
             self._end(step, "step.failed", fields, data)
+            if observers:
+                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, "failed")
             if due is not None:
                 self._due[step.step, step.visit] = due
                 self._write(now)

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.flows.identity import Leases
 from graflow.flows.writing import Writer
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
 from graflow.shown import get_logger
 from graflow.spells import is_news
@@ -112,6 +113,8 @@ class Recovery:
                 self.look()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
                 is_known = isinstance(error, StoreError | OSError)
+                if observers and is_known:
+                    observe(Happening.STORE_FAILED, 1.0, self._home.store.url.partition(":")[0])
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
             pause = max(self.pause, self.longest_pause) if self._is_quiet else self.pause
             self._woken.wait(pause * self._chance.uniform(0.5, 1.5))

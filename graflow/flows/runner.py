@@ -27,6 +27,7 @@ from graflow.flows.steering import Steering
 from graflow.flows.unrecorded import run_unrecorded
 from graflow.flows.verbs import Verbs
 from graflow.ids import uuid7
+from graflow.metrics import start_counting
 from graflow.shown import get_logger
 from graflow.state.changes import Created
 from graflow.state.memory import MemoryStore
@@ -93,6 +94,7 @@ class FlowRunner(Steering, Questioning):
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if lease <= 0 or max_concurrent < 1:
             raise ConfigError("lease is seconds above 0, and max_concurrent a count of flows from 1")
+        start_counting()
         self._queue = None if backend is None else flow_queue(backend, backend_config)
         self.store = self._queue.default_store() if store is None and self._queue is not None else open_store(store)
         self._is_store_own = not isinstance(store, StateStore)

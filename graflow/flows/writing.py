@@ -8,6 +8,7 @@ from typing import Final
 from graflow.exceptions import MoveRefusedError, PayloadError, StaleEpochError, StoreUnavailableError
 from graflow.flows.identity import this_owner
 from graflow.flows.stopping import FlowStopped, Stop
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
 from graflow.shown import get_logger
 from graflow.state.changes import Appended, Change, Entry, FlowRecord, Request
@@ -90,12 +91,16 @@ class Writer:
         except MoveRefusedError as error:
             raise FlowStopped(Stop.NOT_OURS, str(error)) from error
         except StoreUnavailableError as error:
+            self._note_store()
             raise FlowStopped(Stop.STORE_LOST, str(error)) from error
         if claimed.is_full:
             text = f"{self._limit} flows of the name '{self._record.flow_name}' run already, as many as may"
             raise FlowStopped(Stop.FULL, text)
         if claimed.epoch is None:
             raise FlowStopped(Stop.NOT_OURS, f"Flow '{self._flow_id}' was claimed by {claimed.record.owner}")
+        if observers and self.epoch is None and not self._record.epoch:
+            waited = max(0.0, first.at - self._record.fields.get("created_at", first.at))
+            observe(Happening.FLOW_WAITED, waited, self._record.flow_name)
         self.epoch, self._claimed_with = claimed.epoch, 1 + len(first.entries)
         return Appended(0, claimed.record.version, claimed.epoch, claimed.record.requests)
 
@@ -137,6 +142,8 @@ class Writer:
         try:
             appended = self._store.append(change)
         except StaleEpochError as error:
+            if observers:
+                observe(Happening.LEASE_LOST, 1.0, "flow")
             raise FlowStopped(Stop.NOT_OURS, str(error)) from error
         except MoveRefusedError as error:
             raise FlowStopped(Stop.NOT_OURS, str(error)) from error
@@ -147,6 +154,7 @@ class Writer:
 
     def _wait(self, change: Change, error: StoreUnavailableError) -> Appended | None:
         """Try again until the patience is over."""
+        self._note_store()
         _log.warning("Flow %s: the store does not answer (%s); trying again", self._flow_id, error)
         end, pauses = self._runtime.monotonic() + self._patience, iter(_PAUSES)
         while not self.is_interrupted and self._runtime.monotonic() < end:
@@ -154,6 +162,7 @@ class Writer:
             try:
                 return self._written_once(change)
             except StoreUnavailableError as again:
+                self._note_store()
                 error = again
         if self._is_required or self.is_interrupted:
             self._kept, self._tried = change, self._runtime.monotonic()
@@ -165,6 +174,10 @@ class Writer:
         self.degraded = True
         self._kept, self._tried = change, self._runtime.monotonic()
         return None
+
+    def _note_store(self) -> None:
+        if observers:
+            observe(Happening.STORE_FAILED, 1.0, self._store.url.partition(":")[0])
 
     def _written_once(self, change: Change) -> Appended:
         """Write a transition of which it is not known how much was written already: an answer may have got lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Mapping, Sequence
+from time import time
 from typing import Any, Final
 
 from celery import Celery, Signature
@@ -170,7 +171,7 @@ def run_message(spec: GroupSpec, indices: Sequence[int], keys: SigningKeys | Non
     It is a hint, which the record has to confirm; only its time limits, which the worker's pool goes by before anything
     is read from the record, are signed.
     """
-    hint: dict[str, Any] = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices)}
+    hint: dict[str, Any] = {"version": VERSION, "run_id": spec.run_id, "ranges": ranges_of(indices), "sent": time()}
     if spec.stride and len(indices) > 1:
         hint["blocks"] = True
     options = member_options(spec, indices[0]) if len(indices) == 1 else spec.options.get("common", {})

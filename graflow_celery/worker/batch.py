@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import redis
 
 from graflow.exceptions import TaskTimeoutError
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import SLICE, TRY_AGAIN, persistently
 from graflow.shown import get_logger
 from graflow.spells import is_news
@@ -233,6 +234,8 @@ class Batch:
             gone = {*(lease.index for lease in answer.lost), *answer.gone.get(self.spec.run_id, ())}
             if gone:
                 self._holding.forget(gone)
+            if observers and answer.lost:
+                observe(Happening.LEASE_LOST, len(answer.lost), "member")
         self._beaten = sent
 
     def _release_unstarted(self) -> None:
@@ -312,7 +315,10 @@ def run_members(
         left: Sequence[int] = delivery.run_blocks(indices) if in_blocks else indices
         if delivery.batch is None or limit is None:
             delivery.run_members(left, limit)
-    return None if delivery.batch is None else delivery.batch.tally
+    if delivery.batch is None:
+        return None
+    delivery.batch.tally.tell()
+    return delivery.batch.tally
 
 
 class _Delivery:

@@ -20,6 +20,7 @@ from celery.worker.strategy import logger as strategy_log
 
 from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow_celery.broker import messages
@@ -218,6 +219,9 @@ def _run(self: Any, **hint: object) -> None:
     _check(hint, *messages.READ)
     indices = indices_of(hint.get("ranges"))
     deployment = deployment_for(self.app)
+    sent = hint.get("sent")
+    if observers and isinstance(sent, float):
+        observe(Happening.MESSAGE_WAITED, max(0.0, deployment.runtime.time() - sent))
     request = self.request
     worker = str(request.hostname or socket.gethostname())
     owner = getattr(request, "graflow_owner", None) or f"{worker}:{uuid.uuid4().hex[:12]}"

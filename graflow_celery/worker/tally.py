@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
+from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
 from graflow_celery.broker.messages import shadow_of, shown_name
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState
@@ -80,6 +81,13 @@ class Tally:
         """Send to the listener's monitors what it has collected."""
         if self._listener is not None:
             self._listener.flush()
+
+    def tell(self) -> None:
+        """Have counted what the members came to, once, when all have ended."""
+        if observers:
+            observe(Happening.BATCH_ENDED, self._runtime.monotonic() - self._began)
+            for state, number in self._counts.items():
+                observe(Happening.MEMBERS_ENDED, number, state.lower())
 
     def __str__(self) -> str:
         """In one line for the log, such as `Run r: 10 of double in 0.12 s: 9 SUCCEEDED, 1 FAILED`."""

@@ -75,8 +75,13 @@ def test_limits_of_other_members_or_another_run_do_not_count() -> None:
 
 
 def test_a_message_without_limits_is_not_signed_and_one_without_a_key_is_as_before() -> None:
-    assert set(run_message(GroupSpec("run", "g", 9, "d"), [3], KEYS)["kwargs"]) == {"version", "run_id", "ranges"}
-    assert set(run_message(LIMITED, [3])["kwargs"]) == {"version", "run_id", "ranges"}
+    assert set(run_message(GroupSpec("run", "g", 9, "d"), [3], KEYS)["kwargs"]) == {
+        "version",
+        "run_id",
+        "ranges",
+        "sent",
+    }
+    assert set(run_message(LIMITED, [3])["kwargs"]) == {"version", "run_id", "ranges", "sent"}
 
 
 # -- tasks on their own ------------------------------------------------------------------------------------------------

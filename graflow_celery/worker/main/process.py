@@ -20,6 +20,7 @@ from click import Option
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
 from graflow.exceptions import ConfigError, TaskResolutionError
+from graflow.metrics import start_counting
 from graflow.redis.config import rest_shared_clients
 from graflow.runtime import set_stopping, this_runtime
 from graflow.shown import get_logger
@@ -69,6 +70,10 @@ class MembersStep(bootsteps.StartStopStep):
         self._housekeeping: Housekeeping | None = None
         self._namesakes_due = inf
         self._children = ChildLeases()
+        try:
+            start_counting(has_children=True)
+        except (ConfigError, ImportError) as error:
+            end_worker(error)
         if graflow_key_file:
             os.environ[_KEY_FILE_VARIABLE] = str(Path(graflow_key_file).resolve())
         of: GraflowCelery = parent.app

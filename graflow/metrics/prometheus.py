@@ -1,0 +1,106 @@
+"""The counts themselves: the one module that imports prometheus-client."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+
+from graflow.metrics.sharing import SharedCounts, shared_folder
+from graflow.observing import Happening
+
+_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+
+_METRICS: Final[dict[Happening, Counter | Histogram]] = {
+    Happening.FLOW_WAITED: Histogram(
+        "graflow_flow_wait_seconds", "From the making of a flow to its first claim", ["flow"], buckets=_SECONDS
+    ),
+    Happening.FLOW_ENDED: Histogram(
+        "graflow_flow_run_seconds", "Executions of flows in one process", ["flow", "end"], buckets=_SECONDS
+    ),
+    Happening.FLOW_TAKEN_OVER: Counter(
+        "graflow_flow_takeovers", "Flows taken over from processes that were gone", ["flow"]
+    ),
+    Happening.MEMBERS_ENDED: Counter("graflow_members", "Members of groups that ended on workers", ["end"]),
+    Happening.BATCH_ENDED: Histogram(
+        "graflow_batch_seconds", "Messages with members, from claim to end", buckets=_SECONDS
+    ),
+    Happening.MESSAGE_WAITED: Histogram(
+        "graflow_queue_lag_seconds", "Messages with members, from publishing to claim", buckets=_SECONDS
+    ),
+    Happening.MEMBERS_LOST: Counter("graflow_members_lost", "Members whose worker was lost", ["then"]),
+    Happening.LEASE_LOST: Counter("graflow_leases_lost", "Leases that were over before their work", ["of"]),
+    Happening.STORE_FAILED: Counter("graflow_store_errors", "Calls of a store that did not answer", ["store"]),
+}
+# Of steps there are many and they are short: their number and their time are gathered, and counted together.
+_STEPS: Final = Counter("graflow_steps", "Executions of steps of flows", ["flow", "end"])
+_STEP_SECONDS: Final = Counter("graflow_step_seconds", "What they took together", ["flow", "end"])
+_GATHERED: Final = 256
+_gathered: Final[dict[tuple[str, ...], deque[float]]] = {}
+_counting: Final = threading.Lock()
+_notes: Final[dict[tuple[Happening, tuple[str, ...]], Callable[[float], None]]] = {}
+
+
+def record(what: Happening, value: float, labels: tuple[str, ...]) -> None:
+    """Count one happening."""
+    if what is Happening.STEP_ENDED:
+        seconds = _gathered.get(labels)
+        if seconds is None:
+            seconds = _gathered.setdefault(labels, deque())
+        seconds.append(value)
+        if len(seconds) >= _GATHERED:
+            _count_steps()
+        return
+    if what is Happening.FLOW_ENDED:
+        _count_steps()
+    note = _notes.get((what, labels))
+    if note is None:
+        metric = _METRICS[what]
+        child = metric.labels(*labels) if labels else metric
+        note = _notes[what, labels] = child.inc if isinstance(child, Counter) else child.observe
+    note(value)
+
+
+def _count_steps() -> None:
+    with _counting:
+        for labels, seconds in list(_gathered.items()):
+            number, total = len(seconds), 0.0  # others add to it meanwhile
+            for _ in range(number):
+                total += seconds.popleft()
+            if number:
+                _STEPS.labels(*labels).inc(number)
+                _STEP_SECONDS.labels(*labels).inc(total)
+
+
+def text() -> bytes:
+    """What was counted, in the text format."""
+    _count_steps()
+    return generate_latest(_registry())
+
+
+def serve(host: str, port: int) -> None:
+    """Show the counts over HTTP, on threads that end with the process.
+
+    Raises:
+        OSError: When the address cannot be had.
+    """
+    start_http_server(port, host, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
+    folder = shared_folder()
+    if folder is None:
+        return REGISTRY
+    registry = CollectorRegistry()
+    registry.register(SharedCounts(folder))
+    return registry

@@ -1,0 +1,56 @@
+"""What happens in this process that is counted; nobody listens unless metrics are on.
+
+Whoever tells does not know who counts: `if observers: observe(...)` costs one look at an empty list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from graflow.shown import get_logger
+from graflow.spells import is_news
+
+_log = get_logger(__name__)
+
+
+class Happening(StrEnum):
+    """What is told, with its value and its labels, none of which is an id."""
+
+    FLOW_WAITED = "flow waited"
+    """Seconds from the making of a flow to its first claim; its name."""
+    FLOW_ENDED = "flow ended"
+    """Seconds of an execution of a flow in one process; its name, and the state in which it left the flow."""
+    FLOW_TAKEN_OVER = "flow taken over"
+    """1; its name."""
+    STEP_ENDED = "step ended"
+    """Seconds of an execution of a step; the flow's name, and `completed` or `failed`."""
+    MEMBERS_ENDED = "members ended"
+    """How many members of a group on a worker; what they came to."""
+    BATCH_ENDED = "batch ended"
+    """Seconds that a message with members was worked off."""
+    MESSAGE_WAITED = "message waited"
+    """Seconds that a message with members was on its way, by the clocks of two machines."""
+    MEMBERS_LOST = "members lost"
+    """How many members whose worker was lost; `run again` or `given up`."""
+    LEASE_LOST = "lease lost"
+    """1; of a `flow` or a `member`."""
+    STORE_FAILED = "store failed"
+    """1; the scheme of the store's address."""
+
+
+Observer = Callable[[Happening, float, tuple[str, ...]], object]
+
+observers: Final[list[Observer]] = []
+"""Who is told."""
+
+
+def observe(what: Happening, value: float, *labels: str) -> None:
+    """Tell the observers; one that raises is logged and changes nothing."""
+    for observer in observers:
+        try:
+            observer(what, value, labels)
+        except Exception:  # noqa: BLE001 - what is counted is never worth what happens
+            if is_news(("observer", what)):
+                _log.exception("What happened is not counted (%s)", what)
