@@ -11,13 +11,14 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import actions, catalogue, graph, health, members, runs, session, starting, states, steps
+from graflow.api import actions, catalogue, events, graph, health, members, runs, session, starting, states, steps
 from graflow.api.auth import Auth
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.gate import BODY_LIMIT, Gate
 from graflow.api.openapi import describe
 from graflow.api.problems import add_problems, described
 from graflow.api.service import Service
+from graflow.api.tail import Tail
 from graflow.exceptions import StoreError
 from graflow.flows.runner import FlowRunner
 from graflow.shown import get_logger
@@ -39,6 +40,7 @@ _ROUTERS: Final = (
     graph.router,
     steps.router,
     members.router,
+    events.router,
 )
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)
 
@@ -71,6 +73,8 @@ def create_app(
 
     catalogue.check_names(service.registry)
 
+    tail = Tail(service)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
@@ -78,6 +82,7 @@ def create_app(
         except StoreError as error:
             _log.error("The store of flows does not answer yet; /readyz tells when it does: %s", error)
         yield
+        await tail.close()
         await run_in_threadpool(service.runner.close)
 
     app = FastAPI(
@@ -89,7 +94,7 @@ def create_app(
         redoc_url=None,
         responses=_COMMON,
     )
-    app.state.service = service
+    app.state.service, app.state.tail = service, tail
     app.state.tries = session.Tries()
     describe(app, service.registry)
     add_problems(app)
