@@ -106,6 +106,21 @@ def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
     assert lines_of(done.stdout) == lines_of(PRINTED[name])
 
 
+def test_a_run_waits_for_an_approval_and_goes_on(tmp_path: Path) -> None:
+    done = run_example("approval.py", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == lines_of("""
+        build runs
+        check runs
+        stopped: waiting
+        open: Publish graflow 0.2 as beta?
+        first answer: True
+        second answer: False
+        resumed, saved for: feedback_timeout
+        value: graflow 0.2 is published as beta
+    """)
+
+
 def test_the_pictures_show_every_task(tmp_path: Path) -> None:
     done = run_example("07_visualisation.py", home=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -17,8 +17,8 @@ from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.run import asking
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
-from graflow.core.run.questions import RunWaits
 from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError
+from graflow.exceptions.feedback import FeedbackTimeoutError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
 
@@ -84,7 +84,7 @@ def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration:
     if retry_in is not None:
         error = ledger.retries.get_last_error(task_id)
     elif waiting and error is None:
-        error = RunWaits(waiting)
+        error = FeedbackTimeoutError(waiting[0].feedback_id, waiting[0].timeout)
     success = error is None and retry_in is None
     results = ledger.results if ledger.results is not None else {}
     if error is not None and task_id not in results:
