@@ -30,6 +30,19 @@ def is_news(trouble: Hashable, *, pause: float = _PAUSE) -> bool:
     return is_new
 
 
+_met: Final[dict[Hashable, None]] = {}
+
+
+def is_first(trouble: Hashable) -> bool:
+    """Whether a trouble was not met before in this process; of very many, the oldest are forgotten."""
+    if trouble in _met:
+        return False
+    if len(_met) >= _KNOWN:
+        _met.pop(next(iter(_met)), None)
+    _met[trouble] = None
+    return True
+
+
 def end_spell(trouble: Hashable) -> None:
     """Note that a trouble is over, so that the next one is told at once."""
     _spells.pop(trouble, None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Literal, Protocol, overload
 
 from graflow.core.nodes.mapped import R
-from graflow.core.nodes.options import policy_of
+from graflow.core.nodes.options import CacheOption, policy_of
 from graflow.core.nodes.wrapper import P, TaskWrapper
 from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.exceptions import ConfigError
@@ -47,7 +47,7 @@ def task(
     max_retries: int | None = None,
     retry_policy: RetryPolicy | None = None,
     timeout: float | None = None,
-    cache: object = None,
+    cache: CacheOption | None = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
@@ -66,7 +66,7 @@ def task(
     max_retries: int | None = None,
     retry_policy: RetryPolicy | None = None,
     timeout: float | None = None,
-    cache: Any = None,
+    cache: CacheOption | None = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
@@ -84,7 +84,7 @@ def task(
     max_retries: int | None = None,
     retry_policy: RetryPolicy | None = None,
     timeout: float | None = None,
-    cache: object = None,
+    cache: CacheOption | None = None,
     ttl: float | None = None,
     options: Mapping[str, Any] | None = None,
     retry_on: ErrorFilter | None = None,
@@ -103,8 +103,10 @@ def task(
         max_retries: Attempts after the first; beside a `retry_policy` that names none, how many it has.
         retry_policy: Attempts after the first, with the waits between them.
         timeout: Seconds for one execution. A sync task over time is reported and abandoned, not stopped.
-        cache: For values that are reused, which is not there yet: refused when given.
-        ttl: As `cache`.
+        cache: For flows: keep what the task gives in the flow's store, and give it again for the same code and
+            arguments. A function of the same arguments gives what counts of them instead, such as the content of a
+            file; None from it means that this call is not kept.
+        ttl: Seconds after which a kept value is computed again; never by default.
         options: For members on workers: `queue`, `priority`, `time_limit`, `soft_time_limit`, `max_attempts`.
         retry_on: Which errors `max_retries` is for: a type, a tuple of types, or a function of the error.
         give_up_on: Which errors it is not for, given likewise; it beats `retry_on`.

@@ -182,11 +182,18 @@ class RunningFlow:
         position: The step that runs, its visit and its attempt.
         outside: Indices of the members that this run is a branch of, where those run elsewhere.
         calls: What its steps may ask for.
+        cache: Keeps what its tasks give; None where nothing is kept.
     """
 
     def __init__(
-        self, flow: FlowContext, position: Position, outside: Sequence[str] = (), calls: FlowCalls = _ELSEWHERE
+        self,
+        flow: FlowContext,
+        position: Position,
+        outside: Sequence[str] = (),
+        calls: FlowCalls = _ELSEWHERE,
+        cache: object = None,
     ) -> None:
+        self.cache = cache
         self._flow = flow
         self._position = position
         self._outside = outside

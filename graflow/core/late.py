@@ -31,14 +31,14 @@ def plain_function(task: object, filled: Mapping[str, Any], *, empty_channel: bo
 
     Returns:
         Takes the arguments as a dictionary of its own. None where the task needs its run from the beginning: it takes a
-        context, has a time limit or a handler, is a coroutine, or may take what the channel has.
+        context, has a time limit, a handler or a cache, is a coroutine, or may take what the channel has.
     """
     if type(task) is not TaskWrapper:
         return None
     template: TaskTemplate = task.template
     if template.inject_context or template.handler_type != DIRECT or template.timeout is not None or template.is_async:
         return None
-    if template.max_cycles is not None:
+    if template.max_cycles is not None or template.cache is not None:
         return None
     plan, func = template.plan(0), template.func
     if template.resolve_keyword_args and not empty_channel and not filled.keys() >= {*plan.wanted}:

@@ -2,9 +2,19 @@
 
 from graflow.core.flow_context import FlowContext
 from graflow.flows.asynchronous import AsyncFlowRunner
+from graflow.flows.explaining import StepExplanation
 from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import flow
 from graflow.flows.runner import FlowRunner
 from graflow.flows.stats import FlowStats
 
-__all__ = ["AsyncFlowRunner", "FlowContext", "FlowPlan", "FlowRunner", "FlowStats", "PlannedStep", "flow"]
+__all__ = [
+    "AsyncFlowRunner",
+    "FlowContext",
+    "FlowPlan",
+    "FlowRunner",
+    "FlowStats",
+    "PlannedStep",
+    "StepExplanation",
+    "flow",
+]

@@ -82,6 +82,8 @@ class AsyncFlowRunner:
     list_members = _Awaitable(FlowRunner.list_members)
     events = _Awaitable(FlowRunner.events)
     stats = _Awaitable(FlowRunner.stats)
+    explain_step = _Awaitable(FlowRunner.explain_step)
+    clear_cache = _Awaitable(FlowRunner.clear_cache)
     cleanup = _Awaitable(FlowRunner.cleanup)
 
     async def close(self) -> None:

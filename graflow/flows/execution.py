@@ -24,6 +24,8 @@ from graflow.exceptions import (
     VersionConflictError,
     named,
 )
+from graflow.flows.cache.tasks import TasksOfFlow
+from graflow.flows.cache.whole import Keeping, kept_outcome
 from graflow.flows.calls import Children, Questions
 from graflow.flows.home import Home
 from graflow.flows.journal import Past, past_of
@@ -60,6 +62,9 @@ class Program(Protocol):
 
     @property
     def on_failure(self) -> Callable[[FlowState], object] | None: ...
+
+    @property
+    def keeping(self) -> Keeping | None: ...
 
     @property
     def handlers(self) -> Mapping[str, TaskHandler]: ...
@@ -210,7 +215,7 @@ class FlowExecution:
 
     def _run(self, record: FlowRecord, recorder: FlowRecorder, past: Past) -> None:
         if record.epoch or record.status is FlowStatus.CANCELLING:
-            recorder.hear(recorder.writer.claim(self._home.runtime.time()))
+            recorder.claim()
         if record.status is FlowStatus.CANCELLING:
             stopped = FlowStopped(Stop.CANCEL, "asked for before its owner was gone")
             stopped.reached += cancel_groups(self._store, self._program, record, self._means)
@@ -246,9 +251,23 @@ class FlowExecution:
     def _executed(self, record: FlowRecord, recorder: FlowRecorder, past: Past) -> Any:
         """The value of the flow as plain JSON."""
         graph, start = self._program.build(record.inputs)
-        self._compare(record, recorder, graph, past)
+        fingerprint = self._compare(record, recorder, graph, past)
         self._set_deadline(record, recorder)
-        means, alone = self._means, record.fields.get("retry_from")
+
+        def run() -> Any:
+            return self._value_of_run(record, recorder, past, graph, start)
+
+        cache, keeping = self._home.cache, self._program.keeping
+        if cache is None or keeping is None:
+            return run()
+        is_fresh = not (record.epoch or past.lines or record.fields.get("is_fork"))
+        return kept_outcome(cache, self._store, keeping, record, recorder, fingerprint, run, is_fresh=is_fresh)
+
+    def _value_of_run(
+        self, record: FlowRecord, recorder: FlowRecorder, past: Past, graph: TaskGraph, start: str
+    ) -> Any:
+        """The value of the flow as its tasks make it."""
+        means, alone, cache = self._means, record.fields.get("retry_from"), self._home.cache
         engine = WorkflowEngine({**means.handlers, **self._program.handlers})
         context = durable_run(
             graph,
@@ -262,7 +281,10 @@ class FlowExecution:
             tracer=means.tracer,
             name=record.flow_name,
             flow=RunningFlow(
-                FlowContext(record.flow_name, record.inputs, record.flow_id), recorder, calls=recorder.calls
+                FlowContext(record.flow_name, record.inputs, record.flow_id),
+                recorder,
+                calls=recorder.calls,
+                cache=None if cache is None else TasksOfFlow(cache, recorder),
             ),
         )
         recorder.run = context
@@ -283,8 +305,8 @@ class FlowExecution:
         if record.fields.get("awaits") is not None or record.fields.get("asks"):
             recorder.note({"awaits": None, "asks": None})
 
-    def _compare(self, record: FlowRecord, recorder: FlowRecorder, graph: TaskGraph, past: Past) -> None:
-        """Refuse a graph that is another one where that matters.
+    def _compare(self, record: FlowRecord, recorder: FlowRecorder, graph: TaskGraph, past: Past) -> Mapping[str, Any]:
+        """Refuse a graph that is another one where that matters; returns what it is compared by.
 
         Raises:
             FlowChangedError: With the difference.
@@ -296,6 +318,7 @@ class FlowExecution:
                 raise FlowChangedError(changed_text(record.flow_id, differences))
         if recorded != present:
             recorder.note({"fingerprint": present})
+        return present
 
     def _alone(self, record: FlowRecord, recorder: FlowRecorder) -> None:
         """The one step has run again that was to run alone; the rest stays what it was."""

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from graflow.configuration.project import project_settings
+from graflow.flows.cache.sharing import Cache
 from graflow.flows.identity import LEASE, Leases
 from graflow.flows.owner import GRACE
 from graflow.flows.recorder import FlowRecorder
@@ -35,6 +37,7 @@ class Home:
         runtime: Whose time passes.
 
     Attributes:
+        cache: Gives kept values again; None where the store keeps none, or the settings say so.
         is_closing: Whether no flow is begun here any more.
         recovery: Looks after flows that nobody runs.
     """
@@ -43,11 +46,18 @@ class Home:
         self.store = store
         self.lease = lease
         self.runtime = runtime or this_runtime()
-        self.leases = Leases(self.runtime.monotonic, lease, self.is_live)
+        self.leases: Leases[int] = Leases(self.runtime.monotonic, lease, self.is_live)
+        self.cache = self._cache()
         self.is_closing = False
         self.recovery = Recovery(self)
         self._live: dict[str, FlowRecorder] = {}
         self._lock = threading.Lock()
+
+    def _cache(self) -> Cache | None:
+        kept = project_settings().cache
+        if self.store.cache is None or not kept.enabled:
+            return None
+        return Cache(self.store.cache, self.runtime, self.lease, kept.ttl)
 
     def is_live(self, flow_id: str, epoch: int) -> bool:
         """Whether this process runs the flow at this epoch, or is about to claim it."""
@@ -68,7 +78,7 @@ class Home:
         if record.status in _UNOWNED:
             wake_at = record.fields.get("wake_at")
             return wake_at is None or wake_at <= self.runtime.time()
-        return record.status in _OWNED and self.leases.is_over(record)
+        return record.status in _OWNED and self.leases.is_over(record.flow_id, record.owner, record.epoch, record.beats)
 
     @contextmanager
     def running(self, recorder: FlowRecorder) -> Iterator[None]:

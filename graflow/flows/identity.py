@@ -8,10 +8,9 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from graflow.per_process import PerProcess
-from graflow.state.changes import FlowRecord
 
 LEASE: Final = 6.0
 """Seconds without a sign of life after which an owner counts as lost."""
@@ -62,36 +61,44 @@ def is_gone(owner: str) -> bool:
     return present is None or str(present) != ticks
 
 
-class Leases:
-    """Owners of flows as this process sees them: when each gave its last sign of life, on this process's clock.
+Epoch = TypeVar("Epoch", int, str)
+"""What tells the owners of one thing apart."""
+
+
+class Leases(Generic[Epoch]):
+    """Owners as this process sees them: when each gave its last sign of life, on this process's clock.
 
     Args:
         monotonic: The clock.
         lease: Seconds.
-        is_live: Whether this process itself runs a flow at an epoch.
+        is_live: Whether this process itself owns a thing at an epoch.
     """
 
-    def __init__(self, monotonic: Callable[[], float], lease: float, is_live: Callable[[str, int], bool]) -> None:
+    def __init__(self, monotonic: Callable[[], float], lease: float, is_live: Callable[[str, Epoch], bool]) -> None:
         self._monotonic = monotonic
         self._lease = lease
-        self._is_live = is_live
-        self._seen: dict[str, tuple[tuple[str | None, int, int], float]] = {}
+        self._is_live: Callable[[str, Epoch], bool] = is_live
+        self._seen: dict[str, tuple[tuple[str | None, Epoch, int], float]] = {}
 
-    def is_over(self, record: FlowRecord) -> bool:
-        """Whether the owner of a flow that is run counts as lost; a silent one does so a lease after the first look."""
-        if record.owner == this_owner():
-            if not self._is_live(record.flow_id, record.epoch):
+    def is_over(self, name: str, owner: str | None, epoch: Epoch, beats: int) -> bool:
+        """Whether the owner of a thing counts as lost; a silent one does so a lease after the first look."""
+        if owner == this_owner():
+            if not self._is_live(name, epoch):
                 return True
-        elif record.owner is not None and is_gone(record.owner):
+        elif owner is not None and is_gone(owner):
             return True
-        sign, now = (record.owner, record.epoch, record.beats), self._monotonic()
-        seen = self._seen.get(record.flow_id)
+        sign, now = (owner, epoch, beats), self._monotonic()
+        seen = self._seen.get(name)
         if seen is None or seen[0] != sign:
-            self._seen[record.flow_id] = sign, now
+            self._seen[name] = sign, now
             return False
         return now - seen[1] >= self._lease
 
-    def forget_all_but(self, flow_ids: set[str]) -> None:
-        """Keep nothing of flows that nobody runs any more."""
-        for flow_id in self._seen.keys() - flow_ids:
-            self._seen.pop(flow_id, None)
+    def forget(self, name: str) -> None:
+        """Keep nothing of a thing that has no owner any more."""
+        self._seen.pop(name, None)
+
+    def forget_all_but(self, names: set[str]) -> None:
+        """Keep nothing of any others."""
+        for name in self._seen.keys() - names:
+            self.forget(name)

@@ -27,12 +27,14 @@ class Past:
         lines: Lines that the engine takes over, in order.
         attempts: The executions of each visit that has not ended well, with those before a retry.
         calls: Lines of what steps asked for that hold.
+        retried: Visits that somebody asked to run again.
         seq: The last line.
     """
 
     lines: list[Journaled] = field(default_factory=list)
     attempts: dict[Visit, list[dict[str, Any]]] = field(default_factory=dict)
     calls: list[Journaled] = field(default_factory=list)
+    retried: set[Visit] = field(default_factory=set)
     seq: int = 0
 
     def before(self, visit: Visit) -> list[Journaled]:
@@ -56,6 +58,8 @@ def past_of(lines: Iterable[Journaled]) -> Past:
         if line.kind == RETRIED:
             past.lines = without(past.lines, line.data)
             alone = line.data.get("alone")
+            if line.step is not None:
+                past.retried.add(visit)
             reset = {(step, number) for step, number in [*line.data.get("cut", ()), *([alone] if alone else ())]}
             past.calls = [call for call in past.calls if (call.step, call.visit) not in reset]
         elif line.kind == "step.failed" and line.data["retry_at"] is None:

@@ -11,6 +11,7 @@ from graflow.configuration.project import project_settings
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.driving import Driver
+from graflow.flows.explaining import StepExplanation, explained
 from graflow.flows.flow_graph import FlowGraph
 from graflow.flows.stats import FlowStats, stats_of
 from graflow.secret import masked
@@ -140,8 +141,34 @@ class Looking:
             raise ConfigError(f"since is a datetime with a time zone, or a timedelta, not {since!r}")
         return stats_of(self.store, flow_name, None if since is None else since.timestamp(), since)
 
+    def explain_step(
+        self, flow_id: str, step: str, *, visit: int | None = None, index: int | None = None
+    ) -> StepExplanation:
+        """Why a step has its outcome: whether a kept value was given, and which part of its key was new if not.
+
+        Args:
+            flow_id: The flow.
+            step: The step.
+            visit: Of this visit; of the last one when None.
+            index: Of this member of a group.
+
+        Raises:
+            FlowNotFoundError: When there is no such flow, step or member.
+        """
+        return explained(self.store, self.get_flow_state(flow_id), step, visit, index)
+
+    def clear_cache(self, name: str | None = None) -> int:
+        """Forget the values that are kept; returns how many.
+
+        Args:
+            name: Of this flow or task (by the id in its `@task`); of all when None.
+        """
+        return 0 if self.store.cache is None else self.store.cache.clear(name)
+
     def cleanup(self, older_than: float | timedelta | None = None, *, keep: int | None = None) -> int:
-        """Remove flows that have ended, with everything that belongs to them; returns how many.
+        """Remove flows that have ended, with everything that belongs to them, and kept values that have expired.
+
+        Returns how many flows.
 
         Args:
             older_than: Seconds since their end; `persistence.retention` of `config.yaml` (30 days) when None.

@@ -9,6 +9,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.workflow import WorkflowContext
+from graflow.flows.cache.whole import Keeping
 from graflow.flows.execution import Program
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES
 from graflow.state.models import FlowState
@@ -26,6 +27,7 @@ class WorkflowProgram:
     timeout: float | None = None
     concurrency: int | None = None
     on_failure: Callable[[FlowState], object] | None = None
+    keeping: Keeping | None = None
 
     def __init__(self, workflow: WorkflowContext, start_node: str | None = None) -> None:
         self._workflow = workflow
@@ -63,6 +65,7 @@ class PreparedProgram:
     ) -> None:
         self.name, self.max_recoveries, self.handlers = program.name, program.max_recoveries, program.handlers
         self.timeout, self.concurrency, self.on_failure = program.timeout, program.concurrency, program.on_failure
+        self.keeping = program.keeping
         self._program = program
         self._stored = stored
         self._made: tuple[TaskGraph, str] | None = (graph, start)

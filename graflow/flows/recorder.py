@@ -91,6 +91,7 @@ class FlowRecorder(Owner):
         self.deadline: float | None = None
         self._worker = runtime.name
         self._earlier = past.attempts
+        self._retried = past.retried
         self._attempts: list[dict[str, Any]] = []
         self._due: dict[Visit, float] = {}  # when steps that failed are tried again
         self._lock = threading.RLock()
@@ -110,10 +111,31 @@ class FlowRecorder(Owner):
         """Fields of the flow that the next transition sets."""
         self._flow.update(fields)
 
+    def take_along(self, entries: Sequence[Entry], steps: Sequence[StepRow], members: Sequence[MemberRow]) -> None:
+        """What the next transition writes of steps that another flow has run."""
+        with self._lock:
+            self._entries += entries
+            self._steps += steps
+            self._members += members
+
+    def claim(self) -> None:
+        """Become the flow's owner now, unless that is done; the first transition does it otherwise.
+
+        Raises:
+            FlowStopped: The flow is not as it was seen.
+        """
+        self.hear(self.writer.claim(self._runtime.time()))
+
     def position(self) -> tuple[str, int, int]:
         """The step that runs, its visit and its attempt."""
         step = self.current
         return ("", 1, 1) if step is None else (step.step, step.visit, self.attempt)
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether somebody asked that the step that runs is run again."""
+        step = self.current
+        return bool(self._retried) and step is not None and (step.step, step.visit) in self._retried
 
     # -- what the engine tells -------------------------------------------------------------------------------------
 
@@ -177,6 +199,7 @@ class FlowRecorder(Owner):
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None
+            fields.update(self.run.recording.facts or {})
             self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
             if observers:
                 observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, "completed")

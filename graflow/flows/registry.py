@@ -12,8 +12,10 @@ from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.options import CacheOption, checked_cache
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, FlowNotFoundError
+from graflow.flows.cache.whole import Keeping
 from graflow.flows.inputs import InputModel
 from graflow.state.models import FlowState
 
@@ -38,6 +40,8 @@ class FlowDefinition:
         timeout: Seconds from its first claim after which it has FAILED.
         concurrency: How many flows of this name run at once, in all processes.
         on_failure: Called once with a flow that FAILED or is LOST.
+        cache: Whether its outcome is kept; a function of its inputs gives what counts of them.
+        ttl: Seconds after which a kept outcome is computed again.
         inputs: What it takes.
     """
 
@@ -47,10 +51,17 @@ class FlowDefinition:
     timeout: float | None = None
     concurrency: int | None = None
     on_failure: OnFailure | None = None
+    cache: CacheOption | None = None
+    ttl: float | None = None
     inputs: InputModel = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", InputModel(self.name, self.function))
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """How its outcome is kept; None where it is not."""
+        return None if self.cache is None else Keeping(self.function, self.inputs, self.cache, self.ttl)
 
     @property
     def handlers(self) -> Mapping[str, TaskHandler]:
@@ -146,6 +157,8 @@ def definition_of(
     timeout: float | None = None,
     concurrency: int | None = None,
     on_failure: OnFailure | None = None,
+    cache: CacheOption | None = None,
+    ttl: float | None = None,
 ) -> FlowDefinition:
     """A definition, checked.
 
@@ -170,7 +183,8 @@ def definition_of(
         isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
     ):
         raise ConfigError(f"concurrency of flow '{name}' is a count of flows from 1, not {concurrency!r}")
-    return FlowDefinition(name, function, max_recoveries, timeout, concurrency, on_failure)
+    cache, ttl = checked_cache(f"Flow '{name}'", cache, ttl)
+    return FlowDefinition(name, function, max_recoveries, timeout, concurrency, on_failure, cache, ttl)
 
 
 @overload
@@ -183,6 +197,8 @@ def flow(
     timeout: float | None = None,
     concurrency: int | None = None,
     on_failure: OnFailure | None = None,
+    cache: CacheOption | None = None,
+    ttl: float | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def flow(
     name: Any = None,
@@ -191,6 +207,8 @@ def flow(
     timeout: float | None = None,
     concurrency: int | None = None,
     on_failure: OnFailure | None = None,
+    cache: CacheOption | None = None,
+    ttl: float | None = None,
 ) -> Any:
     """Register a function as a flow: `@flow("document_analysis")`.
 
@@ -208,6 +226,9 @@ def flow(
             the state `queued`. One that sleeps or waits for a child does not count.
         on_failure: Called with the `FlowState` of a flow that FAILED or is LOST, once, by the process that ended it;
             what it raises is logged.
+        cache: Keep the outcome, and give it again to a flow of the same code and inputs, which runs nothing then. A
+            function of the inputs gives what counts of them instead; None from it means that this flow's is not kept.
+        ttl: Seconds after which a kept outcome is computed again; never by default.
 
     Raises:
         ConfigError: When another function has the name, or the signature cannot be that of a flow.
@@ -222,6 +243,8 @@ def flow(
                 timeout=timeout,
                 concurrency=concurrency,
                 on_failure=on_failure,
+                cache=cache,
+                ttl=ttl,
             )
         )
         return function

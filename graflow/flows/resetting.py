@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from graflow.flows.journal import RETRIED, Visit
 from graflow.state.changes import Change, Entry, FlowRecord, Journaled, MemberRow, StepRow
 from graflow.state.models import FlowState
-from graflow.state.statuses import Move
+from graflow.state.statuses import Move, StepStatus
 
 OnChange = Literal["refuse", "reuse"]
 """What to do when the code of completed steps changed."""
@@ -66,8 +66,14 @@ class Reset:
         return {"step": self.step, "visit": self._visit, "was": was, "outputs": outputs}
 
 
-def reused_steps(flow_id: str, lines: Sequence[Journaled], state: FlowState) -> list[StepRow]:
-    """Rows of the steps that a fork reuses."""
+def reused_steps(
+    flow_id: str,
+    lines: Sequence[Journaled],
+    state: FlowState,
+    status: StepStatus = StepStatus.REUSED,
+    why: str = "fork",
+) -> list[StepRow]:
+    """Rows of the steps that a fork, or a flow whose outcome was kept, takes from another."""
     rows = {(row.step_name, row.visit): row for row in state.steps}
     found = []
     for line in lines:
@@ -82,26 +88,28 @@ def reused_steps(flow_id: str, lines: Sequence[Journaled], state: FlowState) -> 
             if moment is not None:
                 fields[name] = moment.timestamp()
         fields.pop("attempt_history", None)
-        source = row.source or {"flow_id": flow_id, "step": row.step_name, "visit": row.visit, "why": "fork"}
-        found.append(StepRow(row.step_name, row.visit, {**fields, "status": "reused", "source": source}))
+        source = row.source or {"flow_id": flow_id, "step": row.step_name, "visit": row.visit, "why": why}
+        found.append(StepRow(row.step_name, row.visit, {**fields, "status": status.value, "source": source}))
     return found
 
 
-def reused_members(flow_id: str, lines: Sequence[Journaled]) -> list[MemberRow]:
-    """Rows of the members that a fork reuses."""
+def reused_members(
+    flow_id: str, lines: Sequence[Journaled], status: StepStatus = StepStatus.REUSED, why: str = "fork"
+) -> list[MemberRow]:
+    """Rows of the members of these steps."""
     return [
         MemberRow(
             line.step or "",
             line.visit or 1,
             told["index"],
             {
-                "status": "reused" if told["success"] else "failed",
+                "status": status.value if told["success"] else "failed",
                 "source": {
                     "flow_id": flow_id,
                     "step": line.step,
                     "visit": line.visit,
                     "index": told["index"],
-                    "why": "fork",
+                    "why": why,
                 },
             },
         )

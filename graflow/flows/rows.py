@@ -70,4 +70,5 @@ def member_fields(told: Mapping[str, Any]) -> dict[str, Any]:
         fields["error"], fields["error_data"] = f"{error.get('type')}: {error.get('message')}", error
     if told["success"]:
         fields.update(described((told.get("outcome") or {}).get("value")))
+    fields.update(told.get("facts") or {} if told["success"] else {})
     return fields

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Self
 from graflow.configuration.project import project_settings
 from graflow.core.flow_context import FlowContext
 from graflow.core.handler import TaskHandler
+from graflow.core.nodes.options import CacheOption
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableError
@@ -160,6 +161,8 @@ class FlowRunner(Steering, Questioning):
         timeout: float | None = None,
         concurrency: int | None = None,
         on_failure: OnFailure | None = None,
+        cache: CacheOption | None = None,
+        ttl: float | None = None,
     ) -> None:
         """Make a function a flow of this runner alone; `@flow`, with the same options, makes it one of the process.
 
@@ -174,6 +177,8 @@ class FlowRunner(Steering, Questioning):
                 timeout=timeout,
                 concurrency=concurrency,
                 on_failure=on_failure,
+                cache=cache,
+                ttl=ttl,
             )
         )
 

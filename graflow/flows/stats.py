@@ -56,7 +56,8 @@ class StepStats(BaseModel):
         failed: How many failed.
         retries: Further attempts, in all.
         reused: Outcomes that came from another flow.
-        cached: Outcomes that came from a cache.
+        cached: Kept values that were given: of the step itself, or of members of it.
+        missed: Outcomes of a task with a cache that were computed all the same; those of members are not told apart.
         seconds: From the start of the first attempt to the end, where it ended.
         members: Members of its groups by state.
     """
@@ -69,6 +70,7 @@ class StepStats(BaseModel):
     retries: int = 0
     reused: int = 0
     cached: int = 0
+    missed: int = 0
     seconds: Spread = Field(default_factory=Spread)
     members: dict[str, int] = Field(default_factory=dict)
 
@@ -85,6 +87,7 @@ class FlowStats(BaseModel):
         looked_into: The newest of them, whose times and steps the rest is about.
         seconds: From their first claim to their end, where they ended.
         queue_wait: Seconds from their making to their first claim.
+        cached: Those of them whose whole outcome was kept; their times do not count.
         takeovers: How often one was taken over from a process that was gone.
         steps: Each step, that with the most time in all first.
     """
@@ -97,6 +100,7 @@ class FlowStats(BaseModel):
     looked_into: int = 0
     seconds: Spread = Field(default_factory=Spread)
     queue_wait: Spread = Field(default_factory=Spread)
+    cached: int = 0
     takeovers: int = 0
     steps: list[StepStats] = Field(default_factory=list)
 
@@ -114,7 +118,14 @@ def stats_of(store: StateStore, flow_name: str | None, since: float | None, sinc
         flows={status.value: ends[status] for status in FlowStatus if ends[status]},
         success_rate=ends[FlowStatus.COMPLETED] / ended if ended else None,
         looked_into=len(newest),
-        seconds=Spread.of([flow.total_execution_time or 0.0 for flow in newest if flow.completed_at is not None]),
+        seconds=Spread.of(
+            [
+                flow.total_execution_time or 0.0
+                for flow in newest
+                if flow.completed_at is not None and not _is_kept(flow)
+            ]
+        ),
+        cached=sum(map(_is_kept, newest)),
         queue_wait=Spread.of(list(_seconds((flow.created_at, flow.started_at) for flow in newest))),
         takeovers=sum(_takeovers(store, flow) for flow in newest if flow.epoch > 1),
         steps=_steps(store, newest),
@@ -135,6 +146,10 @@ def _seconds(spans: Iterable[tuple[datetime | None, datetime | None]]) -> Iterat
     for start, end in spans:
         if start is not None and end is not None:
             yield max(0.0, (end - start).total_seconds())
+
+
+def _is_kept(flow: FlowState) -> bool:
+    return flow.cache is not None and bool(flow.cache.get("hit"))
 
 
 def _takeovers(store: StateStore, flow: FlowState) -> int:
@@ -165,7 +180,8 @@ def _step(flow_name: str, step_name: str, rows: Sequence[FlowStepState]) -> Step
         failed=ends[StepStatus.FAILED],
         retries=sum(max(0, row.attempts - 1) for row in own),
         reused=ends[StepStatus.REUSED],
-        cached=ends[StepStatus.CACHED],
+        cached=ends[StepStatus.CACHED] + members[StepStatus.CACHED.value],
+        missed=sum(row.cache is not None and not row.cache["hit"] for row in own),
         seconds=Spread.of([row.execution_time for row in own if row.execution_time is not None]),
         members={state: number for state, number in members.items() if number},
     )

@@ -203,7 +203,7 @@ class Verbs:
             entries=[Entry(line.kind, line.step, line.visit, line.index, line.attempt, line.data) for line in lines],
             steps=reused_steps(flow_id, lines, seen.state),
             members=reused_members(flow_id, lines),
-            flow={} if inputs else {"fingerprint": record.fields.get("fingerprint")},
+            flow={"is_fork": True, **({} if inputs else {"fingerprint": record.fields.get("fingerprint")})},
         )
         created = self._store.create(made)
         if not created.is_new:

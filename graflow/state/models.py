@@ -55,7 +55,9 @@ class FlowStepState(_Model):
         attempt_history: Each of them.
         worker: Where the last one ran.
         source: For REUSED and CACHED, where the outcome came from: `{"flow_id", "step", "visit", "why", ...}`.
-        input_digest: Of what it was given.
+        input_digest: Of what it was given, for a task with a cache.
+        cache: Whether a kept value was given, and why (not): `{"hit", "why", "key", "source" or "nearest", "age",
+            "differs"}`; None for a task without a cache.
         output_digest: Of what it returned.
         output_size: Bytes of what it returned, as JSON.
         run_key: For a group, the key of its group run.
@@ -84,6 +86,7 @@ class FlowStepState(_Model):
     worker: str | None = None
     source: dict[str, Any] | None = None
     input_digest: str | None = None
+    cache: dict[str, Any] | None = None
     output_digest: str | None = None
     output_size: int | None = None
     run_key: str | None = None
@@ -115,6 +118,7 @@ class FlowState(_Model):
         durability: `"required"`, `"best_effort"` or `"off"`.
         parent_flow_id: The flow that it was forked from, or that started it.
         parent_step: The step of that flow.
+        cache: For a flow with a cache, as that of a step: whether its outcome was computed by another one, and why.
         metadata: As the caller gave it.
         version: Counts changes; what a verb is guarded by.
         epoch: Counts owners.
@@ -145,6 +149,7 @@ class FlowState(_Model):
     durability: str = "best_effort"
     parent_flow_id: str | None = None
     parent_step: str | None = None
+    cache: dict[str, Any] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     version: int = 0
     epoch: int = 0

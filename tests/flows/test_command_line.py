@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from graflow import task
 from graflow.cli.main import graflow
 from graflow.flows import FlowRunner
 from graflow.state import FlowState, FlowStatus
@@ -58,6 +59,48 @@ def state_of(flow_id: str) -> FlowState | None:
 def table(text: str) -> dict[str, list[str]]:
     """The cells of each row by the first one."""
     return {cells[0]: cells[1:] for line in text.splitlines() if len(cells := re.split(r"  +", line.strip())) > 2}
+
+
+# -- kept values -------------------------------------------------------------------------------------------------------
+
+
+def kept(times: int) -> list[str]:
+    """Ids of flows whose step has a cache, run here for the numbers 0, 0, 1, 1, …"""
+
+    @task(cache=True)
+    def half(x: int) -> float:
+        return x / 2
+
+    def build(x: int) -> None:
+        half(task_id="halved", x=x)
+
+    with FlowRunner(os.environ["GRAFLOW_FLOW_STORE"], recovery=False) as runner:
+        runner.register(build, "halves")
+        return [runner.execute("halves", {"x": number // 2}).flow_id for number in range(times)]
+
+
+def test_why_a_step_has_its_outcome_is_told(folder: Path) -> None:
+    first, again, other = kept(3)
+    assert flow("explain", first, "halved").stdout.splitlines()[:2] == [
+        "halved completed",
+        "  No kept value was given: nothing is kept of 'half'",
+    ]
+    told = flow("explain", again, "halved").stdout
+    assert told.startswith("halved cached\n")
+    assert f"the same code and inputs as in step 'halved' of flow '{first}'" in told
+    assert '  inputs {"x": 0}' in told
+    data = json.loads(flow("explain", other, "halved", "--json").stdout)
+    assert (data["status"], data["cache"]["hit"], data["cache"]["differs"]) == ("completed", False, ["input 'x'"])
+    assert "has begun no step 'helved'; near names: halved" in flow("explain", first, "helved", code=2).stderr
+    assert table(flow("show", again).stdout)["halved"][0] == "cached"
+
+
+def test_kept_values_are_forgotten(folder: Path) -> None:
+    kept(3)
+    assert flow("clear-cache", "unknown").stdout == "Forgot 0 kept values\n"
+    assert flow("clear-cache", "half", "--json").stdout == '{"cleared": 2}\n'
+    kept(1)
+    assert flow("clear-cache").stdout == "Forgot 1 kept value\n"
 
 
 # -- running -----------------------------------------------------------------------------------------------------------

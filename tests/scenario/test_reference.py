@@ -24,7 +24,7 @@ OPEN = ("graflow", "graflow_celery", "graflow.flows")
 EXPORTING = (*OPEN, "graflow.exceptions", "graflow_celery.errors", "graflow.codec", "graflow.state")
 RECEIVED = {  # what users are given, and never make
     *("TaskExecutionContext", "GroupHandle", "MemberOutcome", "MemberProgress", "GroupStatus", "FlowContext"),
-    *("FlowPlan", "FlowStats", "PlannedStep", "RedisCoordinator"),
+    *("FlowPlan", "FlowStats", "PlannedStep", "StepExplanation", "RedisCoordinator"),
 }
 
 

@@ -41,9 +41,15 @@ def work(number=1, factor=2):
             "Task 'work': retry_on must be an error type, a tuple of them, or a function of the error, not 'KeyError'",
         ),
         (
-            {"cache": "results", "ttl": 60},
-            "Task 'work': cache and ttl would do nothing: no value of a task is reused in this version; leave it out",
+            {"cache": 1},
+            (
+                "Task 'work': cache must be True, or a function of the same arguments "
+                "that gives what counts of them, not 1"
+            ),
         ),
+        ({"ttl": 60}, "Task 'work': ttl does nothing without a cache; give cache=True"),
+        ({"cache": False, "ttl": 60}, "Task 'work': ttl does nothing without a cache; give cache=True"),
+        ({"cache": True, "ttl": 0}, "Task 'work': ttl must be seconds above 0 and up to 3153600000, not 0"),
         ({"version": 1.5}, "Task 'work': version must be text or a whole number, not 1.5"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from graflow.cli.flows.looking import list_flows, show, stats, watch
+from graflow.cli.flows.looking import explain, list_flows, show, stats, watch
 from graflow.cli.flows.running import fork, resume, retry, run
-from graflow.cli.flows.stopping import cancel, cleanup, pause
+from graflow.cli.flows.stopping import cancel, cleanup, clear_cache, pause
 from graflow.cli.headings import HeadedGroup
 
 
@@ -19,5 +19,19 @@ def flow() -> None:
     """
 
 
-for _command in (run, resume, retry, fork, list_flows, show, stats, watch, pause, cancel, cleanup):
+for _command in (
+    run,
+    resume,
+    retry,
+    fork,
+    list_flows,
+    show,
+    explain,
+    stats,
+    watch,
+    pause,
+    cancel,
+    cleanup,
+    clear_cache,
+):
     flow.add_command(_command)

@@ -12,7 +12,14 @@ from rich.console import Console, Group, RenderableType
 
 from graflow.cli.flows.drawn import drawn_flow
 from graflow.cli.flows.options import as_json, exit_by, runner_of, store
-from graflow.cli.flows.pictures import flow_picture, flows_table, members_table, stats_picture, tracebacks
+from graflow.cli.flows.pictures import (
+    explanation_picture,
+    flow_picture,
+    flows_table,
+    members_table,
+    stats_picture,
+    tracebacks,
+)
 from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
@@ -107,6 +114,23 @@ def show(
         print_for_people(Group(table, *(tracebacks(flow, shown) if traceback else ())))
     if cursor_after is not None:
         click.echo(f"There are more: --cursor {cursor_after}", err=True)
+
+
+@click.command()
+@click.argument("flow_id")
+@click.argument("step")
+@click.option("--visit", type=int, help="Of this visit of the step [default: the last one].")
+@click.option("--index", type=click.IntRange(0), help="Of this member of a group.")
+@as_json
+@store
+def explain(flow_id: str, step: str, visit: int | None, index: int | None, as_json: bool, store: str | None) -> None:
+    """Tell why a step has its outcome: whether a kept value was given, and why not."""
+    with runner_of(store) as runner:
+        found = runner.explain_step(flow_id, step, visit=visit, index=index)
+    if as_json:
+        click.echo(json_line(found))
+    else:
+        print_for_people(explanation_picture(found))
 
 
 @click.command()

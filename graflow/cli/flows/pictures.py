@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from graflow.cli.output import Rows
+from graflow.flows.explaining import StepExplanation
 from graflow.flows.stats import FlowStats, Spread
 from graflow.shown import one_line, printable
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
@@ -124,6 +125,19 @@ def members_table(members: Sequence[FlowStepState]) -> Rows:
     )
 
 
+def explanation_picture(found: StepExplanation) -> Group:
+    """Where the outcome of a step comes from."""
+    name = found.step_name if found.index is None else f"{found.step_name}[{found.index}]"
+    head = name if found.visit == 1 else f"{name} #{found.visit}"
+    lines = [
+        Text.assemble((one_line(head), "bold"), " ", (found.status.value, style_of(found.status))),
+        Text(f"  {printable(found.text)}", overflow="fold"),
+    ]
+    told = {"inputs": found.inputs, "key": (found.cache or {}).get("key")}
+    lines += [Text(f"  {what} {_excerpt(value)}", overflow="fold") for what, value in told.items() if value is not None]
+    return Group(*lines)
+
+
 def stats_picture(stats: FlowStats) -> Group:
     """What came of many flows, and the table of their steps."""
     rate = "" if stats.success_rate is None else f", {stats.success_rate:.1%} of those that ended by themselves"
@@ -135,6 +149,8 @@ def stats_picture(stats: FlowStats) -> Group:
         for name, spread in (("took", stats.seconds), ("waited for a process", stats.queue_wait))
         if spread.population
     ]
+    if stats.cached:
+        facts.append(Text(f"  kept outcomes were given {stats.cached} times"))
     if stats.takeovers:
         facts.append(Text(f"  taken over from processes that were gone {stats.takeovers} times"))
     rows = [

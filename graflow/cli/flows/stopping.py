@@ -54,6 +54,17 @@ def cancel(
     _tell(flow, asked="Whoever runs it ends it", done=flow.status.is_terminal, as_json=as_json)
 
 
+@click.command("clear-cache")
+@click.argument("name", required=False)
+@as_json
+@store
+def clear_cache(name: str | None, as_json: bool, store: str | None) -> None:
+    """Forget the values that are kept of a flow or task, or all of them."""
+    with runner_of(store) as runner:
+        count = runner.clear_cache(name)
+    click.echo(f'{{"cleared": {count}}}' if as_json else f"Forgot {count} kept value{'s' * (count != 1)}")
+
+
 @click.command()
 @click.option("--older-than", type=AGE, help="Ended so long ago: 90s, 2h, 30d [default: 30d].")
 @click.option("--keep", type=click.IntRange(0), help="Keep so many at most [default: 100000].")

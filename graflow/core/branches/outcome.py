@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,6 +95,7 @@ class BranchOutcome:
         retry_in: Seconds after which the member is to be run again from its beginning, since it failed and its wait is
             left to whoever ran it; this is no outcome yet then.
         requests: What the branch asked of the run.
+        facts: What is to be recorded of the member besides what it did; stays in this process.
         losses: Executions of the member before this one that were lost with their worker.
         said: What it printed and logged, where that is kept: on workers.
         ended: When the branch ended, on the steady clock of this process and as far as it knows: what lives for a while
@@ -119,6 +121,7 @@ class BranchOutcome:
     requests: Requests = field(default_factory=Requests)
     losses: int = 0
     said: list[Line] = field(default_factory=list)
+    facts: Mapping[str, Any] | None = None
     ended: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

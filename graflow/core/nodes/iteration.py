@@ -52,9 +52,12 @@ def coroutine_of(task: Any, context: Run, frame: Any) -> Any:
 
 
 def is_async(task: Any, graph: Any) -> bool:
-    """Whether a task is an async function, or a pass of one, as this package runs them."""
+    """Whether there is a coroutine to await of a task, or of a pass of one, as this package runs them.
+
+    A cache is asked, and others' computations are waited for, in a thread.
+    """
     base = graph.task_at(task.base_id) if type(task) is IterationTask else task
-    return type(base) is TaskWrapper and base.is_async
+    return type(base) is TaskWrapper and base.is_async and base.template.cache is None
 
 
 def base_id_of(task: Any, task_id: str) -> str:

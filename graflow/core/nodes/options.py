@@ -139,17 +139,31 @@ def policy_of(
         raise ConfigError(f"Task '{task_id}': {str(error).replace('RetryPolicy.', '')}") from None
 
 
-def refuse_reuse(task_id: str, cache: object, ttl: object) -> None:
-    """Refuse options for values that are reused, which is not there yet.
+CacheOption = bool | Callable[..., object]
+"""Whether what a task or flow gives is kept; a function of its arguments gives what counts of them."""
+
+
+def checked_cache(what: str, cache: Any, ttl: Any) -> tuple[CacheOption | None, float | None]:
+    """Whether values are kept, and for how many seconds; None for no.
+
+    Args:
+        what: Whose they are, for the error.
+        cache: As it was given.
+        ttl: The same.
 
     Raises:
-        ConfigError: One of them is given.
+        ConfigError: One of them is of a wrong type or out of range, or `ttl` is given alone.
     """
-    given = " and ".join(name for name, value in {"cache": cache, "ttl": ttl}.items() if value is not None)
-    if given:
+    if cache is not None and not isinstance(cache, bool) and not callable(cache):
         raise ConfigError(
-            f"Task '{task_id}': {given} would do nothing: no value of a task is reused in this version; leave it out"
+            f"{what}: cache must be True, or a function of the same arguments that gives what counts of them, "
+            f"not {cache!r}"
         )
+    if ttl is not None and not _are_seconds(ttl):
+        raise ConfigError(f"{what}: ttl must be {_SECONDS}, not {ttl!r}")
+    if ttl is not None and not cache:
+        raise ConfigError(f"{what}: ttl does nothing without a cache; give cache=True")
+    return cache or None, ttl
 
 
 def checked_version(task_id: str, version: object) -> str | int | None:

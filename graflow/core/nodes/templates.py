@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from graflow.core.nodes.arguments import Plan
 from graflow.core.nodes.options import (
+    CacheOption,
+    checked_cache,
     checked_flag,
     checked_handler,
     checked_injection,
@@ -20,7 +22,6 @@ from graflow.core.nodes.options import (
     checked_policy,
     checked_seconds,
     checked_version,
-    refuse_reuse,
 )
 from graflow.core.retry import RetryPolicy
 from graflow.core.serialization import pickles_by_value
@@ -52,7 +53,7 @@ class TaskTemplate:
     max_retries: int | None = None
     retry_policy: RetryPolicy | None = None
     timeout: float | None = None
-    cache: object = None
+    cache: CacheOption | None = None
     ttl: float | None = None
     options: Mapping[str, Any] | None = None
     version: str | int | None = None
@@ -100,7 +101,7 @@ class TaskTemplate:
         if self.timeout is not None:
             checked_seconds(task_id, "timeout", self.timeout)
         if self.cache is not None or self.ttl is not None:
-            refuse_reuse(task_id, self.cache, self.ttl)
+            self.cache, self.ttl = checked_cache(f"Task '{task_id}'", self.cache, self.ttl)
         if self.options is not None:
             self.options = checked_options(task_id, self.options)
         if self.version is not None:

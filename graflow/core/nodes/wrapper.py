@@ -23,9 +23,10 @@ from graflow.core.nodes.arguments import (
 from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, taken
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.keeping import asking_cache
 from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.missing import explained
-from graflow.core.nodes.options import checked_id, require_items
+from graflow.core.nodes.options import CacheOption, checked_id, require_items
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
 from graflow.protocols import Run, upward
@@ -82,7 +83,7 @@ class TaskWrapper(Executable, Generic[P, R]):
     max_retries: int | None = _of_template("max_retries")
     retry_policy: RetryPolicy | None = _of_template("retry_policy")
     timeout: float | None = _of_template("timeout")
-    cache: object = _of_template("cache")
+    cache: CacheOption | None = _of_template("cache")
     ttl: float | None = _of_template("ttl")
     options: Mapping[str, Any] | None = _of_template("options")
     version: str | int | None = _of_template("version")
@@ -100,7 +101,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         max_retries: int | None = None,
         retry_policy: RetryPolicy | None = None,
         timeout: float | None = None,
-        cache: object = None,
+        cache: CacheOption | None = None,
         ttl: float | None = None,
         options: Mapping[str, Any] | None = None,
         version: str | int | None = None,
@@ -236,6 +237,8 @@ class TaskWrapper(Executable, Generic[P, R]):
             frame.given = kwargs
         if plan.moves:
             args, kwargs = plan.placed(args, kwargs)
+        if template.cache is not None and frame is not None:
+            func = asking_cache(self, context, frame)
         value: Any
         try:
             if template.timeout is not None:
@@ -243,7 +246,7 @@ class TaskWrapper(Executable, Generic[P, R]):
             else:
                 value = func(*args, **kwargs)
         except TypeError as error:
-            told = explained(error, self._task_id, func, args, kwargs, context)
+            told = explained(error, self._task_id, template.func, args, kwargs, context)
             if told is error:
                 raise
             raise told from None

@@ -105,6 +105,8 @@ def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration:
         retry_in=retry_in,
         requests=branch.requests,
     )
+    if branch.facts is not None:
+        outcome.facts = branch.facts.get(task_id)
     if isinstance(raised, GraflowWorkflowCanceledError):
         outcome.canceled, outcome.cancel_message, outcome.cancel_task_id = True, raised.message, raised.task_id
     return outcome

@@ -54,7 +54,7 @@ _ON_MAX_STEPS = ("raise", "warn")
 _NOT_KEPT = frozenset(
     {
         *("agenda", "tracer", "engine", "member", "holdings", "frames", "_task_execution_stack"),
-        *("recording", "flow", "called_by"),
+        *("recording", "flow", "called_by", "facts"),
     }
 )
 
@@ -108,6 +108,7 @@ class ExecutionContext:
         flow: What its tasks may ask about the flow that it is a run of.
         questions: What it knows of the questions that its tasks ask people; None as long as none does.
         called_by: The execution of a task of another run that it runs inside of.
+        facts: What is to be recorded of executions besides what they did, by node, where there is anything.
 
     Raises:
         ValueError: For an unknown start node, listing the available ones.
@@ -171,6 +172,7 @@ class ExecutionContext:
         self.member: MemberInfo | None = None
         self.recording: Recording | None = None
         self.flow: Any = None
+        self.facts: dict[str, Mapping[str, Any]] | None = None
         self.frames: list[TaskExecutionContext] = []
         self._task_execution_stack = self.frames  # its name for listeners
 

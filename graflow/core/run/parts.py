@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from graflow.channels.base import Channel
@@ -31,6 +32,7 @@ class RunParts(Run, Protocol):
         recording: Where it is written down step by step.
         flow: What its tasks may ask about the flow that it is a run of.
         frames: The executions of tasks that run in it now, the innermost last.
+        facts: What is to be recorded of executions besides what they did, by node.
         member: What its tasks may ask about their member, when it is a branch.
         questions: What it knows of the questions that its tasks ask people; None as long as none does.
         called_by: The execution of a task of another run that it runs inside of.
@@ -55,6 +57,8 @@ class RunParts(Run, Protocol):
 
     @property
     def feedback_manager(self) -> Any: ...
+
+    facts: dict[str, Mapping[str, Any]] | None
 
     @property
     def channel_backend(self) -> str: ...

@@ -35,6 +35,7 @@ class Recording:
         interrupted: By step and visit, attempts that were begun and whose end nobody wrote down.
         step: The step that runs, or ran last.
         given: The arguments of the step that ended last, by name.
+        facts: What else is to be recorded of it.
         refused: Why what a step did cannot be kept, which another attempt would not change.
     """
 
@@ -48,6 +49,7 @@ class Recording:
         self.interrupted: dict[tuple[str, int], int] = {}
         self.step: StepVisit | None = None
         self.given: Mapping[str, Any] | None = None
+        self.facts: Mapping[str, Any] | None = None
         self.refused: PayloadError | None = None
         run.graph.additions = []
 
@@ -113,7 +115,7 @@ class Recording:
         """The step has ended well, and what follows is queued."""
         if self.interrupted and self.step is not None:
             self.interrupted.pop((self.step.step, self.step.visit), None)
-        self.given = frame.given
+        self.given, self.facts = frame.given, self._facts_of(frame)
         self._recorder.step_completed(self._present(frame), outcome, value)
 
     def failed(self, frame: Frame, error: BaseException, retry_in: float | None) -> None:
@@ -129,8 +131,12 @@ class Recording:
                     channel.set(key, result)
         else:
             outcome["channel"] = operations_to_data(channel.take(), frame.task_id)
-        self.given = frame.given
+        self.given, self.facts = frame.given, self._facts_of(frame)
         self._recorder.step_failed(step, error, outcome, retry_in)
+
+    def _facts_of(self, frame: Frame) -> Mapping[str, Any] | None:
+        facts = self._run.facts
+        return None if facts is None else facts.pop(frame.task_id, None)
 
     def flush(self) -> None:
         """The run waits next."""
@@ -167,6 +173,8 @@ class Recording:
             "attempts": attempts,
             "outcome": data,
         }
+        if outcome.facts:
+            member["facts"] = outcome.facts
         operations = self._channel.take_of(outcome.task_id)
         if operations:
             member["channel"] = operations_to_data(operations, outcome.task_id)
