@@ -11,7 +11,22 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import actions, catalogue, events, graph, health, members, runs, session, starting, states, steps
+from graflow.api import (
+    actions,
+    catalogue,
+    events,
+    graph,
+    health,
+    members,
+    payloads,
+    runs,
+    session,
+    starting,
+    states,
+    stats,
+    steps,
+    timeline,
+)
 from graflow.api.auth import Auth
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.gate import BODY_LIMIT, Gate
@@ -40,6 +55,9 @@ _ROUTERS: Final = (
     graph.router,
     steps.router,
     members.router,
+    payloads.router,
+    timeline.router,
+    stats.router,
     events.router,
 )
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)

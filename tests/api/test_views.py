@@ -14,9 +14,12 @@ from fastapi.testclient import TestClient
 from graflow import task
 from graflow.core.context import TaskExecutionContext
 from graflow.flows import FlowRunner
-from graflow.state import FlowStatus, StepStatus
+from graflow.state import FlowStatus, MemoryStore, StepStatus
+from graflow.state.changes import Change, Entry
+from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
+from tests.state.support import AT, begin, group_row, member, move
 
 RUN = "/api/v1/pages/flows/r1"
 ROTTEN = 3
@@ -197,6 +200,116 @@ def test_a_strip_has_as_many_buckets_as_asked(client: TestClient) -> None:
     assert len(got(client, f"{RUN}/steps/pages/strip")["buckets"]) == 10
     halves = got(client, f"{RUN}/steps/pages/strip", buckets=2)
     assert halves == {"size": 10, "counts": {"completed": 9, "failed": 1}, "buckets": [{"d": 4, "f": 1}, {"d": 5}]}
+
+
+# -- payloads ----------------------------------------------------------------------------------------------------------
+
+
+def test_payloads_are_previews_with_secrets_masked(client: TestClient) -> None:
+    path = f"{RUN}/steps/load/payload"
+    assert got(client, f"{path}/inputs") == {"preview": {"password": "***"}, "size": 18, "truncated": False}
+    assert got(client, f"{path}/outputs") == {"preview": 10, "size": 2, "truncated": False}
+    assert got(client, f"{path}/error")["preview"] is None
+    error = got(client, f"{RUN}/steps/pages/payload/error", index=ROTTEN)["preview"]
+    assert (error["type"], error["message"]) == ("ValueError", "page 3 is rotten")
+    assert got(client, f"{RUN}/steps/pages/payload/outputs", index=2)["preview"] == "page 2"
+    problem(client.get(f"{path}/secrets"), 422, "request-invalid")
+
+
+def test_a_download_is_a_file_that_no_browser_opens(client: TestClient) -> None:
+    answer = client.get(f"{RUN}/steps/pages/payload/outputs", params={"index": 2, "download": 1})
+    assert answer.headers["content-disposition"] == 'attachment; filename="outputs.json"'
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.json() == "page 2"
+
+
+@task
+def long_text() -> list[str]:
+    return ["x" * 1000] * 400
+
+
+@task
+def long_member(number: int) -> dict[str, Any]:
+    return {"token": "hunter2", "text": "y" * 3000}
+
+
+def large() -> None:
+    _ = long_text(task_id="text") >> long_member.map([1, 2], name="members")
+
+
+def test_of_large_values_the_beginning_is_shown_and_all_is_downloaded(clients: Clients) -> None:
+    runner = FlowRunner("memory://", recovery=False)
+    runner.register(large)
+    runner.execute("large", {}, "r1")
+    client, run = clients(runner), "/api/v1/large/flows/r1/steps"
+    told = client.get(f"{run}/text/payload/outputs").json()
+    assert told["truncated"]
+    assert told["size"] > 400_000
+    assert told["preview"][0].startswith("xxx")
+    assert len(str(told["preview"])) <= 64 * 1024
+    assert client.get(f"{run}/text/payload/outputs", params={"download": 1}).json() == ["x" * 1000] * 400
+    member = client.get(f"{run}/members/payload/outputs", params={"index": 1}).json()
+    assert member["preview"] == {"token": "***", "text": "y" * 3000}
+
+
+# -- timeline ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeline_has_a_bar_for_each_execution(client: TestClient) -> None:
+    told = got(client, f"{RUN}/timeline")
+    bars = told["bars"]
+    assert (told["mode"], told["total"], told["from"]) == ("bars", 14, 0)
+    assert len({len(column) for column in bars.values()}) == 1
+    assert bars["row"] == bars["step"]
+    assert sorted(index for index in bars["index"] if index is not None) == list(range(10))
+    failed = [
+        (step, index)
+        for step, index, status in zip(*map(bars.get, ("step", "index", "status")), strict=True)
+        if status == "failed"
+    ]
+    assert failed == [("pages", ROTTEN)]
+    assert bars["from"] == sorted(bars["from"])
+    assert all(begin <= end <= told["to"] + 0.001 for begin, end in zip(bars["from"], bars["to"], strict=True))
+    assert got(client, f"{RUN}/timeline", **{"from": told["to"] + 1, "to": told["to"] + 2})["total"] == 0
+    problem(client.get(f"{RUN}/timeline", params={"from": 5, "to": 1}), 422, "request-invalid")
+
+
+def test_too_many_bars_are_put_together_by_row_and_bin(clients: Clients) -> None:
+    store = MemoryStore()
+    epoch = begin(store)
+    size = 4000
+    rows = [
+        member(
+            index,
+            "failed" if index % 1000 == 0 else "completed",
+            worker=f"w{index % 2}",
+            attempts=1,
+            started_at=AT + 1 + index / 100,
+            completed_at=AT + 1 + index / 100 + 1,
+        )
+        for index in range(size)
+    ]
+    store.append(Change("f1", Move.STEP, epoch, AT + 2, [Entry("step.started", "g", 1)], [group_row(size)], rows))
+    move(store, Move.COMPLETE, at=AT + 42, entries=[Entry("flow.completed")])
+    client = clients(FlowRunner(store, recovery=False))
+    told = client.get("/api/v1/analysis/flows/f1/timeline", params={"by": "worker", "bins": 41}).json()
+    assert (told["mode"], told["bins"], told["total"]) == ("bins", 41, size + 1)
+    first, second = told["rows"]
+    assert (first["row"], second["row"]) == ("w0", "w1")
+    assert (sum(first["failed"]), sum(second["failed"])) == (4, 0)
+    assert sum(first["busy"]) == pytest.approx(2000, rel=0.01)  # each took a second, and so does a bin
+    assert max(first["busy"]) == pytest.approx(50, rel=0.1)
+
+
+# -- stats -------------------------------------------------------------------------------------------------------------
+
+
+def test_stats_are_those_of_the_runner_over_a_period(client: TestClient) -> None:
+    told = got(client, "/api/v1/stats", period="all", flow="pages")
+    assert (told["period"], told["population"], told["flows"]) == ("all", 1, {"completed": 1})
+    assert {step["step_name"] for step in told["steps"]} == {"load", "pages", "grow", "extra"}
+    assert got(client, "/api/v1/stats", flow="other")["population"] == 0
+    problem(client.get("/api/v1/stats", params={"period": "1y"}), 422, "request-invalid")
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
