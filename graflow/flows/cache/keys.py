@@ -131,9 +131,12 @@ def _chosen(what_counts: object) -> dict[str, str]:
 
 def _inputs(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
     """A digest of each argument, defaults included."""
-    signature = _signature_of(func)
+    signature, defaults = _signature_of(func)
+    given: Mapping[str, Any]
     if signature is None:
-        given: dict[str, Any] = {**{str(place): value for place, value in enumerate(args, 1)}, **kwargs}
+        given = {**{str(place): value for place, value in enumerate(args, 1)}, **kwargs}
+    elif defaults is not None and not args and len(given := {**defaults, **kwargs}) == len(signature.parameters):
+        pass  # each parameter has its argument, by name
     else:
         try:
             bound = signature.bind(*args, **kwargs)
@@ -145,11 +148,16 @@ def _inputs(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
 
 
 @functools.lru_cache(maxsize=1024)
-def _signature_of(func: Callable[..., Any]) -> inspect.Signature | None:
+def _signature_of(func: Callable[..., Any]) -> tuple[inspect.Signature | None, dict[str, Any] | None]:
+    """The signature of a function, where it tells, and its defaults, where all parameters may be given by name."""
     try:
-        return inspect.signature(func)
+        signature = inspect.signature(func)
     except (TypeError, ValueError):
-        return None
+        return None, None
+    parameters = signature.parameters.values()
+    if any(each.kind not in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY} for each in parameters):
+        return signature, None
+    return signature, {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
@@ -157,6 +165,18 @@ def _signature_of(func: Callable[..., Any]) -> inspect.Signature | None:
 
 def _code_parts(func: Callable[..., Any]) -> dict[str, str]:
     """The function by name and code, and what it holds besides that."""
+    if isinstance(func, FunctionType) and func.__closure__ is None and not func.__dict__:
+        return {**_plain_code_parts(func)}
+    return _all_code_parts(func)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain_code_parts(func: Callable[..., Any]) -> dict[str, str]:
+    """The same of a function that holds nothing, which stays what it is."""
+    return _all_code_parts(func)
+
+
+def _all_code_parts(func: Callable[..., Any]) -> dict[str, str]:
     parts = {"function": f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"}
     while isinstance(func, functools.partial | MethodType):
         if isinstance(func, MethodType):

@@ -25,7 +25,7 @@ Wanted = Callable[[], bool]
 """Whether somebody still waits for what a computation gives."""
 
 _NAPS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at what another one computes
-_NEAR: Final = 50  # kept values of a name that the nearest is looked for among
+_NEAR: Final = 16  # kept values of a name that the nearest is looked for among
 _BEATS_PER_LEASE: Final = 4
 
 
