@@ -32,6 +32,8 @@ from graflow.api.feedback import create_feedback_api, create_feedback_api_with_r
 from graflow.api.gate import BODY_LIMIT, Gate
 from graflow.api.openapi import describe
 from graflow.api.problems import add_problems, described
+from graflow.api.questions import pages as answer_pages
+from graflow.api.questions import router as questions_router
 from graflow.api.service import Service
 from graflow.api.tail import Tail
 from graflow.exceptions import StoreError
@@ -49,6 +51,7 @@ _ROUTERS: Final = (
     session.router,
     catalogue.router,
     runs.router,
+    questions_router,
     starting.router,
     actions.router,
     states.router,
@@ -117,6 +120,7 @@ def create_app(
     describe(app, service.registry)
     add_problems(app)
     app.include_router(health.probes)
+    app.include_router(answer_pages)
     for router in _ROUTERS:
         app.include_router(router, prefix=_API)
     app.add_middleware(Gate, service=service, allowed_hosts=allowed_hosts, body_limit=body_limit)

@@ -27,6 +27,7 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]", "testserver")
 BODY_LIMIT: Final = 16 * 1024 * 1024
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _GUARDED: Final = ("/api/", "/metrics", "/openapi.json")
+_FORMS: Final = "/answer/"  # pages without scripts, whose address is the secret that lets somebody in
 _SESSION: Final = "/api/v1/session"
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -103,7 +104,7 @@ class Gate:
         if not length.isdecimal() or int(length) > self._body_limit:
             raise ProblemError(413, "content-too-large", f"A request is at most {self._body_limit} bytes long")
         if changes:
-            _check_origin(headers)
+            _check_origin(headers, is_form=path.startswith(_FORMS))
         asker = self._asker(headers)
         if not path.startswith(_GUARDED) or path == _SESSION:
             return asker or Identity(Role.VIEW)
@@ -169,7 +170,7 @@ def _path_of(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _check_origin(headers: Headers) -> None:
+def _check_origin(headers: Headers, *, is_form: bool = False) -> None:
     """Refuse a change that a page of another site asks of a browser, which sends along what it knows of us.
 
     Programs send none of these headers; browsers send them with each change, and pages cannot leave them out.
@@ -179,7 +180,7 @@ def _check_origin(headers: Headers) -> None:
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    if has_body and kind != "application/json":
+    if has_body and kind != ("application/x-www-form-urlencoded" if is_form else "application/json"):
         raise ProblemError(
             415, "media-type-unsupported", "The body of a change is JSON: Content-Type: application/json"
         )
@@ -189,7 +190,7 @@ def _check_origin(headers: Headers) -> None:
     is_same = site in {"same-origin", "none"} if site is not None else _is_of(origin, headers.get("host", ""))
     if not is_same:
         raise ProblemError(403, "foreign-origin", "A page of another origin asked for a change")
-    if _PAGES_MARK not in headers:
+    if _PAGES_MARK not in headers and not is_form:
         raise ProblemError(403, "foreign-origin", "A change that a browser sends needs the header X-Graflow: 1")
 
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from graflow.exceptions import (
+    AnswerInvalidError,
     ConfigError,
     FlowChangedError,
     FlowConflictError,
@@ -21,7 +22,9 @@ from graflow.exceptions import (
     GraflowError,
     InvalidCursorError,
     MoveRefusedError,
+    NotAskedError,
     PayloadError,
+    QuestionNotFoundError,
     StaleEpochError,
     StoreConfigError,
     StoreError,
@@ -83,6 +86,9 @@ class ProblemError(Exception):
 _TABLE: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     # The first that fits: subclasses before their bases.
     (FlowNotFoundError, 404, "not-found"),
+    (QuestionNotFoundError, 404, "not-found"),
+    (NotAskedError, 403, "forbidden"),
+    (AnswerInvalidError, 422, "answer-invalid"),
     (MoveRefusedError, 409, "action-refused"),
     (FlowConflictError, 409, "flow-conflict"),
     (FlowChangedError, 409, "flow-changed"),

@@ -161,8 +161,16 @@ class Questions:
         return draft.question
 
     def remind(self, question_id: str, by: str, via: str) -> Question:
-        """Tell the channels of an open question once more."""
-        return self._change(question_id, partial(rules.reminded, by=by, via=via)).question
+        """Tell the channels of an open question once more.
+
+        Raises:
+            QuestionNotFoundError: There is no such question.
+            AnswerRefusedError: It is settled.
+        """
+        draft = self._change(question_id, partial(rules.reminded, by=by, via=via))
+        if draft.refusal is not None:
+            raise draft.refusal
+        return draft.question
 
     def question(self, question_id: str) -> Question:
         """One question.
@@ -325,7 +333,7 @@ class Questions:
                 return draft
             if not (ends or draft.refusal is not None):
                 if self.settle(draft):
-                    return draft
+                    return draft.set(version=draft.question.version + 1)
             elif self._store.write_questions([QuestionWrite(draft.question.row(), draft.lines, ends=True)]):
                 if draft.question.timers and draft.settles:
                     self.wake(draft.question)

@@ -278,6 +278,8 @@ def attended(question: Question, at: float) -> Draft:
 
 def reminded(question: Question, by: str, via: str, at: float) -> Draft:
     """A question of which its audience is told once more, since somebody wants that."""
+    if not question.is_open:
+        return _too_late(Draft(question, at))
     return Draft(question, at).note("reminded", by, via).tell("reminder")
 
 
@@ -317,9 +319,16 @@ def withdrawn(question: Question, by: str, reason: str, via: str, at: float) -> 
         if by in {RUN, RIVAL, ANEW}:
             draft.set(timers=[])  # nobody waits for it alone
     else:
-        by_whom, at_when = question.settled_by or "", question.settled_at or 0.0
-        draft.refusal = AnswerRefusedError(question.id, question.state.value, by_whom, at_when, question.via or "")
-        draft.is_replay = True
+        _too_late(draft)
+    return draft
+
+
+def _too_late(draft: Draft) -> Draft:
+    """Refuse what a settled question does not take, and write nothing."""
+    question = draft.question
+    by, at = question.settled_by or "", question.settled_at
+    draft.refusal = AnswerRefusedError(question.id, question.state.value, by, at, question.via or "")
+    draft.is_replay = True
     return draft
 
 
