@@ -54,7 +54,7 @@ def create_app_from_args(args: argparse.Namespace) -> FastAPI:
         config,
         title=args.title,
         enable_cors=args.enable_cors,
-        cors_origins=args.cors_origins,
+        cors_origins=[origin for given in args.cors_origins or () for origin in given.split(",") if origin],
         enable_web_ui=not args.disable_web_ui,
         allowed_hosts=getattr(args, "allow_host", ()),
     )

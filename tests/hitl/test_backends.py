@@ -185,6 +185,24 @@ def test_settings_survive_pickling_whole_and_without_their_password():
     assert "geheim" not in repr(backend.place())
 
 
+@pytest.mark.redis
+def test_a_client_that_parameters_cannot_stand_for_serves_its_own_process(redis_client):
+    class Wrapped:
+        """As clients of other packages are."""
+
+        def __getattr__(self, name):
+            if name == "connection_pool":
+                raise AttributeError(name)
+            return getattr(redis_client, name)
+
+    backend = RedisFeedbackBackend(Wrapped())
+    backend.store_request(_request())
+    assert FeedbackManager(backend).provide_feedback("q", approval())
+    assert backend.place() is None
+    with pytest.raises(ConfigError, match="parameters of the server"):
+        pickle.loads(pickle.dumps(backend)).get_request("q")
+
+
 def test_bad_settings_are_refused_before_a_server_is_asked():
     with pytest.raises(ConfigError, match="expiration_days"):
         RedisFeedbackBackend(host="nowhere", expiration_days=0)

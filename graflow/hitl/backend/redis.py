@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from graflow.exceptions import ConfigError
+from graflow.foreign import attempt
 from graflow.hitl.backend.base import Decide, FeedbackBackend, newest_first
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
 from graflow.redis.config import (
@@ -61,9 +62,7 @@ class RedisFeedbackBackend(FeedbackBackend):
         self.expiration_days = expiration_days
         self.key_prefix = str(connection.get("key_prefix") or os.environ.get("GRAFLOW_KEY_PREFIX") or DEFAULT_PREFIX)
         given = {"host": host, "port": port, "db": db, **connection}
-        given = extract_redis_config(redis_client) if redis_client is not None else normalize_redis_config(given)
-        self._config = connection_of({name: value for name, value in given.items() if name in CONNECTION_KEYS})
-        self._config.pop("decode_responses", None)
+        self._config = _parameters_of(redis_client) if redis_client is not None else _connection_of(given)
         self._given = redis_client
 
     @classmethod
@@ -77,12 +76,21 @@ class RedisFeedbackBackend(FeedbackBackend):
     @property
     def redis_client(self) -> Any:
         """The client of this process, opened when it is first needed."""
-        return shared_client(self._config, decode_responses=False) if self._given is None else self._given
+        if self._given is not None:
+            return self._given
+        if self._config is None:
+            raise ConfigError(
+                "The client that questions are kept by cannot be turned into parameters, so only the process that "
+                "it was given to has it; give the parameters of the server instead"
+            )
+        return shared_client(self._config, decode_responses=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_given": None}
 
-    def place(self) -> dict[str, Any]:
+    def place(self) -> dict[str, Any] | None:
+        if self._config is None:
+            return None
         own = {"backend": "redis", "key_prefix": self.key_prefix, "expiration_days": self.expiration_days}
         return {**self._config, **own}
 
@@ -173,6 +181,18 @@ class RedisFeedbackBackend(FeedbackBackend):
         while ids := self.redis_client.zrevrange(self._index("settled"), begin, begin + _BATCH - 1):
             yield [_text(each) for each in ids]
             begin += _BATCH
+
+
+def _connection_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    normal = normalize_redis_config(given)
+    found = connection_of({name: value for name, value in normal.items() if name in CONNECTION_KEYS})
+    found.pop("decode_responses", None)
+    return found
+
+
+def _parameters_of(client: object) -> dict[str, Any] | None:
+    """What other processes need to reach the same server; None for a client that parameters cannot stand for."""
+    return attempt(lambda: _connection_of(extract_redis_config(client)), lambda _: None)
 
 
 def _text(reply: str | bytes) -> str:
