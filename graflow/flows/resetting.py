@@ -16,7 +16,9 @@ OnChange = Literal["refuse", "reuse"]
 Downstream = Literal["none", "failed", "all"]
 """Which steps behind a step that is retried run again."""
 
-_FRESH: Final = {"completed_at": None, "error": None, "error_data": None, "outputs": None, "execution_time": None}
+_FRESH: Final = dict.fromkeys(
+    ("completed_at", "error", "error_data", "outputs", "execution_time", "source", "cache", "input_digest")
+)
 
 
 class Reset:

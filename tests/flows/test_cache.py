@@ -566,6 +566,17 @@ def test_a_flow_whose_outcome_was_kept_can_be_retried_and_forked(runner):
     assert (fork.status, ran["load"], ran["page"]) == (FlowStatus.COMPLETED, 2, 4)
 
 
+def test_a_member_that_is_run_again_has_no_source_any_more(runner):
+    ran = analysis(runner)
+    kept = [runner.execute("analysis", {"top": 2}) for _ in range(2)][1]
+    assert [member.status for member in runner.list_members(kept.flow_id, "pages")] == [StepStatus.CACHED] * 2
+    runner.retry_failed_step(kept.flow_id, "pages", index=1, downstream="all")
+    first, second = runner.list_members(kept.flow_id, "pages")
+    assert (first.status, first.source is not None) == (StepStatus.CACHED, True)
+    assert (second.status, second.source, ran["page"]) == (StepStatus.COMPLETED, None, 3)
+    assert runner.get_flow_state(kept.flow_id).steps[1].source is None
+
+
 def test_the_source_of_a_kept_outcome_may_be_gone(runner):
     ran = analysis(runner)
     first = runner.execute("analysis", {"top": 2})
