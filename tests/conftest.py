@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -27,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=500, help="simulations of the group record (default: %(default)s)")
     parser.addoption("--first-seed", type=int, default=0, help="seed of the first of them (default: %(default)s)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The processes that share the tests out have to know each by the same name."""
+    if changing := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]+", item.nodeid)]:
+        raise pytest.UsageError(f"named by where an object is in memory, so otherwise in each process: {changing}")
 
 
 @pytest.fixture(scope="session")

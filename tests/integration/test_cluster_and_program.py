@@ -86,6 +86,7 @@ def test_a_pickle_of_its_configuration_holds_no_secret_and_ends_with_it() -> Non
         pickle.loads(kept)["url"].reveal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False], ids=["private", "given"])
 def test_a_handle_that_is_used_after_the_block_says_so_at_once(own: bool, redis_server: PrivateRedis) -> None:
     with LocalCluster(workers=1, imports=[members], redis=None if own else redis_server.url, quiet=True) as cluster:
@@ -110,6 +111,7 @@ def test_a_cluster_says_what_it_is() -> None:
         assert cluster.redis_url.reveal().split(":")[2].split("@")[0] not in repr(cluster)
 
 
+@pytest.mark.slow
 def test_busy_workers_have_one_time_to_end_in_all_and_it_is_said_what_is_waited_for(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -136,6 +138,7 @@ with LocalCluster(workers=0) as cluster:
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_that_leaves_the_block_does_not_end_the_cluster(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, cwd=Path.cwd(), check=True

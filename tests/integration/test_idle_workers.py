@@ -61,6 +61,7 @@ def test_an_idle_worker_sends_at_most_two_commands_a_second_those_of_scripts_inc
         assert commands(server) - before - asked <= 2 * 2 * REST
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_rest_is_missed_as_soon_as_a_group_is_open(
     tmp_path: Path, redis_server: PrivateRedis
 ) -> None:

@@ -52,6 +52,7 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     sys.modules.pop("rolling_shop", None)
 
 
+@pytest.mark.slow
 def test_a_task_that_an_old_worker_lacks_is_run_by_a_new_one(server: PrivateRedis, shops: dict[str, Path]) -> None:
     config: dict[str, Any] = {"url": Secret(server.url), "queue": "graflow"}
     options = ("-c", "1", "--graflow-import", "rolling_shop")

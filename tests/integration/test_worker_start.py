@@ -68,6 +68,7 @@ def test_a_worker_that_can_run_no_member_warns(tmp_path: Path, no_workers: Local
         assert "This worker can run no member" in log.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_two_workers_of_one_name_are_both_counted_and_the_second_says_so(
     tmp_path: Path, redis_server: PrivateRedis
 ) -> None:

@@ -129,7 +129,19 @@ def test_the_readme_shows_a_complete_example_before_its_twentieth_line() -> None
     assert first.line + first.text.count("\n") <= 20
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+def has_services(page: Path) -> bool:
+    lines = (line for block in blocks_of(page) if block.language == "bash" for line in block.text.splitlines())
+    return any(map(service_of, lines))
+
+
+def worth_a_minute(page: Path) -> list[pytest.MarkDecorator]:
+    """Of the pages that start workers and a Flower, each run of `make test` tries the first that a user reads."""
+    return [pytest.mark.slow] if has_services(page) and page != ROOT / "README.md" else []
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=worth_a_minute(page), id=name_of(page)) for page in PAGES_WITH_CODE]
+)
 def test_the_blocks_of_a_page_run_in_order_and_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
     blocks = blocks_of(page)
     env = environment(tmp_path)
@@ -137,7 +149,7 @@ def test_the_blocks_of_a_page_run_in_order_and_print_what_the_page_says(page: Pa
         if block.title:
             (tmp_path / block.title).write_text(block.text, encoding="utf-8")
     with ExitStack() as services:
-        if any(service_of(line) for block in blocks if block.language == "bash" for line in block.text.splitlines()):
+        if has_services(page):
             cluster = services.enter_context(LocalCluster(workers=0))
             env |= {"GRAFLOW_REDIS_URL": cluster.redis_url.reveal(), "GRAFLOW_SIGNING_KEY": generate_key()}
         for block in blocks:

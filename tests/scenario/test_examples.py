@@ -148,7 +148,10 @@ def test_examples_run_from_any_folder_and_leave_nothing_there(tmp_path: Path) ->
 REPORT = ("The most complex functions", "The slowest members", "Both give the same numbers.")
 
 
-@pytest.mark.parametrize("backend", ["threading", "direct", pytest.param("redis", marks=pytest.mark.redis)])
+WITHOUT_SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("threading", "direct")]
+
+
+@pytest.mark.parametrize("backend", [*WITHOUT_SERVERS, pytest.param("redis", marks=pytest.mark.redis)])
 def test_the_report_on_the_standard_library_is_the_same_on_every_backend(backend: str, tmp_path: Path) -> None:
     done = run_example("stdlib_report.py", "--backend", backend, "--limit", "6", home=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -158,7 +161,7 @@ def test_the_report_on_the_standard_library_is_the_same_on_every_backend(backend
     assert "%" not in done.stderr, "a progress bar was drawn although nobody looks"
 
 
-@pytest.mark.parametrize("backend", ["threading", pytest.param("redis", marks=pytest.mark.redis)])
+@pytest.mark.parametrize("backend", ["threading", pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.slow])])
 def test_on_a_terminal_each_run_of_the_report_has_a_bar_that_ends_with_its_time(backend: str, tmp_path: Path) -> None:
     home = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "120"}
     reader, terminal = pty.openpty()

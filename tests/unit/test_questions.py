@@ -393,7 +393,7 @@ def test_the_first_of_several_waits_is_the_winner() -> None:
         {"remind": [1] * 21},
         {"key": ""},
     ],
-    ids=str,
+    ids=" and ".join,
 )
 def test_what_cannot_be_asked_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
