@@ -27,6 +27,7 @@ from graflow.api import (
     steps,
     timeline,
 )
+from graflow.api.assets import mount
 from graflow.api.auth import Auth
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.gate import BODY_LIMIT, Gate
@@ -123,5 +124,6 @@ def create_app(
     app.include_router(answer_pages)
     for router in _ROUTERS:
         app.include_router(router, prefix=_API)
+    mount(app, root)
     app.add_middleware(Gate, service=service, allowed_hosts=allowed_hosts, body_limit=body_limit)
     return app

@@ -208,11 +208,24 @@ def status(flow: str, flow_id: str, request: Request, service: Served) -> Respon
     return tagged(request, service.runner.get_flow_state(flow_id), tag)
 
 
+@router.get("/runs/{flow_id}", response_model=RunSummary, responses=_ONE)
+def run(flow_id: str, request: Request, service: Served) -> Response:
+    """A run without its steps, for those who know its id and not its flow."""
+    record = service.store.get_record(flow_id)
+    if record is None:
+        raise FlowNotFoundError(f"Flow {flow_id} not found")
+    return _summary(request, service, record)
+
+
 @router.get("/{flow}/flows/{flow_id}", response_model=RunSummary, responses=_ONE)
 def summary(flow: str, flow_id: str, request: Request, service: Served) -> Response:
     """A run without its steps: how far it is, where it comes from, and what may be asked of it."""
-    record = record_of(service, flow, flow_id)
-    is_registered = service.registry.find(flow) is not None
+    return _summary(request, service, record_of(service, flow, flow_id))
+
+
+def _summary(request: Request, service: Service, record: FlowRecord) -> Response:
+    flow_id = record.flow_id
+    is_registered = service.registry.find(record.flow_name) is not None
     tag = tag_of(record_tag(record), is_registered)
     if is_known(request, tag):
         return not_modified(tag)

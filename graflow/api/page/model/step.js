@@ -1,0 +1,121 @@
+// @ts-check
+/** The step, or member of a group, that the drawer shows. */
+
+import { at, get } from '../api.js'
+import { href } from '../urls.js'
+import { turn } from '../router.js'
+import { MemberPages } from './pages.js'
+
+const AGAIN = 500
+
+export class Step {
+  /** @param {any} model @param {string} name @param {string | undefined} index @param {string | undefined} visit */
+  constructor(model, name, index, visit) {
+    this.model = model
+    this.name = name
+    this.index = index
+    this.visit = visit
+    this.detail = null
+    this.problem = null
+    /** @type {Record<string, any>} of payloads, by part */
+    this.data = {}
+    /** @type {MemberPages | null} */
+    this.members = null
+    this.timer = 0
+    this.isClosed = false
+    this.isAsking = false
+  }
+
+  /** @param {string} name @param {string | undefined} index @param {string | undefined} visit */
+  is(name, index, visit) {
+    return this.name === name && this.index === index && this.visit === visit
+  }
+
+  get query() { return this.model.store.state.route.query }
+
+  get path() { return `${this.model.path}/${at`steps/${this.name}`}` }
+
+  /** What is known of it from the run: always as new as the stream. */
+  get row() {
+    return this.index === undefined && !this.visit ? this.model.steps.get(this.name) : null
+  }
+
+  /** The newest of what is known: the row changes with the stream, the detail has more. */
+  get shown() {
+    return { ...this.detail, ...this.row }
+  }
+
+  get tab() {
+    const { tab } = this.query
+    const tabs = this.tabs
+    return tabs.includes(tab) ? tab : this.size && !this.index ? 'members' : 'overview'
+  }
+
+  get size() { return this.index === undefined ? this.shown.size ?? 0 : 0 }
+
+  get tabs() {
+    const features = this.model.store.state.server?.features ?? {}
+    return ['overview', this.size ? 'members' : '', 'data', 'attempts', features.logs ? 'logs' : ''].filter(Boolean)
+  }
+
+  close() {
+    this.isClosed = true
+    clearTimeout(this.timer)
+    this.members?.close()
+  }
+
+  async load() {
+    this.isAsking = true
+    const path = this.index === undefined ? href(this.path, { visit: this.visit }) : href(`${this.path}/members/${this.index}`, { visit: this.visit })
+    try {
+      this.detail = await get(path)
+      this.problem = null
+    } catch (error) {
+      this.problem = error
+    }
+    this.isAsking = false
+    if (this.isClosed) return
+    this.turned()
+    this.model.store.set()
+  }
+
+  /** The address says another tab or filter. */
+  turned() {
+    if (this.tab === 'members') {
+      this.members ??= new MemberPages(this)
+      this.members.turned()
+    }
+    if (this.tab === 'data') this.#readData()
+  }
+
+  /** @param {any} change @param {string[]} groups */
+  changed(change, groups) {
+    const isAbout = (change.steps ?? []).some((step) => step.step === this.name)
+    const isMoved = groups.includes(this.name)
+    if (isMoved) this.members?.stale(Object.keys(change.groups[this.name].strip ?? {}).map(Number))
+    if (!isAbout && !(isMoved && this.index !== undefined)) return
+    this.data = {}
+    if (!this.timer) this.timer = setTimeout(() => { this.timer = 0; this.load() }, AGAIN)
+  }
+
+  #readData() {
+    for (const part of ['inputs', 'outputs']) {
+      if (this.data[part]) continue
+      this.data[part] = { isBusy: true }
+      get(href(`${this.path}/payload/${part}`, { index: this.index, visit: this.visit }))
+        .then((found) => { this.data[part] = found })
+        .catch((error) => { this.data[part] = { problem: error } })
+        .finally(() => this.model.store.set())
+    }
+  }
+
+  /** Where a part can be downloaded. @param {string} part */
+  download(part) {
+    return `api/v1/${href(`${this.path}/payload/${part}`, { index: this.index, visit: this.visit, download: 1 })}`
+  }
+
+  /** @param {number} index */
+  openMember(index) {
+    turn({ index, tab: 'overview', attempt: null })
+  }
+}

@@ -1,0 +1,37 @@
+// @ts-check
+/** The one place where state is. Views are drawn from it, at most once a frame, however often it changes. */
+
+export class Store {
+  /** @param {Record<string, any>} state */
+  constructor(state) {
+    this.state = state
+    /** @type {(() => void) | null} */
+    this.draw = null
+    this.pending = false
+  }
+
+  /** Change it and have it drawn. @param {Record<string, any>} [patch] */
+  set(patch) {
+    if (patch) Object.assign(this.state, patch)
+    if (this.pending || !this.draw) return
+    this.pending = true
+    requestAnimationFrame(() => {
+      this.pending = false
+      this.draw?.()
+    })
+  }
+}
+
+export const store = new Store({
+  route: { view: 'runs', id: '', query: {} },
+  server: null,
+  theme: '',
+  zone: 'local',
+  link: 'off', // of the stream of events: off, connecting, live, stale
+  silent: 0, // seconds without a word, when stale
+  said: '', // what the live region speaks
+  model: null, // what the view shows
+  views: {}, // the modules of views that have been loaded
+  dialog: null, // what is asked of the user
+  problem: null, // why the view cannot be shown
+})

@@ -1,0 +1,80 @@
+"""Flows that a page can show: short, failing, long, with members, and with text that would like to be a script."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from graflow.core.decorators import task
+from graflow.flows import flow
+
+_NAP = 0.02
+_LONGEST = 120.0
+
+
+def _wait(gate: str) -> None:
+    end = time.monotonic() + _LONGEST
+    while gate and not Path(gate).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"Nobody made {gate}")
+        time.sleep(_NAP)
+
+
+@task
+def load(count: int) -> list[int]:
+    return list(range(count))
+
+
+@task
+def page(number: int) -> int:
+    if number % 1000 == 17:
+        raise ValueError(f"page {number} has no text layer")
+    return number * 2
+
+
+@task
+def measure(gate: str) -> str:
+    _wait(gate)
+    return "measured"
+
+
+@task
+def compare() -> dict[str, object]:
+    return {"alike": 3, "password": "hunter2", "names": ["<img src=x onerror=alert(1)>", "b"]}
+
+
+@task
+def publish(broken: str) -> str:
+    if broken and Path(broken).exists():
+        raise ValueError("page 17 has no text layer <script>window.stolen = 1</script>")
+    return "published"
+
+
+@flow("analysis")
+def analysis(count: int = 3, gate: str = "", broken: str = "") -> None:
+    """Load, measure and compare, and publish."""
+    (
+        load(task_id="load", count=count)
+        >> (measure(task_id="measure", gate=gate) | compare(task_id="compare")).set_group_name("look")
+        >> publish(task_id="publish", broken=broken)
+    )
+
+
+@flow("pages")
+def pages(count: int = 100, allow_failures: bool = True) -> None:
+    """Read many pages."""
+    group = page.map(list(range(count)), name="pages")
+    if allow_failures:
+        group = group.with_execution(policy="best_effort")
+    load(task_id="load", count=count) >> group >> compare(task_id="compare")
+
+
+@flow("chain")
+def chain(length: int = 12, gate: str = "") -> None:
+    """Steps one after another, the last of which waits."""
+    last = load(task_id="load", count=1)
+    for number in range(length):
+        step = compare(task_id=f"step_{number}")
+        last >> step
+        last = step
+    last >> measure(task_id="wait", gate=gate)
