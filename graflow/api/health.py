@@ -6,13 +6,15 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from graflow.api.auth import Asker
-from graflow.api.problems import described
+from graflow.api.problems import ProblemError, described
 from graflow.api.service import Served
+from graflow.configuration.project import project_settings
 from graflow.exceptions import GraflowError
+from graflow.metrics import CONTENT_TYPE, exposition
 
 probes = APIRouter(tags=["server"])
 router = APIRouter(tags=["server"])
@@ -35,6 +37,14 @@ def readyz(service: Served) -> Health:
     """Whether it can work: the store answers; flows whose servers died are looked after from then on."""
     service.runner.initialize()
     return Health()
+
+
+@probes.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    """What this server, and whoever counts with it, has counted for Prometheus."""
+    if not project_settings().monitoring.counts:
+        raise ProblemError(404, "metrics-off", "Metrics are off here: set monitoring.metrics in config.yaml")
+    return Response(exposition(), media_type=CONTENT_TYPE)
 
 
 class StoreHealth(BaseModel):
