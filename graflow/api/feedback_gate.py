@@ -89,6 +89,6 @@ class FeedbackGate:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin in self._origins:
             return True
-        if origin is not None and urlsplit(origin).netloc.lower() != host:
-            return False
-        return site in {None, "same-origin", "none"}
+        if site is not None:  # a form of a page without referrers sends the origin `null` to its own site as well
+            return site in {"same-origin", "none"}
+        return origin is None or urlsplit(origin).netloc.lower() == host
