@@ -1,0 +1,77 @@
+"""Questions at the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from graflow import task
+from graflow.cli.flows.asking import answer, question, questions, signal
+from graflow.flows import FlowRunner
+from graflow.questions import Question
+from tests.support import wait_until
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GRAFLOW_SIGNING_KEY", "k1:" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=")
+    made = f"sqlite:///{tmp_path}/flows.db"
+    monkeypatch.setenv("GRAFLOW_FLOW_STORE", made)
+    return made
+
+
+def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question]:
+    @task("ask", inject_context=True)
+    def ask(context: Any) -> Any:
+        return context.ask(*args, **options)
+
+    runner.register(lambda: ask, "asks")
+    flow_id = runner.submit("asks")
+    wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
+    return flow_id, runner.questions()[0]
+
+
+def run(command: Any, *args: str) -> Result:
+    return CliRunner().invoke(command, list(args))
+
+
+def test_a_question_is_listed_answered_and_logged(url: str) -> None:
+    with FlowRunner(url) as runner:
+        flow_id, found = asked(runner, "Which?", str)
+        (line,) = run(questions, "--open", "--json").output.splitlines()
+        assert json.loads(line)["id"] == found.id
+        assert "Which?" in run(questions).output
+        assert run(questions, "--of", "alice", "--flow", "nobody").exit_code == 0
+        assert "anybody" in run(question, "show", found.id).output
+        assert run(answer, found.id, "--value", "3").exit_code == 2
+        assert run(answer, found.id, "--value", "three").exit_code == 2, "no JSON"
+        assert run(answer, found.id).exit_code == 2
+        assert run(answer, "q-0", "--approve").exit_code == 2
+        done = run(answer, found.id, "--value", '"beta"', "--by", "ann", "--reason", "new")
+        assert (done.exit_code, "answered by ann" in done.output) == (0, True)
+        assert run(answer, found.id, "--value", '"beta"', "--by", "ann").exit_code == 0, "the same again"
+        late = run(answer, found.id, "--value", '"stable"', "--by", "bob")
+        assert (late.exit_code, "answered by ann (cli)" in late.output) == (3, True)
+        assert runner.wait(flow_id, 60).outputs == "beta"
+        lines = [json.loads(each) for each in run(question, "audit", found.id).output.splitlines()]
+        assert [each["what"] for each in lines][:3] == ["asked", "voted", "settled"]
+        assert lines[1]["via"] == "cli"
+
+
+def test_a_question_is_taken_back_and_a_flow_is_told_of_a_signal(url: str) -> None:
+    with FlowRunner(url) as runner:
+        flow_id, found = asked(runner, "Pay?", of=["alice", "bob"], needs=2)
+        assert run(answer, found.id, "--approve", "--by", "alice").exit_code == 2, "two are needed, who can show it"
+        assert run(question, "link", found.id, "--for", "alice").output.startswith("/answer/")
+        assert run(question, "link", found.id, "--for", "mallory").exit_code == 2
+        assert "nobody is told" in run(question, "remind", found.id).output
+        assert run(signal, flow_id, "bank", '{"paid": 3}', "--id", "e1").output == "Told\n"
+        assert run(signal, flow_id, "bank", '{"paid": 3}', "--id", "e1").output == "It had been told before\n"
+        assert run(signal, "nobody", "bank").exit_code == 2
+        assert run(question, "withdraw", found.id, "--reason", "no need").exit_code == 0
+        assert run(question, "withdraw", found.id).exit_code == 3
+        runner.wait(flow_id, 60)
