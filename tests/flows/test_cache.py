@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from graflow import parallel, task, workflow
+from graflow.core.late import plain_function
 from graflow.exceptions import ConfigError, FlowNotFoundError, StoreUnavailableError
 from graflow.flows import FlowRunner
 from graflow.flows.cache.keys import NotKeptError, canonical_digest
@@ -749,3 +750,12 @@ def test_what_differs_in_kind_or_value_has_another_digest(one, another):
 def test_what_has_no_canonical_form_is_refused():
     with pytest.raises(NotKeptError, match=r"it, of type tests\.flows\.test_cache\.Handle, has no canonical form"):
         canonical_digest([Handle()][0], "it")
+
+
+def test_a_task_with_a_cache_is_not_called_past_it_on_a_worker():
+    def work(x):
+        return x
+
+    given = {"x": 1}
+    assert plain_function(task(work), given, empty_channel=True) is not None
+    assert plain_function(task(cache=True)(work), given, empty_channel=True) is None
