@@ -1,4 +1,4 @@
-"""Human in the loop: tasks ask people, and go on with their answers."""
+"""Human in the loop: tasks ask people, and go on with their answers; what flows ask is in `graflow.questions`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from graflow.hitl.backend.base import FeedbackBackend
 from graflow.hitl.handler import FeedbackHandler, SlackFeedbackHandler, WebhookFeedbackHandler
 from graflow.hitl.manager import FeedbackManager
 from graflow.hitl.types import FeedbackRequest, FeedbackResponse, FeedbackTimeoutError, FeedbackType
+from graflow.questions.outcomes import Approval
 
 __all__ = [
+    "Approval",
     "FeedbackAnswerError",
     "FeedbackBackend",
     "FeedbackCancelledError",
