@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -100,6 +100,8 @@ class FlowRunner(Steering, Questioning):
         self.store = self._queue.default_store() if store is None and self._queue is not None else open_store(store)
         self._is_store_own = not isinstance(store, StateStore)
         self._durability: Durability = durability
+        if said.monitoring.tracing:
+            tracer = _with_spans(tracer)
         self._means = Means(dict(handlers or {}), config, tracer, max_steps)
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
@@ -375,3 +377,12 @@ class FlowRunner(Steering, Questioning):
         """
         self._open()
         return self._shown(self._driver.wait(flow_id, timeout))
+
+
+def _with_spans(tracer: Any) -> list[Any]:
+    """Listeners, with one that makes spans of OpenTelemetry unless there is one."""
+    from graflow.trace.otel import OpenTelemetryTracer  # noqa: PLC0415 - an extra, and off by default
+
+    given = list(tracer) if isinstance(tracer, Sequence) else [] if tracer is None else [tracer]
+    has_one = any(isinstance(each, OpenTelemetryTracer) for each in given)
+    return given if has_one else [*given, OpenTelemetryTracer()]

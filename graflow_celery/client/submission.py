@@ -19,6 +19,7 @@ from graflow.core.handlers.group_policy import (
 from graflow.core.nodes.columns import MemberIds
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
+from graflow.trace.carrying import trace_context
 from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.broker.messages import FEW
@@ -114,7 +115,7 @@ def prepare(
         options={**_options(members, n, then), "batch_size": options.batch_size},
         continuation=then is not None,
         parent_run=run_around(),
-        meta=_shown(shared.workflow_name, group_id, members, ids, then) | _own_wait(options),
+        meta=_shown(shared.workflow_name, group_id, members, ids, then) | _own_wait(options) | trace_context(),
         stride=written.stride,
     )
     return Submission(spec, written.manifest, written.payloads, options, kind, slots, written.blobs)

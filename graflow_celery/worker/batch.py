@@ -15,6 +15,7 @@ from graflow.observing import Happening, observe, observers
 from graflow.runtime import SLICE, TRY_AGAIN, persistently
 from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.trace.carrying import continued
 from graflow_celery.broker.messages import member_name, ranges_of
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
@@ -100,7 +101,7 @@ class Batch:
     @contextmanager
     def paced(self) -> Iterator[None]:
         """Have the pacing thread look after this batch while it runs."""
-        with self._runtime.pacer.pacing(self):
+        with self._runtime.pacer.pacing(self), continued(self.spec.meta):
             try:
                 yield
             finally:
