@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from graflow.api import (
     actions,
     catalogue,
+    cluster,
     events,
     graph,
     health,
@@ -62,6 +63,7 @@ _ROUTERS: Final = (
     payloads.router,
     timeline.router,
     stats.router,
+    cluster.router,
     events.router,
 )
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)

@@ -25,9 +25,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from graflow.api.columns import NOT_MODIFIED, answer, moment
+from graflow.api.columns import NOT_MODIFIED, answer
 from graflow.api.etags import is_known, not_modified, tag_of
-from graflow.api.member_table import Member, MemberTables, member_of, read_members
+from graflow.api.member_table import Member, MemberTables, Row, matching, member_of, ordered, read_members, shown_row
 from graflow.api.problems import ProblemError, described
 from graflow.api.runs import record_of, record_tag
 from graflow.api.service import Served, Service
@@ -42,13 +42,11 @@ from graflow.state.strips import BUCKETS, LETTERS
 router = APIRouter(tags=["members"])
 
 MOST_ROWS: Final = 500
-_LAST: Final = float("inf")
 _tables: Final = MemberTables()
 
 Statuses = Annotated[
     list[str] | None, Query(alias="status", description="In one of these states: repeated, or with commas.")
 ]
-Row = tuple[int, str, int, str | None, str | None, str | None]
 
 
 class MemberRows(BaseModel):
@@ -95,7 +93,7 @@ def members(
 ) -> Response:
     """A part of the members of a group."""
     record = record_of(service, flow, flow_id)
-    wanted = _statuses_of(status)
+    wanted = statuses_of(status)
     tag = tag_of(record_tag(record), step, visit, wanted, search, sort, offset, limit)
     if is_known(request, tag):
         return not_modified(tag)
@@ -106,8 +104,8 @@ def members(
     else:
         rows = _found(service, record, group, wanted, search or "")
         total = len(rows) if search else sum(counts.get(each.value, 0) for each in wanted) or len(rows)
-        found = _ordered(rows, sort, service.clock())[offset : offset + limit]
-    made = {"rows": [_shown(row) for row in found], "total": total, "size": size, "offset": offset}
+        found = ordered(rows, sort, service.clock())[offset : offset + limit]
+    made = {"rows": [shown_row(row) for row in found], "total": total, "size": size, "offset": offset}
     return answer(request, tag, made)
 
 
@@ -202,30 +200,7 @@ def _found(
     if wanted and not search:
         rows = read_members(service.store, record.flow_id, group.step_name, group.visit, wanted)
         return [member_of(row) for row in rows]
-    states, text = {status.value for status in wanted}, search.casefold()
-    return [
-        row
-        for row in members_of(service, record, group)
-        if (not states or row.status in states)
-        and (
-            not text
-            or str(row.number) == text
-            or text in (row.worker or "").casefold()
-            or text in (row.error or "").casefold()
-        )
-    ]
-
-
-def _ordered(rows: list[Member], sort: str, now: float) -> list[Member]:
-    if sort == "started":
-        return sorted(rows, key=lambda row: _LAST if row.started is None else row.started)
-    if sort == "duration":
-        return sorted(rows, key=lambda row: _LAST if row.started is None else row.started - (row.finished or now))
-    return rows
-
-
-def _shown(row: Member) -> Row:
-    return row.number, row.status, row.attempts, row.worker, moment(row.started), moment(row.finished)
+    return matching(members_of(service, record, group), {status.value for status in wanted}, search)
 
 
 def _divided(rows: Sequence[Member], size: int, buckets: int) -> list[dict[str, int]]:
@@ -236,7 +211,12 @@ def _divided(rows: Sequence[Member], size: int, buckets: int) -> list[dict[str, 
     return [dict(counts) for counts in found]
 
 
-def _statuses_of(given: list[str] | None) -> list[StepStatus]:
+def statuses_of(given: list[str] | None) -> list[StepStatus]:
+    """The states that a question names.
+
+    Raises:
+        ProblemError: For what is none.
+    """
     names = [name.strip() for each in given or () for name in each.split(",") if name.strip()]
     known = {status.value for status in StepStatus}
     for name in names:

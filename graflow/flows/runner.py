@@ -67,6 +67,9 @@ class FlowRunner(Steering, Questioning):
         notifiers: Channels that are told of questions, by the names that `notify=` has: each called with the notice and
             the question, at least once.
 
+    Attributes:
+        backend_config: What was said of the workers that groups and submitted flows run on; None for nothing.
+
     Raises:
         ConfigError: For a setting that cannot be right.
     """
@@ -113,6 +116,7 @@ class FlowRunner(Steering, Questioning):
         self._verbs = Verbs(self._driver, self._registry)
         self._recovers = said.flow_engine.recovery if recovery is None else recovery
         self._is_open = False
+        self.backend_config = backend_config or config
 
     def _driver_of(self, home: Home, size: int) -> Driver:
         return Driver(home, self._registry, self._means, Pool(home, size), notifiers=self._notifiers)

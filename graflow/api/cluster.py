@@ -1,0 +1,228 @@
+"""Workers, queues and groups on them, as a plug-in tells; without one, or without its servers, nothing and the reason.
+
+`GET /api/v1/workers`::
+
+    {"items": [{"name": "ada-0", "status": "running", "queues": ["graflow"], "slots": 4, "busy": 2,
+                "now": [{"run_id": "…", "name": "pages", "index": 417}], "beat": "…Z", "version": "0.1.0"}],
+     "reason": null}
+
+`GET /api/v1/queues`: `{"items": [{"name": "graflow", "messages": 12, "workers": 2, "slots": 8}], "reason": null}`.
+
+Groups outside of flows, that is of `submit` and of workflows on workers, the newest first:
+`GET /api/v1/groups?status=&cursor=&limit=50`::
+
+    {"items": [{"run_id": "…", "name": "pages", "status": "running", "size": 100, "counts": {"completed": 20, …},
+                "started_at": "…Z", "completed_at": null, "queue": "graflow", "reason": null}],
+     "next_cursor": "50" or null, "reason": null}
+
+`GET /api/v1/groups/{run_id}` has one, with `parent_run`, `executions`, `losses` and `retries`; `…/members` and
+`…/members/{index}` are as those of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Final, Literal, Protocol
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from graflow.api.columns import NOT_MODIFIED, answer, moment
+from graflow.api.etags import tag_of
+from graflow.api.member_table import Member, matching, ordered, shown_row
+from graflow.api.members import MOST_ROWS, MemberRows, Statuses
+from graflow.api.paging import Limit
+from graflow.api.problems import ProblemError, described
+from graflow.api.service import Served, Service
+from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
+
+router = APIRouter(tags=["cluster"])
+
+_PLUG_INS: Final = "graflow.cluster_views"
+_NOBODY: Final = "Nothing that knows workers is installed here: pip install graflow-celery"
+_TIMES: Final = ("queued_at", "started_at", "completed_at", "beat")
+
+Facts = Mapping[str, Any]
+
+
+class ClusterViews(Protocol):
+    """What a plug-in tells of workers, as plain data; times are seconds since the epoch, or ISO texts."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that live."""
+
+    def queues(self) -> list[dict[str, Any]]:
+        """Queues, how many messages are in them, and how many workers listen."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All groups whose record is kept, the newest first."""
+
+    def group(self, run_id: str) -> dict[str, Any]:
+        """One group.
+
+        Raises:
+            GroupNotFoundError: There is none.
+        """
+
+    def members(self, run_id: str) -> list[dict[str, Any]]:
+        """The members that run or have ended, by index; the others wait.
+
+        Raises:
+            GroupNotFoundError: There is none.
+        """
+
+
+class Told(BaseModel):
+    """What there is, or why nothing can be told."""
+
+    items: list[dict[str, Any]]
+    reason: str | None = None
+
+
+class GroupPage(Told):
+    """One page of groups."""
+
+    next_cursor: str | None = None
+
+
+@router.get("/workers", response_model=Told, responses=NOT_MODIFIED)
+def workers(request: Request, service: Served) -> Response:
+    """The workers that live, and what they run."""
+    return _told(request, *_asked(service, ClusterViews.workers.__name__))
+
+
+@router.get("/queues", response_model=Told, responses=NOT_MODIFIED)
+def queues(request: Request, service: Served) -> Response:
+    """Queues, how many messages are in them, and how many workers listen."""
+    return _told(request, *_asked(service, ClusterViews.queues.__name__))
+
+
+@router.get("/groups", response_model=GroupPage, responses=NOT_MODIFIED)
+def groups(
+    request: Request,
+    service: Served,
+    status: Annotated[str | None, Query(max_length=50, description="In this state.")] = None,
+    cursor: Annotated[int, Query(ge=0, lt=2**31, description="`next_cursor` of the page before.")] = 0,
+    limit: Limit = 50,
+) -> Response:
+    """Groups on workers that belong to no recorded flow, the newest first."""
+    found, reason = _asked(service, ClusterViews.groups.__name__)
+    mine = [row for row in found if (not status or row["status"] == status) and not _is_of_flow(service, row["run_id"])]
+    following = str(cursor + limit) if len(mine) > cursor + limit else None
+    return _told(request, mine[cursor : cursor + limit], reason, next_cursor=following)
+
+
+@router.get("/groups/{run_id}", responses={**NOT_MODIFIED, **described(404)}, response_model=dict[str, Any])
+def group(run_id: str, request: Request, service: Served) -> Response:
+    """One group on workers."""
+    made = _timed(_one(service, run_id))
+    return answer(request, tag_of(made), made)
+
+
+@router.get("/groups/{run_id}/members", response_model=MemberRows, responses={**NOT_MODIFIED, **described(404)})
+def group_members(
+    run_id: str,
+    request: Request,
+    service: Served,
+    status: Statuses = None,
+    search: Annotated[str | None, Query(max_length=1000, description="In worker or error, or a number.")] = None,
+    sort: Annotated[Literal["index", "duration", "started"], Query(description="In which order.")] = "index",
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
+) -> Response:
+    """A part of the members of a group on workers."""
+    size = int(_one(service, run_id)["size"])
+    known = {row["index"]: row for row in _views(service).members(run_id)}
+    states = {name.strip() for each in status or () for name in each.split(",") if name.strip()}
+    rows = matching([_member(index, known.get(index, {})) for index in range(size)], states, search or "")
+    part = ordered(rows, sort, service.clock())[offset : offset + limit]
+    made = {"rows": [shown_row(row) for row in part], "total": len(rows), "size": size, "offset": offset}
+    return answer(request, tag_of(made), made)
+
+
+@router.get(
+    "/groups/{run_id}/members/{index}",
+    response_model=dict[str, Any],
+    responses={**NOT_MODIFIED, **described(404)},
+)
+def group_member(run_id: str, index: int, request: Request, service: Served) -> Response:
+    """One member of a group on workers."""
+    size = int(_one(service, run_id)["size"])
+    if not 0 <= index < size:
+        raise ProblemError(404, "not-found", f"Group run '{run_id}' has no member {index}; it has {size}")
+    found = next((row for row in _views(service).members(run_id) if row["index"] == index), None)
+    made = _timed(found or {"index": index, "status": "pending", "attempts": 0})
+    return answer(request, tag_of(made), made)
+
+
+def knows_workers(service: Service) -> bool:
+    """Whether there is something that may tell of workers."""
+    try:
+        _views(service)
+    except GraflowError:
+        return False
+    return True
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _views(service: Service) -> ClusterViews:
+    """The plug-in's views.
+
+    Raises:
+        ConfigError: There is none, or nobody says which servers are meant.
+    """
+    plug_ins = entry_points(group=_PLUG_INS)
+    if not plug_ins:
+        raise ConfigError(_NOBODY)
+    found: ClusterViews = next(iter(plug_ins)).load()(service.runner.backend_config)
+    return found
+
+
+def _asked(service: Service, what: str) -> tuple[list[dict[str, Any]], str | None]:
+    """What the views tell, or why they cannot."""
+    try:
+        return getattr(_views(service), what)(), None
+    except GraflowError as error:
+        return [], str(error)
+
+
+def _one(service: Service, run_id: str) -> dict[str, Any]:
+    try:
+        return _views(service).group(run_id)
+    except (ConfigError, GroupNotFoundError) as error:
+        raise ProblemError(404, "not-found", str(error)) from error
+
+
+def _told(request: Request, items: list[dict[str, Any]], reason: str | None, **more: Any) -> Response:
+    made = {"items": [_timed(item) for item in items], "reason": reason, **more}
+    return answer(request, tag_of(made), made)
+
+
+def _timed(facts: Facts) -> dict[str, Any]:
+    """Facts with times as texts."""
+    return {
+        name: moment(value) if name in _TIMES and isinstance(value, int | float) else value
+        for name, value in facts.items()
+    }
+
+
+def _member(index: int, facts: Facts) -> Member:
+    return Member(
+        index,
+        facts.get("status", "pending"),
+        facts.get("attempts", 0),
+        facts.get("worker"),
+        facts.get("started_at"),
+        facts.get("completed_at"),
+        facts.get("error"),
+    )
+
+
+def _is_of_flow(service: Service, run_id: str) -> bool:
+    """Whether a flow opened a group: its key begins with that of the flow's session, `<flow>.<generation>:`."""
+    flow_id, dot, generation = run_id.partition(":")[0].rpartition(".")
+    return bool(dot) and generation.isdecimal() and service.store.get_record(flow_id) is not None
