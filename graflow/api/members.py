@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -101,9 +102,13 @@ def members(
     size, counts = group.size or 0, group.counts or {}
     if sort == "index" and not search and not wanted:
         found, total = _page(service, record, group, offset, limit), size
+    elif sort == "index" and not search:
+        states = read_members(service.store, flow_id, step, group.visit, wanted)
+        found = [member_of(row) for row in islice(states, offset, offset + limit)]
+        total = sum(counts.get(each.value, 0) for each in wanted)
     else:
         rows = _found(service, record, group, wanted, search or "")
-        total = len(rows) if search else sum(counts.get(each.value, 0) for each in wanted) or len(rows)
+        total = len(rows)
         found = ordered(rows, sort, service.clock())[offset : offset + limit]
     made = {"rows": [shown_row(row) for row in found], "total": total, "size": size, "offset": offset}
     return answer(request, tag, made)
