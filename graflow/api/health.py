@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from graflow.api.auth import Asker
+from graflow.api.cluster import knows_workers
 from graflow.api.problems import ProblemError, described
 from graflow.api.service import Served
 from graflow.configuration.project import project_settings
