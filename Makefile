@@ -17,7 +17,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra api --extra embedded --extra flower --extra metrics --extra ocr --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash test test-rest test-mutants test-all check unit format coverage faults soak test-lowest bench lock clean
+.PHONY: help setup demo demo-crash test test-rest test-mutants test-all check unit format coverage faults soak test-lowest bench openapi lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -91,6 +91,9 @@ bench: $(READY)  ## Measure against raw Celery, networkx and bare loops
 	$(BIN)/python -m benchmarks.bench_import
 	$(BIN)/python -m benchmarks.bench_engine
 	$(BIN)/python -m benchmarks.bench_celery
+
+openapi: $(READY)  ## Write docs/openapi.json again: the description of the API with the example flows
+	$(BIN)/python -m tests.api.kept
 
 lock: $(READY)  ## Write requirements.lock again from pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
