@@ -170,8 +170,9 @@ def _of_step(row: FlowStepState, start: float) -> Iterator[Bar]:
 def _binned(bars: list[Bar], by: str, window: tuple[float, float], bins: int, last: float) -> list[dict[str, Any]]:
     begin, width = window[0], max(1e-6, window[1] - window[0]) / bins
     rows: dict[str, tuple[list[float], list[int]]] = {}
+    groups = {bar.step for bar in bars if bar.member is not None}
     for bar in bars:
-        if bar.member is None:
+        if bar.member is None and bar.step in groups:
             continue  # its members are told
         name = _row_name(bar, by)
         if name not in rows:

@@ -15,7 +15,7 @@ from graflow import task
 from graflow.core.context import TaskExecutionContext
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, MemoryStore, StepStatus
-from graflow.state.changes import Change, Entry
+from graflow.state.changes import Change, Entry, StepRow
 from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
@@ -289,16 +289,23 @@ def test_too_many_bars_are_put_together_by_row_and_bin(clients: Clients) -> None
         )
         for index in range(size)
     ]
-    store.append(Change("f1", Move.STEP, epoch, AT + 2, [Entry("step.started", "g", 1)], [group_row(size)], rows))
+    load = {"status": "completed", "started_at": AT + 1, "completed_at": AT + 2, "worker": "w0"}
+    steps = [StepRow("load", 1, load), group_row(size)]
+    store.append(Change("f1", Move.STEP, epoch, AT + 2, [Entry("step.started", "g", 1)], steps, rows))
     move(store, Move.COMPLETE, at=AT + 42, entries=[Entry("flow.completed")])
     client = clients(FlowRunner(store, recovery=False))
     told = client.get("/api/v1/analysis/flows/f1/timeline", params={"by": "worker", "bins": 41}).json()
-    assert (told["mode"], told["bins"], told["total"]) == ("bins", 41, size + 1)
+    assert (told["mode"], told["bins"], told["total"]) == ("bins", 41, size + 2)
     first, second = told["rows"]
     assert (first["row"], second["row"]) == ("w0", "w1")
     assert (sum(first["failed"]), sum(second["failed"])) == (4, 0)
     assert sum(first["busy"]) == pytest.approx(2000, rel=0.01)  # each took a second, and so does a bin
     assert max(first["busy"]) == pytest.approx(50, rel=0.1)
+    told = client.get("/api/v1/analysis/flows/f1/timeline", params={"bins": 41}).json()
+    group, load = told["rows"]
+    assert (group["row"], load["row"]) == ("g", "load")
+    assert sum(load["busy"]) == pytest.approx(1, abs=0.01), "a step without members is a row as well"
+    assert sum(group["busy"]) == pytest.approx(size, rel=0.01), "the group itself is not counted with its members"
 
 
 # -- stats -------------------------------------------------------------------------------------------------------------

@@ -165,6 +165,11 @@ def test_the_colours_of_states_are_those_of_all_pictures(selector: str, theme: s
     }
 
 
+def test_what_is_hidden_does_not_cover_the_rest() -> None:
+    """A rule that gives something a `display` would show it though it has the attribute `hidden`."""
+    assert "[hidden] { display: none !important }" in OWN["style.css"]
+
+
 def luminance(colour: str) -> float:
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
     parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]

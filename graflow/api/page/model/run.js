@@ -24,6 +24,7 @@ export class Model {
     /** @type {any} what the drawer shows; its model comes with the first step that is opened */
     this.step = null
     this.lines = null // of the journal
+    /** @type {any} */
     this.timeline = null
     /** @type {Live | null} */
     this.live = null
@@ -59,6 +60,7 @@ export class Model {
     this.isClosed = true
     this.live?.close()
     this.step?.close()
+    this.timeline?.close()
   }
 
   /** Read all again, and follow from there. */
@@ -70,6 +72,7 @@ export class Model {
       this.store.set({ problem: null })
       await Promise.all([this.#readSteps(), this.readGraph()])
       this.#follow()
+      this.timeline?.changed()
     } catch (error) {
       this.fail(error)
     }
@@ -131,6 +134,7 @@ export class Model {
     if (!run || !this.known || this.isClosed) return
     this.known.run = run
     await this.#readSteps().catch(() => {})
+    this.timeline?.changed()
     this.store.set()
   }
 
@@ -145,6 +149,7 @@ export class Model {
     const { step, index, visit, view = 'graph' } = route.query
     if (!this.known) return
     if (view === 'events' && !this.lines) this.lines = new (await import('./lines.js')).Lines(this)
+    if (view === 'timeline' && !this.timeline) this.timeline = new (await import('./timeline.js')).Timeline(this)
     this.timeline?.turned()
     if (!step) {
       this.step?.close()

@@ -4,7 +4,7 @@
 import { html } from '../vendor/lit-html/lit-html.js'
 
 const KEYS = [
-  ['/', 'search'], ['j  k', 'next row, row before'], ['g  s  e', 'graph, steps, events of a run'],
+  ['/', 'search'], ['j  k', 'next row, row before'], ['g  t  s  e', 'graph, timeline, steps, events of a run'],
   ['arrows', 'in the graph: along the edges and between siblings'], ['Home  End', 'in the graph: first and last step'],
   ['Enter', 'open the step'], ['f  +  −', 'fit, larger, smaller'], ['Esc', 'close'], ['?', 'this list'],
 ]

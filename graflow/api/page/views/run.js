@@ -10,7 +10,7 @@ import { store } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
 import { runHref } from '../urls.js'
 
-const TABS = { graph: 'Graph', steps: 'Steps', events: 'Events' }
+const TABS = { graph: 'Graph', timeline: 'Timeline', steps: 'Steps', events: 'Events' }
 const ACTS = /** @type {[string, string, string, string][]} */ ([
   ['pause', 'bars', 'Pause…', ''], ['resume', 'play', 'Resume…', ''], ['fork', 'fork', 'Fork…', ''], ['cancel', 'cross', 'Cancel…', 'danger'],
 ])
@@ -89,6 +89,7 @@ const graph = (model, state) => {
 
 const VIEWS = /** @type {Record<string, (model: any, state: any) => any>} */ ({
   graph,
+  timeline: (model, state) => part('timeline', () => import('./timeline.js'))(model, state),
   steps: (model, state) => part('steps', () => import('./steps.js'))(model, state),
   events: (model, state) => part('events', () => import('./events.js'))(model, state),
 })
@@ -103,20 +104,21 @@ export const view = (model, state) => {
 }
 
 const canvasKey = (act) => () => {
-  const graph = document.querySelector('flow-graph')
-  if (!graph) return false
-  act(graph)
+  const picture = document.querySelector('flow-graph, flow-timeline')
+  if (!picture) return false
+  act(picture)
   return true
 }
 
 /** @type {Record<string, (model: any, event: KeyboardEvent) => any>} */
 export const keys = {
   g: () => turn({ view: null }),
+  t: () => turn({ view: 'timeline' }),
   s: () => turn({ view: 'steps' }),
   e: () => turn({ view: 'events' }),
-  f: canvasKey((graph) => graph.fit()),
-  '+': canvasKey((graph) => graph.zoom(1)),
-  '-': canvasKey((graph) => graph.zoom(-1)),
+  f: canvasKey((picture) => picture.fit()),
+  '+': canvasKey((picture) => picture.zoom(1)),
+  '-': canvasKey((picture) => picture.zoom(-1)),
   Escape: (model) => {
     if (!model.step) return false
     model.closeStep()
