@@ -1,9 +1,11 @@
-"""`@task`: functions become nodes of a workflow."""
+"""`@task` and `@question`: functions become nodes of a workflow."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Literal, Protocol, overload
 
 from graflow.core.nodes.mapped import R
@@ -11,6 +13,7 @@ from graflow.core.nodes.options import CacheOption, policy_of
 from graflow.core.nodes.wrapper import P, TaskWrapper
 from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.exceptions import ConfigError
+from graflow.questions.asks import MISSING, Ask, Deadline, Duration
 
 
 class _Decorator(Protocol):
@@ -20,6 +23,12 @@ class _Decorator(Protocol):
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> TaskWrapper[P, R]: ...
     @overload
     def __call__(self, func: Callable[P, R], /) -> TaskWrapper[P, R]: ...
+
+
+class _QuestionDecorator(Protocol):
+    """`@question(...)`: what makes a node of a function that builds a prompt."""
+
+    def __call__(self, func: Callable[P, str], /) -> TaskWrapper[P, Any]: ...
 
 
 class _InjectingDecorator(Protocol):
@@ -164,3 +173,89 @@ def _given_id(id_or_func: object, task_id: str | None) -> str | None:
     if isinstance(id_or_func, str) and task_id is not None and task_id != id_or_func:
         raise ConfigError(f"@task was given two ids, {id_or_func!r} and {task_id!r}; give one of them")
     return id_or_func if task_id is None and isinstance(id_or_func, str) else task_id
+
+
+def question(
+    answer: Any = bool,
+    *,
+    id: str | None = None,  # noqa: A002 - as that of `task`
+    of: Sequence[str] = (),
+    needs: int = 1,
+    veto: bool = True,
+    revisable: bool = False,
+    deadline: Deadline | None = None,
+    default: Any = MISSING,
+    on_deadline: str | None = None,
+    remind: Sequence[Duration] = (),
+    escalate: tuple[Duration, Sequence[str]] | None = None,
+    notify: Sequence[str] = (),
+    hold: float = 0.0,
+) -> _QuestionDecorator:
+    """Make a node of a durable flow that asks people: the function builds the prompt, the node's result is the answer.
+
+    The flow is put away while it waits, and the function is called again when it goes on. So it only builds the prompt,
+    which follows from its arguments: results and channel keys of the same name, as those of a task.
+
+    Args:
+        answer: What they may answer: `bool`, `str`, `int`, a `Literal`, a pydantic model, or a JSON Schema.
+        id: The id of the node; the function's name by default.
+        of: Who is asked; this and all that follows as in `graflow.questions.Ask`.
+        needs: How many of them have to answer.
+        veto: Whether one rejection ends it.
+        revisable: Whether people may change their answer until it is settled.
+        deadline: Seconds, a timedelta, or a datetime with a time zone.
+        default: The answer when there is none by the deadline.
+        on_deadline: `"default"`, `"fail"` or `"escalate"`.
+        remind: When to tell its channels again, in seconds or timedeltas.
+        escalate: `(after, people)`: who is asked besides when nobody has answered.
+        notify: Names of channels that are told.
+        hold: Seconds to wait in place before the flow is put away.
+
+    Raises:
+        ConfigError: For what cannot be right, where it is written.
+
+    Example:
+        >>> from typing import Literal
+        >>> from graflow.hitl import question
+        >>> @question(Literal["stable", "beta"], of=["ann"], deadline=3600, default="beta")
+        ... def choose(draft: str) -> str:
+        ...     return f"Where does {draft} go?"
+    """
+    if inspect.isfunction(answer) or isinstance(answer, TaskWrapper):
+        raise ConfigError("Write @question() with parentheses: its first argument is the type of the answer")
+    options: dict[str, Any] = {
+        "of": of,
+        "needs": needs,
+        "veto": veto,
+        "revisable": revisable,
+        "deadline": deadline,
+        "default": default,
+        "on_deadline": on_deadline,
+        "remind": remind,
+        "escalate": escalate,
+        "notify": notify,
+        "hold": hold,
+    }
+    Ask("What?", answer, **options)  # refused where it is written
+
+    def wrap(func: Callable[..., str], /) -> TaskWrapper[..., Any]:
+        return task(id=id, inject_context=True)(_asking(func, answer, options))
+
+    return wrap  # type: ignore[return-value]  # the P of a decorator is that of each function
+
+
+def _asking(func: Callable[..., str], answer: Any, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """A function of the task's context and the arguments of `func` that asks what `func` returns."""
+    if isinstance(func, TaskWrapper) or not callable(func) or inspect.iscoroutinefunction(func):
+        raise ConfigError(f"@question takes a plain function that returns the prompt, not {func!r}")
+
+    @functools.wraps(func)
+    def ask(context: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return context.ask(func(*args, **kwargs), answer, **options)
+
+    taken = inspect.signature(func)
+    injected = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)
+    while injected.name in taken.parameters:
+        injected = injected.replace(name=f"_{injected.name}")
+    ask.__signature__ = taken.replace(parameters=[injected, *taken.parameters.values()])  # type: ignore[attr-defined]
+    return ask

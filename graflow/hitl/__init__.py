@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from graflow.exceptions.feedback import FeedbackAnswerError, FeedbackCancelledError
 from graflow.hitl.backend.base import FeedbackBackend
 from graflow.hitl.handler import FeedbackHandler, SlackFeedbackHandler, WebhookFeedbackHandler
@@ -22,4 +25,11 @@ __all__ = [
     "FeedbackType",
     "SlackFeedbackHandler",
     "WebhookFeedbackHandler",
+    "question",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "question":  # a node, which stands on a higher floor than what tasks ask by
+        return importlib.import_module("graflow.core.decorators").question
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
