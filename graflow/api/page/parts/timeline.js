@@ -242,7 +242,7 @@ export class FlowTimeline extends Picture {
       brush.fill()
       brush.strokeStyle = colours[family]
       if (hollow) brush.stroke()
-      if (i < row.bars.length - 1 || row.lanes > 1 || row.name === OUTSIDE) return
+      if (i < row.bars.length - 1 || row.name === OUTSIDE || this.model?.by === 'worker') return
       brush.fillStyle = colours.soft
       brush.font = `11px ${colours.sans}`
       brush.fillText(span((bar.to ?? this.model?.end) - bar.from), right + 6, y - this.top + tall / 2)
