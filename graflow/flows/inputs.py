@@ -17,16 +17,20 @@ from pydantic import (
     SecretStr,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     create_model,
     field_serializer,
+    field_validator,
 )
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticCustomError, PydanticOmit, PydanticUseDefault
 
 from graflow.exceptions import ConfigError, FlowInputError
 from graflow.foreign import attempt
 from graflow.secret import MASK, Secret, is_secret_key
 
 _SHOWN: Final = 60  # characters of a value in an error
+_RAISED: Final = "raised"
+_OF_PYDANTIC: Final = (ValueError, AssertionError, PydanticOmit, PydanticUseDefault)  # it knows what they mean
 
 
 class _Inputs(BaseModel):
@@ -38,6 +42,12 @@ class _Inputs(BaseModel):
         ser_json_inf_nan="strings",
         protected_namespaces=(),
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _checked(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Whatever a type's own check raises is a fault of this field; pydantic lets most errors pass as they are."""
+        return attempt(lambda: handler(value), _as_fault)
 
     @field_serializer("*", mode="wrap")
     def _stored(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
@@ -104,7 +114,7 @@ class InputModel:
             stored: dict[str, Any] = made.model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             raise self._explained(error) from None
-        except PydanticSerializationError as error:
+        except ValueError as error:  # as pydantic tells of values that it cannot store
             raise FlowInputError(f"Inputs of flow '{self._flow_name}' cannot be stored as JSON: {error}") from None
         return stored
 
@@ -136,13 +146,23 @@ class InputModel:
         for fault in error.errors(include_url=False):
             path = ".".join(map(str, fault["loc"]))
             key = str(fault["loc"][0]) if fault["loc"] else ""
-            if fault["type"] == "missing":
+            if fault["type"] == _RAISED and is_secret_key(key):
+                lines.append(f"{path}: cannot be checked: {fault['ctx']['kind']}")
+            elif fault["type"] == "missing":
                 lines.append(f"{path}: is required")
             elif fault["type"] == "extra_forbidden":
                 lines.append(f"{path}: is no input of this flow; inputs are {known}")
             else:
                 lines.append(f"{path}: {fault['msg']}, not {_shown(key, fault['input'])}")
         return FlowInputError(f"Inputs of flow '{self._flow_name}' do not fit: " + "; ".join(lines))
+
+
+def _as_fault(error: Exception) -> typing.NoReturn:
+    if isinstance(error, _OF_PYDANTIC):
+        raise error
+    kind = type(error).__name__
+    why = attempt(lambda: _shortened(str(error)), lambda _: "")
+    raise PydanticCustomError(_RAISED, "cannot be checked: {kind}: {why}", {"kind": kind, "why": why}) from None
 
 
 def _field_name(name: str) -> str:
@@ -153,7 +173,10 @@ def _field_name(name: str) -> str:
 def _shown(key: str, value: object) -> str:
     if is_secret_key(key):
         return MASK
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -2,12 +2,14 @@
 
 import base64
 import enum
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, FilePath, SecretStr
 
 from graflow import task, workflow
 from graflow.exceptions import ConfigError, FlowConflictError, FlowInputError, FlowNotFoundError
@@ -101,6 +103,45 @@ def test_each_input_that_does_not_fit_is_named_and_nothing_is_recorded():
         runner.execute("echo", ["a"])
     assert not runner.list_flows()
     assert not calls
+
+
+def _looked_up(code):
+    return {"a": "of a"}[code]
+
+
+def test_whatever_the_check_of_an_input_raises_is_a_fault_of_that_input_and_nothing_is_recorded():
+    runner, register, step, _ = echoing()
+
+    class Scan(BaseModel):
+        page: FilePath
+
+    def build(
+        file: FilePath,
+        scan: Scan | None = None,
+        code: Annotated[str, AfterValidator(_looked_up)] = "",
+        api_key: Annotated[str, AfterValidator(_looked_up)] = "",
+        **more: Any,
+    ):
+        return step()
+
+    register(build)
+    long, loop = "x" * 5000, []
+    loop.append(loop)
+    for given, told in [
+        ({"file": long}, "file: cannot be checked: OSError: "),
+        ({"file": __file__, "scan": {"page": long}}, "scan: cannot be checked: OSError: "),
+        ({"file": __file__, "code": "b"}, "code: cannot be checked: KeyError: 'b', not 'b'"),
+        ({"file": __file__, "api_key": "k-123"}, "api_key: cannot be checked: KeyError"),
+        ({"file": __file__, "loop": loop}, "cannot be stored as JSON: Circular reference"),
+        ({"file": "/no/such"}, "file: Path does not point to a file, not '/no/such'"),
+    ]:
+        with pytest.raises(FlowInputError, match=re.escape(told)) as caught:
+            runner.execute("echo", given, flow_id="1")
+        assert len(str(caught.value)) < 400
+        assert "k-123" not in str(caught.value)
+    with pytest.raises(FlowNotFoundError):
+        runner.get_flow_state("1")
+    runner.execute("echo", {"file": __file__, "code": "a"}, flow_id="1")
 
 
 def test_names_that_a_model_could_not_have_and_keyword_inputs_are_taken():
