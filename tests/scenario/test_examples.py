@@ -235,6 +235,18 @@ def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_a_flow_that_asks_outlives_its_process_and_completes_once_it_is_answered(tmp_path: Path) -> None:
+    done = run_example("flows/approval.py", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == lines_of("""
+        asked: Which release of graflow?
+        killed; the flow is queued, its question open
+        answered by ann
+        completed: graflow 0.2 is published as beta
+        begun: draft 1, choose 1, publish 1
+    """)
+
+
 def test_documents_are_analysed_with_and_without_a_store(tmp_path: Path) -> None:
     printed = []
     for store in ("off", f"sqlite:///{tmp_path}/flows.db"):
