@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 # It hides a Flower that is installed, whose own command may come before ours, as the packages were installed.
 FLOWER_AWAY := tests/unit/test_command.py::test_celery_says_how_to_get_flower_where_it_is_not_installed
 SOURCES := graflow graflow_celery pytest_graflow tests examples benchmarks
-LONG := slow or fault or mutation or browser
+LONG := slow or fault or mutation
 JOBS ?= 2
 SOAK ?= 1800
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -17,7 +17,7 @@ COVERED := .coverage.redis-settings
 EXTRAS := --extra api --extra embedded --extra flower --extra metrics --extra ocr --extra otel --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-crash test test-rest test-mutants test-all check unit format coverage faults soak test-lowest bench openapi lock clean
+.PHONY: help setup demo demo-crash test test-rest page-test lock-page test-mutants test-all check unit format coverage faults soak test-lowest bench openapi lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -39,12 +39,22 @@ demo: $(READY)  ## Run the example on two Celery workers with a private Redis
 demo-crash: $(READY)  ## Kill a flow in the middle of a group on workers, and see it finish
 	@$(BIN)/python examples/flows/crash_demo.py
 
-# Every test is in `test`, `test-rest` or `test-mutants`. Those of the Redis settings run once, on their own, for their coverage.
+# Every test is in `test`, `test-rest`, `page-test` or `test-mutants`. Those of the Redis settings run once, on their own, for their coverage.
 test: $(READY) $(COVERED)  ## Run the tests that are worth most: at most four minutes
-	$(PYTEST) -m "not ($(LONG)) and not exhaustive" --ignore=$(REDIS_TESTS)
+	$(PYTEST) -m "not ($(LONG) or browser or exhaustive)" --ignore=$(REDIS_TESTS)
 
 test-rest: $(READY)  ## Run the slow tests, the faults and the mutants, which `make test` leaves out
 	$(PYTEST) -m "$(LONG)" --ignore=$(REDIS_TESTS)
+
+page-test: $(READY)  ## Test the live page in Chromium (CHROMIUM names another one); PAGE_PICTURES=folder keeps pictures
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-page.lock
+	PAGE_TESTS=1 $(BIN)/python -m pytest tests/page/e2e
+
+lock-page: $(READY)  ## Write requirements-page.lock again: what tests in Chromium need beside requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	echo 'playwright>=1.49' | $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--constraint <(sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.lock) --output-file requirements-page.lock -
 
 test-mutants: $(READY)  ## Look whether simulations of groups find each mistake that is listed: an hour or more
 	$(PYTEST) -m "exhaustive"

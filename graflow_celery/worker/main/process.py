@@ -211,7 +211,7 @@ def _on_child_start(**_: object) -> None:
     allow_processes()
     end_forked_processes_as_others()
     show_members()
-    _hear(current_app._get_current_object())
+    _hear(current_app)
     keep_event_loop()
     this_runtime().pacer.when_idle = ((_SHORT, _rest_in_part), (_IDLE - _SHORT, _rest))
 

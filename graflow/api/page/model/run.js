@@ -106,7 +106,9 @@ export class Model {
   /** @param {string} kind @param {any} data */
   #take(kind, data) {
     if (kind === 'change' && this.known) {
+      const before = this.known.run.status
       const { ended, groups } = apply(this.known, data)
+      if (this.known.run.status !== before) this.#refresh()
       this.applied = [...this.applied.slice(-999), data.seq]
       this.#say(ended)
       this.step?.changed(data, groups)

@@ -52,7 +52,7 @@ export const progress = (counts, all = total(counts)) => {
 
 export const marks = (row) => html`
   ${row.degraded ? html`<span class="mark warn" title="A part of it ran without being recorded">degraded</span>` : nothing}
-  ${row.parent_flow_id ? html`<span class="mark" title="Of ${row.parent_flow_id}">${row.parent_step ? 'child' : 'forked'}</span>` : nothing}`
+  ${row.parent_flow_id ? html`<span class="mark" title="Forked from ${row.parent_flow_id}, or started by it">from ${row.parent_flow_id.slice(0, 8)}</span>` : nothing}`
 
 /** @param {string} id */
 export const short = (id) => (/^[0-9a-f]{8}-[0-9a-f]{4}-/.test(id) ? id.slice(0, 13) : id.length > 22 ? `${id.slice(0, 20)}…` : id)

@@ -133,6 +133,7 @@ export const membersTab = (step) => {
           ${[['', 'by number'], ['duration', 'longest first'], ['started', 'by start']].map(([value, name]) => html`<option value=${value} ?selected=${sort === value}>${name}</option>`)}
         </select>
         <input name="to" type="number" min="0" max=${shown.size - 1} aria-label="Go to member" placeholder="go to #">
+        <button hidden>Go</button>
       </form>
       ${members?.problem ? html`<p class="bad">${members.problem.message}</p>` : nothing}
       ${members && !members.total ? html`<p class="soft">No member is like this</p>` : nothing}

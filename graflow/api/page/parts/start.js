@@ -24,13 +24,13 @@ const choose = async (dialog, store, name) => {
   if (!name) return
   dialog.flow = name
   dialog.about = await get(at`flows/${name}`)
-  dialog.fields = fieldsOf(dialog.about.input_schema, dialog.inputs)
+  dialog.fields = fieldsOf(dialog.about.inputs, dialog.inputs)
   store.set()
 }
 
 /** @param {any} dialog @param {import('../store.js').Store} store */
 const submit = async (dialog, store) => {
-  const { inputs, isRight } = inputsOf(dialog.fields, dialog.about.input_schema)
+  const { inputs, isRight } = inputsOf(dialog.fields, dialog.about.inputs)
   store.set()
   if (!isRight) return
   dialog.isBusy = true
@@ -56,7 +56,7 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
 
 /** The same as commands. */
 const commands = (dialog) => {
-  const inputs = inputsOf(dialog.fields.map((field) => ({ ...field })), dialog.about.input_schema).inputs
+  const inputs = inputsOf(dialog.fields.map((field) => ({ ...field })), dialog.about.inputs).inputs
   const pairs = Object.entries(inputs).map(([key, value]) => `${key}=${quoted(typeof value === 'string' ? value : JSON.stringify(value))}`)
   const body = JSON.stringify({ inputs, ...(dialog.id ? { flow_id: dialog.id } : {}) })
   return [

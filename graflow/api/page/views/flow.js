@@ -22,7 +22,7 @@ export const view = (model, state) => html`<main id="main" class="board" tabinde
     <span class="soft">${model.about?.description?.split('\n')[0] ?? ''}</span>
     ${model.about ? html`<button class="primary right" @click=${() => model.store.set({ dialog: { kind: 'start', flow: state.route.id } })}>${icon('plus')}Start a run</button>` : nothing}</div>
   ${model.about === null ? html`<p class="note">This server does not have the code of this flow, and can start none.</p>`
-    : html`<section class="card wide"><h2>Inputs</h2>${inputs(model.about.input_schema)}</section>`}
+    : html`<section class="card wide"><h2>Inputs</h2>${inputs(model.about.inputs)}</section>`}
   <section class="card wide"><h2>Last runs</h2>
     ${model.rows.length ? html`<table><tbody>${model.rows.map((row) => html`<tr data-row><td>${badge(row.status)}</td><td class="mono"><a href=${runHref(row.flow_id)}>${short(row.flow_id)}</a></td>
       <td class="optional">${progress(row.counts)}</td><td class="num soft"><time datetime=${iso(row.started_at)}>${clock(row.started_at)}</time></td><td class="num">${span(took(row.started_at, row.completed_at))}</td></tr>`)}</tbody></table>`

@@ -47,7 +47,7 @@ const head = (model, state) => {
       ${badge(run.status)}
       <time class="soft" datetime=${iso(run.started_at)} title="since ${clock(run.started_at)}">${span(took(run.started_at, isEnd(run.status) ? run.completed_at : null))}</time>
       ${marks({ ...run, parent_flow_id: null })}
-      ${run.parent_flow_id ? html`<span class="soft">${run.parent_step ? 'part of' : 'forked from'} <a href=${runHref(run.parent_flow_id)}>${run.parent_flow_id.slice(0, 8)}</a></span>` : nothing}
+      ${run.parent_flow_id ? html`<span class="soft" title="The run that this one was forked from, or that started it">from <a href=${runHref(run.parent_flow_id)}>${run.parent_flow_id.slice(0, 8)}${run.parent_step ? ` › ${run.parent_step}` : ''}</a></span>` : nothing}
       ${acts(model, state)}
     </div>
     <div>

@@ -1,0 +1,133 @@
+"""A server of its own for each module, and one Chromium for all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support import wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
+_SWITCHES = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+
+def _missing(what: str) -> None:
+    """A browser that is missing is a failure where all tests have to run, and told everywhere else."""
+    if os.environ.get("CI") or os.environ.get("PAGE_TESTS"):
+        pytest.fail(f"THE PAGE IS NOT TESTED HERE: {what}")
+    pytest.skip(f"THE PAGE IS NOT TESTED HERE: {what}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        if os.environ.get("PAGE_TESTS"):
+            raise
+        pytest.skip("THE PAGE IS NOT TESTED HERE: make page-test installs what it takes")
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        _missing("no Chromium (Debian: apt-get install chromium, else name it in CHROMIUM)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=program, args=list(_SWITCHES))
+        yield found
+        found.close()
+
+
+class Server:
+    """`graflow serve` over a store in a folder, on a port that it keeps when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--flows", "tests.page.flows", "--store", f"sqlite:///{self.folder}/flows.db"]
+        with (self.folder / "out").open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "graflow", "serve", "--port", str(self.port), *options],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(self._answers, 100, interval=0.1)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "out").read_text()
+        try:
+            return httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(60)
+
+    def run(self, flow: str, flow_id: str, **inputs: object) -> str:
+        """Start a run; returns the address of its page."""
+        answer = httpx.post(
+            f"{self.url}/api/v1/{flow}/execute-async",
+            json={"inputs": inputs, "flow_id": flow_id},
+            headers={"X-Graflow": "1"},
+            timeout=60,
+        )
+        assert answer.status_code in {200, 202}, answer.text
+        return f"{self.url}/runs/{flow_id}"
+
+    def status(self, flow: str, flow_id: str) -> str:
+        """The state that the store has of a run."""
+        found: str = httpx.get(f"{self.url}/api/v1/{flow}/status/{flow_id}", timeout=60).json()["status"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("page"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A tab; whatever the browser complains of fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 860}, timezone_id="Asia/Kolkata")
+    tab = context.new_page()
+    tab.set_default_timeout(60_000)
+    complaints: list[str] = []
+    tab.on("pageerror", lambda error: complaints.append(f"{error}"))
+    tab.on("console", lambda said: complaints.append(said.text) if _is_complaint(said) else None)
+    yield tab
+    context.close()
+    assert not complaints
+
+
+def _is_complaint(said: Any) -> bool:
+    """Errors of scripts and of the policy; that a server was away for a moment is a test's own doing."""
+    away = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "ERR_NETWORK", "412 (Precondition")
+    return said.type == "error" and not any(text in said.text for text in away)

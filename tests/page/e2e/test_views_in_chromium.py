@@ -1,0 +1,73 @@
+"""Every view in both themes: what axe-core finds, sideways scrolling, and a picture for whoever wants to look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.e2e.conftest import Server
+from tests.support import wait_until
+
+AXE = (Path(__file__).parents[1] / "axe.min.js").read_text(encoding="utf-8")
+FINDINGS = "axe.run().then((all) => all.violations.map((each) => `${each.id}: ${each.nodes[0].html}`))"
+VIEWS = {
+    "runs": "runs",
+    "none": "runs?status=lost",
+    "graph": "runs/seen-1",
+    "step": "runs/seen-1?step=publish",
+    "steps": "runs/seen-1?view=steps",
+    "timeline": "runs/seen-1?view=timeline",
+    "workers-of-members": "runs/seen-2?view=timeline&by=worker",
+    "events": "runs/seen-1?view=events",
+    "members": "runs/seen-2?step=pages&tab=members",
+    "flow": "flows/analysis",
+    "workers": "workers",
+    "groups": "groups",
+    "stats": "stats",
+    "unknown": "runs/nobody",
+}
+
+
+@pytest.fixture(scope="module")
+def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server with a run that failed and one with members."""
+    broken = tmp_path_factory.mktemp("views") / "broken"
+    broken.touch()
+    server.run("analysis", "seen-1", broken=str(broken))
+    server.run("pages", "seen-2", count=300)
+    wait_until(lambda: server.status("analysis", "seen-1") == "failed", 60)
+    wait_until(lambda: server.status("pages", "seen-2") == "completed", 60)
+    return server
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_can_be_read_by_all_and_fits(seen: Server, browser: Any, name: str, theme: str) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 860}, color_scheme=theme, bypass_csp=False)
+    try:
+        page = context.new_page()
+        page.goto(f"{seen.url}/{VIEWS[name]}")
+        page.locator("main#main:not([aria-busy=true])").wait_for(timeout=60_000)
+        wait_until(lambda: page.locator("[aria-busy=true]").count() == 0, 60, interval=0.1)
+        # Through the protocol, so that the policy of the page stays as it is.
+        session = context.new_cdp_session(page)
+        session.send("Runtime.evaluate", {"expression": AXE})
+        found = session.send(
+            "Runtime.evaluate",
+            {
+                "expression": FINDINGS,
+                "awaitPromise": True,
+                "returnByValue": True,
+            },
+        )
+        assert found["result"]["value"] == []
+        for width in (390, 1024, 1440):
+            page.set_viewport_size({"width": width, "height": 860})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+        if os.environ.get("PAGE_PICTURES"):
+            page.screenshot(path=f"{os.environ['PAGE_PICTURES']}/{name}-{theme}.png")
+    finally:
+        context.close()
