@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, SupportsFloat, SupportsIndex, overload
+
+Duration = float | timedelta
+"""Seconds, or the same as a timedelta."""
+Deadline = Duration | datetime
 
 LONGEST: Final = 100 * 365 * 86_400  # seconds
 """What a setting in seconds may be at most: Redis, Lua and timers reckon with numbers that have an end."""

@@ -133,7 +133,7 @@ def report(
         "hardest": [_of(page, "readability") for page in by_ease[:top]],
         "easiest": [_of(page, "readability") for page in by_ease[::-1][:top]],
         "links": len(links),
-        "most_linked": links.most_common(top),
+        "most_linked": [list(each) for each in links.most_common(top)],
         "duplicates": duplicates,
         "keywords": keywords,
     }

@@ -12,8 +12,9 @@ from graflow.core.nodes.mapped import R
 from graflow.core.nodes.options import CacheOption, policy_of
 from graflow.core.nodes.wrapper import P, TaskWrapper
 from graflow.core.retry import ErrorFilter, RetryPolicy
+from graflow.durations import Deadline, Duration
 from graflow.exceptions import ConfigError
-from graflow.questions.asks import MISSING, Ask, Deadline, Duration
+from graflow.protocols import MISSING
 
 
 class _Decorator(Protocol):
@@ -236,6 +237,8 @@ def question(
         "notify": notify,
         "hold": hold,
     }
+    from graflow.questions.asks import Ask  # noqa: PLC0415 - a program that asks nobody does not pay for it
+
     Ask("What?", answer, **options)  # refused where it is written
 
     def wrap(func: Callable[..., str], /) -> TaskWrapper[..., Any]:

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
+from graflow.durations import Deadline, Duration
 from graflow.exceptions import AnswerInvalidError, ConfigError
+from graflow.protocols import MISSING
 from graflow.questions.answers import AnswerType
 from graflow.questions.models import Escalation, Question, WaitKind
 from graflow.questions.rules import digest_of
@@ -18,12 +20,6 @@ LONGEST_PROMPT: Final = 16 * 1024  # bytes
 MOST_PEOPLE: Final = 100
 _MOST_REMINDERS: Final = 20
 _LONGEST: Final = 100 * 365 * 86_400.0  # seconds
-
-MISSING: Final[Any] = type("Missing", (), {"__repr__": lambda _: "MISSING"})()
-"""What `default=` is when there is none."""
-
-Duration = float | timedelta
-Deadline = Duration | datetime
 
 
 @dataclass(frozen=True)

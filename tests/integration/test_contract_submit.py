@@ -360,6 +360,7 @@ def test_outcomes_are_frozen_plain_and_in_utc(config: dict[str, Any]) -> None:
             "finished_at",
         ),
         "losses",
+        "logs",
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         good.value = 5

@@ -72,6 +72,7 @@ class RandomFlow:
     timeout: float | None = None
     concurrency: int | None = None
     on_failure: Any = None
+    keeping: Any = None
     handlers: Mapping[str, Any] = field(default_factory=dict)
     ran: Counter[str] = field(default_factory=Counter)
     failed: set[str] = field(default_factory=set)

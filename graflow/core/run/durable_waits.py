@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from graflow.core.flow_context import TaskFlow
+from graflow.durations import Deadline, Duration
 from graflow.exceptions import ConfigError
-from graflow.questions.asks import MISSING, Ask, Deadline, Duration, Moment, Signal, Wait
-from graflow.questions.outcomes import Approval, Winner, value_of, winner_of
+from graflow.protocols import MISSING
+
+if TYPE_CHECKING:
+    from graflow.questions.asks import Wait
+    from graflow.questions.outcomes import Approval, Winner
 
 T = TypeVar("T")
 _MOST: Final = 100  # waits of one call
@@ -55,6 +59,9 @@ class DurableWaits:
             AnswerInvalidError: The answer fits the schema, and not the type.
             ConfigError: For what cannot be right, outside of a flow, or in a member of a group.
         """
+        from graflow.questions.asks import Ask  # noqa: PLC0415 - a run that asks nobody does not pay for it
+        from graflow.questions.outcomes import value_of  # noqa: PLC0415
+
         asked = Ask(
             prompt,
             answer,
@@ -77,6 +84,9 @@ class DurableWaits:
 
     def approve(self, prompt: str, *, key: str | None = None, **options: Any) -> Approval:
         """Ask people whether something may be done; the result is true when it may. Arguments as those of `ask`."""
+        from graflow.questions.asks import Ask  # noqa: PLC0415 - as in `ask`
+        from graflow.questions.outcomes import Approval, value_of  # noqa: PLC0415
+
         asked = Ask(prompt, bool, key=key, **options)
         (question,) = self._wait("approve", [asked])
         value_of(asked, question)
@@ -84,6 +94,9 @@ class DurableWaits:
 
     def reask(self, prompt: str, answer: Any = bool, *, key: str | None = None, **options: Any) -> Any:
         """Ask anew in a place where something was asked before, whatever came of that. Arguments as those of `ask`."""
+        from graflow.questions.asks import Ask  # noqa: PLC0415 - as in `ask`
+        from graflow.questions.outcomes import value_of  # noqa: PLC0415
+
         asked, flow = Ask(prompt, answer, key=key, **options), self._flow_for("reask")
         return value_of(asked, flow.calls.wait_anew(flow.idempotency_key, asked))
 
@@ -120,16 +133,23 @@ class DurableWaits:
             QuestionExpiredError: Nothing came in time.
             AnswerInvalidError: The value does not fit.
         """
+        from graflow.questions.asks import Signal  # noqa: PLC0415 - as in `ask`
+        from graflow.questions.outcomes import value_of  # noqa: PLC0415
+
         signal = Signal(name, model, key=key, deadline=deadline, default=default, hold=hold)
         (question,) = self._wait("wait_for", [signal])
         return value_of(signal, question)
 
     def wait_any(self, *waits: Wait) -> Winner:
         """Wait for the first of several `Ask`, `Signal` and `Moment`; the others are withdrawn with it."""
+        from graflow.questions.outcomes import winner_of  # noqa: PLC0415 - as in `ask`
+
         return winner_of(waits, self._wait("wait_any", waits, any_of=True))
 
     def wait_all(self, *waits: Wait) -> list[Any]:
         """Wait for several `Ask`, `Signal` and `Moment` at once; their values in order."""
+        from graflow.questions.outcomes import value_of  # noqa: PLC0415 - as in `ask`
+
         return [value_of(wait, question) for wait, question in zip(waits, self._wait("wait_all", waits), strict=True)]
 
     def sleep_until(self, moment: datetime) -> None:
@@ -137,6 +157,8 @@ class DurableWaits:
         self._flow_for("sleep_until").sleep(until=moment)
 
     def _wait(self, what: str, waits: Sequence[Wait], *, any_of: bool = False) -> list[Any]:
+        from graflow.questions.asks import Ask, Moment, Signal  # noqa: PLC0415 - as in `ask`
+
         if not 0 < len(waits) <= _MOST or not all(isinstance(each, Ask | Signal | Moment) for each in waits):
             raise ConfigError(f"context.{what}() takes 1 to {_MOST} of Ask, Signal and Moment, not {waits!r}")
         flow = self._flow_for(what)
