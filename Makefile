@@ -54,7 +54,7 @@ lock-page: $(READY)  ## Write requirements-page.lock again: what tests in Chromi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
 	echo 'playwright>=1.49' | $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--constraint <(sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.lock) --output-file requirements-page.lock -
+		--constraint requirements.lock --output-file requirements-page.lock -
 
 test-mutants: $(READY)  ## Look whether simulations of groups find each mistake that is listed: an hour or more
 	$(PYTEST) -m "exhaustive"
