@@ -11,33 +11,21 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from graflow.api import (
-    actions,
-    catalogue,
-    cluster,
-    events,
-    graph,
-    health,
-    members,
-    payloads,
-    runs,
-    session,
-    starting,
-    states,
-    stats,
-    steps,
-    timeline,
-)
-from graflow.api.assets import mount
-from graflow.api.auth import Auth
+from graflow.api import cluster, health, session, stats
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
-from graflow.api.gate import BODY_LIMIT, Gate
-from graflow.api.openapi import describe
-from graflow.api.problems import add_problems, described
+from graflow.api.http import states
+from graflow.api.http.assets import mount
+from graflow.api.http.auth import Auth
+from graflow.api.http.gate import BODY_LIMIT, Gate
+from graflow.api.http.openapi import describe
+from graflow.api.http.problems import add_problems, described
+from graflow.api.http.service import Service
+from graflow.api.live import events
+from graflow.api.live.tail import Tail
 from graflow.api.questions import pages as answer_pages
 from graflow.api.questions import router as questions_router
-from graflow.api.service import Service
-from graflow.api.tail import Tail
+from graflow.api.runs import actions, catalogue, graph, members, payloads, starting, steps, timeline
+from graflow.api.runs import listing as runs
 from graflow.exceptions import StoreError
 from graflow.flows.runner import FlowRunner
 from graflow.shown import get_logger

@@ -29,13 +29,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from graflow.api.columns import NOT_MODIFIED, answer, moment
-from graflow.api.etags import tag_of
-from graflow.api.member_table import Member, matching, ordered, shown_row
-from graflow.api.members import MOST_ROWS, MemberRows, Statuses
-from graflow.api.paging import Limit
-from graflow.api.problems import ProblemError, described
-from graflow.api.service import Served, Service
+from graflow.api.http.columns import NOT_MODIFIED, answer, moment
+from graflow.api.http.etags import tag_of
+from graflow.api.http.paging import Limit
+from graflow.api.http.problems import ProblemError, described
+from graflow.api.http.service import Served, Service
+from graflow.api.runs.member_table import Member, matching, ordered, shown_row
+from graflow.api.runs.members import MOST_ROWS, MemberRows, Statuses
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
 
 router = APIRouter(tags=["cluster"])

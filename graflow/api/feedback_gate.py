@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graflow.api.gate import LOOPBACK_NAMES
+from graflow.api.http.gate import LOOPBACK_NAMES
 
 BODY_LIMIT: Final = 1024 * 1024
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,12 +10,12 @@ from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, Response
 
-from graflow.api.auth import Asker, Identity
-from graflow.api.bodies import Reason
-from graflow.api.etags import tagged
-from graflow.api.paging import Cursor, Limit, Page
-from graflow.api.problems import ProblemError, described
-from graflow.api.service import Served, Service
+from graflow.api.http.auth import Asker, Identity
+from graflow.api.http.bodies import Reason
+from graflow.api.http.etags import tagged
+from graflow.api.http.paging import Cursor, Limit, Page
+from graflow.api.http.problems import ProblemError, described
+from graflow.api.http.service import Served, Service
 from graflow.exceptions import (
     AnswerInvalidError,
     AnswerRefusedError,

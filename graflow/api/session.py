@@ -11,10 +11,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from graflow.api.auth import SESSION_COOKIE, SESSION_SECONDS
-from graflow.api.gate import session_in
-from graflow.api.problems import ProblemError, described
-from graflow.api.service import Served
+from graflow.api.http.auth import SESSION_COOKIE, SESSION_SECONDS
+from graflow.api.http.gate import session_in
+from graflow.api.http.problems import ProblemError, described
+from graflow.api.http.service import Served
 
 router = APIRouter(tags=["session"])
 

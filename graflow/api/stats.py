@@ -13,10 +13,10 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from graflow.api.columns import NOT_MODIFIED
-from graflow.api.etags import tag_of, tagged
-from graflow.api.service import Served
-from graflow.flows.stats import FlowStats
+from graflow.api.http.columns import NOT_MODIFIED
+from graflow.api.http.etags import tag_of, tagged
+from graflow.api.http.service import Served
+from graflow.flows.verbs.stats import FlowStats
 
 router = APIRouter(tags=["stats"])
 

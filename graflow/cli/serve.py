@@ -148,7 +148,7 @@ def _serve(runner: FlowRunner, place: _Place, token_file: Path | None, *, is_dem
     import uvicorn  # noqa: PLC0415 - an extra
 
     from graflow.api.app import create_app  # noqa: PLC0415 - needs it
-    from graflow.api.auth import OPERATE_VARIABLE, Auth  # noqa: PLC0415 - as above
+    from graflow.api.http.auth import OPERATE_VARIABLE, Auth  # noqa: PLC0415 - as above
 
     auth = Auth.configured(token_file)
     if auth.is_open and not place.is_private:

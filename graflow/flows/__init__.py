@@ -2,11 +2,11 @@
 
 from graflow.core.flow_context import FlowContext
 from graflow.flows.asynchronous import AsyncFlowRunner
-from graflow.flows.explaining import StepExplanation
-from graflow.flows.plans import FlowPlan, PlannedStep
 from graflow.flows.registry import flow
 from graflow.flows.runner import FlowRunner
-from graflow.flows.stats import FlowStats
+from graflow.flows.verbs.explaining import StepExplanation
+from graflow.flows.verbs.plans import FlowPlan, PlannedStep
+from graflow.flows.verbs.stats import FlowStats
 
 __all__ = [
     "AsyncFlowRunner",

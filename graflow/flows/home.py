@@ -9,11 +9,11 @@ from typing import Final
 
 from graflow.configuration.project import project_settings
 from graflow.flows.cache.sharing import Cache
-from graflow.flows.identity import LEASE, Leases
-from graflow.flows.owner import GRACE
-from graflow.flows.recorder import FlowRecorder
-from graflow.flows.recovery import Recovery
-from graflow.flows.stopping import FlowStopped, Stop
+from graflow.flows.recording.identity import LEASE, Leases
+from graflow.flows.recording.owner import GRACE
+from graflow.flows.recording.recorder import FlowRecorder
+from graflow.flows.recording.recovery import Recovery
+from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.per_process import PerProcess
 from graflow.runtime import Runtime, this_runtime
 from graflow.shown import get_logger

@@ -14,19 +14,19 @@ from graflow.core.nodes.options import CacheOption
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableError
-from graflow.flows.driving import Driver
-from graflow.flows.execution import Means
 from graflow.flows.home import Home, home_of
-from graflow.flows.pool import Pool
-from graflow.flows.program import WorkflowProgram
-from graflow.flows.questioning import Questioning
-from graflow.flows.questions import Notify
 from graflow.flows.queues import flow_queue
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, OnFailure, default_flows, definition_of
-from graflow.flows.signals import hand_over_at_end
-from graflow.flows.steering import Steering
-from graflow.flows.unrecorded import run_unrecorded
-from graflow.flows.verbs import Verbs
+from graflow.flows.running.driving import Driver
+from graflow.flows.running.execution import Means
+from graflow.flows.running.pool import Pool
+from graflow.flows.running.program import WorkflowProgram
+from graflow.flows.running.unrecorded import run_unrecorded
+from graflow.flows.verbs.changing import Verbs
+from graflow.flows.verbs.questioning import Questioning
+from graflow.flows.verbs.steering import Steering
+from graflow.flows.waiting.questions import Notify
+from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
 from graflow.shown import get_logger

@@ -16,7 +16,7 @@ from graflow.core.memberships import is_group
 from graflow.core.nodes.columns import MappedMembers
 from graflow.core.remote import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundError, ParallelGroupError
-from graflow.flows.stopping import FlowStopped, Stop
+from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.shown import get_logger

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from examples.flows.document_analysis import document_analysis
 from graflow.api.app import create_app
-from graflow.api.openapi import as_text, document
+from graflow.api.http.openapi import as_text, document
 from graflow.flows import FlowRunner
 from graflow.flows.registry import FlowRegistry, definition_of
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
 from graflow.api.app import create_app
-from graflow.api.openapi import as_text
+from graflow.api.http.openapi import as_text
 from graflow.exceptions import ConfigError
 from graflow.flows import FlowRunner
 from tests.api.conftest import Clients

@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graflow.api.auth import Auth
-from graflow.api.feed import Message
-from graflow.api.problems import ProblemError
-from graflow.api.service import Service
-from graflow.api.tail import Listener, Tail
+from graflow.api.http.auth import Auth
+from graflow.api.http.problems import ProblemError
+from graflow.api.http.service import Service
+from graflow.api.live.feed import Message
+from graflow.api.live.tail import Listener, Tail
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
 from graflow.state.changes import Change, Entry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from graflow.api.auth import Auth, Role
-from graflow.api.gate import SESSION_COOKIE
+from graflow.api.http.auth import Auth, Role
+from graflow.api.http.gate import SESSION_COOKIE
 from graflow.exceptions import ConfigError
 from tests.api.conftest import Clients
 from tests.api.flows import problem

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from graflow.api.auth import SESSION_COOKIE, Auth, Role
-from graflow.api.problems import ProblemError
+from graflow.api.http.auth import SESSION_COOKIE, Auth, Role
+from graflow.api.http.problems import ProblemError
 from graflow.api.session import Tries
 from tests.api.conftest import Clients
 from tests.api.flows import problem

@@ -271,8 +271,8 @@ def test_cancelling_a_parent_cancels_its_children_and_a_cancelled_child_fails_it
 
 
 def test_a_parent_looks_by_itself_whether_its_child_has_ended(runner, monkeypatch):
-    monkeypatch.setattr("graflow.flows.calls.AWAIT_AGAIN", 0.2)
-    monkeypatch.setattr("graflow.flows.children.Children.ended", lambda *_: None)
+    monkeypatch.setattr("graflow.flows.recording.calls.AWAIT_AGAIN", 0.2)
+    monkeypatch.setattr("graflow.flows.waiting.children.Children.ended", lambda *_: None)
     doubling(runner, lambda x: waits(runner, "p") or x)
     asking(runner, "parent", lambda flow: flow.start("doubling", {"x": 6}))
     assert runner.execute("parent", flow_id="p").outputs == 6

@@ -7,7 +7,8 @@ import pytest
 
 from graflow import task
 from graflow.exceptions import StoreConfigError, StoreUnavailableError
-from graflow.flows import FlowContext, FlowRunner, writing
+from graflow.flows import FlowContext, FlowRunner
+from graflow.flows.recording import writing
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
 from tests.flows.support import WatchedStore
@@ -103,7 +104,7 @@ def test_a_flow_without_a_store_runs_degraded_unless_it_is_required():
 
 
 def test_a_required_store_is_waited_for_and_its_loss_pauses(monkeypatch, tmp_path):
-    monkeypatch.setattr("graflow.flows.execution.REQUIRED_PATIENCE", 0.2)
+    monkeypatch.setattr("graflow.flows.running.execution.REQUIRED_PATIENCE", 0.2)
     line = Line()
     store = MemoryStore()
     store.is_persistent = True

@@ -10,7 +10,7 @@ from graflow.cli.flows.drawn import drawn_flow
 from graflow.core.context import TaskExecutionContext
 from graflow.core.decorators import task
 from graflow.flows import FlowRunner
-from graflow.flows.flow_graph import FlowGraph, added_by
+from graflow.flows.recording.flow_graph import FlowGraph, added_by
 from graflow.state import FlowStepState, MemoryStore
 
 

@@ -358,7 +358,7 @@ def test_the_plan_of_a_fork_is_that_of_the_inputs_that_it_is_given():
 
 
 def test_a_step_that_waits_long_for_its_next_attempt_holds_no_process_and_is_woken(monkeypatch):
-    monkeypatch.setattr("graflow.flows.recorder._LONG_WAIT", 0.1)
+    monkeypatch.setattr("graflow.flows.recording.recorder._LONG_WAIT", 0.1)
     ran = []
 
     @task(retry_policy=RetryPolicy(max_retries=2, initial_interval=0.5, backoff_factor=1.0, jitter=False))

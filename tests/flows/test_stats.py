@@ -7,7 +7,7 @@ import pytest
 from graflow import RetryPolicy, task
 from graflow.exceptions import ConfigError
 from graflow.flows import FlowRunner
-from graflow.flows.stats import Spread
+from graflow.flows.verbs.stats import Spread
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.memberships import is_group
 from graflow.exceptions import StoreUnavailableError
-from graflow.flows.driving import Driver
-from graflow.flows.execution import Means
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
-from graflow.flows.pool import Pool
 from graflow.flows.registry import FlowRegistry
+from graflow.flows.running.driving import Driver
+from graflow.flows.running.execution import Means
+from graflow.flows.running.pool import Pool
 from graflow.state.changes import NewFlow
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
@@ -343,5 +343,8 @@ def _owned_by(loop: Loop) -> Iterator[None]:
     def owner() -> str:
         return f"simulated:{loop.here().name}:0"
 
-    with patch("graflow.flows.writing.this_owner", owner), patch("graflow.flows.identity.this_owner", owner):
+    with (
+        patch("graflow.flows.recording.writing.this_owner", owner),
+        patch("graflow.flows.recording.identity.this_owner", owner),
+    ):
         yield

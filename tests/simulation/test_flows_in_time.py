@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from graflow.core.run import taking_over
-from graflow.flows import execution, identity, owner, writing
+from graflow.flows.recording import identity, owner, writing
+from graflow.flows.running import execution
 from graflow.state import memory, transitions
 from tests.simulation.code_mutants import CodeMutant
 from tests.simulation.flow_world import FlowWorld, Report

@@ -17,8 +17,8 @@ import pytest
 from graflow import task, workflow
 from graflow.exceptions import StaleEpochError, StoreUnavailableError
 from graflow.flows import FlowRunner
-from graflow.flows.stopping import FlowStopped
-from graflow.flows.writing import Writer
+from graflow.flows.recording.stopping import FlowStopped
+from graflow.flows.recording.writing import Writer
 from graflow.observing import Happening, Observer, observe, observers
 from graflow.runtime import this_runtime
 from graflow.state import MemoryStore

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from graflow.flows.recovery import Recovery
+from graflow.flows.recording.recovery import Recovery
 from graflow.redis.config import rest_shared_clients, shared_client
 from graflow.redis.kept_connections import kept_connection
 from graflow.runtime import Runtime

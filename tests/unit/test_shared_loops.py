@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from graflow.flows.recovery import Recovery
+from graflow.flows.recording.recovery import Recovery
 from graflow.runtime import Pacer, Runtime
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graflow.drawing.svg import Mark, svg_of
-from graflow.flows.flow_graph import FlowGraph
+from graflow.flows.recording.flow_graph import FlowGraph
 from graflow.state import FlowState
 
 

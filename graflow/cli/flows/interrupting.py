@@ -13,7 +13,7 @@ import click
 
 from graflow.exceptions import GraflowError
 from graflow.flows import FlowRunner
-from graflow.flows.identity import this_owner
+from graflow.flows.recording.identity import this_owner
 from graflow.shown import one_line, printable
 
 _PAUSING: Final = (

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.text import Text
 
 from graflow.cli.output import Rows
-from graflow.flows.explaining import StepExplanation
-from graflow.flows.stats import FlowStats, Spread
+from graflow.flows.verbs.explaining import StepExplanation
+from graflow.flows.verbs.stats import FlowStats, Spread
 from graflow.shown import one_line, printable
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 

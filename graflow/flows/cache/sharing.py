@@ -11,7 +11,7 @@ from graflow.codec import from_jsonable
 from graflow.core.branches.outcome_data import kept as as_data
 from graflow.exceptions import PayloadError, StoreError
 from graflow.flows.cache.reasons import Reason, Source, given, missed
-from graflow.flows.identity import Leases, this_owner
+from graflow.flows.recording.identity import Leases, this_owner
 from graflow.runtime import Runtime
 from graflow.shown import get_logger
 from graflow.spells import is_news

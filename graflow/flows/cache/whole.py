@@ -11,9 +11,9 @@ from graflow.flows.cache.keys import ALL, NotKeptError, flow_key
 from graflow.flows.cache.reasons import Reason
 from graflow.flows.cache.sharing import Cache
 from graflow.flows.inputs import InputModel
-from graflow.flows.journal import past_of
-from graflow.flows.recorder import FlowRecorder
-from graflow.flows.resetting import reused_members, reused_steps
+from graflow.flows.recording.journal import past_of
+from graflow.flows.recording.recorder import FlowRecorder
+from graflow.flows.recording.resetting import reused_members, reused_steps
 from graflow.shown import get_logger
 from graflow.spells import is_first
 from graflow.state.cache import CacheKey

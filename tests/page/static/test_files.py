@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra [api]")
 
-from graflow.api.assets import imports_of, page_files
+from graflow.api.http.assets import imports_of, page_files
 from graflow.drawing.looks import FAMILIES, LOOKS
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.strips import LETTERS

@@ -1,0 +1,239 @@
+"""Members of groups: pages of light rows, one member, and the strip of all of them.
+
+`GET …/steps/{step}/members?status=failed&search=&sort=index|duration|started&offset=0&limit=100&visit=`::
+
+    {"rows": [[417, "failed", 3, "bor-2", "2026-…Z", "2026-…Z"], …],   index, status, attempts, worker, start, end
+     "total": 75, "size": 10000, "offset": 0}                          how many there are like this, and in all
+
+`duration` is the longest first, `started` the first first; what has not begun comes last. `search` looks into worker
+and error, and finds a member by its number.
+
+`GET …/steps/{step}/members/{index}?visit=`: one member with the fields of a step.
+
+`GET …/steps/{step}/strip?buckets=60&visit=`::
+
+    {"size": 10000, "counts": {"completed": 6484, …}, "buckets": [{"d": 160, "f": 2, "p": 5}, …]}     letters of states
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from graflow.api.http.columns import NOT_MODIFIED, answer
+from graflow.api.http.etags import is_known, not_modified, tag_of
+from graflow.api.http.problems import ProblemError, described
+from graflow.api.http.service import Served, Service
+from graflow.api.runs.listing import record_of, record_tag
+from graflow.api.runs.member_table import (
+    Member,
+    MemberTables,
+    Row,
+    matching,
+    member_of,
+    ordered,
+    read_members,
+    shown_row,
+)
+from graflow.api.runs.steps import Visit, graph_of, visit_of
+from graflow.exceptions import FlowNotFoundError
+from graflow.secret import masked
+from graflow.state.changes import FlowRecord
+from graflow.state.models import FlowStepState
+from graflow.state.statuses import StepStatus
+from graflow.state.strips import BUCKETS, LETTERS
+
+router = APIRouter(tags=["members"])
+
+MOST_ROWS: Final = 500
+_tables: Final = MemberTables()
+
+Statuses = Annotated[
+    list[str] | None, Query(alias="status", description="In one of these states: repeated, or with commas.")
+]
+
+
+class MemberRows(BaseModel):
+    """A part of the members of a group.
+
+    Attributes:
+        rows: Index, status, attempts, worker, start and end of each.
+        total: How many there are like this.
+        size: How many there are in all.
+        offset: How many of those like this come before.
+    """
+
+    rows: list[Row]
+    total: int
+    size: int
+    offset: int
+
+
+class StripAnswer(BaseModel):
+    """Members in order, put together in buckets: letters of states to how many are in them."""
+
+    size: int
+    counts: dict[str, int]
+    buckets: list[dict[str, int]]
+
+
+@router.get(
+    "/{flow}/flows/{flow_id}/steps/{step}/members",
+    response_model=MemberRows,
+    responses={**NOT_MODIFIED, **described(404)},
+)
+def members(
+    flow: str,
+    flow_id: str,
+    step: str,
+    request: Request,
+    service: Served,
+    status: Statuses = None,
+    search: Annotated[str | None, Query(max_length=1000, description="In worker or error, or a number.")] = None,
+    sort: Annotated[Literal["index", "duration", "started"], Query(description="In which order.")] = "index",
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
+    visit: Visit = None,
+) -> Response:
+    """A part of the members of a group."""
+    record = record_of(service, flow, flow_id)
+    wanted = statuses_of(status)
+    tag = tag_of(record_tag(record), step, visit, wanted, search, sort, offset, limit)
+    if is_known(request, tag):
+        return not_modified(tag)
+    group = group_of(service, record, step, visit)
+    size, counts = group.size or 0, group.counts or {}
+    if sort == "index" and not search and not wanted:
+        found, total = _page(service, record, group, offset, limit), size
+    elif sort == "index" and not search:
+        states = read_members(service.store, flow_id, step, group.visit, wanted)
+        found = [member_of(row) for row in islice(states, offset, offset + limit)]
+        total = sum(counts.get(each.value, 0) for each in wanted)
+    else:
+        rows = _found(service, record, group, wanted, search or "")
+        total = len(rows)
+        found = ordered(rows, sort, service.clock())[offset : offset + limit]
+    made = {"rows": [shown_row(row) for row in found], "total": total, "size": size, "offset": offset}
+    return answer(request, tag, made)
+
+
+@router.get(
+    "/{flow}/flows/{flow_id}/steps/{step}/members/{index}",
+    response_model=FlowStepState,
+    responses={**NOT_MODIFIED, **described(404)},
+)
+def member(
+    flow: str, flow_id: str, step: str, index: int, request: Request, service: Served, visit: Visit = None
+) -> Response:
+    """One member of a group."""
+    record = record_of(service, flow, flow_id)
+    tag = tag_of(record_tag(record), step, visit, index)
+    if is_known(request, tag):
+        return not_modified(tag)
+    found = member_at(service, record, step, visit, index)
+    return answer(request, tag, {"step": step, **found.model_dump(mode="json"), "inputs": masked(found.inputs)})
+
+
+@router.get(
+    "/{flow}/flows/{flow_id}/steps/{step}/strip",
+    response_model=StripAnswer,
+    responses={**NOT_MODIFIED, **described(404)},
+)
+def strip(
+    flow: str,
+    flow_id: str,
+    step: str,
+    request: Request,
+    service: Served,
+    buckets: Annotated[int, Query(ge=1, le=1000, description="Into how many parts members are divided.")] = BUCKETS,
+    visit: Visit = None,
+) -> Response:
+    """How far all members of a group are, in their order."""
+    record = record_of(service, flow, flow_id)
+    tag = tag_of(record_tag(record), step, visit, buckets)
+    if is_known(request, tag):
+        return not_modified(tag)
+    group = group_of(service, record, step, visit)
+    size, kept = group.size or 0, group.strip or []
+    wanted = min(buckets, size)
+    found = kept if wanted == len(kept) else _divided(members_of(service, record, group), size, wanted)
+    return answer(request, tag, {"size": size, "counts": group.counts or {}, "buckets": found})
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def group_of(service: Service, record: FlowRecord, step: str, visit: int | None) -> FlowStepState:
+    """A visit of a group, the last one when None.
+
+    Raises:
+        FlowNotFoundError: When there is none, or it is a single step.
+    """
+    state = service.runner.get_flow_state(record.flow_id)
+    found = visit_of(state, graph_of(service, state), step, visit)
+    if not found.size:
+        raise FlowNotFoundError(f"Step '{step}' of flow '{record.flow_id}' has no members: it is no group")
+    return found
+
+
+def member_at(service: Service, record: FlowRecord, step: str, visit: int | None, index: int) -> FlowStepState:
+    """One member of a group.
+
+    Raises:
+        FlowNotFoundError: When there is none.
+    """
+    group = group_of(service, record, step, visit)
+    if not 0 <= index < (group.size or 0):
+        raise FlowNotFoundError(f"Group '{step}' of flow '{record.flow_id}' has no member {index}; it has {group.size}")
+    cursor = str(index - 1) if index else None
+    page = service.store.list_members(record.flow_id, step, visit=group.visit, cursor=cursor, limit=1)
+    return page[0] if page else FlowStepState(step_name=step, visit=group.visit, index=index)
+
+
+def members_of(service: Service, record: FlowRecord, group: FlowStepState) -> list[Member]:
+    """All members of a group as light rows."""
+    return _tables.of(service.store, (record.flow_id, group.step_name, group.visit, record.seq))
+
+
+def _page(service: Service, record: FlowRecord, group: FlowStepState, offset: int, limit: int) -> list[Member]:
+    cursor = str(offset - 1) if offset else None
+    page = service.store.list_members(record.flow_id, group.step_name, visit=group.visit, cursor=cursor, limit=limit)
+    return [member_of(row) for row in page]
+
+
+def _found(
+    service: Service, record: FlowRecord, group: FlowStepState, wanted: Sequence[StepStatus], search: str
+) -> list[Member]:
+    """Members in one of these states, with a text in worker or error, or of that number."""
+    if wanted and not search:
+        rows = read_members(service.store, record.flow_id, group.step_name, group.visit, wanted)
+        return [member_of(row) for row in rows]
+    return matching(members_of(service, record, group), {status.value for status in wanted}, search)
+
+
+def _divided(rows: Sequence[Member], size: int, buckets: int) -> list[dict[str, int]]:
+    found: list[Counter[str]] = [Counter() for _ in range(buckets)]
+    for row in rows:
+        if row.number < size:
+            found[min(row.number * buckets // size, buckets - 1)][LETTERS.get(row.status, row.status)] += 1
+    return [dict(counts) for counts in found]
+
+
+def statuses_of(given: list[str] | None) -> list[StepStatus]:
+    """The states that a question names.
+
+    Raises:
+        ProblemError: For what is none.
+    """
+    names = [name.strip() for each in given or () for name in each.split(",") if name.strip()]
+    known = {status.value for status in StepStatus}
+    for name in names:
+        if name not in known:
+            raise ProblemError(422, "request-invalid", f"status is one of {', '.join(sorted(known))}, not {name!r}")
+    return [StepStatus(name) for name in dict.fromkeys(names)]

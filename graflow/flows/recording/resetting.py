@@ -1,0 +1,121 @@
+"""What a retry takes back, and what a fork takes along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from graflow.flows.recording.journal import RETRIED, Visit
+from graflow.state.changes import Change, Entry, FlowRecord, Journaled, MemberRow, StepRow
+from graflow.state.models import FlowState
+from graflow.state.statuses import Move, StepStatus
+
+OnChange = Literal["refuse", "reuse"]
+"""What to do when the code of completed steps changed."""
+
+Downstream = Literal["none", "failed", "all"]
+"""Which steps behind a step that is retried run again."""
+
+_FRESH: Final = dict.fromkeys(
+    ("completed_at", "error", "error_data", "outputs", "execution_time", "source", "cache", "input_digest")
+)
+
+
+class Reset:
+    """What a retry takes back."""
+
+    def __init__(self, step: str, visit: int, members: list[int], reasons: dict[Visit, str], *, alone: bool) -> None:
+        self.step = step
+        self.reasons = reasons
+        self._visit = visit
+        self._members = members
+        self._alone = alone
+
+    def _cut(self) -> list[Visit]:
+        key = (self.step, self._visit)
+        return [visit for visit in self.reasons if not (visit == key and (self._members or self._alone))]
+
+    def data(self) -> dict[str, Any]:
+        """What the journal says of it."""
+        key = (self.step, self._visit)
+        cut, members = [list(visit) for visit in self._cut()], [[*key, index] for index in self._members]
+        return {"cut": cut, "members": members, **({"alone": list(key)} if self._alone else {})}
+
+    def change(self, record: FlowRecord, now: float) -> Change:
+        """The transition."""
+        key = (self.step, self._visit)
+        kept = [StepRow(*key, {"status": "ready", **_FRESH})] if self._members or self._alone else []
+        rows = [MemberRow(*key, index, {"status": "pending", **_FRESH}) for index in self._members]
+        fields = {
+            "generation": record.generation + 1,
+            "takeovers": 0,
+            "retry_from": self._alone_at(record) if self._alone else None,
+        }
+        return Change(
+            record.flow_id,
+            Move.RETRY,
+            record.version,
+            now,
+            [Entry(RETRIED, self.step, self._visit, data=self.data())],
+            kept,
+            rows,
+            fields,
+            self._cut(),
+        )
+
+    def _alone_at(self, record: FlowRecord) -> dict[str, Any]:
+        was, outputs = record.status.value, record.fields.get("outputs")
+        return {"step": self.step, "visit": self._visit, "was": was, "outputs": outputs}
+
+
+def reused_steps(
+    flow_id: str,
+    lines: Sequence[Journaled],
+    state: FlowState,
+    status: StepStatus = StepStatus.REUSED,
+    why: str = "fork",
+) -> list[StepRow]:
+    """Rows of the steps that a fork, or a flow whose outcome was kept, takes from another."""
+    rows = {(row.step_name, row.visit): row for row in state.steps}
+    found = []
+    for line in lines:
+        row = rows.get((line.step or "", line.visit or 1))
+        if line.kind != "step.completed" or row is None:
+            continue
+        fields = row.model_dump(
+            mode="json", exclude={"step_name", "visit", "index", "counts", "strip"}, exclude_none=True
+        )
+        for name in ("queued_at", "started_at", "completed_at"):
+            moment = getattr(row, name)
+            if moment is not None:
+                fields[name] = moment.timestamp()
+        fields.pop("attempt_history", None)
+        source = row.source or {"flow_id": flow_id, "step": row.step_name, "visit": row.visit, "why": why}
+        found.append(StepRow(row.step_name, row.visit, {**fields, "status": status.value, "source": source}))
+    return found
+
+
+def reused_members(
+    flow_id: str, lines: Sequence[Journaled], status: StepStatus = StepStatus.REUSED, why: str = "fork"
+) -> list[MemberRow]:
+    """Rows of the members of these steps."""
+    return [
+        MemberRow(
+            line.step or "",
+            line.visit or 1,
+            told["index"],
+            {
+                "status": status.value if told["success"] else "failed",
+                "source": {
+                    "flow_id": flow_id,
+                    "step": line.step,
+                    "visit": line.visit,
+                    "index": told["index"],
+                    "why": why,
+                },
+            },
+        )
+        for line in lines
+        if line.kind == "group.members"
+        for told in line.data["outcomes"]
+    ]

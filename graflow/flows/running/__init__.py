@@ -1,0 +1,1 @@
+"""How a recorded flow runs: its program, its execution, the pool of the process."""

@@ -1,0 +1,1 @@
+"""What a flow waits for: child flows, people, signals."""
