@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
-from graflow.core.graph import GraphScope, TaskGraph, current_scope, recording_into
+from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
@@ -23,6 +23,7 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.failing import canceled, fail, stop_at_max_steps, too_many_steps
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.ledger import DefaultMaxSteps
+from graflow.core.scopes import GraphScope, current_scope, recording_into
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,

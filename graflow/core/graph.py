@@ -1,80 +1,22 @@
-"""The task graph: a `networkx.DiGraph` of executables, and the graph that operators record into."""
+"""The task graph: a `networkx.DiGraph` of executables."""
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterable, Iterator, KeysView, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, KeysView, Mapping
 from typing import Any, Final
 
 import networkx as nx
 
 from graflow.core.garbage import no_collections
+from graflow.core.growth import Growth
 from graflow.core.memberships import Memberships, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
 from graflow.foreign import attempt
 from graflow.protocols import Node, upward
 
-
-class GraphScope:
-    """Where operators record: a graph, and whether tasks enter it as soon as they are created.
-
-    Args:
-        graph: The graph.
-        registers_on_creation: Whether tasks enter it at once, or when an operator uses them.
-        unused: Takes groups over data, which wait for an operator in any case.
-        is_implicit: Whether an operator outside any workflow made the graph, and nobody has asked for it yet.
-    """
-
-    __slots__ = ("graph", "is_implicit", "registers_on_creation", "unused")
-
-    def __init__(
-        self,
-        graph: TaskGraph,
-        *,
-        registers_on_creation: bool,
-        unused: list[Any] | None = None,
-        is_implicit: bool = False,
-    ) -> None:
-        self.graph = graph
-        self.registers_on_creation = registers_on_creation
-        self.unused = [] if unused is None else unused
-        self.is_implicit = is_implicit
-
-
 _REOPENED: Final = ("_lock", "_nodes", "_succ", "_pred", "succ", "pred")  # what a copy or a loaded graph has of its own
-
-_scope: ContextVar[GraphScope | None] = ContextVar("graflow_scope", default=None)
-
-
-def current_scope() -> GraphScope | None:
-    """The scope that operators record into now, or None."""
-    return _scope.get()
-
-
-def ensure_scope() -> GraphScope:
-    """The current scope; an anonymous workflow becomes current when there is none."""
-    scope = _scope.get()
-    if scope is None:
-        made: GraphScope = upward.scope()
-        return made
-    return scope
-
-
-def set_scope(scope: GraphScope | None) -> None:
-    _scope.set(scope)
-
-
-@contextmanager
-def recording_into(scope: GraphScope | None) -> Iterator[None]:
-    """Make `scope` the current one for the length of the block; none when None."""
-    token = _scope.set(scope)
-    try:
-        yield
-    finally:
-        _scope.reset(token)
 
 
 def duplicate(task_id: str, first: Any, second: Any) -> DuplicateTaskError:
@@ -102,7 +44,7 @@ class TaskGraph:
         succ: The ids behind each node, in edge order; every node has an entry.
         pred: The ids before each node, in edge order; every node has an entry.
         groups: Which nodes are groups, and which groups hold an id.
-        owners: The session of the run, or branch, whose task added a node while it ran.
+        growth: When its nodes came, and what a run added.
         stands_for: For the graph of one branch, the one that the others share.
         additions: Nodes and edges in the order in which they come, where somebody wants to know: `(id,)` and
             `(from, to)`.
@@ -120,12 +62,8 @@ class TaskGraph:
         self._lock = threading.RLock()
         self._group_count = 0
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
-        self._births: dict[str, int] = {}  # the order in which nodes came to this graph; a copy begins anew
-        self._born = 0
-        self.owners: dict[str, str] = {}
+        self.growth = Growth()
         self.stands_for: TaskGraph | None = None
-        self._dynamic: dict[str, None] = {}
-        self._known_by_name: dict[str, None] = {}  # nodes whose tasks only another process has had
 
     def _open_tables(self) -> None:
         # What networkx offers in public wraps each look in views that cost more than a step of a run may.
@@ -143,18 +81,17 @@ class TaskGraph:
         node_id = task.task_id if task_id is None else task_id
         with self._lock:
             is_known = node_id in self._nodes
-            if is_known and node_id not in self._known_by_name:
+            if is_known and node_id not in self.growth.by_name:
                 if skip_if_exists:
                     return
                 raise duplicate(node_id, self.task_at(node_id), task)
             if is_known:
-                del self._known_by_name[node_id]
+                del self.growth.by_name[node_id]
                 self._nodes[node_id]["task"] = task
             else:
                 # What `DiGraph.add_node` does for a new node, at a third of its price.
                 self._nodes[node_id], self._succ[node_id], self._pred[node_id] = {"task": task}, {}, {}
-                self._births[node_id] = self._born
-                self._born += 1
+                self.growth.enter(node_id)
             if self.additions is not None:
                 self.additions.append((node_id,))
             if is_group(task):
@@ -163,15 +100,14 @@ class TaskGraph:
     def add_nodes(self, tasks: Iterable[Node]) -> None:
         """Add many tasks under their ids, as `add_node` does one by one."""
         with self._lock:
-            nodes, successors, predecessors, births = self._nodes, self._succ, self._pred, self._births
+            nodes, successors, predecessors, enter = self._nodes, self._succ, self._pred, self.growth.enter
             for task in tasks:
                 node_id = task.task_id
                 if node_id in nodes or self.additions is not None or is_group(task):
                     self.add_node(task)
                 else:
                     nodes[node_id], successors[node_id], predecessors[node_id] = {"task": task}, {}, {}
-                    births[node_id] = self._born
-                    self._born += 1
+                    enter(node_id)
 
     def add_edge(self, from_node: str, to_node: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
@@ -195,10 +131,7 @@ class TaskGraph:
             if task_id not in self._nodes:
                 raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
-            self._births.pop(task_id, None)
-            self._dynamic.pop(task_id, None)
-            self._known_by_name.pop(task_id, None)
-            self.owners.pop(task_id, None)
+            self.growth.forget(task_id)
             self.groups.forget(task_id)
 
     def rename_node(self, old_task_id: str, new_task_id: str) -> None:
@@ -218,9 +151,9 @@ class TaskGraph:
             successors, predecessors = self._succ, self._pred
             beside = [successors[source] for source in predecessors[old_task_id]]
             beside += [predecessors[target] for target in successors[old_task_id]]
-            named = (self._births, self._dynamic, self._known_by_name, self.owners)
-            for table in (*beside, self._nodes, successors, predecessors, *named):
+            for table in (*beside, self._nodes, successors, predecessors):
                 rename_key(table, old_task_id, new_task_id)
+            self.growth.rename(old_task_id, new_task_id)
             self.groups.rename(old_task_id, new_task_id)
             task = self.task_at(new_task_id)
             if getattr(task, "_task_id", None) == old_task_id:
@@ -285,10 +218,7 @@ class TaskGraph:
         with self._lock:
             self._graph.clear()
             self.groups.clear()
-            self._dynamic.clear()
-            self._known_by_name.clear()
-            self._births.clear()
-            self.owners.clear()
+            self.growth.clear()
             self._group_count = 0
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -329,42 +259,26 @@ class TaskGraph:
             return [
                 node
                 for node, sources in self._pred.items()
-                if not sources and node not in members and node not in self._dynamic
+                if not sources and node not in members and node not in self.growth.dynamic
             ]
 
     # -- what a run adds -------------------------------------------------------------------------------------------
-
-    def birth_mark(self) -> int:
-        """A point in time for `born_since`."""
-        return self._born
-
-    def born_since(self, task_id: str, mark: int) -> bool:
-        """Whether the node was added after `birth_mark` returned `mark`."""
-        return self._births.get(task_id, -1) >= mark
-
-    def is_dynamic(self, task_id: str) -> bool:
-        """Whether a running task added the node."""
-        return task_id in self._dynamic
-
-    def mark_dynamic(self, task_id: str) -> None:
-        """Remember that a running task added this node, so that it is never a start node."""
-        self._dynamic[task_id] = None
 
     def add_name(self, task: Node) -> None:
         """Add a node whose task only another process has had; `task` stands in until the task itself is added."""
         with self._lock:
             self.add_node(task)
-            self._known_by_name[task.task_id] = None
-            self.mark_dynamic(task.task_id)
+            self.growth.by_name[task.task_id] = None
+            self.growth.mark_dynamic(task.task_id)
 
     def lacks(self, task_id: str) -> bool:
         """Whether the task itself has yet to be added, be the id known or not."""
-        return task_id not in self._nodes or task_id in self._known_by_name
+        return task_id not in self._nodes or task_id in self.growth.by_name
 
     @property
     def known_by_name(self) -> KeysView[str]:
         """Ids of the nodes whose tasks only another process has had."""
-        return self._known_by_name.keys()
+        return self.growth.by_name.keys()
 
     def copy(self) -> TaskGraph:
         """A graph with its own structure over the same task objects."""
@@ -376,9 +290,7 @@ class TaskGraph:
             twin._pred.update({node: neighbours.copy() for node, neighbours in self._pred.items()})
             twin._group_count = self._group_count
             twin.groups = self.groups.copy()
-            twin._dynamic = self._dynamic.copy()
-            twin._known_by_name = self._known_by_name.copy()
-            twin.owners = self.owners.copy()
+            twin.growth = self.growth.copy()
             twin.group_prefix = self.group_prefix
             return twin
 
@@ -386,17 +298,17 @@ class TaskGraph:
         """A copy that one branch has in the place of this graph, with the ages of all nodes."""
         with self._lock:
             own = self.copy()
-            own._births, own._born, own.stands_for = self._births.copy(), self._born, self
+            own.growth, own.stands_for = self.growth.copy(with_ages=True), self
             return own
 
     def take_over(self, branch: TaskGraph) -> None:
         """Take over what running tasks added to the graph of a branch; under ids that are known the first one stays."""
         with self._lock:
-            added = [task_id for task_id in branch.owners if task_id not in self._nodes]
+            added = [task_id for task_id in branch.growth.owners if task_id not in self._nodes]
             for task_id in added:
                 self.add_node(branch.task_at(task_id))
-                self.owners[task_id] = branch.owners[task_id]
-                self.mark_dynamic(task_id)
+                self.growth.owners[task_id] = branch.growth.owners[task_id]
+                self.growth.mark_dynamic(task_id)
             for task_id in added:
                 for target in branch.succ[task_id]:
                     self.add_edge(task_id, target)
@@ -408,7 +320,7 @@ class TaskGraph:
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
-            state = self.copy().__dict__ | {"_births": self._births.copy(), "_born": self._born}
+            state = self.copy().__dict__ | {"growth": self.growth.copy(with_ages=True)}
         for name in _REOPENED:
             del state[name]
         return state

@@ -13,7 +13,7 @@ from graflow.core.branches.scope import OutsideScope
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import RunningFlow
-from graflow.core.graph import GraphScope, TaskGraph, recording_into
+from graflow.core.graph import TaskGraph
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
@@ -24,6 +24,7 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
 from graflow.core.run.ledger import Ledger
 from graflow.core.run.questions import Questions, questions_of
+from graflow.core.scopes import GraphScope, recording_into
 from graflow.protocols import MemberInfo
 
 

@@ -254,7 +254,7 @@ def test_threads_add_and_walk_at_the_same_time():
                 graph.add_node(node(name))
                 graph.add_edge("start", name)
                 graph.add_edge(name, f"m{number % 20}")
-                graph.mark_dynamic(name)
+                graph.growth.mark_dynamic(name)
         finally:
             adding.remove(offset)
 

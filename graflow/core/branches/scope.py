@@ -14,10 +14,10 @@ class BranchScope:
 
     def __init__(self, ids: set[str], graph: TaskGraph) -> None:
         self._ids = ids
-        self._birth_mark = graph.birth_mark()
+        self._birth_mark = graph.growth.age
 
     def holds(self, task_id: str, graph: TaskGraph) -> bool:
-        return task_id in self._ids or graph.born_since(task_id, self._birth_mark)
+        return task_id in self._ids or graph.growth.is_since(task_id, self._birth_mark)
 
 
 class OutsideScope:

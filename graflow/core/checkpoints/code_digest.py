@@ -11,8 +11,9 @@ from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from graflow.core.graph import TaskGraph, current_scope
+from graflow.core.graph import TaskGraph
 from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.core.scopes import current_scope
 
 _SCRIPT = "__main__"
 _LENGTH = 12  # of a digest, in hex digits
@@ -150,4 +151,4 @@ def differences(saved: Mapping[str, str], graph: TaskGraph) -> list[str]:
 
 
 def _steps(graph: TaskGraph) -> set[str]:
-    return {task_id for task_id in graph.nodes if not graph.is_dynamic(task_id)}
+    return {task_id for task_id in graph.nodes if task_id not in graph.growth.dynamic}

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from graflow.core.graph import TaskGraph, duplicate, ensure_scope
+from graflow.core.graph import TaskGraph, duplicate
+from graflow.core.scopes import ensure_scope
 from graflow.protocols import upward
 
 # The task context of the task that runs in this thread (or coroutine); set by `ExecutionContext.executing_task`.
@@ -59,7 +60,7 @@ def enter(task: Any, graph: TaskGraph) -> TaskGraph:
     if not graph.lacks(task_id):
         graph = _with_room(task, run, frame, graph)
     graph.add_node(task)
-    graph.owners[task_id] = run.session_id
+    graph.growth.owners[task_id] = run.session_id
     frame.note_born(task)
     return graph
 
@@ -80,7 +81,7 @@ def leave_room(task_id: str, graph: TaskGraph) -> None:
     frame = running_frame.get()
     if (
         frame is not None
-        and graph.owners.get(task_id) == frame.execution_context.session_id
+        and graph.growth.owners.get(task_id) == frame.execution_context.session_id
         and has_room(task_id, graph)
     ):
         graph.remove_node(task_id)
@@ -88,7 +89,7 @@ def leave_room(task_id: str, graph: TaskGraph) -> None:
 
 def _is_taken(task_id: str, run: Any, frame: Any, graph: TaskGraph) -> bool:
     """Whether an id is that of a task of the workflow, or of one that this execution has made or that may still run."""
-    known, owner = graph.task_at(task_id), graph.owners.get(task_id)
+    known, owner = graph.task_at(task_id), graph.growth.owners.get(task_id)
     repeats = frame.repeats is not None and task_id in frame.repeats.born
     return (
         owner is None
@@ -102,7 +103,7 @@ def _with_room(task: Any, run: Any, frame: Any, graph: TaskGraph) -> TaskGraph:
     task_id = task.task_id
     if _is_taken(task_id, run, frame, graph):
         raise duplicate(task_id, graph.task_at(task_id), task)
-    is_own = graph.owners.get(task_id) == run.session_id
+    is_own = graph.growth.owners.get(task_id) == run.session_id
     if not is_own and run.parent_context is not None and graph is run.parent_context.graph:
         graph = run.graph = graph.for_branch()
     graph.remove_node(task_id)

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.garbage import no_collections
-from graflow.core.graph import TaskGraph, current_scope, ensure_scope
+from graflow.core.graph import TaskGraph
 from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
 from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room, running_frame
+from graflow.core.scopes import current_scope, ensure_scope
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
 from graflow.redis.config import normalize_redis_config

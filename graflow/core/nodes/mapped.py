@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from graflow.core.graph import TaskGraph, current_scope
+from graflow.core.graph import TaskGraph
 from graflow.core.nodes.columns import MappedMembers, refuse_twice
 from graflow.core.nodes.entering import has_room, running_frame
 from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
+from graflow.core.scopes import current_scope
 
 if TYPE_CHECKING:
     import typing_extensions

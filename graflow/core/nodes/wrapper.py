@@ -11,7 +11,6 @@ from operator import attrgetter
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, overload
 
-from graflow.core.graph import current_scope
 from graflow.core.nodes.aio import call_with_timeout, run_coroutine
 from graflow.core.nodes.arguments import (
     fillable_parameters,
@@ -29,6 +28,7 @@ from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import CacheOption, checked_id, require_items
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
+from graflow.core.scopes import current_scope
 from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:

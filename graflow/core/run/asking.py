@@ -68,7 +68,7 @@ def elsewhere(run: RunParts) -> Collection[str]:
 
 def _is_born_in(run: RunParts, frame: Frame, task_id: str) -> bool:
     """Whether the node is younger than this execution, or than the interrupted one that it repeats."""
-    if run.graph.born_since(task_id, frame.birth_mark):
+    if run.graph.growth.is_since(task_id, frame.birth_mark):
         return True
     return frame.repeats is not None and task_id in frame.repeats.born
 
@@ -106,9 +106,9 @@ def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data
 
 def _note_dynamic(run: RunParts, frame: Frame | None, task: Executable) -> None:
     task_id = task.task_id
-    if run.graph.is_dynamic(task_id):
+    if task_id in run.graph.growth.dynamic:
         return
-    run.graph.mark_dynamic(task_id)
+    run.graph.growth.mark_dynamic(task_id)
     parent = None
     if frame is not None:
         parent = frame.task_id

@@ -216,7 +216,7 @@ def _node_to_data(graph: TaskGraph, task_id: str, session_id: str, adding: str) 
     if resolver.keys is None:
         resolver = resolver.with_keys(SigningKeys.user())
     envelope = resolver.serialize_best(task, bound_to=(session_id, task_id))
-    return {"id": task_id, "task": envelope.to_dict(), "of": session_id, "dynamic": graph.is_dynamic(task_id)}
+    return {"id": task_id, "task": envelope.to_dict(), "of": session_id, "dynamic": task_id in graph.growth.dynamic}
 
 
 # -- operations as data ------------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ class _TakingOver:
             if graph.lacks(node["id"]):
                 graph.add_node(made[node["id"]], node["id"])
             if node.get("dynamic", True):
-                graph.mark_dynamic(node["id"])
+                graph.growth.mark_dynamic(node["id"])
         for source, target in outcome.get("edges", ()):
             graph.add_edge(source, target)
 

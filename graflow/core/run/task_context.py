@@ -31,7 +31,7 @@ class TaskExecutionContext(FeedbackCalls, DurableWaits):
         self.task_id = task_id
         self.execution_context = execution_context
         self.start_time = time.time()
-        self.birth_mark = execution_context.graph.birth_mark()
+        self.birth_mark = execution_context.graph.growth.age
 
     # -- who and where ---------------------------------------------------------------------------------------------
 
