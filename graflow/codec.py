@@ -15,9 +15,10 @@ from typing import Any, Final, NoReturn
 
 from graflow.errors_as_data import ErrorData, describe_error, rebuild_error, register_error
 from graflow.exceptions import PayloadError, TaskResolutionError
-from graflow.typed_json import MAX_DEPTH, SCALARS, from_jsonable, is_plain, to_jsonable
+from graflow.typed_json import from_jsonable, to_jsonable
 from graflow.values.classes import register
 from graflow.values.pickles import Pickles
+from graflow.values.plain import MAX_DEPTH, SCALARS, is_plain
 
 __all__ = [
     "ENVELOPE_VERSION",

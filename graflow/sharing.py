@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from graflow.exceptions import PayloadError
 from graflow.packing import deep_copied
-from graflow.typed_json import SCALARS, is_plain
 from graflow.values.classes import class_codec
+from graflow.values.plain import SCALARS, is_plain
 
 _SCALARS: Final = SCALARS | {bytes}
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray, tuple})

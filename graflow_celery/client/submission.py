@@ -20,8 +20,8 @@ from graflow.core.nodes.columns import MemberIds
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.trace.carrying import trace_context
-from graflow.typed_json import TAG
 from graflow.values.blobs import TakenBlobs
+from graflow.values.plain import TAG
 from graflow_celery.broker.messages import FEW
 from graflow_celery.broker.paces import kind_of
 from graflow_celery.client.around import patiently, run_around

@@ -13,7 +13,7 @@ from typing import Any, Final
 from graflow.codec import from_jsonable
 from graflow.exceptions import PayloadError
 from graflow.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
-from graflow.typed_json import SCALARS, TAG
+from graflow.values.plain import SCALARS, TAG
 from graflow_celery.record import (
     BlockReport,
     GrantedBlock,

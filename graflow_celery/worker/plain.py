@@ -11,7 +11,7 @@ from graflow.core.late import plain_function
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.remote import RemoteBranch
 from graflow.exceptions import GraflowError
-from graflow.typed_json import SCALARS, is_plain
+from graflow.values.plain import SCALARS, is_plain
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedBlock, GroupSpec, Lease
 from graflow_celery.wire.chunks import Chunk

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from graflow.foreign import attempt
-from graflow.typed_json import is_plain
+from graflow.values.plain import is_plain
 
 _SCALARS: Final = (str, bytes, bytearray, int, float, complex, type(None), type(...))
 _IMMUTABLE: Final = (tuple, frozenset, types.CodeType)

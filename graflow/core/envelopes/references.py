@@ -12,10 +12,10 @@ from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError, UnknownTaskError
 from graflow.protocols import Node
-from graflow.typed_json import SCALARS, is_plain
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.classes import learn_from
 from graflow.values.pickles import Pickles
+from graflow.values.plain import SCALARS, is_plain
 
 Reference = tuple[str, str, Any]  # module, attribute path in it, the task found there
 

@@ -14,7 +14,8 @@ from graflow.core.graph_fingerprint import code_digest
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.foreign import attempt
 from graflow.state.cache import CacheKey
-from graflow.typed_json import is_plain, to_jsonable
+from graflow.typed_json import to_jsonable
+from graflow.values.plain import is_plain
 
 _LENGTH: Final = 32  # of a digest, in hex digits
 _DEPTH: Final = 8  # of functions that others close over
