@@ -4,93 +4,24 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
-from graflow.coordination.executor import GroupExecutor
 from graflow.core.garbage import no_collections
 from graflow.core.graph import TaskGraph
-from graflow.core.handlers.group_policy import canonicalize_group_policy, resolve_group_policy
+from graflow.core.nodes.base import BaseNode, no_task
 from graflow.core.nodes.columns import ids_in
-from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room, running_frame
+from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room
+from graflow.core.nodes.execution_config import change_execution, initial_execution
 from graflow.core.scopes import current_scope, ensure_scope
-from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run, upward
-from graflow.redis.config import normalize_redis_config
 
 
-class Executable(ABC):
-    """A node of a workflow graph.
+class Executable(BaseNode):
+    """A node of a workflow graph, with the operators that connect it.
 
     Subclasses implement `task_id`, `run` and `__call__` and call `super().__init__()`. Equality is identity.
     """
-
-    is_group: ClassVar[bool] = False
-    handler_type: str = "direct"
-
-    _execution_context: Any = None  # set by hand
-    lent_context: Any = None  # of the execution that is going on, for threads that a handler starts
-    is_copy: bool = False  # whether it came out of a pickle
-    _pending_registration: bool = False
-
-    def __init__(self) -> None:
-        self._pending_registration = True
-
-    @property
-    @abstractmethod
-    def task_id(self) -> str:
-        """Its id, which no other node of a graph has."""
-
-    @abstractmethod
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the work and return its value."""
-
-    @abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def set_execution_context(self, context: Run) -> None:
-        self._execution_context = context
-
-    def get_execution_context(self) -> Any:
-        """The context this task runs in; two runs in two threads each see their own.
-
-        Raises:
-            GraflowRuntimeError: When none was set.
-        """
-        context = self._context_or_none()
-        if context is None:
-            raise GraflowRuntimeError(
-                f"Task '{self.task_id}' has no execution context; run it through a workflow, or call "
-                "set_execution_context() first"
-            )
-        return context
-
-    def _context_or_none(self) -> Any:
-        frame = running_frame.get()
-        if frame is not None:
-            return frame.execution_context
-        return self.lent_context if self._execution_context is None else self._execution_context
-
-    def register_in(self, graph: TaskGraph) -> TaskGraph:
-        """Make this task a node of the graph; returns the graph that has it, which may be one of the running branch.
-
-        Raises:
-            DuplicateTaskError: When another task has the id.
-        """
-        self._pending_registration = False
-        known = graph.task_at(self.task_id)
-        if known is self or not (graph.lacks(self.task_id) or is_another(known, self)):
-            return graph
-        return enter(self, graph)
-
-    def _register_on_creation(self) -> None:
-        """Enter the current workflow's graph at once, or wait for the first operator."""
-        scope = current_scope()
-        if scope is not None and scope.registers_on_creation:
-            enter(self, graph_for(self) if scope.is_implicit else scope.graph)
-        else:
-            self._pending_registration = True
 
     def __rshift__(self, other: Executable) -> SequentialTask:
         return link(self, checked_node(other, ">>"))
@@ -104,23 +35,13 @@ class Executable(ABC):
     # Of what is no task; a task on the left has its own operator.
 
     def __rrshift__(self, other: object) -> NoReturn:
-        raise _no_task(other, ">>")
+        raise no_task(other, ">>")
 
     def __rlshift__(self, other: object) -> NoReturn:
-        raise _no_task(other, "<<")
+        raise no_task(other, "<<")
 
     def __ror__(self, other: object) -> NoReturn:
-        raise _no_task(other, "|")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.pop("_execution_context", None)
-        state.pop("lent_context", None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.is_copy = True
+        raise no_task(other, "|")
 
 
 def checked_node(value: object, where: str) -> Executable:
@@ -131,21 +52,7 @@ def checked_node(value: object, where: str) -> Executable:
     """
     if isinstance(value, Executable):
         return value
-    raise _no_task(value, where)
-
-
-def _no_task(value: object, where: str) -> TypeError:
-    if isinstance(value, list | tuple | set | frozenset):
-        kind = type(value).__name__
-        meant = "a | b, or parallel(*tasks)"
-        remedy = f"tasks that run side by side are a group: {meant}" if where != "chain()" else "write chain(*tasks)"
-        return TypeError(f"{where} takes tasks, not a {kind} of them; {remedy}")
-    if isinstance(value, str):
-        return TypeError(f"{where} takes tasks, not {value!r}; give the task itself, not its id")
-    if callable(value):
-        name = getattr(value, "__name__", None) or type(value).__name__
-        return TypeError(f"{where} takes tasks, and '{name}' is none yet; write @task above it, or task({name})")
-    return TypeError(f"{where} takes tasks, not {value!r}")
+    raise no_task(value, where)
 
 
 @final
@@ -265,7 +172,7 @@ class ParallelGroup(Executable):
             task = leftmost_of(given)
             members.setdefault(task.task_id, task)
         self.tasks = list(members.values())
-        self._execution_config: dict[str, Any] = fresh_execution_config()
+        self._execution_config: dict[str, Any] = initial_execution()
         graph = graph_for(*self.tasks)
         generated = graph.next_group_name()
         self._task_id = name or generated
@@ -412,19 +319,7 @@ class ParallelGroup(Executable):
             >>> wf.execute()
             [None, 1.0, 0.75]
         """
-        if policy is not None:
-            resolve_group_policy(policy)
-            policy = canonicalize_group_policy(policy)
-        if backend is not None:
-            GroupExecutor.check_backend(backend)
-        settings = normalize_redis_config(backend_config)
-        GroupExecutor.check_settings(settings)
-        if policy is not None:
-            self._execution_config["policy"] = policy
-        if backend is not None:
-            self._execution_config["backend"] = backend
-        if backend_config is not None:
-            self._execution_config["backend_config"] = {**self._execution_config["backend_config"], **settings}
+        change_execution(self._execution_config, backend, backend_config, policy)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -458,10 +353,6 @@ class ParallelGroup(Executable):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
-
-
-def fresh_execution_config() -> dict[str, Any]:
-    return {"backend": None, "backend_config": {}, "policy": "strict"}
 
 
 def link(left: Executable, right: Executable) -> SequentialTask:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.columns import MappedMembers, refuse_twice
 from graflow.core.nodes.entering import has_room, running_frame
-from graflow.core.nodes.executable import Executable, ParallelGroup, fresh_execution_config
+from graflow.core.nodes.executable import Executable, ParallelGroup
+from graflow.core.nodes.execution_config import initial_execution
 from graflow.core.scopes import current_scope
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class MappedGroup(ParallelGroup, Generic[R]):
         if isinstance(members, list) and len({task.task_id for task in members}) != len(members):
             refuse_twice(name, (task.task_id for task in members))
         self._members = members
-        self._execution_config = fresh_execution_config()
+        self._execution_config = initial_execution()
         self._task_id = name
         self._pending_registration = True
         scope = current_scope()
