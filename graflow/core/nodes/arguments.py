@@ -125,6 +125,23 @@ def refuse_unknown(task: Any, given: Mapping[str, Any], which: str) -> None:
     )
 
 
+def without_positional(template: Any, bound: Mapping[str, Any], positional: int) -> Mapping[str, Any]:
+    """Bound arguments whose parameters the caller of a task's function did not fill by position."""
+    first = 1 if template.inject_context else 0
+    left = fillable_parameters(template.func, first + positional)
+    by_position = set(fillable_parameters(template.func, first)).difference(left)
+    return {name: value for name, value in bound.items() if name not in by_position}
+
+
+def filled(task_id: str, wanted: Iterable[str], given: dict[str, Any], context: Any) -> dict[str, Any]:
+    """The given arguments, and what the channel of a run holds for the others that are wanted."""
+    open_names = [name for name in wanted if name not in given]
+    if not open_names:
+        return given
+    found = from_channel(task_id, open_names, context.channel_for_reading, context.has_completed)
+    return {**found, **given} if found else given
+
+
 def from_channel(
     task_id: str, wanted: Iterable[str], channel: Any, has_completed: Callable[[str], bool]
 ) -> dict[str, Any]:

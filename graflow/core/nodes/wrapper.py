@@ -5,30 +5,23 @@ from __future__ import annotations
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, overload
 
 from graflow.core.nodes.aio import call_with_timeout, run_coroutine
-from graflow.core.nodes.arguments import (
-    fillable_parameters,
-    free_parameters,
-    from_channel,
-    parameters_of,
-    refuse_unknown,
-)
-from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, taken
+from graflow.core.nodes.arguments import filled, parameters_of, refuse_unknown, without_positional
 from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.fan_out import leave_unless_connected, mapped, starmapped
 from graflow.core.nodes.keeping import asking_cache
 from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.missing import explained
-from graflow.core.nodes.options import CacheOption, checked_id, require_items
+from graflow.core.nodes.options import CacheOption, checked_id
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
-from graflow.core.scopes import current_scope
 from graflow.protocols import Run, upward
 
 if TYPE_CHECKING:
@@ -39,7 +32,7 @@ if TYPE_CHECKING:
 else:
     P = ParamSpec("P")
 
-_TAKEN_FROM_FUNCTION = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+_NOT_KEPT = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "made_from", "template")
 
 
 def _of_template(name: str) -> Any:
@@ -110,12 +103,11 @@ class TaskWrapper(Executable, Generic[P, R]):
         if isinstance(func, TaskTemplate):
             self.template = func
         else:
+            how = (inject_context, resolve_keyword_args, DIRECT if handler_type is None else handler_type)
             self.template = TaskTemplate(
                 func,
                 _module_outside(),
-                inject_context,
-                resolve_keyword_args,
-                DIRECT if handler_type is None else handler_type,
+                *how,
                 max_cycles,
                 max_retries,
                 retry_policy,
@@ -136,7 +128,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         qualname = str(getattr(self.func, "__qualname__", ""))
         if qualname.rpartition(".")[0] == owner.__qualname__ and not isinstance(self.func, staticmethod):
             self._attribute = name
-            self._leave_graph_when_unconnected()
+            leave_unless_connected(self)
 
     def __get__(self, owner: object, kind: type | None = None) -> Self:
         """The task of an object, where this one is made of a method: the same one each time."""
@@ -224,7 +216,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         """
         template, bound = self.template, self._bound_kwargs
         if bound and args:
-            bound = self._without_positional(bound, len(args))
+            bound = without_positional(template, bound, len(args))
         if template.inject_context:
             args = (frame, *args)
         func = template.func
@@ -232,7 +224,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         plan = plans[len(args)] if plans is not None and len(args) in plans else template.plan(len(args))
         if plan.wanted or bound:
             given = {**bound, **kwargs} if bound else kwargs
-            kwargs = self._filled(plan.wanted, given, context) if template.resolve_keyword_args else given
+            kwargs = filled(self._task_id, plan.wanted, given, context) if template.resolve_keyword_args else given
         if kwargs and frame is not None and frame.keeps_given:
             frame.given = kwargs
         if plan.moves:
@@ -253,21 +245,6 @@ class TaskWrapper(Executable, Generic[P, R]):
         if type(value) is CoroutineType and not is_awaited:
             value = run_coroutine(value, context)
         return value  # type: ignore[no-any-return]  # of the function, or what its coroutine returned
-
-    def _without_positional(self, bound: Mapping[str, Any], positional: int) -> Mapping[str, Any]:
-        """Bound arguments whose parameters the caller did not fill by position."""
-        first = 1 if self.inject_context else 0
-        left = fillable_parameters(self.func, first + positional)
-        by_position = set(fillable_parameters(self.func, first)).difference(left)
-        return {name: value for name, value in bound.items() if name not in by_position}
-
-    def _filled(self, wanted: tuple[str, ...], given: dict[str, Any], context: Run) -> dict[str, Any]:
-        """The given arguments, and what the channel holds for the others that are wanted."""
-        open_names = [name for name in wanted if name not in given]
-        if not open_names:
-            return given
-        found = from_channel(self._task_id, open_names, context.channel_for_reading, context.has_completed)
-        return {**found, **given} if found else given
 
     # -- instances and fan-out -------------------------------------------------------------------------------------
 
@@ -311,12 +288,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         Raises:
             TypeError: When the function has no free parameter.
         """
-        require_items(items, f"{self._task_id}.map()")
-        free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
-        if not free:
-            raise TypeError(f"Task '{self._task_id}' has no free parameter that an item of map() could go to")
-        given, keys = keyed(items, key)
-        return self._fan_out(name, keys, taken(given), free[0], free[:1])
+        return mapped(self, items, name, key)
 
     def starmap(
         self, items: Iterable[Any], *, name: str | None = None, key: Callable[[Any], Any] | None = None
@@ -326,50 +298,16 @@ class TaskWrapper(Executable, Generic[P, R]):
         Raises:
             TypeError: For an item that is neither, or that the function cannot take.
         """
-        require_items(items, f"{self._task_id}.starmap()")
-        free = free_parameters(self.func, inject_context=self.inject_context, bound=self._bound_kwargs)
-        given, keys = keyed(items, key)
-        return self._fan_out(name, keys, spread(self, given, free), None, free)
-
-    def _fan_out(
-        self,
-        name: str | None,
-        keys: list[str] | None,
-        items: Sequence[Any],
-        parameter: str | None,
-        free: Sequence[str],
-    ) -> MappedGroup[R]:
-        group_id = name or str(getattr(self.func, "__name__", self._task_id))
-        ids, prototype = MemberIds(group_id, len(items), keys), self.instance(group_id, {**self._bound_kwargs})
-        self._leave_graph_when_unconnected()
-        return MappedGroup(MappedMembers(prototype, ids, items, parameter, tuple(free)), group_id)
-
-    def _leave_graph_when_unconnected(self) -> None:
-        """A task that is only a template of members is no step of its own."""
-        self._pending_registration = False
-        scope = current_scope()
-        if scope is None:
-            return
-        graph = scope.graph
-        if (
-            graph.task_at(self._task_id) is self
-            and not graph.succ[self._task_id]
-            and not graph.pred[self._task_id]
-            and not graph.groups_of(self._task_id)
-        ):
-            graph.remove_node(self._task_id)
+        return starmapped(self, items, name, key)
 
     # -- pickling --------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in _TAKEN_FROM_FUNCTION:
+        for name in _NOT_KEPT:
             state.pop(name, None)
-        for name in ("made_from", "template"):
-            state.pop(name, None)
-        return (
-            state | self.template.saved() | {"_bound_kwargs": dict(self._bound_kwargs), "_pending_registration": False}
-        )
+        own = {"_bound_kwargs": dict(self._bound_kwargs), "_pending_registration": False}
+        return state | self.template.saved() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.template = TaskTemplate.from_saved(state)
