@@ -27,6 +27,7 @@ from graflow.exceptions import (
 from graflow.questions.models import Question, iso
 from graflow.questions.rules import Ballot
 from graflow.shown import printable
+from graflow.state.questions import LISTED
 
 router = APIRouter(tags=["questions"])
 pages = APIRouter(include_in_schema=False)
@@ -46,6 +47,18 @@ class QuestionShown(BaseModel):
     step: str
     state: str
     prompt: str
+
+
+class Counted(BaseModel):
+    """How many questions there are.
+
+    Attributes:
+        count: At most 200.
+        is_more: Whether there are more than that.
+    """
+
+    count: int
+    is_more: bool
 
 
 class AnswerBody(BaseModel):
@@ -112,6 +125,18 @@ def questions(
     return tagged(request, Page[QuestionShown](items=[_shown(each) for each in found], next_cursor=found.next_cursor))
 
 
+@router.get("/questions/count", response_model=Counted)
+def count(
+    request: Request,
+    service: Served,
+    asker: Asker,
+    of: Annotated[str | None, Query(max_length=200, description="Whom these may ask; `me` for the asker.")] = None,
+) -> Response:
+    """How many questions are open."""
+    found = service.runner.questions("open", asker.name if of == "me" else of, limit=LISTED)
+    return tagged(request, Counted(count=len(found), is_more=found.next_cursor is not None))
+
+
 @router.get("/questions/{question_id}", response_model=QuestionShown, responses=described(404))
 def question(question_id: str, request: Request, service: Served) -> Response:
     """One question: what is asked, of whom, and what was answered so far."""
@@ -150,8 +175,9 @@ def answer(
     except AnswerRefusedError as error:
         raise _refused(error) from None
     except AnswerInvalidError as error:
-        told = [{"at": ["value"], "why": each} for each in error.errors]
-        raise ProblemError(422, "answer-invalid", printable(error), errors=told) from None
+        raise ProblemError(
+            422, "answer-invalid", printable(error), errors=[_fault(each) for each in error.errors]
+        ) from None
     status = 200 if is_replay else 202 if after.is_open else 201
     return Response(_shown(after).model_dump_json(), status, media_type="application/json")
 
@@ -289,6 +315,12 @@ def _person(service: Service, asker: Identity, claimed: str | None) -> tuple[str
     if service.auth.is_open:
         return claimed or asker.name, False
     return asker.name, True
+
+
+def _fault(error: str) -> dict[str, Any]:
+    """Where an answer does not fit, and why: a fault begins with its place in the value, or with `it`."""
+    place, _, why = error.partition(": ")
+    return {"at": ["value", *(place.split(".") if why and place != "it" else ())], "why": why or error}
 
 
 def _refused(error: AnswerRefusedError) -> ProblemError:

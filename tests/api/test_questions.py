@@ -67,6 +67,23 @@ def test_a_question_is_found_and_answered_and_its_flow_goes_on(client: TestClien
     assert len(client.get("/api/v1/questions", params={"state": "settled"}).json()["items"]) == 1
 
 
+def test_open_questions_are_counted_and_a_refusal_names_the_field(client: TestClient, runner: FlowRunner) -> None:
+    assert client.get("/api/v1/questions/count").json() == {"count": 0, "is_more": False}
+    schema = {
+        "type": "object",
+        "properties": {"size": {"type": "object", "properties": {"height": {"type": "integer"}}}},
+    }
+    _, question = asked(runner, "How large?", schema, of=["ann"])
+    assert client.get("/api/v1/questions/count").json() == {"count": 1, "is_more": False}
+    assert client.get("/api/v1/questions/count", params={"of": "bob"}).json()["count"] == 0
+    address = f"/api/v1/questions/{question.id}/answers"
+    wrong = client.post(address, json={"value": {"size": {"height": "tall"}}, "by": "ann"}).json()["errors"]
+    assert [each["at"] for each in wrong] == [["value", "size", "height"]]
+    assert "'tall' is not of type 'integer'" in wrong[0]["why"]
+    whole = client.post(address, json={"value": 3, "by": "ann"}).json()["errors"]
+    assert [each["at"] for each in whole] == [["value"]]
+
+
 def test_answers_of_others_and_to_what_is_gone_are_refused(client: TestClient, runner: FlowRunner) -> None:
     _, question = asked(runner, "Pay?", of=["alice", "bob"], needs=2)
     address = f"/api/v1/questions/{question.id}"

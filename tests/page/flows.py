@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from graflow.core.decorators import task
 from graflow.flows import flow
@@ -78,3 +81,44 @@ def chain(length: int = 12, gate: str = "") -> None:
         last >> step
         last = step
     last >> measure(task_id="wait", gate=gate)
+
+
+class Place(BaseModel):
+    """Where something goes."""
+
+    region: str
+    copies: int = 2
+
+
+class Release(BaseModel):
+    """What is released, and where."""
+
+    version: str
+    channel: Literal["stable", "beta"] = "beta"
+    where: Place
+    tags: list[Literal["fast", "small", "<b>bold</b>"]] = []
+
+
+@task(inject_context=True)
+def ask(context: Any, kind: str) -> Any:
+    """Ask a question of one kind."""
+    kinds: dict[str, Any] = {
+        "approval": bool,
+        "text": str,
+        "number": int,
+        "choice": Literal["red", "green", "<img src=x onerror=alert(1)>"],
+        "model": Release,
+        "json": list[dict[str, int]],
+    }
+    return context.ask(f"A {kind}?\n<script>window.stolen = 1</script>", kinds[kind], deadline=3600)
+
+
+@task
+def use(ask: Any) -> Any:  # what the step `ask` gave
+    return ask.model_dump() if isinstance(ask, Release) else ask
+
+
+@flow("asks")
+def asks(kind: str = "approval") -> None:
+    """Ask somebody something."""
+    ask(task_id="ask", kind=kind) >> use

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 _IMPORT: Final = re.compile(r"""(?:^|[;}\s])(?:import|export)\b[^'"()]*?['"](\.{1,2}/[^'"]+)['"]""", re.MULTILINE)
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
-_VIEWS: Final = frozenset({"", "runs", "groups", "flows", "workers", "stats", "login"})
+_VIEWS: Final = frozenset({"", "runs", "feedback", "groups", "flows", "workers", "stats", "login"})
 _WITH_ID: Final = {"runs": "run", "groups": "group", "flows": "flow"}
 _READING: Final = ["GET", "HEAD"]
 _ENTRY: Final = "app.js"

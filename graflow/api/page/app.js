@@ -14,6 +14,7 @@ import { setNow, setZone } from './time.js'
 const VIEWS = {
   runs: () => Promise.all([import('./model/runs.js'), import('./views/runs.js')]),
   run: () => Promise.all([import('./model/run.js'), import('./views/run.js')]),
+  feedback: () => Promise.all([import('./model/feedback.js'), import('./views/feedback.js')]),
   flow: () => Promise.all([import('./model/flow.js'), import('./views/flow.js')]),
   groups: () => Promise.all([import('./model/groups.js'), import('./views/groups.js')]),
   group: () => Promise.all([import('./model/group.js'), import('./views/group.js')]),
@@ -62,8 +63,8 @@ const fail = (error) => {
   store.set({ problem: error })
 }
 
-const nav = (path, name, views) =>
-  html`<a href=${path} aria-current=${views.includes(state.route.view) ? 'page' : nothing}>${name}</a>`
+const nav = (path, name, views, more = nothing) =>
+  html`<a href=${path} aria-current=${views.includes(state.route.view) ? 'page' : nothing}>${name}${more}</a>`
 
 const setTheme = () => {
   const dark = state.theme ? state.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches
@@ -111,6 +112,7 @@ const top = () => html`
     <a class="brand" href="runs"><img src="static/icon.svg" alt=""><span>graflow</span></a>
     <nav aria-label="Views">
       ${nav('runs', 'Runs', ['runs', 'run', 'flow'])}
+      ${state.server?.features?.questions ? nav('feedback', 'Feedback', ['feedback'], state.asked ? html` <span class="count" aria-label="${state.asked} open">${state.asked}</span>` : nothing) : nothing}
       ${state.server?.features?.broker ? nav('groups', 'Groups', ['groups', 'group']) : nothing}
       ${nav('workers', 'Workers', ['workers'])} ${nav('stats', 'Stats', ['stats'])}
     </nav>
@@ -173,7 +175,7 @@ const setTitle = () => {
 const draw = () => {
   const root = /** @type {HTMLElement} */ (document.getElementById('page'))
   render(html`${top()}${body()}${dialog()}<div class="hidden-text" role="status" aria-live="polite">${state.said}</div>`, root)
-  document.getElementById('page')?.classList.toggle('run', Boolean(state.drawn && !state.problem && ['run', 'group'].includes(state.route.view)))
+  document.getElementById('page')?.classList.toggle('run', Boolean(state.drawn && !state.problem && ['run', 'group', 'feedback'].includes(state.route.view)))
   showDialog()
   setTitle()
 }
@@ -191,7 +193,7 @@ const begin = () => {
   start(arrive)
   document.addEventListener('keydown', (event) => keyPressed(event, state))
   setInterval(() => { if (!document.hidden && state.model?.ticks) store.set() }, 1000)
-  get('server').then((server) => { setNow(server.now); store.set({ server }) }).catch(fail)
+  get('server').then((server) => { setNow(server.now); store.set({ server }); import('./asked.js').then(({ follow }) => follow(store)) }).catch(fail)
 }
 
 begin()

@@ -64,6 +64,7 @@ export class Live {
   /** @param {string} kind @param {MessageEvent} event */
   #take(kind, event) {
     this.#hear()
+    dispatchEvent(new Event('news'))
     if (event.lastEventId) this.after = event.lastEventId
     if (kind === 'end') this.close()
     this.onEvent(kind, JSON.parse(event.data), event.lastEventId)

@@ -29,6 +29,7 @@ export const store = new Store({
   zone: 'local',
   link: 'off', // of the stream of events: off, connecting, live, stale
   silent: 0, // seconds without a word, when stale
+  asked: '', // how many questions are open, in the bar
   said: '', // what the live region speaks
   model: null, // what the view shows
   views: {}, // the modules of views that have been loaded

@@ -76,6 +76,13 @@ export const ago = (at) => {
   return seconds === null ? '' : `${span(seconds < 60 ? Math.round(seconds) : seconds).replace('.0 s', ' s')} ago`
 }
 
+/** `in 2 h 05 min`, or how long ago that was. @param {string | number | null | undefined} at */
+export const until = (at) => {
+  const ms = millis(at)
+  if (ms === null) return ''
+  return ms > now() ? `in ${span(Math.ceil((ms - now()) / 1000)).replace('.0 s', ' s')}` : ago(at)
+}
+
 /** `+1:40`, an offset on an axis. @param {number} seconds */
 export const offset = (seconds) => {
   if (seconds < 60) return `+${Number.isInteger(seconds) ? seconds : seconds.toFixed(seconds < 1 ? 2 : 1)} s`

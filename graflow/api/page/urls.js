@@ -4,7 +4,7 @@
 /** @typedef {{view: string, id: string, query: Record<string, string>}} Route */
 
 const WITH_ID = { runs: 'run', groups: 'group', flows: 'flow' }
-const PLAIN = ['runs', 'groups', 'workers', 'stats', 'login']
+const PLAIN = ['runs', 'feedback', 'groups', 'workers', 'stats', 'login']
 
 /** @param {string} href @param {string} base @returns {Route} */
 export const parse = (href, base) => {

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.page.e2e.conftest import Server
@@ -23,6 +24,10 @@ VIEWS = {
     "workers-of-members": "runs/seen-2?view=timeline&by=worker",
     "events": "runs/seen-1?view=events",
     "members": "runs/seen-2?step=pages&tab=members",
+    "feedback": "feedback",
+    "question": "feedback?question={model}",
+    "settled": "feedback?show=settled&question={settled}",
+    "waiting-step": "runs/seen-3?step=ask",
     "flow": "flows/analysis",
     "workers": "workers",
     "groups": "groups",
@@ -32,24 +37,32 @@ VIEWS = {
 
 
 @pytest.fixture(scope="module")
-def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A server with a run that failed and one with members."""
+def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Addresses of views of a server with a run that failed, one with members, and some that ask."""
     broken = tmp_path_factory.mktemp("views") / "broken"
     broken.touch()
     server.run("analysis", "seen-1", broken=str(broken))
     server.run("pages", "seen-2", count=300)
     wait_until(lambda: server.status("analysis", "seen-1") == "failed", 60)
+    server.run("asks", "seen-3", kind="approval")
+    server.run("asks", "seen-4", kind="model")
+    server.run("asks", "seen-5", kind="approval")
+    settled = server.question("seen-5")
+    answer = {"value": False, "by": "ann", "reason": "Not before Monday"}
+    httpx.post(f"{server.url}/api/v1/questions/{settled}/answers", json=answer, timeout=60).raise_for_status()
     wait_until(lambda: server.status("pages", "seen-2") == "completed", 60)
-    return server
+    server.question("seen-3")
+    ids = {"model": server.question("seen-4"), "settled": settled}
+    return {name: f"{server.url}/{path.format(**ids)}" for name, path in VIEWS.items()}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", VIEWS)
-def test_every_view_can_be_read_by_all_and_fits(seen: Server, browser: Any, name: str, theme: str) -> None:
+def test_every_view_can_be_read_by_all_and_fits(seen: dict[str, str], browser: Any, name: str, theme: str) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 860}, color_scheme=theme, bypass_csp=False)
     try:
         page = context.new_page()
-        page.goto(f"{seen.url}/{VIEWS[name]}")
+        page.goto(seen[name])
         page.locator("main#main:not([aria-busy=true])").wait_for(timeout=60_000)
         wait_until(lambda: page.locator("[aria-busy=true]").count() == 0, 60, interval=0.1)
         # Through the protocol, so that the policy of the page stays as it is.

@@ -21,6 +21,8 @@ export class Step {
     this.data = {}
     /** @type {MemberPages | null} */
     this.members = null
+    /** @type {any} questions of this step with what draws them; both come with the first */
+    this.asks = null
     this.timer = 0
     this.isClosed = false
     this.isAsking = false
@@ -76,6 +78,7 @@ export class Step {
     this.isAsking = false
     if (this.isClosed) return
     this.turned()
+    this.#readQuestions()
     this.model.store.set()
   }
 
@@ -96,6 +99,21 @@ export class Step {
     if (!isAbout && !(isMoved && this.index !== undefined)) return
     this.data = {}
     if (!this.timer) this.timer = setTimeout(() => { this.timer = 0; this.load() }, AGAIN)
+  }
+
+  /** What this step has asked people, and asks. */
+  async #readQuestions() {
+    const { store, id } = this.model
+    if (this.index !== undefined || !store.state.server?.features?.questions) return
+    const found = await get(href('questions', { flow: id, state: 'all', limit: 200 })).catch(() => null)
+    const mine = (found?.items ?? []).filter((each) => each.step === this.name && (!this.visit || each.visit === Number(this.visit)))
+    if (!mine.length || this.isClosed) return
+    const [{ Answering }, { questionPart }] = await Promise.all([import('./answering.js'), import('../parts/question.js')])
+    const known = new Map((this.asks?.items ?? []).map((each) => [each.question.id, each]))
+    const items = mine.map((question) => known.get(question.id) ?? new Answering(question, store, () => this.load()))
+    for (const [i, each] of items.entries()) each.update(mine[i])
+    this.asks = { items, view: questionPart }
+    store.set()
   }
 
   #readData() {

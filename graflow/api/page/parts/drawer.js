@@ -39,6 +39,7 @@ const overview = (step, state) => {
   const error = shown.error_data ?? (typeof shown.error === 'string' ? named(shown.error) : shown.error)
   const where = [shown.worker && `on ${shown.worker}`, shown.attempts && `attempt ${shown.attempts}`].filter(Boolean).join(', ')
   return html`
+    ${step.asks ? step.asks.items.map((each) => html`<section class="box asks">${step.asks.view(each, { isInRun: true })}</section>`) : nothing}
     <dl class="facts">
       ${fact('Started', shown.started_at && html`<time datetime=${iso(shown.started_at)} title=${iso(shown.started_at)}>${clock(shown.started_at)}</time>`)}
       ${fact('Took', span(took(shown.started_at, shown.completed_at)))}

@@ -38,6 +38,20 @@ export const stateWord = (state) => html`<span class="word s-${look(state).famil
 /** The same as a label on a tint. @param {string} state */
 export const badge = (state) => html`<span class="badge s-${look(state).family} ${look(state).hollow ? 'hollow' : ''}">${icon(look(state).icon)}${state}</span>`
 
+/** Of each state of a question its family, icon and word. @type {Record<string, [string, string, string]>} */
+const QUESTIONS = {
+  open: ['waiting', 'question', 'open'], answered: ['completed', 'tick', 'answered'], defaulted: ['completed', 'flash', 'by default'],
+  expired: ['cancelled', 'cross', 'expired'], withdrawn: ['cancelled', 'struck-ring', 'withdrawn'],
+}
+const APPROVED = ['completed', 'tick', 'approved']
+const REJECTED = ['failed', 'cross', 'rejected']
+
+/** The state of a question as a label; of an approval, what was decided. @param {any} question */
+export const questionBadge = ({ state, value }) => {
+  const [family, image, name] = state === 'answered' && typeof value === 'boolean' ? (value ? APPROVED : REJECTED) : QUESTIONS[state] ?? QUESTIONS.open
+  return html`<span class="badge s-${family}">${icon(image)}${name}</span>`
+}
+
 /** A bar of counts by state. @param {Record<string, number>} counts @param {number} [all] */
 export const progress = (counts, all = total(counts)) => {
   let x = 0

@@ -5,7 +5,7 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { at, call, get, url } from '../api.js'
 import { go } from '../router.js'
 import { runHref } from '../urls.js'
-import { fieldsOf, form, inputsOf } from './form.js'
+import { blame, fieldsOf, form, inputsOf } from './form.js'
 
 /** @param {any} dialog @param {import('../store.js').Store} store */
 const begin = async (dialog, store) => {
@@ -43,10 +43,7 @@ const submit = async (dialog, store) => {
   } catch (error) {
     dialog.problem = error
     dialog.key = null
-    for (const wrong of /** @type {any} */ (error).body?.errors ?? []) {
-      const field = dialog.fields.find((each) => each.name === (wrong.field ?? '').split('.')[0])
-      if (field) field.wrong = wrong.message
-    }
+    blame(dialog.fields, /** @type {any} */ (error).body?.errors ?? [], 2) // behind `body` and `inputs`
   }
   dialog.isBusy = false
   store.set()
@@ -56,7 +53,7 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
 
 /** The same as commands. */
 const commands = (dialog) => {
-  const inputs = inputsOf(dialog.fields.map((field) => ({ ...field })), dialog.about.inputs).inputs
+  const inputs = inputsOf(structuredClone(dialog.fields), dialog.about.inputs).inputs
   const pairs = Object.entries(inputs).map(([key, value]) => `${key}=${quoted(typeof value === 'string' ? value : JSON.stringify(value))}`)
   const body = JSON.stringify({ inputs, ...(dialog.id ? { flow_id: dialog.id } : {}) })
   return [
