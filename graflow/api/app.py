@@ -24,7 +24,7 @@ from graflow.api.live import events
 from graflow.api.live.tail import Tail
 from graflow.api.questions import pages as answer_pages
 from graflow.api.questions import router as questions_router
-from graflow.api.runs import actions, catalogue, graph, members, payloads, starting, steps, timeline
+from graflow.api.runs import actions, catalogue, graph, logs, members, payloads, starting, steps, timeline
 from graflow.api.runs import listing as runs
 from graflow.exceptions import StoreError
 from graflow.flows.runner import FlowRunner
@@ -49,6 +49,7 @@ _ROUTERS: Final = (
     steps.router,
     members.router,
     payloads.router,
+    logs.router,
     timeline.router,
     stats.router,
     cluster.router,

@@ -99,5 +99,5 @@ def server(service: Served, asker: Asker) -> Server:
         store=StoreHealth(
             kind=store.url.partition(":")[0], is_available=is_available, is_persistent=store.is_persistent
         ),
-        features={"broker": knows_workers(service), "logs": False, "questions": True, "schedules": False},
+        features={"broker": knows_workers(service), "logs": True, "questions": True, "schedules": False},
     )

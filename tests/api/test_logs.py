@@ -1,0 +1,157 @@
+"""What steps and members said, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra [api]")
+
+from fastapi.testclient import TestClient
+
+from graflow.api.runs import logs
+from graflow.state import MemoryStore
+from graflow.state.changes import Change, Entry
+from graflow.state.statuses import Move
+from tests.api.conftest import Clients
+from tests.api.flows import problem
+from tests.state.support import AT, begin, group_row, member
+
+LOGS = "/api/v1/analysis/flows/f1/logs"
+
+
+def outcome(index: int, *texts: str, level: str = "OUT", attempts: int = 1) -> dict[str, Any]:
+    said = [[AT + place, level, text] for place, text in enumerate(texts)]
+    told = {"value": 1, **({"said": said} if said else {})}
+    return {"index": index, "success": True, "worker": "ada-0", "attempts": attempts, "outcome": told}
+
+
+class Spoken:
+    """A run with a group `g` whose members say something as they end."""
+
+    def __init__(self, size: int) -> None:
+        self.store = MemoryStore()
+        self.epoch = begin(self.store)
+        self._append([Entry("step.started", "g", 1, attempt=1, data={"node": "g"})], steps=[group_row(size)])
+
+    def end(self, *outcomes: dict[str, Any]) -> None:
+        entry = Entry("group.members", "g", 1, attempt=1, data={"node": "g", "outcomes": outcomes})
+        self._append([entry], members=[member(each["index"]) for each in outcomes])
+
+    def _append(self, entries: list[Entry], **rows: Any) -> None:
+        self.store.append(Change("f1", Move.STEP, self.epoch, AT + 2, entries, **rows))
+
+
+def texts(client: TestClient, **parameters: Any) -> list[str]:
+    """The texts of all pages."""
+    found: list[str] = []
+    while True:
+        answer = client.get(LOGS, params=parameters)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += [line["text"] for line in page["lines"]]
+        if page["next_cursor"] is None:
+            return found
+        assert page["next_cursor"] != parameters.get("after"), "each page goes on"
+        parameters["after"] = page["next_cursor"]
+
+
+def test_lines_say_who_said_them_when_and_how(clients: Clients) -> None:
+    spoken = Spoken(3)
+    spoken.end(outcome(2, "begins", "ends", attempts=4), outcome(0))
+    client = clients(spoken.store)
+
+    answer = client.get(LOGS)
+
+    assert answer.json()["lines"] == [
+        {
+            "at": f"2023-11-14T22:13:2{place}Z",
+            "level": "OUT",
+            "text": text,
+            "step": "g",
+            "visit": 1,
+            "index": 2,
+            "attempt": 4,
+            "worker": "ada-0",
+        }
+        for place, text in enumerate(["begins", "ends"])
+    ]
+    assert client.get(LOGS, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert client.get("/api/v1/server").json()["features"]["logs"] is True
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+def test_pages_leave_nothing_out_and_tell_nothing_twice(clients: Clients, limit: int) -> None:
+    spoken = Spoken(5)
+    spoken.end(outcome(0, "a", "b"), outcome(1), outcome(2, "c"))
+    spoken.end(outcome(3), outcome(4, "d", "e", "f"))
+
+    assert texts(clients(spoken.store), limit=limit) == list("abcdef")
+
+
+def test_the_last_cursor_goes_on_with_what_is_said_later(clients: Clients) -> None:
+    spoken = Spoken(3)
+    client = clients(spoken.store)
+    spoken.end(outcome(1, "first"))
+    last = client.get(LOGS).json()
+    assert last["next_cursor"] is None
+    assert texts(client, after=last["cursor"]) == []
+
+    spoken.end(outcome(0, "second"), outcome(2))
+    assert texts(client, after=last["cursor"]) == ["second"]
+
+
+def test_one_may_ask_for_a_member_an_attempt_a_level_and_a_text(clients: Clients) -> None:
+    spoken = Spoken(6)
+    spoken.end(outcome(0, "Page 17", "page 18"), outcome(1, "page 17 is gone", level="ERR", attempts=2))
+    spoken.end(outcome(2, "looks", level="DEBUG"), outcome(3, "breaks", level="CRITICAL"), outcome(4, "!", level="ODD"))
+    client = clients(spoken.store)
+
+    assert texts(client, step="g", index=0) == ["Page 17", "page 18"]
+    assert texts(client, attempt=2) == ["page 17 is gone"]
+    assert texts(client, visit=2) == []
+    assert texts(client, level="WARNING") == ["page 17 is gone", "breaks"]
+    assert texts(client, level="INFO") == ["Page 17", "page 18", "page 17 is gone", "breaks", "!"]
+    assert texts(client, search="PAGE 17") == ["Page 17", "page 17 is gone"]
+
+
+def test_a_page_has_no_more_bytes_than_it_may_unless_one_line_has(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_BYTES", 10)
+    spoken = Spoken(1)
+    spoken.end(outcome(0, "ä" * 20, "b" * 6, "c" * 4, "d"))
+    client = clients(spoken.store)
+
+    first = client.get(LOGS).json()
+    second = client.get(LOGS, params={"after": first["next_cursor"]}).json()
+
+    assert [[line["text"] for line in page["lines"]] for page in (first, second)] == [["ä" * 20], ["b" * 6, "c" * 4]]
+    assert texts(client, after=second["next_cursor"]) == ["d"]
+
+
+def test_a_page_ends_where_a_search_has_looked_long_enough(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_LOOKED_AT", 3)
+    spoken = Spoken(8)
+    spoken.end(*(outcome(index, f"member {index}") for index in range(8)))
+    client = clients(spoken.store)
+
+    page = client.get(LOGS, params={"search": "member 7"}).json()
+
+    assert page["lines"] == []
+    assert texts(client, search="member 7", after=page["next_cursor"]) == ["member 7"]
+
+
+@pytest.mark.parametrize("cursor", ["", "1", "1.2", "1.2.x", "-1.0.0", "1.2.3.4", "٣.0.0"])
+def test_a_cursor_of_somebody_else_is_refused(clients: Clients, cursor: str) -> None:
+    problem(clients(Spoken(1).store).get(LOGS, params={"after": cursor}), 400, "cursor-invalid")
+
+
+def test_what_is_not_there_has_no_lines(clients: Clients) -> None:
+    client = clients(Spoken(1).store)
+
+    problem(client.get(LOGS, params={"step": "h"}), 404, "not-found")
+    problem(client.get(LOGS, params={"step": "g", "visit": 2}), 404, "not-found")
+    problem(client.get(LOGS.replace("f1", "f2")), 404, "not-found")
+    problem(client.get(LOGS, params={"limit": 1001}), 422, "request-invalid")
