@@ -45,7 +45,10 @@ def _take_group(group: ParallelGroup, take: _Take) -> dict[str, Any]:
             f"The settings of group '{group.task_id}' cannot be sent inside another group: {error}", error
         ) from error
     members = [take(member) for member in group.tasks]
-    return {"task_id": group.task_id, "mapped": isinstance(group, MappedGroup), "members": members, **execution}
+    taken = {"task_id": group.task_id, "mapped": isinstance(group, MappedGroup), "members": members, **execution}
+    return (
+        {**taken, "template_id": group.template_id} if isinstance(group, MappedGroup) and group.template_id else taken
+    )
 
 
 def _make_group(payload: Mapping[str, Any], make: _Make) -> ParallelGroup:
@@ -55,7 +58,8 @@ def _make_group(payload: Mapping[str, Any], make: _Make) -> ParallelGroup:
     members = [make(envelope) for envelope in envelopes]
     group: ParallelGroup
     if payload.get("mapped") is True:
-        group = MappedGroup(members, group_id)
+        template_id = payload.get("template_id")
+        group = MappedGroup(members, group_id, template_id=template_id if isinstance(template_id, str) else None)
     else:
         with recording_into(GraphScope(TaskGraph(), registers_on_creation=False)):
             group = ParallelGroup(members, name=group_id)

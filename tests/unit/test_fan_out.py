@@ -9,6 +9,7 @@ from copy import deepcopy
 import pytest
 
 from graflow import task, workflow
+from graflow.core.data_nodes import DATA_NODES
 from graflow.core.task import ParallelGroup, Task
 from graflow.core.workflow import get_current_workflow_context
 from graflow.exceptions import ParallelGroupError
@@ -80,6 +81,45 @@ def test_values_come_in_item_order_and_reach_the_next_task_by_name(doubled):
         shards = doubled.map(range(20), name="shards").with_execution("threading", {"thread_count": 8})
         shards >> task("total")(lambda shards: sum(shards, 0))
         assert wf.execute() == 380
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_without_a_name_the_values_go_by_the_id_of_the_task_too(backend):
+    def length(word):
+        return len(word)
+
+    with workflow("w") as wf:
+        sizes, capitals = task("sizes")(length).map(["a", "bc"]), task("capitals")(str.upper).map([])
+        (
+            sizes.with_execution(backend)
+            >> capitals
+            >> task("seen")(lambda sizes, length, capitals: (sizes, length, capitals))
+        )
+        assert wf.execute() == ([1, 2], [1, 2], [])
+    with workflow("named") as wf:
+        task("sizes")(length).map(["a"], name="chosen") >> task("seen")(lambda chosen, sizes=None: (chosen, sizes))
+        assert wf.execute() == ([1], None)
+
+
+def test_the_values_do_not_stand_for_a_step_of_the_same_id():
+    def count(word="abc"):
+        return len(word)
+
+    with workflow("w") as wf:
+        step = task("counted")(count)
+        step >> step.map(["a"]) >> task("seen")(lambda counted, count: (counted, count))
+        assert wf.execute() == (3, [1])
+
+
+def test_a_mapped_group_inside_a_member_keeps_the_id_of_its_task():
+    group = task("sizes")(length_of).map(["a"])
+    payload = DATA_NODES["group"].take(group, lambda member: {"id": member.task_id})
+    made = DATA_NODES["group"].make(payload, lambda _: Task("length_of[0]", register_to_context=False))
+    assert (made.task_id, made.template_id) == ("length_of", "sizes")
+
+
+def length_of(word):
+    return len(word)
 
 
 def test_failed_places_are_none_under_a_tolerant_policy_only():

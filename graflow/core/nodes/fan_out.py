@@ -67,4 +67,5 @@ def _group(
     group_id = name or str(getattr(task.func, "__name__", task.task_id))
     ids, prototype = MemberIds(group_id, len(items), keys), task.instance(group_id, {**task.bound_arguments})
     leave_unless_connected(task)
-    return MappedGroup(MappedMembers(prototype, ids, items, parameter, tuple(free)), group_id)
+    members = MappedMembers(prototype, ids, items, parameter, tuple(free))
+    return MappedGroup(members, group_id, template_id=None if name else task.task_id)

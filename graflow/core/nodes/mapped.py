@@ -29,16 +29,19 @@ class MappedGroup(ParallelGroup, Generic[R]):
     Args:
         members: The members; a fan-out of many items has them in column form until somebody asks for a task.
         name: The id of the group.
+        template_id: The id of the task that was mapped, where the group has a name that nobody chose: whoever gave the
+            task that id asks for the values by it as well.
     """
 
     _grows = False
 
-    def __init__(self, members: MappedMembers | list[Executable], name: str) -> None:
+    def __init__(self, members: MappedMembers | list[Executable], name: str, *, template_id: str | None = None) -> None:
         if isinstance(members, list) and len({task.task_id for task in members}) != len(members):
             refuse_twice(name, (task.task_id for task in members))
         self._members = members
         self._execution_config = initial_execution()
         self._task_id = name
+        self.template_id = template_id if template_id != name else None
         self._pending_registration = True
         scope = current_scope()
         if scope is not None and scope.registers_on_creation and len(scope.unused) < 2:
@@ -85,6 +88,8 @@ class MappedGroup(ParallelGroup, Generic[R]):
 
     def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
-        if not self.members:
-            return []
-        return self.values_in(self._run_members())
+        values = self.values_in(self._run_members()) if self.members else []
+        context = self._context_or_none()
+        if self.template_id is not None and context is not None and context.graph.lacks(self.template_id):
+            context.set_result(self.template_id, values)
+        return values

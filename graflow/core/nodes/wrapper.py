@@ -283,7 +283,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         """A group with one member per item; the item goes to the first free parameter.
 
         Members are `<name>[<index>]`, or `<name>[<key(item)>]`; the name defaults to the function's name. The group's
-        result is the list of its members' values in item order.
+        result is the list of its members' values in item order; without a `name` the id of the task stands for it too.
 
         Raises:
             TypeError: When the function has no free parameter.
