@@ -68,6 +68,19 @@ class FlowCalls(Protocol):
         """Ask again what was asked before."""
 
 
+class FlowPeople(Protocol):
+    """Puts what tasks ask by `request_feedback` to people, in the store of the flow."""
+
+    def ask_people(self, key: str, wait: Any, handler: Any, *, in_place: bool) -> Any:
+        """The answer to a question; the step waits for it, or, `in_place`, this thread does."""
+
+    def has_asked(self, ids: Sequence[str]) -> bool:
+        """Whether the store keeps all of these questions."""
+
+    def await_people(self, ids: Sequence[str]) -> None:
+        """Have the step that runs wait until these are answered."""
+
+
 class _NoCalls:
     """Where nothing can be asked for.
 
@@ -183,6 +196,7 @@ class RunningFlow:
         outside: Indices of the members that this run is a branch of, where those run elsewhere.
         calls: What its steps may ask for.
         cache: Keeps what its tasks give; None where nothing is kept.
+        people: Asks people for its steps; None where nothing is recorded, and on workers.
     """
 
     def __init__(
@@ -192,7 +206,9 @@ class RunningFlow:
         outside: Sequence[str] = (),
         calls: FlowCalls = _ELSEWHERE,
         cache: object = None,
+        people: FlowPeople | None = None,
     ) -> None:
+        self._people = people
         self.cache = cache
         self._flow = flow
         self._position = position
@@ -225,6 +241,31 @@ class RunningFlow:
             parts.append(frame.task_id)
         calls = _IN_A_MEMBER if inside and not self._outside else self._calls
         return TaskFlow(flow.flow_name, flow.inputs, flow.flow_id, flow.redis_enabled, attempt, "/".join(parts), calls)
+
+    @property
+    def keeps_questions(self) -> bool:
+        """Whether its store keeps what tasks ask by `request_feedback`."""
+        return self._people is not None
+
+    def ask_people(self, frame: _Frame, wait: Any, handler: Any) -> Any:
+        """The answer to what an execution asks people; see `FlowPeople`."""
+        step, visit, _ = self._position.position()
+        inside = self._inside(frame.execution_context)
+        key = "/".join([self._flow.flow_id, step, str(visit), *inside])
+        return self._asking().ask_people(key, wait, handler, in_place=bool(inside))
+
+    def has_asked(self, ids: Sequence[str]) -> bool:
+        """Whether its store keeps all of these questions."""
+        return self._people is not None and self._people.has_asked(ids)
+
+    def await_people(self, ids: Sequence[str]) -> None:
+        """Have the step that runs wait until these are answered, for which its execution ends here."""
+        self._asking().await_people(ids)
+
+    def _asking(self) -> FlowPeople:
+        if self._people is None:
+            raise ConfigError(f"Flow '{self._flow.flow_id}' is not recorded here, and keeps no questions")
+        return self._people
 
     def _inside(self, run: Any) -> list[str]:
         """Indices of the members that a run is inside of, the outermost first."""

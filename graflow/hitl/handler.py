@@ -14,7 +14,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from graflow.exceptions import ConfigError
+from graflow.foreign import attempt
 from graflow.hitl.types import FeedbackRequest, FeedbackResponse, FeedbackType
+from graflow.shown import get_logger
+
+_log = get_logger(__name__)
 
 _SHOWN: Final = 2000  # characters of a text in a Slack message
 
@@ -157,6 +161,16 @@ class SlackFeedbackHandler(FeedbackHandler):
             ],
         }
         post(self.webhook_url, json.dumps(message).encode(), {}, self.timeout)
+
+
+def tell(handler: Any, event: str, *what: Any) -> None:
+    """Tell a handler, if there is one, by its method of this name; what that raises is logged, and changes nothing."""
+    if handler is None:
+        return
+    attempt(
+        lambda: getattr(handler, event)(*what),
+        lambda error: _log.warning("%s of %s failed: %s", event, type(handler).__qualname__, error),
+    )
 
 
 def signature_of(body: bytes, secret: bytes, at: int) -> str:

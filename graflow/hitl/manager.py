@@ -15,6 +15,7 @@ from graflow.foreign import attempt
 from graflow.hitl.backend.base import FeedbackBackend, Revision
 from graflow.hitl.backend.filesystem import FilesystemFeedbackBackend
 from graflow.hitl.checks import check_answer, check_question
+from graflow.hitl.handler import tell
 from graflow.hitl.types import (
     ANSWERABLE,
     FeedbackCancelledError,
@@ -118,10 +119,10 @@ class FeedbackManager:
         response = asking.response
         if response is None:
             if asking.is_new:
-                _tell(handler, "on_request_created", request)
+                tell(handler, "on_request_created", request)
             response = self._wait(stored or request, deadline, handler)
         self._write_to_channel(request, response)
-        _tell(handler, "on_response_received", stored or request, response)
+        tell(handler, "on_response_received", stored or request, response)
         return response
 
     def _wait(self, request: FeedbackRequest, deadline: float, handler: Any) -> FeedbackResponse:
@@ -165,7 +166,7 @@ class FeedbackManager:
             return last[0]
         if held is not None and held.status == "cancelled":
             raise FeedbackCancelledError(request.feedback_id)
-        _tell(handler, "on_request_timeout", held or request)
+        tell(handler, "on_request_timeout", held or request)
         raise FeedbackTimeoutError(request.feedback_id, request.timeout)
 
     def _write_to_channel(self, request: FeedbackRequest, response: FeedbackResponse) -> None:
@@ -304,15 +305,6 @@ def write_answer(channel: Any, key: str, response: FeedbackResponse) -> None:
     """Give a channel the bare answer under a key, and all of it beside that."""
     channel.set(key, response.value)
     channel.set(key + RESPONSE_SUFFIX, response.to_dict())
-
-
-def _tell(handler: Any, event: str, *what: Any) -> None:
-    if handler is None:
-        return
-    attempt(
-        lambda: getattr(handler, event)(*what),
-        lambda error: _log.warning("%s of %s failed: %s", event, type(handler).__qualname__, error),
-    )
 
 
 def _backend_of(given: FeedbackBackend | str, config: dict[str, Any]) -> FeedbackBackend:

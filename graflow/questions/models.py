@@ -14,7 +14,7 @@ from graflow.state.transitions import FOREVER
 
 FORMAT: Final = 1
 _OF_THE_ROW: Final = frozenset({"id", "flow_id", "state", "asked_at", "version"})
-_TIMES: Final = ("asked_at", "deadline", "settled_at", "woken_at", "taken_at")
+_TIMES: Final = ("asked_at", "deadline", "patience", "settled_at", "woken_at", "taken_at")
 _UNSHOWN: Final = frozenset({"tokens", "notices", "timers", "looks", "head", "lines", "v", "rivals", "digest", "about"})
 
 
@@ -94,6 +94,30 @@ class Escalation(_Model):
     done: bool = False
 
 
+class Feedback(_Model):
+    """What `request_feedback` says of its question beside what every question has.
+
+    Attributes:
+        task_id: The task that asks.
+        session_id: Its run, or branch.
+        type: The kind of answer, as `FeedbackType` has it.
+        options: What can be selected.
+        metadata: Shown with it.
+        timeout: Seconds for which the task waits.
+        channel_key: The key of the channel that gets the answer.
+        write_to_channel: Whether it does.
+    """
+
+    task_id: str
+    session_id: str
+    type: str
+    options: list[str] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    timeout: float
+    channel_key: str | None = None
+    write_to_channel: bool = False
+
+
 class Question(_Model):
     """A question of a step, or a wait for a signal or a time, which is the same without anybody to ask.
 
@@ -115,6 +139,8 @@ class Question(_Model):
         veto: Whether one rejection is enough to reject.
         revisable: Whether a vote may be changed until all is settled.
         deadline: Until when answers are taken, seconds since the epoch; None for ever.
+        patience: Until when its step waits for one, which takes them all the same; None for as long as it is open.
+        feedback: What `request_feedback` says of it; None for what was asked otherwise.
         on_deadline: `"default"`, `"fail"` or `"escalate"`.
         default: The answer when there is none by the deadline.
         escalation: Who is asked when nobody has answered.
@@ -157,6 +183,8 @@ class Question(_Model):
     veto: bool = True
     revisable: bool = False
     deadline: float | None = None
+    patience: float | None = None
+    feedback: Feedback | None = None
     on_deadline: str = "fail"
     default: Any = None
     escalation: Escalation | None = None
@@ -183,6 +211,10 @@ class Question(_Model):
     @property
     def is_open(self) -> bool:
         return self.state is QuestionState.OPEN
+
+    def is_awaited(self, at: float) -> bool:
+        """Whether its step still waits for an answer."""
+        return self.is_open and (self.patience is None or at < self.patience)
 
     @property
     def is_boolean(self) -> bool:
@@ -233,7 +265,8 @@ class Question(_Model):
 
 def wake_time(questions: Sequence[Question]) -> float:
     """When a flow that waits for these has to be looked at, should nobody have told it."""
-    return min([FOREVER, *(each.deadline for each in questions if each.deadline is not None)])
+    times = (at for each in questions for at in (each.deadline, each.patience) if at is not None)
+    return min(times, default=FOREVER)
 
 
 def iso(at: float | None) -> str | None:

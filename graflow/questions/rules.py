@@ -332,6 +332,13 @@ def _too_late(draft: Draft) -> Draft:
     return draft
 
 
+def awaited_for_ever(question: Question, at: float) -> Draft:
+    """A question whose step has no more to do than to wait for the answer."""
+    draft = Draft(question, at).set(patience=None)
+    draft.is_replay = question.patience is None or not question.is_open
+    return draft
+
+
 def taken(question: Question, attempt: int, at: float) -> Draft:
     """A question whose answer its step has."""
     return Draft(question, at).set(taken_at=at, timers=[]).note("taken", question.step, attempt=attempt)

@@ -1,4 +1,4 @@
-"""What a running task may ask of its run: more tasks, another pass, an early end, a checkpoint, people."""
+"""What a running task may ask of its run: more tasks, another pass, an early end, a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from graflow.core.nodes.executable import Executable, checked_node, leftmost_of
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
-from graflow.core.run.questions import questions_of
 from graflow.exceptions import CycleLimitExceededError, GraflowRuntimeError
 from graflow.protocols import upward
 from graflow.trace.notify import tell
@@ -157,39 +156,6 @@ def end(run: RunParts, frame: Frame | None, control: Control, message: str) -> N
         run.requests.message = message
         if frame is not None:
             frame.control = control
-
-
-# -- people ------------------------------------------------------------------------------------------------------------
-
-
-def ask_people(run: RunParts, frame: Any, asked: dict[str, Any]) -> Any:
-    """Ask a question on behalf of one execution; see `TaskExecutionContext.request_feedback`."""
-    from graflow.hitl.manager import write_answer  # noqa: PLC0415 - a run that asks nobody does not pay for it
-
-    run_around, outermost = _outermost(run, frame)
-    questions = questions_of(run_around)
-    number = questions.number_of_next(outermost)
-    branch = run_around.session_id.removeprefix(run_around.root.session_id)
-    visit = run_around.cycle_controller.get_cycle_count(outermost.base_id)
-    feedback_id = questions.id_of(branch, outermost.base_id, visit, number)
-    handler = None if feedback_id in questions.taken else asked["handler"]
-    told = {"task_id": frame.task_id, "session_id": run.session_id, "feedback_id": feedback_id}
-    response = run.feedback_manager.request_feedback(**{**asked, **told, "handler": handler})
-    questions.taken.add(feedback_id)
-    if asked["write_to_channel"] and asked["channel_key"]:
-        write_answer(frame.get_channel(), asked["channel_key"], response)
-    return response
-
-
-def _outermost(run: Any, frame: Any) -> tuple[Any, Any]:
-    """The execution that is repeated when its run is resumed, and its run: the calls inside of it come again then."""
-    while True:
-        if run.frames:
-            frame = run.frames[0]
-        caller = run.root.called_by
-        if caller is None:
-            return run, frame
-        run, frame = caller.execution_context, caller
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from graflow.core.run.branching import BranchRun
 from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.loops import busiest_loop
-from graflow.core.run.waiting import wait_for_people
+from graflow.core.run.waiting import may_wait, wait_for_people
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,
@@ -43,7 +43,7 @@ def fail(context: BranchRun, spec: TaskSpec, frame: Frame | None, error: BaseExc
     if isinstance(error, UnknownHandlerError):
         _give_up(context, spec, frame, error)
         raise error
-    if isinstance(error, FeedbackTimeoutError) and frame.control != Control.CANCEL and context.root.flow is None:
+    if isinstance(error, FeedbackTimeoutError) and frame.control != Control.CANCEL and may_wait(context, error):
         return wait_for_people(context, spec, frame, error)
     ledger.failed.add(frame.task_id)
     is_control = isinstance(error, CONTROL_ERRORS) and error.is_of(context.session_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from graflow.core.run import asking
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
+from graflow.core.run.people import ask_people
 
 if TYPE_CHECKING:
     from graflow.hitl.types import FeedbackResponse, FeedbackType
@@ -35,6 +35,9 @@ class FeedbackCalls(Frame):
         is resumed, this task runs again from its beginning and finds the answers that there are. Each call of an
         execution is a question of its own, the first, the second, and so on.
 
+        In a step of a durable flow the flow is put away after two seconds, and goes on by itself with the answer. After
+        `timeout` it goes on with the error; where the task does not catch that, it waits for the answer after all.
+
         Args:
             feedback_type: `approval`, `text`, `selection`, `multi_selection` or `custom`, or a `FeedbackType`.
             prompt: The question.
@@ -60,7 +63,7 @@ class FeedbackCalls(Frame):
             "write_to_channel": write_to_channel,
             "handler": handler,
         }
-        response: FeedbackResponse = asking.ask_people(self._run_of("request_feedback"), self, asked)
+        response: FeedbackResponse = ask_people(self._run_of("request_feedback"), self, asked)
         return response
 
     def request_approval(

@@ -21,6 +21,16 @@ _log = get_logger(__name__)
 _SHOWN = 200  # characters of a prompt
 
 
+def may_wait(run: RunParts, error: FeedbackTimeoutError) -> bool:
+    """Whether the run can wait for the answer: that of a flow does for questions that its store keeps."""
+    flow = run.root.flow
+    return flow is None or flow.has_asked(_ids_of(error))
+
+
+def _ids_of(error: FeedbackTimeoutError) -> list[str]:
+    return [each.feedback_id for each in error.questions] if isinstance(error, RunWaits) else [error.feedback_id]
+
+
 def wait_for_people(run: RunParts, spec: TaskSpec, frame: Frame, error: FeedbackTimeoutError) -> bool:
     """Leave the task the next one to run, and save the run, or leave that to the run around it.
 
@@ -31,6 +41,7 @@ def wait_for_people(run: RunParts, spec: TaskSpec, frame: Frame, error: Feedback
 
     Raises:
         RunWaits: The run is one inside a task, whose own run waits then.
+        BaseException: The run is that of a flow, which is put away.
         TypeError: The run cannot be saved; it stands where it is all the same.
     """
     task_id, agenda, ledger = frame.task_id, run.agenda, run.ledger
@@ -48,7 +59,10 @@ def wait_for_people(run: RunParts, spec: TaskSpec, frame: Frame, error: Feedback
         if run.called_by is not None:
             raise RunWaits(questions)
         if run.parent_context is None and not is_away(run):
-            _save(run, questions)
+            if run.flow is None:
+                _save(run, questions)
+            else:
+                run.flow.await_people(_ids_of(error))
     finally:
         agenda.running = None
         agenda.requeue(spec)

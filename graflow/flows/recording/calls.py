@@ -24,10 +24,9 @@ T = TypeVar("T")
 AWAIT_AGAIN: Final = 60.0
 """Seconds after which a flow looks whether the one that it waits for has ended, should nobody have told it."""
 
-_NAP: Final = (
-    0.02  # seconds between looks at a question that is waited for in place; each twice as long as the one before
-)
-_LONGEST_NAP: Final = 0.25
+NAP: Final = 0.02
+"""Seconds between looks at a question that is waited for in place; each twice as long as the one before, up to:"""
+LONGEST_NAP: Final = 0.25
 
 _ENDED: Final = frozenset({FlowStatus.FAILED, FlowStatus.LOST, FlowStatus.CANCELLED})
 
@@ -85,6 +84,9 @@ class Questions(Protocol):
     def take(self, questions: Sequence[Question], attempt: int) -> None:
         """Note that a step has its answers."""
 
+    def await_for_ever(self, ids: Sequence[str]) -> list[Question]:
+        """Questions whose step ends only with their answers from now on; fewer where they are not kept here."""
+
 
 class Calls:
     """The calls of one execution of a flow.
@@ -95,12 +97,15 @@ class Calls:
         children: Starts flows.
         questions: Puts questions to people.
         past: Lines of calls that were recorded, in order.
+
+    Attributes:
+        flow_id: The flow.
     """
 
     def __init__(
         self, flow_id: str, recorder: Recorder, children: Children, questions: Questions, past: Iterable[Journaled]
     ) -> None:
-        self._flow_id = flow_id
+        self.flow_id = flow_id
         self._recorder = recorder
         self._children = children
         self._questions = questions
@@ -162,7 +167,7 @@ class Calls:
             self._unnamed[key] += 1
             name = f"#{self._unnamed[key]}"
         step, visit, _ = self._recorder.position()
-        return Place(self._flow_id, self._recorder.generation, step, visit, key, name)
+        return Place(self.flow_id, self._recorder.generation, step, visit, key, name)
 
     def _settled(self, waits: Sequence[Wait], places: Sequence[Place], *, any_of: bool) -> list[Question]:
         """Questions that are settled; while one is not, the step waits."""
@@ -170,14 +175,14 @@ class Calls:
         ids = [question.id for question in questions]
         if len(set(ids)) < len(ids):
             raise ConfigError("Two waits of one call have the same key=; give each its own")
-        hold, nap = monotonic() + max(wait.hold for wait in waits), _NAP
+        hold, nap = monotonic() + max(wait.hold for wait in waits), NAP
         while any(question.is_open for question in questions):
             if monotonic() >= hold:
                 still = [question for question in questions if question.is_open]
                 text = f"waits for {', '.join(question.id for question in still)}"
                 self._suspend(FlowSuspended(text, wake_time(still), asks=ids))
             sleep(nap)
-            nap = min(2 * nap, _LONGEST_NAP)
+            nap = min(2 * nap, LONGEST_NAP)
             self._recorder.check()
             questions = self._questions.read(ids)
         self._questions.take(questions, self._recorder.attempt)
@@ -187,9 +192,9 @@ class Calls:
         told = {"call": "start", "flow": flow_name, "inputs": digest_of(kept(dict(inputs), "the inputs of a flow"))}
         place, known = self._call(key, told)
         if known is None:
-            _, step, *inside = key.rsplit("/", key.count("/") - self._flow_id.count("/"))
+            _, step, *inside = key.rsplit("/", key.count("/") - self.flow_id.count("/"))
             child = ".".join([self._recorder.session_id, step, *inside, str(place)])
-            self._children.start(child, flow_name, inputs, (self._flow_id, step))
+            self._children.start(child, flow_name, inputs, (self.flow_id, step))
             known = self._record(key, place, {**told, "child": child, "attempt": self._recorder.attempt})
         return self._awaited(key, place, known) if wait else known["child"]
 
@@ -207,6 +212,16 @@ class Calls:
             self._children.resume(child)
             self._record(key, place, {**known, "attempt": attempt})
         return self._suspend(FlowSuspended(f"waits for flow '{child}'", self._recorder.now() + AWAIT_AGAIN, child))
+
+    # -- what others note of a step ----------------------------------------------------------------------------------
+
+    def noted(self, key: str, name: str) -> Data | None:
+        """What was noted last under a name of a step or member; None for nothing."""
+        return self._known.get((key, name))
+
+    def note(self, key: str, name: str, told: Data) -> None:
+        """Record something under a name."""
+        self._record(key, name, told)
 
     # -- places ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by
 from graflow.flows.recording.journal import CALLED, Past, Visit
 from graflow.flows.recording.owner import Owner
+from graflow.flows.recording.people import People
 from graflow.flows.recording.rows import described, member_fields, small_arguments, value_of_outcome
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.writing import Writer
@@ -86,6 +87,7 @@ class FlowRecorder(Owner):
         self.ended: FlowStatus | None = None
         self.generation = record.generation
         self.calls = Calls(record.flow_id, self, children, questions, past.calls)
+        self.people = People(self, questions, self.calls)
         self.awaits: str | None = None
         self.asks: list[str] = []
         self.deadline: float | None = None
@@ -305,6 +307,8 @@ class FlowRecorder(Owner):
             step = self.current
             if step is None:
                 raise RuntimeError(f"{self.name} has no step that could wait")
+            if self._ended:
+                self._take_ended(step)
             self._entries.append(self._entry("step.suspended", {"node": step.node, "why": suspended.text}))
             self._steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
             self.current, self.awaits, self.asks = None, suspended.awaits, suspended.asks

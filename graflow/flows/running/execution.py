@@ -284,6 +284,7 @@ class FlowExecution:
                 FlowContext(record.flow_name, record.inputs, record.flow_id),
                 recorder,
                 calls=recorder.calls,
+                people=recorder.people,
                 cache=None if cache is None else TasksOfFlow(cache, recorder),
             ),
         )

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from graflow.exceptions import ConfigError, NotAskedError
 from graflow.flows.running.driving import Driver
+from graflow.flows.waiting.feedback import FlowFeedbackBackend
+from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.links import Link, link_of, link_token
 from graflow.questions.models import Question, WaitKind
@@ -178,6 +180,20 @@ class Questioning(ABC):
         """
         self._open()
         return self._driver.questions.mailboxes.signal(flow_id, name, value, signal_id or uuid7(), by)
+
+    def feedback_manager(self, *, via: str = "python", verified: bool = True) -> FeedbackManager:
+        """What lists and answers the questions of flows as those of plain workflows are, `request_feedback` or `ask`.
+
+        Args:
+            via: By what way answers come, for the logs of questions.
+            verified: Whether somebody has made sure that `responded_by` of an answer is who has answered.
+        """
+
+        def opened() -> StateStore:
+            self._open()
+            return self.store
+
+        return FeedbackManager(FlowFeedbackBackend(opened, self._driver.questions, via, verified=verified))
 
     # -- links ---------------------------------------------------------------------------------------------------------
 

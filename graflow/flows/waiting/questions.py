@@ -124,6 +124,12 @@ class Questions:
             if question.taken_at is None and question.settled_by != rules.RIVAL:
                 self._change(question.id, partial(rules.taken, attempt=attempt))
 
+    def await_for_ever(self, ids: Sequence[str]) -> list[Question]:
+        """Questions whose step ends only with their answers from now on; fewer where they are not kept here."""
+        for question in self.read(ids):
+            self._change(question.id, rules.awaited_for_ever, ends=True)
+        return self.read(ids)
+
     # -- for people ----------------------------------------------------------------------------------------------------
 
     def answer(self, question_id: str, ballot: Ballot) -> tuple[Question, bool]:
@@ -197,9 +203,9 @@ class Questions:
         if deadline is not None and deadline <= self._home.runtime.time():
             return False  # it has taken too long, which its owner finds
         questions = [self._attended(question) for question in self.read(asks)]
-        still = [question for question in questions if question.is_open]
+        still = [question for question in questions if question.is_awaited(self._home.runtime.time())]
         if not still:
-            if questions:
+            if questions and not any(question.is_open for question in questions):
                 self.wake(questions[0])
             return False
         if (flow.fields.get("wake_at") or 0.0) <= self._home.runtime.time():
