@@ -8,9 +8,12 @@ LOWEST := .venv-lowest
 FLOWER_AWAY := tests/unit/test_command.py::test_celery_says_how_to_get_flower_where_it_is_not_installed
 SOURCES := graflow graflow_celery pytest_graflow tests examples benchmarks
 LONG := slow or fault or mutation
-JOBS ?= 2
+# Half of what the tests take is waiting, for servers and workers: three processes keep two cores busy.
+JOBS ?= 3
 SOAK ?= 1800
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# The programs that tests start import the packages again and again; pytest, too, keeps what it has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 REDIS_SETTINGS := graflow.redis.config graflow.redis.clients graflow.redis.urls graflow.redis.sentinels graflow.secret
 REDIS_TESTS := tests/unit/test_redis_utils.py
 COVERED := .coverage.redis-settings
