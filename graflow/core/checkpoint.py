@@ -29,7 +29,7 @@ from graflow.shown import one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _JSON_PARTS = (".state.json", ".meta.json")
 _LONGEST_LOOK = 1 << 20  # bytes
 _TRIES = 5

@@ -234,7 +234,7 @@ class WorkflowEngine:
     def _next_awaited(self, context: ExecutionContext) -> TaskSpec | None:
         """The next entry, when it is one that can be awaited and nothing is in its way."""
         agenda = context.agenda
-        spec = None if agenda.delayed or context.ledger.is_full else agenda.queue.first()
+        spec = None if agenda.delays.entries or context.ledger.is_full else agenda.queue.first()
         if spec is None or not self.can_await(spec.executable, context):
             return None
         with _unlocked(context):

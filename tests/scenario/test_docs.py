@@ -135,8 +135,12 @@ def has_services(page: Path) -> bool:
 
 
 def worth_a_minute(page: Path) -> list[pytest.MarkDecorator]:
-    """Of the pages that start workers and a Flower, each run of `make test` tries the first that a user reads."""
-    return [pytest.mark.slow] if has_services(page) and page != ROOT / "README.md" else []
+    """Of the pages that start workers and a Flower, each run of `make test` tries the first that a user reads.
+
+    `tests/integration/test_pytest_plugin.py` has what the page with workers of its own tests says.
+    """
+    has_workers = has_services(page) or any("graflow_cluster_options" in block.text for block in blocks_of(page))
+    return [pytest.mark.slow] if has_workers and page != ROOT / "README.md" else []
 
 
 @pytest.mark.parametrize(

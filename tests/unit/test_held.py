@@ -165,7 +165,7 @@ def test_it_is_asked_before_a_retry_that_was_put_off_and_after_it():
     before, after = lease_checks
     assert before == 0
     assert lease.checks > after > 0, "how often depends on how late the wait is over"
-    assert not context.agenda.delayed
+    assert not context.agenda.delays.entries
 
 
 @pytest.mark.parametrize("policy", ["strict", "best_effort"])

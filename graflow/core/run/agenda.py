@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Protocol
 
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
+from graflow.core.run.delays import Delays
 from graflow.core.run.frame import Frame, Interrupted
 from graflow.core.run.joins import Joins
 from graflow.exceptions import GraflowRuntimeError, UnknownNodeError
@@ -19,6 +19,8 @@ from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.shown import get_logger
 
 _log = get_logger(__name__)
+_COUNTS = ("created_at", "retry_count", "max_retries", "last_error")  # of an entry, which are kept with its task
+_counts_of = attrgetter(*_COUNTS)
 
 
 class Owner(Protocol):
@@ -38,23 +40,6 @@ class Scope(Protocol):
     """Which nodes belong to a branch."""
 
     def holds(self, task_id: str, graph: TaskGraph) -> bool: ...
-
-
-@dataclass
-class Delayed:
-    """A failed task that waits to be tried again.
-
-    Attributes:
-        spec: Its entry.
-        delay: Seconds, as its policy says.
-        due: When the wait is over, on the monotonic clock.
-        since_step: How many tasks had completed when it failed.
-    """
-
-    spec: TaskSpec
-    delay: float
-    due: float
-    since_step: int
 
 
 class _Ended:
@@ -92,7 +77,7 @@ class Agenda:
         is_still: Whether the running step holds the step lock until its end.
         step_lock: Held from the end of one task to the start of the next one, so that whoever saves this run from
             another thread finds it inside a task, never between two.
-        delayed: Failed tasks that wait to be tried again.
+        delays: Failed tasks that wait to be tried again.
         joins: Nodes that wait for their predecessors.
         scope: The nodes that belong to the run; None for all of the graph.
         start_node: Where the run begins.
@@ -108,7 +93,7 @@ class Agenda:
         self.running: TaskSpec | None = None
         self.step_lock = threading.RLock()
         self.is_still = False
-        self.delayed: list[Delayed] = []
+        self.delays = Delays()
         self.joins = Joins()
         self.scope: Scope | None = None
         self.start_node: str | None = None
@@ -116,7 +101,6 @@ class Agenda:
         self.interrupted: dict[str, Interrupted] = {}
         self.leaves_retry: Callable[[float], bool] | None = None
         self.retry_in: float | None = None
-        self._delayed_ids: frozenset[str] = frozenset()
         self._passes: dict[str, int] = {}  # by base task, how many of its passes wait
 
     def end(self) -> None:
@@ -198,7 +182,7 @@ class Agenda:
     def retry_later(self, spec: TaskSpec, delay: float) -> None:
         """Keep a failed task until it is due, `delay` seconds from now."""
         self._note_pass(spec)
-        self._set_delayed([*self.delayed, Delayed(spec, delay, time.monotonic() + delay, self._owner.steps)])
+        self.delays.add(spec, delay, self._owner.steps)
 
     # -- entries out -----------------------------------------------------------------------------------------------
 
@@ -208,7 +192,7 @@ class Agenda:
         Args:
             pause: Called with the seconds to wait for a retry when nothing else is ready.
         """
-        spec = self._next_with_delays(pause) if self.delayed else self.queue.dequeue()
+        spec = self._next_with_delays(pause) if self.delays.entries else self.queue.dequeue()
         if spec is None and self.joins.waiting and self.joins.release_oldest(self):
             spec = self.queue.dequeue()
         if self._passes and spec is not None:
@@ -216,15 +200,14 @@ class Agenda:
         return spec
 
     def _next_with_delays(self, pause: Callable[[float], None]) -> TaskSpec:
-        first = min(self.delayed, key=lambda entry: entry.due)
-        waits = first.due - time.monotonic()
+        first, waits = self.delays.first()
         if waits > 0:
             spec = self.queue.dequeue()
             if spec is not None:
                 return spec
             # Nothing else is ready. The policy's own figure is waited for when nothing has run since the failure.
             pause(first.delay if first.since_step == self._owner.steps else waits)
-        self._set_delayed([other for other in self.delayed if other is not first])
+        self.delays.remove(first)
         return first.spec
 
     def take(self, task_id: str) -> TaskSpec | None:
@@ -234,11 +217,9 @@ class Agenda:
         if spec is not None:
             queue.discard(spec)
         else:
-            delayed = next((entry for entry in self.delayed if entry.spec.task_id == task_id), None)
-            if delayed is None:
+            spec = self.delays.take(task_id)
+            if spec is None:
                 return None
-            self._set_delayed([other for other in self.delayed if other is not delayed])
-            spec = delayed.spec
         if self._passes:
             self._forget_pass(spec)
         return spec
@@ -251,12 +232,8 @@ class Agenda:
     def clear(self) -> None:
         """Forget all entries."""
         self.queue.cleanup()
-        self._set_delayed([])
+        self.delays.clear()
         self._passes.clear()
-
-    def _set_delayed(self, entries: list[Delayed]) -> None:
-        self.delayed = entries
-        self._delayed_ids = frozenset(entry.spec.task_id for entry in entries)
 
     def _replace_repeated(self, interrupted: Interrupted, task: Executable) -> None:
         """Drop the entry of an interrupted execution that its repetition asks for again."""
@@ -295,18 +272,18 @@ class Agenda:
 
     def is_active(self, task_id: str) -> bool:
         """Whether the task, or a pass of it, waits to run or to be tried again."""
-        return self.queue.holds(task_id) or task_id in self._passes or task_id in self._delayed_ids
+        return self.queue.holds(task_id) or task_id in self._passes or task_id in self.delays.ids
 
     def has_work(self) -> bool:
         """Whether anything waits, be it for the start node to be added."""
         return self.awaits_start or self._has_entries()
 
     def _has_entries(self) -> bool:
-        return bool(self.joins.waiting or self.delayed) or not self.queue.is_empty()
+        return bool(self.joins.waiting or self.delays.entries) or not self.queue.is_empty()
 
     def pending(self) -> list[TaskSpec]:
         """Entries that have yet to run: those that wait to be tried again, then the queue."""
-        return [*(entry.spec for entry in self.delayed), *self.queue.get_pending_task_specs()]
+        return [*(entry.spec for entry in self.delays.entries), *self.queue.get_pending_task_specs()]
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -323,7 +300,7 @@ class Agenda:
             "joins": self.joins.copy(),
             "interrupted": interrupted,
             "pending": [
-                (spec.executable, spec.created_at, spec.retry_count, spec.max_retries, spec.last_error)
+                (spec.executable, *_counts_of(spec))
                 for spec in ([] if self.running is None else [self.running]) + self.pending()
             ],
         }
@@ -334,17 +311,8 @@ class Agenda:
         agenda = cls(owner)
         agenda.start_node, agenda.awaits_start = saved["start_node"], saved["awaits_start"]
         agenda.scope, agenda.joins, agenda.interrupted = saved["scope"], saved["joins"], saved["interrupted"]
-        for executable, created_at, retry_count, max_retries, last_error in saved["pending"]:
-            agenda.restore(
-                TaskSpec(
-                    executable,
-                    owner,
-                    created_at=created_at,
-                    retry_count=retry_count,
-                    max_retries=max_retries,
-                    last_error=last_error,
-                )
-            )
+        for executable, *counts in saved["pending"]:
+            agenda.restore(TaskSpec(executable, owner, **dict(zip(_COUNTS, counts, strict=True))))
         return agenda
 
 
