@@ -169,6 +169,9 @@ class Run(GroupContext, HasGraph, Protocol):
     def get_result(self, task_id: str, default: Any = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
 
+    def get_results(self, task_ids: Sequence[str]) -> list[Any]:
+        """As `get_result` for many tasks; None where there is nothing."""
+
     def executing_task(self, task: Any) -> AbstractContextManager[Any]:
         """A block in which `task` is the running one; yields its task context."""
 

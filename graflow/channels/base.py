@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
@@ -62,6 +62,15 @@ class Channel(ABC):
     def view(self, key: str, default: object = None) -> Any:
         """As `get`, for whoever changes nothing in place: the value itself where this process has it."""
         return self.get(key, default)
+
+    def hand_over_all(self, values: Mapping[str, object]) -> None:
+        """As `hand_over`, for many keys."""
+        for key, value in values.items():
+            self.hand_over(key, value)
+
+    def view_all(self, keys: Sequence[str]) -> list[Any]:
+        """As `view`, for many keys; None for one that is absent."""
+        return [self.view(key) for key in keys]
 
     @abstractmethod
     def delete(self, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graflow.channels.base import NOT_A_LIST, Channel, checked_ttl, require_number
@@ -48,6 +49,16 @@ class MemoryChannel(Channel):
             self._data[key] = value
             if self._deadlines:
                 self._deadlines.pop(key, None)
+
+    def hand_over_all(self, values: Mapping[str, object]) -> None:
+        with self._lock:
+            self._data.update(values)
+            for key in self._deadlines.keys() & values.keys():
+                self._deadlines.pop(key, None)
+
+    def view_all(self, keys: Sequence[str]) -> list[Any]:
+        found = [self._data.get(key) for key in keys]
+        return super().view_all(keys) if self._deadlines or _Items in map(type, found) else found
 
     def get(self, key: str, default: object = None) -> Any:
         if key in self._deadlines and self._expired(key):

@@ -116,6 +116,8 @@ class RecordingChannel(MemoryChannel):
             super().hand_over(key, value)
             self._note("set", key, value)
 
+    hand_over_all = Channel.hand_over_all  # one by one, as each is noted
+
     def delete(self, key: str) -> bool:
         with self._lock:
             self._before(key)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
 
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer, task_around
-from graflow.trace.record import END, SPAN, failure_of
+from graflow.trace.record import END, GIVEN, SPAN, failure_of
 
 
 class NoopTracer(Tracer):
@@ -52,6 +52,11 @@ class NoopTracer(Tracer):
                 short += time(), task
             else:
                 short.append((END, task, time(), None, failure_of(error)))
+
+    def note_members(self, group_id: str, member_ids: Sequence[str]) -> None:
+        """Members of a group have succeeded in another process."""
+        if self.enable_runtime_graph:
+            self._short.append((GIVEN, group_id, time(), member_ids, None))
 
     def get_current_span_id(self) -> str | None:
         return self._runtime_record.innermost()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,7 @@ from graflow.foreign import attempt
 from graflow.protocols import Run
 from graflow.shown import get_logger
 from graflow.trace.base import Tracer
+from graflow.trace.noop import NoopTracer
 
 _log = get_logger(__name__)
 
@@ -21,6 +22,20 @@ def tell(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         lambda: hook(*args, **kwargs),
         lambda error: _log.error("Tracing hook %s failed", getattr(hook, "__qualname__", hook), exc_info=error),
     )
+
+
+def is_silent(tracer: Tracer) -> bool:
+    """Whether a listener puts nothing out, so that it may be told of many members at once."""
+    return type(tracer) is NoopTracer
+
+
+def tell_members(tracer: Tracer, group_id: str, member_ids: Sequence[str], context: Run) -> None:
+    """Tell of members that have succeeded in another process, and of which nothing else ran there."""
+    if isinstance(tracer, NoopTracer) and is_silent(tracer):
+        tracer.note_members(group_id, member_ids)
+        return
+    for member_id in member_ids:
+        tell(tracer.on_member_end, group_id, member_id, context, error=None, ran={member_id: True})
 
 
 def end_workflow(

@@ -18,6 +18,7 @@ SPAN: Final = "span"  # began, with the name of its parent and its metadata
 END: Final = "end"  # of a trace or span, with its metadata
 CHILD: Final = "child"  # was asked for by a parent
 MEMBERS: Final = "members"  # of a group: their names
+GIVEN: Final = "given"  # members of a group have begun and ended well: their names
 RESULTS: Final = "results"  # of a group: by name, whether the member succeeded
 
 
@@ -68,7 +69,7 @@ class RuntimeRecord:
         found: list[Note] = []
         for item in items:
             if isinstance(item, tuple):
-                found.append(item)
+                found += _one_by_one(item) if item[0] == GIVEN else (item,)
             elif isinstance(item, float):
                 found.append((END, next(items), item, None, None))
             else:
@@ -138,6 +139,14 @@ def exported(graph: nx.DiGraph[str] | None, order: list[str], form: str) -> dict
         "execution_order": order,
     }
     return data if form == "dict" else json.dumps(data, default=_as_text)
+
+
+def _one_by_one(note: Note) -> Iterator[Note]:
+    """What is told of many members at once, for each of them."""
+    _, group_id, at, members, _ = note
+    for member in members:
+        yield SPAN, member, at, group_id, None
+        yield END, member, at, None, {}
 
 
 def _name(task: Any) -> str:

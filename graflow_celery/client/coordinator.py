@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
+from graflow.core.branches.given import given_outcome
 from graflow.core.branches.outcome import Branch, BranchOutcome
 from graflow.core.garbage import no_collections
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
@@ -20,13 +21,13 @@ from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
 from graflow.shown import get_logger
-from graflow.trace.notify import tell
+from graflow.trace.notify import tell, tell_members
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.around import patiently
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.confinement import check_confined, ids_inside
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
-from graflow_celery.client.outcomes import branch_outcome, given_outcome, group_timeout, name_run, timed_out
+from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
@@ -210,10 +211,18 @@ class _RemoteGroup:
 
     def _deliver_page(self, page: Page, submission: Submission) -> None:
         ids, worker, attempts = self._ids, page.block.worker, page.block.attempts
+        context, row = self._run.context, page.row(ids)
+        if row is not None and self._columns is not None and self._run.record_row(row):
+            tell_members(context.tracer, self._run.group_id, row.ids, context)
+            self._note_pace(page, submission)
+            return
         for index, value, seconds, ended in page.given():
             self._record(index, given_outcome(ids[index], value, seconds, ended), worker, attempts)
         for stored in page.others():
             self._deliver_one(stored, submission)
+        self._note_pace(page, submission)
+
+    def _note_pace(self, page: Page, submission: Submission) -> None:
         if submission.kind:
             self._deployment.paces.note(submission.kind, page.durations)
         page.close()

@@ -120,12 +120,6 @@ def branch_outcome(stored: RecordedOutcome, task_id: str, spec: GroupSpec, seal:
     return BranchOutcome(task_id, success=False, error=error, timestamp=stored.finished_at, results=[(task_id, error)])
 
 
-def given_outcome(task_id: str, value: Any, seconds: float, ended: float) -> BranchOutcome:
-    """The outcome of a member that has given a value and done nothing else."""
-    results, counts = [(task_id, value)], {task_id: 1}
-    return BranchOutcome(task_id, True, value, None, seconds, ended, results, [task_id], 1, counts)
-
-
 def member_outcome(stored: RecordedOutcome, task_id: str, header: GroupHeader, seal: RunSeal) -> MemberOutcome:
     """The outcome as users see it."""
     outcome = branch_outcome(stored, task_id, header.spec, seal)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from graflow.codec import from_jsonable
+from graflow.core.branches.given import Given
 from graflow.exceptions import PayloadError
 from graflow.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
 from graflow.values.plain import SCALARS, TAG
@@ -190,6 +191,19 @@ class Page:
         if _TAGGED in self.block.page:
             values = [self._value(at, value) for at, value in enumerate(values)]
         return values
+
+    def row(self, ids: Sequence[str]) -> Given | None:
+        """All of its members with their ids, where each has given a value and done nothing else; else None."""
+        block = self.block
+        if block.state is not None or block.again or self._others:
+            return None
+        body, members = self._body, block.members
+        return Given(
+            members.start,
+            ids[members.start : members.stop],
+            self.values,
+            *(body["base"], body["durations"], body["ended"]),
+        )
 
     def given(self) -> Iterator[tuple[int, Any, float, float]]:
         """Index, value, seconds and end of each member that has given a value and done nothing else."""

@@ -34,6 +34,25 @@ def rounds(many_switches: None) -> int:
     return 2000
 
 
+def test_many_keys_are_set_and_read_at_once(channel):
+    channel.set("old", 0, ttl=60)
+    channel.append("list", 1)
+    channel.hand_over_all({"old": 1, "new": None})
+
+    (kept, absent, given, items) = channel.view_all(["old", "absent", "new", "list"])
+    assert (kept, absent, given, items) == (1, None, None, [1])
+    items.append(2)
+    assert channel.get("list") == [1]
+    assert channel.exists("new")
+
+
+def test_a_key_whose_time_is_over_is_absent_among_many(channel):
+    channel.set("gone", 1, ttl=0.001)
+    channel.set("here", 2)
+    wait_until(lambda: not channel.exists("gone"))
+    assert channel.view_all(["gone", "here"]) == [None, 2]
+
+
 # -- base --------------------------------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,9 @@ class Open:
     def open_branches(self):
         return self._branches
 
+    def settle(self):
+        pass
+
     def abandon(self):
         self.is_abandoned = True
 

@@ -276,6 +276,14 @@ def impatient(policy: object) -> _Impatient | None:
     return policy if isinstance(policy, AtLeastNGroupPolicy) and policy.cancel_rest else None
 
 
+_BUILT_IN = frozenset({StrictGroupPolicy, BestEffortGroupPolicy, CriticalGroupPolicy, AtLeastNGroupPolicy})
+
+
+def accepts_successes(policy: object) -> bool:
+    """Whether a policy that was found to fit a group accepts it when every member has succeeded, whoever that is."""
+    return type(policy) in _BUILT_IN
+
+
 POLICY_REGISTRY: dict[str, type[GroupExecutionPolicy]] = {
     "strict": StrictGroupPolicy,
     "best_effort": BestEffortGroupPolicy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any, Final, Protocol, overload
 
 from graflow.core.garbage import no_collections
@@ -166,9 +167,22 @@ class MappedMembers(Sequence[Any]):
             return True
         if len(made) != len(self.ids) or any(getattr(member, "template", None) is not template for member in made):
             return False
-        if any(member.task_id != task_id for member, task_id in zip(made, self.ids, strict=True)):
+        if self.present_ids != list(self.ids):
             return False
-        return all(map(_are_same, (member.bound_arguments for member in made), self._bounds()))
+        return self._are_their_items(made) or all(
+            map(_are_same, (member.bound_arguments for member in made), self._bounds())
+        )
+
+    def _are_their_items(self, made: list[Any]) -> bool:
+        """Whether each has its item and nothing else, as far as that is seen without a step in Python for each."""
+        parameter, items = self.parameter, self.items
+        bounds = [member.bound_arguments for member in made]
+        if parameter is None or {*map(len, bounds)} != {1}:
+            return False
+        given = [bound.get(parameter, _ABSENT) for bound in bounds]
+        if type(items) is range:
+            return {*map(type, given)} == {int} and given == list(items)
+        return all(map(is_, given, items))
 
     def __len__(self) -> int:
         return len(self.ids) if self._made is None else len(self._made)

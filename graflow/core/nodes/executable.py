@@ -15,6 +15,7 @@ from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, 
 from graflow.core.nodes.execution_config import change_execution, initial_execution
 from graflow.core.scopes import current_scope, ensure_scope
 from graflow.protocols import Run, upward
+from graflow.values.plain import SCALARS
 
 
 class Executable(BaseNode):
@@ -332,7 +333,9 @@ class ParallelGroup(Executable):
     def values_in(self, context: Run) -> list[Any]:
         """What the members returned in a run, in member order; None at the places of those that failed."""
         ids = self.member_ids
-        values = [context.get_result(task_id) for task_id in ids]
+        values = context.get_results(ids)
+        if SCALARS.issuperset(map(type, values)):
+            return values
         return [
             None if isinstance(value, BaseException) and not context.has_completed(task_id) else value
             for task_id, value in zip(ids, values, strict=True)

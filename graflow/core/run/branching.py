@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.channels.locks import as_branch
+from graflow.core.branches.given import Given
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.nodes.arguments import RESULT_SUFFIX
@@ -139,6 +140,12 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             _note_node(run, task_id, parents, outcome)
         if run.agenda.scope is not None:
             run.requests.passes.update(outcome.requests.passes)
+
+
+def merge_given(run: RunParts, row: Given) -> None:
+    """The same for members in a row, in column form."""
+    run.ledger.set_results(row.ids, row.values)
+    run.ledger.add(row.ids, len(row.ids), dict.fromkeys(row.ids, 1), {})
 
 
 def _note_node(run: RunParts, task_id: str, parents: list[str], outcome: BranchOutcome) -> None:

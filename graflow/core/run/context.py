@@ -329,6 +329,10 @@ class ExecutionContext:
         """What `set_result` stored last; `default` when there is nothing."""
         return self.ledger.get_result(task_id, default)
 
+    def get_results(self, task_ids: Sequence[str]) -> list[Any]:
+        """As `get_result` for many tasks; None where there is nothing."""
+        return self.ledger.get_results(task_ids)
+
     def mark_task_completed(self, task_id: str) -> None:
         """Note that a task has completed; the order is that of the first time."""
         self.ledger.completed[task_id] = None

@@ -29,6 +29,11 @@ class EarlyEnding:
             for outcome in finished:
                 self.count(outcome)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody has to hear of each member that ends."""
+        return self._policy is not None
+
     def count(self, outcome: BranchOutcome) -> None:
         """One member more has ended."""
         if self._policy is None or self.end is not None:

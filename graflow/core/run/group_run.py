@@ -7,20 +7,29 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from graflow.core.branches.given import Given, in_order
 from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
 from graflow.core.garbage import no_collections
 from graflow.core.handler import TaskResult
+from graflow.core.handlers.group_policy import accepts_successes
 from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable
-from graflow.core.run.branching import BranchRun, execute_branch, execute_branch_async, follow_outcomes, merge_outcomes
+from graflow.core.run.branching import (
+    BranchRun,
+    execute_branch,
+    execute_branch_async,
+    follow_outcomes,
+    merge_given,
+    merge_outcomes,
+)
 from graflow.core.run.early_end import EarlyEnding, left_out
 from graflow.core.run.failures import forget_locals
 from graflow.core.run.questions import RunWaits
 from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.shown import get_logger
-from graflow.trace.notify import tell
+from graflow.trace.notify import is_silent, tell
 
 _log = get_logger(__name__)
 
@@ -70,6 +79,7 @@ class GroupRun:
         self.run_key = run_key
         self.members = members
         self._finished = finished
+        self._rows: list[Given] = []  # members that have ended as well, until somebody asks for one of them
         self._branches = interrupted
         self._lock = threading.Lock()
         self._own_nodes = branch_nodes(context.graph, group_id, members)
@@ -106,6 +116,7 @@ class GroupRun:
     @property
     def finished(self) -> dict[int, BranchOutcome]:
         """Outcomes by index of the members that have ended."""
+        self.settle()
         with self._lock:
             return self._finished.copy()
 
@@ -115,10 +126,11 @@ class GroupRun:
 
     def pending(self) -> list[int]:
         """Indices of the members that have not ended."""
+        self.settle()
         return [index for index in range(len(self.members)) if index not in self._finished]
 
     def finished_count(self) -> int:
-        return len(self._finished)
+        return len(self._finished) + sum(len(row.ids) for row in self._rows)
 
     def open_branches(self) -> dict[int, BranchRun]:
         """Contexts by index of the members that have begun here and not succeeded."""
@@ -209,6 +221,7 @@ class GroupRun:
             with self._lock:  # its branch is kept: a checkpoint goes on with it at the task that asked
                 self._waiting[index] = outcome.requests.waiting
             return
+        self.settle()
         recording = self.context.recording
         if recording is not None and recording.records(self.group_id) and index not in self._finished:
             recording.member_ended(index, outcome, worker, attempts)
@@ -226,8 +239,30 @@ class GroupRun:
         if outcome.canceled:
             self._canceled = True
 
+    def record_row(self, row: Given) -> bool:
+        """Keep what came of members in a row, where nobody has to hear of each of them; whether it was kept."""
+        recording = self.context.recording
+        if self._branches or self._early.is_awaited or (recording is not None and recording.records(self.group_id)):
+            return False
+        with self._lock:
+            if self._finished:
+                return False
+            if not self._abandoned:
+                self._rows.append(row)
+        return True
+
+    def settle(self) -> None:
+        """Have an outcome of its own for each member that has ended, for whoever looks at one or saves them."""
+        if self._rows:
+            with self._lock:
+                rows, self._rows = self._rows, []
+                for row in rows:
+                    for index, outcome in row.outcomes():
+                        self._finished.setdefault(index, outcome)
+
     def abandon(self) -> None:
         """End the execution as it is, because its coordinator gave up; branches stop after the task they are in."""
+        self.settle()
         with self._lock:
             self._abandoned = self._canceled = True
             for branch in list(self._branches.values()):
@@ -247,6 +282,9 @@ class GroupRun:
         """
         context = self.context
         self._leave_out()
+        if self._close_as_rows(policy):
+            return
+        self.settle()
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
@@ -260,6 +298,19 @@ class GroupRun:
             judging.callback(self._keep_successes)  # after an error or an interruption it does not run again
             self._judge(policy, outcomes, results)
             judging.pop_all()
+
+    def _close_as_rows(self, policy: Any) -> bool:
+        """The same where all have given a value and nobody looks at one of them; whether that was so."""
+        context, rows = self.context, in_order(self._rows, len(self.members))
+        if not (rows and is_silent(context.tracer) and accepts_successes(policy)):
+            return False
+        context.agenda.stand_still(self.group_id)
+        with no_collections(), context.ledger.channel.derived():
+            for row in rows:
+                merge_given(context, row)
+        context.groups.close(self)
+        follow_outcomes(context, [])
+        return True
 
     def _leave_out(self) -> None:
         """End what has not ended, when the policy has seen enough; members that run stop after the task they are in."""

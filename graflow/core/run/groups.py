@@ -21,6 +21,8 @@ class OpenGroup(Protocol[_Run]):
 
     def open_branches(self) -> dict[int, _Run]: ...
 
+    def settle(self) -> None: ...
+
     def abandon(self) -> None: ...
 
 
@@ -99,13 +101,19 @@ class Groups(Generic[_Run]):
 
     def succeeded(self) -> dict[str, list[str]]:
         """Ids of the members that have succeeded in each open execution, in member order."""
+        self._settle()
         return {
             key: [outcome.task_id for _, outcome in sorted(_good(finished).items())]
             for key, finished in list(self.finished.items())
         }
 
+    def _settle(self) -> None:
+        for run in list(self.open.values()):
+            run.settle()
+
     def __getstate__(self) -> dict[str, Any]:
         # Members that failed run again, like any other task that has not completed.
+        self._settle()
         branches = self.branches | {run.run_key: run.open_branches() for run in list(self.open.values())}
         finished = {key: _good(outcomes) for key, outcomes in list(self.finished.items())}
         return self.__dict__ | {"open": {}, "finished": finished, "branches": branches, "_visits": self._visits.copy()}

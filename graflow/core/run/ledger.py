@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from graflow.channels.base import Channel
@@ -12,6 +12,7 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
 from graflow.protocols import Node
 from graflow.sharing import require_repeatable
+from graflow.values.plain import SCALARS
 
 
 class DefaultMaxSteps(int):
@@ -100,6 +101,21 @@ class Ledger:
             self._errors_kept.add(task_id)
         if self.results is not None:
             self.results[task_id] = result
+
+    def set_results(self, task_ids: Sequence[str], results: Sequence[object]) -> None:
+        """As `set_result` for many tasks."""
+        if not SCALARS.issuperset(map(type, results)):
+            for task_id, result in zip(task_ids, results, strict=True):
+                self.set_result(task_id, result)
+            return
+        keys = [task_id + RESULT_SUFFIX for task_id in task_ids]
+        self.channel.hand_over_all(dict(zip(keys, results, strict=True)))
+        if self.results is not None:
+            self.results.update(zip(task_ids, results, strict=True))
+
+    def get_results(self, task_ids: Iterable[str]) -> list[Any]:
+        """As `get_result` for many tasks; None where there is nothing."""
+        return self.channel.view_all([task_id + RESULT_SUFFIX for task_id in task_ids])
 
     def get_result(self, task_id: str, default: object = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
