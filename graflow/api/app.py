@@ -22,7 +22,7 @@ from graflow.api.http.problems import add_problems, described
 from graflow.api.http.service import Service
 from graflow.api.live import events
 from graflow.api.live.tail import Tail
-from graflow.api.questions import pages as answer_pages
+from graflow.api.plain import inbox, links
 from graflow.api.questions import router as questions_router
 from graflow.api.runs import actions, catalogue, graph, logs, members, payloads, starting, steps, timeline
 from graflow.api.runs import listing as runs
@@ -112,7 +112,8 @@ def create_app(
     describe(app, service.registry)
     add_problems(app)
     app.include_router(health.probes)
-    app.include_router(answer_pages)
+    app.include_router(links.router)
+    app.include_router(inbox.router)
     for router in _ROUTERS:
         app.include_router(router, prefix=_API)
     mount(app, root)

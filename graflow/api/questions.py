@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Form, Header, Query, Request
-from jinja2 import Environment
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from graflow.api.http.auth import Asker, Identity
 from graflow.api.http.bodies import Reason
@@ -19,10 +17,6 @@ from graflow.api.http.service import Served, Service
 from graflow.exceptions import (
     AnswerInvalidError,
     AnswerRefusedError,
-    GraflowError,
-    NotAskedError,
-    QuestionNotFoundError,
-    SignatureError,
 )
 from graflow.questions.models import Question, iso
 from graflow.questions.rules import Ballot
@@ -30,11 +24,10 @@ from graflow.shown import printable
 from graflow.state.questions import LISTED
 
 router = APIRouter(tags=["questions"])
-pages = APIRouter(include_in_schema=False)
 
 _CLAIMED: Final = 200  # characters of a name
-_GONE: Final = frozenset({"withdrawn", "expired"})
-_PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+GONE: Final = frozenset({"withdrawn", "expired"})
+"""States of questions that were settled without an answer."""
 
 
 class QuestionShown(BaseModel):
@@ -161,23 +154,12 @@ def answer(
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> Response:
     """Answer a question; its flow goes on by itself when that settles it."""
-    person, is_verified = _person(service, asker, body.by)
-    ballot = Ballot(
-        person,
-        body.value,
-        body.reason,
-        via="page" if asker.is_session else "rest",
-        verified=is_verified,
-        token=idempotency_key,
-    )
     try:
-        after, is_replay = service.runner.player.questions.answer(question_id, ballot)
+        after, is_replay = answered(service, asker, question_id, body, idempotency_key)
     except AnswerRefusedError as error:
         raise _refused(error) from None
     except AnswerInvalidError as error:
-        raise ProblemError(
-            422, "answer-invalid", printable(error), errors=[_fault(each) for each in error.errors]
-        ) from None
+        raise ProblemError(422, "answer-invalid", printable(error), errors=faults_of(error)) from None
     status = 200 if is_replay else 202 if after.is_open else 201
     return Response(_shown(after).model_dump_json(), status, media_type="application/json")
 
@@ -216,98 +198,31 @@ def signal(flow_id: str, name: str, body: SignalBody, service: Served, asker: As
     return SignalTold(is_new=is_new)
 
 
-# -- the page behind a signed link -------------------------------------------------------------------------------------
-
-_PAGE: Final = Environment(autoescape=True).from_string("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title></head><body><main><h1>{{ title }}</h1>
-{% if note %}<p role="status">{{ note }}</p>{% endif %}
-{% if question %}<p>{{ question.prompt }}</p>
-<p>Asked of {{ person }} by step {{ question.step }} of flow {{ question.flow_id }}</p>
-{% if question.is_open %}<form method="post">
-{% if kind == "boolean" %}<fieldset><legend>Your answer</legend>
-<label><input type="radio" name="value" value="true" required> Approve</label>
-<label><input type="radio" name="value" value="false"> Reject</label></fieldset>
-{% elif kind == "choice" %}<label>Your answer <select name="value" required>
-{% for option in options %}<option value="{{ option[0] }}">{{ option[1] }}</option>{% endfor %}</select></label>
-{% elif kind == "text" %}<label>Your answer <textarea name="value" required rows="6"></textarea></label>
-{% else %}<label>Your answer, as JSON <textarea name="value" required rows="10"></textarea></label>
-<details><summary>What fits</summary><pre>{{ schema }}</pre></details>{% endif %}
-<p><label>Reason <input name="reason" maxlength="1000"></label></p>
-<p><button type="submit">Send</button></p></form>{% endif %}{% endif %}
-</main></body></html>
-""")
-
-
-@pages.get("/answer/{token}")
-def answer_page(token: str, service: Served) -> Response:
-    """Show the question of a link; this changes nothing, as programs open links before people do."""
-    try:
-        found, person = service.runner.linked(token)
-    except (SignatureError, QuestionNotFoundError) as error:
-        return _page("Link", note=printable(error), status=404)
-    if not found.is_open:
-        return _page("Answered", found, person, note=f"This question is {found.state.value}; nothing is left to do.")
-    return _page("Question", found, person)
-
-
-@pages.post("/answer/{token}")
-def answer_by_link(
-    token: str, service: Served, value: Annotated[str, Form()] = "", reason: Annotated[str, Form()] = ""
-) -> Response:
-    """Answer the question of a link as the person that it was made for."""
-    try:
-        found, person = service.runner.linked(token)
-    except (SignatureError, QuestionNotFoundError) as error:
-        return _page("Link", note=printable(error), status=404)
-    try:
-        given = value if _kind_of(found) == "text" else json.loads(value)
-        after = service.runner.answer(found.id, given, person, reason or None, via="link", roles=_roles_of(found))
-    except (AnswerInvalidError, ValueError) as error:
-        note = printable(error) if isinstance(error, GraflowError) else "That is no JSON."
-        return _page("Question", found, person, note=note, status=422)
-    except AnswerRefusedError as error:
-        now = service.runner.question(found.id)
-        return _page("Answered", now, person, note=printable(error), status=410 if error.state in _GONE else 409)
-    except NotAskedError as error:
-        return _page("Question", note=printable(error), status=403)
-    note = "Thank you. Others have to answer as well." if after.is_open else "Thank you. The answer is on record."
-    return _page("Answered", note=note)
-
-
-def _page(
-    title: str, question: Question | None = None, person: str = "", *, note: str = "", status: int = 200
-) -> HTMLResponse:
-    schema = {} if question is None else question.answer_schema
-    text = _PAGE.render(
-        title=title,
-        question=question,
-        person=person,
-        note=note,
-        kind="" if question is None else _kind_of(question),
-        options=[(json.dumps(each), each) for each in schema.get("enum", ())],
-        schema=json.dumps(schema, indent=1),
-    )
-    return HTMLResponse(text, status, headers=_PRIVATE)
-
-
-def _kind_of(question: Question) -> str:
-    schema = question.answer_schema
-    if "enum" in schema:
-        return "choice"
-    return {"boolean": "boolean", "string": "text"}.get(str(schema.get("type")), "json")
-
-
-def _roles_of(question: Question) -> list[str]:
-    """The roles in which the holder of a link answers: whoever made it has said that they have them."""
-    return [each.removeprefix("role:") for each in question.of if each.startswith("role:")]
-
-
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
 def _shown(question: Question) -> QuestionShown:
     return QuestionShown.model_validate(question.shown())
+
+
+def answered(
+    service: Service, asker: Identity, question_id: str, body: AnswerBody, token: str | None = None
+) -> tuple[Question, bool]:
+    """Answer a question as whoever sent a request.
+
+    Returns:
+        The question afterwards, and whether the answer had been counted before.
+    """
+    person, is_verified = _person(service, asker, body.by)
+    ballot = Ballot(
+        person,
+        body.value,
+        body.reason,
+        via="page" if asker.is_session else "rest",
+        verified=is_verified,
+        token=token,
+    )
+    return service.runner.player.questions.answer(question_id, ballot)
 
 
 def _person(service: Service, asker: Identity, claimed: str | None) -> tuple[str, bool]:
@@ -317,14 +232,17 @@ def _person(service: Service, asker: Identity, claimed: str | None) -> tuple[str
     return asker.name, True
 
 
-def _fault(error: str) -> dict[str, Any]:
+def faults_of(error: AnswerInvalidError) -> list[dict[str, Any]]:
     """Where an answer does not fit, and why: a fault begins with its place in the value, or with `it`."""
-    place, _, why = error.partition(": ")
-    return {"at": ["value", *(place.split(".") if why and place != "it" else ())], "why": why or error}
+    faults = []
+    for told in error.errors:
+        place, _, why = told.partition(": ")
+        faults.append({"at": ["value", *(place.split(".") if why and place != "it" else ())], "why": why or told})
+    return faults
 
 
 def _refused(error: AnswerRefusedError) -> ProblemError:
-    if error.state in _GONE:
+    if error.state in GONE:
         return ProblemError(410, "question-gone", printable(error))
     return ProblemError(
         409, "question-settled", printable(error), answered_by=error.by, answered_at=iso(error.at), via=error.via

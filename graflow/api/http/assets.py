@@ -95,7 +95,8 @@ def mount(app: FastAPI, root_path: str = "") -> None:
         root_path: The prefix under which a proxy shows it, without a slash at its end.
     """
     contents = page_files()
-    assets = {name: Asset.of(name, content) for name, content in contents.items()}
+    made = {**contents, "plain.css": _plain_style(contents["style.css"])}
+    assets = {name: Asset.of(name, content) for name, content in made.items()}
     indexes = {view: _index(contents, view, root_path) for view in _preloaded_views(contents)}
 
     @app.api_route("/static/{path:path}", methods=_READING, include_in_schema=False)
@@ -145,6 +146,12 @@ def _index(contents: Mapping[str, bytes], view: str, root_path: str) -> Asset:
     for name, value in values.items():
         text = text.replace("{{" + name + "}}", value)
     return Asset.of("index.html", text.encode())
+
+
+def _plain_style(style: bytes) -> bytes:
+    """The style of pages without scripts: what a script sets in others, the theme, follows the system here."""
+    dark = rb"@media (prefers-color-scheme: dark) { :root { \1 } }"
+    return re.sub(rb"^:root\[data-theme=dark\] \{([^}]*)\}", dark, style, flags=re.MULTILINE)
 
 
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:

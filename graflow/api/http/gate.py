@@ -26,9 +26,11 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]", "testserver")
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_GUARDED: Final = ("/api/", "/metrics", "/openapi.json")
-_FORMS: Final = "/answer/"  # pages without scripts, whose address is the secret that lets somebody in
-_SESSION: Final = "/api/v1/session"
+_GUARDED: Final = ("/api/", "/metrics", "/openapi.json", "/plain/")
+_PLAIN: Final = "/plain/"
+_FORMS: Final = ("/answer/", _PLAIN)  # pages without scripts; the address of the first is the secret that lets one in
+_LOGIN: Final = "/plain/login"
+_OPEN: Final = frozenset({"/api/v1/session", _LOGIN})
 _HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -106,8 +108,11 @@ class Gate:
         if changes:
             _check_origin(headers, is_form=path.startswith(_FORMS))
         asker = self._asker(headers)
-        if not path.startswith(_GUARDED) or path == _SESSION:
+        if not path.startswith(_GUARDED) or path in _OPEN:
             return asker or Identity(Role.VIEW)
+        if asker is None and path.startswith(_PLAIN):
+            where = {"Location": f"{self._service.root_path}{_LOGIN}"}
+            raise ProblemError(303, "not-authenticated", "This server wants a login", headers=where)
         if asker is None:
             raise ProblemError(
                 *(401, "not-authenticated", "This server wants a token: Authorization: Bearer TOKEN"),

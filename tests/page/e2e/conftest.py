@@ -144,6 +144,12 @@ def page(browser: Any) -> Iterator[Any]:
     assert not complaints
 
 
+def pictured(page: Any, name: str) -> None:
+    """Keep a picture for whoever wants to look."""
+    if os.environ.get("PAGE_PICTURES"):
+        page.screenshot(path=f"{os.environ['PAGE_PICTURES']}/{name}.png")
+
+
 def _is_complaint(said: Any) -> bool:
     """Errors of scripts and of the policy; that a server was away, or refused something, is a test's own doing."""
     expected = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "ERR_NETWORK", "412 (", "409 (", "422 (")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.page.e2e.conftest import Server
+from tests.page.e2e.conftest import Server, pictured
 from tests.support import wait_until
 
 
@@ -145,3 +145,34 @@ def test_the_inbox_fills_and_empties_while_somebody_looks(server: Server, page: 
     row.wait_for(state="detached")
     page.get_by_role("link", name="Settled").click()
     page.get_by_role("row", name="arrives").wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_questions_are_answered_without_scripts(server: Server, browser: Any, theme: str) -> None:
+    flow_id = f"plain-{theme}"
+    server.run("asks", flow_id, kind="model")
+    server.question(flow_id)
+    context = browser.new_context(java_script_enabled=False, color_scheme=theme, viewport={"width": 390, "height": 800})
+    try:
+        tab = context.new_page()
+        tab.goto(f"{server.url}/feedback")
+        tab.get_by_role("link", name="Questions to people").click()
+        row = tab.get_by_role("row", name="A model?").last
+        pictured(tab, f"plain-inbox-{theme}")
+        row.get_by_role("link").click()
+        tab.get_by_label("version", exact=True).fill("3")
+        tab.get_by_label("region").fill("south")
+        tab.get_by_label("copies").fill("1.5")
+        tab.get_by_role("button", name="Answer").click()
+        tab.get_by_text("1.5 is not of type 'integer'").wait_for()
+        pictured(tab, f"plain-question-{theme}")
+        tab.get_by_label("copies").fill("4")
+        tab.get_by_label("<b>bold</b>").check()
+        tab.get_by_label("Your name").fill("ann")
+        tab.get_by_role("button", name="Answer").click()
+        tab.get_by_text("answered by ann").wait_for()
+    finally:
+        context.close()
+    where = {"region": "south", "copies": 4}
+    value = {"version": "3", "channel": "beta", "where": where, "tags": ["<b>bold</b>"]}
+    assert server.outputs("asks", flow_id) == value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.page.e2e.conftest import Server
+from tests.page.e2e.conftest import Server, pictured
 from tests.support import wait_until
 
 AXE = (Path(__file__).parents[1] / "axe.min.js").read_text(encoding="utf-8")
@@ -80,7 +79,6 @@ def test_every_view_can_be_read_by_all_and_fits(seen: dict[str, str], browser: A
         for width in (390, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 860})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, width
-        if os.environ.get("PAGE_PICTURES"):
-            page.screenshot(path=f"{os.environ['PAGE_PICTURES']}/{name}-{theme}.png")
+        pictured(page, f"{name}-{theme}")
     finally:
         context.close()
