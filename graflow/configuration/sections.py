@@ -47,6 +47,7 @@ class FlowEngineSection(Section):
         lease: Seconds without a sign of life after which the owner of a flow counts as lost.
         poll_interval: Seconds between two looks for flows that nobody runs.
         recovery: Whether a runner looks for them.
+        keep_logs: Whether what steps print and log in processes of runners is kept with what comes of them.
     """
 
     flows: _Names = ()
@@ -54,6 +55,7 @@ class FlowEngineSection(Section):
     lease: Seconds = 6.0
     poll_interval: Seconds = 1.0
     recovery: bool = True
+    keep_logs: bool = False
 
 
 class CacheSection(Section):

@@ -32,6 +32,7 @@ def durable_run(
     tracer: Tracer | Sequence[Tracer] | None = None,
     name: str | None = None,
     flow: object = None,
+    keeps_words: bool = False,
 ) -> ExecutionContext:
     """A run that stands where the record ends; `engine.execute` runs what is left of it.
 
@@ -47,6 +48,7 @@ def durable_run(
         tracer: A listener, or several; steps of the record are not told again.
         name: The workflow's name.
         flow: What tasks see as `context.flow`.
+        keeps_words: Whether what steps print and log is recorded too; somebody has to `hear` it.
 
     Raises:
         GraphCompilationError: There is no start node, or there are several, and none is named.
@@ -70,7 +72,7 @@ def durable_run(
     if name is not None:
         context.workflow_name = name
     context.flow = flow
-    context.recording = Recording(context, recorder)
+    context.recording = Recording(context, recorder, keeps_words=keeps_words)
     before, context.engine = context.engine, engine
     try:
         take_over(context, recorded, lambda group: engine._execute_task(group, context))

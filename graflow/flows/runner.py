@@ -105,7 +105,7 @@ class FlowRunner(Steering, Questioning):
         self._durability: Durability = durability
         if said.monitoring.tracing:
             tracer = _with_spans(tracer)
-        self._means = Means(dict(handlers or {}), config, tracer, max_steps)
+        self._means = Means(dict(handlers or {}), config, tracer, max_steps, said.flow_engine.keep_logs)
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
         self._home.recovery.pause = said.flow_engine.poll_interval

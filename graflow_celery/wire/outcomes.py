@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from graflow.codec import ErrorData, describe_error, from_jsonable
-from graflow.core.branches.outcome import BranchOutcome, Line
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import SignatureError
+from graflow.hearing.words import Line
 from graflow.values.blobs import Content, GivenBlobs, TakenBlobs, made_of
 from graflow.values.pickles import Pickles
 from graflow_celery.record import GrantedMember, MemberReport, MemberState, RecordedOutcome

@@ -18,6 +18,7 @@ from graflow.core.branches.outcome_data import kept
 from graflow.core.late import LateCalls, LateMember
 from graflow.core.remote import RemoteBranch
 from graflow.exceptions import GraflowError, PayloadError
+from graflow.hearing.words import Words
 from graflow.values.blobs import LONG, TakenBlobs
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
@@ -28,7 +29,6 @@ from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.plain import PlainChunk, plain_chunk
 from graflow_celery.worker.running import RunningMember, running_member
 from graflow_celery.worker.tally import Tally
-from graflow_celery.worker.words import Words
 
 _LONG: Final = 4096  # characters; a longer text is looked at as values of other kinds are
 _LONG_TEXT: Final = 65536  # characters of JSON; a longer value is none for a page

@@ -18,7 +18,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
-from graflow.core.branches.outcome import BranchOutcome, Line
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
 from graflow.core.envelopes.shared_code import ReceivedCode
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
@@ -27,6 +27,7 @@ from graflow.core.remote import RemoteBranch
 from graflow.core.serialization import signed_pickles
 from graflow.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError
+from graflow.hearing.words import Line, Words
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
 from graflow.shown import get_logger
@@ -46,7 +47,6 @@ from graflow_celery.worker.others import OtherWorkers, name_in_table
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
 from graflow_celery.worker.running import RunningMember, running_member
 from graflow_celery.worker.soft_limits import SoftLimit
-from graflow_celery.worker.words import Words
 
 _log = get_logger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256

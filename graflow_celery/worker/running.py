@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from graflow.hearing.words import Words
 from graflow_celery.deployment import Deployment
-from graflow_celery.worker.words import Words
 
 
 class RunningMember:
@@ -28,3 +28,13 @@ holding_slot: ContextVar[bool] = ContextVar("graflow_holding_slot", default=Fals
 """Whether a flow runs in this slot of a worker, which therefore runs members of its groups itself while it waits."""
 
 running_member: ContextVar[RunningMember | None] = ContextVar("graflow_running_member", default=None)
+
+
+def words_of_member() -> Words | None:
+    """Those of the member that the current thread runs, if it runs one."""
+    member = running_member.get()
+    if member is None:
+        return None
+    if member.words is None:
+        member.words = Words()
+    return member.words

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +15,10 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 
 from fastapi.testclient import TestClient
 
+from graflow import parallel, task, workflow
 from graflow.api.runs import logs
+from graflow.core.context import TaskExecutionContext
+from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
 from graflow.state.changes import Change, Entry
 from graflow.state.statuses import Move
@@ -155,3 +163,87 @@ def test_what_is_not_there_has_no_lines(clients: Clients) -> None:
     problem(client.get(LOGS, params={"step": "g", "visit": 2}), 404, "not-found")
     problem(client.get(LOGS.replace("f1", "f2")), 404, "not-found")
     problem(client.get(LOGS, params={"limit": 1001}), 422, "request-invalid")
+
+
+# -- what steps in this process say ------------------------------------------------------------------------------------
+
+
+@task(inject_context=True)
+def talk(context: TaskExecutionContext, name: str) -> None:
+    print(name, "begins")
+    if name == "loud":
+        logging.getLogger("theirs").warning("careful")
+        with workflow("inner") as inner:
+            talk(task_id="within", name="inner")
+            inner.execute()
+    if name == "weak":
+        raise ValueError("no more")
+
+
+@task(inject_context=True)
+def rest(context: TaskExecutionContext) -> None:
+    print("sleeps", end="")
+    context.flow.sleep(0.05)  # type: ignore[union-attr]
+
+
+def talking() -> None:
+    loud, both = talk(task_id="loud", name="loud"), parallel(talk(task_id="a", name="a"), talk(task_id="b", name="b"))
+    weak = talk(task_id="weak", name="weak")
+    loud >> both.set_group_name("both") >> weak
+
+
+def resting() -> None:
+    rest(task_id="rest")
+
+
+@contextmanager
+def own_streams() -> Iterator[None]:
+    """The streams and log handlers of the process are as they were afterwards."""
+    root = logging.getLogger()
+    before = sys.stdout, sys.stderr, list(root.handlers)
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr, root.handlers = before
+
+
+def spoken_here(clients: Clients, flow: Any) -> TestClient:
+    runner = FlowRunner("memory://", recovery=False)
+    runner.register(flow)
+    with own_streams():
+        runner.execute(flow.__name__, {}, "f1")
+    return clients(runner)
+
+
+def test_steps_here_are_heard_where_the_settings_say_so(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_FLOW_ENGINE_KEEP_LOGS", "true")
+    client = spoken_here(clients, talking)
+    lines = client.get("/api/v1/talking/flows/f1/logs").json()["lines"]
+
+    told = [(line["step"], line["index"], line["attempt"], line["level"], line["text"]) for line in lines]
+    assert told[:3] == [
+        ("loud", None, 1, "OUT", "loud begins"),
+        ("loud", None, 1, "WARNING", "careful"),
+        ("loud", None, 1, "OUT", "inner begins"),
+    ]
+    assert sorted(told[3:5]) == [("both", 0, 1, "OUT", "a begins"), ("both", 1, 1, "OUT", "b begins")]
+    assert told[5:] == [("weak", None, 1, "OUT", "weak begins")]
+    journal = client.get("/api/v1/talking/flows/f1/events", headers={"Accept": "application/json"})
+    assert "begins" not in journal.text, "the journal tells what happened, not what was said"
+
+
+def test_what_a_step_said_before_it_was_put_away_is_kept(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFLOW_FLOW_ENGINE_KEEP_LOGS", "true")
+
+    lines = spoken_here(clients, resting).get("/api/v1/resting/flows/f1/logs").json()["lines"]
+
+    assert [line["text"] for line in lines] == ["sleeps", "sleeps"], "it starts again from its beginning"
+
+
+def test_nothing_is_kept_of_steps_here_unless_the_settings_say_so(clients: Clients) -> None:
+    before = sys.stdout
+    client = spoken_here(clients, talking)
+
+    assert client.get("/api/v1/talking/flows/f1/logs").json()["lines"] == []
+    assert sys.stdout is before

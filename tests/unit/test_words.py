@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from graflow_celery.worker.hearing import HeardRecords, hear_members
-from graflow_celery.worker.running import RunningMember, running_member
-from graflow_celery.worker.words import MOST, Words
+from graflow.hearing.streams import HeardRecords, hear
+from graflow.hearing.words import MOST, Words
+from graflow_celery.worker.running import RunningMember, running_member, words_of_member
 
 
 @contextmanager
@@ -22,8 +22,8 @@ def heard() -> Iterator[RunningMember]:
     """A member that runs in this thread of a process whose members are heard."""
     root, handlers, streams = logging.getLogger(), list(logging.getLogger().handlers), (sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-    hear_members()
-    hear_members()
+    hear(words_of_member)
+    hear(words_of_member)
     made = RunningMember("run", 3, None)  # type: ignore[arg-type] - nothing here asks its servers
     token = running_member.set(made)
     try:

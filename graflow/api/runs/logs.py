@@ -42,6 +42,7 @@ MOST_BYTES: Final = 256_000
 _LOOKED_AT: Final = 50_000  # steps and members at most for one page, whatever is found
 _AT_ONCE: Final = 200  # lines of a journal
 _CURSOR: Final = re.compile(r"(\d{1,15})\.(\d{1,9})\.(\d{1,9})", re.ASCII)
+_ENDS: Final = frozenset({"step.completed", "step.failed", "step.suspended"})
 _PRINTED: Final = {"OUT": logging.INFO, "ERR": logging.WARNING}
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -203,6 +204,8 @@ def _journal(store: StateStore, flow_id: str, first: int) -> Iterator[Journaled]
 
 def _told(line: Journaled) -> Iterator[_Words]:
     """What those said whose end a line tells."""
+    if line.kind in _ENDS:
+        yield _Words(None, line.attempt, None, (line.data.get("outcome") or {}).get("said", ()))
     if line.kind != "group.members":
         return
     for told in line.data["outcomes"]:

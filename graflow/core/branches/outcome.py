@@ -11,9 +11,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
 from graflow.errors_as_data import message_of
-
-Line = tuple[float, str, str]
-"""Something that was printed or logged: when, in seconds since the epoch, at which level, and what."""
+from graflow.hearing.words import Line
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from graflow.core.run.parts import RunParts
 from graflow.core.run.recorder import Recorder, StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
-from graflow.protocols import upward
+from graflow.hearing.words import Line, Words
+from graflow.protocols import MemberInfo, upward
 from graflow.signing import SigningKeys
 
 Data = dict[str, Any]
@@ -30,6 +31,7 @@ class Recording:
     Args:
         run: The root run; its channel has to be a `RecordingChannel`.
         recorder: Who writes it down.
+        keeps_words: Whether what steps and members here print and log is a part of what they did.
 
     Attributes:
         interrupted: By step and visit, attempts that were begun and whose end nobody wrote down.
@@ -39,7 +41,7 @@ class Recording:
         refused: Why what a step did cannot be kept, which another attempt would not change.
     """
 
-    def __init__(self, run: RunParts, recorder: Recorder) -> None:
+    def __init__(self, run: RunParts, recorder: Recorder, *, keeps_words: bool = False) -> None:
         channel = run.ledger.channel
         if not isinstance(channel, RecordingChannel):
             raise TypeError(f"A run that is recorded needs a RecordingChannel, not {type(channel).__name__}")
@@ -51,6 +53,7 @@ class Recording:
         self.given: Mapping[str, Any] | None = None
         self.facts: Mapping[str, Any] | None = None
         self.refused: PayloadError | None = None
+        self._words: dict[int | None, Words] | None = {} if keeps_words else None
         run.graph.additions = []
 
     # -- a step ----------------------------------------------------------------------------------------------------
@@ -109,6 +112,8 @@ class Recording:
             outcome.update(self._additions(frame))
         if run.groups.closed:
             outcome["visits"] = {group_id: run.groups.visits_of(group_id) for group_id in run.groups.closed}
+        if self._words:
+            outcome["said"] = self.said()
         return outcome
 
     def completed(self, frame: Frame, outcome: Data, value: object) -> None:
@@ -131,6 +136,8 @@ class Recording:
                     channel.set(key, result)
         else:
             outcome["channel"] = operations_to_data(channel.take(), frame.task_id)
+        if self._words:
+            outcome["said"] = self.said()
         self.given, self.facts = frame.given, self._facts_of(frame)
         self._recorder.step_failed(step, error, outcome, retry_in)
 
@@ -162,6 +169,8 @@ class Recording:
         except PayloadError as error:
             _refuse(outcome, error)
             data = outcome_to_data(outcome)
+        if self._words and index in self._words:
+            data["said"] = self._words.pop(index).lines()
         member: Data = {
             "index": index,
             "task_id": outcome.task_id,
@@ -179,6 +188,22 @@ class Recording:
         if operations:
             member["channel"] = operations_to_data(operations, outcome.task_id)
         self._recorder.members_ended(self.step, [member])
+
+    # -- what they say ---------------------------------------------------------------------------------------------
+
+    def words_of(self, member: MemberInfo | None) -> Words | None:
+        """Those of the step that runs, or of a member of its group that runs here; None where they are not kept."""
+        if self._words is None or self.step is None:
+            return None
+        return self._words.setdefault(None if member is None or self.step.members is None else member.index, Words())
+
+    def said(self) -> list[Line]:
+        """What the step has said, which is over; members that nobody waited for are heard no longer."""
+        if self._words is None:
+            return []
+        words = self._words.pop(None, None)
+        self._words.clear()
+        return [] if words is None else words.lines()
 
     # -- the graph -------------------------------------------------------------------------------------------------
 

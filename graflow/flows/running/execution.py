@@ -14,6 +14,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
+from graflow.core.run.speaking import words_of_step
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import (
     FlowChangedError,
@@ -32,6 +33,7 @@ from graflow.flows.recording.journal import Past, past_of
 from graflow.flows.recording.recorder import FlowRecorder
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.flows.recording.writing import REQUIRED_PATIENCE, Writer
+from graflow.hearing.streams import hear
 from graflow.observing import Happening, observe, observers
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
@@ -85,12 +87,14 @@ class Means:
         config: Settings for channels and group backends.
         tracer: A listener, or several.
         max_steps: Tasks that may complete.
+        keeps_logs: Whether what steps print and log is kept with what comes of them.
     """
 
     handlers: Mapping[str, TaskHandler] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     tracer: Any = None
     max_steps: int = DEFAULT_MAX_STEPS
+    keeps_logs: bool = False
 
 
 def changed_text(flow_id: str, differences: Sequence[Difference]) -> str:
@@ -268,6 +272,8 @@ class FlowExecution:
     ) -> Any:
         """The value of the flow as its tasks make it."""
         means, alone, cache = self._means, record.fields.get("retry_from"), self._home.cache
+        if means.keeps_logs:
+            hear(words_of_step)
         engine = WorkflowEngine({**means.handlers, **self._program.handlers})
         context = durable_run(
             graph,
@@ -280,6 +286,7 @@ class FlowExecution:
             config=means.config,
             tracer=means.tracer,
             name=record.flow_name,
+            keeps_words=means.keeps_logs,
             flow=RunningFlow(
                 FlowContext(record.flow_name, record.inputs, record.flow_id),
                 recorder,

@@ -20,6 +20,7 @@ from click import Option
 from graflow.core.nodes.aio import end_event_loop, keep_event_loop
 from graflow.core.task_registry import TaskResolverRegistry
 from graflow.exceptions import ConfigError, TaskResolutionError
+from graflow.hearing.streams import hear
 from graflow.metrics import start_counting
 from graflow.redis.config import rest_shared_clients
 from graflow.runtime import set_stopping, this_runtime
@@ -31,7 +32,6 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
 from graflow_celery.worker.flows import FlowWatch, served_flows
-from graflow_celery.worker.hearing import hear_members
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
 from graflow_celery.worker.main.forks import end_forked_processes_as_others
@@ -41,6 +41,7 @@ from graflow_celery.worker.main.orphans import stop_with_parent
 from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits
 from graflow_celery.worker.others import name_in_table
 from graflow_celery.worker.output import show_members
+from graflow_celery.worker.running import words_of_member
 
 _log = get_logger(__name__)
 
@@ -219,7 +220,7 @@ def _on_child_start(**_: object) -> None:
 def _hear(of: Any) -> None:
     """Keep what members print and log in this process, unless its application says otherwise."""
     if isinstance(of, GraflowCelery) and of.graflow_settings.keep_logs:
-        hear_members()
+        hear(words_of_member)
 
 
 def _rest_in_part() -> None:

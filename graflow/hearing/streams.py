@@ -1,21 +1,31 @@
-"""Listens to what members print and log while they run."""
+"""Listens to what tasks print and log while they run."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from graflow_celery.worker.running import running_member
-from graflow_celery.worker.words import Words
+from graflow.hearing.words import Words
 
-_OWN: Final = ("amqp.", "billiard.", "celery.", "graflow.", "graflow_celery.", "kombu.")  # loggers that are no member's
+_OWN: Final = ("amqp.", "billiard.", "celery.", "graflow.", "graflow_celery.", "kombu.")  # loggers that are no task's
 _PRINTED, _TO_STDERR = "OUT", "ERR"
 
+Find = Callable[[], Words | None]
+"""The words of whoever runs in the current thread; None when nobody does whose words are kept."""
 
-def hear_members() -> None:
-    """Keep, from now on, what members print and log in this process; calling it again changes nothing."""
+_finders: list[Find] = []
+
+
+def hear(find: Find) -> None:
+    """Keep, from now on, what is printed and logged in this process; calling it again changes nothing.
+
+    Args:
+        find: Gives the words that it belongs to.
+    """
+    if find not in _finders:
+        _finders.append(find)
     if not isinstance(sys.stdout, HeardStream):
         sys.stdout = HeardStream(sys.stdout, _PRINTED)
     if not isinstance(sys.stderr, HeardStream):
@@ -25,18 +35,12 @@ def hear_members() -> None:
         root.addHandler(HeardRecords())
 
 
-def _words() -> Words | None:
-    """Those of the member that the current thread runs, if it runs one."""
-    member = running_member.get()
-    if member is None:
-        return None
-    if member.words is None:
-        member.words = Words()
-    return member.words
+def _found() -> Iterator[Words]:
+    return (words for find in _finders if (words := find()) is not None)
 
 
 class HeardStream:
-    """A text stream that a member's words go through.
+    """A text stream that the words of tasks go through.
 
     Args:
         stream: Where they go.
@@ -48,8 +52,7 @@ class HeardStream:
         self._level = level
 
     def write(self, text: str) -> int:
-        words = _words()
-        if words is not None and isinstance(text, str):
+        for words in _found() if isinstance(text, str) else ():
             words.write(self._level, text)
         written: int = self._stream.write(text)
         return written
@@ -63,13 +66,12 @@ class HeardStream:
 
 
 class HeardRecords(logging.Handler):
-    """Keeps log records of members, whatever else becomes of them; those of the engine are none of theirs."""
+    """Keeps log records of tasks, whatever else becomes of them; those of the engine are none of theirs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if f"{record.name}.".startswith(_OWN):
             return
-        words = _words()
-        if words is not None:
+        for words in _found():
             try:
                 words.add(record.levelname, self.format(record))
             except Exception:  # noqa: BLE001 - arguments that do not fit their text, as every handler answers them

@@ -1,4 +1,4 @@
-"""The last of what a member printed and logged, which is kept with its outcome."""
+"""The last of what a task printed and logged, which is kept with what came of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections import deque
 from typing import Final
 
-from graflow.core.branches.outcome import Line
+Line = tuple[float, str, str]
+"""When, seconds since the epoch; the level, `OUT` or `ERR` for what was printed; the text."""
 
 MOST: Final = 64 * 1024
-"""Bytes of UTF-8 that are kept of a member, the last ones."""
+"""Bytes of UTF-8 that are kept of a task, the last ones."""
 _OF_A_LINE: Final = 40  # bytes that a line takes beside its text
 _CUT: Final = "[…]"
 
@@ -22,7 +23,7 @@ class Words:
         self._lines: deque[Line] = deque()
         self._size = 0
         self._begun: dict[str, str] = {}
-        self._lock = threading.Lock()  # a member may have threads that were given its context
+        self._lock = threading.Lock()  # a task may have threads that were given its context
 
     def add(self, level: str, text: str) -> None:
         """Add a message, which may have several lines."""

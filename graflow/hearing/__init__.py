@@ -1,0 +1,1 @@
+"""Hearing: what tasks print and log, kept while they run."""
