@@ -71,7 +71,10 @@ def _imported() -> ModuleType | None:
 def _check_owner(file: Path) -> None:
     """Raise `ConfigError` for a file that somebody else left in the folder that this program happens to run in."""
     here, folder = Path.cwd().resolve(), file.parent.resolve()
-    trusted = {Path(name).resolve() for name in os.environ.get("PYTHONPATH", "").split(os.pathsep) if name}
+    # A relative entry names whatever folder the program happens to run in, so it speaks for none.
+    trusted = {
+        Path(name).resolve() for name in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(name).is_absolute()
+    }
     if folder not in {here, here / _NAME} or here in trusted or not file.exists():
         return
     owners = {file.stat().st_uid, file.lstat().st_uid}  # of the file, and of a link to it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -14,8 +14,10 @@ from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
 from graflow_celery.errors import RecordFullError
+from graflow_celery.record.base import REPORTS, slices
 from graflow_celery.record.data import (
     GroupSpec,
+    GroupState,
     Lease,
     Look,
     Opened,
@@ -34,6 +36,9 @@ from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
 
 _log = get_logger(__name__)
+
+MORE: Final = b"MORE"
+"""A script has done a slice of its work: to keep the server from others for long, none does all."""
 
 STANDSTILL = 2.5
 """Sweep intervals without a look of any sweeper that mean that the server stood still."""
@@ -95,6 +100,9 @@ class GroupRecord(MemberLeases, RecordReader):
             raise GroupConflictError(
                 spec.run_id, f"Group run '{spec.run_id}' exists with other members or arguments: use another run id"
             )
+        if reply[1] == b"ENDING":  # with the run around it
+            self._cancelled(spec.run_id, "")
+            reply[1] = GroupState.CANCELLED.value.encode()
         return opened_of(reply)
 
     def restore(self, run_id: str, outcomes: Sequence[RecordedOutcome]) -> list[int]:
@@ -103,10 +111,11 @@ class GroupRecord(MemberLeases, RecordReader):
         Returns those that had none yet. When the last of a group with a continuation is among them, the sweeper
         publishes the continuation.
         """
-        parts = [
-            part for x in outcomes for part in (x.index, x.attempts, x.state.value, x.owner, self._restored(run_id, x))
-        ]
-        return integers(self._run("restore", run_id, parts))
+        recorded: list[bytes] = []
+        for some in slices(outcomes, REPORTS):
+            rows = ((x.index, x.attempts, x.state.value, x.owner, self._restored(run_id, x)) for x in some)
+            recorded += self._run("restore", run_id, [part for row in rows for part in row])
+        return integers(recorded)
 
     def _restored(self, run_id: str, outcome: RecordedOutcome) -> bytes:
         return self.blobs.take(run_id, (outcome.index, outcome.attempts, outcome.owner), outcome.payload, outcome.blobs)
@@ -153,11 +162,18 @@ class GroupRecord(MemberLeases, RecordReader):
         Raises:
             GroupNotFoundError: no such run.
         """
-        reply = self._run("cancel", run_id, [reason])
-        if reply[0] is None:
+        found = self._cancelled(run_id, reason)
+        if found is None:
             raise self.not_found(run_id)
-        changed, children = reply
+        changed, children = found
         return [*([run_id] if changed else []), *self._cancel_inside(run_id, children)]
+
+    def _cancelled(self, run_id: str, reason: str) -> tuple[bool, list[bytes]] | None:
+        """Cancel one run, a slice of its members at a time; whether this ended anything, and the runs inside it."""
+        has_begun = False
+        while (reply := self._run("cancel", run_id, [reason]))[0] == MORE:
+            has_begun = True
+        return None if reply[0] is None else (has_begun or bool(reply[0]), reply[1])
 
     def _cancel_inside(self, run_id: str, children: Sequence[bytes]) -> list[str]:
         """Level by level. A child opened meanwhile finds its parent cut; what a crash leaves, the sweeper finishes."""
@@ -167,9 +183,9 @@ class GroupRecord(MemberLeases, RecordReader):
             child = pending.pop()
             if child not in seen:
                 seen.add(child)
-                changed, *further = self._run("cancel", child, [f"with {run_id}"])
+                changed, further = self._cancelled(child, f"with {run_id}") or (False, [])
                 ended += [child] if changed else []
-                pending += [name.decode() for names in further for name in names]
+                pending += [name.decode() for name in further]
         return ended
 
     def look(self, limit: int = 1000, *, interval: float = 1.0, since: Since | None = None) -> Look:
@@ -197,7 +213,8 @@ class GroupRecord(MemberLeases, RecordReader):
             RecordDamagedError: something in the record of the run is not what it should be.
             RecordVersionError: it has another format.
         """
-        reply = self._run("sweep", run_id, [limit, run_id, token])
+        while (reply := self._run("sweep", run_id, [limit, run_id, token]))[0] == MORE:
+            pass
         if reply[0] is None:
             return None
         if reply[0] == b"AGAIN":  # the client has repeated the call

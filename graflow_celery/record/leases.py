@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from graflow.redis.refusals import refused
-from graflow_celery.record.base import RecordBase
+from graflow_celery.record.base import REPORTS, RecordBase, slices
 from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport
 from graflow_celery.record.data import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
@@ -21,14 +23,25 @@ class MemberLeases(RecordBase):
         """Take members to run; `owner` is unique per delivery of a message: a repeated call grants the same again.
 
         A member that was lost before is granted alone, and so is every one that may be lost but once: the others are in
-        `Claim.left`. A run that is gone grants nothing: everything is refused and `state` is None.
+        `Claim.left`, and so is what is more than one script may grant. A run that is gone grants nothing: everything is
+        refused and `state` is None.
 
         Raises:
             ValueError: the owner is empty, begins with `-` or `@`, or has a line break.
         """
         _check_owner(owner)
-        reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *indices])
-        return claim_of(reply, indices, run_id, self._specs)
+        refused: list[int] = []
+        blocked: list[int] = []
+        asked = 0
+        for part in slices(indices):
+            reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *part])
+            claim = claim_of(reply, part, run_id, self._specs)
+            if len(part) == len(indices):
+                return claim
+            refused, blocked, asked = [*refused, *claim.refused], [*blocked, *claim.blocked], asked + len(part)
+            if claim.granted or claim.left:
+                break
+        return replace(claim, refused=refused, blocked=blocked, left=[*claim.left, *indices[asked:]])
 
     def claim_blocks(self, run_id: str, ranges: Sequence[Sequence[int]], owner: str) -> BlockClaim:
         """Take whole blocks out of ranges (first and last index of each), as far as nothing happened to their members.
@@ -53,8 +66,8 @@ class MemberLeases(RecordBase):
         by_run: defaultdict[str, list[Lease | BlockLease]] = defaultdict(list)
         for lease in leases:
             by_run[lease.run_id].append(lease)
-        answer = BeatAnswer(lost=[], ended={})
-        for run_id, held in by_run.items():
+        answer, alive = BeatAnswer(lost=[], ended={}), set[str]()
+        for run_id, held in ((run_id, part) for run_id, leases in by_run.items() for part in slices(leases)):
             reply = self._run("beat", run_id, [part for x in held for part in (_name(x), x.attempt, x.owner)])
             if reply[0] is None:
                 answer.ended[run_id] = None
@@ -63,9 +76,13 @@ class MemberLeases(RecordBase):
             state, has_ended, lost, gone = reply
             answer.lost.extend(lease for lease in (held[position] for position in lost) if isinstance(lease, Lease))
             if gone:
-                answer.gone[run_id] = set(gone)
+                answer.gone.setdefault(run_id, set()).update(gone)
             if has_ended:
                 answer.ended[run_id] = GroupState(state.decode())
+            else:
+                alive.add(run_id)
+        for run_id in alive & answer.ended.keys():
+            del answer.ended[run_id]
         return answer
 
     def keep(self, run_id: str, owner: str, indices: Sequence[int]) -> float | None:
@@ -73,7 +90,8 @@ class MemberLeases(RecordBase):
 
         Returns the lease in seconds; None when the run is gone.
         """
-        lease = self._run("keep", run_id, [owner, *indices])
+        for part in slices(indices):
+            lease = self._run("keep", run_id, [owner, *part])
         return None if lease is None else int(lease) / 1000
 
     def complete(self, run_id: str, owner: str, results: Sequence[MemberReport]) -> Completion:
@@ -82,8 +100,25 @@ class MemberLeases(RecordBase):
         Repeat it after a lost answer.
 
         Raises:
-            redis.exceptions.OutOfMemoryError: nothing of this call is recorded: keep the results and repeat.
+            redis.exceptions.OutOfMemoryError: it is not recorded whole: keep the results and repeat.
         """
+        if len(results) <= REPORTS:
+            return self._complete(run_id, owner, results)
+        whole = Completion([], [], [], None, False, False, [])
+        for part in slices(results, REPORTS):
+            done = self._complete(run_id, owner, part)
+            whole = Completion(
+                recorded=[*whole.recorded, *done.recorded],
+                late=[*whole.late, *done.late],
+                refused=[*whole.refused, *done.refused],
+                state=done.state,
+                done=done.done,
+                continuation=done.continuation,
+                ready=[*whole.ready, *done.ready],
+            )
+        return whole
+
+    def _complete(self, run_id: str, owner: str, results: Sequence[MemberReport]) -> Completion:
         for _ in range(TRIES):
             parts = [
                 part for x in results for part in (x.index, x.attempt, x.state.value, self._text(run_id, owner, x))
@@ -133,15 +168,16 @@ class MemberLeases(RecordBase):
 
         The caller publishes those that were `released`.
         """
-        reply = self._run("release", run_id, [owner, *indices])
-        return Released(integers(reply[0]), integers(reply[1]))
+        replies = [self._run("release", run_id, [owner, *part]) for part in slices(indices)]
+        released, ready = zip(*replies, strict=True)
+        return Released(integers([*chain(*released)]), integers([*chain(*ready)]))
 
     def abandon(self, run_id: str, owner: str, indices: Sequence[int], how: str = "") -> list[int]:
         """End the leases of an `owner` whose process is known to be dead: the next sweep finds its members at once.
 
         `how` that process died is told of a member that is LOST by that. Returns those that it still held.
         """
-        return integers(self._run("abandon", run_id, [owner, how, *indices]))
+        return integers([one for part in slices(indices) for one in self._run("abandon", run_id, [owner, how, *part])])
 
 
 def _check_owner(owner: str) -> None:

@@ -46,7 +46,7 @@ def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], 
     payload = pack_failure(error, runtime.time(), first.losses)
     result = report_of(RunSeal(deployment.keys, held.spec), first, MemberState.TIMED_OUT, payload)
     done = persistently(runtime, lambda: record.complete(run_id, owner, [result]), patience=deployment.patience.last)
-    released = record.release(run_id, owner, [m.index for m in others]).released
+    released = record.release(run_id, owner, [*(m.index for m in others), *held.left]).released
     _follow(deployment, held.spec, [*released, *held.left], done)
 
 

@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant("opening again starts afresh", "open", "if header.state ~= 'OPENING' then", "if false then"),
     Mutant("unclaimed members are never due", "open", "each('ZADD', DUE, scores)", ""),
     Mutant("a cancel leaves members open", "cancel", "record(header, rows, time)\n  for _, b in", "for _, b in"),
-    Mutant("a cancelled group is done", "cancel", "    header.state = group_state\n", "    header.state = 'DONE'\n"),
+    Mutant("a cancelled group is done", "cancel", "is_cancelled and 'CANCELLED' or", "is_cancelled and 'DONE' or"),
     Mutant(
         "the continuation is not offered", "complete", "redis.call('ZADD', DUE, time + header.queue_wait, header.n)", ""
     ),

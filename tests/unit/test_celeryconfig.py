@@ -81,6 +81,10 @@ def test_that_of_another_user_is_read_by_nobody(folder: Path, monkeypatch: pytes
     monkeypatch.setenv("PYTHONPATH", str(folder))
     with click.Context(our_command):
         assert lease() == 7, "whose folder the user named"
+    for relative in (".", f"..{os.sep}{folder.name}"):  # which names any folder, this one by chance
+        monkeypatch.setenv("PYTHONPATH", relative)
+        with click.Context(our_command), pytest.raises(ConfigError, match=says):
+            lease()
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.syspath_prepend(str(folder))
     with pytest.raises(ConfigError, match=says):  # as in an interpreter that was started there

@@ -5,7 +5,7 @@
 local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local header = load(
   'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
-  'fail_fast', 'stride')
+  'fail_fast', 'stride', 'cut')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}
@@ -14,7 +14,7 @@ for i = 4, #ARGV do
   seen[ARGV[i]] = true
 end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
-if header.state == 'OPENING' or (header.state == 'RUNNING' and remaining == 0) then
+if header.state == 'OPENING' or (header.state == 'RUNNING' and (remaining == 0 or header.cut == 1)) then
   return {as_text(header.state, remaining, {}, {}, indices, {}), header.spec, {}}
 end
 

@@ -4,14 +4,14 @@
 local owner = ARGV[1]
 local header = load(
   'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look',
-  'enough', 'fail_fast', 'stride', 'round')
+  'enough', 'fail_fast', 'stride', 'round', 'cut')
 if not header then return {false} end
 local time = now()
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
 -- Where each member is to be claimed when it is its turn, blocks are left to claim.lua; so is what it refuses whole.
 local takes_blocks = header.stride > 0 and header.max_in_flight == 0 and header.own_attempts == 0
   and header.max_attempts ~= 1 and header.enough == 0 and header.fail_fast == 0
-  and header.state == 'RUNNING' and remaining ~= 0
+  and header.state == 'RUNNING' and remaining ~= 0 and header.cut == 0
 local granted, left, names, written, leases = {}, {}, {}, {}, {}
 
 local function leave(first, last)

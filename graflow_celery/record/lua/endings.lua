@@ -106,9 +106,9 @@ local function end_block(header, b, block, time, state, payload)
   note_critical(header, indices)
 end
 
--- What is open: indices of single members as texts, and numbers of blocks.
-local function open_entries(header)
-  local entries, indices, blocks = redis.call('ZRANGE', DUE, 0, -1), {}, {}
+-- What is open, up to a limit: indices of single members as texts, and numbers of blocks.
+local function open_entries(header, limit)
+  local entries, indices, blocks = redis.call('ZRANGE', DUE, 0, limit and limit - 1 or -1), {}, {}
   if header.stride == 0 then return entries, blocks end
   for _, entry in ipairs(entries) do
     local b = block_named(entry)
@@ -154,15 +154,22 @@ local function without(gone, indices)
   return kept
 end
 
--- The last outcome ends the group, once.
+-- The last outcome ends the group, once. One that is being cancelled ends so, whatever its last members came to, and its
+-- continuation with it.
 local function settle(header, time)
   if header.state ~= 'RUNNING' or header.recorded < header.n then return false end
   -- A group that ran out of time has failed whatever its policy.
   local accepted = header.overdue == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
-  header.state = accepted and 'DONE' or 'FAILED'
+  local is_cancelled = header.ending == 'CANCELLED'
+  header.state = is_cancelled and 'CANCELLED' or accepted and 'DONE' or 'FAILED'
+  header.ending = ''
   header.finished = time
   event('end', 'state', header.state)
-  if header.continuation == 1 then
+  if is_cancelled and header.continuation == 1 then
+    local claim = parse_claim(redis.call('HGET', CLAIMS, header.n))
+    record(header, {{index = header.n, state = 'CANCELLED', claim = claim, payload = ''}}, time)
+  end
+  if header.continuation == 1 and not is_cancelled then
     redis.call('ZADD', DUE, time + header.queue_wait, header.n)
     look_by(header, time + header.queue_wait)
   else
@@ -171,37 +178,30 @@ local function settle(header, time)
   return true
 end
 
--- End every open member, and the continuation, with `state`; the group becomes `group_state` unless it is final already.
-local function cut(header, time, state, group_state, reason)
-  local claims = {}
-  local flat = redis.call('HGETALL', CLAIMS)
-  for i = 1, #flat, 2 do claims[flat[i]] = flat[i + 1] end
-  local rows = {}
-  local indices, blocks = open_entries(header)
-  for _, index in ipairs(indices) do
-    rows[#rows + 1] = {index = tonumber(index), state = state, claim = parse_claim(claims[index]), payload = ''}
+-- End a slice of the open members: as TIMED_OUT, the group FAILED, where `ending` is FAILED; else all as CANCELLED, with the
+-- continuation. Until none is left nobody claims one, and what is reported still counts; a sweeper goes on where the caller
+-- does not. Of two endings the one that began first holds. Answers whether there may be more to end.
+local function cut(header, time, ending, reason)
+  if header.ending == '' then
+    header.cut = 1
+    header.overdue = ending == 'FAILED' and 1 or 0
+    header.reason = reason
+    header.ending = header.state == 'RUNNING' and ending or ''
   end
-  if header.state == 'RUNNING' and header.continuation == 1 and group_state == 'CANCELLED' then
-    local claim = parse_claim(claims[tostring(header.n)])
-    rows[#rows + 1] = {index = header.n, state = state, claim = claim, payload = ''}
+  local state = header.ending == 'FAILED' and 'TIMED_OUT' or 'CANCELLED'
+  local indices, blocks = open_entries(header, CUT)
+  local rows = {}
+  for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
+    rows[i] = {index = tonumber(indices[i]), state = state, claim = parse_claim(text), payload = ''}
   end
   table.sort(rows, function(a, b) return a.index < b.index end)
   record(header, rows, time)
   for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, '') end
-  header.cut = 1
-  header.overdue = group_state == 'FAILED' and 1 or 0
-  header.reason = reason
-  if header.state ~= 'RUNNING' then
-    close(header)
-  elseif group_state == 'CANCELLED' then
-    header.state = group_state
-    header.finished = time
-    event('end', 'state', group_state)
-    close(header)
-  else
-    settle(header, time)
-  end
+  if header.state == 'RUNNING' then settle(header, time) else close(header) end
+  local has_more = header.state == 'RUNNING' and #indices + #blocks == CUT
+  if has_more then look_by(header, time) end
   save(header)
+  return has_more
 end
 
 -- Indices that wait for a slot of `max_in_flight`, as many as are free.

@@ -13,11 +13,12 @@ local PASSING = {CLAIMS, DUE, BLOCKED} -- until the end
 local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
 local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
+local CUT = 250 -- entries of `deadlines` that one script ends: some 10 ms, in which nobody else is served
 
 -- Fields of the header that are text; all others are numbers, 0 when absent.
 local TEXTS = {
   state = true, run = true, spec = true, epoch = true, reason = true, digest = true, parent = true,
-  opener = true, rest = true, damaged = true, swept = true,
+  opener = true, rest = true, damaged = true, swept = true, ending = true,
 }
 
 local function typed(name, value)

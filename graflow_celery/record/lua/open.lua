@@ -93,9 +93,10 @@ if PARENT then
   if parent[2] == '1' then header.cut = 1 end
 end
 if header.cut == 1 then
-  cut(header, time, 'CANCELLED', 'CANCELLED', 'cancelled before it was opened')
+  cut(header, time, 'CANCELLED', 'cancelled before it was opened')
 else
   settle(header, time)
 end
 save(header)
-return {'CREATED', header.state, header.epoch, header.published, header.stride, header.told == 1 and begun or ''}
+local state = header.ending == '' and header.state or 'ENDING' -- there is more to cancel
+return {'CREATED', state, header.epoch, header.published, header.stride, header.told == 1 and begun or ''}

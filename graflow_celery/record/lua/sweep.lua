@@ -1,8 +1,9 @@
 -- Find overdue members of one run. Touches: header outcomes order claims deadlines blocks blocked events open; clock;
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit, run, token of this call. Answers AGAIN when this very call has found something before and its answer got
--- lost; else the specification, lost and waiting indices, 1 for the continuation, 1 when the group ended now, the children
--- to cancel, the indices that are LOST now, and whole blocks that wait.
+-- lost, or MORE: call again, as a slice of what is to end has ended; else the specification, lost and waiting indices, 1 for
+-- the continuation, 1 when the group ended now, the children to cancel, the indices that are LOST now, and whole blocks that
+-- wait.
 local OPENING_WAIT = 600000
 local limit, token = tonumber(ARGV[1]), ARGV[3]
 local header = load(
@@ -30,13 +31,14 @@ if redis.call('EXISTS', MANIFEST) == 0 or (header.state == 'RUNNING' and redis.c
 end
 if header.swept == token then return {'AGAIN'} end
 if header.damaged ~= '' then redis.call('HDEL', HEADER, 'damaged') end -- it was mended
-if header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1' then
-  cut(header, time, 'CANCELLED', 'CANCELLED', 'the group around it was cancelled')
+if header.ending == 'CANCELLED' or (header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1') then
+  if cut(header, time, 'CANCELLED', 'the group around it was cancelled') then return {'MORE'} end
   return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
-if header.state == 'RUNNING' and header.deadline > 0 and time >= header.deadline then
-  header.swept = token
-  cut(header, time, 'TIMED_OUT', 'FAILED', 'timeout')
+local is_over_time = header.deadline > 0 and time >= header.deadline
+if header.state == 'RUNNING' and (header.ending == 'FAILED' or is_over_time) then
+  if cut(header, time, 'FAILED', 'timeout') then return {'MORE'} end
+  redis.call('HSET', HEADER, 'swept', token)
   return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
 

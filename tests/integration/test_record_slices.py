@@ -1,0 +1,243 @@
+"""A group of very many members ends slice by slice, and is whole in between."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from graflow_celery.record import (
+    GroupRecord,
+    GroupState,
+    Lease,
+    MemberReport,
+    MemberState,
+    RecordedOutcome,
+    base,
+    group_record,
+    leases,
+)
+from graflow_celery.record.group_record import MORE
+from tests.record_support import (
+    Clock,
+    advance,
+    clocked,
+    clocked_record,
+    make_manifest,
+    make_spec,
+    open_group,
+    swept,
+)
+from tests.support import wait_until
+
+pytestmark = pytest.mark.redis
+
+N = 23
+
+
+def in_slices_of_four(name: str) -> str:
+    text = clocked(name)
+    assert "local CUT = 250" in text or "CUT" not in text
+    return text.replace("local CUT = 250", "local CUT = 4")
+
+
+@pytest.fixture
+def sliced(record_server: redis.Redis) -> tuple[GroupRecord, Clock]:
+    record_server.flushall()
+    return clocked_record(record_server, load=in_slices_of_four)
+
+
+def begin(record: GroupRecord, script: str, *args: Any) -> None:
+    """The first slice of an ending, whose caller then dies."""
+    assert record._run(script, "run", args)[0] == MORE
+
+
+def counted(record: GroupRecord) -> Counter[str]:
+    """What the members came to; each is recorded once, and the counts of the record say the same."""
+    page = record.read("run")
+    indices = [outcome.index for outcome in page.outcomes]
+    assert len(indices) == len(set(indices))
+    found = Counter(outcome.state.value for outcome in page.outcomes if outcome.index < N)
+    status = page.status
+    told = {
+        "SUCCEEDED": status.succeeded,
+        "FAILED": status.failed - status.timed_out,
+        "TIMED_OUT": status.timed_out,
+        "CANCELLED": status.cancelled,
+        "LOST": status.lost,
+    }
+    assert +Counter(told) == found
+    assert status.pending + status.running + sum(told.values()) == N
+    return found
+
+
+def test_a_cancel_whose_caller_dies_is_ended_by_a_sweeper(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, clock = sliced
+    open_group(record, n=N, continuation=True, lease=90.0)  # so that these end last
+    held = record.claim("run", [20, 21, 22], "w").granted
+    begin(record, "cancel", "no more")
+    assert counted(record) == {"CANCELLED": 4}
+    assert record.header("run").state is GroupState.RUNNING
+
+    # nobody begins a member any more, and what one came to that ran counts
+    assert record.claim("run", [10, 11], "w2").granted == []
+    assert record.claim("run", [12], "w3").granted == []
+    done = record.complete("run", "w", [MemberReport(held[0].index, 1, MemberState.SUCCEEDED, b"x")])
+    assert done.recorded == [20]
+
+    advance(record, clock, 1)
+    swept(record)
+    assert counted(record) == {"CANCELLED": 22, "SUCCEEDED": 1}
+    header = record.header("run")
+    assert (header.state, header.closed, header.reason) == (GroupState.CANCELLED, True, "no more")
+    assert record.outcomes("run")[-1].index == N, "the continuation is cancelled as well"
+    assert record.cancel("run") == []
+
+
+def test_a_deadline_passes_slice_by_slice_and_the_first_ending_holds(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, clock = sliced
+    open_group(record, n=N, timeout=5.0, continuation=True)
+    advance(record, clock, 6)
+    begin(record, "sweep", 1000, "run", "a token")
+    assert counted(record) == {"TIMED_OUT": 4}
+
+    assert record.cancel("run", "too late") == ["run"]
+
+    assert counted(record) == {"TIMED_OUT": N}
+    header = record.header("run")
+    assert (header.state, header.reason) == (GroupState.FAILED, "timeout")
+    assert record.claim_continuation("run", "w").granted, "which tells of the failure"
+
+
+def test_a_group_opened_in_one_that_is_cancelled_is_cancelled_whole(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, _ = sliced
+    open_group(record, "outer", n=N)
+    record.cancel("outer")
+    inner = make_spec(n=N, parent_run="outer")
+    assert record.open(inner, make_manifest(inner)).state is GroupState.CANCELLED
+    assert counted(record) == {"CANCELLED": N}
+
+
+def test_the_last_members_may_end_a_group_that_is_being_cancelled(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, _ = sliced
+    open_group(record, n=6)
+    held = record.claim("run", range(6), "w").granted
+    begin(record, "cancel", "no more")
+    done = record.complete("run", "w", [MemberReport(one.index, 1, MemberState.SUCCEEDED, b"x") for one in held])
+    assert (len(done.recorded), len(done.refused), done.done) == (2, 4, True)
+    assert (record.header("run").state, record.header("run").closed) == (GroupState.CANCELLED, True)
+
+
+Move = Callable[[GroupRecord, random.Random], object]
+
+
+def take(record: GroupRecord, rng: random.Random) -> object:
+    return record.claim("run", rng.sample(range(N), 3), "w")
+
+
+def report(record: GroupRecord, rng: random.Random) -> object:
+    state = rng.choice([MemberState.SUCCEEDED, MemberState.FAILED])
+    held = rng.sample(range(N), 3)
+    return record.complete("run", "w", [MemberReport(index, 1, state, b"x") for index in held])
+
+
+def give_back(record: GroupRecord, rng: random.Random) -> object:
+    return record.release("run", "w", rng.sample(range(N), 3))
+
+
+def try_again(record: GroupRecord, rng: random.Random) -> object:
+    return record.retry("run", "w", rng.randrange(N), 1, 0.0)
+
+
+def cancel_a_slice(record: GroupRecord, rng: random.Random) -> object:
+    return record._run("cancel", "run", ["no more"])
+
+
+def sweep_a_slice(record: GroupRecord, rng: random.Random) -> object:
+    return record._run("sweep", "run", [1000, "run", str(rng.random())])
+
+
+MOVES: list[Move] = [take, report, give_back, try_again, cancel_a_slice, sweep_a_slice]
+
+
+@pytest.mark.parametrize("stride", [0, 2])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_between_slices_each_member_ends_once(
+    sliced: tuple[GroupRecord, Clock], seed: int, stride: int
+) -> None:
+    record, clock = sliced
+    rng = random.Random(seed)
+    spec = make_spec(n=N, stride=stride, min_success=0, timeout=rng.choice([None, 8.0]), max_attempts=3)
+    manifest = [b"chunk"] * (spec.blocks or N)
+    record.open(spec, manifest)
+    for _ in range(rng.randrange(40)):
+        rng.choice(MOVES)(record, rng)
+        clock.advance(rng.choice([0.0, 0.1, 1.0]))
+        if not stride:
+            counted(record)
+    record.cancel("run")
+    header = record.header("run")
+    assert header.closed
+    assert header.state in {GroupState.CANCELLED, GroupState.FAILED, GroupState.DONE}
+    status = header.status
+    assert (status.pending, status.running, status.retrying) == (0, 0, 0)
+    assert status.succeeded + status.failed + status.timed_out + status.cancelled + status.lost == N
+
+
+def test_what_many_members_need_is_done_in_slices_with_the_same_answers(
+    record: GroupRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (base, leases, group_record):
+        monkeypatch.setattr(module, "REPORTS", 4, raising=False)
+    monkeypatch.setattr(base.slices, "__defaults__", (5,))
+    spec = open_group(record, n=N)
+    everyone = list(range(N))
+
+    first = record.claim("run", everyone, "w")
+    assert ([one.index for one in first.granted], first.left) == (everyone[:5], everyone[5:])
+    more = record.claim("run", first.left, "w")
+    while more.left:
+        more = record.claim("run", more.left, "w")
+    assert record.claim("run", everyone, "w2").refused == everyone
+    assert record.keep("run", "w", everyone) == spec.lease
+    held = [Lease("run", index, 1 if index < 20 else 2, "w") for index in everyone]
+    answer = record.beat(held)
+    assert ([lease.index for lease in answer.lost], answer.ended) == ([20, 21, 22], {})
+
+    assert record.release("run", "w", everyone[:7]).released == everyone[:7]
+    assert record.abandon("run", "w", everyone, "killed") == everyone[7:]
+    outcomes = [RecordedOutcome(index, MemberState.SUCCEEDED, 1, "w0", 0.0, False, b"x") for index in everyone[:7]]
+    assert record.restore("run", outcomes) == everyone[:7]
+    done = record.complete("run", "w", [MemberReport(i, 1, MemberState.SUCCEEDED, b"x") for i in everyone])
+    assert (done.recorded, done.refused, done.done, done.state) == (everyone[7:], everyone[:7], True, GroupState.DONE)
+    assert record.beat(held).ended == {"run": GroupState.DONE}
+
+
+@pytest.mark.slow
+def test_no_script_of_a_hundred_thousand_members_takes_as_long_as_all_of_them(record_server: redis.Redis) -> None:
+    """Each takes some ten milliseconds on an idle machine, and all members together take seconds."""
+    record_server.flushall()
+    record_server.config_set("slowlog-max-len", 5000)
+    record_server.slowlog_reset()
+    record = GroupRecord(record_server, "t")
+    n = 100_000
+    open_group(record, "cancelled", n=n)
+    claim = record.claim("cancelled", range(n), "w")
+    reports = [MemberReport(index, 1, MemberState.SUCCEEDED, b"x") for index in range(1000)]
+    record.complete("cancelled", "w", reports)
+    record.claim("cancelled", claim.left, "w")
+    record.beat([Lease("cancelled", index, 1, "w") for index in range(n)])
+    record.release("cancelled", "w", range(n))
+    record.expedite("cancelled")
+    assert record.cancel("cancelled") == ["cancelled"]
+    assert record.header("cancelled").status.cancelled == n - 1000
+
+    open_group(record, "overdue", n=n, timeout=0.001)
+    wait_until(lambda: record.sweep("overdue", "a token") is not None)
+    assert record.header("overdue").status.timed_out == n
+    longest = max(entry["duration"] for entry in record_server.slowlog_get(5000)) / 1_000_000
+    assert longest < 0.8, f"one command kept everybody waiting for {longest:.3f} s"
