@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from graflow.exceptions import GraflowError, PayloadError, RemoteTaskError, travelling_errors
-from graflow.foreign import attempt
+from graflow.foreign import attempt, text_of
 
 MAX_CAUSES: Final = 16
 MAX_MESSAGE: Final = 16 * 1024
@@ -127,7 +127,7 @@ def message_of(error: BaseException) -> str:
     """The text of an error, also of one that cannot print itself; of another process's, what it said there."""
     if isinstance(error, RemoteTaskError) and isinstance(error.error, ErrorData):
         return error.error.message or error.error.type
-    text = attempt(lambda: str(error), lambda failure: f"<no text: {type(failure).__name__} while printing it>")
+    text = text_of(error)
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
 
 

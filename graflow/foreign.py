@@ -22,6 +22,11 @@ def attempt(call: Callable[[], _T], otherwise: Callable[[Exception], _U]) -> _T 
         return otherwise(error)
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error, also of one that cannot print itself."""
+    return attempt(lambda: str(error), lambda failure: f"<no text: {type(failure).__name__} while printing it>")
+
+
 def attempt_import(call: Callable[[], _T], otherwise: Callable[[Exception | SystemExit], _U]) -> _T | _U:
     """The same for a call that imports a module of others, which may also end the program."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, Self, TypeVar
 
+from graflow.foreign import text_of
 from graflow.packing import deep_copied, packed, unpacked
 
 _HOME: Final = "graflow.exceptions"
@@ -55,7 +56,7 @@ class GraflowError(Exception):
         return self.message
 
     def __str__(self) -> str:
-        text, why = self._text(), "" if self.cause is None else str(self.cause)
+        text, why = self._text(), "" if self.cause is None else text_of(self.cause)
         return text if why in text else f"{text} (caused by {why})"
 
     def as_sent(self) -> GraflowError:
@@ -132,7 +133,7 @@ def named(error: BaseException) -> str:
     """An error in a sentence: its type and text; errors of ours say what they are in their text."""
     if isinstance(error, RemoteTaskError):
         return error.message
-    text = str(error)
+    text = text_of(error)
     if isinstance(error, GraflowError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

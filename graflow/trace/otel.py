@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import Token
 from typing import Any, NamedTuple
 
+from graflow.foreign import text_of
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer
 
@@ -140,7 +141,7 @@ class OpenTelemetryTracer(Tracer):
             return
         if error is not None:
             entry.span.record_exception(error)
-            entry.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            entry.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text_of(error)}")
         _end(entry)
 
     def _record(self, member_id: str, result: Any, parent: Context | None) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import networkx as nx
 
+from graflow.foreign import text_of
+
 FORMATS: Final = ("dict", "json", "graphml")
 
 # What happened, to what (a name, or a task whose id is asked for on request), when, and what else there is to tell.
@@ -118,7 +120,7 @@ def facts_of(task: Any) -> dict[str, Any]:
 
 def failure_of(error: BaseException | None) -> dict[str, Any]:
     """What the end of a span or trace tells of an error."""
-    return {} if error is None else {"error": str(error), "error_type": type(error).__name__}
+    return {} if error is None else {"error": text_of(error), "error_type": type(error).__name__}
 
 
 def exported(graph: nx.DiGraph[str] | None, order: list[str], form: str) -> dict[str, Any] | str | None:

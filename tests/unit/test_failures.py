@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
+import re
 import traceback
 
 import pytest
@@ -24,6 +26,35 @@ class RefusedError(Exception):
 
     def __str__(self) -> str:
         return " ".join(map(str, self.args))
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """A user's error whose attributes cannot be set."""
+
+    code: int
+
+
+class ShadowingError(Exception):
+    """A user's error with properties that are called like attributes of ours."""
+
+    message = context = cause = task_id = run_id = property(lambda self: "theirs")
+
+
+class MadeError(Exception):
+    """A user's error that wants other arguments than it has."""
+
+    def __new__(cls, _one, _two):
+        return super().__new__(cls)
+
+
+class SilentError(Exception):
+    """A user's error that cannot be printed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
 
 
 class Registered(Exception):  # noqa: N818 - its name does not matter
@@ -69,6 +100,47 @@ def test_the_type_that_a_task_raised_catches_what_the_run_raises(error, options)
     assert raised.task_id == "load"
     assert str(raised).count(str(error)) == 1
     assert type(error).__name__ in str(raised)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FrozenError(3),
+        lambda: ShadowingError("x"),
+        lambda: MadeError(1, 2),
+        SilentError,
+        lambda: ExceptionGroup("several", [ValueError("one")]),
+    ],
+    ids=["frozen", "shadowing", "made", "silent", "group"],
+)
+@pytest.mark.parametrize("retries", [None, 1])
+def test_an_error_of_any_make_is_named_with_its_task(make, retries):
+    error = make()
+    wf = failing(error, max_retries=retries)
+    with pytest.raises(type(error)) as caught:
+        wf.execute()
+    raised = caught.value
+    assert re.match(rf".*task 'load'.*: {type(error).__name__}", str(raised), re.IGNORECASE), str(raised)
+    assert raised.task_id == "load"
+    assert raised.cause is error
+    assert raised.context is wf.last_context
+    assert "load" in str(pickle.loads(pickle.dumps(raised)))
+    assert "load" in "".join(traceback.format_exception(raised))
+
+
+def test_an_error_without_text_fails_a_member_and_a_trace_by_its_type():
+    tracer = NoopTracer()
+    with workflow("w", tracer=tracer) as wf:
+
+        @task
+        def load():
+            raise SilentError
+
+        load | task("other")(lambda: 1)
+        with pytest.raises(exceptions.ParallelGroupError, match="'load': SilentError: <no text"):
+            wf.execute()
+    told = tracer.export_runtime_graph("dict")
+    assert [node["metadata"].get("error_type") for node in told["nodes"] if node["id"] == "load"] == ["SilentError"]
 
 
 def test_the_error_has_the_attributes_of_the_one_that_the_task_raised():

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import pickle
+import sys
 
 import pytest
 
@@ -139,6 +140,32 @@ def test_a_task_that_is_only_an_attribute_of_a_class_is_no_method():
     made = task("made")(lambda x: x)
     holder = type("Holder", (), {"made": made})()
     assert holder.made is made
+
+
+def test_a_class_method_is_a_task_once_it_has_its_class():
+    class Loader:
+        start = 3
+
+        @classmethod
+        def load(cls, more=1):
+            return cls.start + more
+
+    assert task(Loader.load).run(2) == 5
+    for decorate in (task, task("load"), lambda method: TaskWrapper("load", method)):
+        with pytest.raises(TypeError, match=r"class method .*task\(Loader.load\)"):
+            decorate(vars(Loader)["load"])
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="classmethod asks nobody there")
+def test_a_task_below_classmethod_is_refused_before_it_goes_without_its_class():
+    class Loader:
+        @classmethod
+        @task
+        def load(cls, more=1):
+            return cls, more
+
+    with pytest.raises(TypeError, match="class method"):
+        _ = Loader.load
 
 
 def test_positional_only_parameters_are_filled_like_others():

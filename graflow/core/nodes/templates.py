@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from graflow.core.graph import TaskGraph
 
 DIRECT: Final = "direct"  # the handler of tasks that ask for none
+CLASS_METHOD: Final = (
+    "A class method does not go with @task, above or below @classmethod: make the task of the one that has its class, "
+    "as in load = task(Loader.load)"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +90,8 @@ class TaskTemplate:
             TypeError: The function is none.
             ConfigError: An option is of a wrong type or out of range.
         """
+        if isinstance(self.func, classmethod):
+            raise TypeError(CLASS_METHOD)
         if not callable(self.func):
             raise TypeError(f"Task '{task_id}' needs a function, not {self.func!r}")
         if self.inject_context is not False:

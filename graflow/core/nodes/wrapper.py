@@ -20,7 +20,7 @@ from graflow.core.nodes.keeping import asking_cache
 from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import CacheOption, checked_id
-from graflow.core.nodes.templates import DIRECT, TaskTemplate
+from graflow.core.nodes.templates import CLASS_METHOD, DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
 from graflow.protocols import Run, upward
 
@@ -133,6 +133,8 @@ class TaskWrapper(Executable, Generic[P, R]):
     def __get__(self, owner: object, kind: type | None = None) -> Self:
         """The task of an object, where this one is made of a method: the same one each time."""
         if owner is None or self._attribute is None:
+            if owner is kind:  # as `@classmethod` asks
+                raise TypeError(CLASS_METHOD)
             return self
         made = self.instance(self._task_id, self._bound_kwargs)
         made.func, made.made_from = MethodType(self.func, owner), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import traceback
-from types import TracebackType
+from types import BuiltinFunctionType, TracebackType
 from typing import Any, TypeVar
 
 from graflow.exceptions import (
@@ -59,8 +59,7 @@ def of_both_types(failure: _F, cause: BaseException) -> _F:
     made = attempt(lambda: _made_of(failure, cause), lambda _: None)
     if made is None:
         return failure
-    made.plain = failure
-    made.__dict__.update(failure.__dict__)
+    made.__dict__.update(failure.__dict__, plain=failure)
     made.__cause__ = failure.__cause__
     if isinstance(cause, OSError):
         for name in _OF_THE_SYSTEM:
@@ -70,8 +69,12 @@ def of_both_types(failure: _F, cause: BaseException) -> _F:
 
 def _made_of(failure: BaseException, cause: BaseException) -> Any:
     kind = type(failure)
-    both = type(kind.__name__, (_OfBothTypes, kind, type(cause)), {"__module__": kind.__module__})
-    made: Any = both.__new__(both, *cause.args)
+    # A property of the cause's type, such as `message` of exception groups, would hide the failure's own attribute.
+    own = dict.fromkeys((*vars(failure), "context"))
+    both = type(kind.__name__, (_OfBothTypes, kind, type(cause)), {**own, "__module__": kind.__module__})
+    # Not by a `__new__` written in Python, which may want other arguments than the error has as `args`.
+    found = (vars(base).get("__new__") for base in type(cause).__mro__)
+    made: Any = next(new for new in found if isinstance(new, BuiltinFunctionType))(both, *cause.args)
     BaseException.__init__(made, *failure.args)
     return made
 
@@ -86,6 +89,9 @@ class _OfBothTypes:
         if cause is None or name.startswith("__"):
             raise AttributeError(name)
         return getattr(cause, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # whatever the cause's type says, as a frozen dataclass does
 
     def as_sent(self) -> GraflowRuntimeError:
         return self.plain
@@ -109,7 +115,7 @@ def without_engine_frames(error: BaseException) -> None:
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("graflow."):
-            error.__traceback__ = trace
+            error.with_traceback(trace)  # an error may refuse that its attributes are set
             return
         trace = trace.tb_next
 
