@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from graflow.exceptions import PayloadError
 
@@ -16,6 +16,19 @@ _LATEST: Final = 2e11  # seconds since the epoch: what calendars hold
 
 def is_text(value: Any) -> bool:
     return type(value) is str
+
+
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 has the text: half of a surrogate pair is nothing that a store, a broker or a file can hold."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether it is a text of 1 to 200 characters that can be written."""
+    return isinstance(value, str) and 0 < len(value) <= 200 and is_writable(value)
 
 
 def is_flag(value: Any) -> bool:

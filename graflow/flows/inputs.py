@@ -22,7 +22,7 @@ from pydantic import (
     field_serializer,
     field_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticOmit, PydanticUseDefault
+from pydantic_core import PydanticCustomError, PydanticOmit, PydanticUseDefault, from_json
 
 from graflow.exceptions import ConfigError, FlowInputError
 from graflow.foreign import attempt
@@ -116,7 +116,17 @@ class InputModel:
             raise self._explained(error) from None
         except ValueError as error:  # as pydantic tells of values that it cannot store
             raise FlowInputError(f"Inputs of flow '{self._flow_name}' cannot be stored as JSON: {error}") from None
+        for name, value in stored.items():
+            self._check_stored(name, value)
         return stored
+
+    def _check_stored(self, name: str, value: object) -> None:
+        """Refuse what would not be read back, such as half of a surrogate pair, NaN, or a number of 5,000 digits."""
+        try:
+            from_json(json.dumps(value, allow_nan=False))
+        except (ValueError, RecursionError) as error:
+            text = f"Inputs of flow '{self._flow_name}' do not fit: {name}: cannot be stored as JSON: {error}"
+            raise FlowInputError(text) from None
 
     def arguments(self, stored: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """What the flow's function is called with, for inputs as `stored` gave them; the same each time.

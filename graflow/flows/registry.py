@@ -17,6 +17,7 @@ from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, FlowNotFoundError
 from graflow.flows.cache.whole import Keeping
 from graflow.flows.inputs import InputModel
+from graflow.shapes import is_name
 from graflow.state.models import FlowState
 
 DEFAULT_MAX_RECOVERIES: Final = 10
@@ -169,7 +170,7 @@ def definition_of(
         raise ConfigError(f"A flow is a function that builds a workflow, not {function!r}")
     if name is None:
         name = getattr(function, "__name__", None)
-    if not isinstance(name, str) or not name.strip() or len(name) > 200:
+    if not is_name(name) or not name.strip():
         raise ConfigError(f"The name of a flow is a text of 1 to 200 characters, not {name!r}")
     if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int) or max_recoveries < 0:
         raise ConfigError(f"max_recoveries is a count of takeovers, not {max_recoveries!r}")

@@ -29,6 +29,7 @@ from graflow.flows.waiting.questions import Notify
 from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
+from graflow.shapes import is_name
 from graflow.shown import get_logger
 from graflow.state.changes import Created
 from graflow.state.memory import MemoryStore
@@ -364,7 +365,7 @@ class FlowRunner(Steering, Questioning):
             return flow
         if not isinstance(flow, str):
             raise ConfigError(f"A flow is run by its name, not by {flow!r}")
-        if flow_id is not None and not (isinstance(flow_id, str) and 0 < len(flow_id) <= 200):
+        if flow_id is not None and not is_name(flow_id):
             raise ConfigError(f"flow_id is a text of 1 to 200 characters, not {flow_id!r}")
         return FlowContext(flow, {} if inputs is None else inputs, flow_id or uuid7())
 

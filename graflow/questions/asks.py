@@ -15,6 +15,7 @@ from graflow.protocols import MISSING
 from graflow.questions.answers import AnswerType
 from graflow.questions.models import Escalation, Question, WaitKind
 from graflow.questions.rules import digest_of
+from graflow.shapes import is_name
 
 LONGEST_PROMPT: Final = 16 * 1024  # bytes
 MOST_PEOPLE: Final = 100
@@ -56,7 +57,7 @@ class _Wait:
     hold: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= 200):
+        if self.key is not None and not is_name(self.key):
             raise ConfigError(f"key= is a text of 1 to 200 characters, not {self.key!r}")
 
     def draft(self, place: Place, number: int, at: float) -> Question:
@@ -282,7 +283,7 @@ Wait = Ask | Signal | Moment
 
 def check_signal_name(name: object) -> None:
     """Raise for what cannot be the name of a signal."""
-    if not isinstance(name, str) or not 0 < len(name) <= 200 or any(each in name for each in "/\n\x00"):
+    if not is_name(name) or any(each in name for each in "/\n\x00"):
         raise ConfigError(f"A signal has a name of 1 to 200 characters without '/', not {name!r}")
 
 
@@ -327,7 +328,7 @@ def _check_people(name: str, people: object) -> None:
     if len(people) > MOST_PEOPLE:
         raise ConfigError(f"{name} has at most {MOST_PEOPLE} names, not {len(people)}")
     for each in people:
-        if not isinstance(each, str) or not 0 < len(each) <= 200:
+        if not is_name(each):
             raise ConfigError(f"{name} has names of 1 to 200 characters, not {each!r}")
 
 

@@ -405,6 +405,28 @@ def test_a_flow_that_takes_too_long_has_failed_also_while_it_sleeps():
         assert len(heard) == 2
 
 
+def test_a_flow_that_takes_too_long_has_failed_while_its_child_still_runs(runner):
+    let_end = threading.Event()
+
+    @task("slow")
+    def slow():
+        let_end.wait(60)
+
+    @task("ask", inject_context=True)
+    def body(context):
+        context.flow.start("child")
+
+    runner.register(lambda: slow, "child")
+    runner.register(lambda: body, "parent", timeout=0.2)
+    try:
+        state = runner.execute("parent")
+        assert state.error == f"Flow '{state.flow_id}' took longer than its timeout of 0.2 s"
+        (child,) = runner.list_flows("child")
+        assert child.status in {FlowStatus.RUNNING, FlowStatus.CANCELLING}
+    finally:
+        let_end.set()
+
+
 def test_what_on_failure_raises_changes_nothing(runner, caplog):
     def broken(state):
         raise RuntimeError(state.flow_id)

@@ -2,6 +2,7 @@
 
 import base64
 import enum
+import math
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -142,6 +143,72 @@ def test_whatever_the_check_of_an_input_raises_is_a_fault_of_that_input_and_noth
     with pytest.raises(FlowNotFoundError):
         runner.get_flow_state("1")
     runner.execute("echo", {"file": __file__, "code": "a"}, flow_id="1")
+
+
+def _nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["half\ud83d", ["half\ud83d"], math.nan, {"a": [-math.inf]}, 10**5000, _nested(210)],
+    ids=["surrogate", "within", "nan", "infinite", "digits", "deep"],
+)
+def test_an_input_that_could_not_be_read_back_is_refused_by_name_and_nothing_is_recorded(given):
+    runner, register, step, calls = echoing()
+    register(lambda anything, **more: step(anything=anything))
+    for inputs, name in [({"anything": given}, "anything"), ({"anything": 1, "more": given}, "more")]:
+        with pytest.raises(FlowInputError, match=rf"do not fit: {name}: cannot be stored as JSON: "):
+            runner.execute("echo", inputs, flow_id="1")
+    with pytest.raises(FlowNotFoundError):
+        runner.get_flow_state("1")
+    runner.execute("echo", {"anything": 10**30, "more": "\x00 \u2603 \U0001f600"}, flow_id="1")
+    assert calls == [{"anything": 10**30}]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "half\ud83d", 5], ids=["empty", "long", "surrogate", "number"])
+def test_an_id_is_text_that_a_store_can_hold(name):
+    runner, register, step, calls = echoing()
+    register(step)
+    with pytest.raises(ConfigError, match="flow_id is a text of 1 to 200 characters"):
+        runner.execute("echo", flow_id=name)
+    with pytest.raises(ConfigError, match="The name of a flow is a text of 1 to 200 characters"):
+        runner.register(step, name)
+    assert not calls
+
+
+def test_a_result_of_more_digits_than_the_interpreter_writes_is_recorded_and_read_back():
+    seen = []
+
+    @task("long")
+    def long():
+        return 10**5000
+
+    @task("fails")
+    def fails(long: int):
+        seen.append(long)
+        if len(seen) == 1:
+            raise ValueError("once")
+        return 1
+
+    with FlowRunner("memory://") as runner:
+        runner.register(lambda: long >> fails, "digits")
+        assert runner.execute("digits", flow_id="d").error == "ValueError: once"
+        assert runner.resume_flow("d").status is FlowStatus.COMPLETED
+    assert seen == [10**5000] * 2
+
+
+@pytest.mark.parametrize("given", [{"older_than": -1}, {"older_than": math.nan}, {"keep": -1}, {"keep": 1.5}])
+def test_a_cleanup_of_less_than_nothing_removes_nothing(given):
+    with FlowRunner("memory://") as runner:
+        runner.register(lambda: task("only")(lambda: None), "small")
+        runner.execute("small", flow_id="kept")
+        with pytest.raises(ConfigError, match=f"{next(iter(given))}= is "):
+            runner.cleanup(**given)
+        assert runner.get_flow_state("kept").status is FlowStatus.COMPLETED
 
 
 def test_names_that_a_model_could_not_have_and_keyword_inputs_are_taken():

@@ -23,6 +23,7 @@ def work(number=1, factor=2):
     [
         ({"id": 5}, "The id of a task must be text that is not empty, not 5"),
         ({"id": ""}, "The id of a task must be text that is not empty, not ''"),
+        ({"id": "half\ud83d"}, r"The id of a task must be text that UTF-8 can hold, not 'half\ud83d'"),
         ({"inject_context": "no"}, "Task 'work': inject_context must be True or False, not 'no'"),
         ({"resolve_keyword_args": 0}, "Task 'work': resolve_keyword_args must be True or False, not 0"),
         ({"handler": 7}, "Task 'work': handler must be the name that the handler is registered under, not 7"),

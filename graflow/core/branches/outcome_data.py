@@ -26,6 +26,7 @@ from graflow.shapes import (
 )
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.pickles import Pickles
+from graflow.values.plain import MAX_INT_BITS
 
 _SHAPES: Final[Mapping[str, Shape]] = {
     "duration": is_seconds,
@@ -178,7 +179,7 @@ def kept(
     Raises:
         PayloadError: When it has no form; the text says where it is.
     """
-    if value is None or type(value) in (bool, int):
+    if value is None or type(value) is bool or (type(value) is int and value.bit_length() <= MAX_INT_BITS):
         return value
     if check is not None:
         check(value, where)

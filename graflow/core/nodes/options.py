@@ -11,6 +11,7 @@ from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
 from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError
+from graflow.shapes import is_writable
 from graflow.shown import get_logger
 
 _log = get_logger(__name__)
@@ -39,10 +40,12 @@ def checked_id(task_id: object) -> str:
     """The id of a task.
 
     Raises:
-        ConfigError: It is no text, or empty.
+        ConfigError: It is no text, empty, or holds half of a surrogate pair.
     """
     if not isinstance(task_id, str) or not task_id:
         raise ConfigError(f"The id of a task must be text that is not empty, not {task_id!r}")
+    if not is_writable(task_id):
+        raise ConfigError(f"The id of a task must be text that UTF-8 can hold, not {task_id!r}")
     return task_id
 
 

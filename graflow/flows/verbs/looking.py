@@ -117,7 +117,7 @@ class Looking:
             FlowNotFoundError: When there is no such flow.
         """
         return self.store.list_members(
-            flow_id, step, visit=visit, status=_statuses(StepStatus, status), cursor=cursor, limit=limit
+            flow_id, step, visit=visit, status=_statuses(StepStatus, status), cursor=cursor, limit=max(1, limit)
         )
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
@@ -173,11 +173,18 @@ class Looking:
         Args:
             older_than: Seconds since their end; `persistence.retention` of `config.yaml` (30 days) when None.
             keep: The oldest beyond so many are removed as well; `persistence.max_flows` (100,000) when None.
+
+        Raises:
+            ConfigError: For less than no time, or than no flows.
         """
         kept = project_settings().persistence
         age = kept.retention if older_than is None else older_than
         seconds = age.total_seconds() if isinstance(age, timedelta) else float(age)
         most = kept.max_flows if keep is None else keep
+        if not seconds >= 0:
+            raise ConfigError(f"older_than= is seconds from 0, or a timedelta, not {older_than!r}")
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise ConfigError(f"keep= is a count of flows from 0, not {keep!r}")
         return self.store.cleanup(older_than=seconds, keep=most, at=self._driver.home.runtime.time())
 
     def _shown(self, state: FlowState) -> FlowState:

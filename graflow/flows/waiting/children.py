@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -115,9 +116,12 @@ class Children:
         if child is None or child.status.is_terminal:
             self._wake(parent.flow_id, child_id)
             return False
+        now, deadline = self._runtime.time(), parent.fields.get("deadline") or math.inf
+        if deadline <= now:
+            return False  # it has taken too long, which its owner finds
         self.see_to(child)
-        if (parent.fields.get("wake_at") or 0.0) <= self._runtime.time():
-            later = {"wake_at": self._runtime.time() + AWAIT_AGAIN}
+        if (parent.fields.get("wake_at") or 0.0) <= now:
+            later = {"wake_at": min(now + AWAIT_AGAIN, deadline)}
             self._moved(parent.flow_id, Move.WAKE, lambda record: record.version == parent.version, [], later)
         return True
 
