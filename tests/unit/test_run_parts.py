@@ -153,7 +153,7 @@ def test_settings_of_a_run_are_listed_where_they_are_given_and_in_its_surroundin
         for found in ast.walk(ast.parse(path.read_text()))
         if isinstance(found, ast.Attribute) and found.attr == "channel_backend"
     }
-    assert reads <= {"context.py", "questions.py", "saving.py"}
+    assert reads <= {"beginning.py", "context.py", "questions.py", "saving.py"}
 
 
 def test_a_context_is_what_lower_floors_take_for_a_run():

@@ -6,12 +6,10 @@ import pickle
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel, apply_writes
-from graflow.channels.factory import ChannelFactory
-from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.branches.outcome import OpenQuestion, Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.cycle import CycleController
@@ -21,16 +19,17 @@ from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.templates import starting_steps
-from graflow.core.retry import RetryController, checked_count
+from graflow.core.retry import RetryController
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda
+from graflow.core.run.beginning import Of, channel_of, checked_limits, ledger_of
 from graflow.core.run.branching import BranchRun
 from graflow.core.run.execution import ExecutingTask
 from graflow.core.run.frame import Control
 from graflow.core.run.group_run import GroupRun
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
-from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps, Ledger
+from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps
 from graflow.core.run.questions import Questions, questions_of
 from graflow.core.run.recording import Recording
 from graflow.core.run.task_context import TaskExecutionContext
@@ -57,21 +56,6 @@ _NOT_KEPT = frozenset(
         *("recording", "flow", "called_by", "facts"),
     }
 )
-
-_T = TypeVar("_T")
-
-
-class Of(Generic[_T]):
-    """An attribute that is one of a part: `steps = Of[int]("ledger", "steps")`."""
-
-    def __init__(self, part: str, name: str) -> None:
-        self._part, self._name = part, name
-
-    def __get__(self, run: object | None, owner: type) -> _T:
-        return self if run is None else getattr(getattr(run, self._part), self._name)  # type: ignore[return-value]
-
-    def __set__(self, run: object, value: _T) -> None:
-        setattr(getattr(run, self._part), self._name, value)
 
 
 class ExecutionContext:
@@ -140,7 +124,7 @@ class ExecutionContext:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
         self.session_id = session_id or uuid.uuid4().hex
         if around is None:
-            limits = _checked_limits(max_steps, default_max_cycles, default_max_retries)
+            limits = checked_limits(max_steps, default_max_cycles, default_max_retries)
             settings = normalize_redis_config(config) if config else {}
             trace_id = trace_id or self.session_id
             around = Surroundings(
@@ -149,8 +133,8 @@ class ExecutionContext:
         self._around = around
         self.graph = graph
         self.parent_context = parent_context
-        channel = _channel_of(around, self.session_id) if channel is None else channel
-        self.ledger = _ledger_of(around, channel, steps, on_max_steps)
+        channel = channel_of(around, self.session_id) if channel is None else channel
+        self.ledger = ledger_of(around, channel, steps, on_max_steps)
         self.requests = Requests()
         self.groups: Groups[BranchRun] = Groups()
         self.checkpoint_metadata: dict[str, Any] = {}
@@ -487,39 +471,6 @@ class ExecutionContext:
     def get_checkpoint_state(self) -> dict[str, Any]:
         """The part of a checkpoint that is plain data; results and channel values are not in it."""
         return saving.plain_state(self)
-
-
-def _checked_limits(max_steps: int, max_cycles: int, max_retries: int) -> dict[str, Any]:
-    given = {"max_steps": max_steps, "default_max_cycles": max_cycles, "default_max_retries": max_retries}
-    for name, value in given.items():
-        checked_count(name, value)
-    counts_repeats = type(max_steps) is DefaultMaxSteps
-    return {
-        "max_steps": max_steps,
-        "counts_repeats": counts_repeats,
-        "max_cycles": max_cycles,
-        "max_retries": max_retries,
-    }
-
-
-def _ledger_of(around: Surroundings, channel: Channel, steps: int, on_max_steps: str) -> Ledger:
-    max_steps = around.max_steps
-    if around.counts_repeats and type(max_steps) is not DefaultMaxSteps:  # as from another process
-        max_steps = DefaultMaxSteps(max_steps)
-    return Ledger(
-        channel,
-        max_steps=max_steps,
-        max_cycles=around.max_cycles,
-        max_retries=around.max_retries,
-        steps=steps,
-        on_max_steps=on_max_steps,
-    )
-
-
-def _channel_of(around: Surroundings, session_id: str) -> Channel:
-    if around.channel_backend == "memory":
-        return MemoryChannel(session_id)
-    return ChannelFactory.from_config(around.channel_backend, session_id, around.config)
 
 
 def create_execution_context(

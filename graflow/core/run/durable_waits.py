@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graflow.core.flow_context import TaskFlow
 from graflow.durations import Deadline, Duration
@@ -14,9 +14,9 @@ from graflow.protocols import MISSING
 if TYPE_CHECKING:
     from graflow.questions.asks import Wait
     from graflow.questions.outcomes import Approval, Winner
+    from graflow.questions.waits import Waits
 
 T = TypeVar("T")
-_MOST: Final = 100  # waits of one call
 
 
 class DurableWaits:
@@ -59,10 +59,7 @@ class DurableWaits:
             AnswerInvalidError: The answer fits the schema, and not the type.
             ConfigError: For what cannot be right, outside of a flow, or in a member of a group.
         """
-        from graflow.questions.asks import Ask  # noqa: PLC0415 - a run that asks nobody does not pay for it
-        from graflow.questions.outcomes import value_of  # noqa: PLC0415
-
-        asked = Ask(
+        return self._waits("ask").ask(
             prompt,
             answer,
             about=about,
@@ -79,26 +76,14 @@ class DurableWaits:
             key=key,
             hold=hold,
         )
-        (question,) = self._wait("ask", [asked])
-        return value_of(asked, question)
 
     def approve(self, prompt: str, *, key: str | None = None, **options: Any) -> Approval:
         """Ask people whether something may be done; the result is true when it may. Arguments as those of `ask`."""
-        from graflow.questions.asks import Ask  # noqa: PLC0415 - as in `ask`
-        from graflow.questions.outcomes import Approval, value_of  # noqa: PLC0415
-
-        asked = Ask(prompt, bool, key=key, **options)
-        (question,) = self._wait("approve", [asked])
-        value_of(asked, question)
-        return Approval.of(question)
+        return self._waits("approve").approve(prompt, key=key, **options)
 
     def reask(self, prompt: str, answer: Any = bool, *, key: str | None = None, **options: Any) -> Any:
         """Ask anew in a place where something was asked before, whatever came of that. Arguments as those of `ask`."""
-        from graflow.questions.asks import Ask  # noqa: PLC0415 - as in `ask`
-        from graflow.questions.outcomes import value_of  # noqa: PLC0415
-
-        asked, flow = Ask(prompt, answer, key=key, **options), self._flow_for("reask")
-        return value_of(asked, flow.calls.wait_anew(flow.idempotency_key, asked))
+        return self._waits("reask").reask(prompt, answer, key=key, **options)
 
     def once(self, key: str, function: Callable[..., T], *args: Any) -> T:
         """Call a function, and record its value under a name; when the step runs again, it gets that value.
@@ -133,36 +118,27 @@ class DurableWaits:
             QuestionExpiredError: Nothing came in time.
             AnswerInvalidError: The value does not fit.
         """
-        from graflow.questions.asks import Signal  # noqa: PLC0415 - as in `ask`
-        from graflow.questions.outcomes import value_of  # noqa: PLC0415
-
-        signal = Signal(name, model, key=key, deadline=deadline, default=default, hold=hold)
-        (question,) = self._wait("wait_for", [signal])
-        return value_of(signal, question)
+        waits = self._waits("wait_for")
+        return waits.signal(name, model, key=key, deadline=deadline, default=default, hold=hold)
 
     def wait_any(self, *waits: Wait) -> Winner:
         """Wait for the first of several `Ask`, `Signal` and `Moment`; the others are withdrawn with it."""
-        from graflow.questions.outcomes import winner_of  # noqa: PLC0415 - as in `ask`
-
-        return winner_of(waits, self._wait("wait_any", waits, any_of=True))
+        return self._waits("wait_any").first(waits)
 
     def wait_all(self, *waits: Wait) -> list[Any]:
         """Wait for several `Ask`, `Signal` and `Moment` at once; their values in order."""
-        from graflow.questions.outcomes import value_of  # noqa: PLC0415 - as in `ask`
-
-        return [value_of(wait, question) for wait, question in zip(waits, self._wait("wait_all", waits), strict=True)]
+        return self._waits("wait_all").every(waits)
 
     def sleep_until(self, moment: datetime) -> None:
         """Go on at a time, for which the flow holds no process; see `context.flow.sleep`."""
         self._flow_for("sleep_until").sleep(until=moment)
 
-    def _wait(self, what: str, waits: Sequence[Wait], *, any_of: bool = False) -> list[Any]:
-        from graflow.questions.asks import Ask, Moment, Signal  # noqa: PLC0415 - as in `ask`
-
-        if not 0 < len(waits) <= _MOST or not all(isinstance(each, Ask | Signal | Moment) for each in waits):
-            raise ConfigError(f"context.{what}() takes 1 to {_MOST} of Ask, Signal and Moment, not {waits!r}")
+    def _waits(self, what: str) -> Waits:
+        """What makes waits of the flow, and gives what comes of them."""
         flow = self._flow_for(what)
-        return flow.calls.wait(flow.idempotency_key, waits, any_of=any_of)
+        from graflow.questions.waits import Waits  # noqa: PLC0415 - a run that waits for nobody brings no pydantic
+
+        return Waits(flow)
 
     def _flow_for(self, what: str) -> TaskFlow:
         flow: TaskFlow | None = self.flow
