@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterable, KeysView, Mapping
+from collections.abc import Collection, KeysView, Mapping, Sequence
 from typing import Any, Final
 
 import networkx as nx
@@ -97,17 +97,19 @@ class TaskGraph:
             if is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
 
-    def add_nodes(self, tasks: Iterable[Node]) -> None:
+    def add_nodes(self, tasks: Sequence[Node]) -> None:
         """Add many tasks under their ids, as `add_node` does one by one."""
         with self._lock:
-            nodes, successors, predecessors, enter = self._nodes, self._succ, self._pred, self.growth.enter
-            for task in tasks:
-                node_id = task.task_id
-                if node_id in nodes or self.additions is not None or is_group(task):
+            by_id = {task.task_id: task for task in tasks}
+            is_plain = len(by_id) == len(tasks) and self.additions is None and not any(map(is_group, tasks))
+            if not (is_plain and self._nodes.keys().isdisjoint(by_id)):
+                for task in tasks:
                     self.add_node(task)
-                else:
-                    nodes[node_id], successors[node_id], predecessors[node_id] = {"task": task}, {}, {}
-                    enter(node_id)
+                return
+            self._nodes.update({node_id: {"task": task} for node_id, task in by_id.items()})
+            self._succ.update({node_id: {} for node_id in by_id})
+            self._pred.update({node_id: {} for node_id in by_id})
+            self.growth.enter_all(by_id)
 
     def add_edge(self, from_node: str, to_node: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
@@ -237,7 +239,7 @@ class TaskGraph:
         with self._lock:
             return self.groups.note(group_id, member_id)
 
-    def _holders(self) -> dict[str, list[str]]:
+    def _holders(self) -> dict[str, tuple[str, ...]]:
         """Groups by member, after a look for members that joined a group without the graph being told."""
         with self._lock:
             self.groups.look_again(self._nodes)
@@ -275,6 +277,10 @@ class TaskGraph:
         """Whether the task itself has yet to be added, be the id known or not."""
         return task_id not in self._nodes or task_id in self.growth.by_name
 
+    def lacks_all(self, task_ids: Collection[str]) -> bool:
+        """Whether each of these tasks has yet to be added."""
+        return self._nodes.keys().isdisjoint(task_ids) or all(map(self.lacks, task_ids))
+
     @property
     def known_by_name(self) -> KeysView[str]:
         """Ids of the nodes whose tasks only another process has had."""
@@ -286,8 +292,8 @@ class TaskGraph:
             twin = TaskGraph()
             twin._graph.graph.update(self._graph.graph)
             twin._nodes.update({node: data.copy() for node, data in self._nodes.items()})
-            twin._succ.update({node: neighbours.copy() for node, neighbours in self._succ.items()})
-            twin._pred.update({node: neighbours.copy() for node, neighbours in self._pred.items()})
+            for table, own in ((self._succ, twin._succ), (self._pred, twin._pred)):
+                own.update({node: neighbours.copy() if neighbours else {} for node, neighbours in table.items()})
             twin._group_count = self._group_count
             twin.groups = self.groups.copy()
             twin.growth = self.growth.copy()

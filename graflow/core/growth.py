@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import count
 from typing import Any
 
 from graflow.core.memberships import rename_key
@@ -28,6 +30,11 @@ class Growth:
         """Note that a node came."""
         self._births[task_id] = self.age
         self.age += 1
+
+    def enter_all(self, task_ids: Collection[str]) -> None:
+        """Note that many nodes came, in this order."""
+        self._births.update(zip(task_ids, count(self.age)))
+        self.age += len(task_ids)
 
     def is_since(self, task_id: str, age: int) -> bool:
         """Whether a node came after the graph had that age."""

@@ -92,19 +92,19 @@ def test_groups_of_a_graph_and_what_they_hold_follow_renames_and_removals():
         assert inner.task_id in graph.groups
         assert "a" not in graph.groups
         assert graph.groups.holders == {
-            "a": [inner.task_id],
-            "b": [inner.task_id],
-            inner.task_id: ["outer"],
-            "c": ["outer"],
+            "a": (inner.task_id,),
+            "b": (inner.task_id,),
+            inner.task_id: ("outer",),
+            "c": ("outer",),
         }
         graph.rename_node(inner.task_id, "inner")
         graph.rename_node("a", "A")
-        assert graph.groups.holders["A"] == ["inner"]
+        assert graph.groups.holders["A"] == ("inner",)
         twin = graph.copy()
         graph.remove_node("inner")
         assert "inner" not in graph.groups
-        assert graph.groups.holders == {"inner": ["outer"], "c": ["outer"]}
-        assert twin.groups.holders["b"] == ["inner"]
+        assert graph.groups.holders == {"inner": ("outer",), "c": ("outer",)}
+        assert twin.groups.holders["b"] == ("inner",)
 
 
 def test_the_task_at_a_node_is_none_where_there_is_none(graph):
@@ -274,3 +274,44 @@ def test_threads_add_and_walk_at_the_same_time():
 
     at_once(lambda work: work(), [walk, pickle_it, *(partial(add, offset) for offset in (0, 1, 2))])
     assert len(graph.successors("start")) == 451
+
+
+def test_many_nodes_enter_as_they_do_one_by_one():
+    with workflow("w"):
+        tasks = [node(name) for name in "abc"]
+    together, singly = TaskGraph(), TaskGraph()
+    for graph in (together, singly):
+        graph.add_node(node("first"))
+    together.add_nodes(tasks)
+    for task in tasks:
+        singly.add_node(task)
+    for graph in (together, singly):
+        graph.add_edge("a", "c")
+        graph.add_node(node("last"))
+
+    ages = {name: [together.growth.is_since(name, age) for age in range(6)] for name in together.nodes}
+    assert ages == {name: [singly.growth.is_since(name, age) for age in range(6)] for name in singly.nodes}
+    assert [together.task_at(name) for name in "abc"] == tasks
+    assert together.get_edges() == singly.get_edges() == [("a", "c")]
+    assert list(together.nodes) == list(singly.nodes)
+
+
+def test_of_many_nodes_one_whose_id_is_taken_is_refused():
+    graph = TaskGraph()
+    graph.add_node(node("b"))
+    assert graph.lacks_all(["a", "c"])
+    assert not graph.lacks_all(["a", "b"])
+    with pytest.raises(DuplicateTaskError, match="ID: b"):
+        graph.add_nodes([node("a"), node("b")])
+    with pytest.raises(DuplicateTaskError, match="ID: c"):
+        graph.add_nodes([node("c"), node("c")])
+
+
+def test_a_member_of_two_groups_is_held_by_both_however_many_enter_together():
+    with workflow("w") as wf:
+        a, b, c = node("a"), node("b"), node("c")
+        ParallelGroup([a, b], name="one")
+        ParallelGroup([b, c], name="two")
+        assert wf.graph.groups.holders == {"a": ("one",), "b": ("one", "two"), "c": ("two",)}
+        wf.graph.remove_node("one")
+        assert wf.graph.groups.holders == {"b": ("two",), "c": ("two",)}

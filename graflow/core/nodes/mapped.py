@@ -78,8 +78,8 @@ class MappedGroup(ParallelGroup, Generic[R]):
 
     def _register_members(self, graph: TaskGraph) -> TaskGraph:
         members = self.tasks
-        is_plain = all(type(member).register_in is Executable.register_in for member in members)
-        if running_frame.get() is not None or not is_plain or not all(map(graph.lacks, self.member_ids)):
+        is_plain = {type(member).register_in for member in members} <= {Executable.register_in}
+        if running_frame.get() is not None or not is_plain or not graph.lacks_all(self.member_ids):
             return super()._register_members(graph)
         for member in members:
             member._pending_registration = False
