@@ -34,9 +34,10 @@ from graflow.api.http.etags import tag_of
 from graflow.api.http.paging import Limit
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
-from graflow.api.runs.member_table import Member, matching, ordered, shown_row
+from graflow.api.runs.member_table import matching, ordered, shown_row
 from graflow.api.runs.members import MOST_ROWS, MemberRows, Statuses
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
+from graflow.state.members import MemberFacts
 
 router = APIRouter(tags=["cluster"])
 
@@ -210,8 +211,8 @@ def _timed(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _member(index: int, facts: Facts) -> Member:
-    return Member(
+def _member(index: int, facts: Facts) -> MemberFacts:
+    return MemberFacts(
         index,
         facts.get("status", "pending"),
         facts.get("attempts", 0),

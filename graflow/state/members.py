@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from graflow.exceptions import InvalidCursorError
 from graflow.state.models import FlowStepState, MemberPage
@@ -14,6 +14,19 @@ from graflow.state.statuses import StepStatus
 from graflow.state.strips import LETTERS, Strip, bucket_of, first_of
 
 _END: Final = 1 << 62
+
+
+class MemberFacts(NamedTuple):
+    """A member, by its number, as far as whole groups are looked at; times are seconds since the epoch."""
+
+    number: int
+    status: str
+    attempts: int
+    worker: str | None
+    started: float | None
+    finished: float | None
+    error: str | None
+
 
 Row = tuple[int, Mapping[str, Any]]
 """Index and fields of a member, with its status."""
@@ -85,6 +98,20 @@ def member_page(step: str, visit: int, query: MemberQuery, limit: int, fetch: Fe
     rows = list(islice(_found(query, fetch), max(1, limit) + 1))
     states: list[FlowStepState] = [step_state(step, visit, fields, index) for index, fields in rows[: max(1, limit)]]
     return MemberPage(states, str(states[-1].index) if len(rows) > len(states) else None)
+
+
+def member_facts(query: MemberQuery, fetch: Fetch, end: int | None) -> list[MemberFacts]:
+    """The members of a group up to an index, as light rows."""
+    found = []
+    for index, fields in _found(query, fetch):
+        if end is not None and index >= end:
+            break
+        told = fields.get
+        worker, started, finished = told("worker"), told("started_at"), told("completed_at")
+        found.append(
+            MemberFacts(index, fields["status"], told("attempts", 0), worker, started, finished, told("error"))
+        )
+    return found
 
 
 def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:

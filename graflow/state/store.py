@@ -20,6 +20,7 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
+from graflow.state.members import MemberFacts
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.questions import QuestionStore
 from graflow.state.statuses import FlowStatus, StepStatus
@@ -189,6 +190,16 @@ class StateStore(QuestionStore):
         Raises:
             FlowNotFoundError: There is no such flow.
             InvalidCursorError: The cursor is none of this store's.
+        """
+
+    @abstractmethod
+    def member_facts(
+        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+    ) -> list[MemberFacts]:
+        """Light rows of the members from an index up to another one, in order, also those that nothing is known of.
+
+        Raises:
+            FlowNotFoundError: There is no such flow.
         """
 
     @abstractmethod

@@ -131,6 +131,29 @@ def test_a_wrong_cursor_and_a_wrong_flow_are_told(store: StateStore) -> None:
         store.list_members("nobody", "g")
 
 
+def test_light_rows_tell_the_same_as_whole_ones(store: StateStore) -> None:
+    begin(store)
+    write(store, size=7)
+    error = {"error": "ValueError: no", "worker": "ada-0", "started_at": AT, "completed_at": AT + 2}
+    write(store, member(1, "failed", attempts=3, **error), member(4, worker="bor-1", started_at=AT + 1, attempts=1))
+    whole = [
+        (
+            *(row.index, row.status.value, row.attempts, row.worker),
+            *(None if at is None else at.timestamp() for at in (row.started_at, row.completed_at)),
+            row.error,
+        )
+        for row in store.list_members("f1", "g")
+    ]
+
+    assert store.member_facts("f1", "g", visit=1) == whole
+    assert store.member_facts("f1", "g", visit=1, first=1, end=5) == whole[1:5]
+    assert store.member_facts("f1", "g", visit=1, first=6, end=100) == whole[6:]
+    assert store.member_facts("f1", "g", visit=1, first=7) == []
+    assert store.member_facts("f1", "g", visit=2) == []
+    with pytest.raises(FlowNotFoundError):
+        store.member_facts("nobody", "g", visit=1)
+
+
 @pytest.mark.parametrize("size", [1, 59, 60, 61, 1000, 99_999, 100_000])
 def test_buckets_share_the_members_of_a_group(size: int) -> None:
     starts = [first_of(bucket, size) for bucket in range(min(BUCKETS, size) + 1)]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -31,20 +30,12 @@ from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
 from graflow.api.runs.listing import record_of, record_tag
-from graflow.api.runs.member_table import (
-    Member,
-    MemberTables,
-    Row,
-    matching,
-    member_of,
-    ordered,
-    read_members,
-    shown_row,
-)
+from graflow.api.runs.member_table import MemberTable, MemberTables, Place, Row, matching, ordered, shown_row
 from graflow.api.runs.steps import Visit, graph_of, visit_of
 from graflow.exceptions import FlowNotFoundError
 from graflow.secret import masked
 from graflow.state.changes import FlowRecord
+from graflow.state.members import MemberFacts
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import StepStatus
 from graflow.state.strips import BUCKETS, LETTERS
@@ -110,15 +101,19 @@ def members(
     group = group_of(service, record, step, visit)
     size, counts = group.size or 0, group.counts or {}
     if sort == "index" and not search and not wanted:
-        found, total = _page(service, record, group, offset, limit), size
-    elif sort == "index" and not search:
-        states = read_members(service.store, flow_id, step, group.visit, wanted)
-        found = [member_of(row) for row in islice(states, offset, offset + limit)]
+        first, end = offset, offset + limit
+        found, total = service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), size
+    elif sort == "index" and not search and offset + limit <= MOST_ROWS:
+        page = service.store.list_members(flow_id, step, visit=group.visit, status=wanted, limit=offset + limit)
+        found = [_facts_of(row) for row in page[offset:]]
         total = sum(counts.get(each.value, 0) for each in wanted)
     else:
-        rows = _found(service, record, group, wanted, search or "")
-        total = len(rows)
-        found = ordered(rows, sort, service.clock())[offset : offset + limit]
+        table, now = table_of(service, record, group), service.clock()
+        if wanted or search:
+            rows = ordered(matching(table.rows, {status.value for status in wanted}, search or ""), sort, now)
+        else:
+            rows = table.ordered(sort, now)
+        found, total = rows[offset : offset + limit], len(rows)
     made = {"rows": [shown_row(row) for row in found], "total": total, "size": size, "offset": offset}
     return answer(request, tag, made)
 
@@ -162,7 +157,7 @@ def strip(
     group = group_of(service, record, step, visit)
     size, kept = group.size or 0, group.strip or []
     wanted = min(buckets, size)
-    found = kept if wanted == len(kept) else _divided(members_of(service, record, group), size, wanted)
+    found = kept if wanted == len(kept) else _divided(table_of(service, record, group).rows, size, wanted)
     return answer(request, tag, {"size": size, "counts": group.counts or {}, "buckets": found})
 
 
@@ -196,28 +191,18 @@ def member_at(service: Service, record: FlowRecord, step: str, visit: int | None
     return page[0] if page else FlowStepState(step_name=step, visit=group.visit, index=index)
 
 
-def members_of(service: Service, record: FlowRecord, group: FlowStepState) -> list[Member]:
+def table_of(service: Service, record: FlowRecord, group: FlowStepState) -> MemberTable:
     """All members of a group as light rows."""
-    return _tables.of(service.store, (record.flow_id, group.step_name, group.visit, record.seq))
+    place = Place(record.flow_id, record.fields.get("created_at"), group.step_name, group.visit)
+    return _tables.of(service.store, place, record.seq)
 
 
-def _page(service: Service, record: FlowRecord, group: FlowStepState, offset: int, limit: int) -> list[Member]:
-    cursor = str(offset - 1) if offset else None
-    page = service.store.list_members(record.flow_id, group.step_name, visit=group.visit, cursor=cursor, limit=limit)
-    return [member_of(row) for row in page]
+def _facts_of(row: FlowStepState) -> MemberFacts:
+    started, finished = (None if at is None else at.timestamp() for at in (row.started_at, row.completed_at))
+    return MemberFacts(row.index or 0, row.status.value, row.attempts, row.worker, started, finished, row.error)
 
 
-def _found(
-    service: Service, record: FlowRecord, group: FlowStepState, wanted: Sequence[StepStatus], search: str
-) -> list[Member]:
-    """Members in one of these states, with a text in worker or error, or of that number."""
-    if wanted and not search:
-        rows = read_members(service.store, record.flow_id, group.step_name, group.visit, wanted)
-        return [member_of(row) for row in rows]
-    return matching(members_of(service, record, group), {status.value for status in wanted}, search)
-
-
-def _divided(rows: Sequence[Member], size: int, buckets: int) -> list[dict[str, int]]:
+def _divided(rows: Sequence[MemberFacts], size: int, buckets: int) -> list[dict[str, int]]:
     found: list[Counter[str]] = [Counter() for _ in range(buckets)]
     for row in rows:
         if row.number < size:

@@ -18,6 +18,7 @@ A row is a step, or with `by=worker` a worker.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -30,7 +31,9 @@ from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
 from graflow.api.runs.listing import record_of, record_tag
-from graflow.api.runs.members import members_of
+from graflow.api.runs.member_table import NOWHERE, MemberTable
+from graflow.api.runs.members import table_of
+from graflow.api.runs.spans import Spans
 from graflow.state.changes import FlowRecord
 from graflow.state.models import FlowState, FlowStepState
 
@@ -38,7 +41,6 @@ router = APIRouter(tags=["timeline"])
 
 MOST_BARS: Final = 3_000
 _COLUMNS: Final = ("row", "step", "index", "visit", "attempt", "status", "worker", "queued", "from", "to")
-_NOWHERE: Final = "?"  # the row of what has no worker
 
 
 class Bar(NamedTuple):
@@ -113,7 +115,7 @@ def timeline(
     window = begin, last if end is None else end
     if window[1] < window[0]:
         raise ProblemError(422, "request-invalid", f"to is {window[1]:g}, before from, which is {window[0]:g}")
-    bars = [] if start is None else list(_bars(service, record, state, start.timestamp(), window, last))
+    ran = _Ran.of(service, record, state, window, last)
     made: dict[str, Any] = {
         "start": start,
         "now": now,
@@ -121,33 +123,96 @@ def timeline(
         "to": window[1],
         "by": by,
         "mode": "bars",
-        "total": len(bars),
+        "total": ran.count(),
     }
-    if len(bars) <= MOST_BARS:
-        made["bars"] = columns_of(_COLUMNS, ([_row_name(bar, by), *bar] for bar in sorted(bars, key=_begun)))
+    if made["total"] <= MOST_BARS:
+        made["bars"] = columns_of(_COLUMNS, ([_row_name(bar, by), *bar] for bar in sorted(ran.bars(), key=_begun)))
     else:
-        made |= {"mode": "bins", "bins": bins, "rows": _binned(bars, by, window, bins, last)}
+        made |= {"mode": "bins", "bins": bins, "rows": ran.binned(by, bins)}
     return answer(request, tag, made)
 
 
-def _bars(
-    service: Service, record: FlowRecord, state: FlowState, start: float, window: tuple[float, float], last: float
-) -> Iterator[Bar]:
-    """What ran in a window; a group's own bar, and one for each of its members."""
-    begin, end = window
-    for row in state.steps:
-        for bar in _of_step(row, start):
-            if bar.start <= end and (last if bar.end is None else bar.end) >= begin:
-                yield bar
-        for member in members_of(service, record, row) if row.size else ():
-            if member.started is None:
-                continue
-            first, final = member.started - start, None if member.finished is None else member.finished - start
-            if first <= end and (last if final is None else final) >= begin:
-                yield Bar(
-                    *(row.step_name, member.number, row.visit, member.attempts, member.status, member.worker),
-                    *(None, _round(first), None if final is None else _round(final)),
-                )
+@dataclass(frozen=True)
+class _Ran:
+    """What ran in a window; times are seconds since the start of the run.
+
+    Attributes:
+        start: Of the run, seconds since the epoch.
+        window: Begin and end.
+        last: The end of the run, or now.
+        steps: Executions of steps, groups themselves among them.
+        groups: The visits of groups with their members.
+    """
+
+    start: float
+    window: tuple[float, float]
+    last: float
+    steps: list[Bar]
+    groups: list[tuple[FlowStepState, MemberTable]]
+
+    @classmethod
+    def of(
+        cls, service: Service, record: FlowRecord, state: FlowState, window: tuple[float, float], last: float
+    ) -> _Ran:
+        if state.started_at is None:
+            return cls(0.0, window, last, [], [])
+        start, (begin, end) = state.started_at.timestamp(), window
+        bars = (bar for row in state.steps for bar in _of_step(row, start))
+        steps = [bar for bar in bars if bar.start <= end and (last if bar.end is None else bar.end) >= begin]
+        groups = [(row, table_of(service, record, row)) for row in state.steps if row.size]
+        return cls(start, window, last, steps, groups)
+
+    def count(self) -> int:
+        """How many executions."""
+        begin, end = (self.start + at for at in self.window)
+        tables = (table.spans(by_worker=False).values() for _, table in self.groups)
+        return len(self.steps) + sum(spans.count(begin, end) for found in tables for spans in found)
+
+    def bars(self) -> Iterator[Bar]:
+        """Each of them: a group's own bar, and one for each of its members."""
+        yield from self.steps
+        (begin, end), start = self.window, self.start
+        for row, table in self.groups:
+            for member in table.rows:
+                if member.started is None or member.started - start > end:
+                    continue
+                final = None if member.finished is None else member.finished - start
+                if (self.last if final is None else final) >= begin:
+                    yield Bar(
+                        *(row.step_name, member.number, row.visit, member.attempts, member.status, member.worker),
+                        *(None, _round(member.started - start), None if final is None else _round(final)),
+                    )
+
+    def binned(self, by: str, bins: int) -> list[dict[str, Any]]:
+        """How many ran in each part of the window, by row, and how many failed in it."""
+        begin, width = self.start + self.window[0], max(1e-6, self.window[1] - self.window[0]) / bins
+        edges, now = [begin + place * width for place in range(bins + 1)], self.start + self.last
+        rows: dict[str, tuple[list[float], list[int]]] = {}
+        for name, spans in self._spans(by):
+            busy, failed = rows.get(name, ([0.0] * bins, [0] * bins))
+            rows[name] = (
+                [one + other for one, other in zip(busy, spans.busy(edges, now), strict=True)],
+                [one + other for one, other in zip(failed, spans.failed(edges), strict=True)],
+            )
+        return [
+            {"row": name, "busy": [round(share, 3) for share in busy], "failed": failed}
+            for name, (busy, failed) in sorted(rows.items())
+            if any(busy) or any(failed)
+        ]
+
+    def _spans(self, by: str) -> Iterator[tuple[str, Spans]]:
+        told = set()
+        for row, table in self.groups:
+            for worker, spans in table.spans(by_worker=by == "worker").items():
+                told.add(row.step_name)
+                yield worker or row.step_name, spans
+        alone: dict[str, list[Bar]] = {}
+        for bar in self.steps:
+            if bar.step not in told:  # else its members are told
+                alone.setdefault(_row_name(bar, by), []).append(bar)
+        for name, bars in alone.items():
+            ran = ((bar.start, bar.end, bar.status == "failed") for bar in bars)
+            yield name, Spans((self.start + a, None if b is None else self.start + b, failed) for a, b, failed in ran)
 
 
 def _of_step(row: FlowStepState, start: float) -> Iterator[Bar]:
@@ -167,37 +232,8 @@ def _of_step(row: FlowStepState, start: float) -> Iterator[Bar]:
         yield Bar(row.step_name, None, row.visit, row.attempts, row.status.value, row.worker, queued, began, ended)
 
 
-def _binned(bars: list[Bar], by: str, window: tuple[float, float], bins: int, last: float) -> list[dict[str, Any]]:
-    begin, width = window[0], max(1e-6, window[1] - window[0]) / bins
-    rows: dict[str, tuple[list[float], list[int]]] = {}
-    groups = {bar.step for bar in bars if bar.member is not None}
-    for bar in bars:
-        if bar.member is None and bar.step in groups:
-            continue  # its members are told
-        name = _row_name(bar, by)
-        if name not in rows:
-            rows[name] = [0.0] * (bins + 1), [0] * bins
-        busy, failed = rows[name]
-        first = (bar.start - begin) / width
-        final = ((last if bar.end is None else bar.end) - begin) / width
-        low, high = max(0, min(bins - 1, int(first))), max(0, min(bins - 1, int(final)))
-        if low == high:
-            busy[low] += max(0.0, min(final, bins) - max(first, 0.0))
-        else:
-            busy[low] += low + 1 - max(first, 0.0)
-            for place in range(low + 1, high):
-                busy[place] += 1.0
-            busy[high] += min(final, bins) - high
-        if bar.status == "failed":
-            failed[high] += 1
-    return [
-        {"row": name, "busy": [round(share, 3) for share in busy[:-1]], "failed": failed}
-        for name, (busy, failed) in sorted(rows.items())
-    ]
-
-
 def _row_name(bar: Bar, by: str) -> str:
-    return bar.step if by == "step" else bar.worker or _NOWHERE
+    return bar.step if by == "step" else bar.worker or NOWHERE
 
 
 def _begun(bar: Bar) -> tuple[float, int]:

@@ -25,7 +25,7 @@ from graflow.state.changes import (
     RequestKind,
     StepRow,
 )
-from graflow.state.members import MemberQuery, member_page
+from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
 from graflow.state.memory.rows import Flow, Written, copied, fetching, journaled, sleeps
@@ -277,6 +277,17 @@ class MemoryStore(MemoryQuestions, StateStore):
                 return MemberPage([])
             query = MemberQuery.of(cursor, group.size, status, group.strip)
             return member_page(step, which, query, limit, fetching(group.members))
+
+    def member_facts(
+        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+    ) -> list[MemberFacts]:
+        with self._lock:
+            row = self._flow(flow_id).rows.get((step, visit))
+            group = row.group if row is not None else None
+            if group is None:
+                return []
+            query = MemberQuery(first, group.size, frozenset(), group.strip)
+            return member_facts(query, fetching(group.members), end)
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -24,18 +25,19 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
-from graflow.state.encoding import Stored, decode_fields, to_text
-from graflow.state.members import MemberQuery, Row, member_page
+from graflow.state.encoding import Stored, to_text
+from graflow.state.members import Fetch, MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.cache import RedisCache
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.questions import RedisQuestions
-from graflow.state.redis.rows import COLUMNS, RowReader, journaled, pairs, strip_of, written_arguments
+from graflow.state.redis.rows import COLUMNS, RowReader, fetching, journaled, pairs, strip_of, written_arguments
 from graflow.state.redis.server import Server
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
+from graflow.state.strips import Strip
 from graflow.state.transitions import (
     ASKED,
     OPEN,
@@ -58,7 +60,6 @@ RETENTION: Final = 30 * 86400.0  # seconds
 _GRACE: Final = 86400.0  # seconds that what has ended outlives its retention, for `cleanup` to come first
 _AT_ONCE: Final = 100
 _LOOKED_AT: Final = 2000  # flows that one script looks at: the server does nothing else meanwhile
-_MEMBERS: Final = 500
 
 
 class RedisStore(RedisQuestions, StateStore):
@@ -276,24 +277,33 @@ class RedisStore(RedisQuestions, StateStore):
         cursor: str | None = None,
         limit: int = 100,
     ) -> MemberPage:
+        group = self._group(flow_id, step, visit)
+        if group is None:
+            return MemberPage([])
+        which, size, strip, fetch = group
+        return member_page(step, which, MemberQuery.of(cursor, size, status, strip), limit, fetch)
+
+    def member_facts(
+        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+    ) -> list[MemberFacts]:
+        group = self._group(flow_id, step, visit)
+        if group is None:
+            return []
+        _, size, strip, fetch = group
+        return member_facts(MemberQuery(first, size, frozenset(), strip), fetch, end)
+
+    def _group(self, flow_id: str, step: str, visit: int | None) -> tuple[int, int, Strip, Fetch] | None:
+        """Visit, size and strip of a visit of a group, the last one when None, and what fetches its members."""
         found = self._run("members", flow_id, step, "" if visit is None else visit)
         if found is None:
             raise not_found(flow_id)
         if not found:
-            return MemberPage([])
-        which, row, size, top, strip = found
-        query = MemberQuery.of(cursor, int(size), status, strip_of(pairs(strip), int(size)))
-        key, number, last = self._keys.of_flow(flow_id)[3], row.decode(), int(size) or int(top)
-
-        def fetch(start: int, end: int) -> tuple[list[Row], int]:
-            stop = min(end, start + _MEMBERS)
-            indices = range(start, min(stop, last))
-            if not indices:
-                return [], end
-            texts = self._server.call("HMGET", key, *(f"{number}:{index}" for index in indices))
-            return [(index, _member(text)) for index, text in zip(indices, texts, strict=True) if text], stop
-
-        return member_page(step, int(which), query, limit, fetch)
+            return None
+        which, row, length, top, strip = found
+        size = int(length)
+        key = self._keys.of_flow(flow_id)[3]
+        fetch = fetching(partial(self._server.call, "HMGET", key), row.decode(), size or int(top))
+        return int(which), size, strip_of(pairs(strip), size), fetch
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         if limit is not None and limit <= 0:
@@ -386,8 +396,3 @@ def _shown(settings: Mapping[str, Any], key_prefix: str) -> str:
 def _listed(states: Sequence[str] | frozenset[FlowStatus]) -> str:
     """States as scripts look for one of them: each between blanks."""
     return f" {' '.join(str(state) for state in states)} " if states else ""
-
-
-def _member(text: bytes) -> dict[str, Any]:
-    status, _, fields = text.decode().partition("\n")
-    return {**decode_fields(fields), "status": status}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
+from graflow.state.members import Fetch, Row
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.reading import flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
@@ -19,6 +20,8 @@ COLUMNS: Final = (
     *("fields", "counts", "seq"),
 )
 """Fields of a flow's hash that make a record."""
+
+_MEMBERS: Final = 500
 
 Blob = Callable[[str], bytes]
 
@@ -139,6 +142,25 @@ def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
         if int(value) > 0:
             strip[int(bucket)][letter] = int(value)
     return strip
+
+
+def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: int) -> Fetch:
+    """What fetches the members of a group, given what gives the texts of some fields."""
+
+    def fetch(start: int, end: int) -> tuple[list[Row], int]:
+        stop = min(end, start + _MEMBERS)
+        indices = range(start, min(stop, size))
+        if not indices:
+            return [], end
+        texts = texts_of(*(f"{row}:{index}" for index in indices))
+        return [(index, _member(text)) for index, text in zip(indices, texts, strict=True) if text], stop
+
+    return fetch
+
+
+def _member(text: bytes) -> dict[str, Any]:
+    status, _, fields = text.decode().partition("\n")
+    return {**decode_fields(fields), "status": status}
 
 
 def journaled(number: bytes, fields: Sequence[bytes], blob: Blob) -> Journaled:

@@ -21,6 +21,7 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
+from graflow.state.members import MemberFacts
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing
@@ -177,6 +178,13 @@ class SqliteStore(SqliteQuestions, StateStore):
             lambda connection: reading.members(
                 connection, flow_id, step, visit=visit, status=status, cursor=cursor, limit=limit
             )
+        )
+
+    def member_facts(
+        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+    ) -> list[MemberFacts]:
+        return self._database.read(
+            lambda connection: reading.facts_of_members(connection, flow_id, step, visit, first, end)
         )
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:

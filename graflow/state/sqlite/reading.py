@@ -9,12 +9,13 @@ from typing import Any, Final
 from graflow.exceptions import StoreError
 from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text
-from graflow.state.members import MemberQuery, Row, member_page
+from graflow.state.members import Fetch, MemberFacts, MemberQuery, Row, member_facts, member_page
 from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
 from graflow.state.sqlite.writing import LARGE, LINES
 from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.state.strips import Strip
 from graflow.state.transitions import OPEN, not_found
 
 _MEMBERS: Final = 500  # that are read at once
@@ -167,6 +168,26 @@ def members(
     limit: int,
 ) -> MemberPage:
     """One page of a group."""
+    group = _group(connection, flow_id, step, visit)
+    if group is None:
+        return MemberPage([])
+    no, which, size, strip = group
+    return member_page(step, which, MemberQuery.of(cursor, size, status, strip), limit, _fetching(connection, no))
+
+
+def facts_of_members(
+    connection: Connection, flow_id: str, step: str, visit: int, first: int, end: int | None
+) -> list[MemberFacts]:
+    """Light rows of the members from one up to another one."""
+    group = _group(connection, flow_id, step, visit)
+    if group is None:
+        return []
+    no, _, size, strip = group
+    return member_facts(MemberQuery(first, size, frozenset(), strip), _fetching(connection, no), end)
+
+
+def _group(connection: Connection, flow_id: str, step: str, visit: int | None) -> tuple[int, int, int, Strip] | None:
+    """Number, visit, size and strip of a visit, the last one when None."""
     flow = connection.execute("SELECT no FROM flows WHERE flow_id = ?", (flow_id,)).fetchone()
     if flow is None:
         raise not_found(flow_id)
@@ -174,10 +195,12 @@ def members(
     query = "SELECT no, visit, size, strip FROM steps WHERE flow_no = ? AND step = ? "
     row = connection.execute(f"{query}{condition}ORDER BY visit DESC LIMIT 1", (*flow, step, *values)).fetchone()
     if row is None:
-        return MemberPage([])
+        return None
     no, which, size, strip = row
-    question = MemberQuery.of(cursor, size, status, from_text(strip) if strip is not None else [])
+    return no, which, size, from_text(strip) if strip is not None else []
 
+
+def _fetching(connection: Connection, no: int) -> Fetch:
     def fetch(start: int, end: int) -> tuple[list[Row], int]:
         found = connection.execute(
             "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
@@ -186,7 +209,7 @@ def members(
         rows: list[Row] = [(index, {**decode_fields(fields), "status": state}) for index, state, fields in found]
         return rows, rows[-1][0] + 1 if len(rows) == _MEMBERS else end
 
-    return member_page(step, which, question, limit, fetch)
+    return fetch
 
 
 def events(connection: Connection, flow_id: str, after: int, limit: int | None) -> list[Journaled]:
