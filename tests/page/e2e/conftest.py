@@ -17,6 +17,8 @@ import pytest
 from tests.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
+_AXE = (Path(__file__).parents[1] / "axe.min.js").read_text(encoding="utf-8")
+_FINDINGS = "axe.run().then((all) => all.violations.map((each) => `${each.id}: ${each.nodes[0].html}`))"
 _SWITCHES = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -142,6 +144,15 @@ def page(browser: Any) -> Iterator[Any]:
     yield tab
     context.close()
     assert not complaints
+
+
+def found_by_axe(page: Any) -> list[str]:
+    """What axe-core complains of; through the protocol, so that the policy of the page stays as it is."""
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": _AXE})
+    found = session.send("Runtime.evaluate", {"expression": _FINDINGS, "awaitPromise": True, "returnByValue": True})
+    violations: list[str] = found["result"]["value"]
+    return violations
 
 
 def pictured(page: Any, name: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.page.e2e.conftest import Server, pictured
+from tests.page.e2e.conftest import Server, found_by_axe, pictured
 from tests.support import wait_until
 
-AXE = (Path(__file__).parents[1] / "axe.min.js").read_text(encoding="utf-8")
-FINDINGS = "axe.run().then((all) => all.violations.map((each) => `${each.id}: ${each.nodes[0].html}`))"
 VIEWS = {
     "runs": "runs",
     "none": "runs?status=lost",
@@ -23,9 +20,13 @@ VIEWS = {
     "workers-of-members": "runs/seen-2?view=timeline&by=worker",
     "events": "runs/seen-1?view=events",
     "members": "runs/seen-2?step=pages&tab=members",
+    "log": "runs/seen-2?step=pages&tab=logs",
     "feedback": "feedback",
     "question": "feedback?question={model}",
     "settled": "feedback?show=settled&question={settled}",
+    "plain-inbox": "plain/feedback",
+    "plain-question": "plain/feedback/{model}",
+    "plain-login": "plain/login",
     "waiting-step": "runs/seen-3?step=ask",
     "flow": "flows/analysis",
     "workers": "workers",
@@ -64,18 +65,7 @@ def test_every_view_can_be_read_by_all_and_fits(seen: dict[str, str], browser: A
         page.goto(seen[name])
         page.locator("main#main:not([aria-busy=true])").wait_for(timeout=60_000)
         wait_until(lambda: page.locator("[aria-busy=true]").count() == 0, 60, interval=0.1)
-        # Through the protocol, so that the policy of the page stays as it is.
-        session = context.new_cdp_session(page)
-        session.send("Runtime.evaluate", {"expression": AXE})
-        found = session.send(
-            "Runtime.evaluate",
-            {
-                "expression": FINDINGS,
-                "awaitPromise": True,
-                "returnByValue": True,
-            },
-        )
-        assert found["result"]["value"] == []
+        assert found_by_axe(page) == []
         for width in (390, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 860})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, width

@@ -8,6 +8,9 @@ import { isEnd, look } from '../states.js'
 import { runHref } from '../urls.js'
 import { apply, countsOf, layoutOf, rowsOf } from './answers.js'
 
+/** What the address says of the parts of a step, of which another one has its own. */
+const UNSAID = { member_status: null, search: null, level: null, find: null, line: null }
+
 export class Model {
   /** @param {import('../store.js').Store} store @param {(error: any) => void} fail */
   constructor(store, fail) {
@@ -115,6 +118,7 @@ export class Model {
       this.lines?.grow()
       this.timeline?.changed()
     } else if (kind === 'graph') this.readGraph()
+    else if (kind === 'log') this.step?.log?.grow()
     else if (kind === 'reset') this.load()
     else if (kind === 'end') this.#ended(data)
     this.store.set()
@@ -169,11 +173,11 @@ export class Model {
   choose(name) {
     const { query } = this.store.state.route
     if (query.step === name) return
-    turn({ step: name, index: null, visit: null, attempt: null, tab: null, member_status: null, search: null }, { replace: Boolean(query.step) })
+    turn({ step: name, index: null, visit: null, attempt: null, tab: null, ...UNSAID }, { replace: Boolean(query.step) })
   }
 
   closeStep() {
-    turn({ step: null, index: null, visit: null, attempt: null, tab: null, member_status: null, search: null })
+    turn({ step: null, index: null, visit: null, attempt: null, tab: null, ...UNSAID })
   }
 
   /** Steps that are looked for, in the order of the graph; null when all are shown alike. @returns {string[] | null} */

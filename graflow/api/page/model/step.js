@@ -23,6 +23,9 @@ export class Step {
     this.members = null
     /** @type {any} questions of this step with what draws them; both come with the first */
     this.asks = null
+    /** @type {any} the log with what draws it; both come when it is first looked at */
+    this.log = null
+    this.logView = null
     this.timer = 0
     this.isClosed = false
     this.isAsking = false
@@ -56,8 +59,12 @@ export class Step {
   get size() { return this.index === undefined ? this.shown.size ?? 0 : 0 }
 
   get tabs() {
-    const features = this.model.store.state.server?.features ?? {}
-    return ['overview', this.size ? 'members' : '', 'data', 'attempts', features.logs ? 'logs' : ''].filter(Boolean)
+    return ['overview', this.size ? 'members' : '', 'data', 'attempts', this.#has('logs') ? 'logs' : ''].filter(Boolean)
+  }
+
+  /** Whether the server has something; as long as it has not said, it is asked for. @param {string} feature */
+  #has(feature) {
+    return this.model.store.state.server?.features?.[feature] ?? true
   }
 
   close() {
@@ -89,12 +96,22 @@ export class Step {
       this.members.turned()
     }
     if (this.tab === 'data') this.#readData()
+    if (this.tab === 'logs') this.#readLog()
+  }
+
+  async #readLog() {
+    const [{ Log }, { view }] = await Promise.all([import('./log.js'), import('../parts/log.js')])
+    this.log ??= new Log(this)
+    this.logView = view
+    this.log.turned()
+    this.model.store.set()
   }
 
   /** @param {any} change @param {string[]} groups */
   changed(change, groups) {
     const isAbout = (change.steps ?? []).some((step) => step.step === this.name)
     const isMoved = groups.includes(this.name)
+    if (isAbout || isMoved) this.log?.grow()
     if (isMoved) this.members?.stale(Object.keys(change.groups[this.name].strip ?? {}).map(Number))
     if (!isAbout && !(isMoved && this.index !== undefined)) return
     this.data = {}
@@ -104,7 +121,7 @@ export class Step {
   /** What this step has asked people, and asks. */
   async #readQuestions() {
     const { store, id } = this.model
-    if (this.index !== undefined || !store.state.server?.features?.questions) return
+    if (this.index !== undefined || !this.#has('questions')) return
     const found = await get(href('questions', { flow: id, state: 'all', limit: 200 })).catch(() => null)
     const mine = (found?.items ?? []).filter((each) => each.step === this.name && (!this.visit || each.visit === Number(this.visit)))
     if (!mine.length || this.isClosed) return

@@ -87,6 +87,7 @@ const attempts = (step) => {
 const inside = (step, state) => {
   if (step.problem && !step.row) return html`<div class="inside"><p class="soft">${step.problem.message}</p></div>`
   if (step.tab === 'members') return html`<div class="inside flat">${membersTab(step)}</div>`
+  if (step.tab === 'logs') return html`<div class="inside flat">${step.logView ? step.logView(step) : nothing}</div>`
   const content = step.tab === 'data' ? dataTab(step) : step.tab === 'attempts' ? attempts(step) : overview(step, state)
   return html`<div class="inside" tabindex="0" role="region" aria-label=${TABS[step.tab]}>${content}</div>`
 }
