@@ -34,8 +34,9 @@ class MemberLeases(RecordBase):
         blocked: list[int] = []
         asked = 0
         for part in slices(indices):
-            reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), *part])
-            claim = claim_of(reply, part, run_id, self._specs)
+            known = self._specs.known(run_id)
+            reply = self._run("claim", run_id, [owner, limit or 0, int(envelopes), known.opener, *part])
+            claim = claim_of(reply, part, run_id, self._specs, known)
             if len(part) == len(indices):
                 return claim
             refused, blocked, asked = [*refused, *claim.refused], [*blocked, *claim.blocked], asked + len(part)
@@ -53,8 +54,9 @@ class MemberLeases(RecordBase):
             ValueError: as `claim`.
         """
         _check_owner(owner)
-        reply = self._run("claim_blocks", run_id, [owner, *(end for pair in ranges for end in pair)])
-        return block_claim_of(reply, run_id, self._specs)
+        known = self._specs.known(run_id)
+        reply = self._run("claim_blocks", run_id, [owner, known.opener, *(end for pair in ranges for end in pair)])
+        return block_claim_of(reply, run_id, self._specs, known)
 
     def claim_continuation(self, run_id: str, owner: str) -> Claim:
         """Take the continuation, which has index n, once all members are recorded; report it like a member."""

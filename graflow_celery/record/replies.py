@@ -25,7 +25,7 @@ from graflow_celery.record.data import (
     Reopened,
 )
 from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
-from graflow_celery.record.specs import Specs
+from graflow_celery.record.specs import Known, Specs
 
 COUNTS = (
     "n",
@@ -271,22 +271,24 @@ def _refusal(status: str, spec: GroupSpec, index: int | None) -> str:
     }[status]
 
 
-def _trusted(written: bytes, run_id: str, specs: Specs) -> tuple[GroupSpec | None, SignatureError | None]:
+def _trusted(
+    opener: bytes, written: bytes, run_id: str, specs: Specs, known: Known
+) -> tuple[GroupSpec | None, SignatureError | None]:
     """The specification, or why it is not believed."""
     try:
-        return specs.read(written, run_id), None
+        return specs.claimed(run_id, opener, written, known), None
     except SignatureError as error:
         return None, error
 
 
 @as_read
-def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Claim:
+def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs, known: Known) -> Claim:
     """What `claim.lua` answers; a run that is gone refuses everything."""
     if reply[0] is None:
         return Claim(None, None, [], [], list(asked), [], None)
     text, written, found = reply
-    spec, distrust = _trusted(written, run_id, specs)
-    state, remaining, granted, left, refused, blocked = text.split(b";")
+    state, remaining, granted, left, refused, blocked, opener = text.split(b";")
+    spec, distrust = _trusted(opener, written, run_id, specs, known)
     return Claim(
         spec=spec,
         distrust=distrust,
@@ -300,13 +302,13 @@ def claim_of(reply: Any, asked: Sequence[int], run_id: str, specs: Specs) -> Cla
 
 
 @as_read
-def block_claim_of(reply: Any, run_id: str, specs: Specs) -> BlockClaim:
+def block_claim_of(reply: Any, run_id: str, specs: Specs, known: Known) -> BlockClaim:
     """What `claim_blocks.lua` answers; a run that is gone grants and leaves nothing."""
     if reply[0] is None:
         return BlockClaim(None, None, [], [], None)
     text, written, chunks = reply
-    spec, distrust = _trusted(written, run_id, specs)
-    state, remaining, granted, left = text.split(b";")
+    state, remaining, granted, left, opener = text.split(b";")
+    spec, distrust = _trusted(opener, written, run_id, specs, known)
     ends, flat = [int(end) for end in left.split()], map(int, granted.split())
     places = zip(flat, flat, flat, flat, strict=True)
     return BlockClaim(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError, PayloadError, SignatureError
 from graflow.signing import SigningKeys
@@ -14,6 +14,15 @@ from graflow_celery.record.data import GroupSpec
 _PURPOSE: Final = "group"
 _MARK: Final = b',"signature":"'
 _END: Final = b'"}'
+
+_CLAIMED: Final = 64  # runs whose specification a process has at hand
+
+
+class Known(NamedTuple):
+    """What was read of a run, and the opener that tells it from what others open under the same id."""
+
+    opener: bytes
+    spec: GroupSpec | None
 
 
 class Specs:
@@ -27,6 +36,7 @@ class Specs:
         self._keys = keys
         self.read = lru_cache(maxsize=64)(self._read)
         """As `_read`; one group is read many times, so each text is verified and parsed once."""
+        self._claimed: dict[str, Known] = {}
 
     def write(self, spec: GroupSpec) -> str:
         """The specification as JSON text; with keys its last members are a random `nonce` and the `signature`."""
@@ -36,6 +46,20 @@ class Specs:
         body = f'{text[:-1]},"nonce":"{secrets.token_hex(16)}"'
         signature = self._keys.sign(f"{body}}}".encode(), purpose=_PURPOSE, bound_to=(spec.run_id,))
         return f'{body},"signature":"{signature}"}}'
+
+    def known(self, run_id: str) -> Known:
+        """What earlier claims have told of a run, so that it need not be sent with each."""
+        return self._claimed.get(run_id) or Known(b"", None)
+
+    def claimed(self, run_id: str, opener: bytes, written: bytes, known: Known) -> GroupSpec:
+        """The specification that a claim answers: none where it is `known`; raises what `read` raises."""
+        if not written and known.spec is not None:
+            return known.spec
+        spec: GroupSpec = self.read(written, run_id)
+        if len(self._claimed) >= _CLAIMED:
+            self._claimed.clear()
+        self._claimed[run_id] = Known(opener, spec)
+        return spec
 
     def _read(self, text: bytes, run_id: str) -> GroupSpec:
         """The specification in the record of a run.

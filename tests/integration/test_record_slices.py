@@ -217,6 +217,29 @@ def test_what_many_members_need_is_done_in_slices_with_the_same_answers(
     assert record.beat(held).ended == {"run": GroupState.DONE}
 
 
+def test_what_a_group_was_opened_with_is_sent_to_a_process_once(record: GroupRecord, clock: Clock) -> None:
+    def sent_by(*indices: int) -> int:
+        before = record.client.info("stats")["total_net_output_bytes"]
+        claim = record.claim("run", indices, "w")
+        assert claim.spec is not None
+        assert claim.spec.options == options
+        return int(record.client.info("stats")["total_net_output_bytes"] - before)
+
+    options = {"priorities": ["x" * 10] * 3000}
+    open_group(record, n=9, options=options)
+    overhead = sent_by()  # the answers to `info` among it, and the options
+    assert overhead > 30_000
+    for known in (sent_by(0), sent_by(1, 2)):
+        assert known < overhead - 30_000
+
+    # under the same id something else is opened, and is told
+    record.delete("run")
+    options = {"priorities": ["y" * 10] * 3000}
+    open_group(record, n=9, options=options)
+    sent_by(0)
+    sent_by(1, 2)
+
+
 @pytest.mark.slow
 def test_no_script_of_a_hundred_thousand_members_takes_as_long_as_all_of_them(record_server: redis.Redis) -> None:
     """Each takes some ten milliseconds on an idle machine, and all members together take seconds."""

@@ -152,7 +152,7 @@ MUTANTS = [
     Mutant("more in flight than allowed", "claim", "and header.running >= header.max_in_flight then", "and false then"),
     Mutant("a claim has no lease", "claim", "leases[#leases + 1] = time + header.lease", "leases[#leases + 1] = time"),
     Mutant("a claim does not wake the sweeper", "claim", "look_by(header, time + header.lease)", ""),
-    Mutant("the deadline does not stop claims", "claim", "(header.state == 'RUNNING' and remaining == 0)", "false"),
+    Mutant("the deadline does not stop claims", "claim", "(remaining == 0 or header.cut == 1)", "header.cut == 1"),
     Mutant("a beat extends nothing", "beat", "local due = now() + header.lease", "local due = now()"),
     Mutant(
         "a beat of anybody extends",
@@ -182,7 +182,7 @@ MUTANTS = [
         "redis.call('ZADD', OPEN, look, header.run)",
         "redis.call('ZREM', OPEN, header.run)",
     ),
-    Mutant("the sweeper ignores the deadline", "sweep", "and time >= header.deadline then", "and false then"),
+    Mutant("the sweeper ignores the deadline", "sweep", "header.deadline > 0 and time >=", "false and time >="),
     Mutant("members of others are abandoned", "abandon", "if claim.owner == owner then", "if is_owned(claim) then"),
     Mutant("a member of a dead process keeps its lease", "abandon", "claim.waits = 1", "claim.waits = 0"),
     Mutant("nobody tells who is LOST", "sweep", "given_up[#given_up + 1] = index", ""),

@@ -26,7 +26,7 @@ from graflow_celery.broker.entries import task_spec
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.client.outcomes import branch_outcome
 from graflow_celery.record import GroupSpec, RecordedBlock, replies
-from graflow_celery.record.specs import Specs
+from graflow_celery.record.specs import Known, Specs
 from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import remote_error_of, unpack_outcome
@@ -202,7 +202,7 @@ RAW: dict[str, Callable[[bytes], object]] = {
     "compressed": lambda raw: parse(unpack(b"Z" + raw), "it"),
     "stored outcome": lambda raw: replies.outcome_of(0, raw),
     "stored block": lambda raw: replies.block_of(0, raw, 2, 4),
-    "claim": lambda raw: replies.claim_of([raw, b"{}", []], [0], "r", Specs(KEYS)),
+    "claim": lambda raw: replies.claim_of([raw, b"{}", []], [0], "r", Specs(KEYS), Known(b"", None)),
     "completion": lambda raw: replies.completion_of(raw, [0]),
     "status": lambda raw: replies.status_of(raw, [raw] * 13),
     "page of outcomes": lambda raw: replies.page_of([raw] * 8, 0),

@@ -14,7 +14,7 @@ from graflow.signing import SigningKeys, generate_key
 from graflow_celery.client.outcomes import branch_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, MemberState, RecordedOutcome
 from graflow_celery.record.replies import claim_of
-from graflow_celery.record.specs import Specs
+from graflow_celery.record.specs import Known, Specs
 from graflow_celery.wire.outcomes import pack_outcome, report_of
 from graflow_celery.wire.seal import RunSeal, content_of
 
@@ -126,8 +126,8 @@ def test_what_is_no_specification_is_refused_with_an_error_of_ours(text: bytes) 
 
 
 def test_a_claim_of_a_run_that_is_not_signed_says_so_and_what_it_granted() -> None:
-    reply = [b"RUNNING;-1;0 1 0 0;;;", SPEC.to_json().encode(), [b"envelope"]]
-    claim = claim_of(reply, [0], "run", Specs(KEYS))
+    reply = [b"RUNNING;-1;0 1 0 0;;;;opener", SPEC.to_json().encode(), [b"envelope"]]
+    claim = claim_of(reply, [0], "run", Specs(KEYS), Known(b"", None))
     assert claim.spec is None
     assert isinstance(claim.distrust, SignatureError)
     assert [member.index for member in claim.granted] == [0]

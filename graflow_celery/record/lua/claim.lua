@@ -1,21 +1,22 @@
 -- Take members to run. Touches: header claims deadlines blocks blocked open; reads manifest.
--- ARGV: owner, limit (0: none), 1 to answer with envelopes, indices. Only an open member has an entry in `due`.
--- Answers a text of state, remaining time, granted ("index attempt losses retries" of each), left, refused and blocked;
--- the specification; the envelopes, or the chunks of blocks, each once.
-local owner, limit, with_envelopes = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+-- ARGV: owner, limit (0: none), 1 to answer with envelopes, the opener whose specification the caller has, indices. Only an
+-- open member has an entry in `due`.
+-- Answers a text of state, remaining time, granted ("index attempt losses retries" of each), left, refused, blocked and the
+-- opener; the specification, empty where the caller has it; the envelopes, or the chunks of blocks, each once.
+local owner, limit, with_envelopes, known = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local header = load(
-  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
+  'opener', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
   'fail_fast', 'stride', 'cut')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   if not seen[ARGV[i]] then indices[#indices + 1] = ARGV[i] end
   seen[ARGV[i]] = true
 end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
 if header.state == 'OPENING' or (header.state == 'RUNNING' and (remaining == 0 or header.cut == 1)) then
-  return {as_text(header.state, remaining, {}, {}, indices, {}), header.spec, {}}
+  return {as_text(header.state, remaining, {}, {}, indices, {}, header.opener), unknown_spec(header, known), {}}
 end
 
 thaw_for(header, indices)
@@ -74,4 +75,6 @@ elseif with_envelopes then -- a chunk of several of them goes out once, with the
     sent[name] = true
   end
 end
-return {as_text(header.state, remaining, granted, left, refused, blocked), header.spec, envelopes}
+return {
+  as_text(header.state, remaining, granted, left, refused, blocked, header.opener), unknown_spec(header, known), envelopes,
+}

@@ -1,10 +1,10 @@
 -- The commonest claim: of one member that nobody has claimed, in a group without limits. It writes and answers what
 -- claim.lua would, in half of its time; every other claim goes on there. Touches: header claims deadlines; reads manifest.
-if #ARGV == 4 then
-  local run, owner, index = KEYS[1], ARGV[1], ARGV[4]
+if #ARGV == 5 then
+  local run, owner, known, index = KEYS[1], ARGV[1], ARGV[4], ARGV[5]
   local header, due, claims, manifest = run .. 'header', run .. 'deadlines', run .. 'claims', run .. 'manifest'
-  local state, spec, lease, look, running, executions, in_flight, deadline, version, is_cut = unpack(redis.call(
-    'HMGET', header, 'state', 'spec', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline', 'version', 'cut'))
+  local state, opener, lease, look, running, executions, in_flight, deadline, version, is_cut = unpack(redis.call(
+    'HMGET', header, 'state', 'opener', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline', 'version', 'cut'))
   if state == 'RUNNING' and version == VERSION and in_flight == '0' and not deadline and is_cut ~= '1' then
     local time = now()
     local ends = time + lease
@@ -17,7 +17,8 @@ if #ARGV == 4 then
         envelopes[1] = redis.call('HGET', manifest, index)
           or redis.call('HGET', manifest, 'b' .. math.floor(index / redis.call('HGET', header, 'stride')))
       end
-      return {'RUNNING;-1;' .. index .. ' 1 0 0;;;', spec, envelopes}
+      local spec = opener == known and '' or redis.call('HGET', header, 'spec')
+      return {'RUNNING;-1;' .. index .. ' 1 0 0;;;;' .. opener, spec, envelopes}
     end
   end
 end

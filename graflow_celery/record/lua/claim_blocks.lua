@@ -1,9 +1,10 @@
 -- Take whole blocks of members that nothing has happened to. Touches: header blocks deadlines open; reads manifest.
--- ARGV: owner, then first and last index of each range. Answers a text of state, remaining time, granted ("number
--- attempt first last" of each), and ranges (flat) that are left for claim.lua; the specification; the chunks of the granted blocks.
-local owner = ARGV[1]
+-- ARGV: owner, the opener whose specification the caller has, then first and last index of each range. Answers a text of
+-- state, remaining time, granted ("number attempt first last" of each), ranges (flat) that are left for claim.lua, and the
+-- opener; the specification, empty where the caller has it; the chunks of the granted blocks.
+local owner, known = ARGV[1], ARGV[2]
 local header = load(
-  'spec', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look',
+  'opener', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look',
   'enough', 'fail_fast', 'stride', 'round', 'cut')
 if not header then return {false} end
 local time = now()
@@ -37,7 +38,7 @@ local function take(b, block, first, last)
   names[#names + 1] = 'b' .. b
 end
 
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local at, last = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   while at <= last do
     if not takes_blocks or at >= header.n then
@@ -60,4 +61,7 @@ each('HSET', BLOCKS, written)
 each('ZADD', DUE, leases)
 if #granted > 0 then look_by(header, time + header.lease) end
 save(header)
-return {as_text(header.state, remaining, granted, left), header.spec, fetch('HMGET', MANIFEST, names)}
+return {
+  as_text(header.state, remaining, granted, left, header.opener), unknown_spec(header, known),
+  fetch('HMGET', MANIFEST, names),
+}

@@ -78,6 +78,11 @@ local function fetch(command, key, members)
   return values
 end
 
+-- What the group was opened with, which may have bytes for each member; nothing for who has read it.
+local function unknown_spec(header, known)
+  return header.opener == known and '' or header.spec
+end
+
 -- Several answers as one text, with `;` between them and spaces within lists: clients read few items fast.
 local function as_text(...)
   local parts = {...}
