@@ -28,7 +28,7 @@ from graflow.state.sqlite import reading, writing
 from graflow.state.sqlite.cache import SqliteCache
 from graflow.state.sqlite.database import Database
 from graflow.state.sqlite.questions import SqliteQuestions
-from graflow.state.sqlite.writing import Session
+from graflow.state.sqlite.session import Session
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 from graflow.state.transitions import first_fields, not_found

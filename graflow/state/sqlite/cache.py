@@ -9,7 +9,7 @@ from typing import Any, Final
 from graflow.state.cache import FORGOTTEN_AFTER, CachedValue, CacheKey, CacheStore, Computation, Json
 from graflow.state.encoding import decode_whole, encode_whole, from_text, to_text
 from graflow.state.sqlite.database import Database
-from graflow.state.sqlite.writing import Session
+from graflow.state.sqlite.session import Session
 
 _GET: Final = "SELECT parts, source, made_at, expires_at, value FROM cache WHERE digest = ? AND made_at IS NOT NULL"
 _LOOK: Final = "SELECT made_at, expires_at, owner, token, beats FROM cache WHERE digest = ?"

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from graflow.exceptions import GraflowError, StoreError, StoreUnavailableError
 from graflow.state.sqlite.schema import migrate
-from graflow.state.sqlite.writing import Session
+from graflow.state.sqlite.session import Session
 
 _T = TypeVar("_T")
 _FORK_PATIENCE: Final = 10.0  # seconds

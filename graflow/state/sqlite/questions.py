@@ -22,7 +22,7 @@ from graflow.state.questions import (
 )
 from graflow.state.reading import behind_flow, flow_cursor
 from graflow.state.sqlite.database import Database
-from graflow.state.sqlite.writing import Session
+from graflow.state.sqlite.session import Session
 from graflow.state.statuses import FlowStatus
 from graflow.state.transitions import not_found
 

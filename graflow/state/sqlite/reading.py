@@ -13,7 +13,7 @@ from graflow.state.members import Fetch, MemberFacts, MemberQuery, Row, member_f
 from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state
 from graflow.state.requests import requests_from
-from graflow.state.sqlite.writing import LARGE, LINES
+from graflow.state.sqlite.rows import LARGE, LINES
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.strips import Strip
 from graflow.state.transitions import OPEN, not_found
