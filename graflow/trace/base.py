@@ -180,6 +180,13 @@ class Tracer:
         twin._is_clone = True
         return twin
 
+    def take_part_in(self, original: Tracer) -> None:
+        """Have what is heard here appear in the runtime graph of another listener, as a clone does."""
+        if self.__dict__ is not original.__dict__:
+            self.enable_runtime_graph = original.enable_runtime_graph
+            self.__dict__["_notes_of_run"] = original._runtime_record
+            self._is_clone = True
+
     def flush(self) -> None:
         """Hand over what is buffered."""
 
@@ -225,6 +232,14 @@ class Tracer:
     def _note(self, what: str, name: str, told: Any, metadata: _Metadata = None) -> None:
         if self.enable_runtime_graph:
             self._runtime_record.short.append((what, name, time.time(), told, metadata))
+
+
+def branch_listener(tracer: Any, trace_id: str) -> Any:
+    """A clone for a branch; also one that a listener makes in a way of its own takes part in its runtime graph."""
+    clone = tracer.clone(trace_id)
+    if clone is not tracer and isinstance(clone, Tracer) and isinstance(tracer, Tracer):
+        clone.take_part_in(tracer)
+    return clone
 
 
 def task_around(context: Run) -> str | None:

@@ -10,7 +10,7 @@ import networkx as nx
 
 from graflow.foreign import attempt
 from graflow.protocols import Node, Run
-from graflow.trace.base import Tracer
+from graflow.trace.base import Tracer, branch_listener
 from graflow.trace.noop import NoopTracer
 from graflow.trace.notify import end_workflow
 
@@ -105,7 +105,7 @@ class CompositeTracer(Tracer):
         return next((span for tracer in self.tracers if (span := tracer.get_current_span_id()) is not None), None)
 
     def clone(self, trace_id: str) -> Self:
-        return type(self)(tracer.clone(trace_id) for tracer in self.tracers)
+        return type(self)(branch_listener(tracer, trace_id) for tracer in self.tracers)
 
     def flush(self) -> None:
         self._tell(lambda tracer: tracer.flush())

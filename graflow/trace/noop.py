@@ -58,5 +58,9 @@ class NoopTracer(Tracer):
         if self.enable_runtime_graph:
             self._short.append((GIVEN, group_id, time(), member_ids, None))
 
+    def take_part_in(self, original: Tracer) -> None:
+        super().take_part_in(original)
+        self._short = self._runtime_record.short
+
     def get_current_span_id(self) -> str | None:
         return self._runtime_record.innermost()

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from rich.console import Console
 
+from graflow import task, workflow
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskResult
 from graflow.trace.base import Tracer
@@ -374,6 +375,22 @@ def test_a_clone_is_another_object_whose_spans_appear_in_the_graph_of_the_origin
     play(clone.clone("t"), Run(), "a")
     assert clone.get_runtime_graph() is None
     assert list(tracer.get_runtime_graph()) == ["a"]
+
+
+@pytest.mark.parametrize("kind", [Tracer, NoopTracer])
+@pytest.mark.parametrize("is_one_of_several", [False, True])
+def test_members_are_in_the_graph_of_a_listener_that_makes_its_clones_anew(kind, is_one_of_several):
+    class Own(kind):
+        def clone(self, trace_id):
+            return Own(enable_runtime_graph=False)
+
+    tracer = Own()
+    with workflow("w", tracer=CompositeTracer([tracer]) if is_one_of_several else tracer) as wf:
+        (task("b")(lambda: 2) | task("c")(lambda: 3)).with_execution("direct")
+        wf.execute()
+    told = tracer.export_runtime_graph("dict")
+    assert told["execution_order"] == ["w", "ParallelGroup_1", "b", "c"]
+    assert {node["id"]: node["status"] for node in told["nodes"]} == dict.fromkeys(told["execution_order"], "completed")
 
 
 def test_what_a_clone_counts_its_original_has_counted():

@@ -39,7 +39,7 @@ from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.redis.config import normalize_redis_config
 from graflow.shown import get_logger
-from graflow.trace.base import Tracer
+from graflow.trace.base import Tracer, branch_listener
 from graflow.trace.composite import combine
 
 if TYPE_CHECKING:
@@ -422,7 +422,7 @@ class ExecutionContext:
         self.ledger.join(parent.ledger)
         self.engine, self.holdings = parent.engine, parent.holdings
         try:
-            self.tracer = parent.tracer.clone(parent.trace_id)
+            self.tracer = branch_listener(parent.tracer, parent.trace_id)
         except Exception:  # noqa: BLE001 - as `tell`, whose price every member would pay
             _log.exception("Tracing hook clone failed")
             self.tracer = parent.tracer
