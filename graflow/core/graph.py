@@ -11,7 +11,7 @@ import networkx as nx
 
 from graflow.core.garbage import no_collections
 from graflow.core.growth import Growth
-from graflow.core.memberships import Memberships, is_group, rename_key
+from graflow.core.memberships import Memberships, has_groups, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError
 from graflow.foreign import attempt
 from graflow.protocols import Node, upward
@@ -101,7 +101,7 @@ class TaskGraph:
         """Add many tasks under their ids, as `add_node` does one by one."""
         with self._lock:
             by_id = {task.task_id: task for task in tasks}
-            is_plain = len(by_id) == len(tasks) and self.additions is None and not any(map(is_group, tasks))
+            is_plain = len(by_id) == len(tasks) and self.additions is None and not has_groups(tasks)
             if not (is_plain and self._nodes.keys().isdisjoint(by_id)):
                 for task in tasks:
                     self.add_node(task)

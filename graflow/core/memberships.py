@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def is_group(task: object) -> bool:
     """Whether a node holds members (asked of the type, so that stand-ins with any attribute are no groups)."""
     return getattr(type(task), "is_group", False) is True
+
+
+def has_groups(tasks: Iterable[object]) -> bool:
+    """Whether one of these nodes holds members."""
+    return any(getattr(kind, "is_group", False) is True for kind in {*map(type, tasks)})
 
 
 def rename_key(table: dict[str, Any], old: str, new: str) -> None:
@@ -53,7 +58,7 @@ class Memberships:
         """Remember the members of a group and, where these are groups without a node, of those too."""
         members = group.tasks
         alone = dict.fromkeys([member.task_id for member in members], (group_id,))
-        if self.holders.keys().isdisjoint(alone) and not any(map(is_group, members)):
+        if self.holders.keys().isdisjoint(alone) and not has_groups(members):
             self.holders.update(alone)  # which is what follows, for many members at a tenth of its price
             if group_id in self._noted:
                 self._noted[group_id] += len(alone)

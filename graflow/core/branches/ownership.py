@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from graflow.core.graph import TaskGraph
-from graflow.core.memberships import is_group
+from graflow.core.memberships import has_groups
 from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.executable import Executable
 
@@ -17,7 +17,7 @@ def branch_nodes(graph: TaskGraph, group_id: str, members: Sequence[Executable])
         Node ids by member index; a member that drags nothing along has no entry of its own.
     """
     successors = graph.succ
-    if not (any(map(successors.get, ids_in(members))) or any(map(is_group, members))):
+    if not (any(map(successors.get, ids_in(members))) or has_groups(members)):
         return _NothingAttached()
     owners = _Owners(graph, group_id, [member.task_id for member in members])
     return owners.by_member()

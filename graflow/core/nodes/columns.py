@@ -167,7 +167,7 @@ class MappedMembers(Sequence[Any]):
             return True
         if len(made) != len(self.ids) or any(getattr(member, "template", None) is not template for member in made):
             return False
-        if self.present_ids != list(self.ids):
+        if self.present_ids != self.ids[:]:
             return False
         return self._are_their_items(made) or all(
             map(_are_same, (member.bound_arguments for member in made), self._bounds())

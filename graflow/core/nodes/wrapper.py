@@ -262,10 +262,11 @@ class TaskWrapper(Executable, Generic[P, R]):
 
     def siblings(self, members: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Self]:
         """Tasks that differ from this one in id and bound arguments alone."""
-        kind = type(self)
+        kind, state = type(self), self.__dict__
         for task_id, bound in members:
             made = kind.__new__(kind)
-            made.__dict__.update(self.__dict__, _task_id=task_id, _bound_kwargs=bound)
+            made.__dict__ = own = state.copy()  # at half of the price of an update
+            own["_task_id"], own["_bound_kwargs"] = task_id, bound
             yield made
 
     def _bind(self, /, *, task_id: str | None = None, **bound: object) -> TaskWrapper:
