@@ -12,17 +12,21 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from graflow.api import cluster, health, session, stats
+from graflow.api.endpoints import feedback
 from graflow.api.feedback import create_feedback_api, create_feedback_api_with_redis
 from graflow.api.http import states
 from graflow.api.http.assets import mount
 from graflow.api.http.auth import Auth
 from graflow.api.http.gate import BODY_LIMIT, Gate
+from graflow.api.http.limits import RateLimit
 from graflow.api.http.openapi import describe
 from graflow.api.http.problems import add_problems, described
 from graflow.api.http.service import Service
 from graflow.api.live import events
 from graflow.api.live.tail import Tail
 from graflow.api.plain import inbox, links
+from graflow.api.plain.links import LINK_ANSWERS
+from graflow.api.questions import ANSWERS
 from graflow.api.questions import router as questions_router
 from graflow.api.runs import actions, catalogue, graph, logs, members, payloads, starting, steps, timeline
 from graflow.api.runs import listing as runs
@@ -108,12 +112,16 @@ def create_app(
         responses=_COMMON,
     )
     app.state.service, app.state.tail = service, tail
-    app.state.tries = session.Tries()
+    app.state.tries = RateLimit(session.FAILED_LOGINS, "logins failed")
+    app.state.answers = RateLimit(ANSWERS, "answers came")
+    app.state.link_answers = RateLimit(LINK_ANSWERS, "answers came")
+    app.state.feedback_manager = service.runner.feedback_manager(via="rest", verified=not service.auth.is_open)
     describe(app, service.registry)
     add_problems(app)
     app.include_router(health.probes)
     app.include_router(links.router)
     app.include_router(inbox.router)
+    app.include_router(feedback.router)
     for router in _ROUTERS:
         app.include_router(router, prefix=_API)
     mount(app, root)

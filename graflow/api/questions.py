@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from graflow.api.http.auth import Asker, Identity
 from graflow.api.http.bodies import Reason
 from graflow.api.http.etags import tagged
+from graflow.api.http.limits import RateLimit
 from graflow.api.http.paging import Cursor, Limit, Page
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
@@ -18,12 +20,16 @@ from graflow.exceptions import (
     AnswerInvalidError,
     AnswerRefusedError,
 )
+from graflow.questions.asks import MOST_PEOPLE
 from graflow.questions.models import Question, iso
 from graflow.questions.rules import Ballot
 from graflow.shown import printable
 from graflow.state.questions import LISTED
 
 router = APIRouter(tags=["questions"])
+
+ANSWERS: Final = 300
+"""Answers that one token may give within a minute."""
 
 _CLAIMED: Final = 200  # characters of a name
 GONE: Final = frozenset({"withdrawn", "expired"})
@@ -70,6 +76,16 @@ class AnswerBody(BaseModel):
     by: Annotated[str, Field(max_length=_CLAIMED)] | None = None
 
 
+class Reassigned(Reason):
+    """Who is asked from now on.
+
+    Attributes:
+        of: People, and roles as `role:<name>`; anybody when empty.
+    """
+
+    of: Annotated[list[Annotated[str, Field(min_length=1, max_length=_CLAIMED)]], Field(max_length=MOST_PEOPLE)]
+
+
 class SignalBody(BaseModel):
     """A signal to a flow.
 
@@ -112,9 +128,8 @@ def questions(
     limit: Limit = 50,
 ) -> Response:
     """Questions to people, newest first."""
-    person = asker.name if of == "me" else of
     chosen = None if state == "all" else state
-    found = service.runner.questions(chosen, person, flow_id=flow, cursor=cursor, limit=limit)
+    found = service.runner.questions(chosen, flow_id=flow, cursor=cursor, limit=limit, **_asked_of(asker, of))
     return tagged(request, Page[QuestionShown](items=[_shown(each) for each in found], next_cursor=found.next_cursor))
 
 
@@ -126,7 +141,7 @@ def count(
     of: Annotated[str | None, Query(max_length=200, description="Whom these may ask; `me` for the asker.")] = None,
 ) -> Response:
     """How many questions are open."""
-    found = service.runner.questions("open", asker.name if of == "me" else of, limit=LISTED)
+    found = service.runner.questions("open", limit=LISTED, **_asked_of(asker, of))
     return tagged(request, Counted(count=len(found), is_more=found.next_cursor is not None))
 
 
@@ -143,19 +158,20 @@ def question(question_id: str, request: Request, service: Served) -> Response:
     responses={
         200: {"model": QuestionShown, "description": "It was counted before"},
         202: {"model": QuestionShown, "description": "It is counted; more people have to answer"},
-        **described(403, 404, 409, 410),
+        **described(403, 404, 409, 410, 429),
     },
 )
 def answer(
     question_id: str,
     body: AnswerBody,
+    request: Request,
     service: Served,
     asker: Asker,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> Response:
     """Answer a question; its flow goes on by itself when that settles it."""
     try:
-        after, is_replay = answered(service, asker, question_id, body, idempotency_key)
+        after, is_replay = answered(request, service, asker, question_id, body, idempotency_key)
     except AnswerRefusedError as error:
         raise _refused(error) from None
     except AnswerInvalidError as error:
@@ -178,6 +194,15 @@ def remind(question_id: str, service: Served, asker: Asker) -> QuestionShown:
     """Have the channels of a question told once more."""
     try:
         return _shown(service.runner.remind(question_id, by=asker.name, via="rest"))
+    except AnswerRefusedError as error:
+        raise _refused(error) from None
+
+
+@router.post("/questions/{question_id}/reassign", response_model=QuestionShown, responses=described(404, 409, 410))
+def reassign(question_id: str, body: Reassigned, service: Served, asker: Asker) -> QuestionShown:
+    """Ask other people instead; what those have answered who are not asked any more does not count."""
+    try:
+        return _shown(service.runner.reassign(question_id, body.of, body.reason, by=asker.name, via="rest"))
     except AnswerRefusedError as error:
         raise _refused(error) from None
 
@@ -206,23 +231,35 @@ def _shown(question: Question) -> QuestionShown:
 
 
 def answered(
-    service: Service, asker: Identity, question_id: str, body: AnswerBody, token: str | None = None
+    request: Request, service: Service, asker: Identity, question_id: str, body: AnswerBody, token: str | None = None
 ) -> tuple[Question, bool]:
     """Answer a question as whoever sent a request.
 
     Returns:
         The question afterwards, and whether the answer had been counted before.
+
+    Raises:
+        ProblemError: They have answered as often as they may.
     """
+    answers: RateLimit = request.app.state.answers
+    address = request.client.host if request.client and service.auth.is_open else ""
+    answers.take(f"{asker.name} {address}", time.monotonic())
     person, is_verified = _person(service, asker, body.by)
     ballot = Ballot(
         person,
         body.value,
         body.reason,
         via="page" if asker.is_session else "rest",
+        roles=asker.roles,
         verified=is_verified,
         token=token,
     )
     return service.runner.player.questions.answer(question_id, ballot)
+
+
+def _asked_of(asker: Identity, of: str | None) -> dict[str, Any]:
+    """Whom a list is for, and their roles, which are known of the asker alone."""
+    return {"of": asker.name, "roles": sorted(asker.roles)} if of == "me" else {"of": of}
 
 
 def _person(service: Service, asker: Identity, claimed: str | None) -> tuple[str, bool]:

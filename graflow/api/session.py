@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -13,14 +12,14 @@ from starlette.responses import Response
 
 from graflow.api.http.auth import SESSION_COOKIE, SESSION_SECONDS
 from graflow.api.http.gate import session_in
+from graflow.api.http.limits import RateLimit
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served
 
 router = APIRouter(tags=["session"])
 
-_TRIES: Final = 5
-_WINDOW: Final = 60.0  # seconds
-_ADDRESSES: Final = 10_000
+FAILED_LOGINS: Final = 5
+"""That one address may have within a minute."""
 
 
 class Login(BaseModel):
@@ -41,42 +40,13 @@ class Session(BaseModel):
     expires_at: datetime | None = None
 
 
-class Tries:
-    """Counts failed logins by address, so many a minute."""
-
-    def __init__(self) -> None:
-        self._failed: dict[str, deque[float]] = {}
-
-    def check(self, address: str, now: float) -> None:
-        """Refuse a further try.
-
-        Raises:
-            ProblemError: When there were as many as may be within a minute.
-        """
-        times = self._failed.get(address, deque())
-        while times and now - times[0] >= _WINDOW:
-            times.popleft()
-        if len(times) >= _TRIES:
-            left = str(int(_WINDOW - (now - times[0])) + 1)
-            raise ProblemError(
-                *(429, "too-many-requests", f"{_TRIES} logins failed within a minute; try again in {left} s"),
-                headers={"Retry-After": left},
-            )
-
-    def note(self, address: str, now: float) -> None:
-        """A try that failed."""
-        if len(self._failed) >= _ADDRESSES:
-            self._failed = {each: times for each, times in self._failed.items() if times and now - times[-1] < _WINDOW}
-        self._failed.setdefault(address, deque(maxlen=_TRIES)).append(now)
-
-
 @router.post("/session", responses=described(401, 429))
 async def log_in(login: Login, request: Request, response: Response, service: Served) -> Session:
     """Begin a session; its cookie is sent along by the browser, and readable by no script."""
     auth = service.auth
     if auth.is_open:
         return Session(role="operate")
-    tries: Tries = request.app.state.tries
+    tries: RateLimit = request.app.state.tries
     address, now = request.client.host if request.client else "", time.monotonic()
     tries.check(address, now)
     identity, at = auth.of_token(login.token), service.clock()

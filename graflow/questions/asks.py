@@ -119,8 +119,8 @@ class Ask(_Wait):
             raise ConfigError(f"A question has a prompt, not {self.prompt!r}")
         if len(self.prompt.encode(errors="replace")) > LONGEST_PROMPT:
             raise ConfigError(f"A prompt has at most {LONGEST_PROMPT} bytes; keep the rest elsewhere, and name it")
-        _check_people("of=", self.of)
-        _check_people("notify=", self.notify)
+        check_people("of=", self.of)
+        check_people("notify=", self.notify)
         if isinstance(self.needs, bool) or not isinstance(self.needs, int) or not 1 <= self.needs <= MOST_PEOPLE:
             raise ConfigError(f"needs= is a count of people from 1 to {MOST_PEOPLE}, not {self.needs!r}")
         is_counted = bool(self.of) and not any(each.startswith("role:") for each in self.of)
@@ -141,7 +141,7 @@ class Ask(_Wait):
         if self.escalate is not None:
             after, people = self.escalate
             seconds("escalate=", after)
-            _check_people("escalate=", people)
+            check_people("escalate=", people)
             if not people:
                 raise ConfigError("escalate= names who is asked besides")
         if len(self.remind) > _MOST_REMINDERS:
@@ -322,7 +322,8 @@ def _placed(place: Place, number: int) -> dict[str, Any]:
     }
 
 
-def _check_people(name: str, people: object) -> None:
+def check_people(name: str, people: object) -> None:
+    """Raise ConfigError for what are no people that a question can ask."""
     if isinstance(people, str) or not isinstance(people, Sequence):
         raise ConfigError(f"{name} is a list of names, not {people!r}")
     if len(people) > MOST_PEOPLE:

@@ -21,11 +21,13 @@ class Link(NamedTuple):
         question_id: The question.
         person: Who answers with it.
         until: Until when it holds, seconds since the epoch.
+        roles: The roles in which they are asked, as whoever made the link says.
     """
 
     question_id: str
     person: str
     until: float
+    roles: tuple[str, ...] = ()
 
 
 def link_token(keys: SigningKeys, link: Link) -> str:
@@ -43,8 +45,8 @@ def link_of(keys: SigningKeys, token: str, at: float) -> Link:
     payload, _, signature = token[:_LONGEST].partition(".")
     keys.verify(payload.encode("utf-8", "replace"), signature.replace("~", ":", 1), purpose=_PURPOSE)
     try:
-        question_id, person, until = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        link = Link(str(question_id), str(person), float(until))
+        question_id, person, until, roles = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        link = Link(str(question_id), str(person), float(until), tuple(map(str, roles)))
     except (ValueError, TypeError, binascii.Error) as error:
         raise SignatureError("The link is malformed") from error
     if at >= link.until:

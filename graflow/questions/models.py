@@ -15,6 +15,7 @@ from graflow.state.transitions import FOREVER
 FORMAT: Final = 1
 _OF_THE_ROW: Final = frozenset({"id", "flow_id", "state", "asked_at", "version"})
 _TIMES: Final = ("asked_at", "deadline", "patience", "settled_at", "woken_at", "taken_at")
+_ROLE: Final = "role:"
 _UNSHOWN: Final = frozenset({"tokens", "notices", "timers", "looks", "head", "lines", "v", "rivals", "digest", "about"})
 
 
@@ -228,9 +229,14 @@ class Question(_Model):
         times += [notice.due for notice in self.notices if notice.due is not None]
         return min(times, default=None)
 
+    @property
+    def roles(self) -> list[str]:
+        """The roles that are asked."""
+        return [each.removeprefix(_ROLE) for each in self.of if each.startswith(_ROLE)]
+
     def asks(self, person: str, roles: frozenset[str] = frozenset()) -> bool:
         """Whether somebody is among those who are asked."""
-        return not self.of or person in self.of or any(f"role:{role}" in self.of for role in roles)
+        return not self.of or person in self.of or any(_ROLE + role in self.of for role in roles)
 
     def row(self) -> QuestionRow:
         """As a store keeps it, one version on."""

@@ -6,12 +6,12 @@ Settled absorbs: open becomes answered, defaulted, expired or withdrawn, once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from graflow.exceptions import AnswerRefusedError, GraflowError, NotAskedError
+from graflow.exceptions import AnswerRefusedError, ConfigError, GraflowError, NotAskedError
 from graflow.questions.answers import check_answer
 from graflow.questions.models import Notice, Question, QuestionState, Vote, WaitKind
 
@@ -231,7 +231,7 @@ def _decision(question: Question) -> tuple[bool, Any]:
         return True, False
     if values.count(True) >= question.needs:
         return True, True
-    is_counted = bool(question.of) and not any(each.startswith("role:") for each in question.of)
+    is_counted = bool(question.of) and not question.roles
     return is_counted and len(set(question.of)) - rejected < question.needs, False
 
 
@@ -281,6 +281,26 @@ def reminded(question: Question, by: str, via: str, at: float) -> Draft:
     if not question.is_open:
         return _too_late(Draft(question, at))
     return Draft(question, at).note("reminded", by, via).tell("reminder")
+
+
+def reassigned(question: Question, of: Sequence[str], by: str, reason: str, via: str, at: float) -> Draft:
+    """A question that others are asked instead.
+
+    Raises:
+        ConfigError: They are too few.
+    """
+    draft = Draft(question, at)
+    if not question.is_open:
+        return _too_late(draft)
+    draft.set(of=list(dict.fromkeys(of)))
+    asked = draft.question
+    if asked.of and not asked.roles and len(asked.of) < asked.needs:
+        raise ConfigError(
+            f"Question {question.id} needs {asked.needs} people, of whom {', '.join(asked.of)} are too few"
+        )
+    if asked.of and not asked.roles:
+        draft.set(votes=[vote for vote in asked.votes if vote.person in asked.of])
+    return draft.note("reassigned", by, via, of=asked.of, reason=reason).tell("asked")
 
 
 def _escalate(draft: Draft) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from graflow.api.http.auth import Auth, Role
+from graflow.api.http.auth import Auth, Role, Token
 from graflow.api.http.gate import SESSION_COOKIE
 from graflow.exceptions import ConfigError
 from tests.api.conftest import Clients
@@ -137,7 +137,13 @@ def test_tokens_come_from_a_file_and_from_the_environment(tmp_path) -> None:
     auth = Auth.configured(file, {"GRAFLOW_API_TOKEN": OPERATE})
     assert [auth.of_token(each).role for each in (VIEW, "password", OPERATE)] == ["view", "operate", "operate"]
     assert Auth.configured(None, {}).is_open
-    for text in ("", "view", f"admin {VIEW}", f"view {VIEW} more"):
+    file.write_text(f"operate {OPERATE} ann release,finance\n")
+    ann = Auth.configured(file, {}).of_token(OPERATE)
+    assert ann is not None
+    assert (ann.name, ann.roles) == ("ann", {"release", "finance"})
+    with pytest.raises(ConfigError, match="role:ann"):
+        Auth([Token(Role.VIEW, VIEW, "role:ann")])
+    for text in ("", "view", f"admin {VIEW}", f"view {VIEW} ann a,b more"):
         file.write_text(text)
         with pytest.raises(ConfigError, match=str(file)):
             Auth.configured(file, {})

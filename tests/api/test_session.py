@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from graflow.api.http.auth import SESSION_COOKIE, Auth, Role
+from graflow.api.http.limits import RateLimit
 from graflow.api.http.problems import ProblemError
-from graflow.api.session import Tries
 from tests.api.conftest import Clients
 from tests.api.flows import problem
 
@@ -62,7 +62,7 @@ def test_guesses_are_few(guarded: TestClient) -> None:
 
 
 def test_tries_are_counted_by_address_and_forgotten_after_a_minute() -> None:
-    tries = Tries()
+    tries = RateLimit(5, "logins failed")
     for second in range(5):
         tries.check("a", 100 + second)
         tries.note("a", 100 + second)

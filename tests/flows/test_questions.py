@@ -547,8 +547,8 @@ def test_links_are_signed_for_one_person_and_one_question(runner, monkeypatch):
     runner.submit("linked")
     (question,) = asked(runner)
     path = runner.answer_link(question.id, for_="alice")
-    found, person = runner.linked(path.removeprefix("/answer/"))
-    assert (found.id, person) == (question.id, "alice")
+    found, link = runner.linked(path.removeprefix("/answer/"))
+    assert (found.id, link.person) == (question.id, "alice")
     with pytest.raises(NotAskedError):
         runner.answer_link(question.id, for_="mallory")
     with pytest.raises(SignatureError):

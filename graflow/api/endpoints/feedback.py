@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 
-from graflow.api.endpoints.managing import Manager, question_of, settled_by
+from graflow.api.endpoints.managing import Manager, answerer, question_of, settled_by
 from graflow.api.schemas.feedback import (
     FeedbackDetailResponse,
     FeedbackRequestResponse,
@@ -39,10 +39,13 @@ def show(feedback_id: str, manager: Manager) -> FeedbackDetailResponse:
 
 
 @router.post("/{feedback_id}/respond", responses={**_UNKNOWN, 400: {"description": "It is settled"}})
-def respond(feedback_id: str, body: FeedbackResponseRequest, manager: Manager) -> FeedbackResponseDetails:
+def respond(
+    feedback_id: str, body: FeedbackResponseRequest, request: Request, manager: Manager
+) -> FeedbackResponseDetails:
     """Answer a question; the first answer counts."""
     question = question_of(manager, feedback_id)
-    answer = FeedbackResponse(feedback_id=feedback_id, response_type=question.feedback_type, **body.model_dump())
+    given = {**body.model_dump(), "responded_by": answerer(request, body.responded_by)}
+    answer = FeedbackResponse(feedback_id=feedback_id, response_type=question.feedback_type, **given)
     try:
         is_first = manager.provide_feedback(feedback_id, answer)
     except FeedbackAnswerError as error:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from graflow.api.http.auth import identity_of
 from graflow.hitl.manager import FeedbackManager
 from graflow.hitl.types import FeedbackRequest
 
@@ -23,6 +24,12 @@ def manager_of(request: Request) -> FeedbackManager:
 
 
 Manager = Annotated[FeedbackManager, Depends(manager_of)]
+
+
+def answerer(request: Request, claimed: str | None) -> str | None:
+    """Who answers: whoever has logged in, where that is needed, and else whom the answer names."""
+    service = getattr(request.app.state, "service", None)
+    return claimed if service is None or service.auth.is_open else identity_of(request).name
 
 
 def question_of(manager: FeedbackManager, feedback_id: str) -> FeedbackRequest:

@@ -7,10 +7,10 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -22,7 +22,11 @@ SESSION_COOKIE: Final = "graflow_session"
 SESSION_SECONDS: Final = 12 * 3600
 _SHORTEST: Final = 16
 _HASHED: Final = "sha256:"
-_FILE_LINE: Final = "a line is 'view TOKEN' or 'operate TOKEN', or has sha256:HEX instead of the token"
+_LONGEST_NAME: Final = 200
+_FILE_LINE: Final = (
+    "a line is 'view TOKEN' or 'operate TOKEN', or has sha256:HEX instead of the token, and behind that, for the token "
+    "of one person, who that is and which roles they have: 'operate TOKEN ann release,finance'"
+)
 
 
 class Role(StrEnum):
@@ -36,19 +40,37 @@ class Role(StrEnum):
         return self is other or self is Role.OPERATE
 
 
+class Token(NamedTuple):
+    """What lets somebody in.
+
+    Attributes:
+        role: What they may do.
+        token: The token, or `sha256:` and its hex digest.
+        subject: Who has it; None where that is not said.
+        roles: What `of=["role:..."]` of a question may name them by.
+    """
+
+    role: Role
+    token: str
+    subject: str | None = None
+    roles: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who sent a request.
 
     Attributes:
         role: What they may do.
-        name: What journals call them: `http`, with the first letters of their token's digest where there are tokens.
+        name: What journals call them: the subject of their token; `http` with letters of its digest where it has none.
         is_session: Whether a browser's session says so, which sends itself along with whatever a page asks.
+        roles: What questions may name them by, beside their name.
     """
 
     role: Role
     name: str = "http"
     is_session: bool = False
+    roles: frozenset[str] = frozenset()
 
 
 class Auth:
@@ -58,19 +80,21 @@ class Auth:
     has the token; it ends after twelve hours, with its token, or here when it is ended.
 
     Args:
-        tokens: Role and token of each, or `sha256:` and the hex digest of the token.
+        tokens: What each holder of one has: role, token, and, where it is somebody's own, their name and their roles.
 
     Raises:
         ConfigError: For a token that is too short to be one, or a digest that is none.
     """
 
-    def __init__(self, tokens: Iterable[tuple[Role, str]] = ()) -> None:
-        self._roles: dict[bytes, Role] = {}
-        for role, token in tokens:
-            digest = _given_digest(token)
-            if self._roles.get(digest, role) is not role:
-                raise ConfigError("A token has two roles; give each role a token of its own")
-            self._roles[digest] = role
+    def __init__(self, tokens: Iterable[Token | tuple[Role, str]] = ()) -> None:
+        self._holders: dict[bytes, Identity] = {}
+        for given in tokens:
+            token = Token(*given)
+            digest = _given_digest(token.token)
+            holder = Identity(token.role, _subject_of(token) or f"http:{_holder(digest)}", roles=token.roles)
+            if self._holders.get(digest, holder) != holder:
+                raise ConfigError("A token has two roles, or two holders; give each a token of its own")
+            self._holders[digest] = holder
         self._ended: dict[str, int] = {}
 
     @classmethod
@@ -82,30 +106,30 @@ class Auth:
         """
         known = os.environ if environment is None else environment
         named = ((Role.OPERATE, OPERATE_VARIABLE), (Role.VIEW, VIEW_VARIABLE))
-        tokens = [(role, known[variable]) for role, variable in named if known.get(variable)]
+        tokens = [Token(role, known[variable]) for role, variable in named if known.get(variable)]
         return cls([*tokens, *(() if token_file is None else _tokens_of(token_file))])
 
     @property
     def is_open(self) -> bool:
         """Whether there are no tokens."""
-        return not self._roles
+        return not self._holders
 
     def of_token(self, token: str) -> Identity | None:
         """Whose token this is; None for nobody's."""
         found = self._find(_digest(token))
-        return None if found is None else Identity(self._roles[found], _name_of(found))
+        return None if found is None else self._holders[found]
 
     def of_session(self, session: str, now: float) -> Identity | None:
         """Whose session this is; None for nobody's, and one that is over."""
         holder, _, rest = session.partition(".")
         until, _, _ = rest.partition(".")
-        found = next((digest for digest in self._roles if _name_of(digest) == f"http:{holder}"), None)
+        found = next((digest for digest in self._holders if _holder(digest) == holder), None)
         if found is None or not until.isdecimal() or len(until) > 12 or session in self._ended:
             return None
         body, _, seal = session.rpartition(".")
         if int(until) <= now or not hmac.compare_digest(_seal(found, body).encode(), seal.encode("utf-8", "replace")):
             return None
-        return Identity(self._roles[found], _name_of(found), is_session=True)
+        return replace(self._holders[found], is_session=True)
 
     def begin_session(self, token: str, now: float) -> str | None:
         """A new session for the holder of a token; None for nobody's."""
@@ -123,7 +147,7 @@ class Auth:
 
     def _find(self, digest: bytes) -> bytes | None:
         # All are compared, so that the time tells nothing of which one came near.
-        return max((known for known in self._roles if hmac.compare_digest(known, digest)), default=None)
+        return max((known for known in self._holders if hmac.compare_digest(known, digest)), default=None)
 
 
 def identity_of(request: Request) -> Identity:
@@ -161,15 +185,21 @@ def _holder(digest: bytes) -> str:
     return hashlib.sha256(b"graflow holder " + digest).hexdigest()[:12]
 
 
-def _name_of(digest: bytes) -> str:
-    return f"http:{_holder(digest)}"
+def _subject_of(token: Token) -> str | None:
+    names = [*token.roles, *(() if token.subject is None else (token.subject,))]
+    for name in names:
+        if not 0 < len(name) <= _LONGEST_NAME or ":" in name or not name.isprintable():
+            raise ConfigError(
+                f"Who has a token, and their roles, are names of up to 200 characters without ':': {name!r}"
+            )
+    return token.subject
 
 
 def _seal(digest: bytes, body: str) -> str:
     return hmac.new(b"graflow session " + digest, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
-def _tokens_of(path: Path) -> list[tuple[Role, str]]:
+def _tokens_of(path: Path) -> list[Token]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -179,9 +209,10 @@ def _tokens_of(path: Path) -> list[tuple[Role, str]]:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        if len(words) != 2 or words[0] not in set(Role):
+        if not 2 <= len(words) <= 4 or words[0] not in set(Role):
             raise ConfigError(f"Line {number} of the file of tokens {path}: {_FILE_LINE}")
-        tokens.append((Role(words[0]), words[1]))
+        subject, roles = (*words[2:], None, None)[:2]
+        tokens.append(Token(Role(words[0]), words[1], subject, frozenset((roles or "").split(",")) - {""}))
     if not tokens:
         raise ConfigError(f"The file of tokens {path} holds none: {_FILE_LINE}")
     return tokens

@@ -28,7 +28,8 @@ BODY_LIMIT: Final = 16 * 1024 * 1024
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _GUARDED: Final = ("/api/", "/metrics", "/openapi.json", "/plain/")
 _PLAIN: Final = "/plain/"
-_FORMS: Final = ("/answer/", _PLAIN)  # pages without scripts; the address of the first is the secret that lets one in
+_ANSWER: Final = "/answer/"  # whose addresses are secrets that let somebody in
+_FORMS: Final = (_ANSWER, _PLAIN)  # pages without scripts
 _LOGIN: Final = "/plain/login"
 _OPEN: Final = frozenset({"/api/v1/session", _LOGIN})
 _HEADERS: Final = {
@@ -85,7 +86,7 @@ class Gate:
         except ProblemError as problem:
             await problem_response(problem)(scope, receive, sent)
         except Exception as error:
-            _log.exception("%s %s failed", scope["method"], one_line(path))
+            _log.exception("%s %s failed", scope["method"], one_line(_loggable(path)))
             if is_begun:
                 raise
             detail = f"{type(error).__name__} in the server; its log has more"
@@ -173,6 +174,11 @@ def _path_of(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope["root_path"].rstrip("/")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _loggable(path: str) -> str:
+    """A path without the secret that one of a link is."""
+    return f"{_ANSWER}..." if path.startswith(_ANSWER) else path
 
 
 def _check_origin(headers: Headers, *, is_form: bool = False) -> None:

@@ -173,4 +173,9 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _plain(_: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "request-invalid")
+        detail: Any = error.detail
+        if isinstance(detail, list):  # faults, as the routes have them that are also served without problems
+            faults = [{"at": [str(part) for part in each["loc"]], "why": each["msg"]} for each in detail]
+            told = "; ".join(str(each["why"]) for each in faults)
+            return problem_response(ProblemError(error.status_code, code, told, errors=faults))
         return problem_response(ProblemError(error.status_code, code, error.detail, headers=error.headers))

@@ -48,7 +48,7 @@ def inbox(
         page = service.runner.questions("settled", cursor=cursor)
         found, next_cursor = list(page), page.next_cursor
     else:
-        found, next_cursor = _open(service, asker.name if show == "mine" else None), None
+        found, next_cursor = _open(service, asker if show == "mine" else None), None
     return plain_page(
         *(request, "inbox"),
         questions=found,
@@ -86,7 +86,7 @@ def answer(question_id: str, request: Request, service: Served, asker: Asker, se
         return again("Something is missing, or does not fit", 422)
     body = AnswerBody(value=value, reason=words["reason"][:16_000] or None, by=words["by"][:200] or None)
     try:
-        answered(service, asker, question_id, body)
+        answered(request, service, asker, question_id, body)
     except AnswerInvalidError as error:
         return again("; ".join(blamed(form, faults_of(error))), 422)
     except AnswerRefusedError:
@@ -122,11 +122,13 @@ async def leave(request: Request, service: Served) -> Response:
     return outside
 
 
-def _open(service: Service, person: str | None) -> list[Question]:
+def _open(service: Service, asker: Identity | None) -> list[Question]:
+    """Open questions, the oldest first; of one person when that is given."""
+    whose = (None, ()) if asker is None else (asker.name, sorted(asker.roles))
     found: list[Question] = []
     cursor = None
     for _ in range(_PAGES):
-        page = service.runner.questions("open", person, cursor=cursor, limit=LISTED)
+        page = service.runner.questions("open", whose[0], roles=whose[1], cursor=cursor, limit=LISTED)
         found += page
         cursor = page.next_cursor
         if cursor is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from graflow.api.http.limits import RateLimit
 from graflow.api.http.service import Served
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
 from graflow.api.plain.inbox import Sent
@@ -25,6 +27,9 @@ from graflow.shown import printable
 
 router = APIRouter(include_in_schema=False)
 
+LINK_ANSWERS: Final = 20
+"""Answers that one link may give within a minute."""
+
 _MISFIT: Final = "Something is missing, or does not fit"
 
 
@@ -32,21 +37,23 @@ _MISFIT: Final = "Something is missing, or does not fit"
 def answer_page(token: str, request: Request, service: Served) -> Response:
     """Show the question of a link; this changes nothing, as programs open links before people do."""
     try:
-        found, person = service.runner.linked(token)
+        found, link = service.runner.linked(token)
     except (SignatureError, QuestionNotFoundError) as error:
         return _nothing(request, error, 404)
     note = "" if found.is_open else f"This question is {found.state.value}; nothing is left to do."
-    return _page(request, found, person, form_of(found.answer_schema), note=note)
+    return _page(request, found, link.person, form_of(found.answer_schema), note=note)
 
 
 @router.post("/answer/{token}")
 def answer_by_link(token: str, request: Request, service: Served, sent: Sent) -> Response:
     """Answer the question of a link as the person that it was made for."""
     try:
-        found, person = service.runner.linked(token)
+        found, link = service.runner.linked(token)
     except (SignatureError, QuestionNotFoundError) as error:
         return _nothing(request, error, 404)
-    form = form_of(found.answer_schema)
+    limit: RateLimit = request.app.state.link_answers
+    limit.take(f"{found.id} {link.person}", time.monotonic())
+    form, person = form_of(found.answer_schema), link.person
     value = filled(form, sent)
     reason = str(sent.get("reason", "")).strip()
 
@@ -56,7 +63,7 @@ def answer_by_link(token: str, request: Request, service: Served, sent: Sent) ->
     if not is_right(form):
         return again(_MISFIT, 422)
     try:
-        after = service.runner.answer(found.id, value, person, reason or None, via="link", roles=_roles_of(found))
+        after = service.runner.answer(found.id, value, person, reason or None, via="link", roles=link.roles)
     except AnswerInvalidError as error:
         return again("; ".join(blamed(form, faults_of(error))) or _MISFIT, 422)
     except AnswerRefusedError as error:
@@ -85,8 +92,3 @@ def _page(
         says_who=False,
         words=words,
     )
-
-
-def _roles_of(question: Question) -> list[str]:
-    """The roles in which the holder of a link answers: whoever made it has said that they have them."""
-    return [each.removeprefix("role:") for each in question.of if each.startswith("role:")]

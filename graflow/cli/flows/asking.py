@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -92,6 +92,18 @@ def withdraw(question_id: str, reason: str, as_json: bool, store: str | None) ->
     """Take a question back; its step gets an error."""
     with _runner(store) as runner:
         _tell(runner.withdraw(question_id, reason, by=_me(), via=_VIA), as_json=as_json)
+
+
+@question.command()
+@click.argument("question_id")
+@click.option("--of", multiple=True, required=True, metavar="PERSON", help="Who is asked instead; may be repeated.")
+@click.option("--reason", default="", help="For the log.")
+@as_json
+@store
+def reassign(question_id: str, of: Sequence[str], reason: str, as_json: bool, store: str | None) -> None:
+    """Ask other people instead, or roles as role:<name>."""
+    with _runner(store) as runner:
+        _tell(runner.reassign(question_id, of, reason, by=_me(), via=_VIA), as_json=as_json)
 
 
 @question.command()

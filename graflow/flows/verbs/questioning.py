@@ -11,6 +11,7 @@ from graflow.flows.running.driving import Driver
 from graflow.flows.waiting.feedback import FlowFeedbackBackend
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
+from graflow.questions.asks import check_people
 from graflow.questions.links import Link, link_of, link_token
 from graflow.questions.models import Question, WaitKind
 from graflow.questions.rules import Ballot
@@ -150,6 +151,20 @@ class Questioning(ABC):
         self._open()
         return self._driver.questions.remind(question_id, by, via)
 
+    def reassign(
+        self, question_id: str, of: Sequence[str], reason: str = "", *, by: str = "python", via: str = "python"
+    ) -> Question:
+        """Ask other people instead; answers of those who are not asked any more do not count.
+
+        Raises:
+            QuestionNotFoundError: There is none of this id.
+            AnswerRefusedError: It is settled.
+            ConfigError: These people cannot be asked, or are too few.
+        """
+        check_people("of", of)
+        self._open()
+        return self._driver.questions.reassign(question_id, of, by, reason, via)
+
     def audit(self, question_id: str) -> list[dict[str, Any]]:
         """The log of a question: what happened to it, when, by whom and by what way; each line has the digest before.
 
@@ -208,13 +223,14 @@ class Questioning(ABC):
             NotAskedError: It is not asked of them.
         """
         question = self.question(question_id)
-        if not question.asks(for_) and not any(each.startswith("role:") for each in question.of):
+        roles = () if question.asks(for_) else tuple(question.roles)
+        if not question.asks(for_, frozenset(roles)):
             raise NotAskedError(f"Question {question_id} is not asked of {for_}, but of {', '.join(question.of)}")
         until = question.deadline or self.store.now() + LINK_LIFE
-        return f"/answer/{link_token(_keys(), Link(question.id, for_, until))}"
+        return f"/answer/{link_token(_keys(), Link(question.id, for_, until, roles))}"
 
-    def linked(self, token: str) -> tuple[Question, str]:
-        """The question and the person that a link is for.
+    def linked(self, token: str) -> tuple[Question, Link]:
+        """The question that a link is for, and what the link says.
 
         Raises:
             SignatureError: It was not made with keys of this process, or its time is over.
@@ -222,7 +238,7 @@ class Questioning(ABC):
         """
         self._open()
         link = link_of(_keys(), token, self.store.now())
-        return self.question(link.question_id), link.person
+        return self.question(link.question_id), link
 
 
 def _keys() -> SigningKeys:

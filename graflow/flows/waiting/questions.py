@@ -178,6 +178,19 @@ class Questions:
             raise draft.refusal
         return draft.question
 
+    def reassign(self, question_id: str, of: Sequence[str], by: str, reason: str, via: str) -> Question:
+        """Ask other people instead.
+
+        Raises:
+            QuestionNotFoundError: There is no such question.
+            AnswerRefusedError: It is settled.
+            ConfigError: They are too few.
+        """
+        draft = self._change(question_id, partial(rules.reassigned, of=of, by=by, reason=reason, via=via))
+        if draft.refusal is not None:
+            raise draft.refusal
+        return draft.question
+
     def question(self, question_id: str) -> Question:
         """One question.
 
