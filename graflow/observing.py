@@ -24,6 +24,8 @@ class Happening(StrEnum):
     """Seconds of an execution of a flow in one process; its name, and the state in which it left the flow."""
     FLOW_TAKEN_OVER = "flow taken over"
     """1; its name."""
+    RUN_ENDED = "run ended"
+    """Seconds of an execution of a workflow that is not recorded; its name, or "" without one, and how it ended."""
     STEP_ENDED = "step ended"
     """Seconds of an execution of a step; the flow's name, and `completed` or `failed`."""
     MEMBERS_ENDED = "members ended"

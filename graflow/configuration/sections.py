@@ -48,6 +48,7 @@ class FlowEngineSection(Section):
         poll_interval: Seconds between two looks for flows that nobody runs.
         recovery: Whether a runner looks for them.
         keep_logs: Whether what steps print and log in processes of runners is kept with what comes of them.
+        max_steps: Tasks that may complete in one flow; when None, 10,000 beside the first execution of each.
     """
 
     flows: _Names = ()
@@ -56,6 +57,7 @@ class FlowEngineSection(Section):
     poll_interval: Seconds = 1.0
     recovery: bool = True
     keep_logs: bool = False
+    max_steps: Count | None = None
 
 
 class CacheSection(Section):

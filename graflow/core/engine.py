@@ -30,6 +30,7 @@ from graflow.exceptions import (
     UnknownHandlerError,
     UnknownNodeError,
 )
+from graflow.observing import Happening, observe, observers
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
 from graflow.shown import get_logger
@@ -265,6 +266,7 @@ class _Execution:
         self._engine, self._context = engine, context
         self._name, self._tracer = context.workflow_name or context.session_id, context.tracer
         self._is_root = context.parent_context is None
+        self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
         context = self._context
@@ -283,6 +285,9 @@ class _Execution:
             context.ledger.stop_reason = _stop_reason(error)
         context.engine, context.called_by = self._previous, None
         if self._is_root:
+            if observers and context.recording is None:  # a flow tells of its executions itself
+                end = context.ledger.stop_reason or "completed"
+                observe(Happening.RUN_ENDED, time.monotonic() - self._begun, context.workflow_name or "", end)
             context.ledger.channel.run_ended()
             tell(end_workflow, tracer, self._name, context, self.result, error)
             tell(tracer.flush)

@@ -60,7 +60,7 @@ class FlowRunner(Steering, Questioning):
         backend_config: Settings of that backend; its workers' own store is the runner's when none is given.
         config: Settings for channels and group backends.
         tracer: A listener, or several.
-        max_steps: Tasks that may complete in one flow.
+        max_steps: Tasks that may complete in one flow; by default 10,000 beside the first execution of each.
         max_concurrent: Flows that run in the background of this process at once; 8 by default.
         lease: Seconds without a sign of life after which the owner of a flow counts as lost; 6 by default.
         recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows;
@@ -85,7 +85,7 @@ class FlowRunner(Steering, Questioning):
         backend_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         tracer: Any = None,
-        max_steps: int = DEFAULT_MAX_STEPS,
+        max_steps: int | None = None,
         max_concurrent: int | None = None,
         lease: float | None = None,
         recovery: bool | None = None,
@@ -95,6 +95,8 @@ class FlowRunner(Steering, Questioning):
         durability = said.persistence.durability if durability is None else durability
         lease = said.flow_engine.lease if lease is None else lease
         max_concurrent = said.flow_engine.max_concurrent if max_concurrent is None else max_concurrent
+        max_steps = said.flow_engine.max_steps if max_steps is None else max_steps
+        max_steps = DEFAULT_MAX_STEPS if max_steps is None else max_steps
         if durability not in _DURABILITIES:
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if lease <= 0 or max_concurrent < 1:

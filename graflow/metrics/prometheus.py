@@ -28,6 +28,9 @@ _METRICS: Final[dict[Happening, Counter | Histogram]] = {
     Happening.FLOW_ENDED: Histogram(
         "graflow_flow_run_seconds", "Executions of flows in one process", ["flow", "end"], buckets=_SECONDS
     ),
+    Happening.RUN_ENDED: Histogram(
+        "graflow_run_seconds", "Executions of workflows that are not recorded", ["workflow", "end"], buckets=_SECONDS
+    ),
     Happening.FLOW_TAKEN_OVER: Counter(
         "graflow_flow_takeovers", "Flows taken over from processes that were gone", ["flow"]
     ),

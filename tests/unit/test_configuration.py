@@ -253,16 +253,18 @@ def test_a_runner_has_its_settings_from_it(folder: Path) -> None:
     write(
         folder / "config.yaml",
         "persistence:\n  store: sqlite:///data/f.db\n  durability: required\nflow_engine:\n  lease: 4\n"
-        "  poll_interval: 0.5\n  recovery: false\n",
+        "  poll_interval: 0.5\n  recovery: false\n  max_steps: 7\n",
     )
     with FlowRunner() as runner:
         assert isinstance(runner.store, SqliteStore)
         assert runner.store.path == folder / "data" / "f.db"
         assert (runner._durability, runner._recovers) == ("required", False)
         assert (runner._home.lease, runner._home.recovery.pause) == (4, 0.5)
-    with FlowRunner("memory://", durability="off", lease=3, recovery=True) as runner:
+        assert runner._means.max_steps == 7
+    with FlowRunner("memory://", durability="off", lease=3, recovery=True, max_steps=9) as runner:
         assert isinstance(runner.store, MemoryStore)
         assert (runner._durability, runner._recovers, runner._home.lease) == ("off", True, 3)
+        assert runner._means.max_steps == 9
 
 
 def test_a_relative_store_is_that_of_the_project_wherever_the_program_runs(
