@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
+from graflow.durations import LONGEST
 from graflow.exceptions import ConfigError
 from graflow.ids import uuid7
 from graflow.secret import masked
@@ -139,7 +139,7 @@ class TaskFlow(FlowContext):
         """Go on later. The flow holds no process meanwhile; the step starts again from its beginning then.
 
         Args:
-            seconds: How long, from now; or
+            seconds: How long, from now, up to 100 years; or
             until: When, with a time zone.
 
         Raises:
@@ -150,11 +150,15 @@ class TaskFlow(FlowContext):
         if (seconds is None) == (until is None):
             raise ConfigError("context.flow.sleep() takes either seconds or until=")
         if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST
         ):
-            raise ConfigError(f"context.flow.sleep() takes seconds from 0, or a timedelta, not {seconds!r}")
+            raise ConfigError(
+                f"context.flow.sleep() takes seconds from 0 to {LONGEST}, or a timedelta, not {seconds!r}"
+            )
         if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
             raise ConfigError(f"until= is a datetime with a time zone, not {until!r}")
+        if until is not None and until - datetime.now(UTC) > timedelta(seconds=LONGEST):
+            raise ConfigError(f"until= is at most 100 years from now, not {until!r}")
         self.calls.sleep(self.idempotency_key, seconds, None if until is None else until.timestamp())
 
     def start(self, flow_name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True) -> Any:

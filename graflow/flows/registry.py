@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, overload
@@ -14,6 +13,7 @@ from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.options import CacheOption, checked_cache
 from graflow.core.workflow import WorkflowContext
+from graflow.durations import LONGEST
 from graflow.exceptions import ConfigError, FlowNotFoundError
 from graflow.flows.cache.whole import Keeping
 from graflow.flows.inputs import InputModel
@@ -175,9 +175,9 @@ def definition_of(
     if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int) or max_recoveries < 0:
         raise ConfigError(f"max_recoveries is a count of takeovers, not {max_recoveries!r}")
     if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST
     ):
-        raise ConfigError(f"timeout of flow '{name}' is seconds above 0, not {timeout!r}")
+        raise ConfigError(f"timeout of flow '{name}' is seconds above 0 and up to {LONGEST}, not {timeout!r}")
     if on_failure is not None and not callable(on_failure):
         raise ConfigError(f"on_failure of flow '{name}' is a function that takes a FlowState, not {on_failure!r}")
     if concurrency is not None and (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
@@ -306,6 +306,8 @@ def until(given: Deadline | None, at: float) -> float | None:
     if isinstance(given, datetime):
         if given.tzinfo is None:
             raise ConfigError(f"A deadline that is a datetime has a time zone, unlike {given!r}")
+        if given - datetime.now(UTC) > timedelta(seconds=_LONGEST):
+            raise ConfigError(f"A deadline is at most 100 years from now, unlike {given!r}")
         return given.timestamp()
     return at + seconds("deadline=", given)
 

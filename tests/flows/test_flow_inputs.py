@@ -5,7 +5,7 @@ import enum
 import math
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,6 +209,26 @@ def test_a_cleanup_of_less_than_nothing_removes_nothing(given):
         with pytest.raises(ConfigError, match=f"{next(iter(given))}= is "):
             runner.cleanup(**given)
         assert runner.get_flow_state("kept").status is FlowStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"seconds": 1e18}, {"seconds": timedelta.max}, {"until": datetime(9000, 1, 1, tzinfo=UTC)}],
+    ids=["seconds", "timedelta", "until"],
+)
+def test_a_sleep_beyond_a_hundred_years_fails_its_step_and_flows_are_listed_as_before(given):
+    with FlowRunner("memory://", recovery=False) as runner:
+
+        @task("ask", inject_context=True)
+        def ask(context):
+            context.flow.sleep(**given)
+
+        runner.register(lambda: ask, "sleeper")
+        state = runner.execute("sleeper")
+        assert (state.status, "3153600000" in state.error or "100 years" in state.error) == (FlowStatus.FAILED, True)
+        assert [each.flow_id for each in runner.list_flows()] == [state.flow_id]
+        with pytest.raises(ConfigError, match="is seconds above 0 and up to 3153600000, not 1e"):
+            runner.register(lambda: ask, "late", timeout=1e18)
 
 
 def test_names_that_a_model_could_not_have_and_keyword_inputs_are_taken():

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from graflow import exceptions, workflow
+from graflow import exceptions, task, workflow
 from graflow.channels.branch import ChannelWrite
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_data
@@ -18,6 +18,8 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
+from graflow.flows import FlowRunner
+from graflow.observing import Happening, observers
 from graflow.trace.base import Tracer
 from tests.graph_support import context_of, in_a_row, node
 from tests.support import at_once, wait_until
@@ -474,3 +476,27 @@ def test_an_interrupt_ends_a_group_on_threads_and_tells_its_members():
     assert context.groups.open == {}
     assert context.queue.to_list() == ["ParallelGroup_1"]
     assert context.stop_reason == "failed"
+
+
+def test_a_run_that_is_not_recorded_is_told_once_by_its_name_and_end():
+    told = []
+
+    def hear(what, seconds, labels):
+        assert seconds >= 0
+        told.append((what, labels))
+
+    observers.append(hear)
+    try:
+        with workflow("ones") as made:
+            task("one")(lambda: 1)
+        made.execute()
+        with workflow("failing") as failing:
+            task("fails")(lambda: 1 / 0)
+        with pytest.raises(exceptions.TaskFailedError):
+            failing.execute()
+        runner = FlowRunner("memory://", recovery=False)
+        runner.run(made, flow_id="recorded")
+    finally:
+        observers.remove(hear)
+    runs = [labels for what, labels in told if what is Happening.RUN_ENDED]
+    assert runs == [("ones", "completed"), ("failing", "failed")]
