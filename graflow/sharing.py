@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from graflow.exceptions import PayloadError
+from graflow.exceptions import ConfigError, PayloadError
 from graflow.packing import deep_copied
 from graflow.values.classes import class_codec
 from graflow.values.plain import SCALARS, is_plain
@@ -14,6 +15,7 @@ from graflow.values.plain import SCALARS, is_plain
 _SCALARS: Final = SCALARS | {bytes}
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray, tuple})
 _LIBRARIES: Final = frozenset({"collections", "numpy", "pandas", "polars", "pyarrow"})
+_OF_PYTHON: Final = frozenset({"builtins", "itertools"})
 _LOOKED_AT: Final = 1000  # items of a result
 
 
@@ -33,6 +35,23 @@ def require_repeatable(task_id: str, value: object) -> None:
         for inner in set(map(type, islice(items, _LOOKED_AT))) - _SCALARS:
             if hasattr(inner, "__next__") or hasattr(inner, "__anext__"):
                 raise _one_shot(task_id, inner, f" inside a {kind.__name__}")
+
+
+def require_rereadable(what: str, values: Mapping[str, object]) -> None:
+    """Refuse generators and iterators of Python's own among values that attempts, runs and tasks share.
+
+    Handles that are iterators besides, such as files and cursors, pass.
+
+    Raises:
+        ConfigError: For the first of them, with the remedy.
+    """
+    for name, value in values.items():
+        kind = type(value)
+        if kind.__module__ in _OF_PYTHON and (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
+            raise ConfigError(
+                f"{what} {name!r} is a {kind.__qualname__}, which can be read only once: what reads it next, such "
+                "as a retry, another task or another run, would find nothing. Give list(...) of it"
+            )
 
 
 def _one_shot(task_id: str, kind: type, where: str) -> PayloadError:

@@ -20,6 +20,7 @@ from graflow.core.scopes import GraphScope, current_scope, set_scope
 from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import ConfigError, GraflowError, GraflowRuntimeError, GraphCompilationError
+from graflow.sharing import require_rereadable
 from graflow.shown import one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
@@ -143,6 +144,7 @@ class WorkflowContext:
         """
         if initial_channel is not None and not isinstance(initial_channel, Mapping):
             raise ConfigError(f"initial_channel must be a mapping of keys to values, not {initial_channel!r}")
+        require_rereadable("The value for initial_channel key", initial_channel or {})
         graph, start_node = self.compiled(start_node)
         context = ExecutionContext.create(graph, start_node, max_steps, tracer=self.tracer)
         context.workflow_name = self.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from dataclasses import dataclass, field
 
@@ -17,6 +18,20 @@ from graflow.sharing import own_copy, require_repeatable
 
 async def _async_items():
     yield 1
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: (n for n in "ab"), lambda: iter("ab"), lambda: map(str, "ab"), itertools.count]
+)
+def test_an_iterator_for_several_readers_is_refused_where_it_is_given(make):
+    with workflow("w") as wf:
+        read = task("read")(lambda rows: next(iter(rows)))
+        with pytest.raises(exceptions.ConfigError, match=r"initial_channel key 'rows' is a .* list\(\.\.\.\)"):
+            wf.execute(initial_channel={"rows": make()})
+        with pytest.raises(exceptions.ConfigError, match=r"'read': the bound argument 'rows' is a .* list\(\.\.\.\)"):
+            read(task_id="bound", rows=make())
+        assert list(wf.graph.nodes) == ["read"]
+        assert wf.execute(initial_channel={"rows": io.StringIO("a handle")}) == "a handle"
 
 
 @pytest.mark.parametrize(

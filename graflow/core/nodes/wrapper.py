@@ -23,6 +23,7 @@ from graflow.core.nodes.options import CacheOption, checked_id
 from graflow.core.nodes.templates import CLASS_METHOD, DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
 from graflow.protocols import Run, upward
+from graflow.sharing import require_rereadable
 
 if TYPE_CHECKING:
     import typing_extensions
@@ -274,6 +275,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         if task_id is not None and any(parameter.name == "task_id" for parameter in parameters):
             bound["task_id"] = task_id  # a parameter of the function's own gets the id
         refuse_unknown(self, bound, "which is bound")
+        require_rereadable(f"Task '{self._task_id}': the bound argument", bound)
         name = getattr(self.func, "__name__", self._task_id)
         made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
         made._pending_registration = False
