@@ -149,14 +149,16 @@ class Run:
 
     def open(
         self,
+        spec: GroupSpec,
         manifest: Sequence[bytes],
         shared: Mapping[str, bytes] | None,
         blobs: Mapping[str, bytes] | None,
         parent: Run | None,
     ) -> Opened:
-        opened = self.record.open(self.spec, manifest, shared, blobs)
+        opened = self.record.open(spec, manifest, shared, blobs)
         require(opened.created == (self.opened_at is None), "opened twice or never")
         if self.opened_at is None:
+            self.spec = spec  # what an earlier submitter left half written may have had other blocks
             self.opened_at = self.began_at = self.clock()
             self.began_steadily = self.steady()
             due = self.opened_at + self.ms(self.spec.queue_wait)
@@ -637,7 +639,7 @@ class Witness:
         elif run.spec.digest != spec.digest:
             self.record.open(spec, manifest, shared, blobs)
             raise InvariantError("another manifest under the same run id was taken")
-        opened = run.open(manifest, shared, blobs, self._around(run))
+        opened = run.open(spec, manifest, shared, blobs, self._around(run))
         if opened.created:
             run.began_at_wrong_time = self.clock_is_wrong
         self.runs[spec.run_id] = run
