@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 
 from graflow.cli.findings import Asked, Finding, ok, warning, wrong
 from graflow.cli.flows.modules import load_flows
 from graflow.exceptions import GraflowError
 from graflow.flows.registry import default_flows
+from graflow.questions.models import Question, WaitKind
 from graflow.state import StateStore, open_store
+from graflow.state.questions import LISTED, QuestionQuery
 from graflow.state.sqlite import SqliteStore
 
 _LONG_QUEUED = 60.0  # seconds
+_LONG_OPEN = 86_400.0  # seconds that a question without a deadline may wait before somebody is told
+_PAGES = 50  # of open questions that are looked at
 
 
 def checks(asked: Asked) -> Iterator[Finding]:
@@ -36,6 +41,7 @@ def checks(asked: Asked) -> Iterator[Finding]:
             )
         load_flows(asked.modules)
         yield from _flows(store)
+        yield from _questions(store)
     finally:
         store.close()
 
@@ -63,3 +69,29 @@ def _flows(store: StateStore) -> Iterator[Finding]:
             "start a program or worker that runs flows of this store",
         )
     yield ok("flows", f"{len(open_now)} are open")
+
+
+def _questions(store: StateStore) -> Iterator[Finding]:
+    """Questions that nobody has answered: how many, and how old the oldest is."""
+    found: list[Question] = []
+    cursor = None
+    for _ in range(_PAGES):
+        page = store.list_questions(QuestionQuery(is_open=True, cursor=cursor, limit=LISTED))
+        found += [each for each in map(Question.of_row, page) if each.kind is WaitKind.ASK]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if not found:
+        return
+    now = store.now()
+    oldest = min(found, key=lambda question: question.asked_at)
+    text = f"{len(found)} are open, the oldest, {oldest.id}, for {timedelta(seconds=int(now - oldest.asked_at))}"
+    left = [each for each in found if each.deadline is None and now - each.asked_at > _LONG_OPEN]
+    if left:
+        yield warning(
+            "questions",
+            f"{text}; {len(left)} of them have waited for more than a day, and have no deadline",
+            f"answer or withdraw them: graflow question show {oldest.id}",
+        )
+    else:
+        yield ok("questions", text)

@@ -14,7 +14,7 @@ from graflow.exceptions import (
     QuestionNotFoundError,
 )
 from graflow.flows.waiting.questions import Questions
-from graflow.hitl.backend.base import Decide, FeedbackBackend
+from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend
 from graflow.hitl.durable import SOMEBODY, request_of, response_of
 from graflow.hitl.types import ANSWERABLE, FIELD_OF, FeedbackRequest, FeedbackResponse
 from graflow.questions.models import Question, WaitKind
@@ -23,7 +23,7 @@ from graflow.state.questions import LISTED, QuestionQuery
 from graflow.state.store import StateStore
 
 
-class FlowFeedbackBackend(FeedbackBackend):
+class FlowFeedbackBackend(IndexedFeedbackBackend):
     """Lists and answers what steps of flows ask; it is they who ask, not whoever has this.
 
     Args:
@@ -64,9 +64,6 @@ class FlowFeedbackBackend(FeedbackBackend):
     def get_response(self, feedback_id: str) -> FeedbackResponse | None:
         found = self._find(feedback_id)
         return None if found is None else response_of(found)
-
-    def list_pending_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
-        return [each for each in self.list_answerable_requests(session_id) if each.status == "pending"]
 
     def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
         found = self._list(is_open=True, session_id=session_id)

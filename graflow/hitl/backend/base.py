@@ -96,6 +96,17 @@ class FeedbackBackend(ABC):
         """Let go of connections."""
 
 
+class IndexedFeedbackBackend(FeedbackBackend):
+    """One that finds the questions that take an answer without reading the others."""
+
+    @abstractmethod
+    def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
+        """The questions that take an answer, be it that nobody waits in place; the newest first."""
+
+    def list_pending_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
+        return [request for request in self.list_answerable_requests(session_id) if request.status == "pending"]
+
+
 def newest_first(requests: list[FeedbackRequest]) -> list[FeedbackRequest]:
     """The same, in the order in which lists show them."""
     return sorted(requests, key=lambda request: request.created_at, reverse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graflow.exceptions import ConfigError
-from graflow.hitl.backend.base import Decide, FeedbackBackend, newest_first
+from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend, newest_first
 from graflow.hitl.backend.file_lock import locked
 from graflow.hitl.checks import is_id
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
@@ -20,7 +20,7 @@ from graflow.shown import get_logger
 _log = get_logger(__name__)
 
 
-class FilesystemFeedbackBackend(FeedbackBackend):
+class FilesystemFeedbackBackend(IndexedFeedbackBackend):
     """`<data_dir>/requests/<id>.json` and `responses/<id>.json`, for all processes that reach the folder.
 
     Files are replaced as a whole, so that a reader never sees half of one; changes are made under one lock of the
@@ -49,9 +49,6 @@ class FilesystemFeedbackBackend(FeedbackBackend):
     def get_response(self, feedback_id: str) -> FeedbackResponse | None:
         found = self._read("responses", feedback_id)
         return None if found is None else FeedbackResponse.from_dict(found)
-
-    def list_pending_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
-        return [request for request in self.list_answerable_requests(session_id) if request.status == "pending"]
 
     def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
         found = self._read_all(self._open_ids(), session_id)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
-from graflow.hitl.backend.base import Decide, FeedbackBackend, newest_first
+from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend, newest_first
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
 from graflow.redis.config import (
     CONNECTION_KEYS,
@@ -30,7 +30,7 @@ _BATCH: Final = 500
 _DAY: Final = 86400
 
 
-class RedisFeedbackBackend(FeedbackBackend):
+class RedisFeedbackBackend(IndexedFeedbackBackend):
     """Keeps questions and answers in Redis, for all processes that reach the server.
 
     Open questions stay; settled ones are forgotten after `expiration_days`. A client may decode replies or not.
@@ -108,9 +108,6 @@ class RedisFeedbackBackend(FeedbackBackend):
 
     def get_response(self, feedback_id: str) -> FeedbackResponse | None:
         return _response_of(self._read_raw("response", feedback_id))
-
-    def list_pending_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
-        return [request for request in self.list_answerable_requests(session_id) if request.status == "pending"]
 
     def list_answerable_requests(self, session_id: str | None = None) -> list[FeedbackRequest]:
         ids = self.redis_client.zrevrange(self._index("open"), 0, -1)
