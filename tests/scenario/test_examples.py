@@ -247,6 +247,19 @@ def test_a_flow_that_asks_outlives_its_process_and_completes_once_it_is_answered
     """)
 
 
+def test_two_people_have_to_say_yes_and_nobody_says_it_twice(tmp_path: Path) -> None:
+    done = run_example("flows/two_approvers.py", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == lines_of("""
+        Pay 1200 to Turing Machines? of ann, bob, carol
+        ann: AnswerRefusedError
+        mallory: NotAskedError
+        1 of 2 answers, so it is open
+        paid 1200, approved by ann, bob
+        voted refused voted
+    """)
+
+
 def test_documents_are_analysed_with_and_without_a_store(tmp_path: Path) -> None:
     printed = []
     for store in ("off", f"sqlite:///{tmp_path}/flows.db"):
