@@ -16,9 +16,11 @@ from graflow.questions.answers import AnswerType
 from graflow.questions.models import Escalation, Question, WaitKind
 from graflow.questions.rules import digest_of
 from graflow.shapes import is_name
+from graflow.state.encoding import to_text
 
 LONGEST_PROMPT: Final = 16 * 1024  # bytes
 MOST_PEOPLE: Final = 100
+LONGEST_SUBJECT: Final = 16 * 1024  # characters as JSON of what a question is about, to be kept and shown with it
 _MOST_REMINDERS: Final = 20
 _LONGEST: Final = 100 * 365 * 86_400.0  # seconds
 
@@ -167,7 +169,8 @@ class Ask(_Wait):
         return [seconds("remind=", each) for each in self.remind]
 
     def draft(self, place: Place, number: int, at: float) -> Question:
-        about = digest_of(self.prompt if self.about is None else _plain(self.about))
+        subject = None if self.about is None else _plain(self.about)
+        about = digest_of(self.prompt if self.about is None else subject)
         made = self.type.schema
         escalation = None
         if self.escalate is not None:
@@ -178,6 +181,7 @@ class Ask(_Wait):
             kind=WaitKind.ASK,
             digest=digest_of([WaitKind.ASK.value, made, self.needs, self.veto, about]),
             about=about,
+            subject=subject if len(to_text(subject)) <= LONGEST_SUBJECT else None,
             prompt=self.prompt,
             schema=made,
             of=list(self.of),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from graflow.secret import masked
 from graflow.state.questions import OPEN, QuestionRow, RowKind
 from graflow.state.transitions import FOREVER
 
@@ -133,6 +134,7 @@ class Question(_Model):
         generation: Of the flow, when it was asked.
         digest: Tells the same question from another.
         about: Digest of what it is about.
+        subject: What it is about, as people are shown it; None where nobody said, or it is too large for that.
         prompt: What people are asked; for a signal its name.
         answer_schema: JSON Schema of an answer (`schema` as JSON).
         of: People, and roles as `role:<name>`, who are asked; anybody when empty.
@@ -177,6 +179,7 @@ class Question(_Model):
     generation: int = 0
     digest: str
     about: str = ""
+    subject: Any = None
     prompt: str = ""
     answer_schema: dict[str, Any] = Field(default_factory=dict, alias="schema")
     of: list[str] = Field(default_factory=list)
@@ -264,6 +267,7 @@ class Question(_Model):
         found = self.model_dump(mode="json", by_alias=True, exclude=set(_UNSHOWN))
         for name in _TIMES:
             found[name] = iso(found[name])
+        found["subject"], found["feedback"] = masked(found["subject"]), masked(found["feedback"])
         for vote in found["votes"]:
             vote["at"] = iso(vote["at"])
         return found

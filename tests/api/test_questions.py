@@ -84,6 +84,21 @@ def test_open_questions_are_counted_and_a_refusal_names_the_field(client: TestCl
     assert [each["at"] for each in whole] == [["value"]]
 
 
+def test_what_a_question_is_about_is_shown_without_its_secrets(client: TestClient, runner: FlowRunner) -> None:
+    _, question = asked(runner, "Pay?", about={"sum": 3, "api_key": "hidden-key"})
+    (listed,) = client.get("/api/v1/questions").json()["items"]
+    assert listed["subject"] == {"sum": 3, "api_key": "***"}
+    page = client.get(f"/plain/feedback/{question.id}").text
+    assert "&#34;sum&#34;: 3" in page
+    assert "hidden-key" not in page
+
+
+def test_what_a_large_question_is_about_is_only_told_from_others(client: TestClient, runner: FlowRunner) -> None:
+    asked(runner, "Pay?", about="x" * 20_000)
+    (listed,) = client.get("/api/v1/questions").json()["items"]
+    assert listed["subject"] is None
+
+
 def test_answers_of_others_and_to_what_is_gone_are_refused(client: TestClient, runner: FlowRunner) -> None:
     _, question = asked(runner, "Pay?", of=["alice", "bob"], needs=2)
     address = f"/api/v1/questions/{question.id}"

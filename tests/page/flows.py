@@ -110,7 +110,12 @@ def ask(context: Any, kind: str) -> Any:
         "model": Release,
         "json": list[dict[str, int]],
     }
-    return context.ask(f"A {kind}?\n<script>window.stolen = 1</script>", kinds[kind], deadline=3600)
+    return context.ask(
+        f"A {kind}?\n<script>window.stolen = 1</script>",
+        kinds[kind],
+        about={"plan": "<b>3</b>", "password": "x"},
+        deadline=3600,
+    )
 
 
 @task

@@ -55,9 +55,9 @@ const arrive = async (route, before) => {
 /** What a model says that cannot go on. */
 const fail = (error) => {
   if (error?.name === 'AbortError') return
-  if (error?.status === 401 && state.route.view !== 'login') {
+  if (error?.status === 401) {
     const here = location.href.slice(document.baseURI.length)
-    go(`login?next=${encodeURIComponent(here)}`, { replace: true })
+    if (state.route.view !== 'login') go(`login?next=${encodeURIComponent(here)}`, { replace: true })
     return
   }
   store.set({ problem: error })

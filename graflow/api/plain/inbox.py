@@ -13,7 +13,7 @@ from graflow.api.http.auth import Asker, Identity, Role
 from graflow.api.http.problems import ProblemError
 from graflow.api.http.service import Served, Service
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
-from graflow.api.plain.rendering import outcome_of, plain_page
+from graflow.api.plain.rendering import outcome_of, plain_page, subject_of
 from graflow.api.questions import AnswerBody, answered, faults_of
 from graflow.api.session import Login, log_in, log_out
 from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, NotAskedError, QuestionNotFoundError
@@ -152,8 +152,9 @@ def _page(
         question=question,
         form=form,
         note=note,
-        about=f"step {question.step} of run {question.flow_id}",
+        asker=f"step {question.step} of run {question.flow_id}",
         outcome=outcome_of(question),
+        about=subject_of(question),
         may_answer=asker.role.includes(Role.OPERATE),
         says_who=service.auth.is_open,
         words={"reason": "", "by": "", **words},

@@ -12,7 +12,7 @@ from graflow.api.http.limits import RateLimit
 from graflow.api.http.service import Served
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
 from graflow.api.plain.inbox import Sent
-from graflow.api.plain.rendering import outcome_of, plain_page
+from graflow.api.plain.rendering import outcome_of, plain_page, subject_of
 from graflow.api.questions import GONE, faults_of
 from graflow.exceptions import (
     AnswerInvalidError,
@@ -81,13 +81,19 @@ def _nothing(request: Request, error: GraflowError, status: int) -> Response:
 def _page(
     request: Request, question: Question, person: str, form: Field, *, note: str, status: int = 200, reason: str = ""
 ) -> Response:
-    shown: dict[str, Any] = {"question": question, "form": form, "note": note, "outcome": outcome_of(question)}
-    about = f"step {question.step} of run {question.flow_id}, of {person}"
+    shown: dict[str, Any] = {
+        "question": question,
+        "form": form,
+        "note": note,
+        "outcome": outcome_of(question),
+        "about": subject_of(question),
+    }
+    asker = f"step {question.step} of run {question.flow_id}, of {person}"
     words = {"reason": reason, "by": ""}
     return plain_page(
         *(request, "question", status),
         **shown,
-        about=about,
+        asker=asker,
         may_answer=True,
         says_who=False,
         words=words,

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from graflow.questions.models import Question, iso
+from graflow.secret import masked
 from graflow.shown import printable
 
 _PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -49,6 +50,12 @@ def outcome_of(question: Question) -> str:
     return {"withdrawn": f"withdrawn{by}", "defaulted": "nobody answered in time, and the default holds"}.get(
         question.state, "expired: nobody answered in time"
     )
+
+
+def subject_of(question: Question) -> Any:
+    """What a question is about, with secrets masked; None for nothing."""
+    metadata = None if question.feedback is None else question.feedback.metadata
+    return masked(metadata or question.subject)
 
 
 def _told(value: Any) -> str:

@@ -56,18 +56,32 @@ def browser() -> Iterator[Any]:
 
 
 class Server:
-    """`graflow serve` over a store in a folder, on a port that it keeps when it is started again."""
+    """`graflow serve` over a store in a folder, on a port that it keeps when it is started again.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where its store is.
+        prefix: The path under which a proxy shows it.
+        token: What it wants of whoever asks; nothing when empty.
+    """
+
+    def __init__(self, folder: Path, *, prefix: str = "", token: str = "") -> None:
         self.folder = folder
+        self._prefix, self._token = prefix, token
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{prefix}"
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"X-Graflow": "1", **bearer}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         options = ["--flows", "tests.page.flows", "--store", f"sqlite:///{self.folder}/flows.db"]
+        if self._prefix:
+            options += ["--root-path", self._prefix]
+        if self._token:
+            (self.folder / "tokens").write_text(f"operate {self._token}\n")
+            options += ["--token-file", str(self.folder / "tokens")]
         with (self.folder / "out").open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "graflow", "serve", "--port", str(self.port), *options],
@@ -90,13 +104,16 @@ class Server:
         self.process.kill()
         self.process.wait(60)
 
+    def call(self, method: str, path: str, **about: Any) -> httpx.Response:
+        """Ask the API for something, as a program with the server's token."""
+        return httpx.request(method, f"{self.url}/api/v1/{path}", headers=self._headers, timeout=60, **about)
+
     def run(self, flow: str, flow_id: str, **inputs: object) -> str:
         """Start a run; returns the address of its page."""
-        answer = httpx.post(
-            f"{self.url}/api/v1/{flow}/execute-async",
+        answer = self.call(
+            "POST",
+            f"{flow}/execute-async",
             json={"inputs": inputs, "flow_id": flow_id},
-            headers={"X-Graflow": "1"},
-            timeout=60,
         )
         assert answer.status_code in {200, 202}, answer.text
         return f"{self.url}/runs/{flow_id}"
@@ -105,9 +122,7 @@ class Server:
         """The id of the question that a run asks, once it does."""
 
         def found() -> list[dict[str, str]]:
-            listed: list[dict[str, str]] = httpx.get(
-                f"{self.url}/api/v1/questions", params={"flow": flow_id}, timeout=60
-            ).json()["items"]
+            listed: list[dict[str, str]] = self.call("GET", "questions", params={"flow": flow_id}).json()["items"]
             return listed
 
         wait_until(found, 60)
@@ -116,11 +131,11 @@ class Server:
     def outputs(self, flow: str, flow_id: str) -> object:
         """What a run gave, once it has completed."""
         wait_until(lambda: self.status(flow, flow_id) == "completed", 60)
-        return httpx.get(f"{self.url}/api/v1/{flow}/status/{flow_id}", timeout=60).json()["outputs"]
+        return self.call("GET", f"{flow}/status/{flow_id}").json()["outputs"]
 
     def status(self, flow: str, flow_id: str) -> str:
         """The state that the store has of a run."""
-        found: str = httpx.get(f"{self.url}/api/v1/{flow}/status/{flow_id}", timeout=60).json()["status"]
+        found: str = self.call("GET", f"{flow}/status/{flow_id}").json()["status"]
         return found
 
 
@@ -163,5 +178,14 @@ def pictured(page: Any, name: str) -> None:
 
 def _is_complaint(said: Any) -> bool:
     """Errors of scripts and of the policy; that a server was away, or refused something, is a test's own doing."""
-    expected = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "ERR_NETWORK", "412 (", "409 (", "422 (")
+    expected = (
+        "ERR_CONNECTION",
+        "ERR_INCOMPLETE",
+        "ERR_EMPTY_RESPONSE",
+        "ERR_NETWORK",
+        "412 (",
+        "409 (",
+        "422 (",
+        "401 (",
+    )
     return said.type == "error" and not any(text in said.text for text in expected)

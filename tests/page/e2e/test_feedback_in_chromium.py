@@ -68,6 +68,9 @@ def test_each_kind_of_answer_has_a_form(server: Server, page: Any, kind: str) ->
     form = page.locator("form.answer")
     form.wait_for()
     assert "<script>window.stolen = 1</script>" in page.locator(".prompt").inner_text()
+    about = page.locator(".drawer .tree").inner_text()
+    assert "<b>3</b>" in about
+    assert "password: x" not in about
     fill(form)
     form.get_by_role("button", name="Answer").click()
     form.wait_for(state="detached")

@@ -36,6 +36,12 @@ const facts = (question, isInRun) => html`<dl class="facts">
   ${question.deadline ? html`<dt>Deadline</dt><dd>${moment(question.deadline)}${question.state === 'open' ? html`, ${until(question.deadline)}${atTheEnd(question)}` : nothing}</dd>` : nothing}
 </dl>`
 
+/** What it is about. @param {any} question */
+const subject = ({ subject: about, feedback }) => {
+  const data = about ?? (Object.keys(feedback?.metadata ?? {}).length ? feedback.metadata : null)
+  return data === null ? nothing : html`<section><h3>About</h3>${tree(data)}</section>`
+}
+
 const votes = (question) => (question.votes.length && (question.state === 'open' || question.votes.length > 1) ? html`<section><h3>Answers so far</h3>
   <table><thead><tr><th>Who</th><th>Answer</th><th class="num">When</th></tr></thead><tbody>${question.votes.map((vote) => html`<tr>
     <td>${vote.person}${vote.verified ? nothing : html`<span class="mark" title="Nobody has made sure that it was they">says so</span>`}</td>
@@ -100,6 +106,7 @@ export const questionPart = (answering, { isInRun = false } = {}) => {
   const { question } = answering
   return html`<p class="prompt">${visible(question.prompt)}</p>
     ${facts(question, isInRun)}
+    ${subject(question)}
     ${votes(question)}
     ${outcome(question, answering.isBeaten)}
     ${answering.isOpen ? answerForm(answering) : nothing}`
