@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from graflow.api.http.auth import Auth
 from graflow.api.http.problems import ProblemError
 from graflow.api.http.service import Service
-from graflow.api.live.feed import Message
+from graflow.api.live.messages import Message
 from graflow.api.live.tail import Listener, Tail
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
@@ -103,6 +103,35 @@ def test_nodes_that_are_added_are_told_apart() -> None:
     run(work())
 
 
+def test_questions_words_and_actions_are_told_before_the_change_that_has_them() -> None:
+    async def work() -> None:
+        looked = Looked()
+        epoch = begin(looked.store)
+        watching = await looked.tail.join("f1", None)
+        said = {"said": [[AT, "OUT", "hello"]]}
+        lines = [
+            Entry("step.completed", "a", 1, data={"node": "a", "outcome": {"value": 1}}),
+            Entry("step.completed", "b", 1, data={"node": "b", "outcome": {"value": 1, **said}}),
+            Entry(
+                "group.members", "g", 1, data={"outcomes": [{"index": 0, "outcome": {}}, {"index": 1, "outcome": said}]}
+            ),
+            Entry("step.suspended", "ask", 1, data={"node": "ask", "why": "waits for q1", "asks": ["q1"]}),
+            Entry("request.cancel", data={"by": "http", "reason": ""}),
+        ]
+        looked.store.append(Change("f1", Move.STEP, epoch, AT, lines))
+
+        coming_back = await looked.tail.join("f1", 1)
+        for listener in (watching, coming_back):
+            first = looked.store.events("f1", 0)[-5].seq
+            assert await told(listener, "question") == {"seq": first + 3, "step": "ask", "ids": ["q1"]}
+            assert await told(listener, "action") == {"seq": first + 4, "kind": "request.cancel", "by": "http"}
+            assert await told(listener, "log") == {"seq": first + 2, "steps": ["b", "g"]}
+            assert (await told(listener, "change"))["seq"] == first + 4
+        await looked.tail.close()
+
+    run(work())
+
+
 def test_a_run_that_ends_ends_its_streams_also_those_that_begin_later() -> None:
     async def work() -> None:
         looked = Looked()
@@ -151,6 +180,7 @@ def test_what_a_retry_took_out_is_told_as_pending() -> None:
         listener = await looked.tail.join("f1", seq)
         move(looked.store, Move.RETRY, cut=[("s1", 1)], entries=[Entry("flow.retried", data={"cut": [["s1", 1]]})])
         for who in (listener, await looked.tail.join("f1", seq)):
+            assert (await told(who, "action"))["kind"] == "flow.retried"
             change = await told(who, "change")
             steps = {step["step"]: step["status"] for step in change["steps"]}
             assert steps["s1"] == "pending"

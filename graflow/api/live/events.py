@@ -9,6 +9,9 @@ without either a stream begins now. At most one `change` in 100 ms, with the las
            "steps": [{"step": "merge", "status": "running", "visit": 1, "visits": 1, "started_at": …, "worker": …, …}],
            "groups": {"pages": {"size": 10000, "counts": {…}, "strip": {"39": {"d": 140, "f": 2}}}}}
     event: graph    data: {"seq": …, "fingerprint": "…"}          nodes were added: read `/graph` again
+    event: question data: {"seq": …, "step": "ask", "ids": [...]}  asked, or answered: read them
+    event: log      data: {"seq": …, "steps": ["pages", …]}        these have said something: read `/logs`
+    event: action   data: {"seq": …, "kind": "request.cancel", "by": "http"}
     event: beat     data: {"now": "…Z"}                           at once, then every 15 s; no id
     event: reset    data: {"reason": "…", "cursor": 18240}        read all again; the stream goes on behind the cursor
     event: end      data: {"status": "completed"}                 the run has ended, and so does the stream
@@ -41,7 +44,7 @@ from graflow.api.http.etags import tag_of
 from graflow.api.http.gate import session_in
 from graflow.api.http.problems import described
 from graflow.api.http.service import Served, Service
-from graflow.api.live.feed import Message
+from graflow.api.live.messages import Message
 from graflow.api.live.tail import Listener, Tail
 from graflow.api.runs.listing import record_of, record_tag
 from graflow.secret import masked

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from graflow.api.http.columns import moment
 from graflow.api.http.service import Service
+from graflow.api.live.messages import Message, reset
+from graflow.api.live.news import news_of
 from graflow.api.runs.steps import graph_of, last_visits, row_of
 from graflow.exceptions import FlowNotFoundError
 from graflow.shown import one_line
@@ -21,35 +19,6 @@ _OF_GROUPS: Final = frozenset({"counts", "strip"})
 _HEADLINE: Final = 200
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event of a stream.
-
-    Attributes:
-        kind: `change`, `graph`, `beat`, `reset` or `end`.
-        data: JSON.
-        id: The position behind which a client goes on that has it; None for none.
-    """
-
-    kind: str
-    data: str
-    id: int | None = None
-
-    @classmethod
-    def of(cls, kind: str, data: Mapping[str, Any], id: int | None = None) -> Message:  # noqa: A002 - the word of SSE
-        return cls(kind, json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_shown), id)
-
-    def encoded(self) -> bytes:
-        """As it is sent."""
-        position = "" if self.id is None else f"id: {self.id}\n"
-        return f"event: {self.kind}\n{position}data: {self.data}\n\n".encode("utf-8", "replace")
-
-
-def reset(reason: str, cursor: int) -> Message:
-    """That the client has to read all again, and to go on behind a position."""
-    return Message.of("reset", {"reason": reason, "cursor": cursor}, cursor)
 
 
 class RunFeed:
@@ -84,7 +53,9 @@ class RunFeed:
         self._take(state)
         touched = [step for step in {**rows, **self._rows} if rows.get(step) != self._rows.get(step)]
         changed_run = {name: value for name, value in self._run.items() if run.get(name) != value}
-        messages = [self._change(touched, rows, changed_run | {"status": state.status, "version": state.version})]
+        lines = self._service.store.events(self._flow_id, seq, CATCHES_UP)
+        messages = news_of(line for line in lines if line.seq <= self.seq)
+        messages.append(self._change(touched, rows, changed_run | {"status": state.status, "version": state.version}))
         if fingerprint != self._fingerprint:
             messages.append(Message.of("graph", {"seq": self.seq, "fingerprint": self._fingerprint}, self.seq))
         return messages + self.end()
@@ -108,7 +79,8 @@ class RunFeed:
         touched = dict.fromkeys(line.step for line in lines if line.step is not None)
         cut = {step for line in lines for step, _ in line.data.get("cut", ())}
         graph = Message.of("graph", {"seq": self.seq, "fingerprint": self._fingerprint}, self.seq)
-        return [self._change([*touched, *(cut - touched.keys())], {}, self._run), graph, *self.end()]
+        change = self._change([*touched, *(cut - touched.keys())], {}, self._run)
+        return [*news_of(line for line in lines if line.seq <= self.seq), change, graph, *self.end()]
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
@@ -163,9 +135,3 @@ def _group(row: Row, known: Row) -> dict[str, Any]:
         if place >= len(before) or before[place] != bucket
     }
     return {"size": row["size"], "counts": row["counts"], "strip": strip}
-
-
-def _shown(value: object) -> str | None:
-    if isinstance(value, datetime):
-        return moment(value)
-    raise TypeError(f"A {type(value).__name__} is no JSON")

@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from graflow.api.http.problems import ProblemError
 from graflow.api.http.service import Service
-from graflow.api.live.feed import Message, RunFeed, reset
+from graflow.api.live.feed import RunFeed
+from graflow.api.live.messages import Message, reset
 from graflow.exceptions import FlowNotFoundError, GraflowError
 from graflow.shown import get_logger
 from graflow.state.changes import FlowChange

@@ -309,9 +309,12 @@ class FlowRecorder(Owner):
                 raise RuntimeError(f"{self.name} has no step that could wait")
             if self._ended:
                 self._take_ended(step)
-            data = {"node": step.node, "why": suspended.text}
-            said = self.run.recording.said()
-            self._entries.append(self._entry("step.suspended", {**data, "outcome": {"said": said}} if said else data))
+            data: dict[str, Any] = {"node": step.node, "why": suspended.text}
+            if suspended.asks:
+                data["asks"] = list(suspended.asks)
+            if said := self.run.recording.said():
+                data["outcome"] = {"said": said}
+            self._entries.append(self._entry("step.suspended", data))
             self._steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
             self.current, self.awaits, self.asks = None, suspended.awaits, suspended.asks
             if self.deadline is not None:

@@ -255,7 +255,7 @@ class Questions:
         again_in: float | None = None
         if flow.status is FlowStatus.QUEUED and question.id in (flow.fields.get("asks") or ()):
             if not any(each.is_open for each in self.read(flow.fields["asks"])):
-                entry = Entry("flow.woken", data={"by": question.id})
+                entry = Entry("flow.woken", data={"by": question.id, "asks": [question.id]})
                 if not self._moved(flow, [entry], {"wake_at": None, "asks": None}):
                     self.wake(question)
                     return
