@@ -50,9 +50,9 @@ _ROUTERS: Final = (
     actions.router,
     states.router,
     graph.router,
-    steps.router,
     members.router,
     payloads.router,
+    steps.router,  # behind those of its parts: the name of a step may have slashes
     logs.router,
     timeline.router,
     stats.router,

@@ -41,13 +41,13 @@ class Spoken:
     def __init__(self, size: int) -> None:
         self.store = MemoryStore()
         self.epoch = begin(self.store)
-        self._append([Entry("step.started", "g", 1, attempt=1, data={"node": "g"})], steps=[group_row(size)])
+        self.append([Entry("step.started", "g", 1, attempt=1, data={"node": "g"})], steps=[group_row(size)])
 
     def end(self, *outcomes: dict[str, Any]) -> None:
         entry = Entry("group.members", "g", 1, attempt=1, data={"node": "g", "outcomes": outcomes})
-        self._append([entry], members=[member(each["index"]) for each in outcomes])
+        self.append([entry], members=[member(each["index"]) for each in outcomes])
 
-    def _append(self, entries: list[Entry], **rows: Any) -> None:
+    def append(self, entries: list[Entry], **rows: Any) -> None:
         self.store.append(Change("f1", Move.STEP, self.epoch, AT + 2, entries, **rows))
 
 
@@ -163,6 +163,18 @@ def test_what_is_not_there_has_no_lines(clients: Clients) -> None:
     problem(client.get(LOGS, params={"step": "g", "visit": 2}), 404, "not-found")
     problem(client.get(LOGS.replace("f1", "f2")), 404, "not-found")
     problem(client.get(LOGS, params={"limit": 1001}), 422, "request-invalid")
+
+
+def test_a_step_may_have_slashes_in_its_name(clients: Clients) -> None:
+    spoken = Spoken(2)
+    spoken.append([Entry("step.started", "a/b", 1)], steps=[group_row(3, "a/b")])
+    client, run = clients(spoken.store), LOGS.removesuffix("/logs")
+
+    assert client.get(f"{run}/steps/a%2Fb").json()["step"] == "a/b"
+    assert client.get(f"{run}/steps/a%2Fb/members").json()["size"] == 3
+    assert client.get(f"{run}/steps/a%2Fb/members/2").json()["index"] == 2
+    assert client.get(f"{run}/steps/a%2Fb/strip").json()["size"] == 3
+    assert client.get(f"{run}/steps/a%2Fb/payload/outputs").json()["preview"] is None
 
 
 # -- what steps in this process say ------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class StripAnswer(BaseModel):
 
 
 @router.get(
-    "/{flow}/flows/{flow_id}/steps/{step}/members",
+    "/{flow}/flows/{flow_id}/steps/{step:path}/members",
     response_model=MemberRows,
     responses={**NOT_MODIFIED, **described(404)},
 )
@@ -119,7 +119,7 @@ def members(
 
 
 @router.get(
-    "/{flow}/flows/{flow_id}/steps/{step}/members/{index}",
+    "/{flow}/flows/{flow_id}/steps/{step:path}/members/{index}",
     response_model=FlowStepState,
     responses={**NOT_MODIFIED, **described(404)},
 )
@@ -136,7 +136,7 @@ def member(
 
 
 @router.get(
-    "/{flow}/flows/{flow_id}/steps/{step}/strip",
+    "/{flow}/flows/{flow_id}/steps/{step:path}/strip",
     response_model=StripAnswer,
     responses={**NOT_MODIFIED, **described(404)},
 )

@@ -58,7 +58,7 @@ class Payload(BaseModel):
 
 
 @router.get(
-    "/{flow}/flows/{flow_id}/steps/{step}/payload/{part}",
+    "/{flow}/flows/{flow_id}/steps/{step:path}/payload/{part}",
     response_model=Payload,
     responses={**NOT_MODIFIED, **described(404)},
 )

@@ -109,7 +109,7 @@ def steps(flow: str, flow_id: str, request: Request, service: Served) -> Respons
 
 
 @router.get(
-    "/{flow}/flows/{flow_id}/steps/{step}", response_model=StepDetail, responses={**NOT_MODIFIED, **described(404)}
+    "/{flow}/flows/{flow_id}/steps/{step:path}", response_model=StepDetail, responses={**NOT_MODIFIED, **described(404)}
 )
 def step(flow: str, flow_id: str, step: str, request: Request, service: Served, visit: Visit = None) -> Response:
     """One step of a run, with its attempts."""
