@@ -99,14 +99,10 @@ def members(
     if is_known(request, tag):
         return not_modified(tag)
     group = group_of(service, record, step, visit)
-    size, counts = group.size or 0, group.counts or {}
+    size = group.size or 0
     if sort == "index" and not search and not wanted:
         first, end = offset, offset + limit
         found, total = service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), size
-    elif sort == "index" and not search and offset + limit <= MOST_ROWS:
-        page = service.store.list_members(flow_id, step, visit=group.visit, status=wanted, limit=offset + limit)
-        found = [_facts_of(row) for row in page[offset:]]
-        total = sum(counts.get(each.value, 0) for each in wanted)
     else:
         table, now = table_of(service, record, group), service.clock()
         if wanted or search:
@@ -195,11 +191,6 @@ def table_of(service: Service, record: FlowRecord, group: FlowStepState) -> Memb
     """All members of a group as light rows."""
     place = Place(record.flow_id, record.fields.get("created_at"), group.step_name, group.visit)
     return _tables.of(service.store, place, record.seq)
-
-
-def _facts_of(row: FlowStepState) -> MemberFacts:
-    started, finished = (None if at is None else at.timestamp() for at in (row.started_at, row.completed_at))
-    return MemberFacts(row.index or 0, row.status.value, row.attempts, row.worker, started, finished, row.error)
 
 
 def _divided(rows: Sequence[MemberFacts], size: int, buckets: int) -> list[dict[str, int]]:
