@@ -437,3 +437,36 @@ def test_a_flow_whose_processes_die_at_the_same_step_is_lost():
     assert state.status is FlowStatus.LOST
     assert "1 times in a row" in state.error or "2 times in a row" in state.error
     assert runner.resume_flow("f").status is FlowStatus.COMPLETED
+
+
+def test_a_step_that_ends_the_program_leaves_a_flow_that_rests_and_goes_on_with_that_step():
+    """It is no failure of the step, and no loss of its process: recovery lets it be."""
+    ran = []
+
+    def build():
+        @task
+        def first():
+            ran.append("first")
+            return 1
+
+        @task
+        def leaves(first):
+            ran.append("leaves")
+            if ran.count("leaves") == 1:
+                sys.exit(3)
+            return first + 1
+
+        first >> leaves
+
+    runner = FlowRunner("memory://", recovery=False)
+    runner.register(build, "leaving")
+    with pytest.raises(SystemExit):
+        runner.execute("leaving", flow_id="f")
+    state = runner.get_flow_state("f")
+    assert (state.status, state.error) == (FlowStatus.PAUSED, "SystemExit: 3")
+    assert [row.status.value for row in state.steps] == ["completed", "paused"]
+
+    runner._home.recovery.look()
+    assert runner.get_flow_state("f").status is FlowStatus.PAUSED
+    assert runner.resume_flow("f").outputs == 2
+    assert ran == ["first", "leaves", "leaves"]

@@ -234,9 +234,12 @@ class FlowExecution:
                 self._alone(record, recorder)
                 return
             raise self._stopped(recorder, stopped) from None
-        except KeyboardInterrupt:
+        except (
+            KeyboardInterrupt,
+            SystemExit,
+        ) as error:  # the program ends, or a step means it to: no failure of the step
             recorder.mark_current("paused")
-            recorder.finish(Move.STOP, Entry("flow.paused"), {"error": "KeyboardInterrupt: interrupted"})
+            recorder.finish(Move.STOP, Entry("flow.paused"), {"error": _end_of_program(error)})
             raise
         except GraflowWorkflowCanceledError as error:
             recorder.finish(Move.FINISH_CANCEL, Entry("flow.cancelled"), {"error": named(error)})
@@ -384,6 +387,10 @@ class FlowExecution:
 
 def _degraded(recorder: FlowRecorder) -> dict[str, Any]:
     return {"degraded": True} if recorder.writer.degraded else {}
+
+
+def _end_of_program(error: KeyboardInterrupt | SystemExit) -> str:
+    return "KeyboardInterrupt: interrupted" if isinstance(error, KeyboardInterrupt) else f"SystemExit: {error.code}"
 
 
 def _error_fields(error: BaseException) -> dict[str, Any]:
