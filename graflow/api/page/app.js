@@ -180,6 +180,21 @@ const draw = () => {
   setTitle()
 }
 
+/** Ask the server what it is, again where it does not answer. */
+const greet = async () => {
+  try {
+    const server = await get('server')
+    setNow(server.now)
+    store.set({ server })
+    const [{ follow }, sorry] = await Promise.all([import('./asked.js'), import('./views/sorry.js')])
+    loaded.sorry = sorry
+    follow(store)
+  } catch (error) {
+    if (/** @type {any} */ (error)?.status) fail(error)
+    else setTimeout(greet, 2000)
+  }
+}
+
 const begin = () => {
   try {
     state.theme = localStorage.getItem('theme') ?? ''
@@ -193,7 +208,7 @@ const begin = () => {
   start(arrive)
   document.addEventListener('keydown', (event) => keyPressed(event, state))
   setInterval(() => { if (!document.hidden && state.model?.ticks) store.set() }, 1000)
-  get('server').then((server) => { setNow(server.now); store.set({ server }); import('./asked.js').then(({ follow }) => follow(store)) }).catch(fail)
+  greet()
 }
 
 begin()
