@@ -167,3 +167,39 @@ def test_a_new_sweeper_sees_that_the_clock_was_set_back_and_leaves_a_long_pause_
     world.clock.advance(3600)
     assert world.record.look().due == []
     assert world.record.now() > now + 3000, "nobody can tell yet"
+
+
+@pytest.mark.redis
+def test_a_step_while_nothing_was_open_is_not_made_up_for_against_the_next_run(world: World) -> None:
+    # Given one that looked, then a clock that was set while no run was open, and a run that began in the new time
+    mine = world.record.look()
+    world.clock.advance(3600)
+    open_group(world.record, n=1)
+    began = world.record.now()
+
+    # When it looks again
+    looked = world.record.look(since=Since(mine.time, 1.0, 1.0))
+
+    # Then the run's time goes on
+    assert looked.step == 0.0
+    assert world.record.now() == began
+
+
+@pytest.mark.redis
+def test_one_that_first_looked_in_the_wrong_time_does_not_bring_it_back(world: World) -> None:
+    # Given a clock that is set ahead, one that looks for the first time before that is seen, and one that sees it
+    open_group(world.record, n=1)
+    old = world.record.look()
+    world.clock.advance(3600)
+    new = world.record.look()
+    world.clock.advance(1)
+    assert world.record.look(since=Since(old.time, 1.0, 1.0)).step == pytest.approx(3600.0, abs=2)
+    mended = world.record.now()
+
+    # When the first looks again
+    world.clock.advance(1)
+    again = world.record.look(since=Since(new.time, 2.0, 2.0))
+
+    # Then the time stays mended
+    assert again.step == 0.0
+    assert world.record.now() == pytest.approx(mended + 1)

@@ -147,8 +147,7 @@ local function wake(workers)
   if redis.call('EXISTS', OPEN) == 1 then return time end
   local offset = time - server_time()
   time = time - offset
-  redis.call('HSET', CLOCK, 'looked', time, 'offset', 0)
-  if offset ~= 0 then redis.call('HSET', CLOCK, 'reset', time) end
+  redis.call('HSET', CLOCK, 'looked', time, 'offset', 0, 'reset', time)
   local awake = {}
   local resting = redis.call('ZRANGEBYSCORE', workers, offset == 0 and '(' .. time or '-inf', '+inf', 'WITHSCORES')
   for i = 1, #resting, 2 do

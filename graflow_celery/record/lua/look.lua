@@ -9,8 +9,9 @@ local clock = redis.call('HMGET', CLOCK, 'offset', 'looked', 'reset')
 local offset = tonumber(clock[1] or 0)
 local time = server_time() + offset
 local last = tonumber(clock[2] or time)
--- What the caller knows from before steps were forgotten, while no run was open, is no time of this clock.
-if clock[3] and time - clock[3] <= most then known = 0 end
+-- What the caller knows from before a step was made up for, by anybody else, or forgotten is no time of this clock.
+local reset = tonumber(clock[3])
+if reset and reset ~= known and time - reset <= most then known = 0 end
 -- Whether the server stood still or its clock was set, those can tell that have looked before.
 if known == 0 and time - last > tonumber(ARGV[2]) then return {time, time - last, 0, {}} end
 
@@ -25,7 +26,8 @@ elseif known > 0 and ahead > slack and time - last > slack then
 end
 if step ~= 0 then
   time = time - step
-  redis.call('HSET', CLOCK, 'offset', offset - step)
+  -- What others know from before that may be of the time that was wrong.
+  redis.call('HSET', CLOCK, 'offset', offset - step, 'reset', math.max(time, last))
 end
 local pause = time - last
 if step ~= 0 or pause > tonumber(ARGV[2]) then redis.call('HSET', CLOCK, 'resumed', math.max(time, last)) end
