@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from inspect import iscoroutinefunction
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from graflow.channels.base import NOT_A_LIST, NOT_A_NUMBER, Channel, checked_ttl, require_number
@@ -15,6 +13,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.channels.channel_text import ChannelText
 from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
+from graflow.channels.redis_server import ChannelServer, Command
 from graflow.codec import encode, parse_json
 from graflow.durations import checked_seconds
 from graflow.redis.clients import load_redis
@@ -23,10 +22,7 @@ from graflow.redis.config import (
     connection_of,
     describe_server,
     normalize_redis_config,
-    shared_client,
 )
-from graflow.redis.diagnosis import told
-from graflow.redis.refusals import RefusedForNowError, for_now
 from graflow.redis.scripts import Script
 from graflow.shown import get_logger
 
@@ -46,7 +42,6 @@ _REMEMBERED = 60_000  # milliseconds; whoever waits for a server gives up sendin
 _RESULT_TTL = 86400.0
 _MARK_TTL = 7 * 86_400_000  # milliseconds that it is remembered which values were published
 _GLOB = re.compile(r"[*?\[\]\\^]")
-_Command = tuple[str | int, ...]
 _T = TypeVar("_T")
 
 
@@ -78,14 +73,6 @@ class RedisChannel(Channel):
     lock_lease: ClassVar[float] = 30.0
     """Seconds after which a lock is free when its holder's process has died."""
 
-    patience: float = 30.0
-    """Seconds that an operation waits for a server that refuses it for now."""
-    waits_for: tuple[type[Exception], ...] = (RefusedForNowError,)
-    """The errors that are waited out for that long."""
-
-    _client: Any
-    _process: int
-
     def __init__(
         self,
         name: str,
@@ -102,7 +89,7 @@ class RedisChannel(Channel):
         self._config["key_prefix"] = str(connection.get("key_prefix") or DEFAULT_PREFIX)
         self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
         connection_of(self._config)  # refuses settings that name no server before anything is done with them
-        self._attach(_usable(redis_client))
+        self._attach(redis_client)
 
     @property
     def key_prefix(self) -> str:
@@ -112,16 +99,13 @@ class RedisChannel(Channel):
     @property
     def redis_client(self) -> Any:
         """The client of this process, opened when it is first needed."""
-        if self._client is None or self._process != os.getpid():
-            self._client = shared_client(self._config, decode_responses=False)
-            self._process = os.getpid()
-        return self._client
+        return self._server.client
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
-        self._execute(*self._set_command(key, value, ttl))
+        self._server.execute(*self._set_command(key, value, ttl))
 
     def get(self, key: str, default: object = None) -> Any:
-        reply = _get.run(self._execute, (self._at(key),))
+        reply = _get.run(self._server.execute, (self._at(key),))
         if reply is None:
             return default
         return (
@@ -129,10 +113,10 @@ class RedisChannel(Channel):
         )
 
     def delete(self, key: str) -> bool:
-        return bool(self._execute("DEL", self._at(key)))
+        return bool(self._server.execute("DEL", self._at(key)))
 
     def exists(self, key: str) -> bool:
-        return bool(self._execute("EXISTS", self._at(key)))
+        return bool(self._server.execute("EXISTS", self._at(key)))
 
     def keys(self) -> list[str]:
         start = len(self._at("").encode())
@@ -140,7 +124,7 @@ class RedisChannel(Channel):
 
     def clear(self) -> None:
         for batch in self._scan():
-            self._execute("UNLINK", *batch)
+            self._server.execute("UNLINK", *batch)
 
     def append(self, key: str, value: object, ttl: float | None = None) -> int:
         return self._add_element("RPUSH", key, value, ttl)
@@ -153,35 +137,35 @@ class RedisChannel(Channel):
         at, amount_text, described = self._at(key), encode(amount), self._text.described(key)
         operation = self._operation()
         while True:
-            reply = _add.run(self._execute, (at, operation), amount_text, _REMEMBERED)
+            reply = _add.run(self._server.execute, (at, operation), amount_text, _REMEMBERED)
             if reply == 0:
                 raise TypeError(f"{described} is something else: {NOT_A_NUMBER}")
             if type(reply) is not list:
                 return require_number(self._text.decoded(key, reply), described)
             present = self._text.decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
-            if _swap.run(self._execute, (at, operation), encode(total), _REMEMBERED, *reply):
+            if _swap.run(self._server.execute, (at, operation), encode(total), _REMEMBERED, *reply):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
-        lock = RedisLock(self._execute, f"{self.key_prefix}:lock:{self.name}:{key}", self.lock_lease)
+        lock = RedisLock(self._server.execute, f"{self.key_prefix}:lock:{self.name}:{key}", self.lock_lease)
         return RedisLockBlock(lock, self._key_locks, self.name, key, checked_seconds("timeout", timeout))
 
     def set_many(self, values: Mapping[str, Any], ttl: float | None = None) -> None:
         """Store several values in few round trips; when one of them cannot be kept, none is written."""
         commands = [self._set_command(key, value, ttl) for key, value in values.items()]
         for batch in _batches(commands):
-            self._execute_all(batch)
+            self._server.execute_all(batch)
 
     def set_missing(self, values: Mapping[str, Any], ttl: float) -> None:
         """Store those of several values whose keys are absent, in few round trips."""
         for batch in _batches([(*self._set_command(key, value, ttl), "NX") for key, value in values.items()]):
-            self._execute_all(batch)
+            self._server.execute_all(batch)
 
     def drop(self, keys: Sequence[str]) -> None:
         """Remove some keys, in few round trips."""
         for batch in _batches(keys):
-            self._execute("UNLINK", *map(self._at, batch))
+            self._server.execute("UNLINK", *map(self._at, batch))
 
     def expire(self, ttl_seconds: float, keys: Sequence[str] | None = None) -> int:
         """Give every key of this channel, or some keys, a time to live from now; a key that has less left keeps it.
@@ -191,11 +175,11 @@ class RedisChannel(Channel):
         """
         limit = _milliseconds(ttl_seconds)
         batches = self._scan() if keys is None else _batches([self._at(key).encode() for key in keys])
-        return sum(_limit.run(self._execute, batch, limit) for batch in batches)
+        return sum(_limit.run(self._server.execute, batch, limit) for batch in batches)
 
     def time_to_live(self, key: str) -> float | None:
         """Seconds that a key has left; None for a key without a limit, or an absent one."""
-        left = int(self._execute("PTTL", self._at(key)))
+        left = int(self._server.execute("PTTL", self._at(key)))
         return left / 1000 if left >= 0 else None
 
     def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
@@ -206,15 +190,15 @@ class RedisChannel(Channel):
             marks: Its mark, then those of writes that it stands in for.
             once: Whether it is left out when another process has done it already.
         """
-        deleting: _Command = ("DEL", self._at(write.key))
+        deleting: Command = ("DEL", self._at(write.key))
         command = deleting if write.deleted else self._set_command(write.key, write.value, write.ttl)
         name, at, *arguments = command
         keys = (str(at), *map(self._mark, marks))
-        _publish.run(self._execute, keys, _MARK_TTL, int(once), name, *arguments)
+        _publish.run(self._server.execute, keys, _MARK_TTL, int(once), name, *arguments)
 
     def is_published(self, mark: str) -> bool:
         """Whether the write with this mark has been done."""
-        return bool(self._execute("EXISTS", self._mark(mark)))
+        return bool(self._server.execute("EXISTS", self._mark(mark)))
 
     def _mark(self, mark: str) -> str:
         return f"{self.key_prefix}:published:{self.name}:{mark}"
@@ -231,11 +215,11 @@ class RedisChannel(Channel):
 
     def ping(self) -> bool:
         """Whether the server answers; a connection that fails raises an error of redis-py's own type."""
-        return bool(self._execute("PING"))
+        return bool(self._server.execute("PING"))
 
     def close(self) -> None:
         """Let go of the client, whose connections belong to others too; the next operation opens one again."""
-        self._client = None
+        self._server.let_go()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self.name, "config": self._config}
@@ -250,40 +234,9 @@ class RedisChannel(Channel):
         return f"RedisChannel({self.name!r}, {describe_server(self._config)})"
 
     def _attach(self, client: object) -> None:
-        self._client = client
-        self._process = os.getpid()
+        self._server = ChannelServer(f"The Redis of channel {self.name}", self._config, client)
         self._key_locks = KeyLocks()
         self._prefix = f"{self.key_prefix}:channel:{self.name}:"
-
-    def _execute(self, *command: Any, **options: Any) -> Any:
-        return self._granted(lambda: self.redis_client.execute_command(*command, **options))
-
-    def _execute_all(self, commands: Sequence[_Command]) -> None:
-        def execute() -> None:
-            pipeline = self.redis_client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            pipeline.execute()
-
-        self._granted(execute)
-
-    def _granted(self, call: Callable[[], _T]) -> _T:
-        """What a call of the server gives; it is made again while the server refuses it for now."""
-        from graflow.runtime import persistently, this_runtime  # noqa: PLC0415 - it needs the package redis
-
-        def attempt() -> _T:
-            try:
-                return call()
-            except load_redis().RedisError as error:
-                if (refusal := for_now(error)) is None or refusal is error:
-                    raise
-                raise refusal from error  # of a client that is not ours
-
-        what = f"The Redis of channel {self.name}"
-        try:
-            return persistently(this_runtime(), attempt, patience=self.patience, over=self.waits_for, what=what)
-        except _unreachable() as error:
-            raise told(error, self._config) from error
 
     def _at(self, key: str) -> str:
         if not isinstance(key, str):
@@ -294,7 +247,7 @@ class RedisChannel(Channel):
         """A key that stands for one operation, which the client may send again when its reply got lost."""
         return f"{self.key_prefix}:operation:{self.name}:{secrets.token_hex(8)}"
 
-    def _set_command(self, key: str, value: object, ttl: float | None) -> _Command:
+    def _set_command(self, key: str, value: object, ttl: float | None) -> Command:
         at, text = self._at(key), self._text.encoded(key, value)
         if ttl is None:
             return "SET", at, text
@@ -306,7 +259,7 @@ class RedisChannel(Channel):
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:
-            reply = _push.run(self._execute, (at, operation), command, element, limit, _REMEMBERED)
+            reply = _push.run(self._server.execute, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
             present = 0 if isinstance(reply, int) else self._text.decoded(key, reply)
@@ -315,7 +268,7 @@ class RedisChannel(Channel):
             # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
             texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
             texts.insert(len(texts) if command == "RPUSH" else 0, element)
-            if _convert.run(self._execute, (at,), reply, limit, *texts):
+            if _convert.run(self._server.execute, (at,), reply, limit, *texts):
                 return len(texts)
 
     def _scan(self) -> Iterator[Sequence[bytes]]:
@@ -323,7 +276,7 @@ class RedisChannel(Channel):
         pattern = _GLOB.sub(r"\\\g<0>", self._prefix) + "*"
         cursor = 0
         while True:
-            cursor, found = self._execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, NEVER_DECODE=True)
+            cursor, found = self._server.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, NEVER_DECODE=True)
             if found:
                 yield found
             if not cursor:
@@ -338,14 +291,3 @@ def _milliseconds(ttl: float) -> int:
 def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
-
-
-def _unreachable() -> tuple[type[Exception], ...]:
-    """What is raised for a server that does not answer, or refuses us."""
-    module = load_redis().exceptions
-    return module.ConnectionError, module.TimeoutError, module.InvalidResponse, RefusedForNowError
-
-
-def _usable(client: object) -> Any:
-    """The client itself, unless it is one for asyncio, of which only the parameters are of use here."""
-    return None if iscoroutinefunction(getattr(client, "execute_command", None)) else client

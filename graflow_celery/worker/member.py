@@ -106,12 +106,10 @@ class ChannelWithGaps(RedisChannel):
     What a member does with it is part of its work, and waits for its server as its outcome does.
     """
 
-    waits_for = TRY_AGAIN
-
     def __init__(self, shared: SharedPayload, deployment: Deployment) -> None:
         place = {**deployment.connection, "key_prefix": shared.channel_prefix}
         super().__init__(shared.channel, signing_keys=deployment.keys, **place)
-        self.patience = deployment.patience.member
+        self._server.patience, self._server.waits_for = deployment.patience.member, TRY_AGAIN
         self._gaps = dict(shared.unsendable)
 
     def get(self, key: str, default: object = None) -> Any:

@@ -73,7 +73,7 @@ def test_channels_wait_for_a_server_that_refuses(
 
 def test_a_channel_does_not_wait_without_end(server: RefusingServer) -> None:
     channel = RedisChannel("c", url=server.url)
-    channel.patience = 0.1
+    channel._server.patience = 0.1
     server.errors = ["NOREPLICAS Not enough good replicas to write."] * 1000
     with pytest.raises(RefusedForNowError, match="too few replicas follow it; start them"):
         channel.set("k", 1)
@@ -88,7 +88,7 @@ def test_the_channel_of_a_member_waits_for_a_server_that_is_away(deployment: Dep
             raise error
         return "done"
 
-    assert channel._granted(call) == "done"
+    assert channel._server.granted(call) == "done"
 
 
 class Beats:
