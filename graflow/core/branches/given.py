@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,42 @@ def given_outcome(task_id: str, value: Any, seconds: float, ended: float) -> Bra
     """The outcome of a member that has given a value and done nothing else."""
     results, counts = [(task_id, value)], {task_id: 1}
     return BranchOutcome(task_id, True, value, None, seconds, ended, results, [task_id], 1, counts)
+
+
+class GivenRows:
+    """The members of one execution of a group that have ended in rows.
+
+    Args:
+        finished: Where the outcome of each goes, by index, once somebody asks for one of them.
+        lock: Held by whoever changes `finished`, or adds a row.
+    """
+
+    __slots__ = ("_finished", "_lock", "_rows")
+
+    def __init__(self, finished: dict[int, BranchOutcome], lock: threading.Lock) -> None:
+        self._finished = finished
+        self._lock = lock
+        self._rows: list[Given] = []
+
+    def add(self, row: Given) -> None:
+        self._rows.append(row)
+
+    def count(self) -> int:
+        """How many members are in rows."""
+        return sum(len(row.ids) for row in self._rows)
+
+    def whole(self, members: int) -> list[Given]:
+        """The rows in member order, where they are all that there is of so many members; else nothing."""
+        return in_order(self._rows, members)
+
+    def settle(self) -> None:
+        """Have an outcome of its own for each member, for whoever looks at one or saves them."""
+        if self._rows:
+            with self._lock:
+                rows, self._rows = self._rows, []
+                for row in rows:
+                    for index, outcome in row.outcomes():
+                        self._finished.setdefault(index, outcome)
 
 
 def in_order(rows: Sequence[Given], members: int) -> list[Given]:

@@ -1,13 +1,15 @@
-"""Groups that end before all of their members have: what their policy has seen, and what becomes of the rest."""
+"""Groups that end otherwise than by the outcomes of all members: early, cancelled, out of steps, or to be asked."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.branches.outcome import BranchOutcome, OpenQuestion
 from graflow.core.handlers.group_policy import EarlyEnd, impatient
-from graflow.exceptions import MemberLeftOutError
+from graflow.core.run.parts import RunParts
+from graflow.core.run.questions import RunWaits
+from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError, MemberLeftOutError
 
 
 class EarlyEnding:
@@ -49,3 +51,37 @@ def left_out(task_id: str, why: str) -> BranchOutcome:
     """What came of a member that nobody waits for."""
     error = MemberLeftOutError(task_id, why)
     return BranchOutcome(task_id, success=False, error=error, timestamp=time.time(), results=[(task_id, error)])
+
+
+def raise_if_stopped(run: RunParts, outcomes: Sequence[BranchOutcome], waiting: list[OpenQuestion]) -> None:
+    """Raise what keeps the policy from judging a group.
+
+    Args:
+        run: What the group ran in.
+        outcomes: Of its members, in order.
+        waiting: Questions that members without an outcome wait for.
+
+    Raises:
+        GraflowWorkflowCanceledError: When a member cancelled the workflow.
+        MaxStepsExceededError: When a branch has used up the steps that the run had left.
+        RunWaits: When a member waits for the answer to a question.
+    """
+    for outcome in outcomes:
+        if outcome.canceled:
+            raise GraflowWorkflowCanceledError(
+                outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id, run.session_id
+            )
+    stopped = {outcome.task_id: error for outcome in outcomes if (error := _limit_reached(run, outcome))}
+    if stopped:
+        loop = max((error.loop for error in stopped.values()), key=len)
+        raise MaxStepsExceededError(run.ledger.max_steps, list(stopped), loop, run.session_id)
+    if waiting:
+        raise RunWaits(waiting)
+
+
+def _limit_reached(run: RunParts, outcome: BranchOutcome) -> MaxStepsExceededError | None:
+    """How a branch used up the steps of this run; those of a run inside a task are that task's affair."""
+    error = outcome.error
+    if isinstance(error, MaxStepsExceededError):
+        return error if error.is_of(f"{run.session_id}_{outcome.task_id}") else None
+    return None

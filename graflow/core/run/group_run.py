@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from graflow.core.branches.given import Given, in_order
+from graflow.core.branches.given import Given, GivenRows
 from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
@@ -24,10 +24,8 @@ from graflow.core.run.branching import (
     merge_given,
     merge_outcomes,
 )
-from graflow.core.run.early_end import EarlyEnding, left_out
+from graflow.core.run.early_end import EarlyEnding, left_out, raise_if_stopped
 from graflow.core.run.failures import forget_locals
-from graflow.core.run.questions import RunWaits
-from graflow.exceptions import GraflowWorkflowCanceledError, MaxStepsExceededError
 from graflow.shown import get_logger
 from graflow.trace.notify import is_silent, tell
 
@@ -79,9 +77,9 @@ class GroupRun:
         self.run_key = run_key
         self.members = members
         self._finished = finished
-        self._rows: list[Given] = []  # members that have ended as well, until somebody asks for one of them
         self._branches = interrupted
         self._lock = threading.Lock()
+        self._rows = GivenRows(finished, self._lock)  # members that have ended as well
         self._own_nodes = branch_nodes(context.graph, group_id, members)
         self._around = context.surroundings(group_id)
         self._canceled = self._abandoned = False
@@ -116,7 +114,7 @@ class GroupRun:
     @property
     def finished(self) -> dict[int, BranchOutcome]:
         """Outcomes by index of the members that have ended."""
-        self.settle()
+        self._rows.settle()
         with self._lock:
             return self._finished.copy()
 
@@ -126,11 +124,11 @@ class GroupRun:
 
     def pending(self) -> list[int]:
         """Indices of the members that have not ended."""
-        self.settle()
+        self._rows.settle()
         return [index for index in range(len(self.members)) if index not in self._finished]
 
     def finished_count(self) -> int:
-        return len(self._finished) + sum(len(row.ids) for row in self._rows)
+        return len(self._finished) + self._rows.count()
 
     def open_branches(self) -> dict[int, BranchRun]:
         """Contexts by index of the members that have begun here and not succeeded."""
@@ -221,7 +219,7 @@ class GroupRun:
             with self._lock:  # its branch is kept: a checkpoint goes on with it at the task that asked
                 self._waiting[index] = outcome.requests.waiting
             return
-        self.settle()
+        self._rows.settle()
         recording = self.context.recording
         if recording is not None and recording.records(self.group_id) and index not in self._finished:
             recording.member_ended(index, outcome, worker, attempts)
@@ -248,21 +246,16 @@ class GroupRun:
             if self._finished:
                 return False
             if not self._abandoned:
-                self._rows.append(row)
+                self._rows.add(row)
         return True
 
     def settle(self) -> None:
         """Have an outcome of its own for each member that has ended, for whoever looks at one or saves them."""
-        if self._rows:
-            with self._lock:
-                rows, self._rows = self._rows, []
-                for row in rows:
-                    for index, outcome in row.outcomes():
-                        self._finished.setdefault(index, outcome)
+        self._rows.settle()
 
     def abandon(self) -> None:
         """End the execution as it is, because its coordinator gave up; branches stop after the task they are in."""
-        self.settle()
+        self._rows.settle()
         with self._lock:
             self._abandoned = self._canceled = True
             for branch in list(self._branches.values()):
@@ -284,7 +277,7 @@ class GroupRun:
         self._leave_out()
         if self._close_as_rows(policy):
             return
-        self.settle()
+        self._rows.settle()
         outcomes = [self._finished[index] for index in sorted(self._finished)]
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
@@ -301,7 +294,7 @@ class GroupRun:
 
     def _close_as_rows(self, policy: Any) -> bool:
         """The same where all have given a value and nobody looks at one of them; whether that was so."""
-        context, rows = self.context, in_order(self._rows, len(self.members))
+        context, rows = self.context, self._rows.whole(len(self.members))
         if not (rows and is_silent(context.tracer) and accepts_successes(policy)):
             return False
         context.agenda.stand_still(self.group_id)
@@ -326,20 +319,10 @@ class GroupRun:
     def _judge(self, policy: Any, outcomes: list[BranchOutcome], results: dict[str, TaskResult]) -> None:
         """Raise what the end of the group has to be, else do what the members asked for."""
         context = self.context
-        for outcome in outcomes:
-            if outcome.canceled:
-                raise GraflowWorkflowCanceledError(
-                    outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id, context.session_id
-                )
-        stopped = {outcome.task_id: error for outcome in outcomes if (error := self._limit_reached(outcome))}
-        if stopped:
-            loop = max((error.loop for error in stopped.values()), key=len)
-            raise MaxStepsExceededError(context.ledger.max_steps, list(stopped), loop, context.session_id)
         waiting = [
             asked for index in sorted(self._waiting) if index not in self._finished for asked in self._waiting[index]
         ]
-        if waiting:
-            raise RunWaits(waiting)
+        raise_if_stopped(context, outcomes, waiting)
         policy.on_group_finished(self.group_id, self.members, results, context)
         for outcome in outcomes:
             if outcome.error is not None:
@@ -369,10 +352,3 @@ class GroupRun:
                 came_to = {task_id for task_id, _ in outcome.results} if outcome is not None else set()
                 for task_id in (self._own_nodes[index] or {member.task_id}) - came_to:
                     self.context.ledger.forget_result(task_id)
-
-    def _limit_reached(self, outcome: BranchOutcome) -> MaxStepsExceededError | None:
-        """How a branch used up the steps of this run; those of a run inside a task are that task's affair."""
-        error = outcome.error
-        if isinstance(error, MaxStepsExceededError):
-            return error if error.is_of(f"{self.context.session_id}_{outcome.task_id}") else None
-        return None
