@@ -37,6 +37,7 @@ class Place:
         key: The idempotency key of the task there.
         name: What the wait is called there.
         first: The number from which on it is looked for: what was asked before is asked anew.
+        since: The generation from which on it is looked for: people are asked anew what they were asked before.
     """
 
     flow_id: str
@@ -46,6 +47,7 @@ class Place:
     key: str
     name: str
     first: int = 1
+    since: int = 0
 
     def id(self, number: int) -> str:
         """The id of what is waited for here; another one each time that it is asked anew."""

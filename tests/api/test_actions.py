@@ -31,6 +31,7 @@ def of(plan: Json) -> dict[str, str]:
     [
         ("resume", "", None, {"begin": "reuse", "end": "run"}),
         ("retry", "/end", {"downstream": "all"}, {"begin": "reuse", "end": "run"}),
+        ("retry", "/end", {"ask_again": True}, {"begin": "reuse", "end": "run"}),
         ("fork", "", {"from_step": "begin"}, {"begin": "run", "end": "run"}),
     ],
 )
@@ -111,6 +112,7 @@ def test_delete_cancels_and_purges_only_what_has_ended(client: TestClient, flows
         ("retry/{}/end", {"index": 0}, 404),
         ("retry/{}/end", {"index": -1}, 422),
         ("retry/{}/end", {"downstream": "most"}, 422),
+        ("retry/{}/end", {"ask_again": "often"}, 422),
         ("fork/{}", {}, 422),
         ("fork/{}", {"from_step": "nowhere"}, 404),
         ("fork/{}", {"from_step": "begin", "inputs": {"x": 1}}, 422),

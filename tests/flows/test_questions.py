@@ -215,6 +215,86 @@ def test_a_question_that_nobody_answered_is_asked_again_by_a_retry(runner):
     assert [each.number for each in runner.questions("settled")] == [2, 1]
 
 
+def test_a_retry_that_asks_again_does_not_know_the_answers_and_its_own_are_kept(runner):
+    ran = Counter()
+
+    def body(context):
+        first, second = context.ask("First?", int), context.ask("Second?", int)
+        told = context.wait_for("bank")
+        ran["told"] += 1
+        if ran["told"] < 3:
+            raise ValueError("not yet")
+        return [first, second, told]
+
+    asking(runner, "again", body)
+    flow_id = runner.submit("again")
+    runner.signal(flow_id, "bank", "paid")
+    for value in (1, 2):
+        (question,) = asked(runner)
+        runner.answer(question.id, value, by="alice")
+    assert runner.wait(flow_id, 30).status is FlowStatus.FAILED
+    earlier = {each.id: each.value for each in runner.questions("settled")}
+
+    plan = runner.plan_retry(flow_id, "ask", ask_again=True)
+    with pytest.raises(FlowConflictError):
+        runner.retry_failed_step(flow_id, "ask", plan=plan, wait=False)
+    runner.retry_failed_step(flow_id, "ask", ask_again=True, plan=plan, wait=False)
+    for value in (3, 4):
+        (question,) = asked(runner)
+        assert (question.id in earlier, question.number) == (False, 2)
+        runner.answer(question.id, value, by="bob")
+    assert runner.wait(flow_id, 30).status is FlowStatus.FAILED
+    assert {each.id: each.value for each in runner.questions("settled") if each.number == 1} == earlier
+
+    assert runner.retry_failed_step(flow_id, "ask").outputs == [3, 4, "paid"]
+
+
+def test_a_retry_that_asks_again_withdraws_what_is_open_and_leaves_other_steps_alone(runner):
+    @task("before", inject_context=True)
+    def before(context):
+        return context.ask("Before?", int)
+
+    @task("ask", inject_context=True)
+    def ask(context):
+        return [context.get_result("before"), context.ask("Go?", int)]
+
+    runner.register(lambda: before >> ask, "open")
+    flow_id = runner.submit("open")
+    (first,) = asked(runner)
+    runner.answer(first.id, 1, by="alice")
+    wait_until(lambda: [each.step for each in runner.questions()] == ["ask"])
+    (second,) = asked(runner)
+    runner.pause_flow(flow_id)
+    runner.retry_failed_step(flow_id, "ask", ask_again=True, wait=False)
+    withdrawn = runner.question(second.id)
+    assert (withdrawn.state, withdrawn.settled_by) == ("withdrawn", "reask")
+    (third,) = asked(runner)
+    runner.answer(third.id, 3, by="alice")
+    assert runner.wait(flow_id, 30).outputs == [1, 3]
+    assert runner.question(first.id).state == "answered"
+
+
+def test_a_retry_that_asks_again_waits_anew_for_the_first_of_people_and_signals(runner):
+    ran = Counter()
+
+    def body(context):
+        winner = context.wait_any(Ask("Stop?", int, key="stop"), Signal("bank", key="bank"))
+        ran["told"] += 1
+        if ran["told"] == 1:
+            raise ValueError("not yet")
+        return [winner.place, winner.value]
+
+    asking(runner, "either", body)
+    flow_id = runner.submit("either")
+    asked(runner)
+    runner.signal(flow_id, "bank", "paid")
+    assert runner.wait(flow_id, 30).status is FlowStatus.FAILED
+    runner.retry_failed_step(flow_id, "ask", ask_again=True, wait=False)
+    (question,) = asked(runner)
+    runner.answer(question.id, 5, by="alice")
+    assert runner.wait(flow_id, 30).outputs == [0, 5]
+
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 

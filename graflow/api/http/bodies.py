@@ -90,11 +90,13 @@ class Retry(_Body):
         index: A member of the group; all that failed when None.
         visit: Which execution of the step; the last one when None.
         downstream: Which later steps run again as well.
+        ask_again: Whether people are asked again what the step has asked them.
     """
 
     index: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     visit: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     downstream: Literal["none", "failed", "all"] = "failed"
+    ask_again: bool = False
 
 
 class Fork(_Body):

@@ -113,6 +113,7 @@ def resume(
     show_default=True,
     help="Which later steps run again as well.",
 )
+@click.option("--ask-again", is_flag=True, help="Ask people again what the step has asked them.")
 @_plan
 @dry_run
 @_quiet
@@ -126,6 +127,7 @@ def retry(
     index: int | None,
     visit: int | None,
     downstream: Any,
+    ask_again: bool,
     plan: str | None,
     dry_run: bool,
     quiet: bool,
@@ -136,7 +138,7 @@ def retry(
 ) -> None:
     """Run one step of a flow again."""
     with runner_of(store, modules, on_workers=on_workers) as runner:
-        which: dict[str, Any] = {"index": index, "visit": visit, "downstream": downstream}
+        which: dict[str, Any] = {"index": index, "visit": visit, "downstream": downstream, "ask_again": ask_again}
         if dry_run:
             show_plan(runner.plan_retry(flow_id, step, **which), as_json=as_json)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any, Final, NoReturn, Protocol, TypeVar
@@ -12,10 +12,10 @@ from graflow.codec import from_jsonable
 from graflow.core.branches.outcome_data import kept
 from graflow.exceptions import ChildFlowError, ConfigError, FlowChangedError
 from graflow.flows.inputs import digest_of
+from graflow.flows.recording.journal import Past
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.questions.asks import Place, Wait
 from graflow.questions.models import Question, wake_time
-from graflow.state.changes import Journaled
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus
 
@@ -96,15 +96,13 @@ class Calls:
         recorder: Writes them down.
         children: Starts flows.
         questions: Puts questions to people.
-        past: Lines of calls that were recorded, in order.
+        past: What has been recorded of the flow.
 
     Attributes:
         flow_id: The flow.
     """
 
-    def __init__(
-        self, flow_id: str, recorder: Recorder, children: Children, questions: Questions, past: Iterable[Journaled]
-    ) -> None:
+    def __init__(self, flow_id: str, recorder: Recorder, children: Children, questions: Questions, past: Past) -> None:
         self.flow_id = flow_id
         self._recorder = recorder
         self._children = children
@@ -112,7 +110,8 @@ class Calls:
         self._next: Counter[str] = Counter()
         self._unnamed: Counter[str] = Counter()
         self._known: dict[tuple[str, int | str], dict[str, Any]] = {}
-        for line in past:
+        self._asked_since = past.asked_since
+        for line in past.calls:
             self._note(line.data)
 
     def begin(self) -> None:
@@ -166,8 +165,13 @@ class Calls:
         if name is None:
             self._unnamed[key] += 1
             name = f"#{self._unnamed[key]}"
+        return self.place(key, name)
+
+    def place(self, key: str, name: str) -> Place:
+        """Where the step that runs, or a member of it, waits for something of this name."""
         step, visit, _ = self._recorder.position()
-        return Place(self.flow_id, self._recorder.generation, step, visit, key, name)
+        since = self._asked_since.get((step, visit), 0)
+        return Place(self.flow_id, self._recorder.generation, step, visit, key, name, since=since)
 
     def _settled(self, waits: Sequence[Wait], places: Sequence[Place], *, any_of: bool) -> list[Question]:
         """Questions that are settled; while one is not, the step waits."""

@@ -28,6 +28,7 @@ class Past:
         attempts: The executions of each visit that has not ended well, with those before a retry.
         calls: Lines of what steps asked for that hold.
         retried: Visits that somebody asked to run again.
+        asked_since: The generation of the flow from which on the questions of a visit hold, where not all of them do.
         seq: The last line.
     """
 
@@ -35,6 +36,7 @@ class Past:
     attempts: dict[Visit, list[dict[str, Any]]] = field(default_factory=dict)
     calls: list[Journaled] = field(default_factory=list)
     retried: set[Visit] = field(default_factory=set)
+    asked_since: dict[Visit, int] = field(default_factory=dict)
     seq: int = 0
 
     def before(self, visit: Visit) -> list[Journaled]:
@@ -60,6 +62,7 @@ def past_of(lines: Iterable[Journaled]) -> Past:
             alone = line.data.get("alone")
             if line.step is not None:
                 past.retried.add(visit)
+                past.asked_since[visit] = line.data.get("asked_since", past.asked_since.get(visit, 0))
             reset = {(step, number) for step, number in [*line.data.get("cut", ()), *([alone] if alone else ())]}
             past.calls = [call for call in past.calls if (call.step, call.visit) not in reset]
         elif line.kind == "step.failed" and line.data["retry_at"] is None:

@@ -11,7 +11,6 @@ from graflow.flows.recording.stopping import FlowSuspended
 from graflow.hitl.durable import FeedbackAsk, request_of, response_of
 from graflow.hitl.handler import tell
 from graflow.hitl.types import FeedbackCancelledError, FeedbackResponse, FeedbackTimeoutError
-from graflow.questions.asks import Place
 from graflow.questions.models import Question, wake_time
 
 _MARK: Final = "feedback"
@@ -50,9 +49,7 @@ class People:
             FeedbackCancelledError: The question was withdrawn.
             FlowStopped: The flow is put away, or stops.
         """
-        step, visit, _ = self._recorder.position()
-        place = Place(self._calls.flow_id, self._recorder.generation, step, visit, key, str(wait.key))
-        (question,) = self._questions.ask([wait], [place], any_of=False)
+        (question,) = self._questions.ask([wait], [self._calls.place(key, str(wait.key))], any_of=False)
         self._keys[question.id] = key
         known = self._calls.noted(key, f"{_MARK} {question.id}")
         if known is None:

@@ -86,7 +86,7 @@ class FlowRecorder(Owner):
         self.only: str | None = None
         self.ended: FlowStatus | None = None
         self.generation = record.generation
-        self.calls = Calls(record.flow_id, self, children, questions, past.calls)
+        self.calls = Calls(record.flow_id, self, children, questions, past)
         self.people = People(self, questions, self.calls)
         self.awaits: str | None = None
         self.asks: list[str] = []

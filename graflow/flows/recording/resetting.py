@@ -24,30 +24,42 @@ _FRESH: Final = dict.fromkeys(
 class Reset:
     """What a retry takes back."""
 
-    def __init__(self, step: str, visit: int, members: list[int], reasons: dict[Visit, str], *, alone: bool) -> None:
+    def __init__(
+        self,
+        step: str,
+        visit: int,
+        members: list[int],
+        reasons: dict[Visit, str],
+        *,
+        alone: bool,
+        ask_again: bool,
+    ) -> None:
         self.step = step
+        self.visit = visit
+        self.asks_again = ask_again
         self.reasons = reasons
-        self._visit = visit
         self._members = members
         self._alone = alone
 
     def _cut(self) -> list[Visit]:
-        key = (self.step, self._visit)
+        key = (self.step, self.visit)
         return [visit for visit in self.reasons if not (visit == key and (self._members or self._alone))]
 
     def data(self) -> dict[str, Any]:
         """What the journal says of it."""
-        key = (self.step, self._visit)
+        key = (self.step, self.visit)
         cut, members = [list(visit) for visit in self._cut()], [[*key, index] for index in self._members]
         return {"cut": cut, "members": members, **({"alone": list(key)} if self._alone else {})}
 
     def change(self, record: FlowRecord, now: float) -> Change:
         """The transition."""
-        key = (self.step, self._visit)
+        key = (self.step, self.visit)
         kept = [StepRow(*key, {"status": "ready", **_FRESH})] if self._members or self._alone else []
         rows = [MemberRow(*key, index, {"status": "pending", **_FRESH}) for index in self._members]
+        generation = record.generation + 1
+        since = {"asked_since": generation} if self.asks_again else {}
         fields = {
-            "generation": record.generation + 1,
+            "generation": generation,
             "takeovers": 0,
             "retry_from": self._alone_at(record) if self._alone else None,
         }
@@ -56,7 +68,7 @@ class Reset:
             Move.RETRY,
             record.version,
             now,
-            [Entry(RETRIED, self.step, self._visit, data=self.data())],
+            [Entry(RETRIED, self.step, self.visit, data={**self.data(), **since})],
             kept,
             rows,
             fields,
@@ -65,7 +77,7 @@ class Reset:
 
     def _alone_at(self, record: FlowRecord) -> dict[str, Any]:
         was, outputs = record.status.value, record.fields.get("outputs")
-        return {"step": self.step, "visit": self._visit, "was": was, "outputs": outputs}
+        return {"step": self.step, "visit": self.visit, "was": was, "outputs": outputs}
 
 
 def reused_steps(

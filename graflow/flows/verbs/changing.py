@@ -108,10 +108,11 @@ class Verbs:
         index: int | None = None,
         visit: int | None = None,
         downstream: Downstream = "failed",
+        ask_again: bool = False,
         plan: str | FlowPlan | None = None,
         wait: bool = True,
     ) -> FlowState:
-        seen, reset = self._retry(flow_id, step, index, visit, downstream)
+        seen, reset = self._retry(flow_id, step, index, visit, downstream, ask_again=ask_again)
         if seen.record.status not in MOVES[Move.RETRY].sources:
             raise refusal(flow_id, Move.RETRY, seen.record.status)
         if seen.matters:
@@ -119,6 +120,8 @@ class Verbs:
         if plan is not None:
             seen.plan("retry", reset.reasons, None).require(plan)
         self._append(reset.change(seen.record, self._now()))
+        if ask_again:
+            self._driver.questions.withdraw_earlier(flow_id, reset.step, reset.visit, seen.record.generation + 1)
         return self._go_on(flow_id, seen.prepared(), wait=wait)
 
     def plan_retry(
@@ -129,8 +132,9 @@ class Verbs:
         index: int | None = None,
         visit: int | None = None,
         downstream: Downstream = "failed",
+        ask_again: bool = False,
     ) -> FlowPlan:
-        seen, reset = self._retry(flow_id, step, index, visit, downstream)
+        seen, reset = self._retry(flow_id, step, index, visit, downstream, ask_again=ask_again)
         why = None
         if seen.record.status not in MOVES[Move.RETRY].sources:
             why = str(refusal(flow_id, Move.RETRY, seen.record.status))
@@ -139,7 +143,7 @@ class Verbs:
         return seen.plan("retry", reset.reasons, why)
 
     def _retry(
-        self, flow_id: str, step: str, index: int | None, visit: int | None, downstream: Downstream
+        self, flow_id: str, step: str, index: int | None, visit: int | None, downstream: Downstream, *, ask_again: bool
     ) -> tuple[Seen, Reset]:
         if downstream not in {"none", "failed", "all"}:
             raise ConfigError(f'downstream is "none", "failed" or "all", not {downstream!r}')
@@ -147,7 +151,7 @@ class Verbs:
         seen = Seen(self._driver, record, self._registry.get(record.flow_name))
         row = seen.row(step, visit)
         members = self._members_to_reset(flow_id, row, index)
-        return seen, seen.reset(row, members, downstream)
+        return seen, seen.reset(row, members, downstream, ask_again=ask_again)
 
     def _members_to_reset(self, flow_id: str, row: FlowStepState, index: int | None) -> list[int]:
         """Members of a group that run again; none means the step as a whole."""

@@ -133,7 +133,7 @@ class Seen:
 
     # -- resetting -------------------------------------------------------------------------------------------------
 
-    def reset(self, row: FlowStepState, members: list[int], downstream: Downstream) -> Reset:
+    def reset(self, row: FlowStepState, members: list[int], downstream: Downstream, *, ask_again: bool) -> Reset:
         """What a retry of a step resets.
 
         Raises:
@@ -143,6 +143,7 @@ class Seen:
         followers = self.descendants(step)
         self._require_acyclic({step: ""}, FlowConflictError)
         why = f"is retried: {len(members)} of {row.size} members, the others are kept" if members else "is retried"
+        why = f"{why}; asks people again" if ask_again else why
         reasons: dict[Visit, str] = {(step, visit): why}
         left_done = []
         for other in self.state.steps:
@@ -154,7 +155,7 @@ class Seen:
                 left_done.append(other.step_name)
         self._require_acyclic({name: "" for name, _ in reasons}, FlowConflictError)
         alone = bool(left_done) or (downstream == "none" and bool(followers))
-        reset = Reset(step, visit, [] if alone else members, reasons, alone=alone)
+        reset = Reset(step, visit, [] if alone else members, reasons, alone=alone, ask_again=ask_again)
         self._try(reset)
         return reset
 

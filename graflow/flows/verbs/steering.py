@@ -52,6 +52,7 @@ class Steering(Looking, ABC):
         index: int | None = None,
         visit: int | None = None,
         downstream: Downstream = "failed",
+        ask_again: bool = False,
         plan: str | FlowPlan | None = None,
         wait: bool = True,
     ) -> FlowState:
@@ -63,6 +64,7 @@ class Steering(Looking, ABC):
             index: A member of the group `step`; all that failed when None.
             visit: Which execution of the step; the last one when None.
             downstream: What runs again besides: descendants that `"failed"` or never ran, `"all"`, or `"none"`.
+            ask_again: Whether people are asked again what the step has asked them; their answers are kept otherwise.
             plan: A plan, or its digest; refused when that holds no longer.
             wait: Return when the flow rests, else at once.
 
@@ -71,7 +73,15 @@ class Steering(Looking, ABC):
             FlowConflictError: When the step cannot be reset, as one on a cycle; fork the flow instead.
         """
         self._open()
-        state = self._verbs.retry(flow_id, step, index=index, visit=visit, downstream=downstream, plan=plan, wait=wait)
+        state = self._verbs.retry(
+            *(flow_id, step),
+            index=index,
+            visit=visit,
+            downstream=downstream,
+            ask_again=ask_again,
+            plan=plan,
+            wait=wait,
+        )
         return self._shown(state)
 
     def fork_flow(
@@ -114,9 +124,12 @@ class Steering(Looking, ABC):
         index: int | None = None,
         visit: int | None = None,
         downstream: Downstream = "failed",
+        ask_again: bool = False,
     ) -> FlowPlan:
         """What `retry_failed_step` would do."""
-        return self._verbs.plan_retry(flow_id, step, index=index, visit=visit, downstream=downstream)
+        return self._verbs.plan_retry(
+            flow_id, step, index=index, visit=visit, downstream=downstream, ask_again=ask_again
+        )
 
     def plan_fork(
         self,

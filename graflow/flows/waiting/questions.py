@@ -26,7 +26,7 @@ from graflow.questions.models import Notice, Question, QuestionState, WaitKind, 
 from graflow.questions.rules import Ballot, Draft
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
-from graflow.state.questions import QuestionQuery, QuestionRow, QuestionWrite, RowKind
+from graflow.state.questions import LISTED, QuestionQuery, QuestionRow, QuestionWrite, RowKind
 from graflow.state.statuses import FlowStatus, Move
 
 _log = get_logger(__name__)
@@ -76,7 +76,9 @@ class Questions:
         """
         for _ in range(_TRIES):
             now = self._store.now()
-            present = [self._in_place(wait, place, now) for wait, place in zip(waits, places, strict=True)]
+            present = [
+                self._in_place(wait, place, now, any_of=any_of) for wait, place in zip(waits, places, strict=True)
+            ]
             ids = [question.id for question in present]
             writes = []
             for wait, question in zip(waits, present, strict=True):
@@ -90,8 +92,12 @@ class Questions:
             self.mailboxes.deliver(places[0].flow_id, name)
         return self.read(ids)
 
-    def _in_place(self, wait: Wait, place: Place, now: float) -> Question:
-        """What is asked in a place: as it is kept, or a new one, which has no version."""
+    def _in_place(self, wait: Wait, place: Place, now: float, *, any_of: bool) -> Question:
+        """What is asked in a place: as it is kept, or a new one, which has no version.
+
+        A retry that asks people again leaves what signals and times have come to, but where these stood beside people:
+        the answer of one of them was the end of all.
+        """
         number = place.first
         while True:
             (row,) = self._store.get_questions([place.id(number)])
@@ -99,6 +105,10 @@ class Questions:
             if row is None:
                 return asks
             question = Question.of_row(row)
+            if question.generation < place.since and (any_of or question.kind is WaitKind.ASK):
+                self._ask_anew(row)
+                number += 1
+                continue
             is_earlier = question.state in _UNANSWERED and question.generation < place.generation
             if is_earlier or (question.state is QuestionState.WITHDRAWN and question.settled_by in _UNDONE):
                 number += 1
@@ -114,9 +124,13 @@ class Questions:
             (row,) = self._store.get_questions([place.id(number)])
             if row is None:
                 return number
-            if row.state == QuestionState.OPEN:
-                self._note(row.id, partial(rules.withdrawn, by=rules.ANEW, reason="asked anew", via=""))
+            self._ask_anew(row)
             number += 1
+
+    def _ask_anew(self, row: QuestionRow) -> None:
+        """Withdraw a question that is still open, since another one takes its place."""
+        if row.state == QuestionState.OPEN:
+            self._note(row.id, partial(rules.withdrawn, by=rules.ANEW, reason="asked anew", via=""))
 
     def take(self, questions: Sequence[Question], attempt: int) -> None:
         """Note that a step has its answers."""
@@ -231,6 +245,20 @@ class Questions:
         while page := self._store.list_questions(QuestionQuery(flow_id, is_open=True)):
             for row in page:
                 self._end_with_flow(row.id)
+
+    def withdraw_earlier(self, flow_id: str, step: str, visit: int, generation: int) -> None:
+        """Withdraw what a visit of a step still asks people since before this generation of its flow."""
+        cursor = None
+        while True:
+            page = self._store.list_questions(QuestionQuery(flow_id, is_open=True, cursor=cursor, limit=LISTED))
+            for row in page:
+                question = Question.of_row(row)
+                is_of_it = (question.step, question.visit, question.kind) == (step, visit, WaitKind.ASK)
+                if is_of_it and question.generation < generation:
+                    self._ask_anew(row)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def settle(self, draft: Draft, besides: Sequence[QuestionWrite] = ()) -> bool:
         """Write a draft with what else has to be written; a flow goes on whose question is settled now."""
