@@ -54,20 +54,10 @@ def durable_run(
         GraphCompilationError: There is no start node, or there are several, and none is named.
         TakeOverError: The record does not fit the graph.
     """
-    if start_node is None:
-        candidates = starting_steps(graph)
-        if len(candidates) != 1:
-            listed = ", ".join(candidates) or "none"
-            raise GraphCompilationError(f"A flow needs one start node; there are: {listed}. Connect them")
-        start_node = candidates[0]
+    start = _only_start(graph) if start_node is None else start_node
+    channel = RecordingChannel(session_id)
     context = ExecutionContext(
-        graph,
-        start_node,
-        max_steps,
-        config=config,
-        tracer=tracer,
-        session_id=session_id,
-        channel=RecordingChannel(session_id),
+        graph, start, max_steps, config=config, tracer=tracer, session_id=session_id, channel=channel
     )
     if name is not None:
         context.workflow_name = name
@@ -79,6 +69,14 @@ def durable_run(
     finally:
         context.engine = before
     return context
+
+
+def _only_start(graph: TaskGraph) -> str:
+    candidates = starting_steps(graph)
+    if len(candidates) != 1:
+        listed = ", ".join(candidates) or "none"
+        raise GraphCompilationError(f"A flow needs one start node; there are: {listed}. Connect them")
+    return candidates[0]
 
 
 def value_of(context: ExecutionContext, value: object) -> Any:
