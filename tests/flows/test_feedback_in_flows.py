@@ -161,6 +161,19 @@ def test_a_question_that_is_cancelled_is_an_error_of_its_step(runner):
     assert manager.get_request(question.id).status == "cancelled"
 
 
+def test_a_retry_that_asks_again_asks_for_feedback_anew(runner):
+    flow_id = asking(runner, lambda context: context.request_text_input("Why?", timeout=600))
+    (first,) = put_away(runner, flow_id)
+    manager = runner.feedback_manager()
+    assert manager.provide_feedback(first.id, response(first.id, "text", text="so"))
+    assert runner.wait(flow_id, timeout=30).outputs == "so"
+    runner.retry_failed_step(flow_id, "ask", downstream="all", ask_again=True, wait=False)
+    (second,) = put_away(runner, flow_id)
+    assert manager.provide_feedback(second.id, response(second.id, "text", text="otherwise"))
+    assert runner.wait(flow_id, timeout=30).outputs == "otherwise"
+    assert manager.get_response(first.id).text == "so"
+
+
 def test_an_answer_that_does_not_fit_leaves_the_question_open(runner):
     flow_id = asking(runner, lambda context: context.ask("Pay?", of=["ann", "bob"], needs=2))
     (question,) = put_away(runner, flow_id)
