@@ -27,7 +27,7 @@ from tests.support import PrivateRedis, wait_until
 pytestmark = pytest.mark.redis
 
 SCRIPT = """
-import sys
+import signal, sys
 from graflow import task
 from graflow_celery import LocalCluster, submit
 from tests.support import never, wait_until
@@ -37,6 +37,7 @@ def triple(x):
     return 3 * x
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests were started by nohup
     with LocalCluster(workers=1, concurrency=2, imports=["__main__"]) as cluster:
         print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=30))
         print(cluster.workers[0].pid, cluster.redis_url.reveal().rpartition(":")[2], flush=True)
@@ -228,7 +229,7 @@ def test_starting_twice_starts_once(no_workers: LocalCluster) -> None:
 
 @pytest.mark.slow
 def test_an_existing_redis_is_used_within_a_prefix_and_left_clean(
-    redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+    redis_server: PrivateRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RedisChannel, "drop", lambda *_: None)  # so that they can be looked at
     with LocalCluster(workers=1, imports=[members.__name__], redis=redis_server.url) as cluster:
@@ -237,12 +238,10 @@ def test_an_existing_redis_is_used_within_a_prefix_and_left_clean(
         with workflow("by channel") as flow:
             members.use_channel.map([1, 2], name="users").with_execution("redis", cluster.backend_config)
             flow.execute()
-        with redis_server.client() as client:
-            keys = [key.decode() for key in client.scan_iter()]
+        keys = [key.decode() for key in redis_client.scan_iter()]
         assert [key for key in keys if not key.startswith(f"{prefix}:")] == []
         assert [key for key in keys if key.startswith(f"{prefix}:channel:")] != []
-    with redis_server.client() as client:
-        assert list(client.scan_iter(f"{prefix}:*")) == []
+    assert list(redis_client.scan_iter(f"{prefix}:*")) == []
 
 
 def test_a_cluster_outside_its_block_says_so() -> None:
