@@ -36,6 +36,9 @@ export const LETTERS = {
   c: 'cached', s: 'skipped', l: 'lost',
 }
 
+/** @param {any} run */
+export const stateOf = (run, counts = run.counts) => (run.status === 'queued' && counts?.waiting ? 'waiting' : run.status)
+
 const UNKNOWN = { family: 'pending', icon: 'question' }
 
 /** @param {string} state */

@@ -123,12 +123,13 @@ def test_the_form_is_also_beside_the_step_that_asks_and_the_bar_counts(server: S
     page.goto(f"{server.url}/runs/beside?step=ask")
     bar = page.get_by_role("navigation", name="Views", exact=True)
     wait_until(lambda: f"Feedback {before + 1}" in " ".join(bar.inner_text().split()), 60, interval=0.1)
+    header = page.locator("header.head .badge").first
+    wait_until(lambda: "waiting" in header.inner_text(), 60, interval=0.1)
     drawer = page.locator("aside.drawer")
     drawer.get_by_label("Reason").fill("all is well")
     drawer.get_by_role("button", name="Approve").click()
     drawer.get_by_text("all is well").wait_for()
     assert server.outputs("asks", "beside") is True
-    header = page.locator("header.head .badge").first
     wait_until(lambda: "completed" in header.inner_text(), 60, interval=0.1)
     wait_until(lambda: f"Feedback {before + 1}" not in " ".join(bar.inner_text().split()), 60, interval=0.1)
 

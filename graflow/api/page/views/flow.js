@@ -4,6 +4,7 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { badge, icon, progress, short } from '../parts/icons.js'
 import { resolved, kindOf } from '../parts/form.js'
+import { stateOf } from '../states.js'
 import { clock, iso, span, took } from '../time.js'
 import { href, runHref } from '../urls.js'
 
@@ -24,7 +25,7 @@ export const view = (model, state) => html`<main id="main" class="board" tabinde
   ${model.about === null ? html`<p class="note">This server does not have the code of this flow, and can start none.</p>`
     : html`<section class="card wide"><h2>Inputs</h2>${inputs(model.about.inputs)}</section>`}
   <section class="card wide"><h2>Last runs</h2>
-    ${model.rows.length ? html`<table><tbody>${model.rows.map((row) => html`<tr data-row><td>${badge(row.status)}</td><td class="mono"><a href=${runHref(row.flow_id)}>${short(row.flow_id)}</a></td>
+    ${model.rows.length ? html`<table><tbody>${model.rows.map((row) => html`<tr data-row><td>${badge(stateOf(row))}</td><td class="mono"><a href=${runHref(row.flow_id)}>${short(row.flow_id)}</a></td>
       <td class="optional">${progress(row.counts)}</td><td class="num soft"><time datetime=${iso(row.started_at)}>${clock(row.started_at)}</time></td><td class="num">${span(took(row.started_at, row.completed_at))}</td></tr>`)}</tbody></table>`
       : html`<p class="nothing">It has not run yet.</p>`}
     <p class="pages"><a href=${href('runs', { flow: state.route.id })}>All its runs</a> <a href=${href('stats', { flow: state.route.id })}>Stats</a></p></section>

@@ -5,7 +5,7 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import '../parts/graph.js'
 import { badge, icon, marks, progress } from '../parts/icons.js'
 import { turn, turned } from '../router.js'
-import { counted, isEnd, look } from '../states.js'
+import { counted, isEnd, look, stateOf } from '../states.js'
 import { store } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
 import { runHref } from '../urls.js'
@@ -21,7 +21,7 @@ const parts = {}
 /** @param {string} name @param {() => Promise<any>} load */
 const part = (name, load) => {
   parts[name] ??= load().then((found) => { parts[name] = found; store.set() })
-  return parts[name].view ? parts[name].view : () => html`<div class="nothing" aria-busy="true"></div>`
+  return parts[name].view ?? (() => html`<div class="nothing" aria-busy="true"></div>`)
 }
 
 const acts = (model, state) => html`<span class="acts">${ACTS.map(([verb, image, name, kind]) => {
@@ -37,17 +37,16 @@ export const refusal = (run, verb, state) => {
 }
 
 const head = (model, state) => {
-  const { run } = model
+  const { run, counts } = model
   const { view = 'graph' } = state.route.query
-  const { counts } = model
   return html`<header class="head">
     <div>
       <span class="row"><a href="runs">Runs</a> <span class="soft">/</span> <h1>${run.flow_name}</h1></span>
       <button class="plainly small mono" title="Copy the id of the run" @click=${() => copy(model.id)}>${model.id} ${icon('copy')}</button>
-      ${badge(run.status)}
+      ${badge(stateOf(run, counts))}
       <time class="soft" datetime=${iso(run.started_at)} title="since ${clock(run.started_at)}">${span(took(run.started_at, isEnd(run.status) ? run.completed_at : null))}</time>
       ${marks({ ...run, parent_flow_id: null })}
-      ${run.parent_flow_id ? html`<span class="soft" title="The run that this one was forked from, or that started it">from <a href=${runHref(run.parent_flow_id)}>${run.parent_flow_id.slice(0, 8)}${run.parent_step ? ` › ${run.parent_step}` : ''}</a></span>` : nothing}
+      ${run.parent_flow_id ? html`<span class="soft">from <a href=${runHref(run.parent_flow_id)}>${run.parent_flow_id.slice(0, 8)}${run.parent_step ? ` › ${run.parent_step}` : ''}</a></span>` : nothing}
       ${acts(model, state)}
     </div>
     <div>

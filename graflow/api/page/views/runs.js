@@ -6,7 +6,7 @@ import { live } from '../vendor/lit-html/directives/live.js'
 import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { badge, icon, marks, progress, short } from '../parts/icons.js'
 import { turned } from '../router.js'
-import { done, isEnd, look, total } from '../states.js'
+import { done, isEnd, look, stateOf, total } from '../states.js'
 import { clock, iso, number, span, took } from '../time.js'
 import { runHref } from '../urls.js'
 
@@ -26,7 +26,7 @@ const line = (row, model) => {
   const ended = isEnd(row.status)
   return html`<tr data-row aria-selected=${model.chosen.has(row.flow_id)}>
     <td class="optional"><input type="checkbox" aria-label="Choose run ${row.flow_id}" .checked=${live(model.chosen.has(row.flow_id))} @change=${() => model.toggle(row.flow_id)}></td>
-    <td>${badge(row.status)}</td>
+    <td>${badge(stateOf(row))}</td>
     <td><a href=${runHref(row.flow_id)}>${row.flow_name}</a>${marks(row)}</td>
     <td class="mono optional"><button class="plainly small mono" title="Copy ${row.flow_id}" @click=${() => model.copy(row.flow_id)}>${short(row.flow_id)}</button></td>
     <td class="optional">${progress(row.counts ?? {})}<span class="soft">${done(row.counts)}/${all}</span></td>
