@@ -21,8 +21,8 @@ from graflow.exceptions import (
     AnswerRefusedError,
 )
 from graflow.questions.asks import MOST_PEOPLE
+from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question, iso
-from graflow.questions.rules import Ballot
 from graflow.shown import printable
 from graflow.state.questions import LISTED
 

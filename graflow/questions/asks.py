@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,8 @@ from graflow.durations import Deadline, Duration
 from graflow.exceptions import AnswerInvalidError, ConfigError
 from graflow.protocols import MISSING
 from graflow.questions.answers import AnswerType
+from graflow.questions.drafts import digest_of
 from graflow.questions.models import Escalation, Question, WaitKind
-from graflow.questions.rules import digest_of
 from graflow.shapes import is_name
 from graflow.state.encoding import to_text
 
@@ -56,7 +57,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wait:
+class _Wait(ABC):
     key: str | None = None
     hold: float = 0.0
 
@@ -64,9 +65,9 @@ class _Wait:
         if self.key is not None and not is_name(self.key):
             raise ConfigError(f"key= is a text of 1 to 200 characters, not {self.key!r}")
 
+    @abstractmethod
     def draft(self, place: Place, number: int, at: float) -> Question:
         """The question that is asked."""
-        raise NotImplementedError
 
     def reminders(self) -> list[float]:
         """Seconds after which it is told again."""

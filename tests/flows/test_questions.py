@@ -27,7 +27,7 @@ from graflow.exceptions import (
 )
 from graflow.flows import FlowRunner
 from graflow.questions import Ask, Moment, Signal
-from graflow.questions.rules import broken_line
+from graflow.questions.drafts import broken_line
 from graflow.state import FlowStatus, MemoryStore, SqliteStore, StepStatus
 from tests.flows.support import Crash, WatchedStore
 from tests.support import wait_until

@@ -20,13 +20,11 @@ from graflow.exceptions import (
 from graflow.questions import Approval, Ask, Moment, Question, QuestionState, Signal
 from graflow.questions.answers import LONGEST_ANSWER, check_answer
 from graflow.questions.asks import LONGEST_PROMPT, Place
+from graflow.questions.drafts import Ballot, Draft, broken_line
 from graflow.questions.links import Link, link_of, link_token
 from graflow.questions.outcomes import value_of, winner_of
 from graflow.questions.rules import (
-    Ballot,
-    Draft,
     attended,
-    broken_line,
     delivered,
     looked,
     opened,

@@ -16,8 +16,8 @@ from graflow.cli.output import Rows
 from graflow.cli.output import show as print_for_people
 from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, NotAskedError, QuestionNotFoundError
 from graflow.flows import FlowRunner
+from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question
-from graflow.questions.rules import Ballot
 from graflow.shown import one_line, printable
 
 SOMEBODY_WAS_FIRST: Final = 3

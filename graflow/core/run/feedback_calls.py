@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
 from graflow.core.run.people import ask_people
+from graflow.exceptions import TaskError
 
 if TYPE_CHECKING:
     from graflow.hitl.types import FeedbackResponse, FeedbackType
@@ -105,4 +106,6 @@ class FeedbackCalls(Frame):
 
     def _run_of(self, request: str) -> RunParts:
         """The run, unless it has gone on without this execution."""
-        raise NotImplementedError
+        if self.is_abandoned:
+            raise TaskError(self.task_id, f"{request}() comes too late: the task is over its time and was abandoned")
+        return self.execution_context

@@ -140,12 +140,6 @@ class TaskExecutionContext(FeedbackCalls, DurableWaits):
             return None
         return asking.checkpoint_now(run, self, described, path)
 
-    def _run_of(self, request: str) -> RunParts:
-        """The run, unless it has gone on without this execution."""
-        if self.is_abandoned:
-            raise TaskError(self.task_id, f"{request}() comes too late: the task is over its time and was abandoned")
-        return self.execution_context
-
     # -- data ------------------------------------------------------------------------------------------------------
 
     def get_channel(self) -> Channel:

@@ -12,9 +12,9 @@ from graflow.flows.waiting.feedback import FlowFeedbackBackend
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.asks import check_people
+from graflow.questions.drafts import Ballot
 from graflow.questions.links import Link, link_of, link_token
 from graflow.questions.models import Question, WaitKind
-from graflow.questions.rules import Ballot
 from graflow.signing import SigningKeys
 from graflow.state.questions import LISTED, QuestionQuery
 from graflow.state.store import StateStore

@@ -17,8 +17,8 @@ from graflow.flows.waiting.questions import Questions
 from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend
 from graflow.hitl.durable import SOMEBODY, request_of, response_of
 from graflow.hitl.types import ANSWERABLE, FIELD_OF, FeedbackRequest, FeedbackResponse
+from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question, WaitKind
-from graflow.questions.rules import Ballot
 from graflow.state.questions import LISTED, QuestionQuery
 from graflow.state.store import StateStore
 

@@ -10,8 +10,8 @@ from graflow.exceptions import FlowConflictError, FlowNotFoundError
 from graflow.questions import rules
 from graflow.questions.answers import check_answer
 from graflow.questions.asks import check_signal_name
+from graflow.questions.drafts import Draft, digest_of
 from graflow.questions.models import Question, WaitKind
-from graflow.questions.rules import Draft, digest_of
 from graflow.state.questions import QuestionQuery, QuestionRow, QuestionWrite, RowKind
 from graflow.state.store import StateStore
 

@@ -22,8 +22,8 @@ from graflow.flows.home import Home
 from graflow.flows.waiting.mailboxes import Mailboxes
 from graflow.questions import rules
 from graflow.questions.asks import Place, Wait
+from graflow.questions.drafts import Ballot, Draft
 from graflow.questions.models import Notice, Question, QuestionState, WaitKind, wake_time
-from graflow.questions.rules import Ballot, Draft
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.questions import LISTED, QuestionQuery, QuestionRow, QuestionWrite, RowKind
