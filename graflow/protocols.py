@@ -68,6 +68,11 @@ class GroupRunLike(Protocol):
     def run(self, index: int) -> Any:
         """Run a member here and record its outcome; its own failure raises nothing."""
 
+    recalled: set[int]
+
+    def recall(self) -> None:
+        """Give members that are to be sent elsewhere what is kept of them."""
+
     def can_start(self, index: int) -> bool:
         """Whether a member is a coroutine that needs no thread, and `start` can run it."""
 

@@ -201,6 +201,9 @@ class RunningFlow:
         calls: What its steps may ask for.
         cache: Keeps what its tasks give; None where nothing is kept.
         people: Asks people for its steps; None where nothing is recorded, and on workers.
+
+    Attributes:
+        is_elsewhere: Whether this is a branch that was sent away from its run.
     """
 
     def __init__(
@@ -214,6 +217,7 @@ class RunningFlow:
     ) -> None:
         self._people = people
         self.cache = cache
+        self.is_elsewhere = False
         self._flow = flow
         self._position = position
         self._outside = outside
@@ -224,7 +228,9 @@ class RunningFlow:
         """The flow of a branch that runs away from its run, as `told` was."""
         step, visit, *outside = told["path"]
         flow = FlowContext(told["flow_name"], told["inputs"], told["flow_id"])
-        return cls(flow, _Fixed(str(step), int(visit)), [str(index) for index in outside])
+        sent = cls(flow, _Fixed(str(step), int(visit)), [str(index) for index in outside])
+        sent.is_elsewhere = True
+        return sent
 
     def told(self, run: Any) -> dict[str, Any]:
         """What branches of this run know of it that run elsewhere: plain JSON."""

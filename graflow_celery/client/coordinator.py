@@ -86,6 +86,7 @@ class RedisCoordinator(TaskCoordinator):
     def execute_group(self, group_id: str, tasks: Sequence[Unit], execution_context: GroupContext, policy: Any) -> None:
         claim_run(self._deployment, execution_context, self._options)
         run = execution_context.open_group(group_id, tasks)
+        run.recall()
         run_id = _RemoteGroup(self._deployment, run, self._options, policy).finish() if run.pending() else None
         try:
             run.close(policy)
@@ -241,6 +242,8 @@ class _RemoteGroup:
             self._deployment.paces.note(submission.kind, [outcome.duration])
 
     def _record(self, index: int, outcome: BranchOutcome, worker: str | None, attempts: int) -> None:
+        if index in self._run.recalled:
+            return  # known before it was sent
         context = self._run.context
         self._run.record(index, outcome, worker, attempts)
         completed = {*outcome.completed}

@@ -97,6 +97,17 @@ def pages_on_workers(folder: str, nested: bool = False) -> None:
     load(task_id="load", folder=folder) >> pages >> report(task_id="report", folder=folder)
 
 
+@task(cache=True)
+def squared(folder: str, number: int) -> int:
+    note(folder, f"squared {number}")
+    return number * number
+
+
+@flow("kept_on_workers")
+def kept_on_workers(folder: str, numbers: list[int]) -> None:
+    squared(folder=folder).map(numbers, name="squares").with_execution("redis")
+
+
 @flow("gated_on_workers")
 def gated_on_workers(folder: str) -> None:
     members = [gated(task_id=f"g{number}", folder=folder, number=number) for number in range(2)]

@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 import pytest
 
 from graflow import parallel, task, workflow
+from graflow.channels.branch import ChannelWrite
+from graflow.coordination import executor
+from graflow.coordination.coordinator import TaskCoordinator
+from graflow.core.branches.given import given_outcome
 from graflow.core.late import plain_function
 from graflow.exceptions import ConfigError, FlowNotFoundError, StoreUnavailableError
 from graflow.flows import FlowRunner
@@ -759,3 +763,137 @@ def test_a_task_with_a_cache_is_not_called_past_it_on_a_worker():
     given = {"x": 1}
     assert plain_function(task(work), given, empty_channel=True) is not None
     assert plain_function(task(cache=True)(work), given, empty_channel=True) is None
+
+
+# -- members on workers ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What was sent to workers, which answer at once with what the function of the member gives."""
+    sent = []
+
+    class Workers(TaskCoordinator):
+        def execute_group(self, group_id, tasks, execution_context, policy):
+            run = execution_context.open_group(group_id, tasks)
+            run.recall()
+            for index in run.pending():
+                member = run.members[index]
+                sent.append(member.task_id)
+                given = dict(member.bound_arguments)
+                outcome = given_outcome(member.task_id, member.template.func(**given), 0.1, 1e9)
+                if given.get("x") == "writes":
+                    outcome.writes = [ChannelWrite("key", 1)]
+                run.record(index, outcome, worker="w1")
+            run.close(policy)
+
+    monkeypatch.setitem(executor._factories, executor.CoordinationBackend.REDIS, lambda _: Workers())
+    return sent
+
+
+def away(runner, body, name="away", **options):
+    """A flow with one group on workers, a member for each value."""
+    step = task(body.__name__, **{"cache": True, **options})(body)
+
+    def build(values):
+        step.map(values, name="members").with_execution("redis")
+
+    runner.register(build, name)
+
+
+def test_a_member_that_is_kept_is_not_sent_to_workers(runner, sent):
+    def square(x):
+        return x * x
+
+    away(runner, square)
+    first, again = runner.execute("away", {"values": [1, 2]}), runner.execute("away", {"values": [2, 3, 1]})
+    assert sent == ["members[0]", "members[1]", "members[1]"]
+    assert (first.outputs, again.outputs) == ([1, 4], [4, 9, 1])
+    rows = runner.list_members(again.flow_id, "members")
+    assert [row.status for row in rows] == ["cached", "completed", "cached"]
+    assert {name: rows[0].source[name] for name in ("flow_id", "step", "index")} == {
+        "flow_id": first.flow_id,
+        "step": "members",
+        "index": 1,
+    }
+    assert rows[1].cache["differs"] == ["input 'x'"]
+    assert "input 'x' differs" in runner.explain_step(again.flow_id, "members", index=1).text
+
+
+def test_members_of_a_task_with_given_arguments_are_kept_under_its_name(runner):
+    @task(cache=True)
+    def scaled(factor, x):
+        return factor * x
+
+    def build():
+        scaled(factor=3).map([1, 2], name="members")
+
+    runner.register(build, "scaling")
+    rows = [runner.list_members(runner.execute("scaling").flow_id, "members") for _ in range(2)]
+    assert [[row.status for row in each] for each in rows] == [["completed"] * 2, ["cached"] * 2]
+    assert runner.clear_cache("scaled") == 2
+
+
+def test_what_members_on_workers_gave_is_given_to_steps_here(runner, sent):
+    def square(x):
+        return x * x
+
+    away(runner, square)
+    of_one_step(runner, square, "here")
+    runner.execute("away", {"values": [5]})
+    assert step_of(runner.execute("here", {"value": 5})).status is StepStatus.CACHED
+
+
+def test_members_on_workers_that_are_not_kept_say_why(runner, sent, caplog):
+    def write(x):
+        return x
+
+    away(runner, write, "writes")
+    away(runner, square_of_context, "context", inject_context=True)
+    with caplog.at_level(logging.WARNING, "graflow"):
+        states = [runner.execute("writes", {"values": ["writes"]}) for _ in range(2)]
+        runner.execute("context", {"values": [1]})
+    assert sent == ["members[0]"] * 3
+    why = runner.list_members(states[1].flow_id, "members")[0].cache["why"]
+    assert why == "it uses the channel of its run"
+    assert "Task 'square_of_context' has a cache, and what it gives is not kept: it takes the context" in caplog.text
+
+
+def square_of_context(context=None, x=0):
+    return x * x
+
+
+def test_members_on_workers_with_steps_behind_them_are_sent_and_it_is_told(runner, sent, caplog):
+    @task(cache=True)
+    def behind_workers(x=1):
+        return x
+
+    @task
+    def last():
+        return 2
+
+    def build():
+        members = [behind_workers(task_id="a"), behind_workers(task_id="b")]
+        members[0] >> last(task_id="last")
+        parallel(*members).set_group_name("group").with_execution("redis")
+
+    runner.register(build, "branches")
+    with caplog.at_level(logging.WARNING, "graflow"):
+        for _ in range(2):
+            runner.execute("branches")
+    assert sent == ["a", "b", "a"]
+    assert "Task 'behind_workers' has a cache, and what it gives is not kept: on workers, only" in caplog.text
+
+
+def test_without_a_store_members_on_workers_say_before_they_are_sent_that_nothing_is_kept(sent, caplog):
+    @task(cache=True)
+    def sent_away(x):
+        return x
+
+    with workflow("plain") as wf:
+        sent_away.map([1, 2], name="members").with_execution("redis")
+    with caplog.at_level(logging.WARNING, "graflow"):
+        wf.execute()
+    told = [record.getMessage() for record in caplog.records if "cache does nothing here" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("Task 'sent_away'")

@@ -81,6 +81,23 @@ def test_a_flow_that_is_executed_here_has_its_members_on_workers(runner, tmp_pat
     assert sorted(ran(tmp_path)) == sorted(WHOLE)
 
 
+def test_members_on_workers_are_given_what_is_kept_and_keep_what_they_give(runner, tmp_path):
+    def execute(numbers):
+        return runner.execute("kept_on_workers", {"folder": str(tmp_path), "numbers": numbers})
+
+    first, second, third = execute([1, 2]), execute([2, 3, 1]), execute([3, 2])
+    assert [state.outputs for state in (first, second, third)] == [[1, 4], [4, 9, 1], [9, 4]]
+    assert sorted(ran(tmp_path)) == ["squared 1", "squared 2", "squared 3"]
+    members = runner.list_members(second.flow_id, "squares")
+    assert [each.status for each in members] == ["cached", "completed", "cached"]
+    assert members[0].source["flow_id"] == first.flow_id
+    assert members[0].source["index"] == 1
+    assert members[1].cache["differs"] == ["input 'number'"]
+    assert [each.worker is not None for each in members] == [False, True, False]
+    assert first.flow_id in runner.explain_step(second.flow_id, "squares", index=2).text
+    assert [row.counts for row in third.steps] == [{"cached": 2}]
+
+
 def test_a_group_that_runs_on_workers_is_adopted_by_the_program_that_is_started_again(cluster, runner, tmp_path):
     program = started(cluster, "gated_on_workers", tmp_path, tmp_path.name)
     wait_until(lambda: "begun 1" in ran(tmp_path), 30)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from graflow.core.branches.given import Given, GivenRows
+from graflow.core.branches.given import Given, GivenRows, given_outcome
 from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
@@ -16,6 +17,7 @@ from graflow.core.handler import TaskResult
 from graflow.core.handlers.group_policy import accepts_successes
 from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.keeping import Recalled
 from graflow.core.run.branching import (
     BranchRun,
     execute_branch,
@@ -26,6 +28,7 @@ from graflow.core.run.branching import (
 )
 from graflow.core.run.early_end import EarlyEnding, left_out, raise_if_stopped
 from graflow.core.run.failures import forget_locals
+from graflow.core.run.recalling import facts_of_arrived, recalled_members
 from graflow.shown import get_logger
 from graflow.trace.notify import is_silent, tell
 
@@ -61,6 +64,9 @@ class GroupRun:
         members: The members, in order.
         finished: Outcomes by index of members that have succeeded already; the context keeps it for checkpoints.
         interrupted: Branches by index of members that a resumed run goes on with.
+
+    Attributes:
+        recalled: Members that were given a kept value instead of being sent elsewhere.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class GroupRun:
         self._canceled = self._abandoned = False
         self._early = EarlyEnding(None, ())
         self._waiting: dict[int, list[OpenQuestion]] = {}
+        self.recalled: set[int] = set()
+        self._sent: dict[int, Recalled] = {}  # with a cache, by index
         self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
@@ -126,6 +134,18 @@ class GroupRun:
         """Indices of the members that have not ended."""
         self._rows.settle()
         return [index for index in range(len(self.members)) if index not in self._finished]
+
+    def recall(self) -> None:
+        """Give members that are to be sent elsewhere what is kept of them; what others give is kept when it comes."""
+        for index, recalled in recalled_members(self.context, self.members, self._own_nodes, self.pending()):
+            if not recalled.is_hit:
+                self._sent[index] = recalled
+                continue
+            outcome = given_outcome(self.member_ids[index], recalled.value, 0.0, time.time())
+            outcome.facts = recalled.facts
+            self.recalled.add(index)
+            self.record(index, outcome)
+            tell(self.context.tracer.on_member_end, self.group_id, outcome.task_id, self.context, error=None, ran={})
 
     def finished_count(self) -> int:
         return len(self._finished) + self._rows.count()
@@ -220,6 +240,9 @@ class GroupRun:
                 self._waiting[index] = outcome.requests.waiting
             return
         self._rows.settle()
+        sent = self._sent.pop(index, None)
+        if sent is not None and index not in self._finished:
+            outcome.facts = facts_of_arrived(sent, outcome)
         recording = self.context.recording
         if recording is not None and recording.records(self.group_id) and index not in self._finished:
             recording.member_ended(index, outcome, worker, attempts)
@@ -240,7 +263,12 @@ class GroupRun:
     def record_row(self, row: Given) -> bool:
         """Keep what came of members in a row, where nobody has to hear of each of them; whether it was kept."""
         recording = self.context.recording
-        if self._branches or self._early.is_awaited or (recording is not None and recording.records(self.group_id)):
+        if (
+            self._sent
+            or self._branches
+            or self._early.is_awaited
+            or (recording is not None and recording.records(self.group_id))
+        ):
             return False
         with self._lock:
             if self._finished:

@@ -11,6 +11,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from graflow.core.graph_fingerprint import code_digest
+from graflow.core.nodes.keeping import name_of
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.foreign import attempt
 from graflow.state.cache import CacheKey
@@ -77,7 +78,7 @@ def task_key(task: TaskWrapper[..., Any], args: Sequence[Any], kwargs: Mapping[s
         NotKeptError: An input has no canonical form, or the task's own function of them says so.
     """
     template = task.template
-    name = (task.made_from or task).task_id
+    name = name_of(task)
     parts = _code_parts(template.func)
     if template.version is not None:
         parts["version"] = repr(template.version)

@@ -27,6 +27,7 @@ Wanted = Callable[[], bool]
 _NAPS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at what another one computes
 _NEAR: Final = 16  # kept values of a name that the nearest is looked for among
 _BEATS_PER_LEASE: Final = 4
+_UNREADABLE: Final = "the store could not be asked, or what it keeps not be read"
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -84,10 +85,10 @@ class Cache:
         """
         ttl = self._ttl if ttl is None else ttl
         since = self._since(ttl) if is_asked else math.nextafter(self._runtime.time(), math.inf)
-        again = None if is_asked else Reason(False, "somebody asked that it runs again", key.digest)
+        again = None if is_asked else _asked_again(key)
         found = self._asked(lambda: self._begin(key, since, again, wait, is_wanted))
         if found is None:
-            return Answer(compute(), Reason(False, "the store could not be asked, or what it keeps not be read"))
+            return Answer(compute(), Reason(False, _UNREADABLE))
         if isinstance(found, Answer):
             return found
         with self._computing(key, found.token) as computing:
@@ -97,6 +98,26 @@ class Cache:
                 return Answer(value, Reason(False, why_not, key.digest))
             computing.is_kept = self._asked(lambda: self._keep(key, found.token, value, ttl, source)) is True
         return Answer(value, found.reason)
+
+    def kept(self, key: CacheKey, *, ttl: float | None, is_asked: bool = True) -> Answer[Any]:
+        """The kept value of a key, or None with the reason; nobody is waited for.
+
+        Args:
+            key: What it follows from.
+            ttl: Seconds that it is good for; None for what is usual.
+            is_asked: Whether a kept value is good at all.
+        """
+        if not is_asked:
+            return Answer(None, _asked_again(key))
+        since = self._since(self._ttl if ttl is None else ttl)
+
+        def look() -> Answer[Any]:
+            now, present = self._runtime.time(), self._store.get(key.digest)
+            if present is not None and present.is_good(now, since):
+                return _answer(key, present, now, waited=False)
+            return Answer(None, self._missed(key, present, now, since))
+
+        return self._asked(look) or Answer(None, Reason(False, _UNREADABLE))
 
     def keep(self, key: CacheKey, value: object, *, ttl: float | None, source: Source) -> None:
         """Keep a value that was computed without asking, unless somebody computes it just now."""
@@ -132,8 +153,7 @@ class Cache:
                 self._leases.forget(key.digest)
                 return _answer(key, present, now, waited=waited)
             if reason is None:
-                near = () if present is not None else self._store.newest(key.name, _NEAR)
-                reason = missed(key, present, near, now, since)
+                reason = self._missed(key, present, now, since)
             mine = Computation(this_owner(), self._runtime.token(), 0)
             going_on = self._begun(key, mine, now, since, seen, is_wanted)
             if going_on == mine:
@@ -147,6 +167,10 @@ class Cache:
                 continue
             wait()
             self._runtime.sleep(next(naps, _NAPS[-1]))
+
+    def _missed(self, key: CacheKey, present: CachedValue | None, now: float, since: float) -> Reason:
+        near = () if present is not None else self._store.newest(key.name, _NEAR)
+        return missed(key, present, near, now, since)
 
     def _begun(
         self,
@@ -230,6 +254,10 @@ class _Computing:
         if now - self._beaten >= self._every and self._is_wanted():
             self._beaten = now
             self._store.beat(self._digest, self._token)
+
+
+def _asked_again(key: CacheKey) -> Reason:
+    return Reason(False, "somebody asked that it runs again", key.digest)
 
 
 def _answer(key: CacheKey, present: CachedValue, now: float, *, waited: bool) -> Answer[Any]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, Protocol
 
 from graflow.core.nodes.aio import run_coroutine
+from graflow.core.nodes.keeping import Facts, Recalled, tell_not_kept
+from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.flows.cache.keys import NotKeptError, inputs_digest, task_key
 from graflow.flows.cache.reasons import Reason
 from graflow.flows.cache.sharing import Cache
-from graflow.shown import get_logger
-from graflow.spells import is_first
 from graflow.state.cache import CacheKey
 from graflow.state.statuses import StepStatus
-
-_log = get_logger(__name__)
 
 
 class Position(Protocol):
@@ -57,12 +55,10 @@ class TasksOfFlow:
                 return run_coroutine(value, context) if type(value) is CoroutineType else value
 
             try:
-                if task.template.inject_context:
-                    raise NotKeptError("it takes the context of its run")  # noqa: TRY301 - as one without a key
-                key = task_key(task, args, kwargs)
+                key = _key_of(task, args, kwargs)
             except NotKeptError as error:
                 value = compute()
-                _tell_not_kept(task, str(error))
+                tell_not_kept(task, str(error))
                 _note(context, frame, {"cache": Reason(False, str(error)).data()})
                 return value
             return self._value(task, context, frame, key, compute)
@@ -76,7 +72,7 @@ class TasksOfFlow:
         def refusal() -> str | None:
             why = _use_of_run(frame)
             if why is not None:
-                _tell_not_kept(task, why)
+                tell_not_kept(task, why)
             return why
 
         value, reason = self._cache.value(
@@ -89,22 +85,66 @@ class TasksOfFlow:
             refusal=refusal,
             is_wanted=lambda: not frame.is_abandoned,
         )
-        facts["cache"] = reason.data()
-        if reason.is_hit:
-            facts["status"] = StepStatus.CACHED.value
-            facts["source"] = {**(reason.source or {}), "why": reason.text}
+        facts |= _facts_of(reason)
         return value
 
-    def _place(self, context: Any) -> dict[str, Any]:
+    def recalled(self, task: Any, context: Any, index: int, kwargs: Mapping[str, Any]) -> Recalled:
+        """What is kept of a member that is to run elsewhere; nobody waits for others that compute the same."""
+        try:
+            if task.template.handler_type != DIRECT:
+                raise NotKeptError("on workers, it is its handler that gives the value")  # noqa: TRY301 - as below
+            key = _key_of(task, *_placed(task.template, kwargs))
+        except NotKeptError as error:
+            tell_not_kept(task, str(error))
+            return Recalled({"cache": Reason(False, str(error)).data()})
+        ttl, inputs = task.template.ttl, {"input_digest": inputs_digest(key)}
+        value, reason = self._cache.kept(key, ttl=ttl, is_asked=not self._position.is_retried)
+        facts, source = inputs | _facts_of(reason), self._place(context, index)
+
+        def keep(value: object, why_not: str | None) -> Facts:
+            if why_not is not None:
+                tell_not_kept(task, why_not)
+                return inputs | _facts_of(Reason(False, why_not, key.digest))
+            self._cache.keep(key, value, ttl=ttl, source=source)
+            return facts
+
+        return Recalled(facts, reason.is_hit, value, keep)
+
+    def _place(self, context: Any, index: int | None = None) -> dict[str, Any]:
         """Where a value is computed: the step, and the member of it."""
         step, visit, _ = self._position.position()
         place = {"flow_id": self._position.flow_id, "step": step, "visit": visit}
-        run, index = context, None
+        run = context
         while run is not None:
             if run.member is not None:
                 index = run.member.index
             run = run.parent_context
         return place if index is None else {**place, "index": index}
+
+
+def _key_of(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CacheKey:
+    if task.template.inject_context:
+        raise NotKeptError("it takes the context of its run")
+    return task_key(task, args, kwargs)
+
+
+def _placed(template: TaskTemplate, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Arguments that were found by name as the function takes them."""
+    plan = template.plan(0)
+    if not plan.moves:
+        return (), kwargs
+    try:
+        return plan.placed((), kwargs)
+    except TypeError as error:  # the call itself will say so
+        raise NotKeptError(str(error)) from error
+
+
+def _facts_of(reason: Reason) -> dict[str, Any]:
+    """What is recorded of a step or member besides what it did."""
+    if not reason.is_hit:
+        return {"cache": reason.data()}
+    source = {**(reason.source or {}), "why": reason.text}
+    return {"cache": reason.data(), "status": StepStatus.CACHED.value, "source": source}
 
 
 def _note(context: Any, frame: Any, facts: dict[str, Any]) -> None:
@@ -120,9 +160,3 @@ def _use_of_run(frame: Any) -> str | None:
     if frame.control or frame.is_iterating or frame.queued or frame.born:
         return "it asks something of its run"
     return None
-
-
-def _tell_not_kept(task: Any, why: str) -> None:
-    name = (task.made_from or task).task_id
-    if is_first(("not kept", task.template.func, name)):
-        _log.warning("Task '%s' has a cache, and what it gives is not kept: %s", name, why)
