@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from graflow.coordination.coordinator import TaskCoordinator, checked_timeout
@@ -13,6 +15,7 @@ from graflow.exceptions import GroupTimeoutError, SettingError
 from graflow.protocols import GroupContext, GroupRunLike, Unit
 
 _MOST_WAITING = 1024
+_LOOK = 0.5  # seconds after which the waiting thread takes a step: a signal that comes as it falls asleep wakes nobody
 _Lane = tuple[list[int], int]  # members by index, and how many of them run at once
 
 
@@ -39,8 +42,7 @@ class ThreadingCoordinator(TaskCoordinator):
         resolved = resolve_group_policy(policy)
         run = execution_context.open_group(group_id, tasks)
         run.judge_by(resolved)
-        crew = _Crew(run, *self._lanes(run))
-        if not crew.finish(self._timeout):
+        if not _Crew(run, *self._lanes(run)).finish(self._timeout):
             raise GroupTimeoutError(run.group_id, run.finished_count(), len(run.members), timeout=self._timeout)
         run.close(resolved)
 
@@ -83,17 +85,20 @@ class _Crew:
         self._context = contextvars.copy_context()
         if not self._left:
             self._all_home.set()
-        self._awaited = iter(awaited[0])
-        for _ in range(awaited[1]):
+        self._awaited, self._awaited_count = iter(awaited[0]), awaited[1]
+        self._on_threads = (busy, waiting)
+
+    def _start(self) -> None:
+        for _ in range(self._awaited_count):
             self._start_next()
-        for indices, size in (busy, waiting):
+            if self._raised is not None:  # such as Ctrl-C
+                raise self._raised
+        for indices, size in self._on_threads:
             left = iter(indices)
             for number in range(size):
                 # Each thread needs a copy of its own: a Context can be entered by one thread at a time.
-                context = self._context.copy()
-                threading.Thread(
-                    target=context.run, args=(self._work, left), name=f"graflow-{run.group_id}-{number}", daemon=True
-                ).start()
+                context, name = self._context.copy(), f"graflow-{self._run.group_id}-{number}"
+                threading.Thread(target=context.run, args=(self._work, left), name=name, daemon=True).start()
 
     def _start_next(self) -> None:
         """Start the next coroutine in the place of one that has ended."""
@@ -135,11 +140,15 @@ class _Crew:
             self._come_home(error)
 
     def finish(self, timeout: float | None) -> bool:
-        """Wait for all threads; False when the time is over first."""
+        """Have the members run and wait for all of them; False when the time is over first."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            are_home = self._all_home.wait(timeout)
+            self._start()
+            while not (are_home := self._all_home.wait(max(0.0, min(_LOOK, end - time.monotonic())))):
+                if time.monotonic() >= end:
+                    break
         finally:
-            self._stopped = True  # whoever is still out takes no other: the time is over, or this wait was interrupted
+            self._stopped = True  # whoever is still out takes no other: the time is over, or this was interrupted
         if are_home and self._raised is not None:
             raise self._raised
         return are_home

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import signal
+import sys
 import threading
 import time
+from traceback import walk_stack
 
 import pytest
 
@@ -20,6 +22,7 @@ from graflow.core.handlers.group_policy import BestEffortGroupPolicy
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, chain, parallel
 from graflow.flows import FlowRunner
 from graflow.observing import Happening, observers
+from graflow.runtime import Runtime
 from graflow.trace.base import Tracer
 from tests.graph_support import context_of, in_a_row, node
 from tests.support import at_once, wait_until
@@ -476,6 +479,36 @@ def test_an_interrupt_ends_a_group_on_threads_and_tells_its_members():
     assert context.groups.open == {}
     assert context.queue.to_list() == ["ParallelGroup_1"]
     assert context.stop_reason == "failed"
+
+
+def calls_of(thread):
+    """The names of the functions that a thread is in, the innermost first."""
+    return [frame.f_code.co_name for frame, _ in walk_stack(sys._current_frames()[thread])]
+
+
+def test_an_interrupt_that_wakes_nobody_ends_a_group_on_threads_as_well():
+    runtime, runs, ended, told = Runtime(), [], threading.Event(), []
+
+    def member(ctx):
+        runs.append(ctx.task_id)
+        wait_until(ctx.is_cancelled)
+        told.append(ctx.task_id)
+
+    def interrupted():
+        runs.append(runtime.thread())
+        with workflow("asleep") as wf:
+            ParallelGroup([TaskWrapper("a", member, True)]).with_execution("threading")
+        with pytest.raises(KeyboardInterrupt):
+            ExecutionContext.create(wf.graph, "ParallelGroup_1").execute()
+        ended.set()
+
+    threading.Thread(target=interrupted, daemon=True).start()
+    wait_until(lambda: len(runs) == 2)
+    wait_until(lambda: (calls := calls_of(runs[0]))[0] == "wait" and "finish" in calls and "start" not in calls)
+    # Noted for the thread, as a signal is that comes just before it falls asleep: no call into C returns for it.
+    runtime.interrupt(runs[0], KeyboardInterrupt)
+    assert ended.wait(30)
+    wait_until(lambda: told == ["a"])
 
 
 def test_a_run_that_is_not_recorded_is_told_once_by_its_name_and_end():
