@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
@@ -78,6 +80,7 @@ def create_feedback_api(
     backend = feedback_backend if isinstance(feedback_backend, str) else type(feedback_backend).__name__
     _add_information(app, backend, enable_web_ui=enable_web_ui)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _misunderstood)
     origins = list(cors_origins or ()) if enable_cors else []
     if origins:
         app.add_middleware(
@@ -129,7 +132,21 @@ def _refused(request: Request, error: Exception) -> Response:
     """Errors as pages for whoever looks at pages, else as JSON."""
     if not isinstance(error, HTTPException):
         raise error
-    if request.url.path.startswith("/ui/"):
+    if _is_page(request):
         title = "Not Found" if error.status_code == 404 else "This does not work"
         return page(request, "problem", error.status_code, title=title, why=str(error.detail))
     return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _misunderstood(request: Request, error: Exception) -> Response:
+    """Likewise for what has fields or a query of other types."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    if not _is_page(request):
+        return await request_validation_exception_handler(request, error)
+    faults = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
+    return page(request, "problem", 422, title="This does not work", why="; ".join(faults))
+
+
+def _is_page(request: Request) -> bool:
+    return request.url.path.startswith("/ui/")

@@ -14,7 +14,7 @@ from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
 from graflow.hitl.backend.base import FeedbackBackend, Revision
 from graflow.hitl.backend.filesystem import FilesystemFeedbackBackend
-from graflow.hitl.checks import check_answer, check_question
+from graflow.hitl.checks import check_question
 from graflow.hitl.handler import tell
 from graflow.hitl.types import (
     ANSWERABLE,
@@ -185,17 +185,7 @@ class FeedbackManager:
             FeedbackAnswerError: The answer does not fit the question.
         """
         given = response.model_copy(update={"feedback_id": feedback_id})
-        is_first = False
-
-        def decide(held: FeedbackRequest | None, answer: FeedbackResponse | None) -> Revision | None:
-            nonlocal is_first
-            is_first = held is not None and answer is None and held.status in ANSWERABLE
-            if held is None or not is_first:
-                return None
-            check_answer(held, given)
-            return Revision(held.model_copy(update={"status": "completed"}), given)
-
-        request = self._backend.revise(feedback_id, decide)
+        request, is_first = self._backend.answer(given)
         if is_first and request is not None:
             self._write_to_channel(request, given)
             self._tell_waiters(feedback_id)

@@ -5,10 +5,10 @@ Settled absorbs: open becomes answered, defaulted, expired or withdrawn, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from graflow.exceptions import AnswerRefusedError, ConfigError, NotAskedError
+from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, ConfigError, GraflowError, NotAskedError
 from graflow.questions.answers import check_answer
 from graflow.questions.drafts import Ballot, Draft, digest_of
 from graflow.questions.models import Question, QuestionState, Vote, WaitKind
@@ -26,6 +26,8 @@ _DEADLINE: Final = "deadline"
 _ESCALATE: Final = "escalate"
 _REMIND: Final = "remind"
 _REFUSALS: Final = 100  # that a log has of one question
+_WHY: Final[Mapping[type[GraflowError], str]] = {NotAskedError: "not asked", AnswerRefusedError: "too late"}
+_LONGEST_NAME: Final = 200
 _LONGEST_REASON: Final = 16 * 1024
 _MOST_TRIES: Final = 8
 _OTHERS: Final = 30.0  # seconds that a process gets to tell a channel that another one has not
@@ -50,12 +52,7 @@ def opened(question: Question, remind: Iterable[float], at: float) -> Draft:
 
 
 def voted(question: Question, ballot: Ballot, at: float) -> Draft:
-    """A question with one more answer, settled when that decides it.
-
-    Raises:
-        NotAskedError: Nobody has asked this person.
-        AnswerInvalidError: The answer does not fit.
-    """
+    """A question with one more answer, settled when that decides it; or with a line that says why it was refused."""
     draft = Draft(question, at)
     if _is_replay(question, ballot):
         draft.is_replay = True
@@ -64,12 +61,9 @@ def voted(question: Question, ballot: Ballot, at: float) -> Draft:
         draft = attended(question, at)  # its time is over, which nobody has noticed yet
         draft.is_late = True
         return draft
-    _check_person(question, ballot)
-    if question.is_open:
-        check_answer(question.answer_schema, ballot.value, question.id)
-    earlier = next((vote for vote in question.votes if vote.person == ballot.person), None)
-    if not question.is_open or (earlier is not None and not question.revisable):
-        return _refused(draft, ballot, earlier)
+    refusal = _refusal(question, ballot)
+    if refusal is not None:
+        return refused(question, ballot, refusal, at)
     vote = Vote(
         person=ballot.person,
         value=ballot.value,
@@ -97,32 +91,61 @@ def _is_replay(question: Question, ballot: Ballot) -> bool:
     return bool(same) and type(same[0].value) is type(ballot.value)
 
 
-def _check_person(question: Question, ballot: Ballot) -> None:
+def _refusal(question: Question, ballot: Ballot) -> GraflowError | None:
+    """Why an answer is not counted: of somebody who was not asked, of another type, or too late."""
+    if not_asked := _not_asked(question, ballot):
+        return NotAskedError(not_asked)
+    if not question.is_open:
+        by, at, via = question.settled_by or "", question.settled_at or 0.0, question.via or ""
+        return AnswerRefusedError(question.id, question.state.value, by, at, via)
+    try:
+        check_answer(question.answer_schema, ballot.value, question.id)
+    except AnswerInvalidError as error:
+        return error
+    earlier = next((vote for vote in question.votes if vote.person == ballot.person), None)
+    if earlier is None or question.revisable:
+        return None
+    return AnswerRefusedError(question.id, question.state.value, earlier.person, earlier.at, earlier.via)
+
+
+def _not_asked(question: Question, ballot: Ballot) -> str:
+    """Why it is not for this person to answer; empty when it is."""
     if question.kind is not WaitKind.ASK:
-        raise NotAskedError(f"Wait {question.id} is for a {question.kind.value}, which nobody answers")
+        return f"Wait {question.id} is for a {question.kind.value}, which nobody answers"
     if not ballot.person:
-        raise NotAskedError(f"Question {question.id} is answered by somebody: say who")
+        return f"Question {question.id} is answered by somebody: say who"
     if not question.asks(ballot.person, ballot.roles):
-        raise NotAskedError(f"Question {question.id} is not asked of {ballot.person}, but of {', '.join(question.of)}")
+        return f"Question {question.id} is not asked of {ballot.person}, but of {', '.join(question.of)}"
     if question.needs > 1 and not ballot.verified:
-        raise NotAskedError(
+        return (
             f"Question {question.id} needs {question.needs} different people, and {ballot.person} is only said to be "
             "one: answer with a token of your own, or a signed link"
         )
+    return ""
 
 
-def _refused(draft: Draft, ballot: Ballot, earlier: Vote | None) -> Draft:
-    """Note an answer that comes too late."""
-    question = draft.question
-    if question.is_open and earlier is not None:
-        by, at, via = earlier.person, earlier.at, earlier.via
-    else:
-        by, at, via = question.settled_by or "", question.settled_at or 0.0, question.via or ""
-    draft.refusal = AnswerRefusedError(question.id, question.state.value, by, at, via)
+def refused(question: Question, ballot: Ballot, refusal: GraflowError, at: float) -> Draft:
+    """A question of which an answer was refused: its log says whose, and why; the answer itself by its digest."""
+    draft = Draft(question, at)
+    draft.refusal = refusal
     if question.lines >= _REFUSALS + len(question.votes):
         draft.is_replay = True  # its log has enough of these
         return draft
-    return draft.note("refused", ballot.person, ballot.via, value_digest=digest_of(ballot.value))
+    why = next((why for kind, why in _WHY.items() if isinstance(refusal, kind)), "invalid")
+    return draft.note(
+        *("refused", ballot.person[:_LONGEST_NAME], ballot.via),
+        why=why,
+        value_digest=_digest_or_none(ballot.value),
+        verified=ballot.verified,
+    )
+
+
+def _digest_or_none(value: Any) -> str | None:
+    """The digest of what somebody says is plain JSON."""
+    try:
+        return digest_of(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _decision(question: Question) -> tuple[bool, Any]:

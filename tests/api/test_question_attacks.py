@@ -135,6 +135,44 @@ def test_no_attack_answers(
     assert (after.is_open, after.votes) == (True, [])
 
 
+def test_programs_that_look_at_the_head_of_a_link_answer_nothing(guarded: TestClient, runner: FlowRunner) -> None:
+    question = asked(runner, of_ann)
+    link = runner.answer_link(question.id, for_="ann")
+    page, head = guarded.get(link), guarded.head(f"{link}?value=true")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-security-policy"] == page.headers["content-security-policy"]
+    assert head.headers["content-length"] == page.headers["content-length"]
+    assert guarded.head(f"{link}x").status_code == 404
+    assert guarded.head("/plain/feedback", follow_redirects=False).status_code == 303, "as for whoever has no login"
+    assert guarded.head("/plain/feedback", headers=bearer(CAROL)).status_code == 200
+    assert runner.question(question.id).votes == []
+
+
+def test_whose_answer_was_refused_is_on_record(guarded: TestClient, runner: FlowRunner) -> None:
+    question = asked(runner, of_ann)
+    link, address = runner.answer_link(question.id, for_="ann"), f"/api/v1/questions/{question.id}/answers"
+    guarded.post(address, json={"value": True}, headers=bearer(EVE))
+    guarded.post(address, json={"value": "yes"}, headers=bearer(ANN))
+    guarded.post(address, json={"value": False}, headers=bearer(ANN))
+    guarded.post(link, data={"value": "true"})
+    lines = [line for line in runner.audit(question.id) if line["what"] == "refused"]
+    assert [(line["who"], line["via"], line["data"]["why"]) for line in lines] == [
+        ("eve", "rest", "not asked"),
+        ("ann", "rest", "invalid"),
+        ("ann", "link", "too late"),
+    ]
+
+
+def test_a_token_that_may_only_view_answers_by_a_link_if_at_all(guarded: TestClient, runner: FlowRunner) -> None:
+    question = asked(runner, of_ann)
+    address = f"/api/v1/questions/{question.id}"
+    assert guarded.post(f"{address}/answers", json={"value": True}, headers=bearer(CAROL)).status_code == 403
+    form = guarded.get(f"/plain/feedback/{question.id}", headers=bearer(CAROL)).text
+    assert "<button" not in form
+    assert guarded.post(runner.answer_link(question.id, for_="carol"), data={"value": "true"}).status_code == 200
+    assert runner.question(question.id).settled_by == "carol"
+
+
 def test_what_is_settled_or_withdrawn_takes_no_answer_also_by_a_link_that_is_used_again(
     guarded: TestClient, runner: FlowRunner
 ) -> None:

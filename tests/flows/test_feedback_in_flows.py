@@ -45,6 +45,11 @@ def asking(runner, body):
     return runner.submit("asks")
 
 
+def refusals(runner, question):
+    """Whose answers the log says were refused, and why."""
+    return [(line["who"], line["data"]["why"]) for line in runner.audit(question.id) if line["what"] == "refused"]
+
+
 def put_away(runner, flow_id, number=1):
     """The open questions of a flow, once there are so many and nobody runs it."""
     found = []
@@ -188,6 +193,21 @@ def test_an_answer_that_does_not_fit_leaves_the_question_open(runner):
             manager.provide_feedback(question.id, answer)
     assert manager.get_request(question.id).status == "pending"
     assert runner.question(question.id).votes == []
+    assert refusals(runner, question) == [
+        *(("somebody", "invalid"), ("somebody", "invalid"), ("eve", "not asked"), ("somebody", "not asked")),
+    ]
+
+
+def test_an_answer_that_comes_too_late_is_none_and_the_log_has_it(runner):
+    flow_id = asking(runner, lambda context: context.request_approval("Deploy?", timeout=600))
+    (question,) = put_away(runner, flow_id)
+    manager = runner.feedback_manager()
+    assert manager.provide_feedback(question.id, response(question.id, "approval", approved=False))
+    late = response(question.id, "approval", approved=True, responded_by="bob")
+    assert manager.provide_feedback(question.id, late) is False
+    assert manager.provide_feedback("q-0", late) is False
+    assert runner.wait(flow_id, 30).outputs is False
+    assert refusals(runner, question) == [("bob", "too late")]
 
 
 def test_handlers_are_told_of_each_event_once_and_channels_get_the_answer(runner):

@@ -127,6 +127,12 @@ def test_an_answer_that_does_not_fit_is_refused_by_field(client, ask, kind, body
     assert client.get("/api/feedback/question1").json()["request"]["status"] == "pending"
 
 
+def test_an_empty_session_in_the_address_is_none(client, ask):
+    ask()
+    assert client.get("/api/feedback?session_id=").json()["count"] == 1
+    assert "Total: 1 request(s)" in client.get("/ui/feedback/?session_id=").text
+
+
 def test_unknown_questions_are_not_found(client):
     for answer in (
         client.get("/api/feedback/nobody"),
@@ -136,6 +142,7 @@ def test_unknown_questions_are_not_found(client):
     ):
         assert answer.status_code == 404
         assert "not found" in answer.json()["detail"].lower()
+    assert client.get("/api/feedback/nobody").json()["detail"] == "Feedback request nobody not found"
 
 
 def test_a_question_is_withdrawn_unless_it_is_settled(client, ask, manager):
@@ -219,6 +226,36 @@ def test_forms_with_mistakes_come_back(client, ask):
     assert "{no" in bad.text
     ask("other")
     assert client.post("/ui/feedback/other/submit", data={}).status_code == 422
+
+
+def test_a_question_that_takes_an_answer_is_not_said_to_take_none(client, ask):
+    for name, status in (("a", "pending"), ("b", "timeout")):
+        shown = client.get(f"/ui/feedback/{ask(name, status=status)}/expired")
+        assert shown.status_code == 200
+        assert f"is {status}; it can still be answered" in shown.text
+        assert f'href="/ui/feedback/{name}"' in shown.text
+
+
+def test_programs_that_look_at_the_head_of_a_page_answer_nothing(client, ask, manager):
+    ask()
+    pages = ["/ui/feedback/", "/ui/feedback/question1", "/ui/feedback/question1/expired"]
+    for path in pages:
+        looked = client.head(path)
+        assert (looked.status_code, looked.content) == (200, b"")
+        assert looked.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.head("/ui/feedback/nobody").status_code == 404
+    assert client.head("/ui/feedback/question1/submit").status_code == 405
+    assert manager.get_response("question1") is None
+
+
+def test_a_query_that_makes_no_sense_is_told_on_a_page(client):
+    shown = client.get("/ui/feedback/?n_recent=many")
+    assert shown.status_code == 422
+    assert shown.headers["content-type"].startswith("text/html")
+    assert "n_recent" in shown.text
+    assert client.post("/api/feedback/q/respond", json={"approved": "perhaps"}).json()["detail"][0]["loc"] == [
+        *("body", "approved")
+    ]
 
 
 def test_what_is_not_found_is_a_page(client, ask):

@@ -69,6 +69,12 @@ class Log:
     def vote(self, person: str, value: Any, at: float = AT + 1, **more: Any) -> Draft:
         return self.keep(voted(self.question, Ballot(person, value, **more), at))
 
+    def answer(self, person: str, value: Any, at: float = AT + 1, **more: Any) -> None:
+        """As a store does it: what is refused is written, and raised."""
+        draft = self.vote(person, value, at, **more)
+        if draft.refusal is not None:
+            raise draft.refusal
+
     def attend(self, at: float) -> Draft:
         return self.keep(attended(self.question, at))
 
@@ -102,9 +108,9 @@ def test_the_same_answer_again_changes_nothing_and_is_no_error() -> None:
 def test_an_answer_of_another_type_is_refused_with_its_place() -> None:
     log = Log(Ask("Which?", Release))
     with pytest.raises(AnswerInvalidError, match="channel: 'nightly' is not one of"):
-        log.vote("alice", {"version": "1", "channel": "nightly"})
+        log.answer("alice", {"version": "1", "channel": "nightly"})
     with pytest.raises(AnswerInvalidError, match="'version' is a required property"):
-        log.vote("alice", {})
+        log.answer("alice", {})
     assert log.question.is_open
     assert not log.question.votes
     log.vote("alice", {"version": "1.2"})
@@ -135,7 +141,7 @@ def test_answers_are_of_the_type_that_was_asked_for(answer: Any, fits: Any, not_
     log = Log(Ask("Which?", answer))
     if not_ is not None:
         with pytest.raises(AnswerInvalidError):
-            log.vote("alice", not_)
+            log.answer("alice", not_)
     log.vote("alice", fits)
     assert value_of(Ask("Which?", answer), log.question) == fits
 
@@ -157,11 +163,11 @@ def test_what_is_too_long_or_no_json_is_no_answer(value: Any) -> None:
 def test_only_those_who_are_asked_may_answer() -> None:
     log = Log(Ask("Ship?", of=["alice", "role:release"]))
     with pytest.raises(NotAskedError, match="not asked of mallory"):
-        log.vote("mallory", True)
+        log.answer("mallory", True)
     with pytest.raises(NotAskedError):
-        log.vote("mallory", True, roles=frozenset({"guest"}))
+        log.answer("mallory", True, roles=frozenset({"guest"}))
     with pytest.raises(NotAskedError):
-        log.vote("", True)
+        log.answer("", True)
     log.vote("bob", True, roles=frozenset({"release"}))
     assert log.question.settled_by == "bob"
 
@@ -182,7 +188,7 @@ def test_several_people_are_needed_and_one_counts_once() -> None:
 def test_of_several_people_nobody_counts_who_is_only_said_to_be_one() -> None:
     log = Log(Ask("Pay?", of=ALL, needs=2))
     with pytest.raises(NotAskedError, match="only said to be one"):
-        log.vote("alice", True, verified=False)
+        log.answer("alice", True, verified=False)
 
 
 @pytest.mark.parametrize(("veto", "needed"), [(True, 1), (False, 2)])
@@ -273,7 +279,7 @@ def test_reminders_come_once_each_and_none_after_the_end() -> None:
 def test_others_are_asked_besides_when_nobody_has_answered() -> None:
     log = Log(Ask("Ship?", of=["alice"], escalate=(60, ["bob"])))
     with pytest.raises(NotAskedError):
-        log.vote("bob", True, at=AT + 59)
+        log.answer("bob", True, at=AT + 59)
     log.attend(AT + 60)
     log.attend(AT + 120)
     assert log.question.of == ["alice", "bob"]
@@ -293,7 +299,7 @@ def test_a_deadline_that_escalates_is_put_off_once() -> None:
 def test_a_time_that_has_come_is_settled_by_the_clock() -> None:
     log = Log(Moment(datetime.fromtimestamp(AT + 5, UTC)))
     with pytest.raises(NotAskedError, match="nobody answers"):
-        log.vote("alice", None)
+        log.answer("alice", None)
     log.attend(AT + 5)
     assert (log.question.state, value_of(Moment(5), log.question)) == ("answered", None)
 
@@ -324,6 +330,25 @@ def test_the_log_is_a_chain() -> None:
     changed[1]["data"] = {"value": False}
     assert broken_line(changed) == 3
     assert broken_line(log.lines[:2] + log.lines[3:]) == 3
+
+
+def test_the_log_has_each_answer_that_was_refused_by_whom_and_why() -> None:
+    log = Log(Ask("Pay?", of=["alice"]))
+    log.vote("mallory", True, verified=False, via="link")
+    log.vote("alice", "perhaps")
+    log.vote("alice", object())
+    log.vote("alice", True)
+    log.vote("alice", False)
+    told = [(line["who"], line["via"], line["data"]["why"]) for line in log.lines if line["what"] == "refused"]
+    assert told == [
+        ("mallory", "link", "not asked"),
+        ("alice", "python", "invalid"),
+        ("alice", "python", "invalid"),
+        ("alice", "python", "too late"),
+    ]
+    assert "perhaps" not in str(log.lines), "of a refused answer there is the digest alone"
+    assert broken_line(log.lines) is None
+    assert (log.question.value, log.question.settled_by) == (True, "alice")
 
 
 def test_a_log_has_an_end_however_often_somebody_is_refused() -> None:

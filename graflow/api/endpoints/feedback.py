@@ -26,7 +26,7 @@ _UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "There 
 @router.get("")
 def list_pending(manager: Manager, session_id: str | None = None) -> PendingFeedbackListResponse:
     """Questions that somebody waits for in place."""
-    found = [_shown(question) for question in manager.list_pending_requests(session_id)]
+    found = [_shown(question) for question in manager.list_pending_requests(session_id or None)]
     return PendingFeedbackListResponse(count=len(found), requests=found)
 
 

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from graflow.api.endpoints.managing import Manager, question_of, settled_by
 from graflow.api.endpoints.rendering import page, style_sheet
+from graflow.api.http.gate import LOOKING
 from graflow.exceptions import FeedbackAnswerError
 from graflow.hitl.types import SETTLED, FeedbackRequest, FeedbackResponse, FeedbackType
 
@@ -26,7 +27,7 @@ def style() -> Response:
     return Response(style_sheet(), media_type="text/css")
 
 
-@router.get("/feedback/")
+@router.api_route("/feedback/", methods=LOOKING)
 def listing(
     request: Request,
     manager: Manager,
@@ -34,11 +35,11 @@ def listing(
     n_recent: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> HTMLResponse:
     """The questions that take an answer; whoever may answer one has its address."""
-    found = manager.list_answerable_requests(session_id)[:n_recent]
+    found = manager.list_answerable_requests(session_id or None)[:n_recent]
     return page(request, "list", requests=found, session_id=session_id)
 
 
-@router.get("/feedback/{feedback_id}")
+@router.api_route("/feedback/{feedback_id}", methods=LOOKING)
 def form(feedback_id: str, request: Request, manager: Manager) -> Response:
     """The form of a question."""
     question = question_of(manager, feedback_id)
@@ -89,7 +90,7 @@ def submit(
     return _elsewhere(request, feedback_id, "success", 303)
 
 
-@router.get("/feedback/{feedback_id}/success")
+@router.api_route("/feedback/{feedback_id}/success", methods=LOOKING)
 def success(feedback_id: str, request: Request, manager: Manager) -> HTMLResponse:
     """What was answered."""
     question, answer = question_of(manager, feedback_id), manager.get_response(feedback_id)
@@ -98,11 +99,12 @@ def success(feedback_id: str, request: Request, manager: Manager) -> HTMLRespons
     return page(request, "success", request=question, answer=answer)
 
 
-@router.api_route("/feedback/{feedback_id}/expired", methods=["GET", "POST"])
+@router.api_route("/feedback/{feedback_id}/expired", methods=[*LOOKING, "POST"])
 def expired(feedback_id: str, request: Request, manager: Manager) -> HTMLResponse:
     """Why a question takes no answer; also for a form that came too late, which a browser sends again to here."""
     question = question_of(manager, feedback_id)
-    return page(request, "expired", request=question, why=settled_by(manager, question))
+    is_answerable = question.status not in SETTLED
+    return page(request, "expired", request=question, why=settled_by(manager, question), is_answerable=is_answerable)
 
 
 def _form(

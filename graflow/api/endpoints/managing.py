@@ -8,7 +8,7 @@ from fastapi import Depends, HTTPException, Request
 
 from graflow.api.http.auth import identity_of
 from graflow.hitl.manager import FeedbackManager
-from graflow.hitl.types import FeedbackRequest
+from graflow.hitl.types import ANSWERABLE, FeedbackRequest
 
 
 def manager_of(request: Request) -> FeedbackManager:
@@ -40,13 +40,15 @@ def question_of(manager: FeedbackManager, feedback_id: str) -> FeedbackRequest:
     """
     found = manager.get_request(feedback_id)
     if found is None:
-        raise HTTPException(404, "Feedback request not found")
+        raise HTTPException(404, f"Feedback request {feedback_id} not found")
     return found
 
 
 def settled_by(manager: FeedbackManager, question: FeedbackRequest) -> str:
-    """Why a question takes no answer any more, with who was first."""
+    """Why a question takes no answer any more, with who was first; or that it does."""
     answer = manager.get_response(question.feedback_id)
+    if answer is None and question.status in ANSWERABLE:
+        return f"Feedback request is {question.status}; it can still be answered"
     if answer is None:
         return f"Feedback request is {question.status}; it takes no answer"
     who = f" by {answer.responded_by}" if answer.responded_by else ""

@@ -25,7 +25,10 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]", "testserver")
 """Hosts that are always served; the last one is what test clients say, which no browser finds."""
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
-_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOKING: Final = ["GET", "HEAD"]
+"""Methods of a page: mail scanners and link previews ask for the head alone, which FastAPI refuses by itself."""
+
+_READING: Final = frozenset({*LOOKING, "OPTIONS"})
 _GUARDED: Final = ("/api/", "/metrics", "/openapi.json", "/plain/")
 _PLAIN: Final = "/plain/"
 _ANSWER: Final = "/answer/"  # whose addresses are secrets that let somebody in

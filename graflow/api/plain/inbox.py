@@ -10,6 +10,7 @@ from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from graflow.api.http.auth import Asker, Identity, Role
+from graflow.api.http.gate import LOOKING
 from graflow.api.http.problems import ProblemError
 from graflow.api.http.service import Served, Service
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
@@ -39,7 +40,7 @@ Sent = Annotated[FormData, Depends(form_sent)]
 """The annotation by which a handler asks for the form that was sent."""
 
 
-@router.get(INBOX)
+@router.api_route(INBOX, methods=LOOKING)
 def inbox(
     request: Request, service: Served, asker: Asker, show: Shown = "open", cursor: Annotated[str | None, Query()] = None
 ) -> Response:
@@ -60,7 +61,7 @@ def inbox(
     )
 
 
-@router.get(INBOX + "/{question_id}")
+@router.api_route(INBOX + "/{question_id}", methods=LOOKING)
 def question(question_id: str, request: Request, service: Served, asker: Asker) -> Response:
     """One question with its form; looking changes nothing."""
     try:
@@ -96,7 +97,7 @@ def answer(question_id: str, request: Request, service: Served, asker: Asker, se
     return RedirectResponse(f"{service.root_path}{INBOX}/{quote(question_id)}", 303)
 
 
-@router.get("/plain/login")
+@router.api_route("/plain/login", methods=LOOKING)
 def login_page(request: Request) -> Response:
     """The way in."""
     return plain_page(request, "login", note="")

@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from graflow.api.http.gate import LOOKING
 from graflow.api.http.limits import RateLimit
 from graflow.api.http.service import Served
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
@@ -33,7 +34,7 @@ LINK_ANSWERS: Final = 20
 _MISFIT: Final = "Something is missing, or does not fit"
 
 
-@router.get("/answer/{token}")
+@router.api_route("/answer/{token}", methods=LOOKING)
 def answer_page(token: str, request: Request, service: Served) -> Response:
     """Show the question of a link; this changes nothing, as programs open links before people do."""
     try:

@@ -15,6 +15,7 @@ from graflow.exceptions import (
 )
 from graflow.flows.waiting.questions import Questions
 from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend
+from graflow.hitl.checks import check_answer
 from graflow.hitl.durable import SOMEBODY, request_of, response_of
 from graflow.hitl.types import ANSWERABLE, FIELD_OF, FeedbackRequest, FeedbackResponse
 from graflow.questions.drafts import Ballot
@@ -47,19 +48,42 @@ class FlowFeedbackBackend(IndexedFeedbackBackend):
         return None if found is None else request_of(found, self._opened().now())
 
     def store_response(self, response: FeedbackResponse) -> None:
-        ballot = Ballot(
-            response.responded_by or SOMEBODY,
-            getattr(response, FIELD_OF[response.response_type]),
-            response.reason,
-            self._via,
-            verified=self._verified and response.responded_by is not None,
-        )
+        self._count(response)
+
+    def answer(self, response: FeedbackResponse) -> tuple[FeedbackRequest | None, bool]:
+        request = self.get_request(response.feedback_id)
+        if request is None:
+            return None, False
+        if request.status in ANSWERABLE:
+            try:
+                check_answer(request, response)
+            except FeedbackAnswerError as error:
+                self._questions.refuse(response.feedback_id, self._ballot(response), error)
+                raise
         try:
-            self._questions.answer(response.feedback_id, ballot)
+            is_first = self._count(response)
+        except (AnswerRefusedError, FlowConflictError):
+            is_first = False
+        return self.get_request(response.feedback_id), is_first
+
+    def _count(self, response: FeedbackResponse) -> bool:
+        """Whether an answer was counted now."""
+        try:
+            _, is_replay = self._questions.answer(response.feedback_id, self._ballot(response))
         except NotAskedError as error:
             raise FeedbackAnswerError("responded_by", f"may not answer: {error}") from error
         except AnswerInvalidError as error:
             raise FeedbackAnswerError(FIELD_OF[response.response_type], f"does not fit: {error}") from error
+        return not is_replay
+
+    def _ballot(self, response: FeedbackResponse) -> Ballot:
+        return Ballot(
+            response.responded_by or SOMEBODY,
+            response.value,
+            response.reason,
+            self._via,
+            verified=self._verified and response.responded_by is not None,
+        )
 
     def get_response(self, feedback_id: str) -> FeedbackResponse | None:
         found = self._find(feedback_id)
@@ -85,9 +109,7 @@ class FlowFeedbackBackend(IndexedFeedbackBackend):
             if revision is None:
                 return request
             try:
-                if revision.response is not None:
-                    self.store_response(revision.response)
-                elif revision.request.status == "cancelled":
+                if revision.request.status == "cancelled":
                     self._questions.withdraw(feedback_id, SOMEBODY, "cancelled", self._via)
                 return self.get_request(feedback_id)
             except (AnswerRefusedError, FlowConflictError):

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from graflow.exceptions import (
     FlowConflictError,
     FlowNotFoundError,
+    GraflowError,
     QuestionChangedError,
     QuestionNotFoundError,
     VersionConflictError,
@@ -167,6 +168,10 @@ class Questions:
                 raise draft.refusal
             if not draft.is_late:
                 return draft.question, draft.is_replay
+
+    def refuse(self, question_id: str, ballot: Ballot, refusal: GraflowError) -> None:
+        """Log an answer that was found not to fit before it was counted."""
+        self._note(question_id, partial(rules.refused, ballot=ballot, refusal=refusal))
 
     def withdraw(self, question_id: str, by: str, reason: str, via: str) -> Question:
         """Take a question back.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from graflow.hitl.checks import check_answer
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
 
 _REVISING: Final = threading.RLock()
@@ -80,6 +81,27 @@ class FeedbackBackend(ABC):
                 self.store_response(revision.response)
             self.store_request(revision.request)
             return revision.request
+
+    def answer(self, response: FeedbackResponse) -> tuple[FeedbackRequest | None, bool]:
+        """Settle a question with an answer, unless it is unknown or settled.
+
+        Returns:
+            The question as it stands afterwards, and whether this answer is the one that counts.
+
+        Raises:
+            FeedbackAnswerError: The answer does not fit the question.
+        """
+        is_first = False
+
+        def decide(held: FeedbackRequest | None, answer: FeedbackResponse | None) -> Revision | None:
+            nonlocal is_first
+            is_first = held is not None and answer is None and held.status in ANSWERABLE
+            if held is None or not is_first:
+                return None
+            check_answer(held, response)
+            return Revision(held.model_copy(update={"status": "completed"}), response)
+
+        return self.revise(response.feedback_id, decide), is_first
 
     def place(self) -> Mapping[str, Any] | None:
         """What another process needs to keep its questions here, as `backend` and its settings; None: it cannot."""
