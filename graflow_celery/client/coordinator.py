@@ -27,7 +27,7 @@ from graflow_celery.client.around import patiently
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.confinement import check_confined, ids_inside
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
-from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run, timed_out
+from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run
 from graflow_celery.client.run_owner import claim_run
 from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
@@ -198,7 +198,7 @@ class _RemoteGroup:
             if not is_over:  # the shared channel must not stay, after an interruption as well
                 self._channel.discard()
         self._channel.merge_back()
-        if timed_out(waiter.seen):
+        if waiter.is_overdue:
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
         return run_id
 

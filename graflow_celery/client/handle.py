@@ -20,7 +20,6 @@ from graflow_celery.client.outcomes import (
     group_timeout,
     judge,
     member_outcome,
-    timed_out,
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.repair import retry_members
@@ -277,7 +276,7 @@ class GroupHandle(_Handle[R]):
         return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._spec.n} members)"
 
     def _values(self, stored: Seen) -> list[R]:
-        if timed_out(stored):
+        if self._waiter.is_overdue:
             raise group_timeout(self.group_id, self._spec, stored)
         return super()._values(stored)
 

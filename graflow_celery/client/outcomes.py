@@ -21,7 +21,6 @@ from graflow.exceptions import (
     TaskError,
     TaskTimeoutError,
 )
-from graflow_celery.client.seen import Seen
 from graflow_celery.record import GroupHeader, GroupSpec, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import loss_of, opened, result_pickles, unpack_outcome
 from graflow_celery.wire.seal import RunSeal
@@ -180,14 +179,7 @@ def _raise_with_remote(error: ParallelGroupError) -> NoReturn:
     raise error from RemoteTaskError(remote, task_id)
 
 
-def timed_out(stored: Mapping[int, RecordedOutcome]) -> bool:
-    """Whether the record ended members because the time of the whole group was over."""
-    if isinstance(stored, Seen) and stored.have_succeeded:
-        return False
-    return any(outcome.state is MemberState.TIMED_OUT and not outcome.payload for outcome in stored.values())
-
-
 def group_timeout(group_id: str, spec: GroupSpec, stored: Mapping[int, RecordedOutcome]) -> GroupTimeoutError:
-    """What waiters raise when `timed_out`; the members that ended before have a payload."""
+    """What waiters raise where the time of the whole group was over; the members that ended before have a payload."""
     done = sum(1 for outcome in stored.values() if outcome.payload)
     return GroupTimeoutError(group_id, done, spec.n, timeout=spec.timeout, run_id=spec.run_id)

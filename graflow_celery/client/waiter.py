@@ -40,6 +40,7 @@ class Waiter:
         last_event: After it comes what wakes a reader.
         sighting: What this process has seen of the run.
         is_closed: Whether the record has nothing more to tell, though not all outcomes are there.
+        is_overdue: Whether the time of the whole group was over, since what failed ran again where it did.
 
     Args:
         deployment: Where the record is.
@@ -72,7 +73,7 @@ class Waiter:
         self.run_id = spec.run_id
         self.seen = Seen(RunSeal(deployment.keys, spec), spec.stride)
         self.last_event = b"0-0"
-        self.is_closed = False
+        self.is_closed = self.is_overdue = False
         self.sighting = sighting or Sighting(deployment, spec.run_id, "", options.result_ttl)
         self._is_durable = is_durable
         self._n = spec.n
@@ -198,6 +199,8 @@ class Waiter:
     def _take(self, page: OutcomePage, since: Cursor) -> None:
         with self._lock:
             self.seen.add(page.outcomes, page.blocks)
+            if page.round == self._round:
+                self.is_overdue = page.overdue
             if self._cursor is since:  # else another thread has read on, or begun anew
                 self._cursor = page.cursor
 
@@ -227,7 +230,7 @@ class Waiter:
 
     def _let_go_of_failures(self) -> None:
         self.seen.forget_failures(self._n)
-        self._cursor, self.is_closed = Cursor(), False
+        self._cursor, self.is_closed, self.is_overdue = Cursor(), False, False
 
     def _restore(self) -> None:
         """Enter what was read before into a record that has forgotten it, and read from the start what else came."""

@@ -49,7 +49,8 @@ class OutcomePage:
 
     `blocks` are those of members that were recorded together, and are in no order to the `outcomes` of single members.
     `more` tells that outcomes are waiting already; `closed` that none will come unless the run is reopened, which makes
-    another `round` of it. After `last_event` comes what wakes a reader, see `GroupRecord.wait`.
+    another `round` of it; `overdue` that the time of the group was over in this round. After `last_event` comes what
+    wakes a reader, see `GroupRecord.wait`.
     """
 
     outcomes: list[RecordedOutcome]
@@ -59,6 +60,7 @@ class OutcomePage:
     more: bool
     closed: bool
     round: int
+    overdue: bool
     blocks: list[RecordedBlock] = field(default_factory=list)
 
 

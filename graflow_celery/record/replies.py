@@ -207,7 +207,7 @@ def granted_of(
 @as_read
 def page_of(reply: Any, position: int) -> OutcomePage:
     """What `read.lua` answers from a position on."""
-    state, closed, epoch, (*counts, stride), last_event, pairs, recorded, round_ = reply
+    state, closed, epoch, (*counts, stride), last_event, pairs, recorded, round_, overdue = reply
     named = [(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
     outcomes = [outcome_of(int(name), text) for name, text in named if name[:1] != b"b"]
     blocks = [block_of(int(name[1:]), text, stride, counts[0]) for name, text in named if name[:1] == b"b"]
@@ -220,6 +220,7 @@ def page_of(reply: Any, position: int) -> OutcomePage:
         more=position < recorded,
         closed=closed == 1 and position >= recorded,
         round=round_,
+        overdue=overdue == 1,
         blocks=blocks,
     )
 

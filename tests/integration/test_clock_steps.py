@@ -8,9 +8,9 @@ import pytest
 
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record.data import Since
+from graflow_celery.record.data import Lease, Since
 from graflow_celery.sweeper import sweep
-from tests.record_support import Clock, clocked_record, open_group
+from tests.record_support import Clock, clocked_record, make_spec, open_group
 from tests.support import private_redis
 
 
@@ -167,6 +167,34 @@ def test_a_new_sweeper_sees_that_the_clock_was_set_back_and_leaves_a_long_pause_
     world.clock.advance(3600)
     assert world.record.look().due == []
     assert world.record.now() > now + 3000, "nobody can tell yet"
+
+
+@STEPS
+@pytest.mark.parametrize("stride", [0, 2])
+@pytest.mark.redis
+def test_what_dies_or_fails_in_the_wrong_time_is_found_in_its_time(world: World, step: float, stride: int) -> None:
+    # Given members that are claimed, or to be tried again, while the clock is wrong, by workers that die then
+    spec = make_spec(n=6, lease=5.0, stride=stride)
+    assert world.record.open(spec, [b"members"] * (spec.blocks if stride else spec.n)).created
+    world.wait(2)
+    world.clock.advance(step)
+    if stride:
+        assert world.record.claim_blocks("run", [(0, 1)], "dead").granted
+    else:
+        assert len(world.record.claim("run", [0, 1], "dead").granted) == 2
+    [failing] = world.record.claim("run", [2], "alive").granted
+    world.record.retry("run", "alive", 2, failing.attempt, 4.0)
+    assert world.record.claim("run", [3], "killed").granted
+    world.record.abandon("run", "killed", [3])
+
+    # When somebody sees that it was set; and a beat still comes for one whose worker is dead
+    world.wait(1)
+    world.record.beat([Lease("run", 3, 1, "killed")])
+
+    # Then each is found when it would have been
+    world.wait(14)
+    assert world.record.status("run").losses == 3
+    assert world.record.claim("run", [2], "alive").granted
 
 
 @STEPS

@@ -11,7 +11,13 @@ import redis
 
 from graflow import workflow
 from graflow.coordination.coordinator import CoordinationBackend
-from graflow.exceptions import GroupNotFoundError, GroupTimeoutError, MemberCancelledError, ParallelGroupError
+from graflow.exceptions import (
+    GroupNotFoundError,
+    GroupTimeoutError,
+    MemberCancelledError,
+    ParallelGroupError,
+    TaskTimeoutError,
+)
 from graflow_celery import RetryRefusedError, attach, submit
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.deployment import deployment_of
@@ -173,3 +179,41 @@ def test_the_error_of_a_workflow_names_the_run_of_its_group_which_can_be_repaire
 
     assert handle.retry() == [1, 3]
     assert handle.results(20) == [0, 1, 2, 3]
+
+
+def test_a_group_whose_time_was_over_is_taken_with_gaps_after_a_retry_of_one_member(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    # Given a group of any success that ran out of time before anything had succeeded
+    marks = [str(tmp_path / name) for name in ("first", "second")]
+    options = {**config, "timeout": 1.0}
+    handle = submit(members.held.map(marks), policy="best_effort", backend_config=options)
+    with pytest.raises(GroupTimeoutError):
+        handle.results(20)
+
+    # When one of its members runs again, in time
+    for mark in marks:
+        Path(mark).touch()
+    assert handle.retry(0) == [0]
+
+    # Then its policy says what comes of it, to the handle that saw the end before and to one that did not
+    for one in (handle, attach(handle.run_id, config)):
+        assert one.results(20) == [marks[0], None]
+        assert one.status().state == "DONE"
+
+
+def test_a_strict_group_whose_time_was_over_is_refused_for_what_was_not_retried(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    marks = [str(tmp_path / name) for name in ("first", "second")]
+    handle = submit(members.held.map(marks), backend_config={**config, "timeout": 1.0})
+    with pytest.raises(GroupTimeoutError):
+        handle.results(20)
+    for mark in marks:
+        Path(mark).touch()
+    handle.retry(0)
+
+    errors = error_of(handle).errors
+
+    assert list(errors) == [handle.outcomes(20)[1].task_id]
+    assert [type(error) for error in errors.values()] == [TaskTimeoutError]

@@ -283,9 +283,7 @@ BLOCK_MUTANTS = [
         "",
     ),
     Mutant("an expedited block keeps its long wait", "expedite", "    block.waits = 0\n", ""),
-    Mutant(
-        "blocks are not expedited", "expedite", "    scores[#scores + 1] = time\n    scores[#scores + 1] = entry\n", ""
-    ),
+    Mutant("blocks are not expedited", "expedite", "    due(entry, time)\n  else\n    held(", "  else\n    held("),
     Mutant("claimed blocks are expedited", "expedite", "elseif block.kind == 'o' then", "else"),
     # ends
     Mutant(

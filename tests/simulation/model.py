@@ -112,7 +112,7 @@ class Run:
     ran_again: int = 0
     failed_before: int = 0
     lost_for_good: list[int] = field(default_factory=list)
-    began_at_wrong_time: bool = False
+    may_be_early: bool = False
     pages: int = 0
     splits: int = 0
 
@@ -197,6 +197,17 @@ class Run:
             is_blocked = self.spec.max_in_flight is not None and index < self.n  # perhaps
             if is_waiting and not is_blocked and member.due > self.clock():
                 member.due, member.waits = self.clock(), 0
+            if member.outcome is None:
+                member.due = self._in_this_time(member)
+
+    def _in_this_time(self, member: Member) -> int:
+        """When a member is due that somebody has or that is being retried; written in a wrong time it may be later."""
+        now = self.clock()
+        if member.is_retrying and member.queued > now:
+            return now + member.due - member.queued
+        if member.owner is not None:
+            return min(member.due, now if member.is_given_up else now + self.ms(self.spec.lease))
+        return member.due
 
     def end_as_cancelled(self) -> None:
         """Somebody cancelled it, or the run around it was cut."""
@@ -550,7 +561,7 @@ class Run:
         if self._is_over_time():
             passed = self.steady() - self.began_steadily
             is_early = passed < (self.spec.timeout or 0.0) - EARLY
-            is_wrong = clock_is_wrong or self.began_at_wrong_time
+            is_wrong = clock_is_wrong or self.may_be_early
             require(is_wrong or not is_early, "its time was over after", passed, "s")
             self.timed_out = self.is_cut = True
             self._end_open(MemberState.TIMED_OUT, range(self.n))
@@ -620,8 +631,22 @@ class Witness:
         self._clock = clock
         self._steady = steady
         self._resumed = 0
-        self.clock_is_wrong = False
-        """From when somebody sets the server's clock until whoever looks next makes up for it."""
+        self._set_at: float | None = None
+
+    def set_clock(self) -> None:
+        """Somebody sets the server's clock; whoever looks next, and can tell, makes up for it."""
+        if self._set_at is None:
+            self._set_at = self._steady()
+
+    @property
+    def clock_is_wrong(self) -> bool:
+        """Whether it was set, and nobody has looked since who took a part in it."""
+        return self._set_at is not None
+
+    def _believe_the_clock(self) -> None:
+        """Nobody is left who could tell that time has not passed: what is open may be over early."""
+        for run in self.runs.values():
+            run.may_be_early = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.record, name)
@@ -641,7 +666,7 @@ class Witness:
             raise InvariantError("another manifest under the same run id was taken")
         opened = run.open(spec, manifest, shared, blobs, self._around(run))
         if opened.created:
-            run.began_at_wrong_time = self.clock_is_wrong
+            run.may_be_early = self.clock_is_wrong
         self.runs[spec.run_id] = run
         return opened
 
@@ -777,9 +802,12 @@ class Witness:
 
     def look(self, limit: int = 1000, *, interval: float = 1.0, since: Since | None = None) -> Look:
         look = self.record.look(limit, interval=interval, since=since)
-        self.clock_is_wrong = False
-        clock = self.record.keys.deployment("clock")
-        self._resumed = int(float(self.record.client.hget(clock, "resumed") or 0))
+        resumed, looked = self.record.client.hmget(self.record.keys.deployment("clock"), "resumed", "looked")
+        self._resumed = int(float(resumed or 0))
+        if self._set_at is not None and int(looked or 0) == round(look.time * 1000):  # else it left that to others
+            if since is None or self._steady() - since.most >= self._set_at:
+                self._believe_the_clock()
+            self._set_at = None
         for run_id in [one for one in self.runs if look.due and one not in look.due]:
             self._swept(run_id, None)
         return look

@@ -202,7 +202,16 @@ MUTANTS = [
     Mutant("a release does not wake the sweeper", "release", "if #scores > 0 then look_by(header, due) end", ""),
     Mutant("a retry does not wake the sweeper", "retry", "\nlook_by(header, due)\n", "\n"),
     Mutant("a released member keeps its attempt", "release", "claim.attempt - 1", "claim.attempt"),
-    Mutant("an expedited member keeps its long wait", "expedite", "if claim.waits > 0 then", "if false then"),
+    Mutant("an expedited member keeps its long wait", "expedite", "and claim.waits > 0 then", "and false then"),
+    Mutant(
+        "what was claimed in the wrong time is found late", "expedite", "math.min(score, time + header.lease)", "score"
+    ),
+    Mutant(
+        "what is retried in the wrong time waits on",
+        "expedite",
+        "claim.queued > time and time + score - claim.queued or",
+        "",
+    ),
     Mutant("a run is looked after for ever", "complete", "redis.call('ZREM', OPEN, header.run)", ""),
     Mutant("another manifest attaches", "open", "if header.digest ~= digest then", "if false then"),
     Mutant("opening again starts afresh", "open", "if header.state ~= 'OPENING' then", "if false then"),

@@ -245,7 +245,7 @@ class Simulation:
             if self.loop.now > setting:
                 self.clock_set += self.rng.choice((-3600, -60, -60, 60, 3600))
                 self.steps += 1
-                self.witness.clock_is_wrong = True
+                self.witness.set_clock()
                 setting = self.loop.now + self.rng.uniform(1, 100) if self.rng.random() < 0.5 else BOUND_SECONDS
             if self.loop.now > CHAOS_SECONDS and not self.world.is_calm:
                 self._calm_down()

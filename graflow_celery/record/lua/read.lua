@@ -6,7 +6,7 @@ local COUNTS = {
   'refused', 'retrying', 'stride',
 }
 local position, count, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local header = load('closed', 'epoch', 'told', 'round', 'recorded', 'in_blocks', 'damaged', unpack(COUNTS))
+local header = load('closed', 'epoch', 'told', 'round', 'recorded', 'in_blocks', 'damaged', 'overdue', unpack(COUNTS))
 if not header then return {false} end
 if header.damaged ~= '' then return {'DAMAGED', header.damaged} end
 -- A server that evicts keys takes whole ones.
@@ -28,5 +28,5 @@ end
 local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
 return {
   header.state, header.closed, header.epoch, counts, last[1] and last[1][1] or '0-0', outcomes,
-  length, header.round,
+  length, header.round, header.overdue,
 }
