@@ -3,10 +3,19 @@
 `GET /api/v1/workers`::
 
     {"items": [{"name": "ada-0", "status": "running", "queues": ["graflow"], "slots": 4, "busy": 2,
-                "now": [{"run_id": "…", "name": "pages", "index": 417}], "beat": "…Z", "version": "0.1.0"}],
+                "now": [{"run_id": "…", "name": "pages", "index": 417}], "beat": "…Z", "version": "0.1.0",
+                "done": 1200, "lost": 1, "is_same_code": true}],
      "reason": null}
 
-`GET /api/v1/queues`: `{"items": [{"name": "graflow", "messages": 12, "workers": 2, "slots": 8}], "reason": null}`.
+`done` counts members that it has ended since it was started, `lost` those that died with a process of it, and
+`is_same_code` is false for one whose tasks, or sources of them, are not those of most with the same modules.
+
+`GET /api/v1/queues`::
+
+    {"items": [{"name": "graflow", "messages": 12, "workers": 2, "slots": 8, "oldest": "…Z", "done": 4800}],
+     "reason": null}
+
+`oldest` is since when members wait there, null when no message does; `done` counts what workers that live have ended.
 
 Groups outside of flows, that is of `submit` and of workflows on workers, the newest first:
 `GET /api/v1/groups?status=&cursor=&limit=50`::

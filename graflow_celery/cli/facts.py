@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,15 +109,51 @@ def worker_facts(worker: WorkerInfo) -> dict[str, Any]:
 def queue_facts(deployment: Deployment) -> Iterator[dict[str, Any]]:
     """Every queue that members wait in or that a worker consumes: its messages, its workers and their slots.
 
+    `oldest` is since when the oldest group is open whose members wait in it; `done` counts what the workers that live
+    have ended of it.
+
     Raises:
         BrokerUnreachableError: When the broker does not answer.
     """
     alive = workers(deployment)
     wanted = {deployment.settings.queue_name, *(name for worker in alive for name in worker.info.get("queues", ()))}
-    wanted.update(name for header in headers(deployment) for name in queues_of(header.spec))
+    since: dict[str, float] = {}
+    for header in headers(deployment):
+        wanted.update(queues_of(header.spec))
+        if header.status.pending > header.status.retrying:
+            for name in queues_of(header.spec):
+                since[name] = min(since.get(name, header.opened_at), header.opened_at)
     for name, messages in deployment.queue.lengths(sorted(wanted)).items():
         slots = [int(worker.info.get("slots", 1)) for worker in alive if name in worker.info.get("queues", ())]
-        yield {"queue": name, "messages": messages, "workers": len(slots), "slots": sum(slots)}
+        yield {
+            "queue": name,
+            "messages": messages,
+            "workers": len(slots),
+            "slots": sum(slots),
+            "oldest": _iso(since.get(name)) if messages else None,
+            "done": sum(done_of(worker).get(name, 0) for worker in alive),
+        }
+
+
+def done_of(worker: WorkerInfo) -> dict[str, int]:
+    """How many members a worker has ended, by queue; of one that tells nothing of it, or no numbers, none."""
+    told = worker.info.get("done")
+    if not isinstance(told, dict):
+        return {}
+    return {name: number for name, number in told.items() if type(number) is int}
+
+
+def with_other_code(alive: Sequence[WorkerInfo]) -> set[str]:
+    """Entries of the workers whose code is not that of most that run the same modules; of all where none are most."""
+    kinds: dict[tuple[str, ...], list[WorkerInfo]] = {}
+    for worker in alive:
+        kinds.setdefault(tuple(worker.info.get("modules", ())), []).append(worker)
+    found: set[str] = set()
+    for alike in kinds.values():
+        codes = Counter(str(worker.info.get("code")) for worker in alike).most_common()
+        is_tied = len(codes) > 1 and codes[0][1] == codes[1][1]
+        found.update(w.entry for w in alike if is_tied or str(w.info.get("code")) != codes[0][0])
+    return found
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from graflow.exceptions import ConfigError, GroupTimeoutError
 from graflow.redis.named import NAMES_OF_SERVERS
-from graflow_celery.cli.facts import listed_runs, queue_facts, workers
+from graflow_celery.cli.facts import done_of, listed_runs, queue_facts, with_other_code, workers
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
 from graflow_celery.deployment import Deployment, connected
@@ -49,7 +49,8 @@ class ClusterViews:
     def workers(self) -> list[Facts]:
         """The workers that live, by name, with the members that they run."""
         with self._connected() as here:
-            running = self._running(here)
+            running, alive = self._running(here), workers(here)
+            others = with_other_code(alive)
             return [
                 {
                     "name": worker.worker_id,
@@ -60,8 +61,11 @@ class ClusterViews:
                     "now": running.get(worker.worker_id, [])[:3],
                     "beat": worker.seen_at,
                     "version": worker.info.get("version"),
+                    "done": sum(done_of(worker).values()),
+                    "lost": worker.info.get("lost"),
+                    "is_same_code": worker.entry not in others,
                 }
-                for worker in workers(here)
+                for worker in alive
             ]
 
     def queues(self) -> list[Facts]:

@@ -11,7 +11,7 @@ from graflow_celery.cli import facts
 from graflow_celery.cli.connection import connection, deployment
 
 _WORKERS: Final = ("worker", "slots", "queues", "modules", "keys", "last_beat")
-_QUEUES: Final = ("queue", "messages", "workers", "slots")
+_QUEUES: Final = ("queue", "messages", "workers", "slots", "oldest")
 
 
 @click.command()

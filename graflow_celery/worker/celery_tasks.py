@@ -32,6 +32,7 @@ from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.payload import VERSION
 from graflow_celery.worker.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
+from graflow_celery.worker.done import members_done
 from graflow_celery.worker.events import LoneMemberEvents, MemberEvents, failure_before_retry, failure_of, is_watched
 from graflow_celery.worker.flows import run_flow
 from graflow_celery.worker.lost_children import cancel_members, how_it_died, record_timeout, requeue_lost
@@ -174,12 +175,11 @@ class MemberRequest(Request):
     def _requeue(self, how: str) -> None:
         """The child has died in this way: have its members run again."""
         interval = self.app.graflow_settings.sweep_interval
-        self._with_members(
-            lambda deployment, run_id, indices: requeue_lost(
-                deployment, run_id, indices, self.graflow_owner, interval, how=how
-            ),
-            _LEFT,
-        )
+
+        def requeue(deployment: Deployment, run_id: str, indices: list[int]) -> None:
+            members_done.add_lost(requeue_lost(deployment, run_id, indices, self.graflow_owner, interval, how=how))
+
+        self._with_members(requeue, _LEFT)
 
 
 def _show_members_own(exc_info: Any, error: object) -> None:
@@ -250,6 +250,7 @@ def _run(self: Any, **hint: object) -> None:
     finally:
         listening.reset(token)
     if tally is not None:
+        members_done.add(str((request.delivery_info or {}).get("routing_key")), tally.done)
         _log.info("%s", tally)
     if request.chord:
         return  # a chord counts its messages

@@ -26,10 +26,14 @@ def how_it_died(error: BaseException) -> str:
 
 def requeue_lost(
     deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, interval: float, *, how: str = ""
-) -> None:
-    """The child died with these members: publish them again at once instead of when their lease ends."""
-    deployment.record.abandon(run_id, owner, indices, how)
+) -> int:
+    """The child died with these members: publish them again at once instead of when their lease ends.
+
+    Returns how many it still held.
+    """
+    held = deployment.record.abandon(run_id, owner, indices, how)
     sweep(deployment, interval)
+    return len(held)
 
 
 def record_timeout(deployment: Deployment, run_id: str, indices: Sequence[int], owner: str, limit: float) -> None:

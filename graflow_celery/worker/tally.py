@@ -53,6 +53,11 @@ class Tally:
         """Whether somebody is told of each member."""
         return self._listener is not None
 
+    @property
+    def done(self) -> int:
+        """How many have ended; not those that are to be tried again."""
+        return self._counts.total() - self._counts[_RETRY]
+
     def add(self, succeeded: int, last: MemberReport) -> None:
         """Count members that have succeeded, of whom nobody has been told."""
         self.last = last

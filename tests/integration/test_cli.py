@@ -201,9 +201,12 @@ def test_live_workers_are_listed_with_what_they_consume_and_may_run(cluster: Loc
 def test_queues_are_listed_with_those_that_nobody_consumes(config: dict[str, Any]) -> None:
     handle = submit(members.noop.map([1, 2]), backend_config={**config, "queue": "lonely", "batch_size": 1})
     found = {facts["queue"]: facts for facts in lines_of("queues")}
-    assert found["lonely"] == {"queue": "lonely", "messages": 2, "workers": 0, "slots": 0}
+    (run_of_it,) = (facts for facts in lines_of("runs") if facts["run_id"] == handle.run_id)
+    oldest = run_of_it["opened_at"]
+    counted = {"messages": 2, "workers": 0, "slots": 0, "done": 0}
+    assert found["lonely"] == {"queue": "lonely", **counted, "oldest": oldest}
     assert found["graflow"]["workers"] == len(lines_of("workers"))
-    assert ["lonely", "2", "0", "0"] in [line.split() for line in run("queues").splitlines()]
+    assert ["lonely", "2", "0", "0"] in [line.split()[:4] for line in run("queues").splitlines()]
     handle.cancel()
 
 

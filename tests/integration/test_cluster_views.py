@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,41 @@ def test_a_group_outside_of_flows_is_listed_and_shown_with_its_members(
     assert (member["status"], member["error_data"]["type"]) == ("failed", "ValueError")
     assert client.get(f"/api/v1/groups/{handle.run_id}/members/4").status_code == 404
     assert client.get("/api/v1/groups/nothing").status_code == 404
+
+
+def test_workers_tell_what_they_ended_and_lost_and_whose_code_it_is(
+    client: TestClient, config: dict[str, Any], tmp_path: Path
+) -> None:
+    def told() -> tuple[int, int]:
+        alive = got(client, "workers")["items"]
+        return sum(worker["done"] for worker in alive), sum(worker["lost"] for worker in alive)
+
+    done, lost = told()
+    queued = {queue["name"]: queue["done"] for queue in got(client, "queues")["items"]}
+    submit(members.double.map(range(5)), backend_config=config).results(60)
+    submit(members.die_once.map([str(tmp_path / "died")]), backend_config=config).results(60)
+    wait_until(lambda: told()[0] >= done + 6 and told()[1] >= lost + 1)  # what was done before may be told as late
+    after = {queue["name"]: queue["done"] for queue in got(client, "queues")["items"]}
+    assert after["graflow"] >= queued["graflow"] + 6
+    alive = got(client, "workers")["items"]
+    assert all(worker["is_same_code"] and worker["version"] for worker in alive)
+
+
+def test_a_queue_tells_since_when_its_oldest_message_waits(client: TestClient, config: dict[str, Any]) -> None:
+    nobody = {**config, "queue": "nobody"}
+    first, second = (submit(members.double.map([1]), backend_config=nobody) for _ in range(2))
+    since = got(client, f"groups/{first.run_id}")["started_at"]
+
+    def oldest() -> str | None:
+        queues = {queue["name"]: queue for queue in got(client, "queues")["items"]}
+        return queues["nobody"]["oldest"] if "nobody" in queues else None
+
+    told = oldest()
+    assert told is not None
+    assert abs(datetime.fromisoformat(told) - datetime.fromisoformat(since)) < timedelta(milliseconds=2)
+    first.cancel()
+    second.cancel()
+    assert oldest() is None, "messages that are left over stand for nothing"
 
 
 def test_workers_tell_which_members_they_run_and_queues_who_listens(

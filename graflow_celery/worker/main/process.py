@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +34,7 @@ from graflow_celery.celeryconfig import PARENT_VARIABLE
 from graflow_celery.deployment import Deployment
 from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
+from graflow_celery.worker.done import members_done
 from graflow_celery.worker.flows import FlowWatch, served_flows
 from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
@@ -71,6 +75,8 @@ class MembersStep(bootsteps.StartStopStep):
         self._housekeeping: Housekeeping | None = None
         self._namesakes_due = inf
         self._children = ChildLeases()
+        self._code = ""
+        members_done.begin()
         try:
             start_counting(has_children=True)
         except (ConfigError, ImportError) as error:
@@ -103,6 +109,7 @@ class MembersStep(bootsteps.StartStopStep):
         keep_event_loop()
         _hear(parent.app)
         parent.app.pool_options = parent.pool.options
+        self._code = _code(parent.app.registry)
         _tell_what_runs(parent.app.registry, deployment)
         self._namesakes_due = time.monotonic() + _LOOK_FOR_NAMESAKES
         if self._serves_flows:
@@ -133,7 +140,9 @@ class MembersStep(bootsteps.StartStopStep):
 
     def _describe(self, parent: Any, deployment: Deployment) -> dict[str, Any]:
         """What others may know of this worker."""
-        return _describe(parent, deployment) | ({} if self._watch is None else self._watch.describe())
+        done, lost = members_done.counts()
+        flows = {} if self._watch is None else self._watch.describe()
+        return _describe(parent, deployment) | {"code": self._code, "done": done, "lost": lost} | flows
 
     def _look_after(self, parent: Any, deployment: Deployment) -> None:
         """What has to be done every second, also while no group is open."""
@@ -155,10 +164,10 @@ def _describe(parent: Any, deployment: Deployment) -> dict[str, Any]:
         "slots": int(getattr(parent, "concurrency", 1) or 1),
         "queues": sorted(parent.app.amqp.queues.consume_from),
         "modules": _modules(registry),
-        "digest": "-".join(registry.get(name).digest() for name in registry.ids()),
         "tasks": sorted({name_in_table(x, name) for name in registry.ids() for x in registry.get(name).references()}),
         "keys": [] if deployment.keys is None else deployment.keys.ids,
         "pid": os.getpid(),
+        "version": version("graflow-celery"),
         "from_code": PARENT_VARIABLE in os.environ,
     }
 
@@ -177,6 +186,23 @@ def _warn_of_namesakes(deployment: Deployment, name: str) -> None:
 
 def _modules(registry: TaskResolverRegistry) -> list[str]:
     return sorted({module for name in registry.ids() for module in registry.get(name).modules})
+
+
+def _code(registry: TaskResolverRegistry) -> str:
+    """By what workers with other tasks, or other sources of them, are told apart."""
+    digest = hashlib.sha256()
+    for name in registry.ids():
+        digest.update(f"{name} {registry.get(name).digest()}\n".encode())
+    for module in _modules(registry):
+        digest.update((_source(module) or module).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _source(module: str) -> str | None:
+    try:
+        return inspect.getsource(sys.modules[module])
+    except (KeyError, OSError, TypeError, SyntaxError):
+        return None
 
 
 def _tell_what_runs(registry: TaskResolverRegistry, deployment: Deployment) -> None:

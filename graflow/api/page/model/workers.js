@@ -4,6 +4,7 @@
 import { get } from '../api.js'
 
 const AGAIN = 3000
+const WINDOW = 30 // seconds over which rates are told
 
 export class Model {
   /** @param {import('../store.js').Store} store @param {(error: any) => void} fail */
@@ -12,6 +13,8 @@ export class Model {
     this.fail = fail
     this.workers = null
     this.queues = null
+    /** @type {{at: number, done: Record<string, number>}[]} what was ended when it was looked at before */
+    this.looks = []
     this.timer = 0
     this.isClosed = false
   }
@@ -28,11 +31,20 @@ export class Model {
     clearTimeout(this.timer)
   }
 
+  /** Members a second that have ended since the first look of the window; null before the second one. @param {string} queue */
+  rate(queue) {
+    const [first, last] = [this.looks[0], this.looks.at(-1)]
+    if (!last || first === last || !Number.isFinite(last.done[queue] - first.done[queue])) return null
+    return Math.max(0, last.done[queue] - first.done[queue]) / (last.at - first.at)
+  }
+
   async #read() {
     if (document.hidden && this.workers) return
     try {
       const [workers, queues] = await Promise.all([get('workers'), get('queues')])
       Object.assign(this, { workers, queues })
+      const at = performance.now() / 1000
+      this.looks = [...this.looks.filter((look) => at - look.at <= WINDOW), { at, done: Object.fromEntries(queues.items.map((row) => [row.name, row.done])) }]
       this.store.set({ problem: null })
     } catch (error) {
       if (!this.workers) this.fail(error)
