@@ -11,8 +11,8 @@ from graflow.core.graph import TaskGraph
 from graflow.core.nodes.templates import starting_steps
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
-from graflow.core.run.recorder import Recorder
-from graflow.core.run.recording import Recording
+from graflow.core.run.recorded.recorder import Recorder
+from graflow.core.run.recorded.recording import Recording
 from graflow.core.run.taking_over import Line, take_over
 from graflow.core.task import ParallelGroup
 from graflow.exceptions import GraphCompilationError

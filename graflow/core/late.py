@@ -14,7 +14,7 @@ from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.remote import RemoteBranch
-from graflow.core.run.execution import BegunTask
+from graflow.core.run.steps.execution import BegunTask
 from graflow.core.scopes import GraphScope, current_scope, recording_into, set_scope
 
 MakeBranch = Callable[[int, Mapping[str, Any]], RemoteBranch]

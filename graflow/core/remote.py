@@ -19,10 +19,10 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.nodes.plain import TaskElsewhere
 from graflow.core.retry import RetryPolicy
-from graflow.core.run.branching import execute_branch
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.joins import Joins
 from graflow.core.run.ledger import Ledger
+from graflow.core.run.members.branching import execute_branch
 from graflow.core.run.questions import Questions, questions_of
 from graflow.core.scopes import GraphScope, recording_into
 from graflow.protocols import MemberInfo

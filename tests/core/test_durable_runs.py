@@ -15,7 +15,7 @@ from graflow.core.context import TaskExecutionContext
 from graflow.core.durable import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
-from graflow.core.run.recorder import StepVisit
+from graflow.core.run.recorded.recorder import StepVisit
 from graflow.exceptions import GraflowRuntimeError
 
 

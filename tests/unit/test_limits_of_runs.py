@@ -8,7 +8,7 @@ import pytest
 
 from graflow import chain, exceptions, task, workflow
 from graflow.core.context import ExecutionContext
-from graflow.core.run.loops import busiest_loop
+from graflow.core.run.steps.loops import busiest_loop
 from tests.graph_support import context_of, node
 
 

@@ -18,8 +18,8 @@ from graflow.core.nodes.aio import EventLoopThread
 from graflow.core.retry import RetryPolicy
 from graflow.core.run.agenda import Agenda
 from graflow.core.run.frame import Frame
-from graflow.core.run.group_run import GroupRun
 from graflow.core.run.ledger import Ledger
+from graflow.core.run.members.group_run import GroupRun
 from graflow.core.task import ParallelGroup, Task, TaskWrapper, parallel
 from graflow.exceptions import GraflowError, GraflowRuntimeError, GroupTimeoutError
 from graflow.trace.base import Tracer

@@ -23,16 +23,16 @@ from graflow.core.retry import RetryController
 from graflow.core.run import asking, saving
 from graflow.core.run.agenda import Agenda
 from graflow.core.run.beginning import Of, channel_of, checked_limits, ledger_of
-from graflow.core.run.branching import BranchRun
-from graflow.core.run.execution import ExecutingTask
 from graflow.core.run.frame import Control
-from graflow.core.run.group_run import GroupRun
 from graflow.core.run.groups import Groups
 from graflow.core.run.holdings import Holdings
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS, DefaultMaxSteps
+from graflow.core.run.members.branching import BranchRun
+from graflow.core.run.members.group_run import GroupRun
 from graflow.core.run.questions import Questions, questions_of
-from graflow.core.run.recording import Recording
-from graflow.core.run.task_context import TaskExecutionContext
+from graflow.core.run.recorded.recording import Recording
+from graflow.core.run.steps.execution import ExecutingTask
+from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
 from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec

@@ -13,10 +13,10 @@ from graflow.core.branches.outcome_data import outcome_from_data
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.iteration import IterationTask, base_id_of
-from graflow.core.run.completing import complete
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.frame import Control
-from graflow.core.run.task_context import TaskExecutionContext
+from graflow.core.run.steps.completing import complete
+from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import GraflowError, TakeOverError, TaskResolutionError
 from graflow.protocols import upward

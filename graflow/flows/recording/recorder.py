@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graflow.core.run.recorder import StepVisit
+from graflow.core.run.recorded.recorder import StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
 from graflow.flows.recording.calls import Calls, Children, Questions

@@ -14,7 +14,7 @@ from graflow.core.graph import TaskGraph
 from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
-from graflow.core.run.speaking import words_of_step
+from graflow.core.run.steps.speaking import words_of_step
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import (
     FlowChangedError,

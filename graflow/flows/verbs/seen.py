@@ -11,7 +11,7 @@ import networkx as nx
 from graflow.core.durable import durable_run
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph_fingerprint import Difference, graph_differences
-from graflow.core.run.recorder import StepVisit
+from graflow.core.run.recorded.recorder import StepVisit
 from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError, TakeOverError
 from graflow.flows.recording.journal import RETRIED, Past, Visit, past_of, without
 from graflow.flows.recording.resetting import Downstream, OnChange, Reset

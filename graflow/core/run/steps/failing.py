@@ -7,11 +7,17 @@ from typing import Any
 
 from graflow.core.memberships import is_group
 from graflow.core.run.asking import rollback
-from graflow.core.run.branching import BranchRun
-from graflow.core.run.failures import CONTROL_ERRORS, failure_of, forget_locals, of_both_types, without_engine_frames
+from graflow.core.run.failures import (
+    CONTROL_ERRORS,
+    failure_of,
+    forget_locals,
+    of_both_types,
+    without_engine_frames,
+)
 from graflow.core.run.frame import Control, Frame
-from graflow.core.run.loops import busiest_loop
-from graflow.core.run.waiting import may_wait, wait_for_people
+from graflow.core.run.members.branching import BranchRun
+from graflow.core.run.steps.loops import busiest_loop
+from graflow.core.run.steps.waiting import may_wait, wait_for_people
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,

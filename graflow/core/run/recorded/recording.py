@@ -15,7 +15,7 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
-from graflow.core.run.recorder import Recorder, StepVisit
+from graflow.core.run.recorded.recorder import Recorder, StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
 from graflow.hearing.words import Line, Words

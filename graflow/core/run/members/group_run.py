@@ -18,7 +18,8 @@ from graflow.core.handlers.group_policy import accepts_successes
 from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.keeping import Recalled
-from graflow.core.run.branching import (
+from graflow.core.run.failures import forget_locals
+from graflow.core.run.members.branching import (
     BranchRun,
     execute_branch,
     execute_branch_async,
@@ -26,9 +27,8 @@ from graflow.core.run.branching import (
     merge_given,
     merge_outcomes,
 )
-from graflow.core.run.early_end import EarlyEnding, left_out, raise_if_stopped
-from graflow.core.run.failures import forget_locals
-from graflow.core.run.recalling import facts_of_arrived, recalled_members
+from graflow.core.run.members.early_end import EarlyEnding, left_out, raise_if_stopped
+from graflow.core.run.recorded.recalling import facts_of_arrived, recalled_members
 from graflow.shown import get_logger
 from graflow.trace.notify import is_silent, tell
 

@@ -12,10 +12,10 @@ from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.iteration import base_id_of
 from graflow.core.run import asking
-from graflow.core.run.durable_waits import DurableWaits
-from graflow.core.run.feedback_calls import FeedbackCalls
 from graflow.core.run.frame import Control
 from graflow.core.run.parts import RunParts
+from graflow.core.run.recorded.durable_waits import DurableWaits
+from graflow.core.run.steps.feedback_calls import FeedbackCalls
 from graflow.exceptions import TaskError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from graflow.core.nodes.iteration import IterationTask
 from graflow.core.run.asking import keep_last_pass
-from graflow.core.run.branching import BranchRun, follow_group
 from graflow.core.run.frame import Control, Frame
+from graflow.core.run.members.branching import BranchRun, follow_group
 
 
 def complete(context: BranchRun, task: Any, frame: Frame) -> None:

@@ -13,7 +13,7 @@ from graflow.core.nodes.iteration import base_id_of
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking
 from graflow.core.run.parts import RunParts
-from graflow.core.run.task_context import TaskExecutionContext
+from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.shown import get_logger
 
 _log = get_logger(__name__)

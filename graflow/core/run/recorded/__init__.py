@@ -1,0 +1,1 @@
+"""A run that is written down step by step, as durable flows are."""
