@@ -8,7 +8,7 @@ from typing import Final
 
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec
-from graflow_celery.worker.batch import listening, run_members
+from graflow_celery.worker.batches.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 
 _OFFERED_AT_ONCE: Final = 50  # members that it claims one of

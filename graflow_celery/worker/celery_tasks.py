@@ -30,7 +30,7 @@ from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.errors import FAILING, MemberFailedError, NothingToRunError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.payload import VERSION
-from graflow_celery.worker.batch import listening, run_members
+from graflow_celery.worker.batches.batch import listening, run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.done import members_done
 from graflow_celery.worker.events import LoneMemberEvents, MemberEvents, failure_before_retry, failure_of, is_watched

@@ -11,9 +11,9 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, GroupState, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.outcomes import opened, pack_failure, remote_error_of, report_of, result_pickles, value_of
 from graflow_celery.wire.pages import recorded_outcomes
-from graflow_celery.worker.batch import Batch, claiming, refuse_unsigned
+from graflow_celery.worker.batches.batch import Batch, claiming, refuse_unsigned
+from graflow_celery.worker.batches.tally import Tally
 from graflow_celery.worker.member import RetryLater
-from graflow_celery.worker.tally import Tally
 
 
 class _Continuation(Batch):

@@ -20,8 +20,8 @@ from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.pages import recorded_outcomes
 from graflow_celery.wire.payload import unpack
 from graflow_celery.wire.seal import RunSeal, content_of
-from graflow_celery.worker import batch
-from graflow_celery.worker.batch import run_members
+from graflow_celery.worker.batches import batch
+from graflow_celery.worker.batches.batch import run_members
 from tests.integration import kinds
 from tests.support import private_redis
 

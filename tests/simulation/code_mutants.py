@@ -10,7 +10,8 @@ from types import CodeType, FunctionType, ModuleType
 
 from graflow_celery import sweeper
 from graflow_celery.client import coordinator, run_owner, submission, waiter
-from graflow_celery.worker import batch, continuation, holding, member, reports
+from graflow_celery.worker import continuation, member
+from graflow_celery.worker.batches import batch, holding, reports
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from graflow_celery.record import Completion, Cursor, MemberReport, OutcomePage,
 from graflow_celery.settings import Settings
 from graflow_celery.sweeper import beat, sweep
 from graflow_celery.wire.shared_payloads import SharedPayloads
-from graflow_celery.worker.batch import run_members
+from graflow_celery.worker.batches.batch import run_members
 from graflow_celery.worker.continuation import run_continuation
 from graflow_celery.worker.lost_children import record_timeout, requeue_lost
 from graflow_celery.worker.running import running_member

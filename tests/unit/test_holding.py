@@ -6,7 +6,7 @@ from graflow.runtime import this_runtime
 from graflow_celery.record import GrantedBlock, GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.pages import PageWriter
 from graflow_celery.wire.seal import RunSeal
-from graflow_celery.worker.holding import Holding
+from graflow_celery.worker.batches.holding import Holding
 
 SEAL = RunSeal(None, GroupSpec(run_id="run", group_id="group", n=5000, digest="digest"))
 

@@ -24,7 +24,7 @@ from graflow.runtime import this_runtime
 from graflow.state import MemoryStore
 from graflow.state.changes import Change
 from graflow.state.statuses import Move
-from graflow_celery.worker.tally import Tally
+from graflow_celery.worker.batches.tally import Tally
 from tests.flows.support import WatchedStore
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from graflow_celery.record import GroupSpec, Lease, WorkerBeat
 from graflow_celery.settings import Settings
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.worker import celery_tasks
-from graflow_celery.worker.batch import Batch
+from graflow_celery.worker.batches.batch import Batch
 from graflow_celery.worker.main import housekeeping
 from graflow_celery.worker.main.housekeeping import Housekeeping
 from graflow_celery.worker.member import ChannelWithGaps, WorkerMember

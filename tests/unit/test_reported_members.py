@@ -5,7 +5,7 @@ from __future__ import annotations
 from graflow_celery.record import GrantedBlock, GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.pages import PageWriter
 from graflow_celery.wire.seal import RunSeal
-from graflow_celery.worker.reported import ReportedMembers
+from graflow_celery.worker.batches.reported import ReportedMembers
 
 SPEC = GroupSpec("run", "g", 3, "d", nonce="first")
 SEAL = RunSeal(None, SPEC)

@@ -21,13 +21,13 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.record import BlockClaim, Claim, GrantedBlock, GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure, report_of
-from graflow_celery.worker.blocks import BlockLoop
-from graflow_celery.worker.holding import Holding, Work, indices_of_work, lease_of
+from graflow_celery.worker.batches.blocks import BlockLoop
+from graflow_celery.worker.batches.holding import Holding, Work, indices_of_work, lease_of
+from graflow_celery.worker.batches.reported import reported_members
+from graflow_celery.worker.batches.reports import Reports
+from graflow_celery.worker.batches.tally import Listening, MemberListener, Tally
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.message_limits import limits_of
-from graflow_celery.worker.reported import reported_members
-from graflow_celery.worker.reports import Reports
-from graflow_celery.worker.tally import Listening, MemberListener, Tally
 
 _log = get_logger(__name__)
 _Claim = TypeVar("_Claim")

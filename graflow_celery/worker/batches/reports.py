@@ -12,8 +12,8 @@ from graflow.spells import is_news
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import BlockLease, BlockReport, GroupSpec, Lease, MemberReport, Released
 from graflow_celery.wire.pages import PageWriter
+from graflow_celery.worker.batches.reported import reported_members
 from graflow_celery.worker.member import RetryLater
-from graflow_celery.worker.reported import reported_members
 
 _log = get_logger(__name__)
 _GATHER: Final = 0.02  # seconds for which blocks that have ended wait for others

@@ -24,11 +24,11 @@ from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.outcomes import result_pickles
 from graflow_celery.wire.payload import as_text
-from graflow_celery.worker.holding import Holding, RunningBlock
+from graflow_celery.worker.batches.holding import Holding, RunningBlock
+from graflow_celery.worker.batches.plain import PlainChunk, plain_chunk
+from graflow_celery.worker.batches.tally import Tally
 from graflow_celery.worker.member import MemberRunner, RetryLater
-from graflow_celery.worker.plain import PlainChunk, plain_chunk
 from graflow_celery.worker.running import RunningMember, running_member
-from graflow_celery.worker.tally import Tally
 
 _LONG: Final = 4096  # characters; a longer text is looked at as values of other kinds are
 _LONG_TEXT: Final = 65536  # characters of JSON; a longer value is none for a page
