@@ -12,7 +12,7 @@ from graflow.coordination.backend_keys import check_keys
 from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.coordination.threading_coordinator import ThreadingCoordinator
-from graflow.core.handlers.group_policy import resolve_group_policy
+from graflow.core.handlers.group_policy import GroupExecutionPolicy, accepts_successes, resolve_group_policy
 from graflow.exceptions import ConfigError, SettingError
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import laid_over, normalize_redis_config
@@ -58,7 +58,7 @@ class GroupExecutor:
             ConfigError: For an unknown key, naming the nearest known one, or a value that does not fit.
         """
         resolved = resolve_group_policy(policy)
-        resolved.validate([task.task_id for task in tasks])
+        resolved.validate(_ids_of(tasks, resolved))
         where, given = _chosen(GroupExecutor._resolve_backend(backend)), normalize_redis_config(backend_config)
         coordinator = GroupExecutor._coordinator(where, given, exec_context)
         check_keys(given)
@@ -124,6 +124,12 @@ class GroupExecutor:
     @staticmethod
     def _create_coordinator(backend: CoordinationBackend, config: dict[str, Any]) -> TaskCoordinator:
         return _factory(backend)(config)
+
+
+def _ids_of(tasks: Sequence[Unit], policy: GroupExecutionPolicy) -> Sequence[str]:
+    """The ids of the members; where a policy of ours looks at them, those of a fan-out need not be made."""
+    ids = getattr(tasks, "present_ids", None)
+    return ids if ids is not None and accepts_successes(policy) else [task.task_id for task in tasks]
 
 
 def _chosen(backend: CoordinationBackend) -> CoordinationBackend:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import networkx as nx
 
+from graflow.core.folds import Column, Fold, are_apart, holds, without_ages
 from graflow.core.garbage import no_collections
 from graflow.core.growth import Growth
 from graflow.core.memberships import Memberships, has_groups, is_group, rename_key
@@ -16,7 +17,16 @@ from graflow.exceptions import DuplicateTaskError
 from graflow.foreign import attempt
 from graflow.protocols import Node, upward
 
-_REOPENED: Final = ("_lock", "_nodes", "_succ", "_pred", "succ", "pred")  # what a copy or a loaded graph has of its own
+_REOPENED: Final = (
+    "_lock",
+    "_nodes",
+    "_succ",
+    "_pred",
+    "succ",
+    "pred",
+    "_folds",
+    "_is_seen",
+)  # what a copy or a loaded graph has of its own
 
 
 def duplicate(task_id: str, first: Any, second: Any) -> DuplicateTaskError:
@@ -38,11 +48,12 @@ class TaskGraph:
     nodes and an edge into a member counts as an edge into its group.
 
     `succ`, `pred` and `groups` are the living tables, for whoever walks at every step: nothing is copied, so take what
-    you keep with `tuple`, since another member may add edges meanwhile. They change through the methods only.
+    you keep with `tuple`, since another member may add edges meanwhile. They change through the methods only. Members
+    of a fan-out, which have no edges, are not in there as long as it `is_folded`: until somebody looks for one of them.
 
     Attributes:
-        succ: The ids behind each node, in edge order; every node has an entry.
-        pred: The ids before each node, in edge order; every node has an entry.
+        succ: The ids behind each node, in edge order; every node has an entry, members of folded fan-outs aside.
+        pred: The ids before each node, likewise.
         groups: Which nodes are groups, and which groups hold an id.
         growth: When its nodes came, and what a run added.
         stands_for: For the graph of one branch, the one that the others share.
@@ -64,6 +75,8 @@ class TaskGraph:
         self.group_prefix = ""  # tells the names that are given here from those that are given elsewhere
         self.growth = Growth()
         self.stands_for: TaskGraph | None = None
+        self._folds: dict[str, Fold] = {}
+        self._is_seen = False  # whether somebody may hold a view of the tables
 
     def _open_tables(self) -> None:
         # What networkx offers in public wraps each look in views that cost more than a step of a run may.
@@ -80,6 +93,8 @@ class TaskGraph:
         """
         node_id = task.task_id if task_id is None else task_id
         with self._lock:
+            if self._folds:
+                self._look_for(node_id)
             is_known = node_id in self._nodes
             if is_known and node_id not in self.growth.by_name:
                 if skip_if_exists:
@@ -94,12 +109,15 @@ class TaskGraph:
                 self.growth.enter(node_id)
             if self.additions is not None:
                 self.additions.append((node_id,))
-            if is_group(task):
+            if node_id in self._folds:
+                self.groups.add_folded(node_id, len(self._folds[node_id].column.ids))
+            elif is_group(task):
                 self.groups.add_group(node_id, task, self._nodes)
 
     def add_nodes(self, tasks: Sequence[Node]) -> None:
         """Add many tasks under their ids, as `add_node` does one by one."""
         with self._lock:
+            self._unfold()
             by_id = {task.task_id: task for task in tasks}
             is_plain = len(by_id) == len(tasks) and self.additions is None and not has_groups(tasks)
             if not (is_plain and self._nodes.keys().isdisjoint(by_id)):
@@ -113,8 +131,10 @@ class TaskGraph:
 
     def add_edge(self, from_node: str, to_node: str) -> None:
         """Let one node precede another; ids without a node are entered and need a task before they run."""
-        successors, predecessors = self._succ, self._pred
         with self._lock:
+            if self._folds:
+                self._look_for(from_node, to_node)
+            successors, predecessors = self._succ, self._pred
             if from_node not in successors or to_node not in successors:
                 self._graph.add_edge(from_node, to_node)
             elif to_node not in successors[from_node]:
@@ -130,6 +150,10 @@ class TaskGraph:
             KeyError: Naming the id.
         """
         with self._lock:
+            if self._folds:
+                self._look_for(task_id)
+                if task_id in self._folds:
+                    self._unfold()
             if task_id not in self._nodes:
                 raise KeyError(f"Node '{task_id}' not found in graph")
             self._graph.remove_node(task_id)
@@ -144,6 +168,7 @@ class TaskGraph:
             ValueError: When `new_task_id` is taken.
         """
         with self._lock:
+            self._unfold()
             if old_task_id not in self._nodes:
                 raise KeyError(f"Node '{old_task_id}' not found in graph")
             if new_task_id == old_task_id:
@@ -168,7 +193,7 @@ class TaskGraph:
         Raises:
             KeyError: Naming the id.
         """
-        attributes = self._nodes.get(task_id)
+        attributes = self._attributes(task_id)
         if attributes is not None and "task" in attributes:
             return attributes["task"]
         for group_id in self._holders().get(task_id, ()):
@@ -179,20 +204,32 @@ class TaskGraph:
 
     def task_at(self, task_id: str) -> Any:
         """The task of a node; None for an id without one, members without a node included."""
-        attributes = self._nodes.get(task_id)
+        attributes = self._attributes(task_id)
         return None if attributes is None else attributes.get("task")
+
+    def _attributes(self, task_id: str) -> Any:
+        attributes = self._nodes.get(task_id)
+        if attributes is None and self._folds:
+            self._look_for(task_id)
+            attributes = self._nodes.get(task_id)
+        return attributes
 
     def has_node(self, task_id: str) -> bool:
         """Whether there is a node, or a member of a group, with that id."""
-        return task_id in self._nodes or task_id in self._holders()
+        return task_id in self._nodes or holds(self._folds, task_id) or task_id in self._holders()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no node."""
+        return not self._nodes
 
     @property
     def nodes(self) -> Any:
-        return self._graph.nodes
+        return self.nx_graph().nodes
 
     @property
     def edges(self) -> Any:
-        return self._graph.edges
+        return self.nx_graph().edges
 
     def get_edges(self) -> list[tuple[str, str]]:
         with self._lock:
@@ -213,11 +250,14 @@ class TaskGraph:
 
     def nx_graph(self) -> nx.DiGraph[str]:
         """The graph itself, not a copy."""
+        self.unfold()
+        self._is_seen = True
         graph: nx.DiGraph[str] = self._graph
         return graph
 
     def clear(self) -> None:
         with self._lock:
+            self._folds = {}
             self._graph.clear()
             self.groups.clear()
             self.growth.clear()
@@ -239,6 +279,62 @@ class TaskGraph:
         with self._lock:
             return self.groups.note(group_id, member_id)
 
+    def fold(self, group_id: str, column: Column) -> bool:
+        """Have the members of a fan-out as nodes, which are entered when somebody looks for one; its own node is next.
+
+        Returns:
+            Whether that can be: not with ids that are taken, nor where somebody follows what comes.
+        """
+        with self._lock:
+            if self._is_seen or self.additions is not None or not are_apart(self._nodes.keys(), column.ids):
+                return False
+            self._folds[group_id] = Fold(column, self.growth.reserve(len(column.ids)))
+            return True
+
+    def is_folded(self, group_id: str) -> bool:
+        """Whether a group is a fan-out of whose members nobody has looked for one: they have no edges then."""
+        return group_id in self._folds
+
+    def unfold(self) -> None:
+        """Enter the members of all fan-outs, which are about to be looked for by several threads."""
+        if self._folds:
+            self._unfold()
+
+    def _look_for(self, *task_ids: str) -> None:
+        """Enter members of fan-outs where one of these is among them."""
+        if any(holds(self._folds, task_id) for task_id in task_ids):
+            self._unfold()
+
+    def _unfold(self) -> None:
+        """Enter the members of fan-outs, each before its group.
+
+        The tables are new ones then: whoever walks in the old ones in another thread comes to the end of his way.
+        """
+        with self._lock:
+            if not self._folds:
+                return
+            with no_collections():
+                unfolded: Any = nx.DiGraph()
+                unfolded.graph.update(self._graph.graph)
+                for node_id, attributes in self._nodes.items():
+                    if node_id in self._folds:
+                        self._enter_members(node_id, unfolded)
+                    unfolded._node[node_id] = attributes
+                    unfolded._succ[node_id], unfolded._pred[node_id] = self._succ[node_id], self._pred[node_id]
+                self._graph = unfolded
+                self._open_tables()
+                self._folds = {}
+
+    def _enter_members(self, group_id: str, unfolded: Any) -> None:
+        fold = self._folds[group_id]
+        members = fold.members()
+        unfolded._node.update({task_id: {"task": member} for task_id, member in members.items()})
+        unfolded._succ.update({task_id: {} for task_id in members})
+        unfolded._pred.update({task_id: {} for task_id in members})
+        self.groups.unfold(group_id, members)
+        if fold.age is not None:
+            self.growth.note_since(fold.age, members)
+
     def _holders(self) -> dict[str, tuple[str, ...]]:
         """Groups by member, after a look for members that joined a group without the graph being told."""
         with self._lock:
@@ -247,12 +343,14 @@ class TaskGraph:
 
     def groups_of(self, task_id: str) -> list[str]:
         """Ids of the groups that hold this task directly."""
+        if self._folds:
+            self._look_for(task_id)
         return list(self.groups.holders.get(task_id, ()))
 
     def get_parallel_group_members(self, group_id: str) -> list[str]:
         """Ids of a group's members in order; none for any other node."""
         task = self.task_at(group_id)
-        return [member.task_id for member in task.tasks] if is_group(task) else []
+        return list(task.member_ids) if is_group(task) else []
 
     def get_start_nodes(self) -> list[str]:
         """Ids without predecessors that are no member of any group and were not added by a running task."""
@@ -275,10 +373,13 @@ class TaskGraph:
 
     def lacks(self, task_id: str) -> bool:
         """Whether the task itself has yet to be added, be the id known or not."""
+        if self._folds:
+            self._look_for(task_id)
         return task_id not in self._nodes or task_id in self.growth.by_name
 
     def lacks_all(self, task_ids: Collection[str]) -> bool:
         """Whether each of these tasks has yet to be added."""
+        self.unfold()
         return self._nodes.keys().isdisjoint(task_ids) or all(map(self.lacks, task_ids))
 
     @property
@@ -294,6 +395,7 @@ class TaskGraph:
             twin._nodes.update({node: data.copy() for node, data in self._nodes.items()})
             for table, own in ((self._succ, twin._succ), (self._pred, twin._pred)):
                 own.update({node: neighbours.copy() if neighbours else {} for node, neighbours in table.items()})
+            twin._folds = without_ages(self._folds)
             twin._group_count = self._group_count
             twin.groups = self.groups.copy()
             twin.growth = self.growth.copy()
@@ -303,6 +405,7 @@ class TaskGraph:
     def for_branch(self) -> TaskGraph:
         """A copy that one branch has in the place of this graph, with the ages of all nodes."""
         with self._lock:
+            self._unfold()
             own = self.copy()
             own.growth, own.stands_for = self.growth.copy(with_ages=True), self
             return own
@@ -310,6 +413,7 @@ class TaskGraph:
     def take_over(self, branch: TaskGraph) -> None:
         """Take over what running tasks added to the graph of a branch; under ids that are known the first one stays."""
         with self._lock:
+            self._unfold()
             added = [task_id for task_id in branch.growth.owners if task_id not in self._nodes]
             for task_id in added:
                 self.add_node(branch.task_at(task_id))
@@ -321,11 +425,14 @@ class TaskGraph:
 
     def __str__(self) -> str:
         with self._lock:  # whatever a node holds, looking at a graph never fails
-            return attempt(lambda: upward.draw(self._graph), lambda _: f"TaskGraph({', '.join(map(str, self._nodes))})")
+            return attempt(
+                lambda: upward.draw(self.nx_graph()), lambda _: f"TaskGraph({', '.join(map(str, self._nodes))})"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # The state of a copy: another thread may add nodes while the pickler walks.
         with self._lock:
+            self._unfold()
             state = self.copy().__dict__ | {"growth": self.growth.copy(with_ages=True)}
         for name in _REOPENED:
             del state[name]
@@ -333,5 +440,6 @@ class TaskGraph:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._folds, self._is_seen = {}, False
         self._lock = threading.RLock()
         self._open_tables()

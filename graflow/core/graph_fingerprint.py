@@ -43,6 +43,7 @@ def graph_fingerprint(graph: TaskGraph) -> dict[str, Any]:
     Members are described by their number and one digest, so that a group of 100,000 takes a line.
     """
     known: dict[int, str | None] = {}
+    graph.unfold()
     members = set(graph.groups.holders)
     nodes: dict[str, Any] = {}
     for node in graph.nodes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import count
 from typing import Any
 
@@ -33,8 +33,17 @@ class Growth:
 
     def enter_all(self, task_ids: Collection[str]) -> None:
         """Note that many nodes came, in this order."""
-        self._births.update(zip(task_ids, count(self.age)))
-        self.age += len(task_ids)
+        self.note_since(self.reserve(len(task_ids)), task_ids)
+
+    def reserve(self, number: int) -> int:
+        """Count so many nodes whose ids are noted later; returns the age at which the first of them came."""
+        age = self.age
+        self.age += number
+        return age
+
+    def note_since(self, age: int, task_ids: Iterable[str]) -> None:
+        """Note the ids of nodes that came one after the other from that age on."""
+        self._births.update(zip(task_ids, count(age)))
 
     def is_since(self, task_id: str, age: int) -> bool:
         """Whether a node came after the graph had that age."""

@@ -44,6 +44,14 @@ class Memberships:
         self._noted[group_id] = 0
         self._note_all(group_id, group, nodes)
 
+    def add_folded(self, group_id: str, number: int) -> None:
+        """Remember a group that became a node with so many members, of which nobody has asked."""
+        self._noted[group_id] = number
+
+    def unfold(self, group_id: str, member_ids: Iterable[str]) -> None:
+        """Remember the members of such a group, which no other group can hold."""
+        self.holders.update(dict.fromkeys(member_ids, (group_id,)))
+
     def note(self, group_id: str, member_id: str) -> bool:
         """Remember that a group holds a member; False when that was known."""
         groups = self.holders.get(member_id, ())
@@ -72,9 +80,9 @@ class Memberships:
         """Note members that joined a group without the graph being told."""
         for group_id, noted in self._noted.items():
             group = nodes[group_id]["task"]
-            if len(group.tasks) != noted:
+            if len(group.members) != noted:
                 self._note_all(group_id, group, nodes)
-                self._noted[group_id] = len(group.tasks)
+                self._noted[group_id] = len(group.members)
 
     def forget(self, task_id: str) -> None:
         """Drop a group that is no node any more."""

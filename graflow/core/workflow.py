@@ -171,7 +171,7 @@ class WorkflowContext:
         Raises:
             GraphCompilationError: When no start node is given and there is none, or several.
         """
-        if not self.graph.nodes and len(self._unused) == 1:
+        if self.graph.is_empty and len(self._unused) == 1:
             self._unused[0].register_in(self.graph)
         graph = self.graph.copy()
         return graph, _only_start_node(self.name, graph) if start_node is None else start_node
@@ -190,7 +190,7 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
     candidates = starting_steps(graph)
     if len(candidates) == 1:
         return candidates[0]
-    if not graph.nodes:
+    if graph.is_empty:
         raise GraphCompilationError(
             f"Workflow '{name}' has no tasks: make them inside its block; a group of map() joins it with >> or |"
         )

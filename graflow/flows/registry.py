@@ -79,7 +79,7 @@ class FlowDefinition:
         positional, named = self.inputs.arguments(stored)
         with WorkflowContext(self.name) as made:
             returned = self.function(*positional, **named)
-            if isinstance(returned, Executable) and not made.graph.nodes:
+            if isinstance(returned, Executable) and made.graph.is_empty:
                 returned.register_in(made.graph)  # a flow of one step, which no operator has recorded
         return (returned if isinstance(returned, WorkflowContext) else made).compiled()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer, task_around
-from graflow.trace.record import END, GIVEN, SPAN, failure_of
+from graflow.trace.record import END, GIVEN, MEMBERS, SPAN, failure_of
 
 
 class NoopTracer(Tracer):
@@ -52,6 +52,12 @@ class NoopTracer(Tracer):
                 short += time(), task
             else:
                 short.append((END, task, time(), None, failure_of(error)))
+
+    def on_parallel_group_start(self, group_id: str, member_ids: Sequence[str], context: Run) -> None:
+        if type(self) is not NoopTracer:
+            super().on_parallel_group_start(group_id, member_ids, context)
+        else:  # the ids as they are: those of a fan-out are made when somebody draws them
+            self._note(MEMBERS, group_id, member_ids)
 
     def note_members(self, group_id: str, member_ids: Sequence[str]) -> None:
         """Members of a group have succeeded in another process."""

@@ -148,7 +148,7 @@ class _RemoteGroup:
         columns = self._columns
         if columns is None:
             return [task for branch in self._branches for task in branch.tasks.values()]
-        return columns.made()[:1] if columns.parameter is not None else columns.made()
+        return [columns.sample()] if columns.parameter is not None else columns.made()
 
     def _ids_of_branch(self, index: int) -> Container[str]:
         if self._columns is not None:

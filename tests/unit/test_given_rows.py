@@ -164,3 +164,15 @@ def test_the_outcome_of_a_member_in_a_row_is_that_of_one_that_came_alone():
         (4, given_outcome("g[4]", "a", 0.0015, 12.25)),
         (5, given_outcome("g[5]", [1], 2e-6, 12.250003)),
     ]
+
+
+def test_a_group_whose_members_came_in_columns_has_made_none_of_them():
+    group, context, run = opened()
+    assert run.columns is group.members
+    deliver(run, context, [row_of(group, 0, list(range(N)))], one_by_one=False)
+    run.close(StrictGroupPolicy())
+    assert group.values_in(context) == list(range(N))
+    assert context.graph.is_folded("numbers")
+    group.members.sample().template = None  # a sample is none of the members
+    assert group.members._made is None
+    assert [member.template for member in group.tasks] == [number.template] * N

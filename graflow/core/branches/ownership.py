@@ -17,7 +17,7 @@ def branch_nodes(graph: TaskGraph, group_id: str, members: Sequence[Executable])
         Node ids by member index; a member that drags nothing along has no entry of its own.
     """
     successors = graph.succ
-    if not (any(map(successors.get, ids_in(members))) or has_groups(members)):
+    if graph.is_folded(group_id) or not (any(map(successors.get, ids_in(members))) or has_groups(members)):
         return _NothingAttached()
     owners = _Owners(graph, group_id, [member.task_id for member in members])
     return owners.by_member()

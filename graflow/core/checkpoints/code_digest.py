@@ -101,7 +101,7 @@ def take_present_code(graph: TaskGraph) -> None:
 
 def _of_workflow(task_id: str) -> Callable[..., Any] | None:
     graph = _present_graph()
-    task = None if graph is None else graph.nodes.get(task_id, {}).get("task")
+    task = None if graph is None else graph.task_at(task_id)
     return _of_the_script_itself(task)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, overload
 
 from graflow.core.garbage import no_collections
 from graflow.core.nodes.arguments import refuse_unknown
+from graflow.core.nodes.base import BaseNode
 
 _UNCHANGING: Final = (range, tuple, str, bytes)
 _COMPARED: Final = frozenset({int, str})  # an item of a range or of a text is another object at each look
@@ -158,6 +159,16 @@ class MappedMembers(Sequence[Any]):
     def present_ids(self) -> Sequence[str]:
         """The ids that the members have now."""
         return self.ids if self._made is None else [member.task_id for member in self._made]
+
+    def sample(self) -> Any:
+        """A task like the first member, made without the others."""
+        return next(self.prototype.siblings(zip(self.ids, self._bounds(), strict=False)))
+
+    @property
+    def may_be_folded(self) -> bool:
+        """Whether nobody has asked for a member, and an id tells by itself whether it is that of a member."""
+        kind: Any = type(self.prototype)
+        return self._made is None and self.ids.keys is None and kind.register_in is BaseNode.register_in
 
     @property
     def is_untouched(self) -> bool:

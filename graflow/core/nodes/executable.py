@@ -260,7 +260,7 @@ class ParallelGroup(Executable):
             ValueError: When the name is taken.
         """
         graph = ensure_scope().graph
-        if graph.nodes.get(self._task_id, {}).get("task") is self:
+        if graph.task_at(self._task_id) is self:
             leave_room(name, graph)
             graph.rename_node(self._task_id, name)
         elif graph.has_node(name):

@@ -77,9 +77,14 @@ class MappedGroup(ParallelGroup, Generic[R]):
         return super().register_in(graph)
 
     def _register_members(self, graph: TaskGraph) -> TaskGraph:
+        if running_frame.get() is not None:
+            return super()._register_members(graph)
+        column = self._members
+        if isinstance(column, MappedMembers) and column.may_be_folded and graph.fold(self._task_id, column):
+            return graph
         members = self.tasks
         is_plain = {type(member).register_in for member in members} <= {Executable.register_in}
-        if running_frame.get() is not None or not is_plain or not graph.lacks_all(self.member_ids):
+        if not is_plain or not graph.lacks_all(self.member_ids):
             return super()._register_members(graph)
         for member in members:
             member._pending_registration = False

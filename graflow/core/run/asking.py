@@ -124,7 +124,7 @@ def keep_last_pass(run: RunParts, base_id: str, task_id: str) -> None:
     if earlier is None or earlier == task_id:
         return
     run.ledger.forget_pass(earlier)
-    node = run.graph.nodes.get(earlier, {}).get("task")
+    node = run.graph.task_at(earlier)
     if node is not None:
         run.graph.remove_node(earlier)
     if isinstance(node, IterationTask):

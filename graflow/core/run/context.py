@@ -146,8 +146,8 @@ class ExecutionContext:
             self.join(parent_context)
         self.agenda = Agenda(self)
         self.agenda.start_node = start_node
-        self.agenda.awaits_start = start_node is not None and not len(graph.nodes)
-        if start_node is not None and len(graph.nodes):
+        self.agenda.awaits_start = start_node is not None and graph.is_empty
+        if start_node is not None and not graph.is_empty:
             self.agenda.add(start_task(graph, start_node))
 
     def _set_up(self) -> None:

@@ -108,7 +108,7 @@ class Joins:
     def targets(self, task_id: str, graph: TaskGraph) -> list[str]:
         """Successors in edge order, without a group's own members."""
         successors = list(graph.succ.get(task_id, ()))
-        if task_id not in graph.groups:
+        if task_id not in graph.groups or graph.is_folded(task_id):
             return successors
         members = set(graph.get_parallel_group_members(task_id))
         return [successor for successor in successors if successor not in members]
@@ -180,12 +180,12 @@ class Joins:
 
 
 def _members_within(task_id: str, graph: TaskGraph) -> set[str]:
-    """Ids of everything that a group holds, at any depth; empty for other nodes."""
+    """Ids of what a group holds, at any depth, as far as edges can lead there; empty for other nodes."""
     inside: set[str] = set()
     open_groups = [graph.task_at(task_id)]
     while open_groups:
         group = open_groups.pop()
-        if not is_group(group):
+        if not is_group(group) or graph.is_folded(group.task_id):
             continue
         for member in group.tasks:
             if member.task_id not in inside:

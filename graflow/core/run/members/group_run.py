@@ -213,6 +213,7 @@ class GroupRun:
     def _begin(self, index: int) -> BranchRun:
         """The context of a member that starts from its beginning."""
         member, parent = self.members[index], self.context
+        parent.graph.unfold()
         branch = parent.create_branch_context(member.task_id, self._around)
         own = self._own_nodes[index] or {member.task_id}
         branch.agenda.scope = BranchScope(own, parent.graph)
