@@ -1,14 +1,16 @@
 """What came of many runs.
 
 `GET /api/v1/stats?period=1h|24h|7d|30d|all&flow=`: the fields of `runner.stats()` (population, flows by state,
-success_rate, seconds and queue_wait with population, p50, p95 and longest, takeovers, looked_into, steps with
-population, failed, retries, reused, cached, seconds, members) and `period`.
+success_rate, seconds and queue_wait with population, p50, p95 and longest, takeovers, looked_into, members,
+members_a_second, store_bytes, steps with population, failed, retries, reused, cached, seconds, distribution, members)
+and `period`. `series` has the same over the period, 48 numbers each: made, completed, failed, queue_wait, members,
+retries, cached, missed, takeovers.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -27,6 +29,9 @@ _PERIODS: Final = {
     "30d": timedelta(days=30),
     "all": None,
 }
+
+_OF_NOW: Final[dict[str, Any]] = {"since": True, "store_bytes": True, "series": {"begin"}}
+"""What is another one whenever it is asked for, though nothing has happened."""
 
 
 class Stats(FlowStats):
@@ -47,4 +52,4 @@ def stats(
     """What came of the runs of a period: ends, times, retries, members; each figure with how many it is about."""
     found = service.runner.stats(flow or None, _PERIODS[period])
     made = Stats(**found.model_dump(), period=period)
-    return tagged(request, made, tag_of(made.model_dump_json(exclude={"since"})))
+    return tagged(request, made, tag_of(made.model_dump_json(exclude=_OF_NOW)))

@@ -62,6 +62,10 @@ class StateStore(QuestionStore):
     def close(self) -> None:
         """Let go of files and connections; a later call connects again."""
 
+    def size(self) -> int | None:
+        """Bytes that it takes: of its file, or of all that its server has in memory; None where nobody knows."""
+        return None
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @abstractmethod

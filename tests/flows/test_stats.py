@@ -7,6 +7,7 @@ import pytest
 from graflow import RetryPolicy, task
 from graflow.exceptions import ConfigError
 from graflow.flows import FlowRunner
+from graflow.flows.verbs.series import BINS, DISTRIBUTION, Axis, distribution
 from graflow.flows.verbs.stats import Spread
 
 
@@ -73,6 +74,43 @@ def test_only_flows_of_a_name_and_time_count(runner):
     assert runner.stats("broken", datetime.now(UTC) + timedelta(hours=1)).population == 0
     with pytest.raises(ConfigError, match="since is a datetime with a time zone"):
         runner.stats(since=5)
+
+
+def test_what_happened_is_told_over_the_time_and_adds_up(runner):
+    runner.execute("counted", {"size": 3})
+    runner.execute("counted", {"size": -3, "fails": True})
+    runner.execute("broken")
+
+    for since in (timedelta(hours=1), None):
+        stats = runner.stats(since=since)
+        series = stats.series
+        assert {
+            len(getattr(series, name)) for name in type(series).model_fields if name not in {"begin", "bin_seconds"}
+        } == {BINS}
+        assert (sum(series.made), sum(series.completed), sum(series.failed)) == (3, 2, 1)
+        assert (sum(series.members), stats.members) == (4, 4)
+        assert (sum(series.retries), sum(series.takeovers), sum(series.missed)) == (1, 0, 0)
+        assert sum(wait is not None for wait in series.queue_wait) >= 1
+    assert runner.stats(since=timedelta(hours=1)).series.bin_seconds == pytest.approx(3600 / BINS)
+    assert stats.members_a_second > 0
+    assert all(sum(step.distribution) == step.seconds.population for step in stats.steps)
+
+
+def test_members_of_a_long_group_are_spread_over_its_time():
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    axis = Axis(begin, begin + timedelta(seconds=BINS))  # a second each
+    at = [begin + timedelta(seconds=seconds) for seconds in (2, 6, -5, 5, BINS)]
+    found = axis.spread([(at[0], at[1], 10)])
+    assert (sum(found), found[1:7], max(found)) == (10, [0, *found[2:6], 0], 3)
+    assert sum(axis.spread([(at[2], at[3], 10)])) == 5, "what came before the first bin is in none"
+    assert sum(axis.spread([(at[0], at[0], 7), (at[4], at[4], 1)])) == 8
+    assert axis.counted([(at[2], 1), (at[4], 1), (None, 1)]) == [*[0] * (BINS - 1), 1]
+
+
+def test_times_are_distributed_on_one_scale():
+    assert distribution([]) == []
+    found = distribution([0.0, 0.001, 0.0015, 0.011, 1e9])
+    assert {place: number for place, number in enumerate(found) if number} == {0: 2, 1: 1, 4: 1, DISTRIBUTION - 1: 1}
 
 
 def test_times_are_spread_over_all_of_them():

@@ -105,3 +105,18 @@ def test_recovery_looks_at_what_may_have_to_go_on(store: StateStore) -> None:
     assert "wake_at" not in claimed.record.fields
     (running,) = [record for record in store.open_flows(at=AT) if record.flow_id == "running"]
     assert running == record_of(store, "running")
+
+
+def test_a_store_tells_how_large_it_is_where_it_knows(store: StateStore) -> None:
+    before = store.size()
+    store.create(new_flow("large", inputs={"text": "".join(map(str, range(50_000)))}))
+    after = store.size()
+    if store.url.startswith("memory"):
+        assert (before, after) == (None, None)
+    elif store.url.startswith("redis"):  # whose memory holds more than this
+        assert before
+        assert after
+    else:
+        assert before is not None
+        assert after is not None
+        assert after > before + 50_000

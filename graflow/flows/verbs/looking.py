@@ -134,12 +134,12 @@ class Looking:
         Raises:
             ConfigError: When `since` is no such time.
         """
-        now = self._driver.home.runtime.time()
+        now = datetime.fromtimestamp(self._driver.home.runtime.time(), UTC)
         if isinstance(since, timedelta):
-            since = datetime.fromtimestamp(now, UTC) - since
+            since = now - since
         if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
             raise ConfigError(f"since is a datetime with a time zone, or a timedelta, not {since!r}")
-        return stats_of(self.store, flow_name, None if since is None else since.timestamp(), since)
+        return stats_of(self.store, flow_name, since, now)
 
     def explain_step(
         self, flow_id: str, step: str, *, visit: int | None = None, index: int | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import quantiles
 from typing import Final
 
 from pydantic import BaseModel, Field
 
+from graflow.flows.verbs.series import Series, distribution, ended_members, series_of
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
@@ -18,7 +19,10 @@ LOOKED_INTO: Final = 1000
 """Flows whose steps are looked into, the newest; ends are counted over all."""
 
 _PAGE: Final = 200
+_ELSEWHERE: Final = frozenset({StepStatus.REUSED, StepStatus.CACHED})
 _ENDS: Final = (FlowStatus.COMPLETED, FlowStatus.FAILED, FlowStatus.LOST)
+
+_Rows = dict[tuple[str, str], list[FlowStepState]]
 
 
 class Spread(BaseModel):
@@ -60,6 +64,8 @@ class StepStats(BaseModel):
         missed: Outcomes of a task with a cache that were computed all the same; those of members are not told apart.
         seconds: From the start of the first attempt to the end, where it ended.
         members: Members of its groups by state.
+        distribution: How many of the times are in each bin of a scale that is the same for all steps: up to 1 ms, 2.2,
+            4.6, 10 and so on, and longer than 12 hours; empty where there is none.
     """
 
     flow_name: str
@@ -73,6 +79,7 @@ class StepStats(BaseModel):
     missed: int = 0
     seconds: Spread = Field(default_factory=Spread)
     members: dict[str, int] = Field(default_factory=dict)
+    distribution: list[int] = Field(default_factory=list)
 
 
 class FlowStats(BaseModel):
@@ -89,6 +96,10 @@ class FlowStats(BaseModel):
         queue_wait: Seconds from their making to their first claim.
         cached: Those of them whose whole outcome was kept; their times do not count.
         takeovers: How often one was taken over from a process that was gone.
+        members: Members of groups that have ended.
+        members_a_second: Of those of groups that have ended, by the time that these took; None where there is none.
+        store_bytes: What the store takes, of its file or of its server's memory; None where nobody knows.
+        series: The same over the time: of all flows, and of steps and members of those that are looked into.
         steps: Each step, that with the most time in all first.
     """
 
@@ -102,18 +113,25 @@ class FlowStats(BaseModel):
     queue_wait: Spread = Field(default_factory=Spread)
     cached: int = 0
     takeovers: int = 0
+    members: int = 0
+    members_a_second: float | None = None
+    store_bytes: int | None = None
+    series: Series | None = None
     steps: list[StepStats] = Field(default_factory=list)
 
 
-def stats_of(store: StateStore, flow_name: str | None, since: float | None, since_at: datetime | None) -> FlowStats:
+def stats_of(store: StateStore, flow_name: str | None, since: datetime | None, now: datetime) -> FlowStats:
     """Count the flows of a store; those that end meanwhile may count as either."""
-    found = list(_listed(store, flow_name, since))
+    found = list(_listed(store, flow_name, None if since is None else since.timestamp()))
     ends = Counter(flow.status for flow in found)
     ended = sum(ends[end] for end in _ENDS)
     newest = found[:LOOKED_INTO]
+    rows = _rows(store, newest)
+    every = [row for visits in rows.values() for row in visits]
+    takeovers = [at for flow in newest if flow.epoch > 1 for at in _takeovers(store, flow)]
     return FlowStats(
         flow_name=flow_name,
-        since=since_at,
+        since=since,
         population=len(found),
         flows={status.value: ends[status] for status in FlowStatus if ends[status]},
         success_rate=ends[FlowStatus.COMPLETED] / ended if ended else None,
@@ -127,8 +145,12 @@ def stats_of(store: StateStore, flow_name: str | None, since: float | None, sinc
         ),
         cached=sum(map(_is_kept, newest)),
         queue_wait=Spread.of(list(_seconds((flow.created_at, flow.started_at) for flow in newest))),
-        takeovers=sum(_takeovers(store, flow) for flow in newest if flow.epoch > 1),
-        steps=_steps(store, newest),
+        takeovers=len(takeovers),
+        members=sum(ended_members(row) for row in every if row.status not in _ELSEWHERE),
+        members_a_second=_pace(every),
+        store_bytes=store.size(),
+        series=series_of(found, every, takeovers, since, now),
+        steps=_steps(rows),
     )
 
 
@@ -152,23 +174,38 @@ def _is_kept(flow: FlowState) -> bool:
     return flow.cache is not None and bool(flow.cache.get("hit"))
 
 
-def _takeovers(store: StateStore, flow: FlowState) -> int:
-    return sum(line.kind == "flow.taken_over" for line in store.events(flow.flow_id))
+def _takeovers(store: StateStore, flow: FlowState) -> list[datetime]:
+    return [
+        datetime.fromtimestamp(line.at, UTC) for line in store.events(flow.flow_id) if line.kind == "flow.taken_over"
+    ]
 
 
-def _steps(store: StateStore, flows: Sequence[FlowState]) -> list[StepStats]:
-    rows: dict[tuple[str, str], list[FlowStepState]] = {}
+def _rows(store: StateStore, flows: Sequence[FlowState]) -> _Rows:
+    """Visits of steps, by flow and step."""
+    rows: _Rows = {}
     for listed in flows:
         flow = store.get_flow_state(listed.flow_id)
         for row in flow.steps if flow is not None else ():
             rows.setdefault((listed.flow_name, row.step_name), []).append(row)
+    return rows
+
+
+def _pace(rows: Sequence[FlowStepState]) -> float | None:
+    """Members a second of groups that ran here and have ended."""
+    groups = [row for row in rows if row.counts and row.execution_time and row.status not in _ELSEWHERE]
+    took = sum(row.execution_time or 0.0 for row in groups)
+    return sum(map(ended_members, groups)) / took if took else None
+
+
+def _steps(rows: _Rows) -> list[StepStats]:
     total = {key: sum(row.execution_time or 0.0 for row in visits) for key, visits in rows.items()}
     return [_step(*key, rows[key]) for key in sorted(rows, key=lambda key: (-total[key], key))]
 
 
 def _step(flow_name: str, step_name: str, rows: Sequence[FlowStepState]) -> StepStats:
     ends = Counter(row.status for row in rows)
-    own = [row for row in rows if row.status not in {StepStatus.REUSED, StepStatus.CACHED}]
+    own = [row for row in rows if row.status not in _ELSEWHERE]
+    times = [row.execution_time for row in own if row.execution_time is not None]
     members = Counter[str]()
     for row in own:
         members.update(row.counts or {})
@@ -182,6 +219,7 @@ def _step(flow_name: str, step_name: str, rows: Sequence[FlowStepState]) -> Step
         reused=ends[StepStatus.REUSED],
         cached=ends[StepStatus.CACHED] + members[StepStatus.CACHED.value],
         missed=sum(row.cache is not None and not row.cache["hit"] for row in own),
-        seconds=Spread.of([row.execution_time for row in own if row.execution_time is not None]),
+        seconds=Spread.of(times),
+        distribution=distribution(times),
         members={state: number for state, number in members.items() if number},
     )

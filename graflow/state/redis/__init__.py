@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from graflow.exceptions import StaleEpochError, StoreError, VersionConflictError
-from graflow.redis.config import connection_of, normalize_redis_config, redis_url
-from graflow.secret import revealed
+from graflow.redis.config import normalize_redis_config
 from graflow.state.changes import (
     Appended,
     Change,
@@ -33,7 +31,7 @@ from graflow.state.redis.cache import RedisCache
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.questions import RedisQuestions
 from graflow.state.redis.rows import COLUMNS, RowReader, fetching, journaled, pairs, strip_of, written_arguments
-from graflow.state.redis.server import Server
+from graflow.state.redis.server import DEFAULT_PREFIX, Server, shown_address
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
@@ -55,7 +53,6 @@ from graflow.state.written import Written
 
 __all__ = ["RedisStore"]
 
-DEFAULT_PREFIX: Final = "graflow"
 RETENTION: Final = 30 * 86400.0  # seconds
 _GRACE: Final = 86400.0  # seconds that what has ended outlives its retention, for `cleanup` to come first
 _AT_ONCE: Final = 100
@@ -80,7 +77,7 @@ class RedisStore(RedisQuestions, StateStore):
         self, config: Mapping[str, Any], *, key_prefix: str = DEFAULT_PREFIX, retention: float = RETENTION
     ) -> None:
         settings = normalize_redis_config(config)
-        self.url = _shown(settings, key_prefix)
+        self.url = shown_address(settings, key_prefix)
         self.retention = retention
         self._keys = Keys(f"{{{key_prefix}:flows}}")
         self._server = Server(settings, self._keys)
@@ -99,6 +96,9 @@ class RedisStore(RedisQuestions, StateStore):
 
     def close(self) -> None:
         self._server.close()
+
+    def size(self) -> int | None:
+        return self._server.size()
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -382,15 +382,6 @@ class RedisStore(RedisQuestions, StateStore):
             if is_end == b"1" or len(rows) >= limit:
                 return rows
             created, flow_id = last_created.decode(), last_id.decode()
-
-
-def _shown(settings: Mapping[str, Any], key_prefix: str) -> str:
-    """The address without user, passwords and what does not say which store it is."""
-    named = ("host", "port", "db", "ssl", "unix_socket_path", "sentinels", "master_name")
-    url: str = revealed(redis_url({name: value for name, value in connection_of(settings).items() if name in named}))
-    if key_prefix == DEFAULT_PREFIX:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}{urlencode({'key_prefix': key_prefix})}"
 
 
 def _listed(states: Sequence[str] | frozenset[FlowStatus]) -> str:

@@ -10,20 +10,23 @@ from functools import cache
 from importlib.resources import files
 from itertools import count
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.per_process import PerProcess
 from graflow.redis.clients import load_redis
-from graflow.redis.config import connection_of, create_redis_client, describe_server
+from graflow.redis.config import connection_of, create_redis_client, describe_server, redis_url
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.refusals import RefusedForNowError
 from graflow.redis.scripts import Script
+from graflow.secret import revealed
 from graflow.shown import get_logger
 from graflow.state.redis.keys import Keys
 
 _log = get_logger(__name__)
 
 FORMAT: Final = 1
+DEFAULT_PREFIX: Final = "graflow"
 CONNECTIONS: Final = 32  # of one store in one process
 _TIMES: Final = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
 _FREE_STANDING: Final = frozenset(
@@ -100,6 +103,11 @@ class Server:
             self.check()
         return self._is_persistent
 
+    def size(self) -> int | None:
+        """Bytes that the server's data take in memory, whosever they are; None where one may not ask."""
+        used = self._explained(self._info).get("used_memory")
+        return None if used is None else int(used)
+
     def check(self) -> None:
         """Refuse a server that is not fit, and one that holds a newer format.
 
@@ -170,3 +178,12 @@ class Server:
             raise StoreUnavailableError(f"The Redis at {self._where} does not answer: {error}") from error
         except errors.RedisError as error:
             raise StoreError(f"The Redis at {self._where} refuses: {error}") from error
+
+
+def shown_address(settings: Mapping[str, Any], key_prefix: str) -> str:
+    """The address without user, passwords and what does not say which store it is."""
+    named = ("host", "port", "db", "ssl", "unix_socket_path", "sentinels", "master_name")
+    url: str = revealed(redis_url({name: value for name, value in connection_of(settings).items() if name in named}))
+    if key_prefix == DEFAULT_PREFIX:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode({'key_prefix': key_prefix})}"

@@ -67,6 +67,10 @@ class SqliteStore(SqliteQuestions, StateStore):
     def close(self) -> None:
         self._database.close()
 
+    def size(self) -> int:
+        files = (self.path, Path(f"{self.path}-wal"))
+        return sum(each.stat().st_size for each in files if each.exists())
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def create(self, flow: NewFlow) -> Created:

@@ -56,6 +56,17 @@ def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {name: f"{server.url}/{path.format(**ids)}" for name, path in VIEWS.items()}
 
 
+def test_stats_show_what_happened_over_the_period_and_how_times_are_distributed(
+    seen: dict[str, str], page: Any
+) -> None:
+    page.goto(seen["stats"])
+    for tile in ("Runs", "A run takes", "Members a second", "Wait for a worker"):
+        assert page.locator("a.tile", has_text=tile).locator("svg rect").count() >= 1, tile
+    assert "B" in page.locator("a.tile", has_text="Store").locator("b").inner_text()  # kB or MB
+    group = page.locator("tr", has=page.get_by_role("link", name="pages", exact=True))
+    assert group.locator("svg rect").count() == 1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_can_be_read_by_all_and_fits(seen: dict[str, str], browser: Any, name: str, theme: str) -> None:
