@@ -24,6 +24,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # which prometheus-client reads when it is imported
 _LIBRARY: Final = "prometheus_client"
+_COUNTS: Final = "graflow.metrics.prometheus"
 _INSTALL: Final = "Metrics need prometheus-client; install it with: pip install 'graflow-celery[metrics]'"
 
 _lock: Final = threading.Lock()
@@ -74,21 +75,33 @@ def exposition() -> bytes:
 
 
 def _share(said: MonitoringSection, *, has_children: bool) -> None:
-    """Have the processes count in one folder; that has to be settled before the library is imported."""
+    """Have the processes count in one folder; that has to be settled before there are counts."""
     if os.environ.get(_FOLDER_VARIABLE):
         return
     folder = said.metrics_dir
     if folder is None and not has_children:
         return
-    if _LIBRARY in sys.modules:
+    if _COUNTS in sys.modules:
         raise ConfigError(
-            f"prometheus_client was imported before metrics_dir was read, and counts for one process alone; set "
-            f"{_FOLDER_VARIABLE} to that folder in the environment, or make the runner first"
+            f"This process has begun to count for itself alone before metrics_dir was read; set {_FOLDER_VARIABLE} to "
+            "that folder in the environment"
         )
     if folder is None:
         folder = _own_folder()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[_FOLDER_VARIABLE] = str(folder.absolute())
+    if _LIBRARY in sys.modules:
+        _look_again()
+
+
+def _look_again() -> None:
+    """Have the library, which looks for the folder when it is imported, look again: Flower, say, has imported it.
+
+    What others have made with it stays as it is.
+    """
+    from prometheus_client import values  # noqa: PLC0415 - an extra, which is in use here
+
+    values.ValueClass = values.get_value_class()
 
 
 def _own_folder() -> Path:

@@ -89,7 +89,7 @@ class Change:
         steps: Rows of steps to change, in order.
         members: Rows of members to change.
         flow: Further fields of the flow to set: names of `FlowState` (not `status`, `version`, `epoch`), and
-            `fingerprint`, `retry_from`, `awaits`, `asks`, `deadline`; times are seconds since the epoch.
+            `fingerprint`, `retry_from`, `awaits`, `asks`, `deadline`, `traceparent`; times are seconds since the epoch.
         cut: For retry: rows of steps (step, visit) that are taken out again together with their members; their lines
             stay in the journal.
         token: Names the change, so that a store to which it comes again, because an answer was lost, makes it once.

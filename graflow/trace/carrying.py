@@ -11,9 +11,14 @@ TRACE: Final = "traceparent"
 """Under which it travels."""
 
 
+def is_tracing() -> bool:
+    """Whether this program has OpenTelemetry in use."""
+    return "opentelemetry.trace" in sys.modules
+
+
 def trace_context() -> dict[str, str]:
     """The span that is current here, as data; nothing where this program has no OpenTelemetry."""
-    if "opentelemetry.trace" not in sys.modules:
+    if not is_tracing():
         return {}
     from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - an extra, which is in use here
         TraceContextTextMapPropagator,
@@ -28,7 +33,7 @@ def trace_context() -> dict[str, str]:
 def continued(carried: Mapping[str, Any]) -> Iterator[None]:
     """Have spans that are made here hang below the span that `trace_context` told of; what is no context means none."""
     given = carried.get(TRACE)
-    if not isinstance(given, str) or "opentelemetry.trace" not in sys.modules:
+    if not isinstance(given, str) or not is_tracing():
         yield
         return
     from opentelemetry.context import attach, detach  # noqa: PLC0415 - as above

@@ -22,6 +22,7 @@ except ImportError as error:
 
 _Key = tuple[str, str]
 _NANOSECONDS = 1_000_000_000
+_FAILURES = (Exception, KeyboardInterrupt, SystemExit)
 
 
 class _Open(NamedTuple):
@@ -139,7 +140,7 @@ class OpenTelemetryTracer(Tracer):
                 self._open.pop(key, None)
         if entry is None:
             return
-        if error is not None:
+        if isinstance(error, _FAILURES):  # a flow that is put away, say to sleep, has not failed
             entry.span.record_exception(error)
             entry.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text_of(error)}")
         _end(entry)

@@ -19,6 +19,7 @@ from graflow.exceptions import StaleEpochError, StoreUnavailableError
 from graflow.flows import FlowRunner
 from graflow.flows.recording.stopping import FlowStopped
 from graflow.flows.recording.writing import Writer
+from graflow.metrics.sharing import SharedCounts
 from graflow.observing import Happening, Observer, observe, observers
 from graflow.runtime import this_runtime
 from graflow.state import MemoryStore
@@ -158,9 +159,17 @@ def test_what_is_missing_is_named_with_its_install_line() -> None:
     assert lines == ["Metrics need prometheus-client; install it with: pip install 'graflow-celery[metrics]'"] * 2
 
 
+def test_processes_count_together_where_something_else_has_imported_the_library_before(tmp_path: Path) -> None:
+    code = "import prometheus_client\n" + RUNS_FLOWS
+    in_process(code, [1, 2], GRAFLOW_MONITORING_METRICS="1", GRAFLOW_MONITORING_METRICS_DIR=tmp_path)
+    in_process(code, [3], GRAFLOW_MONITORING_METRICS="1", GRAFLOW_MONITORING_METRICS_DIR=tmp_path)
+    names = {sample.name: sample.value for each in SharedCounts(tmp_path).collect() for sample in each.samples}
+    assert names["graflow_steps_total"] == 3
+
+
 def test_a_folder_that_comes_too_late_is_refused(tmp_path: Path) -> None:
     code = (
-        "import prometheus_client\nfrom graflow.flows import FlowRunner\n"
+        "from graflow.metrics import exposition\nfrom graflow.flows import FlowRunner\nexposition()\n"
         "try: FlowRunner('memory://')\nexcept ValueError as error: print(error)\n"
     )
     late = in_process(code, GRAFLOW_MONITORING_METRICS="1", GRAFLOW_MONITORING_METRICS_DIR=tmp_path)

@@ -20,6 +20,7 @@ from graflow.shown import get_logger
 from graflow.state.changes import Created, FlowRecord, NewFlow
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus
+from graflow.trace.carrying import trace_context
 
 _log = get_logger(__name__)
 
@@ -96,6 +97,7 @@ class Driver:
             metadata=dict(metadata or {}),
             parent_flow_id=parent and parent[0],
             parent_step=parent and parent[1],
+            flow=trace_context(),
         )
         created = self.store.create(made)
         record = created.record

@@ -32,6 +32,7 @@ from graflow.flows.recording.calls import Children, Questions
 from graflow.flows.recording.journal import Past, past_of
 from graflow.flows.recording.recorder import FlowRecorder
 from graflow.flows.recording.stopping import FlowStopped, Stop
+from graflow.flows.recording.tracing import listeners
 from graflow.flows.recording.writing import REQUIRED_PATIENCE, Writer
 from graflow.hearing.streams import hear
 from graflow.observing import Happening, observe, observers
@@ -40,6 +41,7 @@ from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
+from graflow.trace.carrying import continued
 from graflow.typed_json import to_jsonable
 
 _log = get_logger(__name__)
@@ -166,7 +168,7 @@ class FlowExecution:
         past = past_of(self._store.events(record.flow_id)) if has_past else Past()
         recorder = self._recorder(record, past)
         try:
-            with self._home.running(recorder):
+            with self._home.running(recorder), continued(record.fields):
                 self._run(record, recorder, past)
         except FlowStopped as stopped:
             _log.info("Flow %s goes no further in this process: %s", record.flow_id, stopped.text or stopped.why)
@@ -234,10 +236,7 @@ class FlowExecution:
                 self._alone(record, recorder)
                 return
             raise self._stopped(recorder, stopped) from None
-        except (
-            KeyboardInterrupt,
-            SystemExit,
-        ) as error:  # the program ends, or a step means it to: no failure of the step
+        except (KeyboardInterrupt, SystemExit) as error:  # the program ends: no failure of the step
             recorder.mark_current("paused")
             recorder.finish(Move.STOP, Entry("flow.paused"), {"error": _end_of_program(error)})
             raise
@@ -287,7 +286,7 @@ class FlowExecution:
             start_node=start,
             max_steps=means.max_steps,
             config=means.config,
-            tracer=means.tracer,
+            tracer=listeners(means.tracer, record.fields, recorder.note),
             name=record.flow_name,
             keeps_words=means.keeps_logs,
             flow=RunningFlow(

@@ -29,6 +29,7 @@ from graflow.state.changes import (
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.transitions import refusal
+from graflow.trace.carrying import trace_context
 
 PYTHON: Final = "python"
 """Who asks, as the journal has it, where nobody says."""
@@ -207,7 +208,11 @@ class Verbs:
             entries=[Entry(line.kind, line.step, line.visit, line.index, line.attempt, line.data) for line in lines],
             steps=reused_steps(flow_id, lines, seen.state),
             members=reused_members(flow_id, lines),
-            flow={"is_fork": True, **({} if inputs else {"fingerprint": record.fields.get("fingerprint")})},
+            flow={
+                "is_fork": True,
+                **({} if inputs else {"fingerprint": record.fields.get("fingerprint")}),
+                **trace_context(),
+            },
         )
         created = self._store.create(made)
         if not created.is_new:
