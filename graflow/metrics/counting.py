@@ -101,7 +101,7 @@ def _look_again() -> None:
     """
     from prometheus_client import values  # noqa: PLC0415 - an extra, which is in use here
 
-    values.ValueClass = values.get_value_class()
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # of the library
 
 
 def _own_folder() -> Path:
