@@ -259,3 +259,24 @@ def test_nothing_is_kept_of_steps_here_unless_the_settings_say_so(clients: Clien
 
     assert client.get("/api/v1/talking/flows/f1/logs").json()["lines"] == []
     assert sys.stdout is before
+
+
+def test_a_log_is_kept_as_a_file_of_text_however_long_it_is(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_BYTES", 10)
+    spoken = Spoken(3)
+    spoken.end(outcome(0, "Page 17\n", "<b>18</b>", "c" * 50), outcome(1, "gone", level="ERR"))
+    client = clients(spoken.store)
+
+    answer = client.get(LOGS, params={"download": 1, "limit": 1})
+    assert answer.text.splitlines() == [
+        "2023-11-14T22:13:20Z OUT      g[0]: Page 17",
+        "2023-11-14T22:13:21Z OUT      g[0]: <b>18</b>",
+        f"2023-11-14T22:13:22Z OUT      g[0]: {'c' * 50}",
+        "2023-11-14T22:13:20Z ERR      g[1]: gone",
+    ]
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == 'attachment; filename="log.txt"'
+    assert "sandbox" in answer.headers["content-security-policy"]
+    grave = client.get(LOGS, params={"download": 1, "level": "WARNING", "index": 1})
+    assert grave.text == "2023-11-14T22:13:20Z ERR      g[1]: gone\n"
+    problem(client.get(LOGS, params={"download": 1, "after": "x"}), 400, "cursor-invalid")

@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 from graflow import task
 from graflow.flows import FlowRunner
 from graflow.questions import Question
+from graflow.state import FlowStatus
+from tests.state.support import new_flow
 from tests.support import wait_until
 
 KEY = "k1:" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
@@ -195,3 +197,21 @@ def test_links_that_are_forged_or_over_or_for_another_question_open_nothing(
     assert client.post(link, data={"value": "true"}).status_code == 404
     store.clock = real
     assert runner.question(question.id).is_open
+
+
+def test_runs_that_wait_for_somebody_are_told_from_those_in_a_queue(client: TestClient, runner: FlowRunner) -> None:
+    waiting, _ = asked(runner, "May it?", bool)
+    queued = "of-a-flow-that-nobody-here-knows"
+    runner.store.create(new_flow(queued, status=FlowStatus.QUEUED))
+
+    def listed(**query: Any) -> list[str]:
+        found = client.get("/api/v1/runs", params=query)
+        assert found.status_code == 200, found.text
+        return [row["flow_id"] for row in found.json()["items"]]
+
+    assert listed(status="waiting") == [waiting]
+    assert listed(status="waiting,completed") == [waiting]
+    assert set(listed(status="queued,waiting")) == {waiting, queued}
+    short = client.get("/api/v1/runs", params={"status": "waiting", "limit": 1}).json()
+    assert [row["flow_id"] for row in short["items"]] == [waiting]
+    assert client.get("/api/v1/runs", params={"status": "resting"}).status_code == 422

@@ -154,14 +154,18 @@ Since = Annotated[
 ]
 
 
+def names_of(given: list[str] | None) -> list[str]:
+    """What a parameter names that may be repeated, or have commas."""
+    return [name.strip() for each in given or () for name in each.split(",") if name.strip()]
+
+
 def statuses_of(given: list[str] | None) -> list[FlowStatus]:
     """The states that a question names.
 
     Raises:
         ProblemError: For what is none.
     """
-    names = [name.strip() for each in given or () for name in each.split(",") if name.strip()]
-    known = {status.value for status in FlowStatus}
+    names, known = names_of(given), {status.value for status in FlowStatus}
     for name in names:
         if name not in known:
             raise ProblemError(422, "request-invalid", f"status is one of {', '.join(sorted(known))}, not {name!r}")

@@ -14,6 +14,8 @@ from graflow.api.http.etags import is_known, not_modified
 
 NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "As the tag says that you have it"}}
 
+FILE_TYPE: Final = "application/octet-stream"
+
 Columns = dict[str, list[Any]]
 """By name, the values of all rows."""
 
@@ -34,6 +36,11 @@ def answer(request: Request, tag: str, made: Any) -> Response:
         return not_modified(tag)
     text = json.dumps(made, ensure_ascii=False, separators=(",", ":"), default=_shown)
     return Response(text.encode("utf-8", "replace"), headers={"ETag": tag}, media_type="application/json")
+
+
+def file_headers(name: str) -> dict[str, str]:
+    """What has a browser keep an answer as a file, and run nothing of it."""
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Content-Security-Policy": "sandbox"}
 
 
 def moment(at: datetime | float | None) -> str | None:

@@ -7,7 +7,7 @@ import { keyPressed } from './keys.js'
 import { icon } from './parts/icons.js'
 import { go, start } from './router.js'
 import { look } from './states.js'
-import { store } from './store.js'
+import { part, store } from './store.js'
 import { setNow, setZone } from './time.js'
 
 /** Of each view: what loads and follows (its model), and what is drawn of it; both come when they are first needed. */
@@ -27,6 +27,8 @@ const DIALOGS = {
   start: () => import('./parts/start.js'),
   keys: () => import('./parts/help.js'),
 }
+
+const sorry = () => import('./views/sorry.js')
 
 const { state } = store
 /** @type {Record<string, any>} */
@@ -124,7 +126,7 @@ const top = () => html`
   </header>`
 
 const body = () => {
-  if (state.problem) return part('sorry', () => import('./views/sorry.js'), state.problem)
+  if (state.problem) return part('sorry', sorry, [state.problem])
   if (state.drawn && state.model) return state.drawn.view(state.model, state)
   return html`<main id="main" class="board" tabindex="-1" aria-busy="true"><p class="hidden-text">Loading</p></main>`
 }
@@ -132,13 +134,7 @@ const body = () => {
 const dialog = () => {
   if (!state.dialog) return nothing
   const { kind } = state.dialog
-  return part(kind, DIALOGS[/** @type {keyof typeof DIALOGS} */ (kind)], state.dialog)
-}
-
-/** What is drawn by a module that comes when it is first needed. @param {string} name @param {() => Promise<any>} load @param {any} about */
-const part = (name, load, about) => {
-  loaded[name] ??= load().then((found) => { loaded[name] = found; store.set() })
-  return loaded[name].view?.(about, store) ?? nothing
+  return part(kind, DIALOGS[/** @type {keyof typeof DIALOGS} */ (kind)], [state.dialog, store], nothing)
 }
 
 /** @type {HTMLElement | null} */
@@ -186,8 +182,7 @@ const greet = async () => {
     const server = await get('server')
     setNow(server.now)
     store.set({ server })
-    const [{ follow }, sorry] = await Promise.all([import('./asked.js'), import('./views/sorry.js')])
-    loaded.sorry = sorry
+    const [{ follow }] = await Promise.all([import('./asked.js'), sorry()]) // while there is a server to get it from
     follow(store)
   } catch (error) {
     if (/** @type {any} */ (error)?.status) fail(error)

@@ -32,7 +32,21 @@ export const store = new Store({
   asked: '', // how many questions are open, in the bar
   said: '', // what the live region speaks
   model: null, // what the view shows
-  views: {}, // the modules of views that have been loaded
   dialog: null, // what is asked of the user
   problem: null, // why the view cannot be shown
 })
+
+/** Modules that come when they are first needed. @type {Record<string, any>} */
+const parts = {}
+
+/** What one of them draws; something else until it is there. @param {string} name @param {() => Promise<any>} load @param {any[]} about @param {any} [meanwhile] */
+export const part = (name, load, about, meanwhile) => {
+  parts[name] ??= load().then((found) => { parts[name] = found; store.set() })
+  return parts[name].view?.(...about) ?? meanwhile
+}
+
+/** @param {string} text @param {string} [what] */
+export const copy = async (text, what = text) => {
+  await navigator.clipboard?.writeText(text).catch(() => {})
+  store.set({ said: `Copied ${what}` })
+}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from graflow.api.http.bodies import Search, Since, Statuses, since_of, statuses_of
+from graflow.api.http.bodies import Search, Since, Statuses, names_of, since_of, statuses_of
 from graflow.api.http.etags import is_known, not_modified, tag_of, tagged
 from graflow.api.http.paging import Cursor, Limit, Page
 from graflow.api.http.problems import described
@@ -27,6 +27,8 @@ router = APIRouter(tags=["runs"])
 
 _HEADLINE: Final = 200  # characters of an error
 _NOW: Final = 3  # running steps that a row names
+_WAITING: Final = StepStatus.WAITING.value  # of runs: some step waits, and none runs
+_PAGES: Final = 20  # of the store that are looked through for one of runs that wait
 _LOOKED_INTO: Final = frozenset({FlowStatus.RUNNING, FlowStatus.CANCELLING})
 _ACTIVE: Final = tuple(status for status in FlowStatus if not status.is_terminal)
 _NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "As the tag says that you have it"}}
@@ -155,10 +157,11 @@ def runs(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """Runs of all flows, newest first, as light rows."""
-    found = service.runner.list_flows(
-        flow, statuses_of(status), search, cursor, limit, since=since_of(since, service.now())
-    )
+    """Runs of all flows, newest first, as light rows.
+
+    Beside states `status` may be `waiting`: those queued ones that rest for a person or a time.
+    """
+    found = _found(service, status, flow, search, since_of(since, service.now()), cursor, limit)
     page = RunPage(items=[row_of(service, state) for state in found], next_cursor=found.next_cursor)
     tag = tag_of(page.model_dump_json(exclude={"items": {"__all__": {"total_execution_time"}}}))
     return tagged(request, page, tag, now=service.now())
@@ -324,6 +327,32 @@ def _listed(
     if not found and service.registry.find(flow) is None and not service.runner.list_flows(flow, limit=1):
         raise FlowNotFoundError(f"Flow {flow} not found: no flow has this name{near(flow, service.registry.names())}")
     return tagged(request, _page(found), _page_tag(found))
+
+
+def _found(
+    service: Service,
+    status: list[str] | None,
+    flow: str | None,
+    search: str | None,
+    since: float | None,
+    cursor: str | None,
+    limit: int,
+) -> FlowPage:
+    """A page of runs, which is short where few of many queued ones wait."""
+    names = names_of(status)
+    wanted = statuses_of([name for name in names if name != _WAITING])
+    if _WAITING not in names or FlowStatus.QUEUED in wanted:
+        return service.runner.list_flows(flow, wanted, search, cursor, limit, since=since)
+    items: list[FlowState] = []
+    for _ in range(_PAGES):
+        page = service.runner.list_flows(
+            flow, [*wanted, FlowStatus.QUEUED], search, cursor, limit - len(items), since=since
+        )
+        items += [each for each in page if each.status is not FlowStatus.QUEUED or each.counts.get(_WAITING)]
+        cursor = page.next_cursor
+        if cursor is None or len(items) == limit:
+            break
+    return FlowPage(items=items, next_cursor=cursor)
 
 
 def _page(found: FlowPage) -> Page[FlowState]:

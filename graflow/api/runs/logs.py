@@ -8,7 +8,8 @@
 
 Lines come in the order in which those that said them ended, each one's together. `level` is the name that logging has
 for it, or `OUT` and `ERR` for what was printed. `?level=WARNING` gives what is at least that grave, where `OUT` counts
-as `INFO` and `ERR` as `WARNING`. `?after=` takes a `cursor` of an answer before: with `next_cursor` there is more now,
+as `INFO` and `ERR` as `WARNING`. `?download=1` sends all of
+them as a file of text. `?after=` takes a `cursor` of an answer before: with `next_cursor` there is more now,
 even where few lines were found; with the `cursor` of the last page, what is said from there on.
 """
 
@@ -22,9 +23,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from graflow.api.http.columns import NOT_MODIFIED, answer, moment
+from graflow.api.http.columns import FILE_TYPE, NOT_MODIFIED, answer, file_headers, moment
 from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import described
 from graflow.api.http.service import Served
@@ -140,17 +141,22 @@ def logs(
     search: Annotated[str, Query(max_length=1000, description="Lines with this text, whatever its case.")] = "",
     after: Annotated[str | None, Query(max_length=50, description="`cursor` of an answer before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_LINES, description="At most so many.")] = MOST_LINES,
+    download: Annotated[bool, Query(description="Send all lines from there on as a file of text.")] = False,
 ) -> Response:
     """What steps and members of a run printed and logged."""
     record = record_of(service, flow, flow_id)
-    tag = tag_of(record_tag(record), step, visit, index, attempt, level, search, after, limit)
+    tag = tag_of(record_tag(record), step, visit, index, attempt, level, search, after, limit, download)
     if is_known(request, tag):
         return not_modified(tag)
     if step is not None:
         state = service.runner.get_flow_state(flow_id)
         visit_of(state, graph_of(service, state), step, visit)
     wanted = _Wanted(step, visit, index, attempt, _gravity(level) if level else 0, search.casefold())
-    return answer(request, tag, _page(service.store, flow_id, wanted, _place(after), limit))
+    begin = _place(after)
+    if download:
+        file = _file(service.store, flow_id, wanted, begin)
+        return StreamingResponse(file, media_type=FILE_TYPE, headers={"ETag": tag, **file_headers("log.txt")})
+    return answer(request, tag, _page(service.store, flow_id, wanted, begin, limit))
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -173,6 +179,15 @@ def _page(store: StateStore, flow_id: str, wanted: _Wanted, begin: Place, limit:
     else:
         return {"lines": lines, "cursor": str(cursor), "next_cursor": None}
     return {"lines": lines, "cursor": str(cursor), "next_cursor": str(cursor)}
+
+
+def _file(store: StateStore, flow_id: str, wanted: _Wanted, begin: Place) -> Iterator[bytes]:
+    """All lines as text: time, level, who said it, and what."""
+    for _, line in _spoken(store, flow_id, wanted, begin):
+        if line is not None:
+            who = line["step"] if line["index"] is None else f"{line['step']}[{line['index']}]"
+            text = line["text"].rstrip("\n")
+            yield f"{line['at']} {line['level']:<8} {who}: {text}\n".encode("utf-8", "replace")
 
 
 def _spoken(

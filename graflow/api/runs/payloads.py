@@ -20,7 +20,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from graflow.api.http.columns import NOT_MODIFIED, answer
+from graflow.api.http.columns import FILE_TYPE, NOT_MODIFIED, answer, file_headers
 from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import described
 from graflow.api.http.service import Served, Service
@@ -83,12 +83,8 @@ def payload(
     if download:
         return Response(
             json.dumps(shown, ensure_ascii=False, indent=1).encode("utf-8", "replace"),
-            media_type="application/octet-stream",
-            headers={
-                "ETag": tag,
-                "Content-Disposition": f'attachment; filename="{part}.json"',
-                "Content-Security-Policy": "sandbox",
-            },
+            media_type=FILE_TYPE,
+            headers={"ETag": tag, **file_headers(f"{part}.json")},
         )
     size = _size(shown) if size is None and shown is not None else size
     preview = shown if (size or 0) <= LARGEST else _cut(shown, LARGEST)

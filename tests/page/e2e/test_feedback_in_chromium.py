@@ -134,6 +134,30 @@ def test_the_form_is_also_beside_the_step_that_asks_and_the_bar_counts(server: S
     wait_until(lambda: f"Feedback {before + 1}" not in " ".join(bar.inner_text().split()), 60, interval=0.1)
 
 
+def test_people_are_asked_again_by_a_retry_that_says_so(server: Server, page: Any) -> None:
+    server.run("asks", "again", kind="approval")
+    first = server.question("again")
+    answer = {"value": True, "by": "ann"}
+    httpx.post(f"{server.url}/api/v1/questions/{first}/answers", json=answer, timeout=60).raise_for_status()
+    assert server.outputs("asks", "again") is True
+
+    page.goto(f"{server.url}/runs/again?step=ask")
+    page.get_by_text("answered by ann").wait_for()
+    page.get_by_role("button", name="Retry this step…").click()
+    page.get_by_label("all", exact=True).check()
+    page.get_by_label("Ask people again").check()
+    page.get_by_text("Same on the command line").click()
+    page.get_by_text("graflow flow retry again ask --downstream all --ask-again", exact=True).wait_for()
+    page.get_by_role("dialog").locator("button.primary:not([disabled])").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert server.question("again") != first
+
+    page.goto(f"{server.url}/runs")
+    page.get_by_role("button", name="waiting").click()
+    page.get_by_role("row", name="again").wait_for()
+    assert "status=waiting" in page.url
+
+
 def test_the_inbox_fills_and_empties_while_somebody_looks(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/feedback")
     page.get_by_role("heading", name="Feedback").wait_for()

@@ -62,6 +62,8 @@ def test_a_long_log_is_read_as_far_as_it_is_looked_at(server: Server, page: Any,
     assert found_by_axe(page) == []
     pictured(page, "log-light")
     assert log.asked == 1, "the rest is read when it comes into sight"
+    file = page.get_by_role("link", name="Download").get_attribute("href")
+    assert file == "api/v1/pages/flows/said/logs?step=pages&download=1"
 
     page.get_by_label("Level").select_option("ERROR")
     lines.get_by_text("line 34017").wait_for(state="attached")

@@ -43,6 +43,12 @@ export class Log {
     this.read()
   }
 
+  /** Where lines are that are like this. @param {Record<string, string | number>} more */
+  path(more) {
+    const { name, index, visit, model } = this.step
+    return href(`${model.path}/logs`, { step: name, index, visit, ...this.filter, ...more })
+  }
+
   /** There may be more now. */
   grow() {
     if (this.isAll) this.read()
@@ -60,8 +66,7 @@ export class Log {
     const { asked, step } = this
     this.isBusy = true
     try {
-      const { index, visit } = step
-      const found = await get(href(`${step.model.path}/logs`, { step: step.name, index, visit, ...this.filter, after: this.after }))
+      const found = await get(this.path({ after: this.after }))
       if (asked !== this.asked || step.isClosed) return
       this.#take(found)
       this.problem = null

@@ -4,7 +4,7 @@
 import { at, get, url } from '../api.js'
 import { Live } from '../live.js'
 import { go, turn } from '../router.js'
-import { isEnd, look } from '../states.js'
+import { isEnd } from '../states.js'
 import { runHref } from '../urls.js'
 import { apply, countsOf, layoutOf, rowsOf } from './answers.js'
 
@@ -23,7 +23,6 @@ export class Model {
     this.direction = ''
     this.search = ''
     this.dimmed = '' // the state whose steps are looked for
-    this.fit = 0 // counts how often the whole was asked for
     /** @type {any} what the drawer shows; its model comes with the first step that is opened */
     this.step = null
     this.lines = null // of the journal
@@ -229,10 +228,5 @@ export class Model {
   #done(verb, answer) {
     if (verb === 'fork' && answer?.flow_id && answer.flow_id !== this.id) go(runHref(answer.flow_id))
     else this.acted()
-  }
-
-  /** @param {string} name the family of a step's state, for pictures */
-  familyOf(name) {
-    return look(this.steps.get(name)?.status ?? 'pending').family
   }
 }

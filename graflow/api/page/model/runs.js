@@ -123,10 +123,4 @@ export class Model {
     }
     this.refresh()
   }
-
-  /** @param {string} id */
-  async copy(id) {
-    await navigator.clipboard?.writeText(id).catch(() => {})
-    this.store.set({ said: `Copied ${id}` })
-  }
 }

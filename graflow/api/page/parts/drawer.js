@@ -24,7 +24,6 @@ const links = (names) => (names?.length
 
 /** Where an outcome came from that was not made in this run. */
 const sourceOf = (source) => {
-  if (!source) return nothing
   const { flow_id: id, step, why, at } = source
   return html`<div class="box">${why ?? 'Taken over'}${id ? html` from <a href=${runHref(id, { step })}>${id.slice(0, 8)}${step ? ` › ${step}` : ''}</a>` : nothing}${at ? html`, ${ago(at)}` : nothing}</div>`
 }
@@ -50,7 +49,7 @@ const overview = (step, state) => {
       ${fact('Output', shown.output_size ? bytes(shown.output_size) : null)}
       ${fact('After', shown.after?.length ? links(shown.after) : null)} ${fact('Before', shown.before?.length ? links(shown.before) : null)}
     </dl>
-    ${sourceOf(shown.source)}
+    ${shown.source ? sourceOf(shown.source) : shown.cache?.why ? html`<div class="box">${shown.cache.why}</div>` : nothing}
     ${error ? problemBox(error, where) : nothing}
     ${repair(step, state)}`
 }
@@ -66,11 +65,12 @@ const visitLinks = (shown) => Array.from({ length: shown.visits ?? shown.visit }
 const repair = (step, state) => {
   const { shown, model } = step
   const about = { step: step.name, index: step.index, visit: step.visit }
+  const hasAsked = Boolean(step.asks)
   const hasBegun = isEnd(shown.status) || shown.status === 'reused' || shown.status === 'cached'
   if (!hasBegun) return nothing
   const [retry, fork] = [refusal(model.run, 'retry', state), refusal(model.run, 'fork', state)]
   return html`<div class="row">
-    <button class=${shown.status === 'failed' ? 'primary' : ''} ?disabled=${retry !== ''} title=${retry || nothing} @click=${() => model.plan('retry', about)}>Retry this ${step.index === undefined ? 'step' : 'member'}…</button>
+    <button class=${shown.status === 'failed' ? 'primary' : ''} ?disabled=${retry !== ''} title=${retry || nothing} @click=${() => model.plan('retry', { ...about, hasAsked })}>Retry this ${step.index === undefined ? 'step' : 'member'}…</button>
     ${step.index === undefined ? html`<button ?disabled=${fork !== ''} title=${fork || nothing} @click=${() => model.plan('fork', about)}>Fork from here…</button>` : nothing}
   </div>`
 }

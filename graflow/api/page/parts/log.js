@@ -101,6 +101,7 @@ export const view = (step) => {
       <select aria-label="Level" @change=${(event) => log.turn({ level: event.target.value, line: null })}>
         <option value="" ?selected=${!level}>all levels</option>${LEVELS.slice(1).map((name) => html`<option value=${name} ?selected=${level === name}>${name} and above</option>`)}</select>
       <button class="small" aria-pressed=${log.isFollowed} @click=${() => log.follow(!log.isFollowed)}>Follow</button>
+      <a class="button small" href="api/v1/${log.path({ download: 1 })}" download data-plain>Download</a>
       <span class="soft right">${state(log)}</span></div></div>
     <log-lines .about=${{ log, size: log.rows.length, line: Number(place) || 0, key: log.key }}></log-lines>`
 }

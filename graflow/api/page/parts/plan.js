@@ -8,7 +8,7 @@ import { icon } from './icons.js'
 const TITLES = /** @type {Record<string, string>} */ ({ resume: 'Resume', retry: 'Retry', fork: 'Fork', cancel: 'Cancel', pause: 'Pause' })
 const DOWNSTREAM = /** @type {[string, string][]} */ ([['failed', 'only failed ones'], ['all', 'all'], ['none', 'none']])
 const ON_CHANGE = /** @type {[string, string][]} */ ([['refuse', 'refuse'], ['reuse', 'keep what is not affected']])
-const OPTIONS = /** @type {Record<string, any>} */ ({ retry: { downstream: 'failed' }, resume: { on_change: 'refuse' }, fork: {}, cancel: {}, pause: {} })
+const OPTIONS = /** @type {Record<string, any>} */ ({ retry: { downstream: 'failed', ask_again: false }, resume: { on_change: 'refuse' }, fork: {}, cancel: {}, pause: {} })
 
 /** How a verb is asked for. @param {any} dialog @returns {{path: string, body: any}} */
 const requestOf = ({ verb, flow, id, step, index, visit, options }) => {
@@ -103,7 +103,7 @@ export const actOf = ({ verb, plan, step, index }) => {
 }
 
 const commandOf = ({ verb, id, step, index, options }) => {
-  const more = [...Object.entries(options ?? {}).filter(([key, value]) => OPTIONS[verb][key] !== value).map(([key, value]) => `--${key.replace('_', '-')} ${value}`)]
+  const more = [...Object.entries(options ?? {}).filter(([key, value]) => OPTIONS[verb][key] !== value).map(([key, value]) => `--${key.replace('_', '-')}${value === true ? '' : ` ${value}`}`)]
   if (index !== undefined && index !== null) more.push(`--index ${index}`)
   const target = verb === 'retry' ? `${id} ${step}` : verb === 'fork' && step ? `${id} ${step}` : id
   return ['graflow flow', verb, target, ...more].join(' ')
@@ -132,6 +132,7 @@ export const view = (dialog, store) => {
     ${dialog.steps ? html`<div class="field"><label for="plan-from">First step that runs again</label><select id="plan-from" @change=${(event) => { dialog.step = event.target.value; ask(dialog, store) }}>
       ${dialog.steps.map((name) => html`<option ?selected=${name === dialog.step}>${name}</option>`)}</select></div>` : nothing}
     ${verb === 'retry' ? choice(dialog, store, 'downstream', 'Steps after it', DOWNSTREAM) : nothing}
+    ${dialog.hasAsked ? html`<label class="field"><span><input type="checkbox" @change=${(event) => { dialog.options.ask_again = event.target.checked; ask(dialog, store) }}> Ask people again, instead of taking their answers</span></label>` : nothing}
     ${verb === 'resume' && (changes.length || dialog.options.on_change !== 'refuse') ? choice(dialog, store, 'on_change', 'Where the code has changed', ON_CHANGE) : nothing}
     <details><summary>Same on the command line</summary><pre class="command">${commandOf(dialog)}</pre></details>
     <form method="dialog" class="ends">

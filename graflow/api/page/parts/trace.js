@@ -2,7 +2,7 @@
 /** An error with its traceback, frames of libraries folded; nothing in it is anything but text. */
 
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
-import { store } from '../store.js'
+import { copy } from '../store.js'
 
 const LIBRARY = /site-packages|dist-packages|lib\/python\d|<frozen|\/graflow(_celery)?\//
 
@@ -30,18 +30,12 @@ export const visible = (text) => text
   .replace(/\u001b\[[0-9;]*m/g, '')
   .replace(/[\u0000-\u0008\u000b-\u001f\u007f\u202a-\u202e\u2066-\u2069\u200e\u200f]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
-/** @param {string} text */
-const copy = async (text) => {
-  await navigator.clipboard?.writeText(text).catch(() => {})
-  store.set({ said: 'Copied the traceback' })
-}
-
 /** @param {string | null | undefined} text */
 export const traceback = (text) => {
   if (!text) return nothing
   const runs = framesOf(visible(text.trimEnd()))
   return html`<section>
-    <div class="row"><h3>Traceback</h3><button class="plainly small" @click=${() => copy(text)}>copy</button></div>
+    <div class="row"><h3>Traceback</h3><button class="plainly small" @click=${() => copy(text, 'the traceback')}>copy</button></div>
     <div class="trace">${runs.map(({ isLibrary, lines }) => (isLibrary && lines.length > 2
       ? html`<details><summary>${lines.filter((line) => /^\s*File "/.test(line)).length} frames of libraries</summary><pre class="library">${lines.join('\n')}</pre></details>`
       : html`<pre>${lines.join('\n')}</pre>`))}</div>

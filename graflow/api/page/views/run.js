@@ -6,7 +6,7 @@ import '../parts/graph.js'
 import { badge, icon, marks, progress } from '../parts/icons.js'
 import { turn, turned } from '../router.js'
 import { counted, isEnd, look, stateOf } from '../states.js'
-import { store } from '../store.js'
+import { copy, part } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
 import { runHref } from '../urls.js'
 
@@ -14,15 +14,6 @@ const TABS = { graph: 'Graph', timeline: 'Timeline', steps: 'Steps', events: 'Ev
 const ACTS = /** @type {[string, string, string, string][]} */ ([
   ['pause', 'bars', 'Pause…', ''], ['resume', 'play', 'Resume…', ''], ['fork', 'fork', 'Fork…', ''], ['cancel', 'cross', 'Cancel…', 'danger'],
 ])
-
-/** Parts of this view that come when they are first needed. @type {Record<string, any>} */
-const parts = {}
-
-/** @param {string} name @param {() => Promise<any>} load */
-const part = (name, load) => {
-  parts[name] ??= load().then((found) => { parts[name] = found; store.set() })
-  return parts[name].view ?? (() => html`<div class="nothing" aria-busy="true"></div>`)
-}
 
 const acts = (model, state) => html`<span class="acts">${ACTS.map(([verb, image, name, kind]) => {
   const reason = refusal(model.run, verb, state)
@@ -62,11 +53,6 @@ const head = (model, state) => {
   </header>`
 }
 
-const copy = async (text) => {
-  await navigator.clipboard?.writeText(text).catch(() => {})
-  store.set({ said: 'Copied' })
-}
-
 const graph = (model, state) => {
   const drawn = model.graph
   if (!drawn) return html`<div class="sight" aria-busy="true"></div>`
@@ -86,11 +72,13 @@ const graph = (model, state) => {
   </div>`
 }
 
+const coming = () => html`<div class="nothing" aria-busy="true"></div>`
+
 const VIEWS = /** @type {Record<string, (model: any, state: any) => any>} */ ({
   graph,
-  timeline: (model, state) => part('timeline', () => import('./timeline.js'))(model, state),
-  steps: (model, state) => part('steps', () => import('./steps.js'))(model, state),
-  events: (model, state) => part('events', () => import('./events.js'))(model, state),
+  timeline: (...about) => part('timeline', () => import('./timeline.js'), about, coming()),
+  steps: (...about) => part('steps', () => import('./steps.js'), about, coming()),
+  events: (...about) => part('events', () => import('./events.js'), about, coming()),
 })
 
 export const view = (model, state) => {
@@ -98,7 +86,7 @@ export const view = (model, state) => {
   const shown = VIEWS[state.route.query.view ?? 'graph'] ?? graph
   return html`<main id="main" tabindex="-1" aria-label="Run ${model.run.flow_name}">
     ${head(model, state)}
-    <div class="stage">${shown(model, state)}${model.step ? part('drawer', () => import('../parts/drawer.js'))(model, state) : nothing}</div>
+    <div class="stage">${shown(model, state)}${model.step ? part('drawer', () => import('../parts/drawer.js'), [model, state], coming()) : nothing}</div>
   </main>`
 }
 

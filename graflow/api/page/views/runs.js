@@ -6,11 +6,12 @@ import { live } from '../vendor/lit-html/directives/live.js'
 import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { badge, icon, marks, progress, short } from '../parts/icons.js'
 import { turned } from '../router.js'
+import { copy } from '../store.js'
 import { done, isEnd, look, stateOf, total } from '../states.js'
 import { clock, iso, number, span, took } from '../time.js'
 import { runHref } from '../urls.js'
 
-const FILTERS = ['running', 'queued', 'paused', 'failed', 'lost', 'completed', 'cancelled']
+const FILTERS = ['running', 'queued', 'waiting', 'paused', 'failed', 'lost', 'completed', 'cancelled']
 const SINCE = { '': 'ever', '1h': 'the last hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' }
 
 const nowOf = (row) => {
@@ -28,7 +29,7 @@ const line = (row, model) => {
     <td class="optional"><input type="checkbox" aria-label="Choose run ${row.flow_id}" .checked=${live(model.chosen.has(row.flow_id))} @change=${() => model.toggle(row.flow_id)}></td>
     <td>${badge(stateOf(row))}</td>
     <td><a href=${runHref(row.flow_id)}>${row.flow_name}</a>${marks(row)}</td>
-    <td class="mono optional"><button class="plainly small mono" title="Copy ${row.flow_id}" @click=${() => model.copy(row.flow_id)}>${short(row.flow_id)}</button></td>
+    <td class="mono optional"><button class="plainly small mono" title="Copy ${row.flow_id}" @click=${() => copy(row.flow_id)}>${short(row.flow_id)}</button></td>
     <td class="optional">${progress(row.counts ?? {})}<span class="soft">${done(row.counts)}/${all}</span></td>
     <td class="optional now"><div class="cut">${nowOf(row)}</div></td>
     <td class="num soft optional"><time datetime=${iso(row.started_at ?? row.created_at)} title=${iso(row.started_at ?? row.created_at)}>${clock(row.started_at ?? row.created_at)}</time></td>
