@@ -84,12 +84,13 @@ class GroupExecutor:
 
     @staticmethod
     def check_backend(given: object) -> None:
-        """Refuse what names no backend.
+        """Refuse what names no backend, as early as that is asked for.
 
         Raises:
             ValueError: Listing the known ones.
+            ConfigError: When `GRAFLOW_BACKEND`, which would be used instead, names none.
         """
-        GroupExecutor._resolve_backend(given)
+        _chosen(GroupExecutor._resolve_backend(given))
 
     @staticmethod
     def check_settings(given: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ class WorkflowContext:
     """
 
     def __init__(self, name: str, tracer: Tracer | Sequence[Tracer] | None = None) -> None:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name.strip():
             raise ConfigError(f'The name of a workflow must be text, not {name!r}; write `with workflow("name"):`')
         self.name = name
         self.tracer = combine(tracer)

@@ -41,10 +41,13 @@ def test_other_groups_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> No
     assert run("threading") == [False] * 2
 
 
-def test_an_unknown_backend_is_refused_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_is_refused_under_its_name_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFLOW_BACKEND", "thread")
-    with pytest.raises(ConfigError, match="GRAFLOW_BACKEND must be one of redis, threading, direct, not 'thread'"):
-        run("redis")
+    with workflow("w"):
+        group = where.map([1, 2], name="group")
+        with pytest.raises(ConfigError, match="GRAFLOW_BACKEND must be one of redis, threading, direct, not 'thread'"):
+            group.with_execution("redis")
+    assert run("threading") == [False] * 2
 
 
 def test_a_function_that_a_test_replaces_gets_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

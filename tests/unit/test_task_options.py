@@ -262,6 +262,8 @@ def test_what_a_workflow_is_given_is_checked_before_anything_runs():
             wf.execute(initial_channel=5)
         with pytest.raises(ConfigError, match="takes a name and a TaskHandler, not 'x', 5"):
             wf.register_handler("x", 5)
+    with pytest.raises(ConfigError, match="The name of a workflow must be text, not ' '"):
+        workflow(" ")
     with pytest.raises(ConfigError, match="The name of a workflow must be text, not 5"):
         workflow(5)
     assert ran == []
