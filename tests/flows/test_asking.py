@@ -58,7 +58,9 @@ def test_a_question_is_listed_answered_and_logged(url: str) -> None:
         assert (late.exit_code, "answered by ann (cli)" in late.output) == (3, True)
         assert runner.wait(flow_id, 60).outputs == "beta"
         lines = [json.loads(each) for each in run(question, "audit", found.id).output.splitlines()]
-        assert [each["what"] for each in lines][:3] == ["asked", "voted", "settled"]
+        assert [each["what"] for each in lines][:4] == ["asked", "refused", "voted", "settled"], (
+            "a value of another type"
+        )
         assert lines[1]["via"] == "cli"
 
 

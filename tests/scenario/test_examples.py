@@ -256,7 +256,7 @@ def test_two_people_have_to_say_yes_and_nobody_says_it_twice(tmp_path: Path) -> 
         mallory: NotAskedError
         1 of 2 answers, so it is open
         paid 1200, approved by ann, bob
-        voted refused voted
+        voted refused refused voted
     """)
 
 
