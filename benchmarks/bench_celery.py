@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from benchmarks.common import ROOT, heading, medians, row, timed
+from benchmarks.common import ROOT, cpu_below, heading, medians, row, timed
 from benchmarks.tasks import noop
 from benchmarks.unrecorded import run_group
 from graflow import workflow
@@ -74,7 +74,7 @@ class ClientCommands:
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def _listen(self) -> None:
-        with self._client.monitor() as monitor:
+        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call]
             self._ready.set()
             for command in monitor.listen():
                 if self._marker in command["command"]:
@@ -152,6 +152,13 @@ def unrecorded(config: dict[str, Any], members: int) -> None:
         raise SystemExit("The results are not the members' values in order")
 
 
+def worker_time(action: Callable[[], None]) -> float:
+    """Processor seconds that the workers take for a call."""
+    before = cpu_below()
+    action()
+    return cpu_below() - before
+
+
 def one_by_one(config: dict[str, Any], raw: Any, members: int, rounds: int) -> None:
     """Against Celery tasks that run no envelope and know no context, and against the same members unrecorded."""
     client = create_redis_client(config)
@@ -167,15 +174,24 @@ def one_by_one(config: dict[str, Any], raw: Any, members: int, rounds: int) -> N
     row(f"{alone} same members, no record", f"{bare / members * 1e3:.2f} ms", bare / plain)
     row(f"{alone} with the record", f"{recorded / members * 1e3:.2f} ms", recorded / plain, "at most 1.3 x")
     row("  with the record against same members, no record", "", recorded / bare, "at most 1.3 x")
+    used = medians(
+        rounds,
+        counted=lambda: worker_time(lambda: raw_counted(raw, client, members)),
+        graflow=lambda: worker_time(lambda: ours(config, members, batch_size=1)),
+    )
+    row(f"{alone} workers' CPU, plain Celery", f"{used['counted'] / members * 1e6:.0f} µs", 1.0)
+    more = f"{(used['graflow'] - used['counted']) / members * 1e6:.0f} µs more, at most 250 µs"
+    row(f"{alone} workers' CPU", f"{used['graflow'] / members * 1e6:.0f} µs", used["graflow"] / used["counted"], more)
 
 
 def commands(config: dict[str, Any], raw: Any, members: int) -> None:
     client = create_redis_client(config)
-    for what, action, aim in (
+    actions: tuple[tuple[str, Callable[[], None], str], ...] = (
         ("celery.group().get()", lambda: raw_group(raw, members), ""),
         ("sent alone, with the record", lambda: ours(config, members, batch_size=1), "at most 14"),
         ("sent in batches", lambda: ours(config, members), "at most one script"),
-    ):
+    )
+    for what, action, aim in actions:
         before = served_calls(client)
         with ClientCommands(config) as seen:
             action()
@@ -186,7 +202,8 @@ def commands(config: dict[str, Any], raw: Any, members: int) -> None:
 
 def nested(depth: int, config: dict[str, Any]) -> Executable:
     if depth == 0:
-        return noop(number=1)
+        leaf: Executable = noop(number=1)
+        return leaf
     group = ParallelGroup([nested(depth - 1, config), nested(depth - 1, config)])
     return group.with_execution(CoordinationBackend.REDIS, backend_config=config)
 

@@ -77,7 +77,7 @@ def layers_of(count: int) -> WorkflowContext:
     """The layered graph, below one first node so that it has a single start."""
     with workflow("layers") as wf:
         first = TaskWrapper("first", noop)
-        nodes = []
+        nodes: list[TaskWrapper] = []
         for number in range(count):
             node = TaskWrapper(f"t{number}", noop)
             for parent in parents(number):
@@ -88,8 +88,8 @@ def layers_of(count: int) -> WorkflowContext:
     return wf
 
 
-def networkx_layers(count: int) -> nx.DiGraph:
-    graph: nx.DiGraph = nx.DiGraph()
+def networkx_layers(count: int) -> nx.DiGraph[str]:
+    graph: nx.DiGraph[str] = nx.DiGraph()
     for number in range(count):
         graph.add_node(f"t{number}", task=noop)
         for parent in parents(number):

@@ -78,7 +78,7 @@ def steps(urls: dict[str, str], length: int, rounds: int) -> None:
     def run(runner: FlowRunner) -> float:
         return timed(lambda: runner.run(made, flow_id=new_id()))
 
-    actions = {name: (lambda runner=runner: run(runner)) for name, runner in runners.items()}  # type: ignore[misc]
+    actions = {name: (lambda runner=runner: run(runner)) for name, runner in runners.items()}
     found = medians(rounds, plain=lambda: timed(made.execute), **actions)
     for name, seconds in found.items():
         row(name, f"{seconds / length * 1e6:.1f} µs", seconds / found["plain"], AIMS.get(name, "unrecorded"))

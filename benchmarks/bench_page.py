@@ -34,7 +34,7 @@ Edges = list[tuple[int, int]]
 
 def layered(nodes: int, edges: int, wide: int = 10) -> Edges:
     """Random edges from each layer of so many nodes to the next ones."""
-    chosen, found = random.Random(1), set()
+    chosen, found = random.Random(1), set[tuple[int, int]]()
     while len(found) < edges:
         source = chosen.randrange(nodes)
         target = min(nodes - 1, source + chosen.randrange(1, 3 * wide))

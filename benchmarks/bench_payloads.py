@@ -37,7 +37,7 @@ def raw_results(signature: Any, size: int) -> None:
         raise SystemExit("A value of plain Celery came back as another one")
 
 
-def raw_argument(raw: Any, value: bytes, members: int) -> None:
+def raw_argument(raw: Any, value: bytes | str, members: int) -> None:
     from celery import group
 
     group(raw.length.s(number, value) for number in range(members))().join(timeout=TIMEOUT)

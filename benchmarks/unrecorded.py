@@ -22,6 +22,7 @@ from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
 from graflow_celery.settings import Settings
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import unpack_outcome
+from graflow_celery.wire.seal import content_of
 from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
 from graflow_celery.worker.member import MemberRunner
 
@@ -33,7 +34,9 @@ transport._HINTS = (*transport._HINTS, UNRECORDED)  # type: ignore[assignment, m
 
 
 @app.task(name=UNRECORDED, bind=True, base=MemberTask)  # type: ignore[untyped-decorator]
-def run_unrecorded(self: Any, run_id: str, ranges: list[list[int]], version: int, envelope: str, total: int) -> None:
+def run_unrecorded(
+    self: Any, run_id: str, ranges: list[list[int]], version: int, envelope: str, total: int, **_hint: object
+) -> None:
     [[index, _]] = ranges
     deployment = deployment_for(self.app)
     runner = MemberRunner(deployment, GroupSpec(run_id, noop.task_id, total, ""), str(self.request.hostname))
@@ -73,7 +76,7 @@ def run_group(config: dict[str, Any], members: int, timeout: float) -> list[Any]
         raise SystemExit("The unrecorded members have not ended in time")
     found: Any = client.hgetall(outcomes)
     client.delete(outcomes, count, done, shared)
-    return [unpack_outcome(found[b"%d" % index], task.task_id).value for index, task in enumerate(tasks)]
+    return [unpack_outcome(content_of(found[b"%d" % index]), task.task_id).value for index, task in enumerate(tasks)]
 
 
 def send(deployment: Deployment, spec: GroupSpec, manifest: list[bytes]) -> None:
