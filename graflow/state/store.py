@@ -20,6 +20,7 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
+from graflow.state.hints import Hints
 from graflow.state.members import MemberFacts
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.questions import QuestionStore
@@ -43,12 +44,14 @@ class StateStore(QuestionStore):
         is_shared: Whether processes on other machines may reach it.
         is_persistent: Whether it survives its own server; `durability="required"` refuses one that does not.
         cache: Values that are kept to be given again; None where the store keeps none.
+        hints: By which its processes tell each other that a flow is free.
     """
 
     url: str
     is_shared: bool = False
     is_persistent: bool = True
     cache: CacheStore | None = None
+    hints: Hints = Hints()
 
     @abstractmethod
     def initialize(self) -> None:

@@ -328,6 +328,24 @@ def test_of_many_who_answer_one_is_first_and_the_others_hear_who(runner):
         assert broken_line(runner.audit(question.id)) is None
 
 
+def test_whoever_answers_while_the_flow_ends_with_another_answer_hears_who_was_first(runner, store, monkeypatch):
+    asking(runner, "ends", lambda context: context.ask("Who?", int))
+    flow_id = runner.submit("ends")
+    (question,) = asked(runner)
+    write = store.write_questions
+
+    def write_late(writes):
+        monkeypatch.setattr(store, "write_questions", write)
+        runner.answer(question.id, 1, by="ann")
+        assert runner.wait(flow_id, 30).outputs == 1
+        return write(writes)
+
+    monkeypatch.setattr(store, "write_questions", write_late)
+    with pytest.raises(AnswerRefusedError) as refused:
+        runner.answer(question.id, 2, by="bob")
+    assert (refused.value.by, refused.value.state) == ("ann", "answered")
+
+
 def test_answers_of_another_type_and_to_nothing_are_refused(runner):
     asking(runner, "typed", lambda context: context.ask("How many?", int))
     flow_id = runner.submit("typed")

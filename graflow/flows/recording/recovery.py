@@ -117,7 +117,7 @@ class Recovery:
                     observe(Happening.STORE_FAILED, 1.0, self._home.store.url.partition(":")[0])
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
             pause = max(self.pause, self.longest_pause) if self._is_quiet else self.pause
-            self._woken.wait(pause * self._chance.uniform(0.5, 1.5))
+            self._home.store.hints.wait(pause * self._chance.uniform(0.5, 1.5), self._woken)
 
     def look(self) -> None:
         """Look once."""

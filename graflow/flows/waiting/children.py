@@ -132,12 +132,19 @@ class Children:
             {"wake_at": None, "awaits": None},
         )
         if woken is not None:
-            self.see_to(woken)
+            self.go_on(woken)
 
-    def see_to(self, record: FlowRecord) -> None:
-        """Have a flow run, if it is free and can be run from here."""
-        if not rests(record.status) and self._home.is_free(record) and self._registry.find(record.flow_name):
-            self._flows.begin(record)
+    def see_to(self, record: FlowRecord) -> bool:
+        """Have a flow run, if it is free and can be run from here; whether it can."""
+        if rests(record.status) or not self._home.is_free(record) or not self._registry.find(record.flow_name):
+            return False
+        self._flows.begin(record)
+        return True
+
+    def go_on(self, record: FlowRecord) -> None:
+        """Have a flow run that is free from now on, here or elsewhere."""
+        if not self.see_to(record):
+            self._home.store.hints.tell()
 
     def _moved(
         self,

@@ -46,8 +46,8 @@ Notify = Callable[[Notice, Question], object]
 class Flows(Protocol):
     """Has flows run."""
 
-    def see_to(self, record: FlowRecord) -> None:
-        """Have a flow run, if it is free and can be run from here."""
+    def go_on(self, record: FlowRecord) -> None:
+        """Have a flow run that is free from now on, here or elsewhere."""
 
 
 class Questions:
@@ -161,7 +161,7 @@ class Questions:
             try:
                 draft = self._change(question_id, partial(rules.voted, ballot=ballot))
             except FlowConflictError:
-                if not self._end_with_flow(question_id):
+                if not self._end_with_flow(question_id) and self.question(question_id).is_open:
                     raise
                 continue
             if draft.refusal is not None:
@@ -295,7 +295,7 @@ class Questions:
                 self._note(question.id, rules.woken)
                 woken = self._store.get_record(question.flow_id)
                 if woken is not None:
-                    self._flows.see_to(woken)
+                    self._flows.go_on(woken)
                 return
         elif flow.status is FlowStatus.RUNNING and question.taken_at is None:
             # It is about to be put away, or has died before that.

@@ -28,6 +28,7 @@ from graflow.state.members import Fetch, MemberFacts, MemberQuery, member_facts,
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.cache import RedisCache
+from graflow.state.redis.hints import RedisHints
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.questions import RedisQuestions
 from graflow.state.redis.rows import COLUMNS, RowReader, fetching, journaled, pairs, strip_of, written_arguments
@@ -82,6 +83,7 @@ class RedisStore(RedisQuestions, StateStore):
         self._keys = Keys(f"{{{key_prefix}:flows}}")
         self._server = Server(settings, self._keys)
         self.cache: RedisCache = RedisCache(self._server, self._keys)
+        self.hints: RedisHints = RedisHints(self._server, self._keys.hints)
         self._lifetime = str(int((retention + _GRACE) * 1000))
 
     def __repr__(self) -> str:
@@ -95,6 +97,7 @@ class RedisStore(RedisQuestions, StateStore):
         self._server.check()
 
     def close(self) -> None:
+        self.hints.close()
         self._server.close()
 
     def size(self) -> int | None:

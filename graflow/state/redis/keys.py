@@ -42,6 +42,11 @@ class Keys:
 
     prefix: str
 
+    @property
+    def hints(self) -> str:
+        """The channel of hints, which is no key."""
+        return f"{self.prefix}:hints"
+
     def of_flow(self, flow_id: str) -> tuple[str, str, str, str, str]:
         """Its row, large fields, steps, members and journal."""
         row = f"{self.prefix}:flow:{flow_id}"

@@ -47,7 +47,7 @@ class _Connected:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         parts = connection_of(config)
-        self.client = create_redis_client({**_TIMES, **parts, "max_connections": CONNECTIONS + 1})
+        self.client = create_redis_client({**_TIMES, **parts, "max_connections": CONNECTIONS + 2})
         self.kept = kept_connection(self.client)
         self.room = threading.BoundedSemaphore(CONNECTIONS)
         self.name = f"{os.getpid():x}x{secrets.token_hex(4)}x"
@@ -92,6 +92,12 @@ class Server:
         if not self._is_checked:
             self.check()
         return self._explained(lambda execute: execute(*command, NEVER_DECODE=True))
+
+    def subscription(self, channel: str) -> Any:
+        """What gets the messages of a channel, by a connection of its own."""
+        subscription = self._here().client.pubsub()  # type: ignore[no-untyped-call]
+        subscription.subscribe(channel)
+        return subscription
 
     def close(self) -> None:
         for each in self._connected.take_all():

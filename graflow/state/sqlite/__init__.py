@@ -27,6 +27,7 @@ from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing
 from graflow.state.sqlite.cache import SqliteCache
 from graflow.state.sqlite.database import Database
+from graflow.state.sqlite.hints import PipeHints
 from graflow.state.sqlite.questions import SqliteQuestions
 from graflow.state.sqlite.session import Session
 from graflow.state.statuses import FlowStatus, StepStatus
@@ -57,6 +58,7 @@ class SqliteStore(SqliteQuestions, StateStore):
         self.url = f"sqlite:///{self.path}"
         self._database = Database(self.path, synchronous=synchronous, timeout=timeout)
         self.cache: SqliteCache = SqliteCache(self._database)
+        self.hints: PipeHints = PipeHints(self.path.with_name(f"{self.path.name}-waiting"))
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self.path)!r})"
@@ -65,6 +67,7 @@ class SqliteStore(SqliteQuestions, StateStore):
         self._database.write(lambda _: None)
 
     def close(self) -> None:
+        self.hints.close()
         self._database.close()
 
     def size(self) -> int:

@@ -1,0 +1,173 @@
+"""Hints between the processes of a store: whoever waits hears of them, and nobody has to ask for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graflow import task
+from graflow.flows import FlowRunner
+from graflow.flows.home import home_of
+from graflow.state import MemoryStore, SqliteStore, StateStore
+from graflow.state.opening import open_store
+from tests.support import PrivateRedis, wait_until
+
+LONG = 60.0
+
+TELL = """
+import sys
+from graflow.state.opening import open_store
+store = open_store(sys.argv[1])
+for line in sys.stdin:
+    store.hints.tell()
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'flows.db'}"
+    server: PrivateRedis = request.getfixturevalue("redis_server")
+    return server.url
+
+
+class Waiter:
+    """Waits for hints in a thread of its own, again and again."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.heard = 0
+        self.is_over = threading.Event()
+        self._store = store
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self.is_over.is_set():
+            self._store.hints.wait(LONG, self.is_over)
+            self.heard += not self.is_over.is_set()
+
+    def end(self) -> None:
+        self.is_over.set()
+        self._thread.join(LONG)
+        assert not self._thread.is_alive()
+
+
+def listening(store: StateStore, url: str) -> bool:
+    if url.startswith("sqlite"):
+        folder = Path(f"{url.removeprefix('sqlite:///')}-waiting")
+        return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    found: Any = store
+    return bool(found._server.call("PUBSUB", "NUMSUB", found._keys.hints)[1])
+
+
+def test_a_hint_of_another_process_is_heard_at_once_and_each_one_again(url: str) -> None:
+    store = open_store(url)
+    store.initialize()
+    waiter = Waiter(store)
+    wait_until(lambda: listening(store, url))
+    with subprocess.Popen([sys.executable, "-c", TELL, url], stdin=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        for number in (1, 2):
+            print(file=other.stdin, flush=True)
+            wait_until(lambda number=number: waiter.heard >= number)  # type: ignore[misc]
+        other.communicate(timeout=LONG)
+    waiter.end()
+    store.close()
+
+
+def test_all_who_wait_hear_it_and_none_after_they_have_let_go(url: str) -> None:
+    stores = [open_store(url) for _ in range(3)]
+    waiters = []
+    for store in stores:
+        store.initialize()
+        waiters.append(Waiter(store))
+    pipes = Path(f"{url.removeprefix('sqlite:///')}-waiting")
+    wait_until(lambda: listening(stores[0], url))
+    told = open_store(url)
+
+    def all_have_heard() -> bool:
+        told.hints.tell()
+        return all(waiter.heard for waiter in waiters)
+
+    wait_until(all_have_heard)
+    for waiter, store in zip(waiters, stores, strict=True):
+        waiter.end()
+        store.close()
+    told.hints.tell()
+    told.close()
+    if url.startswith("sqlite"):
+        assert list(pipes.iterdir()) == []
+
+
+def test_whoever_waits_ends_when_that_is_over_or_the_store_is_closed(url: str) -> None:
+    store = open_store(url)
+    store.initialize()
+    waiter = Waiter(store)
+    wait_until(lambda: listening(store, url))
+    store.close()
+    waiter.end()
+
+
+def test_what_a_killed_process_listened_to_is_taken_away_by_the_next_hint(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "flows.db")
+    folder = tmp_path / "flows.db-waiting"
+    folder.mkdir()
+    os.mkfifo(folder / "1-dead")
+    store.hints.tell()
+    assert list(folder.iterdir()) == []
+
+
+def test_where_nobody_can_be_told_waiting_is_waiting(tmp_path: Path) -> None:
+    (tmp_path / "flows.db-waiting").write_text("no folder")
+    for store in (MemoryStore(), SqliteStore(tmp_path / "flows.db")):
+        begun = time.monotonic()
+        store.hints.tell()
+        store.hints.wait(0.05, threading.Event())
+        assert time.monotonic() - begun >= 0.05
+
+
+@pytest.mark.redis
+def test_a_subscription_that_breaks_is_made_anew(redis_server: PrivateRedis) -> None:
+    store = open_store(redis_server.url)
+    store.initialize()
+    waiter = Waiter(store)
+    wait_until(lambda: listening(store, redis_server.url))
+    with redis_server.client() as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    waiter.is_over.set()
+    waiter.end()
+    again = Waiter(store)
+
+    def has_heard() -> bool:
+        store.hints.tell()
+        return again.heard > 0
+
+    wait_until(has_heard)
+    again.end()
+    store.close()
+
+
+def test_a_flow_goes_on_with_an_answer_that_another_process_gives_without_a_look_for_it(url: str) -> None:
+    @task("ask", inject_context=True)
+    def ask(context: Any) -> Any:
+        return context.ask("Go?")
+
+    store, others = open_store(url), open_store(url)
+    others.url = "memory:others"  # as a process has it that knows no flow
+    with FlowRunner(store) as runner, FlowRunner(others, recovery=False) as person:
+        home_of(store).recovery.pause = 1000 * LONG
+        runner.register(lambda: ask, "hinted")
+        flow_id = runner.submit("hinted")
+        wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
+        wait_until(lambda: listening(store, url))
+        (question,) = runner.questions(flow_id=flow_id)
+        person.answer(question.id, True, by="ann")
+        assert runner.wait(flow_id, LONG).outputs is True
+    others.close()
