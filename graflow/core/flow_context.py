@@ -74,11 +74,14 @@ class FlowPeople(Protocol):
     def ask_people(self, key: str, wait: Any, handler: Any, *, in_place: bool) -> Any:
         """The answer to a question; the step waits for it, or, `in_place`, this thread does."""
 
-    def has_asked(self, ids: Sequence[str]) -> bool:
-        """Whether the store keeps all of these questions."""
+    def can_await(self, ids: Sequence[str], manager: Callable[[], Any]) -> bool:
+        """Whether the store keeps these questions, or can, as the manager knows them that members on workers have."""
 
-    def await_people(self, ids: Sequence[str]) -> None:
+    def await_people(self, ids: Sequence[str], manager: Callable[[], Any]) -> None:
         """Have the step that runs wait until these are answered."""
+
+    def hand_over(self, manager: Callable[[], Any]) -> None:
+        """Give members on workers the answers that the store has to what they asked by this manager."""
 
 
 class _NoCalls:
@@ -234,6 +237,8 @@ class RunningFlow:
 
     def told(self, run: Any) -> dict[str, Any]:
         """What branches of this run know of it that run elsewhere: plain JSON."""
+        if self._people is not None:
+            self._people.hand_over(lambda: run.feedback_manager)
         step, visit, _ = self._position.position()
         path = [step, visit, *self._inside(run)]
         flow = self._flow
@@ -264,13 +269,13 @@ class RunningFlow:
         key = "/".join([self._flow.flow_id, step, str(visit), *inside])
         return self._asking().ask_people(key, wait, handler, in_place=bool(inside))
 
-    def has_asked(self, ids: Sequence[str]) -> bool:
-        """Whether its store keeps all of these questions."""
-        return self._people is not None and self._people.has_asked(ids)
+    def can_await(self, ids: Sequence[str], manager: Callable[[], Any]) -> bool:
+        """Whether its store keeps these questions, or can; see `FlowPeople`."""
+        return self._people is not None and self._people.can_await(ids, manager)
 
-    def await_people(self, ids: Sequence[str]) -> None:
+    def await_people(self, ids: Sequence[str], manager: Callable[[], Any]) -> None:
         """Have the step that runs wait until these are answered, for which its execution ends here."""
-        self._asking().await_people(ids)
+        self._asking().await_people(ids, manager)
 
     def _asking(self) -> FlowPeople:
         if self._people is None:

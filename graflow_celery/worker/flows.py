@@ -42,7 +42,9 @@ def _runner_of(deployment: Deployment, *, publishes: bool) -> FlowRunner:
     """The runner of this process: in a pool's child it runs flows, in the main process it only sends messages."""
 
     def make() -> FlowRunner:
-        runner = FlowRunner(store_of(deployment), recovery=publishes)
+        settings = deployment.settings
+        config = {**settings.connection, "key_prefix": settings.key_prefix}
+        runner = FlowRunner(store_of(deployment), recovery=publishes, config=config)
         if publishes:
             runner.send_to(deployment.publisher.publish_flow)
         return runner

@@ -119,6 +119,24 @@ def waiting_on_workers(folder: str) -> None:
     load(task_id="load", folder=folder) >> gated(task_id="gate", folder=folder, number=1)
 
 
+@task(inject_context=True)
+def approve(context: TaskExecutionContext, folder: str) -> bool:
+    note(folder, "approve")
+    return context.request_approval("Deploy?", timeout=0.05)
+
+
+@task(inject_context=True)
+def deploy(context: TaskExecutionContext, folder: str) -> list[Any]:
+    note(folder, "deploy")
+    return [context.get_result("page"), context.get_result("approve")]
+
+
+@flow("asks_on_workers")
+def asks_on_workers(folder: str) -> None:
+    members = parallel(page(task_id="page", folder=folder, number=1), approve(task_id="approve", folder=folder))
+    members.set_group_name("asks").with_execution("redis") >> deploy(task_id="deploy", folder=folder)
+
+
 @flow("killed_on_workers")
 def killed_on_workers(folder: str) -> None:
     load(task_id="load", folder=folder) >> killer(task_id="killer", folder=folder)

@@ -23,6 +23,8 @@ class WatchedStore:
         after: The same after it.
     """
 
+    struck = frozenset({"create", "claim", "append"})
+
     def __init__(
         self,
         store: StateStore,
@@ -35,7 +37,7 @@ class WatchedStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.store, name)
-        if name not in {"create", "claim", "append"}:
+        if name not in self.struck:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -46,6 +48,12 @@ class WatchedStore:
             return answer
 
         return call
+
+
+class QuestionsWatchedStore(WatchedStore):
+    """The same, where writes of questions count as well."""
+
+    struck = WatchedStore.struck | {"write_questions"}
 
 
 StateStore.register(WatchedStore)

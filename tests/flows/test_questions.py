@@ -29,7 +29,7 @@ from graflow.flows import FlowRunner
 from graflow.questions import Ask, Moment, Signal
 from graflow.questions.drafts import broken_line
 from graflow.state import FlowStatus, MemoryStore, SqliteStore, StepStatus
-from tests.flows.support import Crash, WatchedStore
+from tests.flows.support import Crash, QuestionsWatchedStore
 from tests.support import wait_until
 
 
@@ -556,24 +556,6 @@ def test_a_flow_waits_for_all_of_several_and_runs_once_more(runner):
 # -- what dies in between ----------------------------------------------------------------------------------------------
 
 
-class DyingStore(WatchedStore):
-    """A store whose process dies at a write of any kind, of which questions have their own."""
-
-    def __getattr__(self, name):
-        found = super().__getattr__(name)
-        if name != "write_questions":
-            return found
-
-        def call(*args):
-            self.before(self.writes)
-            self.writes += 1
-            answer = found(*args)
-            self.after(self.writes)
-            return answer
-
-        return call
-
-
 def run_until_crash(store, program, left, is_answer_lost):
     """Drive a flow and answer what it asks, in a process that dies after so many writes; whether the flow has ended."""
 
@@ -585,7 +567,7 @@ def run_until_crash(store, program, left, is_answer_lost):
         if is_answer_lost and writes > left:
             raise Crash
 
-    watched = DyingStore(store, (lambda _: None) if is_answer_lost else strike, lose)
+    watched = QuestionsWatchedStore(store, (lambda _: None) if is_answer_lost else strike, lose)
     runner = FlowRunner(watched, recovery=False, lease=0.05)
     program(runner)
     try:
@@ -703,3 +685,22 @@ def test_waits_of_one_call_have_their_own_keys(runner):
     asking(runner, "same", lambda context: context.wait_all(Ask("A?", key="k"), Ask("A?", key="k")))
     state = runner.execute("same")
     assert "Two waits of one call have the same key=" in state.error
+
+
+# -- what it holds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.redis
+def test_a_flow_that_waits_has_no_room_in_reserve(redis_server, redis_client):
+    with FlowRunner(redis_server.url) as runner:
+        asking(runner, "small", lambda context: context.ask("Go?"))
+        flow_id = runner.submit("small")
+        (question,) = asked(runner, flow_id)
+        journal = f"{{graflow:flows}}:flow:{flow_id}:journal"
+        assert redis_client.memory_usage(journal) < 2000
+        assert not redis_client.exists(f"{journal}:copy")
+        assert [event.kind for event in runner.events(flow_id)][:2] == ["flow.claimed", "step.started"]
+        runner.answer(question.id, True, by="ann")
+        assert runner.wait(flow_id, 30).outputs is True
+        places = [event.seq for event in runner.events(flow_id)]
+        assert places == list(range(1, len(places) + 1))

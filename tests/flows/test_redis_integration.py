@@ -98,6 +98,32 @@ def test_members_on_workers_are_given_what_is_kept_and_keep_what_they_give(runne
     assert [row.counts for row in third.steps] == [{"cached": 2}]
 
 
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+def test_a_flow_waits_for_the_answer_that_a_member_on_a_worker_has_not_got(runner, tmp_path, is_withdrawn):
+    flow_id = runner.submit("asks_on_workers", {"folder": str(tmp_path)})
+
+    def is_put_away():
+        state = runner.get_flow_state(flow_id)
+        assert state.status is not FlowStatus.FAILED, state.error
+        return runner.questions(flow_id=flow_id) and state.owner is None
+
+    wait_until(is_put_away, timeout=60)
+    assert sorted(ran(tmp_path)) == ["approve", "page 1"]
+    (question,) = runner.questions(flow_id=flow_id)
+    assert (question.prompt, question.feedback.task_id) == ("Deploy?", "approve")
+    if is_withdrawn:
+        runner.withdraw(question.id, "no need")
+        state = runner.wait(flow_id, 60)
+        assert state.status is FlowStatus.FAILED
+        assert "was cancelled" in state.error
+        return
+    runner.answer(question.id, True, by="ann")
+    state = runner.wait(flow_id, 60)
+    assert state.status is FlowStatus.COMPLETED, state.error
+    assert state.outputs == [10, True]
+    assert sorted(ran(tmp_path)) == ["approve", "approve", "deploy", "page 1"], "what had finished does not run again"
+
+
 def test_a_group_that_runs_on_workers_is_adopted_by_the_program_that_is_started_again(cluster, runner, tmp_path):
     program = started(cluster, "gated_on_workers", tmp_path, tmp_path.name)
     wait_until(lambda: "begun 1" in ran(tmp_path), 30)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from graflow.core.branches.outcome import OpenQuestion
 from graflow.exceptions.feedback import FeedbackTimeoutError
+from graflow.redis.config import concerns_server
 from graflow.secret import Secret
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class RunWaits(FeedbackTimeoutError):  # noqa: N818 - no error, but what a run d
 
 class _Run(Protocol):
     questions: Questions | None
+    flow: Any
 
     @property
     def channel_backend(self) -> str: ...
@@ -121,7 +123,8 @@ class Questions:
 
 
 def _default_place(run: _Run) -> dict[str, Any]:
-    if run.channel_backend == "redis":
+    # Members of a flow on workers of other machines ask as well.
+    if run.channel_backend == "redis" or (run.flow is not None and concerns_server(run.config)):
         return {**run.config, "backend": "redis"}
     return {"backend": "filesystem", "data_dir": run.config.get("data_dir")}
 

@@ -223,6 +223,10 @@ class Calls:
         """What was noted last under a name of a step or member; None for nothing."""
         return self._known.get((key, name))
 
+    def noted_as(self, call: str) -> list[Data]:
+        """All that was noted of such calls."""
+        return [known for known in self._known.values() if known["call"] == call]
+
     def note(self, key: str, name: str, told: Data) -> None:
         """Record something under a name."""
         self._record(key, name, told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -10,10 +10,15 @@ from graflow.flows.recording.calls import LONGEST_NAP, NAP, Calls, Questions, Re
 from graflow.flows.recording.stopping import FlowSuspended
 from graflow.hitl.durable import FeedbackAsk, request_of, response_of
 from graflow.hitl.handler import tell
+from graflow.hitl.manager import FeedbackManager
 from graflow.hitl.types import FeedbackCancelledError, FeedbackResponse, FeedbackTimeoutError
 from graflow.questions.models import Question, wake_time
 
 _MARK: Final = "feedback"
+_BESIDE: Final = "beside"  # what members on workers have asked, which do not reach the store
+
+Manager = Callable[[], FeedbackManager]
+"""Gives the manager by which members on workers ask."""
 
 
 class People:
@@ -34,6 +39,7 @@ class People:
         self._questions = questions
         self._calls = calls
         self._keys: dict[str, str] = {}  # of whoever asked, by question
+        self._beside = {told["feedback_id"]: told["question"] for told in calls.noted_as(_BESIDE)}
 
     def ask_people(self, key: str, wait: FeedbackAsk, handler: Any, *, in_place: bool) -> FeedbackResponse:
         """The answer to a question.
@@ -82,19 +88,49 @@ class People:
             (question,) = self._questions.read([question.id])
         return question
 
-    def has_asked(self, ids: Sequence[str]) -> bool:
-        """Whether the store keeps all of these questions."""
-        return len(self._questions.read(ids)) == len(set(ids))
+    def can_await(self, ids: Sequence[str], manager: Manager) -> bool:
+        """Whether the store keeps these questions, or can: those of members on workers are known to the manager."""
+        kept = {question.id for question in self._questions.read(ids)}
+        return all(each in kept or manager().get_request(each) is not None for each in ids)
 
-    def await_people(self, ids: Sequence[str]) -> None:
+    def await_people(self, ids: Sequence[str], manager: Manager) -> None:
         """Have the step that runs wait until these are answered, however long that takes.
 
         Raises:
             FlowSuspended: Always.
         """
-        for question in self._questions.read(ids):
+        kept = [self._kept(each, manager) for each in ids]
+        for question in self._questions.read(kept):
             self._note(self._keys[question.id], question, is_over=False)
-        self._suspend(self._questions.await_for_ever(ids))
+        self._suspend(self._questions.await_for_ever(kept))
+
+    def hand_over(self, manager: Manager) -> None:
+        """Give members on workers what was answered to their questions, before they run again and ask for it."""
+        for feedback_id, question_id in self._beside.items():
+            for question in self._questions.read([question_id]):
+                if question.is_open or question.taken_at is not None:
+                    continue
+                response = response_of(question)
+                if response is None:
+                    manager().cancel_request(feedback_id)
+                else:
+                    manager().provide_feedback(feedback_id, response)
+                self._questions.take([question], self._recorder.attempt)
+
+    def _kept(self, feedback_id: str, manager: Manager) -> str:
+        """The id under which the store keeps a question; one of a member on a worker is asked here as well."""
+        request = None if self._questions.read([feedback_id]) else manager().get_request(feedback_id)
+        if request is None:
+            return feedback_id
+        step, visit, _ = self._recorder.position()
+        key, name = f"{self._calls.flow_id}/{step}/{visit}", f"{_BESIDE} {feedback_id}"
+        wait = FeedbackAsk.asking(request, name, 0.0)
+        (question,) = self._questions.ask([wait], [self._calls.place(key, name)], any_of=False)
+        self._keys[question.id] = key
+        if feedback_id not in self._beside:
+            self._beside[feedback_id] = question.id
+            self._calls.note(key, name, {"call": _BESIDE, "feedback_id": feedback_id, "question": question.id})
+        return question.id
 
     def _suspend(self, questions: Sequence[Question]) -> None:
         ids = [question.id for question in questions]

@@ -22,9 +22,9 @@ _SHOWN = 200  # characters of a prompt
 
 
 def may_wait(run: RunParts, error: FeedbackTimeoutError) -> bool:
-    """Whether the run can wait for the answer: that of a flow does for questions that its store keeps."""
+    """Whether the run can wait for the answer: that of a flow does for questions that its store keeps, or can keep."""
     flow = run.root.flow
-    return flow is None or flow.has_asked(_ids_of(error))
+    return flow is None or flow.is_elsewhere or flow.can_await(_ids_of(error), lambda: run.feedback_manager)
 
 
 def _ids_of(error: FeedbackTimeoutError) -> list[str]:
@@ -62,7 +62,7 @@ def wait_for_people(run: RunParts, spec: TaskSpec, frame: Frame, error: Feedback
             if run.flow is None:
                 _save(run, questions)
             else:
-                run.flow.await_people(_ids_of(error))
+                run.flow.await_people(_ids_of(error), lambda: run.feedback_manager)
     finally:
         agenda.running = None
         agenda.requeue(spec)

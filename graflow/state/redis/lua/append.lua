@@ -1,5 +1,5 @@
 -- Applies one transition, or nothing. Touches: all keys of the flow, its states' indices, ended blobs uses
--- changed changes.
+-- changed changes, and for a moment a copy of the journal.
 -- ARGV: token, time, guard, 1 for an owner's, states that it is made from, state afterwards (or ''), 1 when it raises the
 -- epoch, 1 when it answers all requests, retention (ms), what a refused owner leaves in the journal; then what `write`
 -- takes. Answers what came of it ('ok', 'stale', 'version', 'state', 'missing') with seq, version, epoch and requests, or
@@ -30,4 +30,9 @@ if answers == '1' then flow.requests = '[]' end
 write(flow, time, by_owner == '1' and tonumber(guard) or flow.epoch)
 remember(flow, token)
 save(flow, time, retention)
+if flow.status == 'queued' and flow.seq <= 64 then
+  -- A stream reserves 4 kB for its first lines; a copy of it takes what they need, as long as the flow waits.
+  local copy = JOURNAL .. ':copy'
+  if redis.call('COPY', JOURNAL, copy, 'REPLACE') == 1 then redis.call('RENAME', copy, JOURNAL) end
+end
 return {'ok', number(flow.seq), number(flow.version), number(flow.epoch), flow.requests}
