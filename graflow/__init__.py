@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from graflow import exceptions
-from graflow.core import task as task_module
-from graflow.core.checkpoint import CheckpointManager
-from graflow.core.data_nodes import DATA_NODES
-from graflow.core.decorators import task
-from graflow.core.engine import WorkflowEngine
-from graflow.core.graph import TaskGraph
-from graflow.core.retry import RetryPolicy
-from graflow.core.run.context import ExecutionContext, TaskExecutionContext
-from graflow.core.task import chain, parallel
-from graflow.core.task_registry import default_registry
-from graflow.core.workflow import anonymous_scope, workflow
-from graflow.drawing.text import draw_ascii
-from graflow.protocols import upward
+from graflow.core.garbage import no_collections
+
+with no_collections():  # of what importing makes, nothing is garbage
+    from graflow import exceptions
+    from graflow.core import task as task_module
+    from graflow.core.checkpoint import CheckpointManager
+    from graflow.core.data_nodes import DATA_NODES
+    from graflow.core.decorators import task
+    from graflow.core.engine import WorkflowEngine
+    from graflow.core.graph import TaskGraph
+    from graflow.core.retry import RetryPolicy
+    from graflow.core.run.context import ExecutionContext, TaskExecutionContext
+    from graflow.core.task import chain, parallel
+    from graflow.core.task_registry import default_registry
+    from graflow.core.workflow import anonymous_scope, workflow
+    from graflow.drawing.text import draw_ascii
+    from graflow.protocols import upward
 
 __version__ = "0.1.0"
 
