@@ -69,8 +69,8 @@ class RemoteBranch:
         context = ExecutionContext(graph, channel=private, around=around, session_id=around.session_of(member.task_id))
         if around.flow:
             context.flow = RunningFlow.sent(around.flow)
-        if around.feedback:
-            context.questions = Questions(around.feedback)
+        # A group that is of no run asks under the ids of its own, so that a member that is begun again asks the same.
+        context.questions = Questions(around.feedback or None, secret=around.session_id)
         agenda, ledger = context.agenda, context.ledger
         agenda.start_node, agenda.joins = member.task_id, Joins(frozenset({around.group_id}))
         outer = frozenset(around.outside).difference(names)

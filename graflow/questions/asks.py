@@ -33,6 +33,7 @@ class Place:
     Attributes:
         flow_id: The flow.
         generation: Of it.
+        flow_name: Its name.
         step: The step.
         visit: Its visit.
         key: The idempotency key of the task there.
@@ -49,6 +50,7 @@ class Place:
     name: str
     first: int = 1
     since: int = 0
+    flow_name: str = ""
 
     def id(self, number: int) -> str:
         """The id of what is waited for here; another one each time that it is asked anew."""
@@ -323,6 +325,7 @@ def _placed(place: Place, number: int) -> dict[str, Any]:
     return {
         "id": place.id(number),
         "flow_id": place.flow_id,
+        "flow_name": place.flow_name,
         "step": place.step,
         "visit": place.visit,
         "key": place.name,

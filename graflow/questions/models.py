@@ -127,6 +127,7 @@ class Question(_Model):
         id: Its name; follows from where it is asked.
         kind: `"ask"`, `"signal"` or `"time"`.
         flow_id: The flow that waits.
+        flow_name: Its name; empty where an older version has asked.
         step: The step there.
         visit: Its visit.
         key: What it is called in its step.
@@ -172,6 +173,7 @@ class Question(_Model):
     id: str
     kind: WaitKind = WaitKind.ASK
     flow_id: str
+    flow_name: str = ""
     step: str
     visit: int = 1
     key: str

@@ -40,3 +40,15 @@ def echo(text: str = "", number: float = 0.0, maybe: int | None = 3, items: list
     @task(id="echoed")
     def echoed() -> list[Any]:
         return [text, number, maybe, items]
+
+
+@task(inject_context=True)
+def ask(context: Any) -> Any:
+    """What people say."""
+    return context.ask("Pay?")
+
+
+@flow("asks_people")
+def asks_people() -> Any:
+    """A question."""
+    return ask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from click.testing import CliRunner, Result
 
 from graflow import task
 from graflow.cli.flows.asking import answer, question, questions, signal
+from graflow.cli.flows.running import retry
 from graflow.flows import FlowRunner
 from graflow.questions import Question
+from tests.flows import command_flows
 from tests.support import wait_until
 
 
@@ -33,6 +36,12 @@ def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question
     flow_id = runner.submit("asks")
     wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
     return flow_id, runner.questions()[0]
+
+
+def waiting(runner: FlowRunner, flow_id: str) -> Question:
+    """The question that a flow waits for, once it is put away."""
+    wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
+    return runner.questions(flow_id=flow_id)[0]
 
 
 def run(command: Any, *args: str) -> Result:
@@ -62,6 +71,25 @@ def test_a_question_is_listed_answered_and_logged(url: str) -> None:
             "a value of another type"
         )
         assert lines[1]["via"] == "cli"
+
+
+def test_a_retry_at_the_command_line_asks_people_again_where_that_is_said(url: str) -> None:
+    flows = ("--flows", command_flows.__name__)
+    with FlowRunner(url) as runner, ThreadPoolExecutor(1) as elsewhere:
+        flow_id = runner.submit("asks_people")
+        found = waiting(runner, flow_id)
+        assert (found.flow_name, found.step) == ("asks_people", "ask")
+        assert "asks_people: ask" in run(questions).output
+        assert run(answer, found.id, "--reject", "--by", "ann").exit_code == 0
+        assert runner.wait(flow_id, 60).outputs is False
+        plans = [run(retry, flow_id, "ask", *more, *flows, "--dry-run").output for more in ((), ("--ask-again",))]
+        assert plans[0] != plans[1]
+        retried = elsewhere.submit(run, retry, flow_id, "ask", "--ask-again", "--quiet", *flows)
+        again = waiting(runner, flow_id)
+        assert again.id != found.id
+        runner.answer(again.id, True, by="ann")  # no command, as two at once would have one output
+        assert retried.result(60).exit_code == 0
+        assert runner.get_flow_state(flow_id).outputs is True
 
 
 def test_a_question_is_taken_back_and_a_flow_is_told_of_a_signal(url: str) -> None:

@@ -687,6 +687,19 @@ def test_waits_of_one_call_have_their_own_keys(runner):
     assert "Two waits of one call have the same key=" in state.error
 
 
+def test_a_flow_waits_for_a_thousand_things_and_no_more(runner, monkeypatch):
+    monkeypatch.setattr("graflow.flows.waiting.limits.MOST_OPEN", 3)
+    asking(runner, "many", lambda context: context.wait_all(*[Ask(f"{n}?", key=f"k{n}") for n in range(4)]))
+    state = runner.wait(runner.submit("many"), 30)
+    assert (state.status, "more than 3 answers" in state.error) == (FlowStatus.FAILED, True)
+    assert list(runner.questions(None, flow_id=state.flow_id)) == []
+    asking(runner, "fewer", lambda context: context.wait_all(*[Ask(f"{n}?", key=f"k{n}") for n in range(3)]))
+    flow_id = runner.submit("fewer")
+    for question in asked(runner, flow_id, number=3):
+        runner.answer(question.id, True, by="ann")
+    assert runner.wait(flow_id, 30).outputs == [True, True, True]
+
+
 # -- what it holds -----------------------------------------------------------------------------------------------------
 
 

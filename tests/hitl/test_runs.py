@@ -6,10 +6,13 @@ import warnings
 import pytest
 
 from graflow import exceptions, task, workflow
+from graflow.channels.memory_channel import MemoryChannel
 from graflow.coordination.coordinator import CoordinationBackend
+from graflow.core.branches.surroundings import Surroundings
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
+from graflow.core.remote import RemoteBranch
 from graflow.core.task import parallel
 from graflow.hitl import FeedbackCancelledError, FeedbackManager, FeedbackResponse, FeedbackTimeoutError
 from graflow.trace.base import Tracer
@@ -562,3 +565,21 @@ def test_a_run_that_cannot_be_saved_says_so_and_stands_where_it_is(log):
     (asked,) = context.waiting
     context.feedback_manager.provide_feedback(asked.feedback_id, approval())
     assert WorkflowEngine().execute(context) is True
+
+
+def test_a_member_of_a_submitted_group_asks_the_same_whenever_it_is_begun():
+    @task(id="ask", inject_context=True)
+    def ask(ctx):
+        return ctx.request_approval("?", timeout=0)
+
+    def begun():
+        around = Surroundings("group", "run-7", "run-7")
+        return RemoteBranch(ask, {}, [], around, channel=MemoryChannel("run-7")).run()
+
+    for _ in range(2):
+        outcome = begun()
+        assert (outcome.success, type(outcome.error)) == (False, FeedbackTimeoutError)
+    manager = FeedbackManager()
+    (asked,) = manager.list_requests()
+    manager.provide_feedback(asked.feedback_id, approval())
+    assert begun().value is True

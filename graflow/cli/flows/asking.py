@@ -43,14 +43,14 @@ def questions(state: str, of: str | None, flow_id: str | None, limit: int, as_js
         for each in found:
             click.echo(json.dumps(each.shown()))
         return
-    names = ("question", "state", "asks", "of", "answers", "flow")
+    names = ("question", "state", "asks", "of", "answers", "step", "flow")
     print_for_people(
         Rows(
             names,
             [
                 (
                     *(each.id, each.state.value, one_line(each.prompt)[:_PROMPT], ", ".join(each.of) or "anybody"),
-                    *(f"{len(each.votes)}/{each.needs}", each.flow_id),
+                    *(f"{len(each.votes)}/{each.needs}", one_line(f"{each.flow_name}: {each.step}"), each.flow_id),
                 )
                 for each in found
             ],
@@ -206,7 +206,11 @@ def _tell(question: Question, *, as_json: bool, whole: bool = False) -> None:
     )
     if whole:
         click.echo(printable(question.prompt))
-        facts = [("flow", question.flow_id), ("step", question.step), ("of", ", ".join(question.of) or "anybody")]
+        facts = [
+            ("flow", f"{question.flow_name} {question.flow_id}".strip()),
+            ("step", question.step),
+            ("of", ", ".join(question.of) or "anybody"),
+        ]
         facts += [("asked", shown["asked_at"]), ("deadline", shown["deadline"] or "none")]
         facts += [("answer", json.dumps(question.answer_schema))]
         facts += [(vote.person, json.dumps([vote.value, vote.reason])) for vote in question.votes]

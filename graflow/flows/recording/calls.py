@@ -37,6 +37,7 @@ class Recorder(Protocol):
     """Who writes the flow down."""
 
     session_id: str
+    flow_name: str
     attempt: int
     generation: int
 
@@ -171,7 +172,10 @@ class Calls:
         """Where the step that runs, or a member of it, waits for something of this name."""
         step, visit, _ = self._recorder.position()
         since = self._asked_since.get((step, visit), 0)
-        return Place(self.flow_id, self._recorder.generation, step, visit, key, name, since=since)
+        recorder = self._recorder
+        return Place(
+            self.flow_id, recorder.generation, step, visit, key, name, since=since, flow_name=recorder.flow_name
+        )
 
     def _settled(self, waits: Sequence[Wait], places: Sequence[Place], *, any_of: bool) -> list[Question]:
         """Questions that are settled; while one is not, the step waits."""

@@ -20,6 +20,7 @@ from graflow.exceptions import (
     named,
 )
 from graflow.flows.home import Home
+from graflow.flows.waiting.limits import check_open
 from graflow.flows.waiting.mailboxes import Mailboxes
 from graflow.questions import rules
 from graflow.questions.asks import Place, Wait
@@ -77,9 +78,8 @@ class Questions:
         """
         for _ in range(_TRIES):
             now = self._store.now()
-            present = [
-                self._in_place(wait, place, now, any_of=any_of) for wait, place in zip(waits, places, strict=True)
-            ]
+            asked = zip(waits, places, strict=True)
+            present = [self._in_place(wait, place, now, any_of=any_of) for wait, place in asked]
             ids = [question.id for question in present]
             writes = []
             for wait, question in zip(waits, present, strict=True):
@@ -87,6 +87,7 @@ class Questions:
                     rivals = [each for each in ids if each != question.id] if any_of else []
                     draft = rules.opened(question.model_copy(update={"rivals": rivals}), wait.reminders(), now)
                     writes.append(QuestionWrite(draft.question.row(), draft.lines))
+            check_open(self._store, places[0].flow_id, len(writes))
             if not writes or self._store.write_questions(writes):
                 break
         for name in {question.prompt for question in present if question.kind is WaitKind.SIGNAL}:
