@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 MANY: Final = 1000
 """Members that one script claims, keeps or gives back: in some 10 ms, for which the server serves nobody else."""
+MORE: Final = b"MORE"
+"""A script has done a slice of its work: to keep the server from others for long, none does all."""
+
 REPORTS: Final = 250
 """Members that one script records, as long."""
 
@@ -46,6 +49,12 @@ class RecordBase:
         self._scripts = scripts or Scripts(client)
         self._specs = Specs(signing_keys)
         self.blobs = RunBlobs(client, self._scripts.execute, self.keys)
+
+    def _leave_out(self, run_id: str) -> Any:
+        """Leave out what need not run any more, a slice at a time; what a crash leaves, the sweeper finishes."""
+        while (reply := self._run("leave_out", run_id, []))[0] == MORE:
+            pass
+        return reply
 
     def _run(self, name: str, run_id: str, args: Sequence[Any], *more_keys: str) -> Any:
         """Run a script on one run; scripts find the stem of its keys and `runs` in front of their own.

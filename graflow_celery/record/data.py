@@ -362,6 +362,7 @@ class Completion:
         continuation: the continuation is claimable now: publish it (publishing twice is harmless).
         ready: indices that may be published (or claimed) now because slots of `max_in_flight` got free.
         missing: those that are not recorded because their long values are gone.
+        has_more: there are members that need not run any more and have to be left out.
     """
 
     recorded: list[int]
@@ -372,6 +373,7 @@ class Completion:
     continuation: bool
     ready: list[int]
     missing: list[int] = field(default_factory=list)
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import redis
 
@@ -14,7 +14,7 @@ from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
 from graflow_celery.errors import RecordFullError
-from graflow_celery.record.base import REPORTS, slices
+from graflow_celery.record.base import MORE, REPORTS, slices
 from graflow_celery.record.data import (
     GroupSpec,
     GroupState,
@@ -36,9 +36,6 @@ from graflow_celery.record.scripts import Scripts
 from graflow_celery.record.workers import LiveWorkers
 
 _log = get_logger(__name__)
-
-MORE: Final = b"MORE"
-"""A script has done a slice of its work: to keep the server from others for long, none does all."""
 
 STANDSTILL = 2.5
 """Sweep intervals without a look of any sweeper that mean that the server stood still."""
@@ -114,7 +111,10 @@ class GroupRecord(MemberLeases, RecordReader):
         recorded: list[bytes] = []
         for some in slices(outcomes, REPORTS):
             rows = ((x.index, x.attempts, x.state.value, x.owner, self._restored(run_id, x)) for x in some)
-            recorded += self._run("restore", run_id, [part for row in rows for part in row])
+            found, has_more = self._run("restore", run_id, [part for row in rows for part in row])
+            recorded += found
+            if has_more:
+                self._leave_out(run_id)
         return integers(recorded)
 
     def _restored(self, run_id: str, outcome: RecordedOutcome) -> bytes:

@@ -127,8 +127,19 @@ class MemberLeases(RecordBase):
             ]
             done = completion_of(self._run("complete", run_id, [owner, *parts]), [x.index for x in results])
             if not done.missing:
-                return done
+                return self._left_out_after(run_id, done) if done.has_more else done
         raise refused("OOM", f"OOM The server has let go of long values of run '{run_id}' at once")
+
+    def _left_out_after(self, run_id: str, done: Completion) -> Completion:
+        """What became of results after which many members need not run any more."""
+        state, is_done, continues = self._leave_out(run_id)
+        return replace(
+            done,
+            state=None if state is None else GroupState(state.decode()),
+            done=is_done == 1,
+            continuation=continues == 1,
+            has_more=False,
+        )
 
     def _text(self, run_id: str, owner: str, report: MemberReport) -> bytes:
         if not report.blobs:
@@ -171,7 +182,9 @@ class MemberLeases(RecordBase):
         The caller publishes those that were `released`.
         """
         replies = [self._run("release", run_id, [owner, *part]) for part in slices(indices)]
-        released, ready = zip(*replies, strict=True)
+        released, ready, has_more = zip(*replies, strict=True)
+        if any(has_more):
+            self._leave_out(run_id)
         return Released(integers([*chain(*released)]), integers([*chain(*ready)]))
 
     def abandon(self, run_id: str, owner: str, indices: Sequence[int], how: str = "") -> list[int]:

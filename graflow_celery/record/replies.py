@@ -345,7 +345,7 @@ def completion_of(reply: bytes | None, reported: Sequence[int]) -> Completion:
     """What `complete.lua` answers; a run that is gone refuses everything."""
     if reply is None:
         return Completion([], [], list(reported), None, False, False, [])
-    state, recorded, late, refused, done, continuation, ready, missing = reply.split(b";")
+    state, recorded, late, refused, done, continuation, ready, missing, has_more = reply.split(b";")
     return Completion(
         recorded=integers(recorded.split()),
         late=integers(late.split()),
@@ -355,6 +355,7 @@ def completion_of(reply: bytes | None, reported: Sequence[int]) -> Completion:
         continuation=continuation == b"1",
         ready=integers(ready.split()),
         missing=integers(missing.split()),
+        has_more=has_more == b"1",
     )
 
 

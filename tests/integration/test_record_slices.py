@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from graflow.core.handlers.group_policy import LEFT_OUT_ENOUGH
 from graflow_celery.record import (
     GroupRecord,
     GroupState,
@@ -21,7 +22,7 @@ from graflow_celery.record import (
     group_record,
     leases,
 )
-from graflow_celery.record.group_record import MORE
+from graflow_celery.record.base import MORE
 from tests.record_support import (
     Clock,
     advance,
@@ -132,6 +133,63 @@ def test_the_last_members_may_end_a_group_that_is_being_cancelled(sliced: tuple[
     assert (record.header("run").state, record.header("run").closed) == (GroupState.CANCELLED, True)
 
 
+ENOUGH = {"enough": 1, "min_success": 1}
+
+
+@pytest.mark.parametrize("policy", [ENOUGH, {"fail_fast": True}])
+def test_what_need_not_run_any_more_is_left_out_by_a_sweeper_where_the_caller_dies(
+    sliced: tuple[GroupRecord, Clock], policy: dict[str, Any]
+) -> None:
+    record, clock = sliced
+    open_group(record, n=N, lease=90.0, **policy)  # so that what is claimed comes last
+    record.claim("run", [0], "w")
+    [again] = record.claim("run", [1], "again").granted
+    record.retry("run", "again", 1, again.attempt, 0.0)
+    record.claim("run", [2], "slow")
+    state = "FAILED" if "fail_fast" in policy else "SUCCEEDED"
+    assert record._run("complete", "run", ["w", 0, 1, state, b"x"]).endswith(b";1"), "there is more to leave out"
+    assert counted(record)["CANCELLED"] == (3 if "fail_fast" in policy else 4), "of four, one is tried again"
+
+    # nobody begins one any more; what was tried before is, after a failure, and what one came to that ran counts
+    assert record.claim("run", [20], "late").granted == []
+    assert record.claim("run", [20, 21], "late").granted == []
+    assert bool(record.claim("run", [1], "again").granted) == ("fail_fast" in policy)
+    assert record.complete("run", "slow", [MemberReport(2, 1, MemberState.SUCCEEDED, b"x")]).recorded == [2]
+
+    advance(record, clock, 1)
+    swept(record)
+    kept = [1, 2] if "fail_fast" in policy else [2]
+    assert counted(record) == Counter({state: 1}) + Counter(SUCCEEDED=1, CANCELLED=N - 1 - len(kept))
+    assert record.header("run").state is (GroupState.RUNNING if "fail_fast" in policy else GroupState.DONE)
+
+
+@pytest.mark.parametrize("continuation", [False, True])
+def test_a_report_after_which_much_is_left_out_tells_the_end(
+    sliced: tuple[GroupRecord, Clock], continuation: bool
+) -> None:
+    record, _ = sliced
+    open_group(record, n=N, continuation=continuation, **ENOUGH)
+    record.claim("run", [3], "w")
+    done = record.complete("run", "w", [MemberReport(3, 1, MemberState.SUCCEEDED, b"x")])
+    assert (done.state, done.done, done.continuation) == (GroupState.DONE, True, continuation)
+    assert counted(record) == {"SUCCEEDED": 1, "CANCELLED": N - 1}
+
+
+def test_a_cancel_does_not_take_back_that_enough_have_succeeded(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, _ = sliced
+    open_group(record, n=N, continuation=True, **ENOUGH)
+    record.claim("run", [3], "w")
+    record._run("complete", "run", ["w", 3, 1, "SUCCEEDED", b"x"])
+
+    assert record.cancel("run") == ["run"]
+
+    assert record.header("run").state is GroupState.DONE
+    assert {outcome.payload for outcome in record.outcomes("run") if outcome.index not in {3, N}} == {
+        LEFT_OUT_ENOUGH.encode()
+    }
+    assert record.outcomes("run")[-1].state is MemberState.CANCELLED, "the continuation had not begun"
+
+
 Move = Callable[[GroupRecord, random.Random], object]
 
 
@@ -165,13 +223,14 @@ MOVES: list[Move] = [take, report, give_back, try_again, cancel_a_slice, sweep_a
 
 
 @pytest.mark.parametrize("stride", [0, 2])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(30))
 def test_whatever_happens_between_slices_each_member_ends_once(
     sliced: tuple[GroupRecord, Clock], seed: int, stride: int
 ) -> None:
     record, clock = sliced
     rng = random.Random(seed)
-    spec = make_spec(n=N, stride=stride, min_success=0, timeout=rng.choice([None, 8.0]), max_attempts=3)
+    policy = rng.choice([{}, {}, {"enough": 2}, {"fail_fast": True}])
+    spec = make_spec(n=N, stride=stride, min_success=0, timeout=rng.choice([None, 8.0]), max_attempts=3, **policy)
     manifest = [b"chunk"] * (spec.blocks or N)
     record.open(spec, manifest)
     for _ in range(rng.randrange(40)):

@@ -289,7 +289,7 @@ BLOCK_MUTANTS = [
     Mutant(
         "a cancel leaves blocks open",
         "cancel",
-        "for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, '') end",
+        "for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, payload) end",
         "",
     ),
     Mutant(

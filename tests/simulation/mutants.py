@@ -139,7 +139,7 @@ MUTANTS = [
         "if is_owned(row.claim) then header.running = header.running - 1 end",
         "header.running = header.running - 1",
     ),
-    Mutant("a member of another is granted", "claim", "(is_owned(claim) and not is_mine) then", "false then"),
+    Mutant("a member of another is granted", "claim", "(is_owned(claim) and not is_mine) or", "false or"),
     Mutant("a recorded member is granted", "claim", "not scores[i] or", ""),
     Mutant("a retry is granted before it is due", "claim", "or is_early or", "or"),
     Mutant("a repeated claim gets another attempt", "claim", "    if not is_mine then\n", "    if true then\n"),
@@ -273,10 +273,20 @@ MUTANTS = [
     Mutant(
         "enough is one too few", "complete", "header.SUCCEEDED >= header.enough", "header.SUCCEEDED > header.enough"
     ),
-    Mutant("the rest runs although enough have succeeded", "complete", "leave_out(header, time) end", "local _ end"),
+    Mutant(
+        "the rest runs although enough have succeeded",
+        "complete",
+        "has_more = select(2, leave_out(header, time)) end",
+        "local _ end",
+    ),
     Mutant("a report alone leaves nothing out", "complete", "told == '1' and not enough", "told == '1'"),
-    Mutant("what runs is left out after a failure", "complete", "if is_enough or (is_free(claim) and", "if (true and"),
-    Mutant("what is being retried is left out", "complete", "and claim.retries == 0) then", ") then"),
+    Mutant(
+        "what runs is left out after a failure",
+        "complete",
+        "(has_failed(header) and is_free(claim)",
+        "(has_failed(header)",
+    ),
+    Mutant("what is being retried is left out", "complete", "and claim.retries == 0)", ")"),
     Mutant("a failure of an earlier round leaves members out", "reopen", "header.failed_before = ", "local _ = "),
     Mutant(
         "what was lost is published after a failure",

@@ -6,7 +6,7 @@
 local owner, limit, with_envelopes, known = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4]
 local header = load(
   'opener', 'deadline', 'lease', 'n', 'max_in_flight', 'running', 'executions', 'own_attempts', 'max_attempts', 'look', 'enough',
-  'fail_fast', 'stride', 'cut')
+  'fail_fast', 'stride', 'cut', 'leaving')
 if not header then return {false} end
 local time = now()
 local indices, seen = {}, {}
@@ -31,7 +31,8 @@ for i, index in ipairs(indices) do
   local is_mine = claim.owner == owner
   local is_early = claim.owner == '@' and tonumber(scores[i] or 0) > time
   local is_suspect = claim.losses > 0 or limits[i] == 1
-  if not scores[i] or is_early or (is_owned(claim) and not is_mine) then
+  local is_unwanted = header.leaving == 1 and is_left_out(header, claim)
+  if not scores[i] or is_early or (is_owned(claim) and not is_mine) or is_unwanted then
     refused[#refused + 1] = index
   elseif alone or (is_suspect and #taken > 0) or (limit > 0 and #taken >= limit) then
     left[#left + 1] = index

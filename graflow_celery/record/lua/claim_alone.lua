@@ -3,9 +3,11 @@
 if #ARGV == 5 then
   local run, owner, known, index = KEYS[1], ARGV[1], ARGV[4], ARGV[5]
   local header, due, claims, manifest = run .. 'header', run .. 'deadlines', run .. 'claims', run .. 'manifest'
-  local state, opener, lease, look, running, executions, in_flight, deadline, version, is_cut = unpack(redis.call(
-    'HMGET', header, 'state', 'opener', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline', 'version', 'cut'))
-  if state == 'RUNNING' and version == VERSION and in_flight == '0' and not deadline and is_cut ~= '1' then
+  local state, opener, lease, look, running, executions, in_flight, deadline, version, is_cut, is_leaving = unpack(redis.call(
+    'HMGET', header, 'state', 'opener', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline', 'version', 'cut',
+    'leaving'))
+  if state == 'RUNNING' and version == VERSION and in_flight == '0' and not deadline and is_cut ~= '1'
+      and is_leaving ~= '1' then
     local time = now()
     local ends = time + lease
     if tonumber(look) <= ends and redis.call('ZSCORE', due, index) and not redis.call('HGET', claims, index) then

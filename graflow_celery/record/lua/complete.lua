@@ -2,7 +2,7 @@
 -- Touches: header outcomes order claims deadlines blocks blocked floors events open; manifest shared children expire at the end.
 -- ARGV: owner, then index, attempt, state, payload of each result. Answers a text of the state, recorded, late and
 -- refused indices, 1 when all are recorded, 1 when the continuation is claimable, indices that may be published now, and
--- those whose long values are gone, which are not recorded.
+-- those whose long values are gone, which are not recorded, and 1 when leave_out.lua is to be called.
 local owner = ARGV[1]
 local header = load('n', 'recorded', 'running', 'SUCCEEDED', 'max_in_flight', 'outcome_bytes', 'told', 'round', 'enough',
   'fail_fast', 'stride')
@@ -50,7 +50,8 @@ for i, index in ipairs(indices) do
 end
 
 record(header, rows, time)
-if header.enough > 0 or header.fail_fast == 1 then leave_out(header, time) end
+local has_more = false
+if header.enough > 0 or header.fail_fast == 1 then has_more = select(2, leave_out(header, time)) end
 if #rows > 0 and header.recorded < header.n then tell(header) end
 local has_ended = settle(header, time)
 if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed == 0 then
@@ -62,4 +63,4 @@ for _, names in ipairs(unwanted) do drop_blobs(names) end
 local is_final = header.state ~= 'RUNNING'
 local continues = is_final and header.closed == 0 and is_free(parse_claim(redis.call('HGET', CLAIMS, header.n)))
 return as_text(
-  header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header), missing)
+  header.state, recorded, late, refused, is_final and 1 or 0, continues and 1 or 0, ready(header), missing, has_more and 1 or 0)

@@ -18,6 +18,6 @@ if #ARGV == 5 and ARGV[4] == 'SUCCEEDED' and string.byte(ARGV[5], 1) ~= 1 then
     redis.call('ZREM', run .. 'deadlines', index)
     redis.call('HSET', header, 'recorded', recorded, 'SUCCEEDED', (succeeded or 0) + 1, 'running', running - 1,
       'outcome_bytes', (bytes or 0) + #payload)
-    return 'RUNNING;' .. index .. ';;;0;0;;'
+    return 'RUNNING;' .. index .. ';;;0;0;;;0'
   end
 end

@@ -26,7 +26,7 @@ end
 
 -- Members of these that did not succeed may be critical: then the group fails.
 local function note_critical(header, failed)
-  if header.critical == 0 or #failed == 0 then return end
+  if header.critical == 0 or header.critical_failed == 1 or #failed == 0 then return end
   local names = {}
   for i, index in ipairs(failed) do names[i] = 'critical:' .. index end
   for _, is_critical in ipairs(fetch('HMGET', HEADER, names)) do
@@ -106,44 +106,70 @@ local function end_block(header, b, block, time, state, payload)
   note_critical(header, indices)
 end
 
--- What is open, up to a limit: indices of single members as texts, and numbers of blocks.
-local function open_entries(header, limit)
-  local entries, indices, blocks = redis.call('ZRANGE', DUE, 0, limit and limit - 1 or -1), {}, {}
-  if header.stride == 0 then return entries, blocks end
+-- A slice of what is open, after so many: indices of single members as texts, numbers of blocks, and 1 where there may be
+-- more.
+local function open_entries(header, after)
+  local entries, indices, blocks = redis.call('ZRANGE', DUE, after, after + CUT - 1), {}, {}
+  if header.stride == 0 then return entries, blocks, #entries == CUT end
   for _, entry in ipairs(entries) do
     local b = block_named(entry)
     if b then blocks[#blocks + 1] = b else indices[#indices + 1] = entry end
   end
   table.sort(blocks)
-  return indices, blocks
+  return indices, blocks, #entries == CUT
 end
 
--- Leave out what need not run any more, where the policy says so: all that is open once enough have succeeded; once a
--- member has failed in this round what nobody runs, unless it is being retried. Answers the indices as a set of texts.
-local function leave_out(header, time)
-  local gone, rows = {}, {}
-  if header.state ~= 'RUNNING' then return gone end
-  local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
-  local has_failed = header.fail_fast == 1
+local function has_enough(header)
+  return header.enough > 0 and header.state == 'RUNNING' and header.SUCCEEDED >= header.enough
+end
+
+-- Whether a member has failed in this round, and the policy is to begin no other one then.
+local function has_failed(header)
+  return header.fail_fast == 1 and header.state == 'RUNNING'
     and header.FAILED + header.TIMED_OUT + header.LOST > header.failed_before
-  if not (is_enough or has_failed) then return gone end
-  local indices, blocks = open_entries(header)
-  for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
-    local claim = parse_claim(text)
-    if is_enough or (is_free(claim) and claim.retries == 0) then
-      rows[#rows + 1] = {index = tonumber(indices[i]), state = 'CANCELLED', claim = claim, payload = header.rest}
-      gone[indices[i]] = true
+end
+
+-- Whether a member that has no outcome is left out: all are once enough have succeeded; once one has failed those that
+-- nobody runs, unless they are being tried again.
+local function is_left_out(header, claim)
+  return has_enough(header) or (has_failed(header) and is_free(claim) and claim.retries == 0)
+end
+
+-- Members and blocks of the first slice in which something is to be left out, and whether there may be more after it.
+local function superfluous(header)
+  local rows, at, indices, blocks, has_more = {}, 0, nil, nil, nil
+  repeat
+    indices, blocks, has_more = open_entries(header, at)
+    for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
+      local claim = parse_claim(text)
+      if is_left_out(header, claim) then
+        rows[#rows + 1] = {index = tonumber(indices[i]), state = 'CANCELLED', claim = claim, payload = header.rest}
+      end
     end
-  end
+    at = at + CUT
+  until #rows + #blocks > 0 or not has_more
   table.sort(rows, function(a, b) return a.index < b.index end)
+  return rows, blocks, has_more
+end
+
+-- Leave out a slice of what need not run any more, where the policy says so. Until none of it is left nobody claims one; a
+-- sweeper goes on where the caller does not. Answers the entries as a set of texts, and whether there may be more.
+local function leave_out(header, time)
+  local gone = {}
+  local is_enough = has_enough(header)
+  if not (is_enough or has_failed(header)) then return gone, false end
+  local rows, blocks, has_more = superfluous(header)
+  for _, row in ipairs(rows) do gone[tostring(row.index)] = true end
   record(header, rows, time)
   for _, b in ipairs(blocks) do -- which nobody has: see claim_blocks.lua
     end_block(header, b, get_block(b), time, 'CANCELLED', header.rest)
     gone['b' .. b] = true
   end
+  header.leaving = has_more and 1 or 0
+  if has_more then look_by(header, time) end
   -- Groups that members opened end with them; those of a continuation are still to come.
   if is_enough and header.continuation == 0 then header.cut = 1 end
-  return gone
+  return gone, has_more
 end
 
 local function without(gone, indices)
@@ -162,7 +188,7 @@ local function settle(header, time)
   local accepted = header.overdue == 0 and header.SUCCEEDED >= header.min_success and header.critical_failed == 0
   local is_cancelled = header.ending == 'CANCELLED'
   header.state = is_cancelled and 'CANCELLED' or accepted and 'DONE' or 'FAILED'
-  header.ending = ''
+  header.ending, header.leaving = '', 0
   header.finished = time
   event('end', 'state', header.state)
   if is_cancelled and header.continuation == 1 then
@@ -180,25 +206,28 @@ end
 
 -- End a slice of the open members: as TIMED_OUT, the group FAILED, where `ending` is FAILED; else all as CANCELLED, with the
 -- continuation. Until none is left nobody claims one, and what is reported still counts; a sweeper goes on where the caller
--- does not. Of two endings the one that began first holds. Answers whether there may be more to end.
+-- does not. Of two endings the one that began first holds, as does enough that have succeeded: then this ends what is left
+-- out. Answers whether there may be more to end.
 local function cut(header, time, ending, reason)
-  if header.ending == '' then
+  local is_enough = header.ending == '' and header.leaving == 1 and has_enough(header)
+  if header.ending == '' and not is_enough then
     header.cut = 1
     header.overdue = ending == 'FAILED' and 1 or 0
     header.reason = reason
     header.ending = header.state == 'RUNNING' and ending or ''
   end
   local state = header.ending == 'FAILED' and 'TIMED_OUT' or 'CANCELLED'
-  local indices, blocks = open_entries(header, CUT)
+  local payload = is_enough and header.rest or ''
+  local indices, blocks, has_more = open_entries(header, 0)
   local rows = {}
   for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
-    rows[i] = {index = tonumber(indices[i]), state = state, claim = parse_claim(text), payload = ''}
+    rows[i] = {index = tonumber(indices[i]), state = state, claim = parse_claim(text), payload = payload}
   end
   table.sort(rows, function(a, b) return a.index < b.index end)
   record(header, rows, time)
-  for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, '') end
+  for _, b in ipairs(blocks) do end_block(header, b, get_block(b), time, state, payload) end
   if header.state == 'RUNNING' then settle(header, time) else close(header) end
-  local has_more = header.state == 'RUNNING' and #indices + #blocks == CUT
+  has_more = header.closed == 0 and (is_enough or (has_more and header.state == 'RUNNING'))
   if has_more then look_by(header, time) end
   save(header)
   return has_more

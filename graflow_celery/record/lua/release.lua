@@ -1,9 +1,9 @@
 -- Release members that were claimed and not started: they go back unrun, whole blocks as such.
 -- Touches: header outcomes order claims deadlines blocks blocked events open; manifest shared children expire at the end.
--- ARGV: owner, indices.
+-- ARGV: owner, indices. Answers what was released, what may be published, and 1 when leave_out.lua is to be called.
 local owner = ARGV[1]
 local header = load()
-if not header then return {{}, {}} end
+if not header then return {{}, {}, 0} end
 local asked = {}
 for i = 2, #ARGV do asked[#asked + 1] = ARGV[i] end
 local blocks, indices = whole_blocks(header, asked)
@@ -46,10 +46,11 @@ each('HSET', BLOCKS, opened)
 each('HSET', CLAIMS, written)
 each('ZADD', DUE, scores)
 if #scores > 0 then look_by(header, due) end
-released = without(leave_out(header, time), released)
+local gone, has_more = leave_out(header, time)
+released = without(gone, released)
 if settle(header, time) and header.closed == 0 then -- the sweeper publishes the continuation at its next look
   redis.call('ZADD', DUE, time, header.n)
   look_by(header, time)
 end
 save(header)
-return {released, ready(header)}
+return {released, ready(header), has_more and 1 or 0}

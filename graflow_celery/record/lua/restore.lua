@@ -1,9 +1,10 @@
 -- Record outcomes that are known from elsewhere, of members that have none; no execution is counted. What attempts of earlier
 -- rounds came to is left out.
 -- Touches: header outcomes order claims deadlines blocks blocked events open; manifest shared children expire at the end.
--- ARGV: index, attempt, state, owner, payload of each. Answers the indices that were recorded.
+-- ARGV: index, attempt, state, owner, payload of each. Answers the indices that were recorded, and 1 when leave_out.lua
+-- is to be called.
 local header = load()
-if not header or header.state ~= 'RUNNING' then return {} end
+if not header or header.state ~= 'RUNNING' then return {{}, 0} end
 local time = now()
 local indices = {}
 for i = 1, #ARGV, 5 do indices[#indices + 1] = ARGV[i] end
@@ -24,8 +25,8 @@ for i, index in ipairs(indices) do
   end
 end
 record(header, rows, time)
-leave_out(header, time)
+local _, has_more = leave_out(header, time)
 if #rows > 0 and header.recorded < header.n then tell(header) end
 settle(header, time)
 save(header)
-return recorded
+return {recorded, has_more and 1 or 0}

@@ -42,6 +42,12 @@ if header.state == 'RUNNING' and (header.ending == 'FAILED' or is_over_time) the
   return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
 end
 
+if header.leaving == 1 then
+  local _, has_more = leave_out(header, time)
+  save(header)
+  if has_more then return {'MORE'} end
+end
+
 -- What is overdue, up to the limit: indices, whose blocks are thawed where one was lost, and names of blocks that nobody
 -- claimed, which wait on whole.
 local function overdue_entries(grace)

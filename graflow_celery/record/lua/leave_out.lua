@@ -1,0 +1,13 @@
+-- Leave out a slice more of what need not run any more. Touches: header outcomes order claims deadlines blocks blocked events
+-- open; manifest shared children expire at the end. Answers MORE: call again; else the state, 1 when all are recorded, and 1
+-- when the continuation is claimable.
+local header = load()
+if not header then return {false, 0, 0} end
+local time = now()
+local _, has_more = leave_out(header, time)
+settle(header, time)
+save(header)
+if has_more then return {'MORE'} end
+local is_final = header.state ~= 'RUNNING'
+local continues = is_final and header.closed == 0 and is_free(parse_claim(redis.call('HGET', CLAIMS, header.n)))
+return {header.state, is_final and 1 or 0, continues and 1 or 0}
