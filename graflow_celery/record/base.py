@@ -50,9 +50,9 @@ class RecordBase:
         self._specs = Specs(signing_keys)
         self.blobs = RunBlobs(client, self._scripts.execute, self.keys)
 
-    def _leave_out(self, run_id: str) -> Any:
+    def _leave_out(self, run_id: str, *, publishes: bool = True) -> Any:
         """Leave out what need not run any more, a slice at a time; what a crash leaves, the sweeper finishes."""
-        while (reply := self._run("leave_out", run_id, []))[0] == MORE:
+        while (reply := self._run("leave_out", run_id, [int(not publishes)]))[0] == MORE:
             pass
         return reply
 

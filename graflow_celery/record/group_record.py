@@ -114,7 +114,7 @@ class GroupRecord(MemberLeases, RecordReader):
             found, has_more = self._run("restore", run_id, [part for row in rows for part in row])
             recorded += found
             if has_more:
-                self._leave_out(run_id)
+                self._leave_out(run_id, publishes=False)
         return integers(recorded)
 
     def _restored(self, run_id: str, outcome: RecordedOutcome) -> bytes:
@@ -219,7 +219,9 @@ class GroupRecord(MemberLeases, RecordReader):
             return None
         if reply[0] == b"AGAIN":  # the client has repeated the call
             raise redis.exceptions.ConnectionError("The answer to a sweep got lost")
-        text, lost, waiting, continuation, ended, children, given_up, blocks = reply
+        text, lost, waiting, continuation, ended, children, given_up, blocks, has_more = reply
+        if has_more:
+            _, ended, continuation = self._leave_out(run_id)
         self._cancel_inside(run_id, children)
         if not (lost or waiting or blocks or continuation or ended or given_up):
             return None

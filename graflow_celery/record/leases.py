@@ -184,7 +184,7 @@ class MemberLeases(RecordBase):
         replies = [self._run("release", run_id, [owner, *part]) for part in slices(indices)]
         released, ready, has_more = zip(*replies, strict=True)
         if any(has_more):
-            self._leave_out(run_id)
+            self._leave_out(run_id, publishes=False)
         return Released(integers([*chain(*released)]), integers([*chain(*ready)]))
 
     def abandon(self, run_id: str, owner: str, indices: Sequence[int], how: str = "") -> list[int]:

@@ -2,8 +2,8 @@
 -- reads the header of the parent (named by the header); manifest shared children expire at the end.
 -- ARGV: limit, run, token of this call. Answers AGAIN when this very call has found something before and its answer got
 -- lost, or MORE: call again, as a slice of what is to end has ended; else the specification, lost and waiting indices, 1 for
--- the continuation, 1 when the group ended now, the children to cancel, the indices that are LOST now, and whole blocks that
--- wait.
+-- the continuation, 1 when the group ended now, the children to cancel, the indices that are LOST now, whole blocks that
+-- wait, and 1 when leave_out.lua is to be called.
 local OPENING_WAIT = 600000
 local limit, token = tonumber(ARGV[1]), ARGV[3]
 local header = load(
@@ -33,19 +33,19 @@ if header.swept == token then return {'AGAIN'} end
 if header.damaged ~= '' then redis.call('HDEL', HEADER, 'damaged') end -- it was mended
 if header.ending == 'CANCELLED' or (header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1') then
   if cut(header, time, 'CANCELLED', 'the group around it was cancelled') then return {'MORE'} end
-  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
+  return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}, 0}
 end
 local is_over_time = header.deadline > 0 and time >= header.deadline
 if header.state == 'RUNNING' and (header.ending == 'FAILED' or is_over_time) then
   if cut(header, time, 'FAILED', 'timeout') then return {'MORE'} end
   redis.call('HSET', HEADER, 'swept', token)
-  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}}
+  return {header.spec, {}, {}, header.closed == 0 and 1 or 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}, 0}
 end
 
 if header.leaving == 1 then
   local _, has_more = leave_out(header, time)
   save(header)
-  if has_more then return {'MORE'} end
+  if has_more and header.recorded < header.n then return {'MORE'} end
 end
 
 -- What is overdue, up to the limit: indices, whose blocks are thawed where one was lost, and names of blocks that nobody
@@ -141,7 +141,7 @@ end
 each('HSET', CLAIMS, written)
 record(header, rows, time)
 each('ZADD', DUE, scores)
-local gone = leave_out(header, time)
+local gone, has_more = leave_out(header, time)
 lost, waiting = without(gone, lost), without(gone, waiting)
 local waiting_blocks = {}
 for _, name in ipairs(open_blocks) do
@@ -166,4 +166,4 @@ if header.closed == 0 then
 end
 if #overdue + #open_blocks > 0 or has_ended then header.swept = token end
 save(header)
-return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up, waiting_blocks}
+return {header.spec, lost, waiting, continues, has_ended and 1 or 0, {}, given_up, waiting_blocks, has_more and 1 or 0}
