@@ -92,6 +92,18 @@ class SigningKeys:
         return cls.from_file(path) if path else None
 
     @classmethod
+    def given(cls, text: str | None) -> Self | None:
+        """Keys as settings give them, in the form of `parse`; else those that this process knows by now, else None.
+
+        Raises:
+            ConfigError: As `parse` and `from_environment`.
+        """
+        if text is None:
+            known = Secret.reference(KEY_VARIABLE)
+            return cls.parse(known) if known.is_known() else cls.from_environment()
+        return cls.parse(text)
+
+    @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """Keys of a file in the form of `parse`, which must be its owner's alone.
 

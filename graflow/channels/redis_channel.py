@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from graflow.channels.channel_text import ChannelText
 from graflow.channels.locks import KeyLocks
 from graflow.channels.redis_lock import RedisLock, RedisLockBlock
 from graflow.channels.redis_server import ChannelServer, Command
-from graflow.codec import encode, parse_json
+from graflow.codec import encode
 from graflow.durations import checked_seconds
 from graflow.redis.clients import load_redis
 from graflow.redis.config import (
@@ -25,6 +24,7 @@ from graflow.redis.config import (
 )
 from graflow.redis.scripts import Script
 from graflow.shown import get_logger
+from graflow.signing import SigningKeys
 
 _log = get_logger(__name__)
 
@@ -66,8 +66,9 @@ class RedisChannel(Channel):
         db: Number of the database, unless a client or `url` names it.
         connection: Further ones (`url`, `username`, `password`, `ssl`, `unix_socket_path`, …), `key_prefix`, the
             deployment that it belongs to (`graflow` by default), and `result_ttl`, how many seconds the keys live on
-            when the run ends (86,400 by default); others are ignored. `signing_keys` sign and verify pickles of values
-            that have no other form: those of the environment when not given.
+            when the run ends (86,400 by default); others are ignored. With `signing_keys`, or a `signing_key` as in
+            the settings of a deployment, or one in the environment, values are signed for this channel and their key,
+            numbers excepted, and nothing else is read; values that have no other form are kept as signed pickles.
     """
 
     lock_lease: ClassVar[float] = 30.0
@@ -83,13 +84,13 @@ class RedisChannel(Channel):
         **connection: Any,
     ) -> None:
         super().__init__(name)
-        self._text = ChannelText(name, connection.pop("signing_keys", None))
+        keys = connection.pop("signing_keys", None) or SigningKeys.given(connection.pop("signing_key", None))
         given = {**connection, "redis_client": redis_client, "host": host, "port": port, "db": db}
         self._config = {key: item for key, item in normalize_redis_config(given).items() if key in CONNECTION_KEYS}
         self._config["key_prefix"] = str(connection.get("key_prefix") or DEFAULT_PREFIX)
         self._config["result_ttl"] = checked_ttl(float(connection.get("result_ttl") or _RESULT_TTL))
         connection_of(self._config)  # refuses settings that name no server before anything is done with them
-        self._attach(redis_client)
+        self._attach(redis_client, keys)
 
     @property
     def key_prefix(self) -> str:
@@ -108,9 +109,7 @@ class RedisChannel(Channel):
         reply = _get.run(self._server.execute, (self._at(key),))
         if reply is None:
             return default
-        return (
-            [self._text.decoded(key, text) for text in reply] if type(reply) is list else self._text.decoded(key, reply)
-        )
+        return self._text.decoded(key, reply)
 
     def delete(self, key: str) -> bool:
         return bool(self._server.execute("DEL", self._at(key)))
@@ -144,7 +143,7 @@ class RedisChannel(Channel):
                 return require_number(self._text.decoded(key, reply), described)
             present = self._text.decoded(key, reply[0]) if reply else 0
             total = require_number(present, described) + amount
-            if _swap.run(self._server.execute, (at, operation), encode(total), _REMEMBERED, *reply):
+            if _swap.run(self._server.execute, (at, operation), self._text.encoded(key, total), _REMEMBERED, *reply):
                 return total
 
     def lock(self, key: str, timeout: float = 10.0) -> RedisLockBlock:
@@ -226,14 +225,14 @@ class RedisChannel(Channel):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.name = state["name"]
-        self._text = ChannelText(self.name, None)  # keys are never kept: they come from the environment
         self._config = state["config"]
-        self._attach(None)
+        self._attach(None, None)  # keys are never kept: they are those of the process
 
     def __repr__(self) -> str:
         return f"RedisChannel({self.name!r}, {describe_server(self._config)})"
 
-    def _attach(self, client: object) -> None:
+    def _attach(self, client: object, keys: SigningKeys | None) -> None:
+        self._text = ChannelText(self.key_prefix, self.name, keys)
         self._server = ChannelServer(f"The Redis of channel {self.name}", self._config, client)
         self._key_locks = KeyLocks()
         self._prefix = f"{self.key_prefix}:channel:{self.name}:"
@@ -255,18 +254,17 @@ class RedisChannel(Channel):
         return ("SET", at, text, "PX", milliseconds) if milliseconds else ("DEL", at)
 
     def _add_element(self, command: str, key: str, value: object, ttl: float | None) -> int:
-        at, element = self._at(key), self._text.encoded(key, value)
+        at, element = self._at(key), self._text.encoded_element(key, value)
         limit = "" if ttl is None else _milliseconds(ttl)
         operation = self._operation()
         while True:
             reply = _push.run(self._server.execute, (at, operation), command, element, limit, _REMEMBERED)
             if isinstance(reply, int) and reply:
                 return reply
-            present = 0 if isinstance(reply, int) else self._text.decoded(key, reply)
-            if not isinstance(present, list):
+            if isinstance(reply, int):
                 raise TypeError(f"{self._text.described(key)} is something else: {NOT_A_LIST}")
             # Taken apart as JSON, not as values, so that every element stays what it is to the letter.
-            texts = [json.dumps(item, allow_nan=False, separators=(",", ":")) for item in parse_json(reply)]
+            texts = self._text.elements(key, reply)
             texts.insert(len(texts) if command == "RPUSH" else 0, element)
             if _convert.run(self._server.execute, (at,), reply, limit, *texts):
                 return len(texts)

@@ -12,7 +12,7 @@ from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import told
 from graflow.redis.refusals import RefusedForNowError, for_now
 
-Command = tuple[str | int, ...]
+Command = tuple[str | bytes | int, ...]
 _T = TypeVar("_T")
 
 

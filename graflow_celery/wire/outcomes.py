@@ -12,11 +12,12 @@ from graflow.core.branches.outcome_data import outcome_from_data, outcome_to_dat
 from graflow.core.serialization import signed_pickles
 from graflow.exceptions import SignatureError
 from graflow.hearing.words import Line
+from graflow.seals import content_of
 from graflow.values.blobs import Content, GivenBlobs, TakenBlobs, made_of
 from graflow.values.pickles import Pickles
 from graflow_celery.record import GrantedMember, MemberReport, MemberState, RecordedOutcome
 from graflow_celery.wire.payload import PAYLOAD_LIMIT, VERSION, dump, pack, parse, too_long, unpack
-from graflow_celery.wire.seal import RunSeal, content_of
+from graflow_celery.wire.seal import RunSeal
 
 _OUTCOME: Final = "outcome"
 _LONGEST_LOSS: Final = 1000  # bytes that the record keeps of how a process died

@@ -13,6 +13,7 @@ from typing import Any, Final
 from graflow.codec import from_jsonable
 from graflow.core.branches.given import Given
 from graflow.exceptions import PayloadError
+from graflow.seals import content_of
 from graflow.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
 from graflow.values.plain import SCALARS, TAG
 from graflow_celery.record import (
@@ -26,7 +27,7 @@ from graflow_celery.record import (
 )
 from graflow_celery.wire.outcomes import result_pickles, sealed
 from graflow_celery.wire.payload import INLINE_LIMIT, VERSION, as_text, parse, unpack
-from graflow_celery.wire.seal import RunSeal, content_of
+from graflow_celery.wire.seal import RunSeal
 
 _PLAIN: Final = b"J"
 _PAGE: Final = "page"

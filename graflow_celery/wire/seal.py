@@ -1,22 +1,14 @@
-"""What says that a holder of the key made bytes of one run: a mark, the key's id, a MAC, then the bytes themselves."""
+"""The seal of one run: what is signed for it holds for no other."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Sequence
-from typing import Final
-
-from graflow.exceptions import SignatureError
+from graflow.seals import Seal
 from graflow.signing import SigningKeys
 from graflow_celery.record import GroupSpec
 
-_SEALED: Final = b"S"  # payloads that are not sealed begin with another mark, see `payload`
-_MAC_BYTES: Final = 32
-_LONGEST_ID: Final = 64
 
-
-class RunSeal:
-    """Seals what is written about one run and opens what is read; a seal holds for this run, purpose and place alone.
+class RunSeal(Seal):
+    """Seals what is written about one run and opens what is read.
 
     Args:
         keys: The keys of this process; without any nothing is sealed, and what others have sealed is read unverified.
@@ -24,61 +16,8 @@ class RunSeal:
     """
 
     def __init__(self, keys: SigningKeys | None, spec: GroupSpec) -> None:
-        self.keys = keys
-        self.run_id = spec.run_id
         # Keys of this run alone, so that a seal costs one pass over its content.
         bound_to = (spec.run_id, spec.group_id, spec.digest)
-        self._table = {} if keys is None else keys.derive("run", bound_to=bound_to)
-
-    def seal(self, content: bytes, purpose: str, *place: str) -> bytes:
-        """The content with its seal in front; the content itself without keys.
-
-        Args:
-            content: What is to be believed.
-            purpose: What it is, in one word.
-            place: Where in the run it belongs, such as an index; no part of it holds white space.
-        """
-        for key_id, key in self._table.items():  # the first one signs
-            return b"".join((_SEALED, key_id, b":", _mac(key, content, purpose, place), content))
-        return content
-
-    def open(self, sealed: bytes, purpose: str, *place: str) -> bytes:
-        """The content, once its seal holds; nothing of it is decoded before that.
-
-        Raises:
-            SignatureError: When this process has keys, and the seal is missing or does not hold.
-        """
-        if not self._table:
-            return content_of(sealed)
-        if sealed[:1] != _SEALED:
-            raise SignatureError(f"The {purpose} is not signed: whoever wrote it has no signing key, this process has")
-        key_id, start = _head_of(sealed)
-        key = self._table.get(key_id)
-        if key is None:
-            raise SignatureError(f"The {purpose} is signed with a key that is not known here")
-        content = sealed[start:]
-        if not hmac.compare_digest(_mac(key, content, purpose, place), sealed[start - _MAC_BYTES : start]):
-            raise SignatureError(f"The signature does not hold: the {purpose} was changed, or made for another place")
-        return content
-
-
-def content_of(sealed: bytes) -> bytes:
-    """The content of what may be sealed; no seal is verified.
-
-    Raises:
-        SignatureError: When the seal is malformed.
-    """
-    return sealed[_head_of(sealed)[1] :] if sealed[:1] == _SEALED else sealed
-
-
-def _head_of(sealed: bytes) -> tuple[bytes, int]:
-    """The key's id, and where the content begins."""
-    colon = sealed.find(b":", 1, _LONGEST_ID + 2)
-    start = colon + 1 + _MAC_BYTES
-    if colon < 0 or len(sealed) < start:
-        raise SignatureError("A signature is malformed")
-    return sealed[1:colon], start
-
-
-def _mac(key: bytes, content: bytes, purpose: str, place: Sequence[str]) -> bytes:
-    return hmac.digest(key, b"%s\n%s" % (" ".join((purpose, *place)).encode(), content), "sha256")
+        super().__init__({} if keys is None else keys.derive("run", bound_to=bound_to))
+        self.keys = keys
+        self.run_id = spec.run_id

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from graflow.channels.memory_channel import MemoryChannel
 from graflow.channels.redis_channel import RedisChannel
 from graflow.core.context import ExecutionContext
 from graflow.exceptions import GraflowRuntimeError, PayloadError
+from graflow.signing import generate_key
 from tests.channel_contract import *  # noqa: F403 - the suite that every storage passes
 from tests.channel_contract import lock_elsewhere
 from tests.support import PrivateRedis, at_once, private_redis, wait_until
@@ -38,11 +39,12 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.fixture(
-    params=["by parameters", "text client", "bytes client", "branch over redis"],
+    params=["by parameters", "with a key", "text client", "bytes client", "branch over redis"],
 )
 def channel(request: pytest.FixtureRequest, redis_server: PrivateRedis, redis_client: redis.Redis) -> Iterator[Channel]:
-    if request.param == "by parameters":
-        yield RedisChannel("mine", host=redis_server.host, port=redis_server.port)
+    if request.param in {"by parameters", "with a key"}:
+        key = generate_key() if request.param == "with a key" else None
+        yield RedisChannel("mine", host=redis_server.host, port=redis_server.port, signing_key=key)
         return
     with redis_server.client(decode_responses=request.param == "text client") as client:
         made = of_client("mine", client)
@@ -156,6 +158,84 @@ def test_an_undecodable_value_is_an_error_that_names_the_key(
         assert channel.get("after") == 1
         assert channel.keys() == ["after", "list", "text"]
         assert redis_client.get("graflow:channel:x:text") == raw
+
+
+@pytest.fixture
+def signing(redis_server: PrivateRedis) -> Callable[..., RedisChannel]:
+    """Makes channels whose values are signed with the same key, unless another one is given."""
+    mine = {"host": redis_server.host, "port": redis_server.port, "signing_key": generate_key()}
+    return lambda name="mine", **changes: RedisChannel(name, **{**mine, **changes})
+
+
+def test_what_nobody_with_the_key_has_written_is_not_believed(
+    signing: Callable[..., RedisChannel], redis_client: redis.Redis
+) -> None:
+    # Given values and elements, and the same texts elsewhere: under other keys, channels, prefixes and kinds
+    channel = signing()
+    channel.set("value", {"role": "clerk"})
+    channel.set("flag", False)
+    channel.set("list", [1, [2]])
+    channel.append("items", "first")
+    channel.append("items", 2)
+    at = "graflow:channel:mine:"
+    assert json.loads(redis_client.get(at + "value").partition(b"{")[2].join([b"{", b""])) == {"role": "clerk"}
+    for key in ("value", "flag", "list"):
+        redis_client.copy(at + key, at + "moved " + key)
+        redis_client.copy(at + key, f"graflow:channel:yours:{key}")
+        redis_client.copy(at + key, f"other:channel:mine:{key}")
+        redis_client.expire(f"other:channel:mine:{key}", 600)
+    redis_client.rpush(at + "values", redis_client.get(at + "value"))
+    redis_client.set(at + "element", redis_client.lindex(at + "items", 0))
+
+    # Then they are read where they were written, and nowhere else
+    assert (channel.get("value"), channel.get("flag"), channel.get("list")) == ({"role": "clerk"}, False, [1, [2]])
+    assert channel.get("items") == ["first", 2]
+    strange = [(channel, f"moved {key}") for key in ("value", "flag", "list")]
+    strange += [(signing("yours"), "value"), (signing(key_prefix="other"), "value")]
+    strange += [(signing(signing_key=generate_key()), "value"), (channel, "values"), (channel, "element")]
+    for one, key in strange:
+        with pytest.raises(PayloadError, match=f"'{key}' of channel .* is not believed: .*sign") as raised:
+            one.get(key)
+        assert "GRAFLOW_SIGNING_KEY" in str(raised.value)
+
+    # And what has no signature, or was changed, is refused, also where it is to be added to
+    redis_client.set(at + "flag", "true")
+    redis_client.set(at + "plain list", "[1]")
+    redis_client.rpush(at + "items", "3")
+    redis_client.setrange(at + "value", redis_client.strlen(at + "value") - 3, "X")
+    for key in ("flag", "items", "value"):
+        with pytest.raises(PayloadError, match="is not believed"):
+            channel.get(key)
+    for refuse in (channel.append, channel.atomic_add):
+        with pytest.raises(PayloadError, match="is not believed"):
+            refuse("plain list", 1)
+    assert redis_client.get(at + "plain list") == b"[1]"
+
+
+def test_a_number_is_not_signed_and_nothing_but_a_number(
+    signing: Callable[..., RedisChannel], redis_client: redis.Redis
+) -> None:
+    channel, at = signing(), "graflow:channel:mine:"
+    channel.set("count", 5)
+    channel.set("rate", 0.5)
+    assert (redis_client.get(at + "count"), redis_client.get(at + "rate")) == (b"5", b"0.5")
+    assert (channel.atomic_add("count", 2), channel.atomic_add("rate", 0.25)) == (7, 0.75)
+    assert channel.atomic_add("count", 10**30) == 10**30 + 7
+    assert channel.atomic_add("count", float("inf")) == float("inf") == channel.get("count")
+
+    for text in ('7, "and more"', "1]", "2 {}", "-Infinity"):
+        redis_client.set(at + "count", text)
+        with pytest.raises(PayloadError, match="cannot be read"):
+            channel.get("count")
+
+
+def test_what_was_signed_is_read_without_a_key_and_with_an_older_one(
+    signing: Callable[..., RedisChannel],
+) -> None:
+    old, new = generate_key("old"), generate_key("new")
+    signing(signing_key=old).set("kept", ["a"])
+    assert signing(signing_key=f"{new} {old}").get("kept") == ["a"]
+    assert signing(signing_key=None).get("kept") == ["a"]
 
 
 def test_foreign_kinds_of_data_are_errors(plain: RedisChannel, redis_client: redis.Redis) -> None:

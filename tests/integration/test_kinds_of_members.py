@@ -11,6 +11,7 @@ import pytest
 
 from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import StrictGroupPolicy
+from graflow.seals import content_of
 from graflow.signing import generate_key
 from graflow_celery.client.columns import Columns
 from graflow_celery.client.submission import prepare
@@ -19,7 +20,7 @@ from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.pages import recorded_outcomes
 from graflow_celery.wire.payload import unpack
-from graflow_celery.wire.seal import RunSeal, content_of
+from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.batches import batch
 from graflow_celery.worker.batches.batch import run_members
 from tests.integration import kinds

@@ -10,13 +10,14 @@ import pytest
 
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GraflowRuntimeError, MemberLeftOutError, MemberLostError, PayloadError, SignatureError
+from graflow.seals import content_of
 from graflow.signing import SigningKeys, generate_key
 from graflow_celery.client.outcomes import branch_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, MemberState, RecordedOutcome
 from graflow_celery.record.replies import claim_of
 from graflow_celery.record.specs import Known, Specs
 from graflow_celery.wire.outcomes import pack_outcome, report_of
-from graflow_celery.wire.seal import RunSeal, content_of
+from graflow_celery.wire.seal import RunSeal
 
 KEYS = SigningKeys.parse(generate_key("ours"))
 STRANGERS = SigningKeys.parse(generate_key("ours"))
