@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.tasks import noop
 from graflow.core.branches.outcome import Branch
 from graflow.core.handlers.group_policy import StrictGroupPolicy
+from graflow.seals import content_of
 from graflow_celery import app
 from graflow_celery.broker import transport
 from graflow_celery.broker.messages import run_message
@@ -22,7 +23,6 @@ from graflow_celery.record import GrantedMember, GroupSpec, MemberReport
 from graflow_celery.settings import Settings
 from graflow_celery.wire.envelope import SharedPayload
 from graflow_celery.wire.outcomes import unpack_outcome
-from graflow_celery.wire.seal import content_of
 from graflow_celery.worker.celery_tasks import MemberTask, deployment_for
 from graflow_celery.worker.member import MemberRunner
 
