@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -131,10 +132,17 @@ class GroupRecord(MemberLeases, RecordReader):
             GroupNotFoundError: no such run, or a part of its record is missing.
             RetryRefusedError: it has not ended, was cancelled, is part of another run, or has nothing that failed.
         """
-        reply = self._run("reopen", run_id, [token, "" if index is None else index], self.keys.deployment("workers"))
+        members, lost, at = list[bytes](), list[bytes](), b""
+        workers, wanted = self.keys.deployment("workers"), "" if index is None else index
+        while (reply := self._run("reopen", run_id, [token, wanted, at], workers))[0] == MORE:
+            _, at, more, more_lost = reply
+            members, lost = members + more, lost + more_lost
         if reply[0] in {b"GONE", b"PARTIAL"}:
             raise self.not_found(run_id)
-        return reopened_of(reply, run_id, index, self._specs)
+        again = reopened_of(reply, run_id, index, self._specs)
+        while self._run("forget", run_id, [])[0] == MORE:  # what a crash leaves, the sweeper finishes
+            pass
+        return replace(again, members=integers(members) + again.members, lost=integers(lost) + again.lost)
 
     def mark_published(self, run_id: str) -> None:
         """Note that the submitter has sent every member once."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 RUN_KEYS = (
     *("header", "manifest", "shared", "outcomes", "order", "claims"),
-    *("deadlines", "blocked", "events", "children", "floors", "blocks", "pages", "blobs"),
+    *("deadlines", "blocked", "events", "children", "floors", "blocks", "pages", "stale", "blobs"),
 )
 """Keys of one run: no expiry while it is open, `result_ttl` from the moment it is closed."""
 

@@ -28,16 +28,16 @@ from tests.record_support import (
     advance,
     clocked,
     clocked_record,
+    finish,
     make_manifest,
     make_spec,
     open_group,
     swept,
 )
-from tests.support import wait_until
 
 pytestmark = pytest.mark.redis
 
-N = 23
+N, FAILED = 23, MemberState.FAILED
 
 
 def in_slices_of_four(name: str) -> str:
@@ -299,27 +299,63 @@ def test_what_a_group_was_opened_with_is_sent_to_a_process_once(record: GroupRec
     sent_by(1, 2)
 
 
-@pytest.mark.slow
-def test_no_script_of_a_hundred_thousand_members_takes_as_long_as_all_of_them(record_server: redis.Redis) -> None:
-    """Each takes some ten milliseconds on an idle machine, and all members together take seconds."""
-    record_server.flushall()
-    record_server.config_set("slowlog-max-len", 5000)
-    record_server.slowlog_reset()
-    record = GroupRecord(record_server, "t")
-    n = 100_000
-    open_group(record, "cancelled", n=n)
-    claim = record.claim("cancelled", range(n), "w")
-    reports = [MemberReport(index, 1, MemberState.SUCCEEDED, b"x") for index in range(1000)]
-    record.complete("cancelled", "w", reports)
-    record.claim("cancelled", claim.left, "w")
-    record.beat([Lease("cancelled", index, 1, "w") for index in range(n)])
-    record.release("cancelled", "w", range(n))
-    record.expedite("cancelled")
-    assert record.cancel("cancelled") == ["cancelled"]
-    assert record.header("cancelled").status.cancelled == n - 1000
+@pytest.mark.parametrize("stride", [0, 2])
+@pytest.mark.parametrize("kept", [0, 11])
+def test_a_retry_of_very_many_members_is_made_aside_and_taken_over_at_once(
+    sliced: tuple[GroupRecord, Clock], monkeypatch: pytest.MonkeyPatch, stride: int, kept: int
+) -> None:
+    record, clock = sliced
+    spec = make_spec(n=N, stride=stride, continuation=True, timeout=5.0, result_ttl=60)
+    record.open(spec, [b"chunk"] * (spec.blocks + 1 if stride else N + 1))
+    for index in range(kept):
+        finish(record, index)
+    advance(record, clock, 6)
+    swept(record)
+    record.complete(
+        "run", "w", [MemberReport(N, record.claim_continuation("run", "w").granted[0].attempt, FAILED, b"")]
+    )
+    before = record.header("run")
+    assert before.closed
 
-    open_group(record, "overdue", n=n, timeout=0.001)
-    wait_until(lambda: record.sweep("overdue", "a token") is not None)
-    assert record.header("overdue").status.timed_out == n
-    longest = max(entry["duration"] for entry in record_server.slowlog_get(5000)) / 1_000_000
-    assert longest < 0.8, f"one command kept everybody waiting for {longest:.3f} s"
+    # Nothing is seen of it before the last call, nor when the caller dies before that
+    calls, run = [], GroupRecord._run
+    monkeypatch.setattr(GroupRecord, "_run", lambda self, name, *args: calls.append(name) or run(self, name, *args))
+    assert record._run("reopen", "run", ["dead", "", ""], record.keys.deployment("workers"))[0] == MORE
+    assert record.header("run").status == before.status
+    assert record.client.ttl("t:run:again:dead:claims") > 0
+
+    again = record.reopen("run", "token")
+
+    assert (again.members, again.continuation) == (list(range(kept, N)), False)
+    assert calls.count("reopen") > 3
+    assert calls.count("forget") > 1 or stride
+    assert counted(record) == Counter(SUCCEEDED=kept)
+    assert record.header("run").state is GroupState.RUNNING
+    stem = "t:run:again:"
+    assert not [key for key in record.client.scan_iter(f"{stem}*") if record.client.ttl(key) < 0]
+    for index in again.members:
+        finish(record, index, owner="second")
+    assert record.header("run").state is GroupState.DONE
+    assert counted(record) == Counter(SUCCEEDED=N)
+    assert record.claim_continuation("run", "w").granted
+
+
+def test_nobody_claims_until_what_failed_is_forgotten_which_a_sweeper_does(sliced: tuple[GroupRecord, Clock]) -> None:
+    record, clock = sliced
+    open_group(record, n=N)
+    for index in range(N):
+        finish(record, index, state=FAILED)
+    at, reply = b"", [MORE]
+    while reply[0] == MORE:
+        reply = record._run("reopen", "run", ["token", "", at], record.keys.deployment("workers"))
+        at = reply[1]
+    assert record.header("run").state is GroupState.RUNNING
+    assert counted(record) == Counter()
+    assert record.claim("run", [0], "w").granted == []
+    assert record.claim("run", [0, 1], "w").granted == []
+
+    advance(record, clock, 1)
+    swept(record)
+
+    assert record.outcomes("run") == []
+    assert [one.attempt for one in record.claim("run", [0, 1], "w").granted] == [2, 2]

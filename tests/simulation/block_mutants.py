@@ -321,36 +321,38 @@ BLOCK_MUTANTS = [
     Mutant(
         "failures of a page do not run again",
         "reopen",
-        "local indices = block.kind == 'r' and failures_in(block) or {}",
-        "local indices = {}",
+        "indices = failures_in(block)",
+        "indices = {}",
     ),
     Mutant(
-        "a block that the record ended is not split", "reopen", "    if block.kind == 'e' then\n", "    if false then\n"
+        "a block that the record ended is not split", "reopen", "if block.kind ~= 'e' then return end", "do return end"
     ),
-    Mutant(
-        "members of a split block are missing in the order",
-        "reopen",
-        "      if not is_open[left] then order[#order + 1] = left end\n",
-        "",
-    ),
-    Mutant(
-        "a split block stays in the order",
-        "reopen",
-        "not is_open[index] and not split[index] then",
-        "not is_open[index] then",
-    ),
-    Mutant("a split block is not thawed", "reopen", "      redis.call('HSET', BLOCKS, b, 't')\n", ""),
-    Mutant("outcomes of a split block are lost", "reopen", "      each('HSET', OUTCOMES, values)\n", ""),
+    Mutant("members of a split block are missing in the order", "reopen", "  each('RPUSH', ORDER, names)\n", ""),
+    Mutant("a split block stays in the order", "reopen", "  redis.call('LREM', ORDER, 1, 'b' .. b)\n", ""),
+    Mutant("a split block is not thawed", "reopen", "  redis.call('HSET', BLOCKS, b, 't')\n", ""),
+    Mutant("outcomes of a split block are lost", "reopen", "  each('HSET', OUTCOMES, values)\n", ""),
     Mutant(
         "the rest of a split block counts as in a block",
         "reopen",
-        "      header.in_blocks = header.in_blocks - #names\n",
+        "  header.in_blocks = header.in_blocks - #names\n",
+        "",
+    ),
+    Mutant(
+        "a block that runs again is not thawed",
+        "reopen",
+        "    blocks[#blocks + 1] = 't'\n",
+        "    blocks[#blocks + 1] = 'o 0 0 -'\n",
+    ),
+    Mutant(
+        "a block that runs again keeps its place in the order",
+        "reopen",
+        "or (b and redis.call('SISMEMBER', THAWED, b) == 1)",
         "",
     ),
     Mutant(
         "what a page has no more counts as in a block",
         "reopen",
-        "      if row.is_in_page then header.in_blocks = header.in_blocks - 1 end\n",
+        "      if row.is_in_block then count('in_blocks', 1) end\n",
         "",
     ),
     Mutant("a timeout in a page is taken for a success", "reopen", "failure == 'T' and 'TIMED_OUT' or", ""),

@@ -15,7 +15,8 @@ for i = 5, #ARGV do
   seen[ARGV[i]] = true
 end
 local remaining = header.deadline > 0 and math.max(0, header.deadline - time) or -1
-if header.state == 'OPENING' or (header.state == 'RUNNING' and (remaining == 0 or header.cut == 1)) then
+local is_over = header.state == 'RUNNING' and (remaining == 0 or header.cut == 1)
+if header.state == 'OPENING' or is_over or header.cut == FORGETTING then
   return {as_text(header.state, remaining, {}, {}, indices, {}, header.opener), unknown_spec(header, known), {}}
 end
 

@@ -6,7 +6,7 @@ if #ARGV == 5 then
   local state, opener, lease, look, running, executions, in_flight, deadline, version, is_cut, is_leaving = unpack(redis.call(
     'HMGET', header, 'state', 'opener', 'lease', 'look', 'running', 'executions', 'max_in_flight', 'deadline', 'version', 'cut',
     'leaving'))
-  if state == 'RUNNING' and version == VERSION and in_flight == '0' and not deadline and is_cut ~= '1'
+  if state == 'RUNNING' and version == VERSION and in_flight == '0' and not deadline and is_cut ~= '1' and is_cut ~= '2'
       and is_leaving ~= '1' then
     local time = now()
     local ends = time + lease

@@ -241,3 +241,19 @@ local function ready(header)
   if #indices > 0 then each('ZREM', BLOCKED, indices) end
   return indices
 end
+
+-- Forget a slice of what members came to that are to run again since; whether there is more.
+local function forget(header)
+  local names, stale = redis.call('LPOP', STALE, CUT) or {}, {}
+  local claims, texts = fetch('HMGET', CLAIMS, names), fetch('HMGET', OUTCOMES, names)
+  for i, name in ipairs(names) do
+    if claims[i] and texts[i] then
+      drop_blobs(blobs_of_outcome(texts[i]))
+      stale[#stale + 1] = name
+    end
+  end
+  each('HDEL', OUTCOMES, stale)
+  local has_more = redis.call('EXISTS', STALE) == 1
+  if not has_more and header.cut == FORGETTING then header.cut = 0 end
+  return has_more
+end

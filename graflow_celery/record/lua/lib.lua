@@ -6,13 +6,14 @@ local RUN, OPEN = KEYS[1], KEYS[2]
 local HEADER, MANIFEST, SHARED, OUTCOMES = RUN .. 'header', RUN .. 'manifest', RUN .. 'shared', RUN .. 'outcomes'
 local ORDER, CLAIMS, DUE, BLOCKED = RUN .. 'order', RUN .. 'claims', RUN .. 'deadlines', RUN .. 'blocked'
 local EVENTS, CHILDREN, FLOORS = RUN .. 'events', RUN .. 'children', RUN .. 'floors'
-local BLOCKS, PAGES = RUN .. 'blocks', RUN .. 'pages'
-local LASTING = {HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN, FLOORS, BLOCKS, PAGES} -- after the end
+local BLOCKS, PAGES, STALE = RUN .. 'blocks', RUN .. 'pages', RUN .. 'stale'
+local LASTING = {HEADER, MANIFEST, SHARED, OUTCOMES, ORDER, EVENTS, CHILDREN, FLOORS, BLOCKS, PAGES, STALE} -- after the end
 local PASSING = {CLAIMS, DUE, BLOCKED} -- until the end
 
 local EVENTS_KEPT = 1000
 local MAX_DOUBLINGS = 6
 local SLICE = 4000 -- arguments of one command: Lua unpacks at most some 8000
+local FORGETTING = 2 -- in `cut`: nobody claims until it is forgotten what members came to before
 local CUT = 250 -- entries of `deadlines` that one script ends: some 10 ms, in which nobody else is served
 
 -- Fields of the header that are text; all others are numbers, 0 when absent.

@@ -1,11 +1,21 @@
--- Have members of a group that has ended run again, and its continuation after them: a new round of the run.
--- Touches: header outcomes order claims deadlines blocks floors events open; workers (KEYS 3) and clock; no key of the run expires
--- any more.
--- ARGV: token of this call, index of the member (empty: all that failed).
--- Answers REOPENED, specification, indices, those of them that were lost, 1 when the continuation may be published; or
--- why nothing was done: GONE, PARTIAL (keys are missing), OPEN, CANCELLED, INNER (a member of another run opened it),
--- ABSENT, SUCCEEDED, NOTHING, ENOUGH (what is left out has to stay so).
-local token, wanted = ARGV[1], ARGV[2]
+-- Have members of a group that has ended run again, and its continuation after them: a new round of the run. What is to run
+-- again is written aside first, a slice at a time, under keys that expire, while the group stands as it has ended; the last
+-- call puts it in its place. What came of it before is forgotten after that, by forget.lua, and until then nobody claims.
+-- Touches: header outcomes order claims deadlines blocks floors stale events open; again:<token>:*; workers (KEYS 3) and
+-- clock; no key of the run expires any more.
+-- ARGV: token of this call, index of the member (empty: all that failed), where the call before this one ended (empty at
+-- first). Answers MORE, where to go on, indices, and those of them that were lost; or REOPENED, specification, indices, lost,
+-- 1 when the continuation may be published; or why nothing was done: GONE, PARTIAL (keys are missing), OPEN, CANCELLED, INNER
+-- (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING, ENOUGH (what is left out has to stay so).
+local token, wanted, at = ARGV[1], ARGV[2], ARGV[3]
+local KEPT_ASIDE = 600000
+local LOOKED = 1000 -- members that one call looks at, of which not all have failed
+local ASIDE = RUN .. 'again:' .. token .. ':'
+local THAWED, COUNTS = ASIDE .. 'blocks', ASIDE .. 'counts'
+local ANEW = {} -- where the new content of a key is written: one member is few enough to be written at once
+for _, key in ipairs({CLAIMS, DUE, FLOORS, ORDER, STALE}) do
+  ANEW[key] = wanted == '' and ASIDE .. string.sub(key, #RUN + 1) or key
+end
 local header = load(
   'closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout', 'enough',
   'stride')
@@ -20,95 +30,46 @@ local function has_succeeded(text)
   return string.sub(text, 1, 10) == 'SUCCEEDED '
 end
 
-local function row_of(index, text)
+local function row_of(index, text, is_in_block)
   local state, attempt = string.match(text, '^([%u_]+) (%d+)')
-  local names = blobs_of_outcome(text)
-  local bytes = #text - string.find(text, '\n', 1, true) + blob_bytes(names)
-  return {index = index, state = state, attempt = tonumber(attempt), bytes = bytes, blobs = names}
+  local bytes = #text - string.find(text, '\n', 1, true) + blob_bytes(blobs_of_outcome(text))
+  return {index = index, state = state, attempt = tonumber(attempt), bytes = bytes, is_in_block = is_in_block}
 end
 
--- Outcomes by position; those that a block has without their payloads.
-local function outcomes_of(indices)
-  local texts = fetch('HMGET', OUTCOMES, indices)
-  for i, index in ipairs(indices) do texts[i] = texts[i] or outcome_in_block(header, index) end
-  return texts
-end
-
--- Payloads may be many megabytes: a slice of outcomes is looked at and let go of.
+-- Rows of those of these members that failed; of a group that failed also of those left out or cancelled.
 local function add_failed(rows, indices)
-  for i, text in ipairs(outcomes_of(indices)) do
-    local is_left_out = string.sub(text, 1, 10) == 'CANCELLED ' and header.state ~= 'FAILED'
-    if not (has_succeeded(text) or is_left_out) then rows[#rows + 1] = row_of(tonumber(indices[i]), text) end
+  for i, text in ipairs(fetch('HMGET', OUTCOMES, indices)) do
+    local found = text or outcome_in_block(header, indices[i])
+    local is_left_out = string.sub(found, 1, 10) == 'CANCELLED ' and header.state ~= 'FAILED'
+    if not (has_succeeded(found) or is_left_out) then rows[#rows + 1] = row_of(tonumber(indices[i]), found, not text) end
   end
 end
 
--- What failed; of a group that failed also what was left out or cancelled. Payloads may be many megabytes: a slice of
--- outcomes is looked at and let go of.
-local function failed_members()
-  local rows, left = {}, header.FAILED + header.TIMED_OUT + header.LOST
-  if header.state == 'FAILED' then left = left + header.CANCELLED end
-  local step = header.stride > 0 and header.stride or 500
-  for first = 0, header.n - 1, step do
-    if #rows == left then break end
-    local block = header.stride > 0 and get_block(first / step) or {}
-    local indices = block.kind == 'r' and failures_in(block) or {}
-    if block.kind ~= 'r' then
-      for index = first, math.min(first + step, header.n) - 1 do indices[#indices + 1] = index end
+-- A slice of what failed, from a member on: its rows, the blocks that the record had ended, and the member after it.
+local function failed_from(first)
+  local rows, ended, after = {}, {}, first
+  while after < header.n and #rows < CUT and after - first < LOOKED do
+    local b, indices = block_of(header, after), {}
+    local block = b and get_block(b) or {}
+    local last = b and select(2, block_range(header, b)) or math.min(after + CUT, header.n) - 1
+    if block.kind == 'r' then
+      indices = failures_in(block)
+    else
+      for index = after, last do indices[#indices + 1] = tostring(index) end
     end
+    local count = #rows
     add_failed(rows, indices)
+    if block.kind == 'e' and #rows > count then ended[#ended + 1] = b end -- all of it, as all of it ended alike
+    after = last + 1
   end
-  return rows
+  return rows, ended, after
 end
 
--- What is to run again, the continuation last; or why nothing is.
-local function chosen_rows()
-  local rows, is_enough = {}, header.enough > 0 and header.SUCCEEDED >= header.enough
-  if wanted ~= '' then
-    local text = tonumber(wanted) < header.n and outcome_of(header, wanted)
-    if not text then return nil, 'ABSENT' end
-    if has_succeeded(text) then return nil, 'SUCCEEDED' end
-    if is_enough then return nil, 'ENOUGH' end
-    rows = {row_of(tonumber(wanted), text)}
-  elseif not is_enough then
-    rows = failed_members()
-  end
-  if header.continuation == 1 then
-    local text = redis.call('HGET', OUTCOMES, header.n)
-    if #rows > 0 or not has_succeeded(text) then rows[#rows + 1] = row_of(header.n, text) end
-  end
-  if #rows == 0 then return nil, is_enough and 'ENOUGH' or 'NOTHING' end
-  return rows
-end
-
--- Blocks that the record ended, and of which some is to run again: each member gets an outcome of its own. Answers the
--- members by the name of their block.
-local function split_blocks(rows)
-  local split = {}
-  for _, row in ipairs(rows) do
-    local b = block_of(header, row.index)
-    local block = b and not split['b' .. b] and get_block(b) or {}
-    row.is_in_page = block.kind == 'r' and redis.call('HEXISTS', FLOORS, row.index) == 0
-    if block.kind == 'e' then
-      local values, names = {}, {}
-      local first, last = block_range(header, b)
-      for index = first, last do
-        values[#values + 1] = index
-        values[#values + 1] = outcome_in_block(header, index)
-        names[#names + 1] = tostring(index)
-      end
-      each('HSET', OUTCOMES, values)
-      redis.call('HSET', BLOCKS, b, 't')
-      header.in_blocks = header.in_blocks - #names
-      split['b' .. b] = names
-    end
-  end
-  return split
-end
-
--- Take the outcomes back and make the members due, each with its next attempt; answers members, and those that were lost.
-local function open_again(rows, time)
-  local split = split_blocks(rows)
-  local names, claims, scores, floors, members, lost, is_open = {}, {}, {}, {}, {}, {}, {}
+-- Write aside what is to run again, each with its next attempt; answers members, and those that were lost.
+local function put_aside(rows, ended, time)
+  local names, claims, scores, floors, stale, members, lost = {}, {}, {}, {}, {}, {}, {}
+  local counts = {}
+  local function count(name, by) counts[name] = (counts[name] or 0) + by end
   for i, row in ipairs(rows) do names[i] = row.index end
   for i, granted in ipairs(fetch('HMGET', FLOORS, names)) do
     local row = rows[i]
@@ -118,40 +79,114 @@ local function open_again(rows, time)
       {attempt = floor, losses = 0, retries = 0, waits = 0, queued = time, since = 0, owner = '-'})
     floors[#floors + 1] = row.index
     floors[#floors + 1] = floor
-    is_open[tostring(row.index)] = true
-    header.outcome_bytes = header.outcome_bytes - row.bytes
+    if not row.is_in_block then stale[#stale + 1] = row.index end
+    count('outcome_bytes', row.bytes)
     if row.index < header.n then
       scores[#scores + 1] = time + header.queue_wait
       scores[#scores + 1] = row.index
       members[#members + 1] = row.index
       if row.state == 'LOST' then lost[#lost + 1] = row.index end
-      header.recorded = header.recorded - 1
-      if row.is_in_page then header.in_blocks = header.in_blocks - 1 end
-      header[row.state] = header[row.state] - 1
+      count('recorded', 1)
+      count(row.state, 1)
+      if row.is_in_block then count('in_blocks', 1) end
     end
   end
-  each('HSET', FLOORS, floors)
-  each('HSET', CLAIMS, claims)
-  each('ZADD', DUE, scores)
-  each('HDEL', OUTCOMES, names)
-  for _, row in ipairs(rows) do drop_blobs(row.blobs) end
-  local order = {}
-  for _, index in ipairs(redis.call('LRANGE', ORDER, 0, -1)) do
-    if not is_open[index] and not split[index] then order[#order + 1] = index end
-    for _, left in ipairs(split[index] or {}) do
-      if not is_open[left] then order[#order + 1] = left end
-    end
-  end
-  redis.call('UNLINK', ORDER)
-  each('RPUSH', ORDER, order)
-  header.critical_failed = 0
-  if header.critical == 1 then
-    for _, index in ipairs(cjson.decode(header.spec).critical) do
-      local text = not is_open[tostring(index)] and outcome_of(header, index)
-      if text and not has_succeeded(text) then header.critical_failed = 1 end
-    end
-  end
+  each('HSET', ANEW[CLAIMS], claims)
+  each('HSET', ANEW[FLOORS], floors)
+  each('ZADD', ANEW[DUE], scores)
+  each('RPUSH', ANEW[STALE], stale)
+  each('SADD', THAWED, ended)
+  for name, by in pairs(counts) do redis.call('HINCRBY', COUNTS, name, by) end
   return members, lost
+end
+
+-- Copy a slice of the order without what is to run again; answers where the next one begins, nil at the end.
+local function order_from(first)
+  local names, kept, indices, kept_at = redis.call('LRANGE', ORDER, first, first + LOOKED - 1), {}, {}, {}
+  for i, name in ipairs(names) do indices[i] = block_named(name) and '-' or name end
+  local again = fetch('HMGET', ANEW[FLOORS], indices)
+  for i, name in ipairs(names) do
+    local b = block_named(name)
+    local is_open = again[i] or (b and redis.call('SISMEMBER', THAWED, b) == 1)
+    if not is_open then kept[#kept + 1] = name end
+  end
+  each('RPUSH', ANEW[ORDER], kept)
+  return #names == LOOKED and first + LOOKED or nil
+end
+
+-- Copy a slice of the floors that stay; answers where the next one begins, nil at the end.
+local function floors_from(cursor)
+  local after, found = unpack(redis.call('HSCAN', FLOORS, cursor, 'COUNT', LOOKED))
+  for i = 1, #found, 2 do redis.call('HSETNX', ANEW[FLOORS], found[i], found[i + 1]) end
+  return after ~= '0' and after or nil
+end
+
+-- One member of a block that the record ended: each of the others gets an outcome of its own.
+local function split_block(index)
+  local b = block_of(header, index)
+  local block = b and get_block(b) or {}
+  if block.kind ~= 'e' then return end
+  local values, names = {}, {}
+  local first, last = block_range(header, b)
+  for other = first, last do
+    values[#values + 1] = other
+    values[#values + 1] = outcome_in_block(header, other)
+    names[#names + 1] = other
+  end
+  each('HSET', OUTCOMES, values)
+  each('RPUSH', ORDER, names)
+  redis.call('LREM', ORDER, 1, 'b' .. b)
+  redis.call('HSET', BLOCKS, b, 't')
+  header.in_blocks = header.in_blocks - #names
+end
+
+-- The one member that is wanted, or why it is not to run.
+local function wanted_row()
+  local text = tonumber(wanted) < header.n and outcome_of(header, wanted)
+  if not text then return nil, 'ABSENT' end
+  if has_succeeded(text) then return nil, 'SUCCEEDED' end
+  if header.enough > 0 and header.SUCCEEDED >= header.enough then return nil, 'ENOUGH' end
+  split_block(wanted)
+  local own = redis.call('HGET', OUTCOMES, wanted)
+  return {row_of(tonumber(wanted), own or text, not own)}
+end
+
+-- The continuation runs again after others, or where it has failed alone.
+local function with_continuation(rows, has_others)
+  if header.continuation == 0 then return rows end
+  local text = redis.call('HGET', OUTCOMES, header.n)
+  if has_others or not has_succeeded(text) then rows[#rows + 1] = row_of(header.n, text, false) end
+  return rows
+end
+
+-- Put what was written aside in its place.
+local function take_over()
+  for key, aside in pairs(ANEW) do
+    if redis.call('EXISTS', aside) == 1 then redis.call('RENAME', aside, key) else redis.call('UNLINK', key) end
+  end
+  local blocks = {}
+  for _, b in ipairs(redis.call('SMEMBERS', THAWED)) do
+    blocks[#blocks + 1] = b
+    blocks[#blocks + 1] = 't'
+  end
+  each('HSET', BLOCKS, blocks)
+end
+
+-- What may still have failed of the members that the policy needs, where one of several runs again.
+local function note_what_is_left()
+  header.critical_failed = 0
+  if header.critical == 0 or wanted == '' then return end
+  for _, index in ipairs(cjson.decode(header.spec).critical) do
+    local text = tostring(index) ~= wanted and outcome_of(header, index)
+    if text and not has_succeeded(text) then header.critical_failed = 1 end
+  end
+end
+
+local function more(from, members, lost)
+  for _, key in pairs(ANEW) do redis.call('PEXPIRE', key, KEPT_ASIDE) end
+  redis.call('PEXPIRE', THAWED, KEPT_ASIDE)
+  redis.call('PEXPIRE', COUNTS, KEPT_ASIDE)
+  return {'MORE', from, members or {}, lost or {}}
 end
 
 if not header then return {'GONE'} end
@@ -162,26 +197,68 @@ end
 if header['reopened:' .. token] == 1 then -- done before: its answer got lost
   return {'REOPENED', header.spec, redis.call('ZRANGE', DUE, 0, -1), {}, header.state ~= 'RUNNING' and 1 or 0}
 end
-local why, rows = refusal(), nil
-if not why then rows, why = chosen_rows() end
+local why = refusal()
 if why then return {why, header.spec} end
 
+local members, lost = {}, {}
+local phase, place = string.match(at ~= '' and at or 'members 0', '^(%a+) (%d+)$')
+local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
+if phase == 'members' then
+  local rows, ended, after = {}, {}, header.n
+  if wanted ~= '' then
+    rows, why = wanted_row()
+    if why then return {why, header.spec} end
+  elseif not is_enough then
+    rows, ended, after = failed_from(tonumber(place))
+  end
+  if after == header.n then with_continuation(rows, #rows > 0 or redis.call('EXISTS', COUNTS) == 1) end
+  if after == header.n and #rows == 0 and redis.call('EXISTS', COUNTS) == 0 then
+    return {is_enough and 'ENOUGH' or 'NOTHING', header.spec}
+  end
+  members, lost = put_aside(rows, ended, now())
+  if after < header.n then return more('members ' .. after, members, lost) end
+  if #rows >= CUT then return more('order 0', members, lost) end
+  phase, place = 'order', 0
+end
+if phase == 'order' and wanted == '' then
+  local after = order_from(place)
+  if after then return more('order ' .. after, members, lost) end
+  phase, place = 'floors', 0
+end
+if phase == 'floors' then
+  local after = floors_from(place)
+  if after then return more('floors ' .. after, members, lost) end
+end
+
 local time = wake(KEYS[3])
-local members, lost = open_again(rows, time)
+if wanted == '' then
+  take_over()
+else
+  for _, index in ipairs({wanted, header.n}) do
+    if redis.call('HEXISTS', CLAIMS, index) == 1 then redis.call('LREM', ORDER, 1, index) end
+  end
+end
+local counts = redis.call('HGETALL', COUNTS)
+for i = 1, #counts, 2 do header[counts[i]] = header[counts[i]] - tonumber(counts[i + 1]) end
+redis.call('UNLINK', THAWED, COUNTS)
+note_what_is_left()
 for _, key in ipairs(LASTING) do redis.call('PERSIST', key) end
+for _, key in ipairs(PASSING) do redis.call('PERSIST', key) end
 each_blob('PERSIST')
 header['reopened:' .. token] = 1
-header.state, header.closed, header.cut, header.overdue = 'RUNNING', 0, 0, 0
+header.state, header.closed, header.overdue = 'RUNNING', 0, 0
+header.cut = redis.call('EXISTS', STALE) == 1 and FORGETTING or 0
 header.round, header.reason, header.finished, header.look = header.round + 1, '', 0, 0
 header.published, header.told = 0, 0
 header.failed_before = header.FAILED + header.TIMED_OUT + header.LOST
 local look = time + header.queue_wait
+if header.cut == FORGETTING then look = time end
 if header.timeout > 0 then
   header.deadline = time + header.timeout
   look = math.min(look, header.deadline)
 end
 look_by(header, look)
-event('reopen', 'members', #members)
+event('reopen', 'members', header.n - header.recorded)
 settle(header, time)
 save(header)
 return {'REOPENED', header.spec, members, lost, header.state ~= 'RUNNING' and 1 or 0}

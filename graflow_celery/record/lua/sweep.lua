@@ -31,6 +31,11 @@ if redis.call('EXISTS', MANIFEST) == 0 or (header.state == 'RUNNING' and redis.c
 end
 if header.swept == token then return {'AGAIN'} end
 if header.damaged ~= '' then redis.call('HDEL', HEADER, 'damaged') end -- it was mended
+if header.cut == FORGETTING then
+  local has_more = forget(header)
+  save(header)
+  if has_more then return {'MORE'} end
+end
 if header.ending == 'CANCELLED' or (header.parent ~= '' and redis.call('HGET', header.parent, 'cut') == '1') then
   if cut(header, time, 'CANCELLED', 'the group around it was cancelled') then return {'MORE'} end
   return {header.spec, {}, {}, 0, 1, redis.call('SMEMBERS', CHILDREN), {}, {}, 0}
