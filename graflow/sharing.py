@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -46,12 +46,26 @@ def require_rereadable(what: str, values: Mapping[str, object]) -> None:
         ConfigError: For the first of them, with the remedy.
     """
     for name, value in values.items():
-        kind = type(value)
-        if kind.__module__ in _OF_PYTHON and (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
-            raise ConfigError(
-                f"{what} {name!r} is a {kind.__qualname__}, which can be read only once: what reads it next, such "
-                "as a retry, another task or another run, would find nothing. Give list(...) of it"
-            )
+        if _is_used_up(type(value)):
+            raise _used_up(f"{what} {name!r}", type(value))
+
+
+def require_rereadable_items(what: str, items: Iterable[object]) -> None:
+    """`require_rereadable` for what the members of a group are given."""
+    for kind in set(map(type, items)) - _SCALARS:
+        if _is_used_up(kind):
+            raise _used_up(what, kind)
+
+
+def _is_used_up(kind: type) -> bool:
+    return kind.__module__ in _OF_PYTHON and (hasattr(kind, "__next__") or hasattr(kind, "__anext__"))
+
+
+def _used_up(what: str, kind: type) -> ConfigError:
+    return ConfigError(
+        f"{what} is a {kind.__qualname__}, which can be read only once: what reads it next, such as a retry, another "
+        "task or another run, would find nothing. Give list(...) of it"
+    )
 
 
 def _one_shot(task_id: str, kind: type, where: str) -> PayloadError:

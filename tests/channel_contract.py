@@ -394,10 +394,11 @@ def test_a_time_to_live_that_is_over_makes_the_key_absent(channel: Channel, ttl:
     assert channel.keys() == []
 
 
-@pytest.mark.parametrize("ttl", [float("nan"), float("inf")])
-def test_a_time_to_live_must_be_finite(channel: Channel, ttl: float) -> None:
-    with pytest.raises(ValueError, match="ttl"):
-        channel.set("key", 1, ttl=ttl)
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), -float("inf"), 1e300, 101 * 365 * 86_400])
+def test_a_time_to_live_has_an_end_within_a_century(channel: Channel, ttl: float) -> None:
+    for write in (channel.set, channel.append, channel.prepend):
+        with pytest.raises(ValueError, match="ttl"):
+            write("key", 1, ttl=ttl)
     assert channel.exists("key") is False
 
 

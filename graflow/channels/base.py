@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
-from graflow.durations import checked_seconds
+from graflow.durations import LONGEST, checked_seconds
 
 NOT_A_LIST = "not a list"
 NOT_A_NUMBER = "expected int or float"
@@ -173,8 +173,9 @@ def checked_ttl(ttl: float) -> float:
 
     Raises:
         TypeError: It is no number.
-        ValueError: It is not a finite number of seconds.
+        ValueError: It is not a finite number of seconds, or more than 100 years.
     """
-    if not math.isfinite(checked_seconds("ttl", ttl)):
-        raise ValueError(f"ttl is {ttl}: expected a finite number of seconds, or None for no limit")
+    seconds = checked_seconds("ttl", ttl)
+    if not math.isfinite(seconds) or seconds > LONGEST:
+        raise ValueError(f"ttl is {ttl}: expected at most {LONGEST} seconds, or None for no limit")
     return ttl

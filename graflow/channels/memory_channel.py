@@ -88,18 +88,10 @@ class MemoryChannel(Channel):
             self._deadlines.clear()
 
     def append(self, key: str, value: object, ttl: float | None = None) -> int:
-        with self._lock:
-            items = self._items(key)
-            items.append(value)
-            self._limit(key, ttl)
-            return len(items)
+        return self._add_element(key, value, ttl, at=None)
 
     def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
-        with self._lock:
-            items = self._items(key)
-            items.insert(0, value)
-            self._limit(key, ttl)
-            return len(items)
+        return self._add_element(key, value, ttl, at=0)
 
     def atomic_add(self, key: str, amount: float = 1) -> int | float:
         amount = require_number(amount, "the amount")
@@ -145,6 +137,15 @@ class MemoryChannel(Channel):
         # Re-entrant: replacing a value may run a finalizer that uses this channel.
         self._lock = threading.RLock()
         self._key_locks = KeyLocks()
+
+    def _add_element(self, key: str, value: object, ttl: float | None, *, at: int | None) -> int:
+        if ttl is not None:
+            checked_ttl(ttl)
+        with self._lock:
+            items = self._items(key)
+            items.insert(len(items) if at is None else at, value)
+            self._limit(key, ttl)
+            return len(items)
 
     def _set_for(self, key: str, value: object, ttl: float) -> None:
         checked_ttl(ttl)

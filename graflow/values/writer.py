@@ -110,6 +110,10 @@ class Writer:
         return {TAG: tag, "v": [[self.write(key, _KEY), self.write(item, (key,))] for key, item in value.items()]}
 
     def _pickled(self, value: object, reason: str = "") -> Any:
+        if isinstance(value, memoryview):  # pickles of it are bytes
+            raise TypeError(
+                f"{self._place()} is a memoryview, which shows memory of this process; give bytes(...) of it"
+            )
         if self._pickles is None:
             raise TypeError(self._refusal(value, reason)) from None
         pickles = self._pickles

@@ -12,7 +12,7 @@ from graflow import task, workflow
 from graflow.core.data_nodes import DATA_NODES
 from graflow.core.task import ParallelGroup, Task
 from graflow.core.workflow import get_current_workflow_context
-from graflow.exceptions import ParallelGroupError
+from graflow.exceptions import ConfigError, ParallelGroupError
 
 
 def ids(group):
@@ -68,6 +68,18 @@ def test_tuples_and_dictionaries_spread_over_parameters(doubled):
     assert run(task("any")(lambda **given: given).starmap([{"z": 2}])) == [{"z": 2}]
     bound = task("bound")(lambda x, y: (x, y))(task_id="b", y=1)
     assert run(bound.starmap([(5,), {"x": 5, "y": 6}])) == [(5, 1), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: iter([1]), lambda: (x for x in "ab"), lambda: map(str, [1]), lambda: zip([1])]
+)
+def test_an_item_that_can_be_read_only_once_is_refused(make, doubled):
+    with pytest.raises(ConfigError, match=r"item of base\.map\(\) is a .* only once: .* Give list"):
+        doubled.map([[1], make()])
+    for item in ((1, make()), {"y": make(), "x": 1}, {"x": make()}):
+        with pytest.raises(ConfigError, match=r"value in an item of base\.starmap\(\) is a .* only once"):
+            doubled.starmap([(1, 2), item])
+    assert run(doubled.map(x for x in [1, 2])) == [2, 4], "the items themselves are taken once, at the call"
 
 
 @pytest.mark.parametrize("item", [5, "ab", b"ab", None], ids=repr)

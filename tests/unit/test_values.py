@@ -549,6 +549,12 @@ def test_what_cannot_be_pickled_either_is_refused_by_place():
         to_jsonable({"rows": (row for row in "ab")}, where="result", pickles=_pickles())
 
 
+@pytest.mark.parametrize("key", [None, KEYS], ids=["without a key", "with a key"])
+def test_a_memoryview_which_pickles_make_bytes_of_is_refused_by_place(key):
+    with pytest.raises(TypeError, match=r"result\['view'\] is a memoryview, .* give bytes\(...\) of it"):
+        to_jsonable({"view": memoryview(b"ab")}, where="result", pickles=_pickles(key))
+
+
 def test_a_value_that_contains_itself_goes_as_a_pickle_as_a_whole():
     loop = [1]
     loop.append(loop)

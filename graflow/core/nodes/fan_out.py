@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from graflow.core.nodes.arguments import free_parameters
@@ -10,6 +11,7 @@ from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, 
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.options import require_items
 from graflow.core.scopes import current_scope
+from graflow.sharing import require_rereadable_items
 
 Key = Callable[[Any], Any] | None
 
@@ -19,13 +21,17 @@ def mapped(task: Any, items: Iterable[Any], name: str | None, key: Key) -> Mappe
 
     Raises:
         TypeError: When the function has no free parameter.
+        ConfigError: For a generator or an iterator as an item.
     """
     require_items(items, f"{task.task_id}.map()")
     free = _free(task)
     if not free:
         raise TypeError(f"Task '{task.task_id}' has no free parameter that an item of map() could go to")
     given, keys = keyed(items, key)
-    return _group(task, name, keys, taken(given), free[0], free[:1])
+    values = taken(given)
+    if type(values) is not range:
+        require_rereadable_items(f"An item of {task.task_id}.map()", values)
+    return _group(task, name, keys, values, free[0], free[:1])
 
 
 def starmapped(task: Any, items: Iterable[Any], name: str | None, key: Key) -> MappedGroup[Any]:
@@ -33,11 +39,15 @@ def starmapped(task: Any, items: Iterable[Any], name: str | None, key: Key) -> M
 
     Raises:
         TypeError: For an item that is neither, or that the function cannot take.
+        ConfigError: For a generator or an iterator in an item.
     """
     require_items(items, f"{task.task_id}.starmap()")
     free = _free(task)
     given, keys = keyed(items, key)
-    return _group(task, name, keys, spread(task, given, free), None, free)
+    rows = spread(task, given, free)
+    values = chain.from_iterable(row if type(row) is tuple else row.values() for row in rows)
+    require_rereadable_items(f"A value in an item of {task.task_id}.starmap()", values)
+    return _group(task, name, keys, rows, None, free)
 
 
 def leave_unless_connected(task: Any) -> None:
