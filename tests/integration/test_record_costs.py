@@ -24,7 +24,7 @@ from graflow_celery.record import (
 from tests.record_support import make_manifest, make_spec
 from tests.support import private_redis
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.redis
 
 FEW, MANY = 1_000, 100_000
 STRIDE = 500  # the most members that a block has
@@ -151,6 +151,8 @@ def longest_scripts(
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # of a busy machine
 @pytest.mark.parametrize("operations", [of_single_members, of_blocks, of_policies], ids=lambda found: found.__name__)
 @pytest.mark.parametrize("n", [FEW, MANY])
 def test_no_script_keeps_the_server_from_others_for_long(record: GroupRecord, operations: Any, n: int) -> None:
@@ -162,7 +164,8 @@ def test_no_script_keeps_the_server_from_others_for_long(record: GroupRecord, op
     assert {name: took for name, took in tried.items() if took > TOLERATED} == {}
 
 
-def test_a_member_costs_as_many_bytes_in_a_large_group_as_in_a_small_one(record: GroupRecord) -> None:
+@pytest.mark.parametrize("large", [10 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_a_member_costs_as_many_bytes_in_a_large_group_as_in_a_small_one(record: GroupRecord, large: int) -> None:
     """A member of 100 bytes that comes to 30 bytes: what is sent for it in all, and what the server keeps at last."""
 
     def cost(n: int) -> tuple[float, float]:
@@ -182,7 +185,7 @@ def test_a_member_costs_as_many_bytes_in_a_large_group_as_in_a_small_one(record:
         kept = sum(client.memory_usage(key, samples=0) or 0 for key in keys)
         return (sent() - before) / n, kept / n
 
-    few, many = cost(FEW), cost(MANY)
-    print(f"bytes per member, sent and kept: {few} in a group of {FEW}, {many} in one of {MANY}")
+    few, many = cost(FEW), cost(large)
+    print(f"bytes per member, sent and kept: {few} in a group of {FEW}, {many} in one of {large}")
     assert many[0] < 1.2 * few[0] < 1200
     assert many[1] < 1.2 * few[1] < 700
