@@ -5,9 +5,9 @@ Whoever tells does not know who counts: `if observers: observe(...)` costs one l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from graflow.shown import get_logger
 from graflow.spells import is_news
@@ -27,7 +27,7 @@ class Happening(StrEnum):
     RUN_ENDED = "run ended"
     """Seconds of an execution of a workflow that is not recorded; its name, or "" without one, and how it ended."""
     STEP_ENDED = "step ended"
-    """Seconds of an execution of a step; the flow's name, and `completed` or `failed`."""
+    """Seconds of an execution of a step; the flow's name, and `completed`, `cached` or `failed`."""
     MEMBERS_ENDED = "members ended"
     """How many members of a group on a worker; what they came to."""
     BATCH_ENDED = "batch ended"
@@ -42,10 +42,37 @@ class Happening(StrEnum):
     """1; the scheme of the store's address."""
 
 
+class Level(StrEnum):
+    """What is as it is just now, and measured when somebody asks, with its labels."""
+
+    QUESTIONS_OPEN = "questions open"
+    """Questions to people that are open; the scheme of the store's address."""
+    OLDEST_QUESTION = "oldest question"
+    """Seconds for which the oldest of them has been open; the same."""
+
+
+class Measured(NamedTuple):
+    """What a level is."""
+
+    what: Level
+    value: float
+    labels: tuple[str, ...]
+
+
+class Watch(Protocol):
+    """Measures levels."""
+
+    def measured(self) -> Iterable[Measured]:
+        """What they are now; may raise `StoreError` where they cannot be had."""
+
+
 Observer = Callable[[Happening, float, tuple[str, ...]], object]
 
 observers: Final[list[Observer]] = []
 """Who is told."""
+
+watches: Final[list[Watch]] = []
+"""Who is asked for levels."""
 
 
 def observe(what: Happening, value: float, *labels: str) -> None:

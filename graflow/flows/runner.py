@@ -25,6 +25,7 @@ from graflow.flows.running.unrecorded import run_unrecorded
 from graflow.flows.verbs.changing import Verbs
 from graflow.flows.verbs.questioning import Questioning
 from graflow.flows.verbs.steering import Steering
+from graflow.flows.waiting.open_questions import QuestionWatch
 from graflow.flows.waiting.questions import Notify
 from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
@@ -119,6 +120,7 @@ class FlowRunner(Steering, Questioning):
         self._verbs = Verbs(self._driver, self._registry)
         self._recovers = said.flow_engine.recovery if recovery is None else recovery
         self._is_open = False
+        self._watch = QuestionWatch(self.store)
         self.backend_config = backend_config or config
 
     def _driver_of(self, home: Home, size: int) -> Driver:
@@ -138,6 +140,7 @@ class FlowRunner(Steering, Questioning):
                 f'durability="required" needs a store that survives its server, not {self.store.url}'
             )
         self._is_open = True
+        self._watch.begin()
         hand_over_at_end(self._home)
         if self._recovers:
             self._home.recovery.join(self._driver)
@@ -151,6 +154,7 @@ class FlowRunner(Steering, Questioning):
         self._home.recovery.leave(self._driver)
         self._driver.close()
         self._is_open = False
+        self._watch.end()
         if self._is_store_own and self._home.is_idle:
             self._home.store.close()
             self.store.close()

@@ -1,4 +1,4 @@
-"""A program that runs a flow, and may be killed after any of its writes: `killed.py URL EFFECTS WRITES`."""
+"""A program that runs a flow, and may be killed after any of its writes: `killed.py URL EFFECTS WRITES [FLOW]`."""
 
 import json
 import os
@@ -62,15 +62,38 @@ def killed(title: str):
     load >> pages.with_execution("direct") >> flaky >> around >> report
 
 
+@task(inject_context=True)
+def ask(context):
+    drawn = context.flow.side_effect(lambda: note("drawn") or 21)
+    context.flow.sleep(0.05)
+    return context.flow.start("killed_child", {"number": drawn})
+
+
+@task
+def double(number=0):
+    note("double")
+    return 2 * number
+
+
+@flow("killed_child")
+def killed_child(number: int):
+    double(task_id="double", number=number)
+
+
+@flow("killed_parent")
+def killed_parent(title: str):
+    load >> ask
+
+
 def main():
-    begun, last = time.monotonic(), int(sys.argv[3])
+    begun, last, name = time.monotonic(), int(sys.argv[3]), (sys.argv[4:] or ["killed"])[0]
 
     def kill(writes):
         if writes == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     runner = FlowRunner(WatchedStore(open_store(sys.argv[1]), after=kill), recovery=False)
-    state = runner.execute("killed", {"title": "t"}, flow_id="f")
+    state = runner.execute(name, {"title": "t"}, flow_id="f")
     print(json.dumps({"status": state.status, "outputs": state.outputs, "seconds": time.monotonic() - begun}))
 
 

@@ -412,19 +412,48 @@ def test_a_flow_that_takes_too_long_has_failed_while_its_child_still_runs(runner
     def slow():
         let_end.wait(60)
 
+    @task("after")
+    def after():
+        return "too late"
+
     @task("ask", inject_context=True)
     def body(context):
         context.flow.start("child")
 
-    runner.register(lambda: slow, "child")
+    runner.register(lambda: slow >> after, "child")
     runner.register(lambda: body, "parent", timeout=0.2)
     try:
         state = runner.execute("parent")
         assert state.error == f"Flow '{state.flow_id}' took longer than its timeout of 0.2 s"
         (child,) = runner.list_flows("child")
-        assert child.status in {FlowStatus.RUNNING, FlowStatus.CANCELLING}
+        wait_until(lambda: runner.get_flow_state(child.flow_id).status is FlowStatus.CANCELLING, 60)
     finally:
         let_end.set()
+    assert runner.wait(child.flow_id, 60).status is FlowStatus.CANCELLED
+
+
+def test_the_timeout_of_a_flow_cancels_the_child_that_it_waits_for_and_no_other(runner):
+    @task("sleep", inject_context=True)
+    def sleep(context):
+        context.flow.sleep(3600)
+
+    @task("ask", inject_context=True)
+    def body(context):
+        context.flow.start("child", {"number": 1}, wait=False)
+        context.flow.start("child", {"number": 2})
+
+    def child(number: int):
+        return sleep(task_id=f"sleep{number}")
+
+    runner.register(child)
+    runner.register(lambda: body, "parent", timeout=0.5)
+    state = runner.execute("parent")
+    assert state.error == f"Flow '{state.flow_id}' took longer than its timeout of 0.5 s"
+    left, awaited = sorted(runner.list_flows("child"), key=lambda each: each.inputs["number"])
+    assert runner.wait(awaited.flow_id, 60).status is FlowStatus.CANCELLED
+    assert runner.get_flow_state(left.flow_id).status is not FlowStatus.CANCELLED
+    (cancelled,) = [line for line in runner.events(awaited.flow_id) if line.kind == "flow.cancelled"]
+    assert "which waited for it, took longer than its timeout" in cancelled.data["reason"]
 
 
 def test_what_on_failure_raises_changes_nothing(runner, caplog):

@@ -105,6 +105,6 @@ def test_a_runner_and_workers_count_together(cluster, variables):
         ("graflow_flow_run_seconds_count", "completed", "observed"): 1,
         ("graflow_flow_run_seconds_count", "queued", "observed"): 1,
         ("graflow_flow_wait_seconds_count", "observed"): 1,
-        ("graflow_steps_total", "completed", "observed"): 2,
+        ("graflow_step_seconds_count", "completed", "observed"): 2,
     }
     wait_until(lambda: all(number <= grown().get(key, 0) for key, number in wanted.items()), 60)

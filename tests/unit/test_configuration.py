@@ -132,6 +132,14 @@ def test_a_changed_file_is_read_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "flow_engine:\n  backend: redis\n",
+            ":2: Unknown key 'backend' in section flow_engine; known are flows, keep_logs",
+        ),
+        (
+            "flow_engine:\n  workers: 4\n",
+            ":2: Unknown key 'workers' in section flow_engine; known are flows, keep_logs",
+        ),
         ("flow_engine:\n  leese: 5\n", ":2: Unknown key 'leese' in section flow_engine; did you mean 'lease'?"),
         ("cach:\n  ttl: 5\n", ":1: Unknown section 'cach'; did you mean 'cache'?"),
         ("cache:\n  ttl: 5\n\n  ttl: 6\n", ":4: 'ttl' is there twice, first in line 2"),

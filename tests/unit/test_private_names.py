@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -45,6 +46,7 @@ USED = {
         "_eventer",
         "_request_dict",
     ],
+    ("prometheus-client", "prometheus_client.metrics:Histogram"): ["_buckets", "_sum", "_upper_bounds"],
 }
 # What of the standard library is used like that, by its own rules.
 OF_PYTHON = {"_current_process", "_getframe", "_get_running_loop", "_replace", "_identity", "_config", "_parent_pid"}
@@ -58,7 +60,7 @@ def changed(package: str, place: str, name: str) -> str | None:
         return f"{package} {version(package)} has no {module}.{kind} any more"
     attribute, _, parameters = name.partition("(")
     if not parameters:
-        is_set = any(f"self.{attribute} = " in _source(each) for each in found.__mro__)
+        is_set = any(re.search(rf"self\.{attribute}(: .+)? = ", _source(each)) for each in found.__mro__)
         is_there = hasattr(found, attribute) or is_set or attribute in getattr(found, "__slots__", ())
         return None if is_there else f"{package} {version(package)}: {module}.{kind} has no {attribute} any more"
     method = getattr(found, attribute, None)

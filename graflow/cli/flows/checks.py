@@ -11,14 +11,12 @@ from graflow.cli.findings import Asked, Finding, ok, warning, wrong
 from graflow.cli.flows.modules import load_flows
 from graflow.exceptions import GraflowError
 from graflow.flows.registry import default_flows
-from graflow.questions.models import Question, WaitKind
+from graflow.flows.waiting.open_questions import open_questions
 from graflow.state import StateStore, open_store
-from graflow.state.questions import LISTED, QuestionQuery
 from graflow.state.sqlite import SqliteStore
 
 _LONG_QUEUED = 60.0  # seconds
 _LONG_OPEN = 86_400.0  # seconds that a question without a deadline may wait before somebody is told
-_PAGES = 50  # of open questions that are looked at
 
 
 def checks(asked: Asked) -> Iterator[Finding]:
@@ -73,14 +71,7 @@ def _flows(store: StateStore) -> Iterator[Finding]:
 
 def _questions(store: StateStore) -> Iterator[Finding]:
     """Questions that nobody has answered: how many, and how old the oldest is."""
-    found: list[Question] = []
-    cursor = None
-    for _ in range(_PAGES):
-        page = store.list_questions(QuestionQuery(is_open=True, cursor=cursor, limit=LISTED))
-        found += [each for each in map(Question.of_row, page) if each.kind is WaitKind.ASK]
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+    found = open_questions(store)
     if not found:
         return
     now = store.now()

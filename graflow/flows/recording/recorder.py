@@ -204,7 +204,7 @@ class FlowRecorder(Owner):
             fields.update(self.run.recording.facts or {})
             self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
             if observers:
-                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, "completed")
+                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, fields["status"])
             if self.only is not None:
                 self.end(Stop.ALONE)
             if self._was_taken_over:

@@ -22,6 +22,7 @@ _log = get_logger(__name__)
 INTERVAL: Final = 1.0
 """Seconds between two looks, more or less."""
 
+_SPREAD: Final = (0.7, 1.5)  # of the pause; each look is two queries, and no flow is woken later than the longest
 _PENDING_FOR: Final = 5.0  # seconds after which whoever made a flow has died before its claim
 
 
@@ -117,7 +118,7 @@ class Recovery:
                     observe(Happening.STORE_FAILED, 1.0, self._home.store.url.partition(":")[0])
                 _log.warning("Flows are not looked after: %s: %s", type(error).__name__, error, exc_info=not is_known)
             pause = max(self.pause, self.longest_pause) if self._is_quiet else self.pause
-            self._home.store.hints.wait(pause * self._chance.uniform(0.5, 1.5), self._woken)
+            self._home.store.hints.wait(pause * self._chance.uniform(*_SPREAD), self._woken)
 
     def look(self) -> None:
         """Look once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError
+from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError, VersionConflictError
 from graflow.flows.home import Home
 from graflow.flows.inputs import digest_of
 from graflow.flows.recording.recorder import FlowRecorder
@@ -17,15 +17,16 @@ from graflow.flows.waiting.children import Children
 from graflow.flows.waiting.questions import Notify, Questions
 from graflow.foreign import attempt
 from graflow.shown import get_logger
-from graflow.state.changes import Created, FlowRecord, NewFlow
+from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind
 from graflow.state.models import FlowState, FlowStepState
-from graflow.state.statuses import MOVES, FlowStatus
+from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.trace.carrying import trace_context
 
 _log = get_logger(__name__)
 
 _NAPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between looks at a flow that runs elsewhere
 
+_TRIES: Final = 5  # to cancel a flow that others change meanwhile
 _TELL_AGAIN: Final = 30.0  # seconds
 _FULL_FOR: Final = 0.4  # seconds for which a flow that may not run, since others of its name do, is not tried again
 
@@ -165,6 +166,52 @@ class Driver:
                 "Flow %s is cancelled; group runs that this reached: %s", record.flow_id, ", ".join(reached) or "none"
             )
 
+    # -- asking to stop --------------------------------------------------------------------------------------------
+
+    def ask(self, flow_id: str, kind: RequestKind, reason: str, by: str) -> FlowRecord:
+        """Ask the owner of a flow for something."""
+        request = Request(kind, by, reason, self.home.runtime.time())
+        record = self.store.request(flow_id, request)
+        recorder = self.home.recorder_of(flow_id)
+        if recorder is not None:  # need not wait for its next beat
+            recorder.hear([request])
+        return record
+
+    def cancel(self, flow_id: str, reason: str, by: str) -> None:
+        """Cancel a flow with its open groups and its children; the owner of one that runs is asked to.
+
+        Raises:
+            FlowNotFoundError: When there is none.
+            VersionConflictError: Somebody else changed it meanwhile.
+        """
+        record = self.record(flow_id)
+        if record.status in MOVES[Move.CANCEL].sources:
+            entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
+            self.store.append(Change(flow_id, Move.CANCEL, record.version, self.home.runtime.time(), [entry]))
+            self.children.ended(record)
+            self.questions.withdraw_all(flow_id)
+        elif record.status is not FlowStatus.CANCELLED:
+            asked = self.ask(flow_id, RequestKind.CANCEL, reason, by)
+            self.cancel_groups(asked)
+            if self.home.is_free(asked) and self.knows(record.flow_name):
+                self.advance(flow_id)
+        for child in self.children.running_of(flow_id):
+            self.cancel(child.flow_id, f"flow '{flow_id}', which has started it, was cancelled", by)
+
+    def _cancel_awaited(self, parent: FlowRecord) -> None:
+        """Cancel the child that a flow has waited for until its time was over; others go on by themselves."""
+        child = parent.fields.get("awaits")
+        if child is None:
+            return
+        reason = f"flow '{parent.flow_id}', which waited for it, took longer than its timeout"
+        for _ in range(_TRIES):
+            try:
+                self.cancel(child, reason, "timeout")
+            except (VersionConflictError, FlowConflictError, FlowNotFoundError) as error:
+                _log.info("Child %s of flow %s is looked at again: %s", child, parent.flow_id, error)
+            else:
+                return
+
     def close(self) -> None:
         """Have flows that run in the background go on elsewhere."""
         self._pool.close()
@@ -192,6 +239,8 @@ class Driver:
             self.questions.awaited(self.record(record.flow_id))  # the same of answers
         elif recorder is not None and recorder.ended is not None and recorder.ended.is_terminal:
             self.children.ended(record)
+            if recorder.stop is Stop.TIMED_OUT:
+                self._cancel_awaited(record)
             if made.on_failure is not None and recorder.ended in {FlowStatus.FAILED, FlowStatus.LOST}:
                 self._tell_of_failure(record.flow_id, made.on_failure)
         return recorder

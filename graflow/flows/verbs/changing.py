@@ -20,10 +20,8 @@ from graflow.ids import uuid7
 from graflow.state.changes import (
     Change,
     Entry,
-    FlowRecord,
     Journaled,
     NewFlow,
-    Request,
     RequestKind,
 )
 from graflow.state.models import FlowState, FlowStepState
@@ -272,7 +270,7 @@ class Verbs:
             entry = Entry("flow.paused", data={"reason": reason, "by": by})
             self._append(Change(flow_id, Move.PAUSE, record.version, self._now(), [entry]))
         elif record.status is not FlowStatus.PAUSED:
-            self._ask(flow_id, RequestKind.PAUSE, reason, by)
+            self._driver.ask(flow_id, RequestKind.PAUSE, reason, by)
         return self._driver.state(flow_id)
 
     def plan_pause(self, flow_id: str) -> FlowPlan:
@@ -282,30 +280,11 @@ class Verbs:
         record = self._driver.record(flow_id)
         if plan is not None:
             self.plan_cancel(flow_id).require(plan)
-        if record.status in MOVES[Move.CANCEL].sources:
-            entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
-            self._append(Change(flow_id, Move.CANCEL, record.version, self._now(), [entry]))
-            self._driver.children.ended(record)
-            self._driver.questions.withdraw_all(flow_id)
-        elif record.status is not FlowStatus.CANCELLED:
-            asked = self._ask(flow_id, RequestKind.CANCEL, reason, by)
-            self._driver.cancel_groups(asked)
-            if self._driver.home.is_free(asked) and self._driver.knows(record.flow_name):
-                self._driver.advance(flow_id)
-        for child in self._driver.children.running_of(flow_id):
-            self.cancel(child.flow_id, f"flow '{flow_id}', which has started it, was cancelled", by=by)
+        self._driver.cancel(record.flow_id, reason, by)
         return self._driver.state(flow_id)
 
     def plan_cancel(self, flow_id: str) -> FlowPlan:
         return cancel_plan(self._driver.record(flow_id), self._driver.state(flow_id))
-
-    def _ask(self, flow_id: str, kind: RequestKind, reason: str, by: str) -> FlowRecord:
-        request = Request(kind, by, reason, self._now())
-        record = self._store.request(flow_id, request)
-        recorder = self._driver.home.recorder_of(flow_id)
-        if recorder is not None:  # need not wait for its next beat
-            recorder.hear([request])
-        return record
 
     def _append(self, change: Change) -> None:
         self._store.append(change)
