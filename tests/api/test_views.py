@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 from fastapi.testclient import TestClient
 
 from graflow import task
+from graflow.api.runs import timeline
 from graflow.core.context import TaskExecutionContext
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, MemoryStore, StepStatus
@@ -302,10 +303,25 @@ def test_too_many_bars_are_put_together_by_row_and_bin(clients: Clients) -> None
     assert sum(first["busy"]) == pytest.approx(2000, rel=0.01)  # each took a second, and so does a bin
     assert max(first["busy"]) == pytest.approx(50, rel=0.1)
     told = client.get("/api/v1/analysis/flows/f1/timeline", params={"bins": 41}).json()
-    group, load = told["rows"]
-    assert (group["row"], load["row"]) == ("g", "load")
-    assert sum(load["busy"]) == pytest.approx(1, abs=0.01), "a step without members is a row as well"
+    (group,) = told["rows"]
+    assert (group["row"], told["bars"]["row"]) == ("g", ["load"]), "a step without members is a bar still"
+    assert (told["bars"]["from"], told["bars"]["to"]) == ([0.0], [1.0])
     assert sum(group["busy"]) == pytest.approx(size, rel=0.01), "the group itself is not counted with its members"
+
+
+def test_steps_alone_are_put_together_as_well_where_they_are_too_many(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    epoch = begin(store)
+    load = {"status": "completed", "started_at": AT + 1, "completed_at": AT + 2, "worker": "w0"}
+    steps = [StepRow(name, 1, load) for name in ("load", "tidy")]
+    store.append(Change("f1", Move.STEP, epoch, AT + 2, [Entry("step.started", "load", 1)], steps))
+    client = clients(FlowRunner(store, recovery=False))
+    monkeypatch.setattr(timeline, "MOST_BARS", 1)
+    told = client.get("/api/v1/analysis/flows/f1/timeline", params={"bins": 4, "from": 0, "to": 1}).json()
+    assert "bars" not in told
+    assert [(row["row"], row["busy"]) for row in told["rows"]] == [("load", [1.0] * 4), ("tidy", [1.0] * 4)]
 
 
 # -- stats -------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ More than 3,000 bars in the window are put together by row and bin::
     {…, "mode": "bins", "bins": 240, "total": 100000,
      "rows": [{"row": "pages", "busy": [3.2, …], "failed": [0, 1, …]}, …]}    busy: how many ran in each bin
 
-A row is a step, or with `by=worker` a worker.
+A row is a step, or with `by=worker` a worker. With `by=step` only groups are put together: of steps without members
+`bars` has each, unless these alone are too many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -74,7 +75,7 @@ class Timeline(BaseModel):
         from_: The begin of the window, seconds since the start.
         to: Its end.
         by: What a row is.
-        mode: `bars`, or `bins` where there are too many.
+        mode: `bars`, or `bins` where there are too many; with bars of steps without members beside them.
         total: Executions in the window.
         bars: In columns.
         bins: Into how many parts the window is divided.
@@ -128,7 +129,11 @@ def timeline(
     if made["total"] <= MOST_BARS:
         made["bars"] = columns_of(_COLUMNS, ([_row_name(bar, by), *bar] for bar in sorted(ran.bars(), key=_begun)))
     else:
-        made |= {"mode": "bins", "bins": bins, "rows": ran.binned(by, bins)}
+        alone = sorted(ran.alone(), key=_begun)
+        if by == "step" and len(alone) <= MOST_BARS:
+            made["bars"] = columns_of(_COLUMNS, ([bar.step, *bar] for bar in alone))
+            alone = []
+        made |= {"mode": "bins", "bins": bins, "rows": ran.binned(by, bins, alone)}
     return answer(request, tag, made)
 
 
@@ -183,12 +188,17 @@ class _Ran:
                         *(None, _round(member.started - start), None if final is None else _round(final)),
                     )
 
-    def binned(self, by: str, bins: int) -> list[dict[str, Any]]:
-        """How many ran in each part of the window, by row, and how many failed in it."""
+    def alone(self) -> list[Bar]:
+        """Executions of steps without members."""
+        groups = {row.step_name for row, table in self.groups if table.spans(by_worker=False)}
+        return [bar for bar in self.steps if bar.step not in groups]
+
+    def binned(self, by: str, bins: int, alone: Sequence[Bar]) -> list[dict[str, Any]]:
+        """How many ran in each part of the window, by row, and how many failed in it: members, and these steps."""
         begin, width = self.start + self.window[0], max(1e-6, self.window[1] - self.window[0]) / bins
         edges, now = [begin + place * width for place in range(bins + 1)], self.start + self.last
         rows: dict[str, tuple[list[float], list[int]]] = {}
-        for name, spans in self._spans(by):
+        for name, spans in self._spans(by, alone):
             busy, failed = rows.get(name, ([0.0] * bins, [0] * bins))
             rows[name] = (
                 [one + other for one, other in zip(busy, spans.busy(edges, now), strict=True)],
@@ -200,17 +210,14 @@ class _Ran:
             if any(busy) or any(failed)
         ]
 
-    def _spans(self, by: str) -> Iterator[tuple[str, Spans]]:
-        told = set()
+    def _spans(self, by: str, alone: Sequence[Bar]) -> Iterator[tuple[str, Spans]]:
         for row, table in self.groups:
             for worker, spans in table.spans(by_worker=by == "worker").items():
-                told.add(row.step_name)
                 yield worker or row.step_name, spans
-        alone: dict[str, list[Bar]] = {}
-        for bar in self.steps:
-            if bar.step not in told:  # else its members are told
-                alone.setdefault(_row_name(bar, by), []).append(bar)
-        for name, bars in alone.items():
+        rows: dict[str, list[Bar]] = {}
+        for bar in alone:
+            rows.setdefault(_row_name(bar, by), []).append(bar)
+        for name, bars in rows.items():
             ran = ((bar.start, bar.end, bar.status == "failed") for bar in bars)
             yield name, Spans((self.start + a, None if b is None else self.start + b, failed) for a, b, failed in ran)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -65,6 +66,35 @@ def test_stats_show_what_happened_over_the_period_and_how_times_are_distributed(
     assert "B" in page.locator("a.tile", has_text="Store").locator("b").inner_text()  # kB or MB
     group = page.locator("tr", has=page.get_by_role("link", name="pages", exact=True))
     assert group.locator("svg rect").count() == 1
+
+
+TIMELINE = """async () => {
+  const { Timeline } = await import('./static/model/timeline.js')
+  const query = { view: 'timeline' }
+  const run = { path: 'pages/flows/x', run: { status: 'completed' }, store: { state: { route: { query } }, set() {} } }
+  const timeline = new Timeline(run)
+  await timeline.read()
+  const rows = timeline.rows.map(({ name, bars, area }) => [name, bars.length, area ? area.peak : null])
+  return { rows, gaps: timeline.gaps, problem: timeline.problem }
+}"""
+
+
+def test_a_timeline_of_areas_has_bars_of_single_steps_between_them(seen: dict[str, str], page: Any) -> None:
+    columns = {"row": ["load", "tidy"], "step": ["load", "tidy"], "index": [None, None], "status": ["completed"] * 2}
+    about = {"start": "2026-01-01T00:00:00Z", "from": 0, "to": 10, "by": "step", "mode": "bins", "bins": 5}
+    told = {
+        **about,
+        "bars": {**columns, "from": [0, 8], "to": [1.5, 10]},
+        "rows": [{"row": "pages", "busy": [0, 40, 20, 0, 0], "failed": [0, 0, 1, 0, 0]}],
+    }
+    page.route(
+        "**/flows/x/timeline*", lambda route: route.fulfill(content_type="application/json", body=json.dumps(told))
+    )
+    page.goto(seen["runs"])
+    found = page.evaluate(TIMELINE)
+    assert found["problem"] is None
+    assert found["rows"] == [["load", 1, None], ["pages", 0, 40], ["tidy", 1, None]]
+    assert found["gaps"] == [[1.5, 2], [6, 8]], "nothing ran in between"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

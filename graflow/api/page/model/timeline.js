@@ -86,25 +86,23 @@ const rowsOfBars = ({ by, bars: columns }) => {
 }
 
 /** @param {any} answer with bins @returns {Row[]} */
-const rowsOfBins = ({ by, from, to, bins, rows }) => {
+const rowsOfBins = ({ from, to, bins, rows }) => {
   const width = (to - from) / bins
-  const found = rows.map(({ row, busy, failed }) => ({
-    name: row, bars: [], lanes: 1, first: busy.findIndex((n) => n > 0),
+  return rows.map(({ row, busy, failed }) => ({
+    name: row, bars: [], lanes: 1,
     area: {
       points: [...busy.map((n, i) => [from + i * width, n]), [to, 0]],
       failed: failed.flatMap((n, i) => (n ? [from + (i + 0.5) * width] : [])),
       peak: Math.max(1, ...busy),
     },
   }))
-  return by === 'step' ? found.sort((one, other) => one.first - other.first) : found
 }
 
 /** Stretches in which nothing ran. @param {any} answer @param {number} end @returns {[number, number][]} */
 const gapsOf = ({ bars, from, to, bins, rows }, end) => {
   const width = (to - from) / (bins || 1)
-  const busy = bars
-    ? bars.from.map((begin, i) => [begin, bars.to[i] ?? end])
-    : Array.from({ length: bins }, (_, i) => i).filter((i) => rows.some((row) => row.busy[i] > 0)).map((i) => [from + i * width, from + (i + 1) * width])
+  const areas = (rows ?? []).flatMap((row) => row.busy.flatMap((n, i) => (n ? [[from + i * width, from + (i + 1) * width]] : [])))
+  const busy = [...areas, ...(bars?.from ?? []).map((begin, i) => [begin, bars.to[i] ?? end])].sort((one, other) => one[0] - other[0])
   /** @type {[number, number][]} */
   const gaps = []
   let at = 0
@@ -116,7 +114,13 @@ const gapsOf = ({ bars, from, to, bins, rows }, end) => {
   return gaps
 }
 
-const rowsIn = (answer) => (answer.bars ? rowsOfBars(answer) : rowsOfBins(answer))
+/** @param {Row} row */
+const firstOf = ({ bars, area }) => bars[0]?.from ?? area?.points.find(([, n]) => n > 0)?.[0] ?? 0
+
+const rowsIn = (answer) => {
+  const rows = [...(answer.rows ? rowsOfBins(answer) : []), ...(answer.bars ? rowsOfBars(answer) : [])]
+  return answer.by === 'step' ? rows.sort((one, other) => firstOf(one) - firstOf(other)) : rows
+}
 
 export class Timeline {
   /** @param {any} run its model */
@@ -147,7 +151,6 @@ export class Timeline {
 
   get isOver() { return isEnd(this.run.run.status) }
 
-  /** The last moment that there is. */
   get end() { return this.isOver ? this.whole?.to ?? 0 : Math.max(0, (now() - this.start) / 1000) }
 
   /** Begin and end of what is in sight, as shown. */
@@ -186,7 +189,7 @@ export class Timeline {
     const by = this.by
     try {
       const whole = await get(href(`${this.run.path}/timeline`, { by }))
-      const detail = !whole.bars && this.window ? await get(href(`${this.run.path}/timeline`, { by, ...this.window })) : whole
+      const detail = whole.rows && this.window ? await get(href(`${this.run.path}/timeline`, { by, ...this.window })) : whole
       Object.assign(this, { whole, rows: rowsIn(detail), problem: null })
       this.gaps = gapsOf(whole, this.end)
       this.axis = new Axis(this.end, this.gaps)
@@ -211,10 +214,9 @@ export class Timeline {
   #settle() {
     this.moving = 0
     if (this.query.view !== 'timeline') return
-    if (!this.whole?.bars) this.isStale = true
+    if (this.whole?.rows) this.isStale = true
     turn({ from: this.window?.from.toFixed(4), to: this.window?.to.toFixed(4) }, { replace: true })
   }
 
-  /** All of it. */
   fit() { this.look(0, Infinity) }
 }
