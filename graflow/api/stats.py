@@ -10,7 +10,7 @@ retries, cached, missed, takeovers.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -30,8 +30,8 @@ _PERIODS: Final = {
     "all": None,
 }
 
-_OF_NOW: Final[dict[str, Any]] = {"since": True, "store_bytes": True, "series": {"begin"}}
-"""What is another one whenever it is asked for, though nothing has happened."""
+_OF_NOW: Final = {"since", "store_bytes", "series"}
+"""What is another one whenever it is asked for, though nothing has happened: its bins end now."""
 
 
 class Stats(FlowStats):

@@ -327,11 +327,24 @@ def test_steps_alone_are_put_together_as_well_where_they_are_too_many(
 # -- stats -------------------------------------------------------------------------------------------------------------
 
 
+def test_stats_of_nothing_new_keep_their_tag_though_their_bins_end_now(clients: Clients) -> None:
+    store = MemoryStore()
+    begin(store)
+    move(store, Move.COMPLETE, at=AT + 42, entries=[Entry("flow.completed")])
+    client = clients(FlowRunner(store, recovery=False))  # whose clock is years later
+    first = client.get("/api/v1/stats", params={"period": "all"})
+    again = client.get("/api/v1/stats", params={"period": "all"}, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
 def test_stats_are_those_of_the_runner_over_a_period(client: TestClient) -> None:
     told = got(client, "/api/v1/stats", period="all", flow="pages")
     assert (told["period"], told["population"], told["flows"]) == ("all", 1, {"completed": 1})
     assert {step["step_name"] for step in told["steps"]} == {"load", "pages", "grow", "extra"}
     assert got(client, "/api/v1/stats", flow="other")["population"] == 0
+    parts = len(told["series"]["made"])
+    assert told["series"]["bin_seconds"] * parts >= 1.0
+    assert sum(told["series"]["made"]) == 1
     problem(client.get("/api/v1/stats", params={"period": "1y"}), 422, "request-invalid")
 
 
