@@ -67,6 +67,9 @@ class FlowCalls(Protocol):
     def wait_anew(self, key: str, wait: Any) -> Any:
         """Ask again what was asked before."""
 
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell how far the step is that runs."""
+
 
 class FlowPeople(Protocol):
     """Puts what tasks ask by `request_feedback` to people, in the store of the flow."""
@@ -114,6 +117,9 @@ class _NoCalls:
 
     def wait_anew(self, key: str, wait: Any) -> Any:  # noqa: ARG002
         raise self._refuse("reask")
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Nothing: what has a flow's steps elsewhere tells its progress otherwise."""
 
 
 _ELSEWHERE = _NoCalls("a member on a worker knows its flow, attempt and idempotency key only; ask in a step before it")
@@ -256,6 +262,10 @@ class RunningFlow:
             parts.append(frame.task_id)
         calls = _IN_A_MEMBER if inside and not self._outside else self._calls
         return TaskFlow(flow.flow_name, flow.inputs, flow.flow_id, flow.redis_enabled, attempt, "/".join(parts), calls)
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell how far the step is that runs."""
+        self._calls.progress(done, total, message)
 
     @property
     def keeps_questions(self) -> bool:

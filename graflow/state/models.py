@@ -66,6 +66,7 @@ class FlowStepState(_Model):
         strip: For a group, 60 buckets (fewer for a smaller one) of members in order, each the counts by state, as
             letters (`StepStatus.letter`) to numbers.
         added: What it added to the graph of its run: nodes as lists of one name, edges as lists of two.
+        progress: What it last told of itself: `{"done", "total", "message"}`; None for a step that tells nothing.
     """
 
     step_name: str
@@ -94,6 +95,7 @@ class FlowStepState(_Model):
     counts: dict[str, int] | None = None
     strip: list[dict[str, int]] | None = None
     added: list[list[str]] | None = None
+    progress: dict[str, Any] | None = None
 
 
 class FlowState(_Model):

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
-from numbers import Integral
 from typing import Any, Final
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -32,6 +30,7 @@ from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
 from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.told import progress_data
 from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
@@ -50,7 +49,6 @@ from graflow_celery.worker.soft_limits import SoftLimit
 
 _log = get_logger(__name__)
 _SIGNAL_EXITS: Final = range(-255, -191)  # billiard exits with the signal's number less 256
-_LONGEST_MESSAGE: Final = 1000  # characters of what a member tells of its progress
 LONGEST_WAIT: Final = 1.0  # seconds between two tries of a member that its slot is held for
 
 
@@ -76,7 +74,7 @@ class WorkerMember:
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell whoever waits how far this member is; what is no number, or cannot be told, ends nothing."""
-        told = {"done": _as_number(done), "total": _as_number(total), "message": _as_text(message)}
+        told = progress_data(done, total, message)
         try:
             self._deployment.record.progress(self._lease, json.dumps(told).encode())
         except FAILING as error:
@@ -84,20 +82,6 @@ class WorkerMember:
                 _log.warning(
                     "Run %s: the progress of member %s is not told: %s", self.run_id, self.index, in_a_word(error)
                 )
-
-
-def _as_number(value: Any) -> float | None:
-    """A number of whatever kind as JSON has them; None for what has no finite value."""
-    try:
-        number = int(value) if isinstance(value, Integral) else float(value)
-        return number if isfinite(number) else None
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _as_text(message: object) -> str | None:
-    """A message in one piece that every terminal can show."""
-    return None if message is None else str(message)[:_LONGEST_MESSAGE].encode(errors="replace").decode()
 
 
 class ChannelWithGaps(RedisChannel):

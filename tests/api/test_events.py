@@ -22,7 +22,7 @@ from graflow.api.live.messages import Message
 from graflow.api.live.tail import Listener, Tail
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
-from graflow.state.changes import Change, Entry
+from graflow.state.changes import Change, Entry, StepRow
 from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
@@ -63,6 +63,28 @@ def test_a_change_has_the_last_state_of_each_step_that_changed() -> None:
         assert {step["step"]: step["status"] for step in change["steps"]} == {"s1": "completed", "s2": "running"}
         assert change["run"]["version"] == 3
         assert change["steps"][0]["completed_at"].endswith("Z")
+        await looked.tail.close()
+
+    run(work())
+
+
+def test_how_far_a_step_is_comes_with_it_also_to_one_who_comes_back() -> None:
+    async def work() -> None:
+        looked = Looked()
+        epoch = begin(looked.store)
+        looked.store.append(Change("f1", Move.STEP, epoch, AT, [Entry("step.started", "rank", 1)], [started("rank")]))
+        seen = looked.store.get_flow_state("f1")
+        assert seen is not None
+        listener = await looked.tail.join("f1", None)
+        progress = {"done": 62, "total": 100, "message": "page 62"}
+        row = StepRow("rank", 1, {"progress": progress})
+        looked.store.append(
+            Change("f1", Move.STEP, epoch, AT, [Entry("step.progress", "rank", 1, None, 1, progress)], [row])
+        )
+        change = await told(listener, "change")
+        assert [(step["step"], step["progress"]) for step in change["steps"]] == [("rank", progress)]
+        again = await told(await looked.tail.join("f1", seen.seq), "change")
+        assert [(step["step"], step["progress"]) for step in again["steps"]] == [("rank", progress)]
         await looked.tail.close()
 
     run(work())

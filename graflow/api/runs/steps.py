@@ -43,7 +43,7 @@ router = APIRouter(tags=["steps"])
 _HEADLINE: Final = 200  # characters of an error
 _ROW: Final = (
     *("status", "visit", "visits", "size", "counts", "strip", "worker", "attempts", "queued_at", "started_at"),
-    *("completed_at", "error", "output_size", "source"),
+    *("completed_at", "error", "output_size", "source", "progress"),
 )
 
 Visit = Annotated[int | None, Query(ge=1, lt=2**31, description="Which execution of the step; the last one if none.")]
@@ -173,11 +173,12 @@ def row_of(row: FlowStepState) -> dict[str, Any]:
 
 def _row(row: FlowStepState | None, size: int | None) -> list[Any]:
     if row is None:
-        return ["pending", 1, 0, size, *[None] * 3, 0, *[None] * 6]
+        return ["pending", 1, 0, size, *[None] * 3, 0, *[None] * 7]
     error = None if row.error is None else one_line(row.error)[:_HEADLINE]
     return [
         *(row.status.value, row.visit, row.visit, row.size or size, row.counts, row.strip, row.worker, row.attempts),
         *(row.queued_at, row.started_at, row.completed_at, error, row.output_size, row.source),
+        row.progress,
     ]
 
 

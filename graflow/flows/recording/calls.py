@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from time import monotonic, sleep
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -12,12 +13,14 @@ from graflow.codec import from_jsonable
 from graflow.core.branches.outcome_data import kept
 from graflow.exceptions import ChildFlowError, ConfigError, FlowChangedError
 from graflow.flows.inputs import digest_of
-from graflow.flows.recording.journal import Past
+from graflow.flows.recording.journal import CALLED, PROGRESS, Past
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.questions.asks import Place, Wait
 from graflow.questions.models import Question, wake_time
+from graflow.state.changes import StepRow
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus
+from graflow.told import progress_data
 
 T = TypeVar("T")
 
@@ -27,6 +30,9 @@ AWAIT_AGAIN: Final = 60.0
 NAP: Final = 0.02
 """Seconds between looks at a question that is waited for in place; each twice as long as the one before, up to:"""
 LONGEST_NAP: Final = 0.25
+
+TOLD_EVERY: Final = 1.0
+"""Seconds between two times that the progress of a step is recorded."""
 
 _ENDED: Final = frozenset({FlowStatus.FAILED, FlowStatus.LOST, FlowStatus.CANCELLED})
 
@@ -47,8 +53,8 @@ class Recorder(Protocol):
     def check(self) -> None:
         """Return while the execution may go on."""
 
-    def called(self, data: Data) -> None:
-        """Write what the step that runs has asked for."""
+    def called(self, data: Data, *rows: StepRow, kind: str = CALLED) -> None:
+        """Write what the step that runs has asked for, or tells of itself."""
 
     def suspend(self, suspended: FlowSuspended) -> None:
         """Have it on record that the step that runs waits."""
@@ -112,6 +118,7 @@ class Calls:
         self._unnamed: Counter[str] = Counter()
         self._known: dict[tuple[str, int | str], dict[str, Any]] = {}
         self._asked_since = past.asked_since
+        self._told_at = -inf
         for line in past.calls:
             self._note(line.data)
 
@@ -119,6 +126,7 @@ class Calls:
         """A step begins: its calls are counted from the first."""
         self._next.clear()
         self._unnamed.clear()
+        self._told_at = -inf
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -220,6 +228,15 @@ class Calls:
             self._children.resume(child)
             self._record(key, place, {**known, "attempt": attempt})
         return self._suspend(FlowSuspended(f"waits for flow '{child}'", self._recorder.now() + AWAIT_AGAIN, child))
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Record how far the step is, unless that was done just now: what comes too soon is left out, but the end."""
+        now, told = monotonic(), progress_data(done, total, message)
+        is_end = told["done"] is not None and told["total"] is not None and told["done"] >= told["total"]
+        if now - self._told_at < TOLD_EVERY and not is_end:
+            return
+        self._told_at, (step, visit, _) = now, self._recorder.position()
+        self._recorder.called(told, StepRow(step, visit, {"progress": told}), kind=PROGRESS)
 
     # -- what others note of a step ----------------------------------------------------------------------------------
 

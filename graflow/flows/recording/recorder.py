@@ -162,7 +162,7 @@ class FlowRecorder(Owner):
                 if self.generation:
                     fields["generation"] = self.generation
             else:
-                fields["attempt_history"] = list(self._attempts)
+                fields |= {"attempt_history": list(self._attempts), "progress": None}
             if step.members is not None:
                 self._begin_group(step, fields)
             self._entries.append(Entry("step.started", step.step, step.visit, None, number, {"node": step.node}))
@@ -285,14 +285,15 @@ class FlowRecorder(Owner):
     def now(self) -> float:
         return self._runtime.time()
 
-    def called(self, data: Mapping[str, Any]) -> None:
-        """Write what the step that runs has asked for, or what came of it.
+    def called(self, data: Mapping[str, Any], *rows: StepRow, kind: str = CALLED) -> None:
+        """Write what the step that runs has asked for, what came of it, or what it tells of itself.
 
         Raises:
             FlowStopped: The execution goes no further.
         """
         with self._lock:
-            self._entries.append(self._entry(CALLED, data))
+            self._entries.append(self._entry(kind, data))
+            self._steps.extend(rows)
             self._write(self._runtime.time())
             if self.stop is not None and self.stop.interrupts:
                 raise FlowStopped(self.stop, self.why)
@@ -309,9 +310,8 @@ class FlowRecorder(Owner):
                 raise RuntimeError(f"{self.name} has no step that could wait")
             if self._ended:
                 self._take_ended(step)
-            data: dict[str, Any] = {"node": step.node, "why": suspended.text}
-            if suspended.asks:
-                data["asks"] = list(suspended.asks)
+            asked = {"asks": list(suspended.asks)} if suspended.asks else {}
+            data: dict[str, Any] = {"node": step.node, "why": suspended.text, **asked}
             if said := self.run.recording.said():
                 data["outcome"] = {"said": said}
             self._entries.append(self._entry("step.suspended", data))

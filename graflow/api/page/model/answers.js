@@ -14,7 +14,7 @@ export const rowsOf = (columns) => {
   return Array.from({ length }, (_, i) => Object.fromEntries(names.map((name) => [name, columns[name][i]])))
 }
 
-/** @typedef {{run: any, steps: Map<string, any>, progress: Record<string, any>, seq: number}} Known */
+/** @typedef {{run: any, steps: Map<string, any>, seq: number}} Known */
 
 /**
  * @param {Known} known @param {any} change the data of an event `change`
@@ -35,7 +35,6 @@ export const apply = (known, change) => {
     patchGroup(known.steps, name, group)
     said.groups.push(name)
   }
-  Object.assign(known.progress, change.progress ?? {})
   return said
 }
 

@@ -70,7 +70,7 @@ export class Model {
     try {
       const run = await get(at`runs/${this.id}`)
       if (this.isClosed) return
-      this.known = { run, steps: this.steps, progress: {}, seq: run.cursor }
+      this.known = { run, steps: this.steps, seq: run.cursor }
       this.store.set({ problem: null })
       await Promise.all([this.#readSteps(), this.readGraph()])
       this.#follow()

@@ -28,13 +28,10 @@ const sourceOf = (source) => {
   return html`<div class="box">${why ?? 'Taken over'}${id ? html` from <a href=${runHref(id, { step })}>${id.slice(0, 8)}${step ? ` › ${step}` : ''}</a>` : nothing}${at ? html`, ${ago(at)}` : nothing}</div>`
 }
 
-const progressOf = (shown, model) => {
-  const found = model.known.progress[shown.step]
-  return found ? html`${number(found.done)}${found.total ? ` of ${number(found.total)}` : ''} ${found.message ?? ''}` : null
-}
+const progressOf = (told) => (told ? html`${number(told.done)}${told.total ? ` of ${number(told.total)}` : ''} ${told.message ?? ''}` : null)
 
 const overview = (step, state) => {
-  const { shown, model } = step
+  const { shown } = step
   const error = shown.error_data ?? (typeof shown.error === 'string' ? named(shown.error) : shown.error)
   const where = [shown.worker && `on ${shown.worker}`, shown.attempts && `attempt ${shown.attempts}`].filter(Boolean).join(', ')
   return html`
@@ -45,7 +42,7 @@ const overview = (step, state) => {
       ${fact('Waited for a worker', shown.queued_at && shown.started_at ? span(took(shown.queued_at, shown.started_at)) : null)}
       ${fact('Worker', shown.worker)} ${fact('Attempts', shown.attempts || null)}
       ${fact('Visits', shown.visits > 1 || shown.visit > 1 ? visitLinks(shown) : null)}
-      ${fact('Progress', progressOf(shown, model))}
+      ${fact('Progress', progressOf(shown.progress))}
       ${fact('Output', shown.output_size ? bytes(shown.output_size) : null)}
       ${fact('After', shown.after?.length ? links(shown.after) : null)} ${fact('Before', shown.before?.length ? links(shown.before) : null)}
     </dl>

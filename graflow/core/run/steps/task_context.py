@@ -229,10 +229,12 @@ class TaskExecutionContext(FeedbackCalls, DurableWaits):
         return False if member is None else member.is_cancelled()
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell how far the task is; shown by whoever watches the group."""
-        member = self.execution_context.member
-        if member is not None:
-            member.progress(done, total, message)
+        """Tell how far the task is; shown by whoever watches the group, or the flow, of which it is a step."""
+        run = self.execution_context
+        if run.member is not None:
+            run.member.progress(done, total, message)
+        elif run.root.flow is not None:
+            run.root.flow.progress(done, total, message)
 
     def __str__(self) -> str:
         return f"TaskExecutionContext(task_id={self.task_id}, cycle_count={self.cycle_count})"
