@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -90,3 +93,19 @@ def test_the_page_names_every_metric() -> None:
     assert len(names) == len(Happening) + 1
     for kind, name in names:
         assert f"`{name}_total`" in page or (kind == "Histogram" and f"`{name}`" in page), name
+
+
+def test_what_is_mounted_has_a_flow_that_the_server_and_workers_find(tmp_path: Path) -> None:
+    source, folder, _ = SERVICES["api"]["volumes"][0].split(":")
+    assert f"WORKDIR {folder}" in DOCKERFILE
+    mounted = ROOT / "deploy" / source
+    module = re.search(r"\$\{GRAFLOW_FLOWS:-(\w+)\}", SERVICES["worker"]["command"][-1])
+    assert module is not None
+    assert (mounted / f"{module[1]}.py").is_file()
+    command = ["-m", "graflow", "flow", "run", "word_count", "texts=@texts.json"]
+    (tmp_path / "texts.json").write_text('["one two", "three"]', encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{mounted}", "GRAFLOW_FLOWS": module[1]}
+    environment["GRAFLOW_FLOW_STORE"] = f"sqlite:///{tmp_path}/flows.db"
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"3" in done.stdout
