@@ -8,7 +8,7 @@ it, so that a change is written by putting its object behind them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -163,6 +163,22 @@ def decode_fields(stored: Stored) -> dict[str, Any]:
         raise _damaged(error) from None
     made: dict[str, Any] = fields
     return made
+
+
+def decode_rows(stored: Sequence[Stored]) -> list[dict[str, Any]]:
+    """The fields of many rows, at once where each is one object: as `decode_fields` has them.
+
+    Raises:
+        PayloadError: Those of one are no JSON objects.
+    """
+    try:
+        texts: Any = stored
+        found: list[Any] = _decoder.decode(f"[{','.join(texts)}]")
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        found = []  # some are bytes, or have further objects behind the first one
+    if len(found) == len(stored) and all(type(each) is dict and _LARGE not in each for each in found):
+        return found
+    return [decode_fields(each) for each in stored]
 
 
 def _refuse_long(text: str, where: str) -> None:

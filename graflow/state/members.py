@@ -125,12 +125,12 @@ def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:
 
 def _merged(query: MemberQuery, rows: Sequence[Row], start: int, stop: int) -> Iterator[Row]:
     unwritten: Mapping[str, Any] = {"status": StepStatus.PENDING.value}
-    position = start
+    position, takes_unwritten = start, query.takes_unwritten
     for index, fields in rows:
-        if query.takes_unwritten:
+        if takes_unwritten and index > position:
             yield from ((each, unwritten) for each in range(position, index))
         if query.takes(fields["status"]):
             yield index, fields
         position = index + 1
-    if query.takes_unwritten:
+    if takes_unwritten:
         yield from ((each, unwritten) for each in range(position, stop))

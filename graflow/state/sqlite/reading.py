@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from graflow.exceptions import StoreError
 from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
-from graflow.state.encoding import Stored, decode, decode_fields, from_text
+from graflow.state.encoding import Stored, decode, decode_fields, decode_rows, from_text
 from graflow.state.members import Fetch, MemberFacts, MemberQuery, Row, member_facts, member_page
 from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state
@@ -206,7 +206,11 @@ def _fetching(connection: Connection, no: int) -> Fetch:
             "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
             (no, start, end, _MEMBERS),
         )
-        rows: list[Row] = [(index, {**decode_fields(fields), "status": state}) for index, state, fields in found]
+        listed = found.fetchall()
+        rows: list[Row] = []
+        for (index, state, _), fields in zip(listed, decode_rows([row[2] for row in listed]), strict=True):
+            fields["status"] = state
+            rows.append((index, fields))
         return rows, rows[-1][0] + 1 if len(rows) == _MEMBERS else end
 
     return fetch
