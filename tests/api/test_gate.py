@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
 from fastapi.testclient import TestClient
 
 from graflow.api.http.auth import Auth, Role, Token
 from graflow.api.http.gate import SESSION_COOKIE
 from graflow.exceptions import ConfigError
+from graflow.signing import SigningKeys
 from tests.api.conftest import Clients
 from tests.api.flows import problem
 
@@ -112,6 +116,31 @@ def test_no_session_can_be_made_longer_or_greater() -> None:
         "...",
     ]
     assert [auth.of_session(each, 1001) for each in forged] == [None] * len(forged)
+
+
+def test_with_a_signing_key_the_digest_of_a_token_makes_no_session() -> None:
+    digest = f"sha256:{hashlib.sha256(OPERATE.encode()).hexdigest()}"
+    old, new = ("k1", b"1" * 32), ("k2", b"2" * 32)
+    given = [(Role.OPERATE, digest)]
+    read = Auth(given).begin_session(OPERATE, 1000)  # as whoever has read the file of tokens could
+    auth = Auth(given, SigningKeys(dict([old])))
+    session = auth.begin_session(OPERATE, 1000)
+    assert read is not None
+    assert session is not None
+    assert auth.of_session(read, 1001) is None
+    assert auth.of_session(session, 1001) is not None
+    assert Auth(given, SigningKeys(dict([new, old]))).of_session(session, 1001) is not None, "keys are changed in turn"
+    assert Auth(given, SigningKeys(dict([new]))).of_session(session, 1001) is None
+
+
+def test_the_keys_of_sessions_come_from_the_environment() -> None:
+    key = {"GRAFLOW_SIGNING_KEY": "k1:" + base64.b64encode(b"1" * 32).decode()}
+    session = Auth.configured(None, {"GRAFLOW_API_TOKEN": OPERATE, **key}).begin_session(OPERATE, 1000)
+    assert session is not None
+    assert Auth.configured(None, {"GRAFLOW_API_TOKEN": OPERATE}).of_session(session, 1001) is None
+    assert Auth([(Role.OPERATE, OPERATE)], SigningKeys({"k1": b"1" * 32})).of_session(session, 1001) is not None
+    with pytest.raises(ConfigError, match="malformed"):
+        Auth.configured(None, {"GRAFLOW_API_TOKEN": OPERATE, "GRAFLOW_SIGNING_KEY": "k1"})
 
 
 def test_a_session_that_was_ended_holds_no_longer() -> None:

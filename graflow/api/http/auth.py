@@ -15,6 +15,7 @@ from typing import Annotated, Final, NamedTuple
 from fastapi import Depends, Request
 
 from graflow.exceptions import ConfigError
+from graflow.signing import SigningKeys
 
 OPERATE_VARIABLE: Final = "GRAFLOW_API_TOKEN"
 VIEW_VARIABLE: Final = "GRAFLOW_API_VIEW_TOKEN"
@@ -77,16 +78,19 @@ class Auth:
     """The tokens of a server; without any, everybody who reaches it may do everything.
 
     A session is a signed text in the browser's cookie, so that it outlives the server, and holds with each server that
-    has the token; it ends after twelve hours, with its token, or here when it is ended.
+    has the token and the keys; it ends after twelve hours, with its token, or here when it is ended. Without keys it is
+    signed with the digest of the token, which then lets in whoever reads it in the file of tokens.
 
     Args:
         tokens: What each holder of one has: role, token, and, where it is somebody's own, their name and their roles.
+        keys: Sign sessions; None for none.
 
     Raises:
         ConfigError: For a token that is too short to be one, or a digest that is none.
     """
 
-    def __init__(self, tokens: Iterable[Token | tuple[Role, str]] = ()) -> None:
+    def __init__(self, tokens: Iterable[Token | tuple[Role, str]] = (), keys: SigningKeys | None = None) -> None:
+        self._keys = keys
         self._holders: dict[bytes, Identity] = {}
         for given in tokens:
             token = Token(*given)
@@ -99,15 +103,16 @@ class Auth:
 
     @classmethod
     def configured(cls, token_file: Path | None = None, environment: Mapping[str, str] | None = None) -> Auth:
-        """The tokens of a file and of the environment (`GRAFLOW_API_TOKEN`, `GRAFLOW_API_VIEW_TOKEN`).
+        """The tokens of a file and of the environment (`GRAFLOW_API_TOKEN`, `GRAFLOW_API_VIEW_TOKEN`), and its keys.
 
         Raises:
-            ConfigError: When the file cannot be read, or holds something else.
+            ConfigError: When the file cannot be read, or holds something else; when the signing keys are malformed.
         """
         known = os.environ if environment is None else environment
         named = ((Role.OPERATE, OPERATE_VARIABLE), (Role.VIEW, VIEW_VARIABLE))
         tokens = [Token(role, known[variable]) for role, variable in named if known.get(variable)]
-        return cls([*tokens, *(() if token_file is None else _tokens_of(token_file))])
+        given = [*tokens, *(() if token_file is None else _tokens_of(token_file))]
+        return cls(given, SigningKeys.from_environment(known) if given else None)
 
     @property
     def is_open(self) -> bool:
@@ -127,7 +132,8 @@ class Auth:
         if found is None or not until.isdecimal() or len(until) > 12 or session in self._ended:
             return None
         body, _, seal = session.rpartition(".")
-        if int(until) <= now or not hmac.compare_digest(_seal(found, body).encode(), seal.encode("utf-8", "replace")):
+        told = seal.encode("utf-8", "replace")
+        if int(until) <= now or not any(hmac.compare_digest(each.encode(), told) for each in self._seals(found, body)):
             return None
         return replace(self._holders[found], is_session=True)
 
@@ -137,13 +143,18 @@ class Auth:
         if found is None:
             return None
         body = f"{_holder(found)}.{int(now) + SESSION_SECONDS}.{secrets.token_hex(16)}"
-        return f"{body}.{_seal(found, body)}"
+        return f"{body}.{self._seals(found, body)[0]}"
 
     def end_session(self, session: str, now: float) -> None:
         """Have a session hold no longer, as far as this process is asked."""
         if self.of_session(session, now) is not None:
             self._ended = {each: until for each, until in self._ended.items() if until > now}
             self._ended[session] = int(session.split(".")[1])
+
+    def _seals(self, digest: bytes, body: str) -> list[str]:
+        """What may stand behind a session: by each key, that which signs first."""
+        secrets_of_keys = [b""] if self._keys is None else self._keys.derive("sessions", bound_to=()).values()
+        return [_seal(secret + digest, body) for secret in secrets_of_keys]
 
     def _find(self, digest: bytes) -> bytes | None:
         # All are compared, so that the time tells nothing of which one came near.
@@ -195,8 +206,8 @@ def _subject_of(token: Token) -> str | None:
     return token.subject
 
 
-def _seal(digest: bytes, body: str) -> str:
-    return hmac.new(b"graflow session " + digest, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+def _seal(secret: bytes, body: str) -> str:
+    return hmac.new(b"graflow session " + secret, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
 def _tokens_of(path: Path) -> list[Token]:
