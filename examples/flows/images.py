@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ def draw_page(path: Path, text: str) -> None:
 
 def engine() -> str | None:
     """The program that reads images; None where it, or what calls it, is not installed."""
-    try:
-        import pytesseract  # noqa: F401, PLC0415 - reading is optional
-    except ModuleNotFoundError:
+    if find_spec("pytesseract") is None:  # importing it takes seconds, which kept texts need not wait for
         return None
     return shutil.which("tesseract")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from graflow.durations import LONGEST
-from graflow.exceptions import ConfigError
+from graflow.exceptions import ConfigError, FlowInputError
 from graflow.ids import uuid7
 from graflow.secret import masked
 
@@ -40,7 +40,8 @@ class FlowContext:
     redis_enabled: bool = True
 
     def __post_init__(self) -> None:
-        self.flow_id = self.flow_id or uuid7()
+        given: str | None = self.flow_id
+        self.flow_id = uuid7() if given is None else given
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.flow_name!r}, {masked(dict(self.inputs))!r}, flow_id={self.flow_id!r})"
@@ -187,6 +188,8 @@ class TaskFlow(FlowContext):
             FlowInputError: The inputs do not fit.
             ConfigError: In a member of a group.
         """
+        if not isinstance(inputs, Mapping | None):
+            raise FlowInputError(f"Inputs of flow '{flow_name}' are a mapping of names to values, not {inputs!r}")
         return self.calls.start(self.idempotency_key, flow_name, dict(inputs or {}), wait=wait)
 
     def side_effect(self, function: Callable[[], T]) -> T:

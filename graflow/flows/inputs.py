@@ -27,6 +27,8 @@ from pydantic_core import PydanticCustomError, PydanticOmit, PydanticUseDefault,
 from graflow.exceptions import ConfigError, FlowInputError
 from graflow.foreign import attempt
 from graflow.secret import MASK, Secret, is_secret_key
+from graflow.shapes import is_name
+from graflow.values.plain import is_plain
 
 _SHOWN: Final = 60  # characters of a value in an error
 _RAISED: Final = "raised"
@@ -188,6 +190,33 @@ def _shown(key: str, value: object) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def checked_id(flow_id: str) -> str:
+    """An id that a caller gives to a flow.
+
+    Raises:
+        ConfigError: It cannot be one.
+    """
+    if not is_name(flow_id):
+        raise ConfigError(f"flow_id is a text of 1 to 200 characters, not {flow_id!r}")
+    return flow_id
+
+
+def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a caller wants to be kept with a flow.
+
+    Raises:
+        ConfigError: It is no plain JSON.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"metadata is a mapping of names to plain JSON, not {metadata!r}")
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not is_plain(value, check_numbers=True):
+            raise ConfigError(f"metadata is plain JSON with text for names, and {name!r} has {value!r}")
+    return dict(metadata)
 
 
 def digest_of(stored: object) -> str:

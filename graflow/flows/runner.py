@@ -15,6 +15,7 @@ from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
 from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableError
 from graflow.flows.home import Home, home_of
+from graflow.flows.inputs import checked_id
 from graflow.flows.queues import flow_queue
 from graflow.flows.registry import DEFAULT_MAX_RECOVERIES, FlowRegistry, OnFailure, default_flows, definition_of
 from graflow.flows.running.driving import Driver
@@ -30,7 +31,6 @@ from graflow.flows.waiting.questions import Notify
 from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
-from graflow.shapes import is_name
 from graflow.shown import get_logger
 from graflow.state.changes import Created
 from graflow.state.memory import MemoryStore
@@ -245,7 +245,7 @@ class FlowRunner(Steering, Questioning):
         if not isinstance(workflow, WorkflowContext):
             raise ConfigError(f"run() takes a workflow, not {workflow!r}; flows are run by execute(name, inputs)")
         program = WorkflowProgram(workflow, start_node)
-        given = FlowContext(workflow.name, {}, flow_id or uuid7())
+        given = FlowContext(workflow.name, {}, uuid7() if flow_id is None else checked_id(flow_id))
         if self._goes_on(given):
             return self._shown(self._verbs.resume(given.flow_id, program=program))
         return self._run(program, {}, given, metadata)
@@ -368,12 +368,11 @@ class FlowRunner(Steering, Questioning):
         if isinstance(flow, FlowContext):
             if inputs is not None or flow_id is not None:
                 raise ConfigError("A FlowContext has inputs and flow_id itself; give either it or these")
+            checked_id(flow.flow_id)
             return flow
         if not isinstance(flow, str):
             raise ConfigError(f"A flow is run by its name, not by {flow!r}")
-        if flow_id is not None and not is_name(flow_id):
-            raise ConfigError(f"flow_id is a text of 1 to 200 characters, not {flow_id!r}")
-        return FlowContext(flow, {} if inputs is None else inputs, flow_id or uuid7())
+        return FlowContext(flow, {} if inputs is None else inputs, uuid7() if flow_id is None else checked_id(flow_id))
 
     def wait(self, flow_id: str, timeout: float | None = None) -> FlowState:
         """The flow, once it has ended or is paused.

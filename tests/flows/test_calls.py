@@ -246,6 +246,9 @@ def test_a_child_that_cannot_be_started_fails_the_step(runner):
     doubling(runner)
     asking(runner, "nobody", lambda flow: flow.start("dobling"))
     asking(runner, "wrong", lambda flow: flow.start("doubling", {"y": 1}))
+    asking(runner, "number", lambda flow: flow.start("doubling", 5))
+    state = runner.execute("number")
+    assert state.error == "Inputs of flow 'doubling' are a mapping of names to values, not 5"
     assert kind_of(runner.execute("nobody")) is FlowNotFoundError
     assert kind_of(runner.execute("wrong")) is FlowInputError
 

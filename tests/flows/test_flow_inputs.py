@@ -36,9 +36,9 @@ class Point:
     y: int
 
 
-def echoing():
+def echoing(store="memory://", **options):
     """A runner, and a function that registers a flow whose one step keeps what its function was called with."""
-    runner, calls = FlowRunner("memory://"), []
+    runner, calls = FlowRunner(store, **options), []
 
     def register(function, name="echo"):
         runner.register(function, name)
@@ -178,6 +178,34 @@ def test_an_id_is_text_that_a_store_can_hold(name):
     with pytest.raises(ConfigError, match="The name of a flow is a text of 1 to 200 characters"):
         runner.register(step, name)
     assert not calls
+    runner.execute("echo", flow_id="1")
+    with pytest.raises(ConfigError, match="flow_id is a text of 1 to 200 characters"):
+        runner.submit(FlowContext("echo", {}, name))
+    with pytest.raises(ConfigError, match="flow_id is a text of 1 to 200 characters"):
+        runner.fork_flow("1", "only", new_flow_id=name)
+    assert len(runner.list_flows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"ratio": math.nan}, "'ratio' has nan"),
+        ({"far": [math.inf]}, r"'far' has \[inf\]"),
+        ({"what": {1, 2}}, "'what' has {1, 2}"),
+        ({1: 2}, "1 has 2"),
+        ([1], r"a mapping of names to plain JSON, not \[1\]"),
+    ],
+    ids=["nan", "infinity", "set", "number as name", "list"],
+)
+def test_metadata_is_plain_json_and_else_nothing_is_recorded(metadata, told, tmp_path):
+    for store in ("memory://", f"sqlite:///{tmp_path}/flows.db"):
+        for durability in ("best_effort", "off"):
+            runner, register, step, calls = echoing(store, durability=durability)
+            register(step)
+            with pytest.raises(ConfigError, match=told):
+                runner.execute("echo", metadata=metadata)
+            assert not calls
+        assert not runner.list_flows()
 
 
 def test_a_result_of_more_digits_than_the_interpreter_writes_is_recorded_and_read_back():

@@ -21,11 +21,11 @@ _LONG_OPEN = 86_400.0  # seconds that a question without a deadline may wait bef
 
 def checks(asked: Asked) -> Iterator[Finding]:
     """The store, and flows in it that nobody runs."""
-    store = open_store(asked.store)
-    if isinstance(store, SqliteStore) and not store.path.exists():
-        yield ok("store", f"{store.url}: no flow has been run there yet")
-        return
     try:
+        store = open_store(asked.store)
+        if isinstance(store, SqliteStore) and not store.path.exists():
+            yield ok("store", f"{store.url}: no flow has been run there yet")
+            return
         store.initialize()
     except GraflowError as error:
         yield wrong("store", str(error), "name a store that can be used with --store or GRAFLOW_FLOW_STORE")

@@ -18,6 +18,7 @@ from graflow.cli.flows.watching import watched
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
+from graflow.flows.inputs import checked_id
 from graflow.ids import uuid7
 from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus
@@ -57,7 +58,7 @@ def run(
 ) -> None:
     """Run a flow here. A value is JSON or text; @FILE is one of JSON."""
     with runner_of(store, modules, on_workers=on_workers, makes_store=True) as runner:
-        context = FlowContext(name, parse_inputs(name, inputs), flow_id or uuid7())
+        context = FlowContext(name, parse_inputs(name, inputs), _id(flow_id))
         if on_workers:
             runner.submit(context)
             _tell_id(runner.get_flow_state(context.flow_id), as_json=as_json)
@@ -185,7 +186,7 @@ def fork(
         if dry_run:
             show_plan(runner.plan_fork(flow_id, step, visit=visit, inputs=given), as_json=as_json)
             return
-        made = new_flow_id or uuid7()
+        made = _id(new_flow_id)
         _advance(
             runner,
             made,
@@ -196,6 +197,11 @@ def fork(
             as_json=as_json,
             waits=not on_workers,
         )
+
+
+def _id(given: str | None) -> str:
+    """The id of a flow that is made: the given one, or a new one."""
+    return uuid7() if given is None else checked_id(given)
 
 
 def _advance(

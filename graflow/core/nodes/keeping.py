@@ -54,16 +54,16 @@ def asking_cache(task: Any, context: Any, frame: Any) -> Callable[..., Any]:
     cache = cache_of(context)
     if cache is not None:
         return cache.function_of(task, context, frame)
+    tell_no_cache(context, task)
     template: TaskTemplate = task.template
-    flow = context.root.flow
-    if flow is None or not flow.is_elsewhere:  # else whoever sent the member has asked, or told why not
-        tell_no_cache(task)
     return template.func
 
 
-def tell_no_cache(task: Any) -> None:
+def tell_no_cache(context: Any, task: Any) -> None:
     """Say, once, that there is nothing here that could keep what a task gives."""
-    name = name_of(task)
+    name, flow = name_of(task), context.root.flow
+    if flow is not None and flow.is_elsewhere:
+        return  # whoever sent the member has asked, or told why not
     if is_first(("cache", task.template.func, name)):
         _log.warning(
             "Task '%s': cache does nothing here, and the task runs each time. Values are kept for flows that a "

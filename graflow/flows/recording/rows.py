@@ -23,7 +23,10 @@ def value_of_outcome(outcome: Mapping[str, Any], node: str) -> Any:
     if "value" in outcome:
         return outcome["value"]
     key = node + RESULT_SUFFIX
-    return next((each[2] for each in reversed(outcome.get("channel", ())) if each[0] == "set" and each[1] == key), None)
+    for operation in reversed(outcome.get("channel", ())):  # nearly always the last one
+        if operation[1] == key and operation[0] == "set":
+            return operation[2]
+    return None
 
 
 def small_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError, VersionConflictError
 from graflow.flows.home import Home
-from graflow.flows.inputs import digest_of
+from graflow.flows.inputs import checked_metadata, digest_of
 from graflow.flows.recording.recorder import FlowRecorder
 from graflow.flows.recording.stopping import Stop, rests
 from graflow.flows.registry import FlowRegistry
@@ -16,6 +16,7 @@ from graflow.flows.running.pool import Pool
 from graflow.flows.waiting.children import Children
 from graflow.flows.waiting.questions import Notify, Questions
 from graflow.foreign import attempt
+from graflow.shapes import is_writable
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind
 from graflow.state.models import FlowState, FlowStepState
@@ -95,7 +96,7 @@ class Driver:
             digest_of([flow_name, stored]),
             self.home.runtime.time(),
             durability=durability,
-            metadata=dict(metadata or {}),
+            metadata=checked_metadata(metadata),
             parent_flow_id=parent and parent[0],
             parent_step=parent and parent[1],
             flow=trace_context(),
@@ -301,7 +302,7 @@ class Driver:
         Raises:
             FlowNotFoundError: When there is none.
         """
-        found = self.store.get_record(flow_id)
+        found = self.store.get_record(flow_id) if is_writable(flow_id) else None
         if found is None:
             raise FlowNotFoundError(f"Flow {flow_id} not found")
         return found
@@ -312,7 +313,7 @@ class Driver:
         Raises:
             FlowNotFoundError: When there is none.
         """
-        found = self.store.get_flow_state(flow_id)
+        found = self.store.get_flow_state(flow_id) if is_writable(flow_id) else None
         if found is None:
             raise FlowNotFoundError(f"Flow {flow_id} not found")
         return found

@@ -12,6 +12,7 @@ from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.run.context import ExecutionContext
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError, named
+from graflow.flows.inputs import checked_metadata
 from graflow.flows.running.execution import Means, Program
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
@@ -30,6 +31,7 @@ def run_unrecorded(
     Returns:
         The flow as it ended. Its steps have no times, as nobody took them.
     """
+    kept = checked_metadata(metadata)
     graph, start = program.build(stored)
     context = ExecutionContext(
         graph, start, means.max_steps, config=means.config, tracer=means.tracer, session_id=flow.flow_id
@@ -40,7 +42,7 @@ def run_unrecorded(
         flow_name=flow.flow_name,
         status=FlowStatus.COMPLETED,
         inputs=dict(stored),
-        metadata=dict(metadata or {}),
+        metadata=kept,
         durability="off",
         started_at=datetime.now(UTC),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
-from graflow.flows.inputs import digest_of
+from graflow.flows.inputs import checked_id, digest_of
 from graflow.flows.recording.journal import past_of
 from graflow.flows.recording.resetting import Downstream, OnChange, Reset, reused_members, reused_steps
 from graflow.flows.recording.stopping import rests
@@ -193,7 +193,7 @@ class Verbs:
         record = seen.record
         definition, stored = self._registry.get(record.flow_name), dict(record.inputs)
         made = NewFlow(
-            new_flow_id or uuid7(),
+            uuid7() if new_flow_id is None else checked_id(new_flow_id),
             record.flow_name,
             FlowStatus.PENDING if wait else FlowStatus.QUEUED,
             stored,

@@ -182,7 +182,7 @@ class Server:
             raise StoreUnavailableError(f"The Redis at {self._where} {error.why}") from error
         except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
             raise StoreUnavailableError(f"The Redis at {self._where} does not answer: {error}") from error
-        except errors.RedisError as error:
+        except (errors.RedisError, UnicodeEncodeError) as error:
             raise StoreError(f"The Redis at {self._where} refuses: {error}") from error
 
 

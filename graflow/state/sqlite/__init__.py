@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
+from graflow.exceptions import StoreConfigError
 from graflow.state.changes import (
     Appended,
     Change,
@@ -50,11 +51,16 @@ class SqliteStore(SqliteQuestions, StateStore):
         path: Of the file; it (mode 0600) and its folder (0700) are made when they are missing.
         synchronous: `"NORMAL"` or `"FULL"`.
         timeout: Seconds to wait while another process writes.
+
+    Raises:
+        StoreConfigError: The path is that of a folder.
     """
 
     def __init__(self, path: str | Path, *, synchronous: str = "NORMAL", timeout: float = 30.0) -> None:
         super().__init__()
         self.path = Path(path).expanduser().absolute()
+        if self.path.is_dir():
+            raise StoreConfigError(f"The store of flows is a file, and {self.path} is a folder; name a file in it")
         self.url = f"sqlite:///{self.path}"
         self._database = Database(self.path, synchronous=synchronous, timeout=timeout)
         self.cache: SqliteCache = SqliteCache(self._database)

@@ -252,7 +252,7 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             raise StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}") from error
-        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError, UnicodeEncodeError) as error:
             raise StoreError(f"The store of flows at {self.path} refuses: {error}") from error
 
     # -- forks ---------------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class GroupRun:
 
     def recall(self) -> None:
         """Give members that are to be sent elsewhere what is kept of them; what others give is kept when it comes."""
-        for index, recalled in recalled_members(self.context, self.members, self._own_nodes, self.pending()):
+        for index, recalled in recalled_members(self.context, self.members, self._own_nodes, self.pending):
             if not recalled.is_hit:
                 self._sent[index] = recalled
                 continue

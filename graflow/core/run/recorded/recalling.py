@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -16,7 +16,7 @@ _IN_A_BRANCH = "on workers, only members are kept that have no steps of their ow
 
 
 def recalled_members(
-    context: Any, members: Sequence[Any], branches: Mapping[int, AbstractSet[str]], pending: Sequence[int]
+    context: Any, members: Sequence[Any], branches: Mapping[int, AbstractSet[str]], pending: Callable[[], Sequence[int]]
 ) -> Iterator[tuple[int, Recalled]]:
     """What is kept of the members with a cache.
 
@@ -24,17 +24,17 @@ def recalled_members(
         context: The run that the group is in.
         members: All members.
         branches: Nodes that belong to the branch of a member, where there are others than itself.
-        pending: Indices of those that are to run.
+        pending: Gives the indices of those that are to run.
     """
     if isinstance(members, MappedMembers) and not branches and not _has_cache(members.prototype):
         return
     cache = cache_of(context)
-    for index in pending:
+    for index in pending():
         own = branches[index]
         cached = [task for task in _tasks_of(context, members[index], own) if _has_cache(task)]
         for task in cached:
             if cache is None:
-                tell_no_cache(task)
+                tell_no_cache(context, task)
             elif len(own) > 1:
                 tell_not_kept(task, _IN_A_BRANCH)
             else:

@@ -96,7 +96,9 @@ class Recording:
             ]
         outcome: Data = {}
         result_key = node + RESULT_SUFFIX
-        if not any(op.key == result_key and op.kind == "set" and op.value is value for op in operations):
+        if not operations or not any(
+            op.key == result_key and op.kind == "set" and op.value is value for op in operations
+        ):
             outcome["value"] = kept(value, f"the result of task '{node}'")
         if operations:
             outcome["channel"] = operations_to_data(operations, node)
