@@ -34,6 +34,11 @@ class ChannelText:
         place = (prefix, name)
         self._seal = Seal({} if self._keys is None else self._keys.derive("channel", bound_to=place))
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether there are keys."""
+        return self._keys is not None
+
     def described(self, key: str) -> str:
         """A key in a sentence."""
         return f"key {key!r} of channel {self._name!r}"

@@ -98,6 +98,11 @@ class RedisChannel(Channel):
         return str(self._config.get("key_prefix", DEFAULT_PREFIX))
 
     @property
+    def is_signed(self) -> bool:
+        """Whether values are signed, and nothing is believed that is not."""
+        return self._text.is_signed
+
+    @property
     def redis_client(self) -> Any:
         """The client of this process, opened when it is first needed."""
         return self._server.client

@@ -23,7 +23,7 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX, fillable_parameters
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.serialization import signed_pickles
-from graflow.exceptions import PayloadError
+from graflow.exceptions import ConfigError, PayloadError
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.overlay import Laid, deletion_of, lay_over
@@ -138,6 +138,7 @@ class GroupChannel:
             layers.append(root)
             root = root._parent
         if isinstance(root, RedisChannel) and self._is_ours(root):
+            self._check_keys(root)
             self.name, self.prefix = root.name, root.key_prefix
             self.unsendable = dict(getattr(root, "_gaps", {}))
             for layer in reversed(layers):
@@ -149,6 +150,16 @@ class GroupChannel:
             self.name = run_key
             place = {**self._deployment.connection, "key_prefix": self.prefix}
             self._own = RedisChannel(run_key, signing_keys=self._deployment.keys, **place)
+
+    def _check_keys(self, channel: RedisChannel) -> None:
+        """Members sign what they write and believe what is signed, where their group has a key."""
+        if channel.is_signed == (self._deployment.keys is not None):
+            return
+        have, lack = ("channel", "group") if channel.is_signed else ("group", "channel")
+        raise ConfigError(
+            f"The {have} has a signing key and the {lack} has none, so that the run and its members would not believe "
+            f"what they write to channel {channel.name!r}; give both the same signing_key, or set GRAFLOW_SIGNING_KEY"
+        )
 
     def _is_ours(self, channel: RedisChannel) -> bool:
         """Whether a Redis channel lives where the workers of this deployment look."""

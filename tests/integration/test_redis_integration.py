@@ -13,8 +13,9 @@ from graflow.coordination.coordinator import CoordinationBackend
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.exceptions import GraflowRuntimeError, GroupTimeoutError, ParallelGroupError
+from graflow.exceptions import ConfigError, GraflowRuntimeError, GroupTimeoutError, ParallelGroupError
 from graflow_celery import LocalCluster
+from graflow_celery.deployment import deployment_of
 from tests.integration import members
 from tests.support import at_once
 
@@ -96,6 +97,23 @@ def test_a_context_over_a_redis_channel_is_seen_by_members_directly(cluster: Loc
     assert context.channel.get("sum") == 3
     assert context.get_result("m2") == (5, None)
     context.channel.clear()
+
+
+def test_a_group_with_a_key_does_not_meet_a_channel_that_signs_nothing(
+    no_workers: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRAFLOW_SIGNING_KEY", raising=False)
+    config = no_workers.backend_config
+    without = {name: value for name, value in config.items() if name != "signing_key"}
+    with workflow("w") as wf:
+        group = members.use_channel(task_id="m1", x=1) | members.use_channel(task_id="m2", x=2)
+        group.with_execution("redis", backend_config=config)
+    context = ExecutionContext.create(wf.graph, group.task_id, channel_backend="redis", config=without)
+    before = deployment_of(config).record.open_groups()
+
+    with pytest.raises(ConfigError, match=r"The group has a signing key and the channel has none.*give both"):
+        WorkflowEngine().execute(context)
+    assert deployment_of(config).record.open_groups() == before
 
 
 def test_failures_of_members_are_results_and_refused_by_a_strict_group(config: dict[str, Any]) -> None:
