@@ -39,11 +39,16 @@ _START_SECONDS: Final = 30.0
 _OF_ONE_GROUP: Final = {"connection", "timeout", "max_in_flight", "batch_size", "worker_wait", "on_no_worker"}
 _PATH_VARIABLE: Final = "GRAFLOW_SYS_PATH"
 # The worker finds modules where this process does; not by PYTHONPATH, which other Pythons would read as well.
+# The command `celery` would first load all others that are installed, Flower and all, which takes a third of the time.
 _BOOT: Final = f"""
 import json, os, sys
 sys.path[:] = json.loads(os.environ.pop("{_PATH_VARIABLE}"))
-from celery.__main__ import main
-main()
+from celery.bin.base import CLIContext
+from celery.bin.worker import worker
+from graflow_celery import app
+worker.params.extend(app.user_options["worker"])
+around = CLIContext(app, no_color="NO_COLOR" in os.environ, workdir=None)
+worker.main(prog_name="celery worker", obj=around, auto_envvar_prefix="CELERY_WORKER")
 """
 
 
@@ -170,7 +175,7 @@ class TaskWorker:
         given = [f"--graflow-import={resolver_id}={module}" for resolver_id, module in self._imports]
         return [
             *(sys.executable, "-W", "ignore:You're running the worker"),  # a root knows that it is one
-            *("-c", _BOOT, "-A", "graflow_celery", "worker"),
+            *("-c", _BOOT),
             *("--hostname", self.name, "--concurrency", str(self.concurrency), "--queues", self.settings.queue_name),
             *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
             *given,
