@@ -186,7 +186,7 @@ async def streams(server: Server, store: StateStore, count: int, seconds: float)
     )
 
 
-def memory(server: Server, store: StateStore, count: int, minutes: float) -> None:
+def memory(server: Server, store: StateStore, flows: int, count: int, minutes: float) -> None:
     """Print how much memory the server has while streams are open and lists are read."""
     seen: list[float] = []
     over = threading.Event()
@@ -201,7 +201,7 @@ def memory(server: Server, store: StateStore, count: int, minutes: float) -> Non
         for number in itertools.count():
             if over.wait(0.05):
                 break
-            client.get("/api/v1/runs" if number % 2 else f"/api/v1/{FLOW}/status/f{number % 500}").raise_for_status()
+            client.get("/api/v1/runs" if number % 2 else f"/api/v1/{FLOW}/status/f{number % flows}").raise_for_status()
             seen.append(server.megabytes)
     thread.join()
     parts = [statistics.mean(seen[len(seen) * part // 10 : len(seen) * (part + 1) // 10]) for part in range(10)]
@@ -235,7 +235,7 @@ def main() -> None:
             heading("Streams")
             asyncio.run(streams(server, store, given.streams, given.seconds * 2))
             heading("Memory")
-            memory(server, store, given.streams, given.minutes)
+            memory(server, store, given.flows, given.streams, given.minutes)
         finally:
             server.close()
             store.close()
