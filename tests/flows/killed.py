@@ -92,7 +92,7 @@ def main():
         if writes == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    runner = FlowRunner(WatchedStore(open_store(sys.argv[1]), after=kill), recovery=False)
+    runner = FlowRunner(WatchedStore(open_store(sys.argv[1]), after=kill), recovery=False, lease=50.0)
     state = runner.execute(name, {"title": "t"}, flow_id="f")
     print(json.dumps({"status": state.status, "outputs": state.outputs, "seconds": time.monotonic() - begun}))
 
