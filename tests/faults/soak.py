@@ -26,7 +26,7 @@ from pathlib import Path
 from graflow.redis.refusals import REFUSALS
 from tests import rabbit_support
 from tests.faults import members, sentinels
-from tests.faults.harness import Cluster, Group, Worker, cluster
+from tests.faults.harness import ROWS, Cluster, Group, Worker, cluster
 from tests.faults.refusing_line import RefusingProxy, refusing_line_to
 from tests.faults.sentinels import watched
 from tests.rabbit_support import PrivateRabbit
@@ -65,6 +65,7 @@ class Soak:
         self.problems: list[str] = []
         self.refused = 0  # submissions, which were made again
         self._killed: set[int] = set()
+        self._counted = len(ROWS)  # of the turns before this one
         self._over = threading.Event()
 
     # -- the load --------------------------------------------------------------------------------------------------
@@ -223,10 +224,12 @@ class Soak:
         executions = sum(group.count("started") for group, _ in self.groups)
         slowest = max((seconds for _, seconds in self.groups), default=0.0)
         refused = sum(line.refused for line in self.lines.values())
+        rows = ROWS[self._counted :]
         lines = [
             f"{name}, seed {self.seed}: {self.faults.total()} faults of {len(self.faults)} kinds",
             f"  {refused} commands refused, {self.refused} submissions made again",
             f"  {len(self.groups)} groups of {members_} members, {executions} executions, slowest {slowest:.0f} s",
+            f"  lost {sum(row.lost or 0 for row in rows)}, counted twice {sum(row.twice or 0 for row in rows)}",
             f"  problems: {len(self.problems)}",
             f"  {dict(sorted(self.faults.items()))}",
             *(f"  {problem}" for problem in self.problems),
