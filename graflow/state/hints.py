@@ -28,10 +28,10 @@ class Hints:
         """Let go of what is listened to; a later call listens again."""
 
 
-def until_heard(seconds: float, is_over: threading.Event, heard: Callable[[float], bool]) -> None:
-    """Listen in short slices; `heard` waits for up to so many seconds."""
+def until_heard(seconds: float, is_over: threading.Event, heard: Callable[[float, threading.Event], bool]) -> None:
+    """Listen in short slices; `heard` waits for up to so many seconds, and not at all once it is over."""
     end = monotonic() + seconds
     while (left := end - monotonic()) > 0 and not is_over.is_set():
-        if heard(min(left, _SLICE)):
+        if heard(min(left, _SLICE), is_over):
             is_over.wait(_GATHER)
             return

@@ -115,6 +115,17 @@ def test_whoever_waits_ends_when_that_is_over_or_the_store_is_closed(url: str) -
     waiter.end()
 
 
+def test_nothing_is_listened_to_any_more_once_that_is_over(url: str) -> None:
+    store, is_over = open_store(url), threading.Event()
+    store.initialize()
+    is_over.set()
+    store.hints.wait(LONG, is_over)
+    listens: Any = store.hints
+    assert listens._heard(LONG, is_over) is False
+    assert not listening(store, url)
+    store.close()
+
+
 def test_what_a_killed_process_listened_to_is_taken_away_by_the_next_hint(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "flows.db")
     folder = tmp_path / "flows.db-waiting"

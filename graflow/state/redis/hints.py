@@ -43,8 +43,10 @@ class RedisHints(Hints):
             for subscription in self._subscriptions.take_all():
                 subscription.close()
 
-    def _heard(self, seconds: float) -> bool:
+    def _heard(self, seconds: float, is_over: threading.Event) -> bool:
         with self._lock():
+            if is_over.is_set():  # and the store perhaps closed
+                return False
             subscription = self._subscriptions.get(None, lambda: self._server.subscription(self._channel))
             is_hint = _is_hint(subscription.get_message(timeout=seconds))
             while subscription.get_message(timeout=0.0) is not None:

@@ -75,8 +75,10 @@ class PipeHints(Hints):
             for pipe in self._pipes.take_all():
                 pipe.close()
 
-    def _heard(self, seconds: float) -> bool:
+    def _heard(self, seconds: float, is_over: threading.Event) -> bool:
         with self._lock():
+            if is_over.is_set():  # and the store perhaps closed, and its folder gone
+                return False
             return self._pipes.get(None, partial(_Pipe, self._folder)).heard(seconds)
 
     def _lock(self) -> threading.Lock:
