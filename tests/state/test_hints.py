@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,17 @@ for line in sys.stdin:
 """
 
 
+def address_of(server: PrivateRedis) -> str:
+    """A store that no other test listens to."""
+    return f"{server.url}?key_prefix=hints-{uuid.uuid4().hex}"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'flows.db'}"
     server: PrivateRedis = request.getfixturevalue("redis_server")
-    return server.url
+    return address_of(server)
 
 
 class Waiter:
@@ -146,10 +152,11 @@ def test_where_nobody_can_be_told_waiting_is_waiting(tmp_path: Path) -> None:
 
 @pytest.mark.redis
 def test_a_subscription_that_breaks_is_made_anew(redis_server: PrivateRedis) -> None:
-    store = open_store(redis_server.url)
+    url = address_of(redis_server)
+    store = open_store(url)
     store.initialize()
     waiter = Waiter(store)
-    wait_until(lambda: listening(store, redis_server.url))
+    wait_until(lambda: listening(store, url))
     with redis_server.client() as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     waiter.is_over.set()
