@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +191,32 @@ def test_a_flow_goes_on_with_an_answer_that_another_process_gives_without_a_look
         person.answer(question.id, True, by="ann")
         assert runner.wait(flow_id, LONG).outputs is True
     others.close()
+
+
+@pytest.fixture
+def very_many_files() -> Iterator[None]:
+    """More than `select` can watch are open in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("this machine lets no process open so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    yield
+    for each in opened:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("very_many_files")
+def test_a_process_with_very_many_open_files_hears_hints(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'flows.db'}"
+    store = open_store(url)
+    store.initialize()
+    waiter = Waiter(store)
+    try:
+        wait_until(lambda: listening(store, url))
+        store.hints.tell()
+        wait_until(lambda: waiter.heard)
+    finally:
+        waiter.end()
+        store.close()

@@ -30,9 +30,11 @@ class _Pipe:
             self.end = os.open(made, os.O_RDWR | os.O_NONBLOCK)
         finally:
             made.rename(self.path)
+        self._poll = select.poll()  # `select` ends at the 1,024th open file of a process
+        self._poll.register(self.end, select.POLLIN)
 
     def heard(self, seconds: float) -> bool:
-        if not select.select([self.end], [], [], seconds)[0]:
+        if not self._poll.poll(seconds * 1000):
             return False
         with suppress(BlockingIOError):
             os.read(self.end, _MANY)
