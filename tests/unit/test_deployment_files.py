@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from graflow.configuration.variables import known_variables
-from graflow.observing import Happening
+from graflow.observing import Happening, Level
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
@@ -90,7 +90,11 @@ def test_the_page_names_every_metric() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     source = (ROOT / "graflow" / "metrics" / "prometheus.py").read_text(encoding="utf-8")
     names = re.findall(r"(Counter|Histogram)\(\s*\"(graflow_\w+)\"", source)
-    assert len(names) == len(Happening) + 1
+    assert len(names) == len(Happening)
+    levels = re.findall(r"Level\.\w+: \(\"(graflow_\w+)\"", source)
+    assert len(levels) == len(Level)
+    for name in levels:
+        assert f"`{name}`" in page, name
     for kind, name in names:
         assert f"`{name}_total`" in page or (kind == "Histogram" and f"`{name}`" in page), name
 

@@ -16,9 +16,10 @@ SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua"))
 
 # Commands, with the arguments that are used, of Redis 6.2 and of Valkey.
 COMMANDS = {
-    "COPY", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "HSET", "LLEN", "LRANGE", "PERSIST",
-    "PEXPIRE", "PTTL", "RENAME", "RPUSH", "SADD", "SET", "SMEMBERS", "SREM", "STRLEN", "TIME", "TYPE", "UNLINK", "XADD",
-    "XREVRANGE", "ZADD", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
+    "COPY", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSCAN", "HSET",
+    "HSETNX", "LLEN", "LPOP", "LRANGE", "LREM", "PERSIST", "PEXPIRE", "PTTL", "RENAME", "RPUSH", "SADD", "SET",
+    "SISMEMBER", "SMEMBERS", "SREM", "STRLEN", "TIME", "TYPE", "UNLINK", "XADD", "XREVRANGE", "ZADD", "ZMSCORE",
+    "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
 }  # fmt: skip
 
 

@@ -60,32 +60,29 @@ class Home:
         self.runtime = Runtime()
         self.is_closing = False
         self.leases = SimpleNamespace(forget_all_but=lambda ids: None)
-        self.store = SimpleNamespace(open_flows=self.open_flows)
+        self.pauses: list[float] = []
+        self.store = SimpleNamespace(open_flows=self.open_flows, hints=SimpleNamespace(wait=self.wait))
 
     def open_flows(self, *, at: float) -> list[Any]:
         self.looks += 1
         return self.records
+
+    def wait(self, seconds: float, is_over: threading.Event) -> None:
+        self.pauses.append(seconds)
+        is_over.wait(min(seconds, 0.001))
 
     def recorder_of(self, flow_id: str) -> object:
         return self
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_flows_are_looked_for_less_often_while_none_is_open(is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flows_are_looked_for_less_often_while_none_is_open(is_open: bool) -> None:
     home: Any = Home()
     home.records = [SimpleNamespace(flow_id="f", flow_name="f", status=None)] if is_open else []
     found = Recovery(home)
     found.pause, found.longest_pause = 0.001, 1000.0
-    pauses: list[float] = []
-    wait = found._woken.wait
-
-    def waited(seconds: float) -> bool:
-        pauses.append(seconds)
-        return wait(min(seconds, 0.001))
-
-    monkeypatch.setattr(found._woken, "wait", waited)
-    player: Any = SimpleNamespace(knows=lambda name: True, begin=lambda record: None)
+    player: Any = SimpleNamespace(knows=lambda name: True, begin=lambda record: None, sweep=lambda: None)
     found.join(player)
     wait_until(lambda: home.looks >= 3)
     found.leave(player)
-    assert max(pauses[:2]) < 1 if is_open else min(pauses[:2]) > 100
+    assert max(home.pauses[:2]) < 1 if is_open else min(home.pauses[:2]) > 100
