@@ -308,7 +308,7 @@ BLOCK_MUTANTS = [
         "no block is left out",
         "complete",
         "end_block(header, b, get_block(b), time, 'CANCELLED', header.rest)\n    gone",
-        "gone",
+        "has_more = false\n    gone",
     ),
     Mutant(
         "it is not told why a block is left out",

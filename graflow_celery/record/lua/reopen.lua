@@ -9,6 +9,7 @@
 -- (a member of another run opened it), ABSENT, SUCCEEDED, NOTHING, ENOUGH (what is left out has to stay so).
 local token, wanted, at = ARGV[1], ARGV[2], ARGV[3]
 local KEPT_ASIDE = 600000
+local NEAR = 1000 -- milliseconds that slices may be apart
 local LOOKED = 1000 -- members that one call looks at, of which not all have failed
 local ASIDE = RUN .. 'again:' .. token .. ':'
 local THAWED, COUNTS = ASIDE .. 'blocks', ASIDE .. 'counts'
@@ -91,6 +92,7 @@ local function put_aside(rows, ended, time)
       if row.is_in_block then count('in_blocks', 1) end
     end
   end
+  if #rows > 0 then redis.call('HSETNX', COUNTS, 'begun', time) end
   each('HSET', ANEW[CLAIMS], claims)
   each('HSET', ANEW[FLOORS], floors)
   each('ZADD', ANEW[DUE], scores)
@@ -159,6 +161,19 @@ local function with_continuation(rows, has_others)
   return rows
 end
 
+-- Slices are due by their own time. Where the clock was set between them, or the caller took long, all are by this one.
+local function due_from(time)
+  local begun = tonumber(redis.call('HGET', COUNTS, 'begun'))
+  redis.call('HDEL', COUNTS, 'begun')
+  if math.abs(time - begun) < NEAR then return end
+  local scores = {}
+  for _, index in ipairs(redis.call('ZRANGE', ANEW[DUE], 0, -1)) do
+    scores[#scores + 1] = time + header.queue_wait
+    scores[#scores + 1] = index
+  end
+  each('ZADD', ANEW[DUE], scores)
+end
+
 -- Put what was written aside in its place.
 local function take_over()
   for key, aside in pairs(ANEW) do
@@ -215,7 +230,8 @@ if phase == 'members' then
   if after == header.n and #rows == 0 and redis.call('EXISTS', COUNTS) == 0 then
     return {is_enough and 'ENOUGH' or 'NOTHING', header.spec}
   end
-  members, lost = put_aside(rows, ended, now())
+  -- By the time that the run goes on in: where nobody looked while the clock was set, it is another one from now on.
+  members, lost = put_aside(rows, ended, wake(KEYS[3]))
   if after < header.n then return more('members ' .. after, members, lost) end
   if #rows >= CUT then return more('order 0', members, lost) end
   phase, place = 'order', 0
@@ -231,6 +247,7 @@ if phase == 'floors' then
 end
 
 local time = wake(KEYS[3])
+due_from(time)
 if wanted == '' then
   take_over()
 else

@@ -147,10 +147,22 @@ each('HSET', CLAIMS, written)
 record(header, rows, time)
 each('ZADD', DUE, scores)
 local gone, has_more = leave_out(header, time)
-lost, waiting = without(gone, lost), without(gone, waiting)
+
+-- Those that are to run, be it that they would be left out with a later slice only.
+local function needed(indices)
+  indices = without(gone, indices)
+  if not has_more then return indices end
+  local kept = {}
+  for i, text in ipairs(fetch('HMGET', CLAIMS, indices)) do
+    if not is_left_out(header, parse_claim(text)) then kept[#kept + 1] = indices[i] end
+  end
+  return kept
+end
+
+lost, waiting = needed(lost), needed(waiting)
 local waiting_blocks = {}
 for _, name in ipairs(open_blocks) do
-  if not gone[name] then waiting_blocks[#waiting_blocks + 1] = block_named(name) end
+  if not (gone[name] or has_more) then waiting_blocks[#waiting_blocks + 1] = block_named(name) end
 end
 if #lost + #rows > 0 then event('lost', 'count', #lost + #rows) end
 local has_ended = settle(header, time)
@@ -160,7 +172,7 @@ if #rows > 0 and not has_ended and header.state ~= 'RUNNING' and header.closed =
   close(header)
 end
 if #rows > 0 then
-  for _, index in ipairs(ready(header)) do waiting[#waiting + 1] = index end
+  for _, index in ipairs(needed(ready(header))) do waiting[#waiting + 1] = index end
 end
 if header.closed == 0 then
   local first = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
