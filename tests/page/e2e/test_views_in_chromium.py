@@ -62,10 +62,10 @@ def test_stats_show_what_happened_over_the_period_and_how_times_are_distributed(
 ) -> None:
     page.goto(seen["stats"])
     for tile in ("Runs", "A run takes", "Members a second", "Wait for a worker"):
-        assert page.locator("a.tile", has_text=tile).locator("svg rect").count() >= 1, tile
+        page.locator("a.tile", has_text=tile).locator("svg rect").first.wait_for(state="attached")
     assert "B" in page.locator("a.tile", has_text="Store").locator("b").inner_text()  # kB or MB
     group = page.locator("tr", has=page.get_by_role("link", name="pages", exact=True))
-    assert group.locator("svg rect").count() == 1
+    group.locator("svg rect").wait_for(state="attached")  # one alone, else this refuses
 
 
 TIMELINE = """async () => {
