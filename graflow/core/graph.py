@@ -29,6 +29,11 @@ _REOPENED: Final = (
 )  # what a copy or a loaded graph has of its own
 
 
+def _tables_of(graph: Any) -> tuple[Any, Any, Any]:
+    """Attributes of nodes, successors and predecessors, as networkx has them."""
+    return graph._node, graph._succ, graph._pred
+
+
 def duplicate(task_id: str, first: Any, second: Any) -> DuplicateTaskError:
     """The error for two tasks under one id, with the places of their functions."""
     places = [place for place in map(_place_of, (first, second)) if place]
@@ -80,7 +85,7 @@ class TaskGraph:
 
     def _open_tables(self) -> None:
         # What networkx offers in public wraps each look in views that cost more than a step of a run may.
-        self._nodes, self._succ, self._pred = self._graph._node, self._graph._succ, self._graph._pred
+        self._nodes, self._succ, self._pred = _tables_of(self._graph)
         self.succ, self.pred = self._succ, self._pred
 
     # -- nodes and edges -------------------------------------------------------------------------------------------
@@ -208,8 +213,9 @@ class TaskGraph:
         return None if attributes is None else attributes.get("task")
 
     def _attributes(self, task_id: str) -> Any:
+        folds = self._folds  # as they were before the look: another thread may unfold them meanwhile
         attributes = self._nodes.get(task_id)
-        if attributes is None and self._folds:
+        if attributes is None and folds:
             self._look_for(task_id)
             attributes = self._nodes.get(task_id)
         return attributes
@@ -288,7 +294,8 @@ class TaskGraph:
         with self._lock:
             if self._is_seen or self.additions is not None or not are_apart(self._nodes.keys(), column.ids):
                 return False
-            self._folds[group_id] = Fold(column, self.growth.reserve(len(column.ids)))
+            fold = Fold(column, self.growth.reserve(len(column.ids)))
+            self._folds = {**self._folds, group_id: fold}  # another table, as others may walk in the one before
             return True
 
     def is_folded(self, group_id: str) -> bool:
@@ -313,27 +320,30 @@ class TaskGraph:
         with self._lock:
             if not self._folds:
                 return
+            unfolded: Any = nx.DiGraph()
+            unfolded.graph.update(self._graph.graph)
+            nodes, successors, predecessors = _tables_of(unfolded)
             with no_collections():
-                unfolded: Any = nx.DiGraph()
-                unfolded.graph.update(self._graph.graph)
                 for node_id, attributes in self._nodes.items():
                     if node_id in self._folds:
-                        self._enter_members(node_id, unfolded)
-                    unfolded._node[node_id] = attributes
-                    unfolded._succ[node_id], unfolded._pred[node_id] = self._succ[node_id], self._pred[node_id]
+                        members = self._unfolded_members(node_id)
+                        nodes.update({task_id: {"task": member} for task_id, member in members.items()})
+                        successors.update({task_id: {} for task_id in members})
+                        predecessors.update({task_id: {} for task_id in members})
+                    nodes[node_id] = attributes
+                    successors[node_id], predecessors[node_id] = self._succ[node_id], self._pred[node_id]
                 self._graph = unfolded
                 self._open_tables()
                 self._folds = {}
 
-    def _enter_members(self, group_id: str, unfolded: Any) -> None:
+    def _unfolded_members(self, group_id: str) -> dict[str, Any]:
+        """The members of a fan-out by id, once it is noted that they came and whose they are."""
         fold = self._folds[group_id]
         members = fold.members()
-        unfolded._node.update({task_id: {"task": member} for task_id, member in members.items()})
-        unfolded._succ.update({task_id: {} for task_id in members})
-        unfolded._pred.update({task_id: {} for task_id in members})
         self.groups.unfold(group_id, members)
         if fold.age is not None:
             self.growth.note_since(fold.age, members)
+        return members
 
     def _holders(self) -> dict[str, tuple[str, ...]]:
         """Groups by member, after a look for members that joined a group without the graph being told."""

@@ -10,22 +10,11 @@ from graflow.exceptions import ConfigError
 
 _KEY: Final = "rights"
 ON_A_KEY: Final = (
-    *("DEL", "EXISTS", "GET", "GETRANGE", "HDEL a", "HEXISTS a", "HGET a", "HGETALL", "HINCRBY a 1", "HLEN", "HMGET a"),
-    *(
-        "HSCAN 0",
-        "HSET a 1",
-        "HSETNX a 1",
-        "INCRBY 1",
-        "LLEN",
-        "LPOP",
-        "LRANGE 0 1",
-        "LREM 0 a",
-        "PERSIST",
-        "PEXPIRE 1",
-    ),
-    *("PTTL", "RPUSH a", "SADD a", "SET 1", "SISMEMBER a", "SMEMBERS", "SREM a", "STRLEN", "TYPE", "UNLINK"),
-    *("XADD * a 1", "XRANGE - +", "XREVRANGE + -", "ZADD 1 a", "ZMSCORE a", "ZRANGE 0 1", "ZRANGEBYSCORE 0 1"),
-    *("ZREM a", "ZSCORE a"),
+    *("DEL", "EXISTS", "GET", "GETRANGE", "HDEL a", "HEXISTS a", "HGET a", "HGETALL", "HINCRBY a 1", "HLEN"),
+    *("HMGET a", "HSCAN 0", "HSET a 1", "HSETNX a 1", "INCRBY 1", "LLEN", "LPOP", "LRANGE 0 1", "LREM 0 a"),
+    *("PERSIST", "PEXPIRE 1", "PTTL", "RPUSH a", "SADD a", "SET 1", "SISMEMBER a", "SMEMBERS", "SREM a"),
+    *("STRLEN", "TYPE", "UNLINK", "XADD * a 1", "XRANGE - +", "XREVRANGE + -", "ZADD 1 a", "ZMSCORE a"),
+    *("ZRANGE 0 1", "ZRANGEBYSCORE 0 1", "ZREM a", "ZSCORE a"),
 )
 ON_TWO_KEYS: Final = ("COPY", "RENAME")
 ON_NO_KEY: Final = ("EVAL @ 0", "EVALSHA @ 0", "PING", "TIME")

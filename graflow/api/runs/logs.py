@@ -8,9 +8,9 @@
 
 Lines come in the order in which those that said them ended, each one's together. `level` is the name that logging has
 for it, or `OUT` and `ERR` for what was printed. `?level=WARNING` gives what is at least that grave, where `OUT` counts
-as `INFO` and `ERR` as `WARNING`. `?download=1` sends all of
-them as a file of text. `?after=` takes a `cursor` of an answer before: with `next_cursor` there is more now,
-even where few lines were found; with the `cursor` of the last page, what is said from there on.
+as `INFO` and `ERR` as `WARNING`. `?after=` takes a `cursor` of an answer before: with `next_cursor` there is more now,
+even where few lines were found; with the `cursor` of the last page, what is said from there on. `?download=1` sends all
+of them as a file of text.
 """
 
 from __future__ import annotations

@@ -13,8 +13,10 @@ READ_BACK: Final = frozenset({"step.completed", "step.failed", "group.members"})
 """Lines that the engine takes over; the executions that were cut short are counted here."""
 
 CALLED: Final = "step.called"
-PROGRESS: Final = "step.progress"
 """A step asked for something, in its place; `data` has what, and what came of it so far."""
+
+PROGRESS: Final = "step.progress"
+"""A step told how far it is; `data` has that."""
 
 Visit = tuple[str, int]
 """A step and its visit."""

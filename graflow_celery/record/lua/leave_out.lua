@@ -1,6 +1,7 @@
 -- Leave out a slice more of what need not run any more. Touches: header outcomes order claims deadlines blocks blocked events
--- open; manifest shared children expire at the end. ARGV: 1 where the caller publishes no continuation. Answers MORE: call again; else the state, 1 when all are recorded, and 1
--- when the continuation is claimable.
+-- open; manifest shared children expire at the end.
+-- ARGV: 1 where the caller publishes no continuation. Answers MORE: call again; else the state, 1 when all are recorded, and
+-- 1 when the continuation is claimable.
 local header = load()
 if not header then return {false, 0, 0} end
 local time = now()
