@@ -17,6 +17,7 @@ from graflow.exceptions import DuplicateTaskError
 from graflow.foreign import attempt
 from graflow.protocols import Node, upward
 
+_MOST_FOLDED: Final = 8
 _REOPENED: Final = (
     "_lock",
     "_nodes",
@@ -25,7 +26,7 @@ _REOPENED: Final = (
     "succ",
     "pred",
     "_folds",
-    "_is_seen",
+    "_enters_at_once",
 )  # what a copy or a loaded graph has of its own
 
 
@@ -81,7 +82,7 @@ class TaskGraph:
         self.growth = Growth()
         self.stands_for: TaskGraph | None = None
         self._folds: dict[str, Fold] = {}
-        self._is_seen = False  # whether somebody may hold a view of the tables
+        self._enters_at_once = False  # each member of a fan-out, as somebody has looked for one, or has the tables
 
     def _open_tables(self) -> None:
         # What networkx offers in public wraps each look in views that cost more than a step of a run may.
@@ -257,7 +258,7 @@ class TaskGraph:
     def nx_graph(self) -> nx.DiGraph[str]:
         """The graph itself, not a copy."""
         self.unfold()
-        self._is_seen = True
+        self._enters_at_once = True
         graph: nx.DiGraph[str] = self._graph
         return graph
 
@@ -289,10 +290,13 @@ class TaskGraph:
         """Have the members of a fan-out as nodes, which are entered when somebody looks for one; its own node is next.
 
         Returns:
-            Whether that can be: not with ids that are taken, nor where somebody follows what comes.
+            Whether that can be: not with ids that are taken, nor where somebody follows what comes, nor beside many
+            others, as each look for a node goes through all of them.
         """
         with self._lock:
-            if self._is_seen or self.additions is not None or not are_apart(self._nodes.keys(), column.ids):
+            if self._enters_at_once or self.additions is not None or len(self._folds) >= _MOST_FOLDED:
+                return False
+            if not are_apart(self._nodes.keys(), column.ids):
                 return False
             fold = Fold(column, self.growth.reserve(len(column.ids)))
             self._folds = {**self._folds, group_id: fold}  # another table, as others may walk in the one before
@@ -334,7 +338,7 @@ class TaskGraph:
                     successors[node_id], predecessors[node_id] = self._succ[node_id], self._pred[node_id]
                 self._graph = unfolded
                 self._open_tables()
-                self._folds = {}
+                self._folds, self._enters_at_once = {}, True  # not to be made anew for each further look
 
     def _unfolded_members(self, group_id: str) -> dict[str, Any]:
         """The members of a fan-out by id, once it is noted that they came and whose they are."""
@@ -450,6 +454,6 @@ class TaskGraph:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._folds, self._is_seen = {}, False
+        self._folds, self._enters_at_once = {}, False
         self._lock = threading.RLock()
         self._open_tables()

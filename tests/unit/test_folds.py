@@ -172,3 +172,24 @@ def test_threads_that_look_at_once_find_the_same_members() -> None:
     found = at_once(lambda look: look(), looks * 4)
     assert all(member is group.tasks[1] for member in found)
     assert list(wf.graph.nodes) == list(built(folded=False)[0].graph.nodes)
+
+
+def test_a_graph_makes_its_tables_anew_once_however_many_fan_outs_come() -> None:
+    tables: list[Any] = []
+    with workflow("many") as wf:
+        for place in range(40):
+            number.map(range(3), name=f"numbers{place}") >> TaskWrapper(f"step{place}", nothing)
+            if not any(known is wf.graph.succ for known in tables):
+                tables.append(wf.graph.succ)
+    assert len(tables) == 2
+    assert not any(wf.graph.is_folded(f"numbers{place}") for place in range(40))
+    assert len(wf.graph.nodes) == 40 * 5
+
+
+def test_members_that_come_after_somebody_looked_for_one_are_entered_at_once() -> None:
+    with workflow("looked") as wf:
+        first = TaskWrapper("first", nothing) >> number.map(range(3), name="numbers")
+        assert wf.graph.get_node("numbers[1]").task_id == "numbers[1]"
+        first >> number.map(range(3), name="others")
+        assert not wf.graph.is_folded("others")
+        assert wf.graph.task_at("others[2]").task_id == "others[2]"
