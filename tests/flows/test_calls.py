@@ -449,9 +449,9 @@ def test_the_timeout_of_a_flow_cancels_the_child_that_it_waits_for_and_no_other(
         return sleep(task_id=f"sleep{number}")
 
     runner.register(child)
-    runner.register(lambda: body, "parent", timeout=0.5)
+    runner.register(lambda: body, "parent", timeout=3.0)
     state = runner.execute("parent")
-    assert state.error == f"Flow '{state.flow_id}' took longer than its timeout of 0.5 s"
+    assert state.error == f"Flow '{state.flow_id}' took longer than its timeout of 3 s"
     left, awaited = sorted(runner.list_flows("child"), key=lambda each: each.inputs["number"])
     assert runner.wait(awaited.flow_id, 60).status is FlowStatus.CANCELLED
     assert runner.get_flow_state(left.flow_id).status is not FlowStatus.CANCELLED

@@ -29,7 +29,7 @@ const atTheEnd = (question) => {
 
 /** @param {any} question @param {boolean} isInRun whether it is shown beside its step */
 const facts = (question, isInRun) => html`<dl class="facts">
-  ${isInRun ? nothing : html`<dt>Asked by</dt><dd><a href=${runHref(question.flow_id, { step: question.step })} title=${question.flow_id}>${question.flow_name ? `${question.flow_name} · ` : ""}${short(question.flow_id)} › ${question.step}</a></dd>`}
+  ${isInRun ? nothing : html`<dt>Asked by</dt><dd><a href=${runHref(question.flow_id, { step: question.step })} title=${question.flow_id}>${question.flow_name ? `${question.flow_name} · ` : ''}${short(question.flow_id)} › ${question.step}</a></dd>`}
   <dt>Asked</dt><dd>${moment(question.asked_at)}, ${ago(question.asked_at)}</dd>
   ${question.of.length ? html`<dt>Asked of</dt><dd>${question.of.join(', ')}${question.needs > 1 ? `; ${question.needs} of them have to answer` : ''}</dd>`
     : question.needs > 1 ? html`<dt>Asked of</dt><dd>anybody; ${question.needs} people have to answer</dd>` : nothing}

@@ -14,7 +14,7 @@ import { runHref } from '../urls.js'
 const line = (row, chosen) => html`<tr data-row class=${row.id === chosen ? 'at' : ''} aria-selected=${row.id === chosen}>
   <td>${questionBadge(row)}</td>
   <td class="asked"><a class="cut" href=${turned({ question: row.id })}>${visible(row.prompt.split('\n')[0])}${row.needs > 1 ? html`<span class="mark">${row.votes.length} of ${row.needs} answers</span>` : nothing}</a></td>
-  <td class="optional"><a class="soft" href=${runHref(row.flow_id, { step: row.step })} title=${row.flow_id}>${row.flow_name ? `${row.flow_name} · ` : ""}${short(row.flow_id)} › ${row.step}</a></td>
+  <td class="optional"><a class="soft" href=${runHref(row.flow_id, { step: row.step })} title=${row.flow_id}>${row.flow_name ? `${row.flow_name} · ` : ''}${short(row.flow_id)} › ${row.step}</a></td>
   <td class="num soft"><time datetime=${iso(row.asked_at)} title=${iso(row.asked_at)}>${row.state === 'open' ? span(took(row.asked_at)) : ago(row.settled_at)}</time></td>
   <td class="num soft optional">${row.deadline && row.state === 'open' ? html`<time datetime=${iso(row.deadline)} title=${iso(row.deadline)}>${until(row.deadline)}</time>` : row.settled_by ?? nothing}</td>
 </tr>`
