@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -21,20 +20,24 @@ class Script:
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
+        self._text = self._digest = ""
 
     @classmethod
     def of(cls, package: str, name: str) -> Script:
         """The script `lua/<name>.lua` of a package."""
         return cls(lambda: (files(package) / "lua" / f"{name}.lua").read_text(encoding="utf-8"))
 
-    @cached_property
+    @property
     def text(self) -> str:
-        return self._read()
+        # Without the lock of a `cached_property`, which a child would inherit; read twice, it is the same.
+        self._text = self._text or self._read()
+        return self._text
 
-    @cached_property
+    @property
     def digest(self) -> str:
         # Not for safety: it is how a server names the scripts that it knows.
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._digest = self._digest or hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        return self._digest
 
     def run(self, execute: Callable[..., Any], keys: Sequence[str | bytes], *arguments: object) -> Any:
         """The reply, texts as bytes whatever the client's own decoding is.

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.flows.recording.identity import Leases
 from graflow.flows.recording.writing import Writer
+from graflow.forks import between_forks
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
 from graflow.shown import get_logger
@@ -111,7 +112,8 @@ class Recovery:
     def _loop(self) -> None:
         while self._players and not self._home.is_closing:
             try:
-                self.look()
+                with between_forks():
+                    self.look()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
                 is_known = isinstance(error, StoreError | OSError)
                 if observers and is_known:

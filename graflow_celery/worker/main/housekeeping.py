@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.forks import between_forks
 from graflow.redis.refusals import in_a_word
 from graflow.shown import get_logger
 from graflow.spells import is_news
@@ -89,6 +90,7 @@ class Housekeeping:
                     _log.warning("%s: %s: %s", name, in_a_word(error), error, exc_info=not is_known)
             self._stopped.wait(pause)
 
+    @between_forks()
     def _beat(self) -> None:
         try:
             self._each_second()
@@ -122,8 +124,9 @@ class Housekeeping:
 
     def _sweep(self) -> None:
         self._awake.wait()
-        if self._is_line_new.is_set():
-            expedite_all(self._deployment)
-            self._is_line_new.clear()
-        if not self._stopped.is_set():
-            sweep(self._deployment, self._interval)
+        with between_forks():
+            if self._is_line_new.is_set():
+                expedite_all(self._deployment)
+                self._is_line_new.clear()
+            if not self._stopped.is_set():
+                sweep(self._deployment, self._interval)

@@ -19,6 +19,7 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
+from graflow.forks import between_forks
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed
@@ -77,7 +78,8 @@ class AccessStep(bootsteps.StartStopStep):
     def _keep_asking(self, closed: list[_Door]) -> None:
         while closed and not self._stop.wait(_LOOK):
             try:
-                closed = [door for door in closed if not _enter(door, [])]
+                with between_forks():
+                    closed = [door for door in closed if not _enter(door, [])]
             except (AccessRefusedError, ConfigError) as error:
                 _log.critical(_LAST_WORDS, error)
                 state.should_stop = EX_FAILURE
