@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
+from graflow.forks import between_forks
 from graflow.per_process import PerProcess
 from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.shown import get_logger
@@ -195,7 +196,8 @@ class Pacer:
                     self._wanted.clear()
             for work in paced:
                 try:
-                    work.tick(self._runtime.monotonic())
+                    with between_forks():
+                        work.tick(self._runtime.monotonic())
                 except Exception as error:  # noqa: BLE001 - whatever one has, the others are looked after
                     if is_news((work.name, type(error))):
                         is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
