@@ -33,10 +33,10 @@ from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, brok
 from graflow_celery.broker.app import configuration
 from graflow_celery.broker.paces import Paces
 from graflow_celery.broker.publisher import MemberPublisher
-from graflow_celery.broker.task_queue import CONNECT_SECONDS, RedisTaskQueue, connect_once
+from graflow_celery.broker.task_queue import RedisTaskQueue, connect_once
 from graflow_celery.celeryconfig import celeryconfig
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
-from graflow_celery.record import GroupRecord, WorkerInfo, check_rights, check_server
+from graflow_celery.record import CONNECT_SECONDS, GroupRecord, WorkerInfo, check_rights, check_server, record_client
 from graflow_celery.settings import GroupOptions, ServerSettings, Settings, said_in
 from graflow_celery.wire.shared_payloads import SharedPayloads
 
@@ -84,10 +84,8 @@ class Deployment:
         self.registry = registry or default_registry()
         self.runtime = this_runtime()
         self.keys: SigningKeys | None = settings.keys
-        connection = dict(settings.connection)
-        connection.setdefault("socket_connect_timeout", CONNECT_SECONDS)
-        self.connection = connection
-        self.client: redis.Redis = shared_client(connection, decode_responses=False)
+        self.connection = {"socket_connect_timeout": CONNECT_SECONDS, **settings.connection}
+        self.client: redis.Redis = record_client(settings.connection)
         self.record = GroupRecord(self.client, settings.key_prefix, signing_keys=self.keys)
         self.shared_payloads = SharedPayloads(self.record, self.runtime)
         self.publisher = MemberPublisher(settings)

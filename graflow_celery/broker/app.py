@@ -20,11 +20,13 @@ from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
-from graflow.redis.config import redis_url, shared_client
+from graflow.redis.config import redis_url
 from graflow.secret import revealed
 from graflow.shown import printable
 from graflow_celery.broker.addresses import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
+from graflow_celery.broker.chord_counts import ChordClient
 from graflow_celery.celeryconfig import celeryconfig
+from graflow_celery.record import record_client
 from graflow_celery.settings import Settings
 
 RUN_TASK: Final = "graflow.run"
@@ -146,7 +148,8 @@ class GraflowCelery(Celery):
         backend = super()._get_backend()
         backend.add_pending_result = lambda result, **_: result
         if isinstance(backend, RedisBackend):
-            backend._create_client = lambda **_: shared_client(self.graflow_settings.connection, decode_responses=False)
+            connection = self.graflow_settings.connection
+            backend._create_client = lambda **_: ChordClient(record_client(connection))
         return backend
 
 

@@ -20,14 +20,14 @@ from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.durations import checked_seconds
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskQueue, TaskSpec
-from graflow.redis.config import normalize_redis_config, shared_client
+from graflow.redis.config import normalize_redis_config
 from graflow.redis.places import connection_apart
 from graflow_celery.broker.app import ENTRY_TASK, GraflowCelery
 from graflow_celery.broker.entries import body_of, take_once, task_spec
 from graflow_celery.broker.publisher import MemberPublisher
+from graflow_celery.record import CONNECT_SECONDS, record_client
 from graflow_celery.settings import Settings
 
-CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
 _FIRST_PAUSE: Final = 0.005  # seconds between two looks into an empty queue, which double up to
 _LONGEST_PAUSE: Final = 0.1
 
@@ -132,7 +132,7 @@ class RedisTaskQueue(TaskQueue):
         """
         if self.settings.keys is None:
             return True
-        client = shared_client(self.settings.connection, decode_responses=False)
+        client = record_client(self.settings.connection)
         return take_once(client, self.key_prefix, body, taker)
 
     def _resolver(self, resolver_id: str) -> Any:
@@ -242,7 +242,7 @@ class RedisTaskQueue(TaskQueue):
     def _reach(self) -> None:
         """Find out at once, and once, when there is no server; kombu would try for several seconds."""
         if not (self._is_reached or self.settings.broker_url):
-            connect_once(shared_client(self.settings.connection, decode_responses=False))
+            connect_once(record_client(self.settings.connection))
             self._is_reached = True
 
     def __getstate__(self) -> dict[str, Any]:

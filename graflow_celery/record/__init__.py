@@ -38,9 +38,10 @@ from graflow_celery.record.keys import Keys
 from graflow_celery.record.owners import Owner, RunOwners
 from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.rights import check_rights
-from graflow_celery.record.server import check_server
+from graflow_celery.record.server import CONNECT_SECONDS, check_server, record_client
 
 __all__ = [
+    "CONNECT_SECONDS",
     "MAX_MEMBERS",
     "BeatAnswer",
     "BlockClaim",
@@ -78,4 +79,5 @@ __all__ = [
     "check_rights",
     "check_server",
     "manifest_digest",
+    "record_client",
 ]

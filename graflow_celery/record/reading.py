@@ -81,15 +81,16 @@ class RecordReader(RecordBase):
         """
         fields = ["size", "recorded", "in_blocks"]
         with naming_damage(run_id):
-            size, recorded, in_blocks = self.client.hmget(self.keys.run(run_id, "header"), fields)
-            is_kept = int(recorded or 0) <= int(in_blocks or 0) or self.client.exists(self.keys.run(run_id, "outcomes"))
+            call, place = self._scripts.execute, self.keys.run(run_id, "outcomes")
+            size, recorded, in_blocks = call("HMGET", self.keys.run(run_id, "header"), *fields)
+            is_kept = int(recorded or 0) <= int(in_blocks or 0) or call("EXISTS", place)
             if size is None or not is_kept:
                 raise self.not_found(run_id)
             stop = int(size) if count is None else min(int(size), start + count)
             found: list[RecordedOutcome] = []
             for first in range(start, stop, SLICE):
                 indices = [str(index) for index in range(first, min(first + SLICE, stop))]
-                texts: Any = self.client.hmget(self.keys.run(run_id, "outcomes"), indices)
+                texts: Any = call("HMGET", place, *indices)
                 known = (outcome_of(first + i, text) for i, text in enumerate(texts) if text is not None)
                 found += [self._whole(run_id, outcome) for outcome in known]
             return found

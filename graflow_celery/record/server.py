@@ -1,16 +1,28 @@
-"""Is this Redis fit to hold the record?"""
+"""The Redis of record: its client in this process, and whether it is fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import redis
 
 from graflow.exceptions import ConfigError
+from graflow.redis.config import shared_client
 from graflow.shown import get_logger
 
 _log = get_logger(__name__)
+
+CONNECT_SECONDS: Final = 1.5  # after which a server that does not answer counts as not there
+
+
+def record_client(connection: Mapping[str, Any]) -> redis.Redis:
+    """The one client of this process for the Redis of record, whatever part of it asks; it answers in bytes.
+
+    Args:
+        connection: The connection part of settings.
+    """
+    return shared_client({"socket_connect_timeout": CONNECT_SECONDS, **connection}, decode_responses=False)
 
 
 def check_server(client: redis.Redis) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import redis
 from redis.connection import AbstractConnection
 
+from graflow_celery.broker.app import app_for
+from graflow_celery.deployment import deployment_of
 from graflow_celery.record.scripts import Scripts
+from graflow_celery.settings import Settings
 from tests.support import private_redis
 
 pytestmark = pytest.mark.redis
@@ -149,3 +154,20 @@ def test_telling_that_is_interrupted_leaves_no_answer_to_the_next_call(monkeypat
             with pytest.raises(Interruption):
                 scripts.run("all", ["list"], [])
         assert scripts.run("all", ["list"], [])[0] == b"0"
+
+
+def test_what_celery_counts_of_a_chord_goes_over_the_connection_of_the_record() -> None:
+    with private_redis() as server, server.client() as client:
+        settings = Settings.load({"url": server.url})
+        deployment_of(settings).record.workers.seen()
+        before = int(client.info("stats")["total_connections_received"])
+        backend: Any = app_for(settings, results=True).backend
+        backend.set_chord_size("chord", 3)
+        for index in range(2):
+            part = SimpleNamespace(id=f"part {index}", group="chord", group_index=index, chord=None)
+            backend.on_chord_part_return(part, "SUCCESS", None)
+        with backend.client.pipeline() as pipe:
+            (parts,) = pipe.zrange(backend.get_key_for_group("chord", ".j"), 0, -1).execute()
+
+        assert [json.loads(part)[1] for part in parts] == ["part 0", "part 1"]
+        assert int(client.info("stats")["total_connections_received"]) == before

@@ -26,9 +26,10 @@ from graflow.secret import revealed
 from graflow.shown import get_logger
 from graflow_celery.broker.addresses import REDIS_SCHEMES, given_broker
 from graflow_celery.broker.app import GraflowCelery
-from graflow_celery.broker.task_queue import CONNECT_SECONDS, connect_once
+from graflow_celery.broker.task_queue import connect_once
 from graflow_celery.deployment import refusal
 from graflow_celery.errors import AccessRefusedError, BrokerUnreachableError, RecordUnreachableError
+from graflow_celery.record import CONNECT_SECONDS
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import deployment_for
 

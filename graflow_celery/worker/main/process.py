@@ -147,6 +147,7 @@ class MembersStep(bootsteps.StartStopStep):
     def _look_after(self, parent: Any, deployment: Deployment) -> None:
         """What has to be done every second, also while no group is open."""
         stop_with_parent()
+        rest_shared_clients(kept=False)  # what two threads opened at one moment
         if _reconnected.is_set() and self._housekeeping is not None:
             _reconnected.clear()
             self._housekeeping.expedite()
@@ -240,6 +241,7 @@ def _on_child_start(**_: object) -> None:
     show_members()
     _hear(current_app)
     keep_event_loop()
+    signals.task_postrun.connect(_on_message_end)
     this_runtime().pacer.when_idle = ((_SHORT, _rest_in_part), (_IDLE - _SHORT, _rest))
 
 
@@ -259,6 +261,12 @@ def _rest() -> None:
     """Then it holds none, and nothing that groups shared."""
     forget_shared()
     rest_shared_clients()
+
+
+def _on_message_end(task: Any = None, **_: object) -> None:
+    """A pool child that has sent the end of a chord holds no connection to the broker for it."""
+    if task is not None and task.request.chord:
+        rest_pools()
 
 
 def _on_child_end(**_: object) -> None:
