@@ -27,7 +27,7 @@ from graflow.flows.verbs.changing import Verbs
 from graflow.flows.verbs.questioning import Questioning
 from graflow.flows.verbs.steering import Steering
 from graflow.flows.waiting.open_questions import QuestionWatch
-from graflow.flows.waiting.questions import Notify
+from graflow.flows.waiting.outbox import Channel
 from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
@@ -66,8 +66,9 @@ class FlowRunner(Steering, Questioning):
         lease: Seconds without a sign of life after which the owner of a flow counts as lost; 6 by default.
         recovery: Whether flows whose owners are gone are gone on with in the background, once this runner runs flows;
             True by default.
-        notifiers: Channels that are told of questions, by the names that `notify=` has: each called with the notice and
-            the question, at least once.
+        notifiers: Channels that are told of questions, by the names that `notify=` has: functions of the notice
+            and the question, or handlers as `WebhookFeedbackHandler`; each is told once, or once more, by the same id,
+            where a process dies over it.
 
     Attributes:
         backend_config: What was said of the workers that groups and submitted flows run on; None for nothing.
@@ -90,7 +91,7 @@ class FlowRunner(Steering, Questioning):
         max_concurrent: int | None = None,
         lease: float | None = None,
         recovery: bool | None = None,
-        notifiers: Mapping[str, Notify] | None = None,
+        notifiers: Mapping[str, Channel] | None = None,
     ) -> None:
         said = project_settings()
         durability = said.persistence.durability if durability is None else durability

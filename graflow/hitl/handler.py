@@ -20,6 +20,9 @@ from graflow.shown import get_logger
 
 _log = get_logger(__name__)
 
+NOTICE: Final = "notice_id"
+"""The key in a question's metadata under which handlers that are channels of a flow find the name of what they are told."""
+
 _SHOWN: Final = 2000  # characters of a text in a Slack message
 
 
@@ -42,7 +45,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class WebhookFeedbackHandler(FeedbackHandler):
-    """Posts each event as JSON.
+    """Posts each event as JSON, with a header `Idempotency-Key`.
+
+    An event that may have been told before has the same key, so that a receiver which keeps the keys for a while drops
+    what comes twice: that is when a process dies between telling it and noting that.
 
     Args:
         webhook_url: Where to; redirects are not followed.
@@ -89,7 +95,7 @@ class WebhookFeedbackHandler(FeedbackHandler):
             "feedback_type": request.feedback_type.value,
             **more,
         }
-        body, headers = json.dumps(event).encode(), dict(self.headers)
+        body, headers = json.dumps(event).encode(), {"Idempotency-Key": _name_of(event, request), **self.headers}
         if self._secret is not None:
             headers["Graflow-Signature"] = signature_of(body, self._secret, int(time.time()))
         post(self.webhook_url, body, headers, self.timeout)
@@ -161,6 +167,14 @@ class SlackFeedbackHandler(FeedbackHandler):
             ],
         }
         post(self.webhook_url, json.dumps(message).encode(), {}, self.timeout)
+
+
+def _name_of(event: Mapping[str, Any], request: FeedbackRequest) -> str:
+    """What an event is called each time that it is told."""
+    if NOTICE in request.metadata:
+        return str(request.metadata[NOTICE])
+    name = f"{request.feedback_id}.{event['event_type']}"
+    return f"{name}.{event['timestamp']}" if event["event_type"] == "request_timeout" else name  # each one is another
 
 
 def tell(handler: Any, event: str, *what: Any) -> None:

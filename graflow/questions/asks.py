@@ -175,7 +175,7 @@ class Ask(_Wait):
 
     def draft(self, place: Place, number: int, at: float) -> Question:
         subject = None if self.about is None else _plain(self.about)
-        about = digest_of(self.prompt if self.about is None else subject)
+        about = "" if self.about is None else digest_of(subject)
         made = self.type.schema
         escalation = None
         if self.escalate is not None:
@@ -184,7 +184,7 @@ class Ask(_Wait):
         return Question(
             **_placed(place, number),
             kind=WaitKind.ASK,
-            digest=digest_of([WaitKind.ASK.value, made, self.needs, self.veto, about]),
+            digest=digest_of([WaitKind.ASK.value, made, self.needs, self.veto, about or digest_of(self.prompt)]),
             about=about,
             subject=subject if len(to_text(subject)) <= LONGEST_SUBJECT else None,
             prompt=self.prompt,

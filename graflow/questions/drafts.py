@@ -40,7 +40,7 @@ class Draft:
 
     Attributes:
         question: As it will be.
-        lines: What its log will have besides.
+        lines: What its log will have besides, as it is kept: without the id of the question.
         at: Now, seconds since the epoch.
         before: When it will be too late to write it.
         refusal: What to raise when it is written.
@@ -67,7 +67,6 @@ class Draft:
         """Add a line to the log, which is chained: each has the digest of the one before."""
         question = self.question
         line = {
-            "question_id": question.id,
             "seq": question.lines + 1,
             "prev": question.head,
             "at": self.at,
@@ -77,7 +76,7 @@ class Draft:
             "data": data,
         }
         self.lines.append(line)
-        return self.set(lines=question.lines + 1, head=digest_of(line))
+        return self.set(lines=question.lines + 1, head=digest_of({"question_id": question.id, **line}))
 
     def tell(self, kind: str) -> Draft:
         """Put a notice for each channel into the outbox."""
@@ -92,6 +91,11 @@ class Draft:
 def digest_of(value: Any) -> str:
     """The digest of plain JSON, whatever the order of its keys."""
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def whole_lines(question_id: str, lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The log of a question as it is chained and shown."""
+    return [{"question_id": question_id, **line} for line in lines]
 
 
 def broken_line(lines: Iterable[Mapping[str, Any]]) -> int | None:

@@ -69,9 +69,10 @@ class Notice(_Model):
         id: Its name, for whoever gets it twice.
         kind: `"asked"`, `"reminder"`, `"escalation"` or `"settled"`.
         to: The channel.
-        due: When it is to be told, seconds since the epoch; None once it was, or has been given up.
+        due: When it is to be told, seconds since the epoch; None once it was, or has been given up. While it is told,
+            when it is told again should nothing come of that.
         tries: How often that failed.
-        state: `"waiting"`, `"sent"` or `"dead"`.
+        state: `"waiting"`, `"telling"`, `"sent"` or `"dead"`.
     """
 
     id: str
@@ -134,7 +135,7 @@ class Question(_Model):
         number: How often it was asked anew in its place, from 1.
         generation: Of the flow, when it was asked.
         digest: Tells the same question from another.
-        about: Digest of what it is about.
+        about: Digest of what it is about, where somebody said that; otherwise that is its prompt.
         subject: What it is about, as people are shown it; None where nobody said, or it is too large for that.
         prompt: What people are asked; for a signal its name.
         answer_schema: JSON Schema of an answer (`schema` as JSON).

@@ -29,8 +29,6 @@ _REFUSALS: Final = 100  # that a log has of one question
 _WHY: Final[Mapping[type[GraflowError], str]] = {NotAskedError: "not asked", AnswerRefusedError: "too late"}
 _LONGEST_NAME: Final = 200
 _LONGEST_REASON: Final = 16 * 1024
-_MOST_TRIES: Final = 8
-_OTHERS: Final = 30.0  # seconds that a process gets to tell a channel that another one has not
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------
@@ -302,34 +300,3 @@ def looked(question: Question, at: float, again_in: float | None) -> Draft:
     """A settled question of which nobody could be woken now."""
     timers = [] if again_in is None else [(at + again_in, WAKE)]
     return Draft(question, at).set(timers=timers, looks=question.looks + 1)
-
-
-def put_off(question: Question, notice_id: str, at: float) -> Draft:
-    """A question with a notice that is for others to deliver."""
-    notices = [
-        each.model_copy(update={"due": at + _OTHERS}) if each.id == notice_id and each.due is not None else each
-        for each in question.notices
-    ]
-    return Draft(question, at).set(notices=notices)
-
-
-def delivered(question: Question, notice_id: str, error: str | None, at: float) -> Draft:
-    """A question of which a channel was told, or not."""
-    notices = []
-    draft = Draft(question, at)
-    for each in question.notices:
-        if each.id != notice_id:
-            notices.append(each)
-        elif error is None:
-            notices.append(each.model_copy(update={"due": None, "state": "sent"}))
-            draft.note("noticed", each.to, "", notice=each.id, kind=each.kind)
-        else:
-            tries = each.tries + 1
-            is_dead = tries >= _MOST_TRIES
-            due = None if is_dead else at + min(3600.0, 5.0 * 2**tries)
-            notices.append(
-                each.model_copy(update={"due": due, "tries": tries, "state": "dead" if is_dead else each.state})
-            )
-            if is_dead:
-                draft.note("undeliverable", each.to, "", notice=each.id, error=error[:300])
-    return draft.set(notices=notices)

@@ -76,7 +76,8 @@ class Written:
             data = encode(entry.data, blobs, where) if entry.data else "{}"
             made.entries.append(WrittenEntry(entry.kind, entry.step, entry.visit, entry.index, entry.attempt, data))
         for row in steps:
-            text = encode_fields(row.fields, blobs, f"step '{row.step}'")
+            others = {name: value for name, value in row.fields.items() if name != "status"}
+            text = encode_fields(others, blobs, f"step '{row.step}'")
             made.steps.append(WrittenStep(row.step, row.visit, _status(row.fields), row.fields.get("size"), text))
         for member in members:
             text = encode_fields(member.fields, blobs, f"member {member.index} of step '{member.step}'")

@@ -462,6 +462,44 @@ def test_channels_are_told_once_each_and_a_dead_one_blocks_nobody(store):
     assert len(set(failed)) == len(failed), "tried again later"
 
 
+def test_a_channel_is_told_by_one_of_those_who_find_it_to_be_told(store):
+    told = []
+    with FlowRunner(store, recovery=False, notifiers={"ops": lambda *_: told.append("by another")}) as other:
+
+        def ops(notice, question):
+            told.append(notice.kind)
+            other.player.sweep()  # looks at the same question in this very moment
+
+        with FlowRunner(store, notifiers={"ops": ops}) as runner:
+            asking(runner, "told", lambda context: context.ask("Go?", notify=["ops"]))
+            runner.submit("told")
+            (question,) = asked(runner)
+            wait_until(lambda: runner.question(question.id).notices[0].state == "sent")
+    assert told == ["asked"]
+
+
+def test_a_handler_is_a_channel_too(store):
+    told = []
+
+    class Desk:
+        def on_request_created(self, request):
+            told.append((request.metadata["notice_id"], request.prompt))
+
+        def on_response_received(self, request, response):
+            told.append((request.metadata["notice_id"], response.approved, response.responded_by))
+
+    with FlowRunner(store, notifiers={"ops": Desk()}) as runner:
+        asking(runner, "handled", lambda context: context.ask("Go?", notify=["ops"]))
+        runner.submit("handled")
+        (question,) = asked(runner)
+        wait_until(lambda: told)
+        runner.answer(question.id, True, by="alice")
+        wait_until(lambda: len(told) == 2)
+    assert told == [(f"{question.id}.0", "Go?"), (f"{question.id}.1", True, "alice")]
+    with pytest.raises(ConfigError, match="ops"):
+        FlowRunner(store, notifiers={"ops": "https://desk.example"}).player  # noqa: B018 - made when it is first needed
+
+
 def test_a_wait_in_place_needs_no_second_execution(runner):
     ran = Counter()
 

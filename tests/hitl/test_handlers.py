@@ -63,6 +63,22 @@ def test_webhooks_get_each_event_signed(receiver):
     assert headers["X-Mine"] == "1"
 
 
+def test_a_receiver_can_tell_an_event_that_comes_twice_from_another(receiver):
+    url, got = receiver
+    handler = WebhookFeedbackHandler(url)
+    response = FeedbackResponse(feedback_id="q", response_type="text", text="x")
+    for _ in range(2):
+        handler.on_request_created(_request())
+        handler.on_response_received(_request(), response)
+        handler.on_request_timeout(_request())
+    handler.on_request_created(_request(feedback_id="other"))
+    handler.on_request_created(_request(metadata={"notice_id": "q.3"}))
+    keys = [headers["Idempotency-Key"] for _, headers, _ in got]
+    assert keys[:2] == keys[3:5] == ["q.request_created", "q.response_received"]
+    assert keys[6:] == ["other.request_created", "q.3"]
+    assert len(set(keys)) == 6, "each time that nobody answers in time is another event"
+
+
 def test_redirects_are_not_followed(receiver):
     url, got = receiver
     with pytest.raises(urllib.error.HTTPError):

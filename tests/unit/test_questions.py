@@ -20,12 +20,12 @@ from graflow.exceptions import (
 from graflow.questions import Approval, Ask, Moment, Question, QuestionState, Signal
 from graflow.questions.answers import LONGEST_ANSWER, check_answer
 from graflow.questions.asks import LONGEST_PROMPT, Place
-from graflow.questions.drafts import Ballot, Draft, broken_line
+from graflow.questions.drafts import Ballot, Draft, broken_line, whole_lines
 from graflow.questions.links import Link, link_of, link_token
+from graflow.questions.notices import TELL_WITHIN, begun, delivered, put_off, to_tell
 from graflow.questions.outcomes import value_of, winner_of
 from graflow.questions.rules import (
     attended,
-    delivered,
     looked,
     opened,
     taken,
@@ -61,7 +61,7 @@ class Log:
 
     def keep(self, draft: Draft) -> Draft:
         if not draft.is_replay:
-            self.lines += draft.lines
+            self.lines += whole_lines(draft.question.id, draft.lines)
             row = draft.question.row()
             self.question = Question.of_row(row)
         return draft
@@ -368,6 +368,31 @@ def test_a_channel_that_fails_is_tried_again_later_and_given_up_in_the_end() -> 
         dues.append(log.question.notices[0].due)
     assert dues[:3] == [AT + 10, AT + 20, AT + 40]
     assert (dues[-1], log.question.notices[0].state, log.happened()[-1]) == (None, "dead", "undeliverable")
+
+
+def test_a_channel_is_told_by_one_process_and_by_another_only_when_that_has_died_over_it() -> None:
+    log = Log(Ask("Pay?", notify=["ops"]))
+    (notice,) = log.question.notices
+    assert to_tell(log.keep(begun(log.question, notice.id, AT)), notice.id) is not None
+    assert log.question.due == AT + TELL_WITHIN
+    assert to_tell(begun(log.question, notice.id, AT + TELL_WITHIN - 1), notice.id) is None, "the first one is at it"
+    again = to_tell(log.keep(begun(log.question, notice.id, AT + TELL_WITHIN)), notice.id)
+    assert again is not None
+    assert (again.id, again.tries) == (notice.id, 1), "whoever is told twice can tell"
+    log.keep(delivered(log.question, notice.id, None, AT + TELL_WITHIN + 1))
+    assert to_tell(begun(log.question, notice.id, AT + 10 * TELL_WITHIN), notice.id) is None, "it was told"
+    assert put_off(log.question, notice.id, AT).is_replay
+    assert (log.question.due, log.lines[-1]["what"], log.lines[-1]["data"]["tries"]) == (None, "noticed", 1)
+
+
+def test_a_channel_that_kills_whoever_tells_it_is_given_up_in_the_end() -> None:
+    log = Log(Ask("Pay?", notify=["ops"]))
+    (notice,) = log.question.notices
+    told = 0
+    for place in range(20):
+        told += to_tell(log.keep(begun(log.question, notice.id, AT + place * TELL_WITHIN)), notice.id) is not None
+    assert told == 8
+    assert (log.question.due, log.question.notices[0].state, log.happened()[-1]) == (None, "dead", "undeliverable")
 
 
 def test_nobody_is_looked_for_for_ever_where_nobody_waits() -> None:

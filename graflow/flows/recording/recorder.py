@@ -310,8 +310,8 @@ class FlowRecorder(Owner):
                 raise RuntimeError(f"{self.name} has no step that could wait")
             if self._ended:
                 self._take_ended(step)
-            asked = {"asks": list(suspended.asks)} if suspended.asks else {}
-            data: dict[str, Any] = {"node": step.node, "why": suspended.text, **asked}
+            why = {"asks": list(suspended.asks)} if suspended.asks else {"why": suspended.text}
+            data: dict[str, Any] = {"node": step.node, **why}
             if said := self.run.recording.said():
                 data["outcome"] = {"said": said}
             self._entries.append(self._entry("step.suspended", data))

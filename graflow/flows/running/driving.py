@@ -14,7 +14,8 @@ from graflow.flows.registry import FlowRegistry
 from graflow.flows.running.execution import FlowExecution, Means, Program, cancel_groups
 from graflow.flows.running.pool import Pool
 from graflow.flows.waiting.children import Children
-from graflow.flows.waiting.questions import Notify, Questions
+from graflow.flows.waiting.outbox import Channel
+from graflow.flows.waiting.questions import Questions
 from graflow.foreign import attempt
 from graflow.shapes import is_writable
 from graflow.shown import get_logger
@@ -57,7 +58,7 @@ class Driver:
         means: Means,
         pool: Pool,
         publish: Publish | None = None,
-        notifiers: Mapping[str, Notify] | None = None,
+        notifiers: Mapping[str, Channel] | None = None,
     ) -> None:
         self.home = home
         self.store = home.store

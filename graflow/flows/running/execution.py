@@ -31,7 +31,7 @@ from graflow.flows.home import Home
 from graflow.flows.recording.calls import Children, Questions
 from graflow.flows.recording.journal import Past, past_of
 from graflow.flows.recording.recorder import FlowRecorder
-from graflow.flows.recording.stopping import FlowStopped, Stop
+from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.tracing import listeners
 from graflow.flows.recording.writing import REQUIRED_PATIENCE, Writer
 from graflow.hearing.streams import hear
@@ -354,7 +354,9 @@ class FlowExecution:
                 entry = Entry("flow.cancelled", data={"reason": stopped.text, "reached": reached})
                 recorder.finish(Move.FINISH_CANCEL, entry, {})
             case Stop.HAND_OVER | Stop.PUT_AWAY:
-                entry = Entry("flow.handed_over", data={"reason": stopped.text})
+                is_said = isinstance(stopped, FlowSuspended)  # by the line of its step
+                said = {} if is_said else {"reason": stopped.text}
+                entry = Entry("flow.handed_over", data=said)
                 fields = {"wake_at": stopped.wake_at, "awaits": recorder.awaits, "asks": recorder.asks or None}
                 recorder.finish(Move.HAND_OVER, entry, fields)
             case Stop.TIMED_OUT:

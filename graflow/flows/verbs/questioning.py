@@ -12,7 +12,7 @@ from graflow.flows.waiting.feedback import FlowFeedbackBackend
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.asks import check_people
-from graflow.questions.drafts import Ballot
+from graflow.questions.drafts import Ballot, whole_lines
 from graflow.questions.links import Link, link_of, link_token
 from graflow.questions.models import Question, WaitKind
 from graflow.signing import SigningKeys
@@ -172,7 +172,7 @@ class Questioning(ABC):
             QuestionNotFoundError: There is none of this id.
         """
         self.question(question_id)
-        return self.store.question_lines(question_id)
+        return whole_lines(question_id, self.store.question_lines(question_id))
 
     def signal(
         self, flow_id: str, name: str, value: Any = None, *, signal_id: str | None = None, by: str = "python"

@@ -17,15 +17,15 @@ from graflow.exceptions import (
     QuestionChangedError,
     QuestionNotFoundError,
     VersionConflictError,
-    named,
 )
 from graflow.flows.home import Home
 from graflow.flows.waiting.limits import check_open
 from graflow.flows.waiting.mailboxes import Mailboxes
+from graflow.flows.waiting.outbox import Channel, Outbox
 from graflow.questions import rules
 from graflow.questions.asks import Place, Wait
 from graflow.questions.drafts import Ballot, Draft
-from graflow.questions.models import Notice, Question, QuestionState, WaitKind, wake_time
+from graflow.questions.models import Question, QuestionState, WaitKind, wake_time
 from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.questions import LISTED, QuestionQuery, QuestionRow, QuestionWrite, RowKind
@@ -39,10 +39,6 @@ _LONGEST_LOOK: Final = 60.0  # seconds; each is twice as late as the one before,
 _PAGES: Final = 10  # of due questions in one sweep
 _UNDONE: Final = frozenset({rules.RUN, rules.ANEW})
 _UNANSWERED: Final = frozenset({QuestionState.EXPIRED, QuestionState.WITHDRAWN})
-
-Notify = Callable[[Notice, Question], object]
-"""Tells a channel of a question; what it raises is tried again."""
-
 
 class Flows(Protocol):
     """Has flows run."""
@@ -60,11 +56,11 @@ class Questions:
         notifiers: Channels by name.
     """
 
-    def __init__(self, home: Home, flows: Flows, notifiers: Mapping[str, Notify]) -> None:
+    def __init__(self, home: Home, flows: Flows, notifiers: Mapping[str, Channel]) -> None:
         self._home = home
         self._store = home.store
         self._flows = flows
-        self._notifiers = dict(notifiers)
+        self._outbox = Outbox(notifiers, home.store.now, partial(self._change, ends=True))
         self.mailboxes = Mailboxes(home.store, self.settle)
 
     # -- for a step ----------------------------------------------------------------------------------------------------
@@ -332,7 +328,7 @@ class Questions:
         if self._end_with_flow(row.id):
             return
         question = self._attended(Question.of_row(row))
-        self._deliver(question)
+        self._outbox.deliver(question)
         if any(what == rules.WAKE for _, what in question.timers):
             self.wake(question)
 
@@ -353,24 +349,6 @@ class Questions:
         why = f"its flow is {'gone' if flow is None else flow.status.value}"
         self._change(question_id, partial(rules.withdrawn, by=rules.RUN, reason=why, via=""), ends=True)
         return True
-
-    def _deliver(self, question: Question) -> None:
-        """Tell the channels that this process has."""
-        now = self._store.now()
-        for notice in question.notices:
-            if notice.due is None or notice.due > now:
-                continue
-            notify = self._notifiers.get(notice.to)
-            if notify is None:
-                self._note(question.id, partial(rules.put_off, notice_id=notice.id))
-                continue
-            error = None
-            try:
-                notify(notice, question)
-            except Exception as raised:  # noqa: BLE001 - a channel of the user's, which changes nothing
-                error = named(raised)
-                _log.warning("Channel %s was not told of question %s: %s", notice.to, question.id, error)
-            self._note(question.id, partial(rules.delivered, notice_id=notice.id, error=error))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ class RedisStore(RedisQuestions, StateStore):
             FlowStatus(flow.status).value,
             repr(float(flow.at)),
             flow.input_digest,
-            searched_text(flow.flow_id, flow.flow_name, flow.inputs),
+            _searched(flow),
             self._lifetime,
             *written_arguments(written, written.fields),
         )
@@ -390,3 +390,11 @@ class RedisStore(RedisQuestions, StateStore):
 def _listed(states: Sequence[str] | frozenset[FlowStatus]) -> str:
     """States as scripts look for one of them: each between blanks."""
     return f" {' '.join(str(state) for state in states)} " if states else ""
+
+
+def _searched(flow: NewFlow) -> str:
+    """What is kept of the text that a search looks into, beside id and name, which the server puts before it."""
+    text = searched_text(flow.flow_id, flow.flow_name, flow.inputs)
+    if (flow.flow_id + flow.flow_name).isascii():
+        text = text.removeprefix(f"{flow.flow_id}\n{flow.flow_name}\n".lower())
+    return "" if text == "{}" else text

@@ -93,12 +93,12 @@ class RowReader:
             int(row["version"]),
             int(row["epoch"]),
             int(row["generation"]),
-            row["owner"].decode() or None,
+            (row.get("owner") or b"").decode() or None,
             int(row["beats"]),
             inputs,
             row["digest"].decode(),
             fields,
-            requests_from(row["requests"]),
+            requests_from(row.get("requests") or b"[]"),
             int(row["seq"]),
         )
 
@@ -114,7 +114,7 @@ class RowReader:
                 "version": int(row["version"]),
                 "epoch": int(row["epoch"]),
                 "generation": int(row["generation"]),
-                "owner": row["owner"].decode() or None,
+                "owner": (row.get("owner") or b"").decode() or None,
                 "seq": int(row["seq"]),
                 "counts": _lines(row["counts"]),
             }

@@ -113,7 +113,7 @@ def blob(connection: Connection, digest: str) -> bytes:
 def _step_state(
     step: str, visit: int, status: str, size: int, counts: str | None, strip: str | None, fields: Stored
 ) -> FlowStepState:
-    shown = {"status": status, **decode_fields(fields)}
+    shown = {**decode_fields(fields), "status": status}
     if size and counts is not None and strip is not None:
         shown["counts"], shown["strip"] = from_text(counts), from_text(strip)
     return step_state(step, visit, shown)

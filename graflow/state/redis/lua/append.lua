@@ -30,6 +30,7 @@ if answers == '1' then flow.requests = '[]' end
 write(flow, time, by_owner == '1' and tonumber(guard) or flow.epoch)
 remember(flow, token)
 save(flow, time, retention)
+if flow.status == 'queued' and by_owner == '1' then redis.call('HDEL', FLOW, 'claim') end -- its owner had the answer
 if flow.status == 'queued' and flow.seq <= 64 then
   -- A stream reserves 4 kB for its first lines; a copy of it takes what they need, as long as the flow waits.
   local copy = JOURNAL .. ':copy'

@@ -7,6 +7,12 @@ local prefix, upper, behind, lower, name, states, text = unpack(ARGV, 1, 7)
 local limit, most = tonumber(ARGV[8]), tonumber(ARGV[9])
 local wanted = {unpack(ARGV, 10)}
 local found, looked, offset = {}, 0, 0
+
+-- What a search looks into: id, name, and what is kept behind these, which is `{}` for no inputs.
+local function searched(flow, id, name)
+  return string.lower(id .. '\n' .. name) .. '\n' .. (redis.call('HGET', flow, 'searched') or '{}')
+end
+
 local last_created, last_id = upper, behind
 while true do
   local page = redis.call('ZREVRANGEBYSCORE', KEYS[1], upper, lower, 'WITHSCORES', 'LIMIT', offset, 200)
@@ -19,7 +25,7 @@ while true do
       if values[1]
         and (name == '' or values[1] == name)
         and (states == '' or string.find(states, ' ' .. values[2] .. ' ', 1, true))
-        and (text == '' or string.find(redis.call('HGET', flow, 'searched'), text, 1, true))
+        and (text == '' or string.find(searched(flow, id, values[1]), text, 1, true))
       then
         found[#found + 1] = id
         found[#found + 1] = values

@@ -30,8 +30,8 @@ local function load()
   if not found[1] then return nil end
   return {
     status = found[1], old = found[1], version = tonumber(found[2]), epoch = tonumber(found[3]),
-    generation = found[4], seq = tonumber(found[5]), beats = tonumber(found[6]), owner = found[7],
-    requests = found[8], created = found[9], tokens = found[10], present = found[11], fields = found[12], counts = {}
+    generation = found[4], seq = tonumber(found[5]), beats = tonumber(found[6]), owner = found[7] or '',
+    requests = found[8] or '[]', kept = {owner = found[7], requests = found[8]}, created = found[9], tokens = found[10], present = found[11], fields = found[12], counts = {}
   }
 end
 
@@ -198,13 +198,23 @@ local function count_change()
   redis.call('ZADD', PREFIX .. ':changed', redis.call('INCR', PREFIX .. ':changes'), ID)
 end
 
+-- Writes a field that mostly is empty, and is not kept then.
+local function keep(flow, name, empty)
+  if flow[name] == empty then
+    if flow.kept[name] then redis.call('HDEL', FLOW, name) end
+  elseif flow[name] ~= flow.kept[name] then
+    redis.call('HSET', FLOW, name, flow[name])
+  end
+end
+
 -- Writes the row of the flow back; where its state has changed, the indices as well.
 local function save(flow, time, milliseconds)
   count_change()
   if flow.is_changed then redis.call('HSET', FLOW, 'fields', flow.fields) end
   redis.call('HSET', FLOW, 'counts', counted(flow.present, flow.counts), 'status', flow.status, 'version', number(flow.version), 'epoch', number(flow.epoch),
-    'generation', flow.generation, 'seq', number(flow.seq), 'beats', number(flow.beats), 'owner', flow.owner,
-    'requests', flow.requests, 'tokens', flow.tokens)
+    'generation', flow.generation, 'seq', number(flow.seq), 'beats', number(flow.beats), 'tokens', flow.tokens)
+  keep(flow, 'owner', '')
+  keep(flow, 'requests', '[]')
   if flow.status == flow.old then return end
   if flow.old ~= '' then redis.call('ZREM', PREFIX .. ':status:' .. flow.old, ID) end
   redis.call('ZADD', PREFIX .. ':status:' .. flow.status, flow.created, ID)
