@@ -21,7 +21,7 @@ from graflow.shown import get_logger
 _log = get_logger(__name__)
 
 NOTICE: Final = "notice_id"
-"""The key in a question's metadata under which handlers that are channels of a flow find the name of what they are told."""
+"""The key in a question's metadata under which handlers that are channels of a flow find what they are told named."""
 
 _SHOWN: Final = 2000  # characters of a text in a Slack message
 

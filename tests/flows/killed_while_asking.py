@@ -1,6 +1,6 @@
-"""Asks, answers and goes on, in processes that are killed one write later each: `killed_while_asking.py FOLDER MOMENT`.
+"""Asks, answers and goes on, in processes that are killed one write later each: `killed_while_asking FOLDER MOMENT [URL]`.
 
-For each write there is a store of its own, `FOLDER/<write>.db`, and a file of what channels were told. It ends with the
+For each write there is a store of its own, and a file of what channels were told, `FOLDER/<write>.txt`. It ends with the
 first process that comes to its end, and prints at which writes the others were killed.
 """
 
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from graflow import task
 from graflow.flows import FlowRunner, flow
+from graflow.questions import notices
 from graflow.state import FlowStatus, SqliteStore
+from graflow.state.redis import RedisStore
 from tests.flows.support import QuestionsWatchedStore
 
 ANSWER = "as planned"
@@ -38,15 +40,23 @@ def desk(notes):
     return {"desk": told}
 
 
-def live(file, moment, last):
+def store_of(folder, write, url=None):
+    """The store of a write: a file, or keys of their own in the Redis at this address."""
+    if url is None:
+        return SqliteStore(folder / f"{write}.db")
+    return RedisStore({"url": url}, key_prefix=f"{folder.name}-{write}")
+
+
+def live(store, notes, moment, last):
     """Ask, answer and go on; die before or after the write of this number."""
 
     def kill(writes):
         if writes == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = QuestionsWatchedStore(SqliteStore(file), **{moment: kill})
-    with FlowRunner(store, recovery=False, notifiers=desk(file.with_suffix(".txt"))) as runner:
+    notices.TELL_WITHIN = 0.2  # whoever goes on does not wait long for one who is dead
+    watched = QuestionsWatchedStore(store, **{moment: kill})
+    with FlowRunner(watched, recovery=False, notifiers=desk(notes)) as runner:
         player = runner.player
         player.create("f", "killed_while_asking", {}, status=FlowStatus.QUEUED, durability="required", metadata=None)
         player.advance("f")
@@ -58,11 +68,11 @@ def live(file, moment, last):
 
 
 def main():
-    folder, moment = Path(sys.argv[1]), sys.argv[2]
+    folder, moment, *url = Path(sys.argv[1]), *sys.argv[2:]
     for write in count(1 if moment == "after" else 0):
         child = os.fork()  # nothing has a thread or a connection yet
         if child == 0:
-            live(folder / f"{write}.db", moment, write)
+            live(store_of(folder, write, *url), folder / f"{write}.txt", moment, write)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         ended = os.waitstatus_to_exitcode(status)

@@ -40,6 +40,7 @@ _PAGES: Final = 10  # of due questions in one sweep
 _UNDONE: Final = frozenset({rules.RUN, rules.ANEW})
 _UNANSWERED: Final = frozenset({QuestionState.EXPIRED, QuestionState.WITHDRAWN})
 
+
 class Flows(Protocol):
     """Has flows run."""
 
