@@ -1,7 +1,7 @@
 """What may happen to the notices of a question on their way to its channels; as the rules, these know no store.
 
-Whoever is about to tell a channel notes that first, so that nobody else does meanwhile; only when nothing has come of it
-within a time, since the process has died, is the channel told again, by the same id.
+Whoever is about to tell a channel notes that first, so that nobody else does meanwhile; only when nothing has come of
+it within a time, since the process has died, is the channel told again, by the same id.
 """
 
 from __future__ import annotations

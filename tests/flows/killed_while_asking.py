@@ -1,7 +1,7 @@
-"""Asks, answers and goes on, in processes that are killed one write later each: `killed_while_asking FOLDER MOMENT [URL]`.
+"""Asks, answers and goes on, in processes that are killed one write later each: its arguments are FOLDER MOMENT [URL].
 
-For each write there is a store of its own, and a file of what channels were told, `FOLDER/<write>.txt`. It ends with the
-first process that comes to its end, and prints at which writes the others were killed.
+For each write there is a store of its own, and a file of what channels were told, `FOLDER/<write>.txt`. It ends with
+the first process that comes to its end, and prints at which writes the others were killed.
 """
 
 import os

@@ -497,7 +497,7 @@ def test_a_handler_is_a_channel_too(store):
         wait_until(lambda: len(told) == 2)
     assert told == [(f"{question.id}.0", "Go?"), (f"{question.id}.1", True, "alice")]
     with pytest.raises(ConfigError, match="ops"):
-        FlowRunner(store, notifiers={"ops": "https://desk.example"}).player  # noqa: B018 - made when it is first needed
+        FlowRunner(store, notifiers={"ops": "https://desk.example"}).player
 
 
 def test_a_wait_in_place_needs_no_second_execution(runner):
