@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_classic_queues_with_a_highest_priority_honour_it_on_any_version(
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},  # a program reads no celeryconfig.py that merely lies there
         capture_output=True,
         text=True,
         check=False,
