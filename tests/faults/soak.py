@@ -1,6 +1,6 @@
 """Groups without pause, faults without pause, then a quiet end: nothing lost, nothing counted twice, no worker gone.
 
-python -m tests.faults.soak [--seconds 1800] [--seed N]
+python -m tests.faults.soak [--seconds 1800] [--seed N] [--brokers Redis RabbitMQ Sentinel]
 
 Each broker that is here has its turn: the Redis of record, RabbitMQ, and Sentinels that watch it.
 """
@@ -23,6 +23,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import redis
+
 from graflow.redis.refusals import REFUSALS
 from tests import rabbit_support
 from tests.faults import members, sentinels
@@ -30,11 +32,12 @@ from tests.faults.harness import ROWS, Cluster, Group, Worker, cluster
 from tests.faults.refusing_line import RefusingProxy, refusing_line_to
 from tests.faults.sentinels import watched
 from tests.rabbit_support import PrivateRabbit
-from tests.support import pass_time, private_redis, wait_until
+from tests.support import PrivateRedis, pass_time, private_redis, wait_until
 
 _WORKERS = 2
 _SUBMITTERS = 2
 _PATIENCE = 150.0  # seconds that a group may take, whatever happens meanwhile
+_BROKERS = ("Redis", "RabbitMQ", "Sentinel")
 _TASKS = (members.work, members.work, members.talkative)
 
 
@@ -75,6 +78,17 @@ class Soak:
         threads = [threading.Thread(target=self._submit, args=(number,)) for number in range(_SUBMITTERS)]
         for thread in threads:
             thread.start()
+        try:
+            self._make_trouble(seconds)
+        finally:
+            self._over.set()
+            for line in self.lines.values():
+                line.heal()
+            while any(thread.is_alive() for thread in threads):
+                self._supervise()
+                pass_time(0.2)
+
+    def _make_trouble(self, seconds: float) -> None:
         begun, named = time.monotonic(), list(self._possible().items())
         while (passed := time.monotonic() - begun) < seconds:
             if self._failover is not None and passed > seconds / 2:
@@ -86,12 +100,6 @@ class Soak:
             fault()
             self._supervise()
             pass_time(self.chance.uniform(0.3, 2.0))
-        self._over.set()
-        for line in self.lines.values():
-            line.heal()
-        while any(thread.is_alive() for thread in threads):
-            self._supervise()
-            pass_time(0.2)
 
     def _submit(self, number: int) -> None:
         chance = random.Random(self.seed * 100 + number)
@@ -146,19 +154,16 @@ class Soak:
     def _of_the_server(self) -> dict[str, Callable[[], object]]:
         server = self.running.server
 
+        def told(*command: str) -> Callable[[], object]:
+            return lambda: _tell(server, *command)
+
         def set_to(name: str, value: str) -> Callable[[], object]:
-            return lambda: server.client().config_set(name, value)
-
-        def replica() -> object:
-            return server.client().execute_command("REPLICAOF", "127.0.0.1", "1")
-
-        def master() -> object:
-            return server.client().execute_command("REPLICAOF", "NO", "ONE")
+            return told("CONFIG", "SET", name, value)
 
         def busy() -> object:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(redis.exceptions.RedisError):
                 server.client().eval("local n = 0 while n < 4e7 do n = n + 1 end return n", 0)
-            return None
+            return _tell(server, "PING")
 
         frozen = lambda: server.kill(signal.SIGSTOP), lambda: server.kill(signal.SIGCONT)
         return {
@@ -166,7 +171,9 @@ class Soak:
             "too few replicas": lambda: self._for_a_while(
                 set_to("min-replicas-to-write", "1"), set_to("min-replicas-to-write", "0")
             ),
-            "a replica for a while": lambda: self._for_a_while(replica, master),
+            "a replica for a while": lambda: self._for_a_while(
+                told("REPLICAOF", "127.0.0.1", "1"), told("REPLICAOF", "NO", "ONE")
+            ),
             "busy with a script": busy,
             "the server killed, with its data": server.restart,
             "the server frozen": lambda: self._for_a_while(*frozen),
@@ -237,6 +244,18 @@ class Soak:
         return "\n".join(lines)
 
 
+def _tell(server: PrivateRedis, *command: str) -> None:
+    """Send a command of the soak's own, as often as it takes: a server that is busy with a script refuses it."""
+
+    def is_done() -> bool:
+        with contextlib.suppress(redis.exceptions.RedisError):
+            server.client().execute_command(*command)
+            return True
+        return False
+
+    wait_until(is_done, 120, f"the server takes {' '.join(command)}", interval=0.1)
+
+
 def _last_words(worker: Worker) -> str:
     told = [line for line in worker.log.splitlines() if "rror" in line]
     return " | ".join(told[-3:])[-600:]
@@ -304,15 +323,16 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=1800.0)
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    options.add_argument("--brokers", nargs="+", choices=_BROKERS, default=_BROKERS)
     given = options.parse_args()
     logging.disable(logging.CRITICAL)
-    turns, is_good = _turns(), True
-    missing = {"Redis", "RabbitMQ", "Sentinel"} - turns.keys()
-    print(f"seed {given.seed}; turns: {', '.join(turns)}; not on this machine: {', '.join(sorted(missing)) or 'none'}")
-    for number, (name, turn) in enumerate(turns.items()):
+    turns, is_good = {name: turn for name, turn in _turns().items() if name in given.brokers}, True
+    missing = ", ".join(name for name in given.brokers if name not in turns) or "none"
+    print(f"seed {given.seed}; turns: {', '.join(turns)}; not on this machine: {missing}", flush=True)
+    for name, turn in turns.items():
         with (
             tempfile.TemporaryDirectory(prefix="graflow-soak-") as folder,
-            turn(Path(folder), given.seed + number) as soak,
+            turn(Path(folder), given.seed + _BROKERS.index(name)) as soak,
         ):
             soak.run(given.seconds / len(turns))
             soak.note_open_groups()
