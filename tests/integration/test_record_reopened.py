@@ -267,6 +267,94 @@ def test_many_members_run_again_at_once(record: GroupRecord) -> None:
     assert record.status("run").pending == n // 2
 
 
+class _Interrupted(ConnectionError):
+    """What a test has come instead of an answer."""
+
+
+def answers_lost(record: GroupRecord, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Have the answer of one call of `reopen.lua` get lost, after so many that come."""
+    run, left = record._scripts.run, [after]
+
+    def answer(name: str, keys: Any, args: Any) -> Any:
+        found = run(name, keys, args)
+        if name == "reopen":
+            left[0] -= 1
+            if left[0] == -1:
+                raise _Interrupted
+        return found
+
+    monkeypatch.setattr(record._scripts, "run", answer)
+
+
+def failed(record: GroupRecord, n: int, **changes: Any) -> None:
+    """A group all of whose members have failed."""
+    open_group(record, n=n, **changes)
+    for first in range(0, n, MANY):
+        record.claim("run", range(first, min(first + MANY, n)), "w", envelopes=False)
+    record.complete("run", "w", [MemberReport(i, 1, FAILED, b"bad") for i in range(n)])
+
+
+@pytest.mark.parametrize("after", [1, 9, 10, 12])
+def test_a_retry_of_many_that_is_interrupted_anywhere_is_done_once(
+    record: GroupRecord, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    n = 2500
+    failed(record, n)
+    answers_lost(record, monkeypatch, after)
+    with pytest.raises(_Interrupted):
+        record.reopen("run", "token")
+
+    assert sorted(record.reopen("run", "token").members) == list(range(n))
+
+    header = record.header("run")
+    assert (header.status.pending, header.status.failed, header.outcome_bytes) == (n, 0, 0)
+    for first in range(0, n, MANY):
+        record.claim("run", range(first, min(first + MANY, n)), "again", envelopes=False)
+    record.complete("run", "again", [MemberReport(i, 2, SUCCEEDED, b"good") for i in range(n)])
+    assert record.status("run").state is GroupState.DONE
+    assert len(record.outcomes("run")) == n
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_retry_of_many_is_due_by_one_time_though_the_clock_is_set_amid_it(
+    record: GroupRecord, clock: Clock, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    failed(record, 2500, queue_wait=60)
+    run, calls = record._scripts.run, []
+
+    def then_set(name: str, keys: Any, args: Any) -> Any:
+        found = run(name, keys, args)
+        calls.append(name)
+        if len(calls) == 5:
+            clock.advance(step)
+        return found
+
+    monkeypatch.setattr(record._scripts, "run", then_set)
+
+    record.reopen("run", "token")
+
+    dues = record.client.zrange(record.keys.run("run", "deadlines"), 0, -1, withscores=True)
+    assert len(dues) == 2500
+    assert {due for _, due in dues} == {1000 * (clock.now + 60)}
+
+
+@pytest.mark.parametrize(("failing", "retried", "state"), [(3, 3, GroupState.DONE), (4, 3, GroupState.FAILED)])
+def test_one_of_many_critical_members_runs_again(
+    record: GroupRecord, failing: int, retried: int, state: GroupState
+) -> None:
+    n = 3000
+    open_group(record, n=n, critical=tuple(range(n)))
+    for first in range(0, n, MANY):
+        record.claim("run", range(first, first + MANY), "w", envelopes=False)
+    bad = {retried, failing}
+    record.complete("run", "w", [MemberReport(i, 1, FAILED if i in bad else SUCCEEDED, b"") for i in range(n)])
+
+    record.reopen("run", "token", retried)
+
+    finish(record, retried, owner="again")
+    assert record.status("run").state is state
+
+
 def test_a_full_server_refuses_a_retry_whole(record: GroupRecord, record_server: redis.Redis) -> None:
     ended(record)
     try:

@@ -161,23 +161,37 @@ local function with_continuation(rows, has_others)
   return rows
 end
 
--- Slices are due by their own time. Where the clock was set between them, or the caller took long, all are by this one.
-local function due_from(time)
+-- Whether what was written aside is due by another time than this one: the clock was set between slices, or the caller took
+-- long.
+local function is_far(time)
   local begun = tonumber(redis.call('HGET', COUNTS, 'begun'))
-  redis.call('HDEL', COUNTS, 'begun')
-  if math.abs(time - begun) < NEAR then return end
-  local scores = {}
-  for _, index in ipairs(redis.call('ZRANGE', ANEW[DUE], 0, -1)) do
-    scores[#scores + 1] = time + header.queue_wait
-    scores[#scores + 1] = index
+  return time < begun - NEAR or time > begun + math.max(NEAR, header.queue_wait / 4)
+end
+
+-- Have a slice of what was written aside be due by this time; answers where the next one begins, nil at the end.
+local function due_from(cursor, time)
+  local after, found = unpack(redis.call('HSCAN', ANEW[CLAIMS], cursor, 'COUNT', LOOKED))
+  local dues = {}
+  for i = 1, #found, 2 do
+    if tonumber(found[i]) < header.n then
+      dues[#dues + 1] = time + header.queue_wait
+      dues[#dues + 1] = found[i]
+    end
   end
-  each('ZADD', ANEW[DUE], scores)
+  each('ZADD', ANEW[DUE], dues)
+  return after ~= '0' and after or nil
+end
+
+-- The clock was set back since then, so that some are due late.
+local function is_before(time)
+  return time < tonumber(redis.call('HGET', COUNTS, 'begun')) - NEAR
 end
 
 -- Put what was written aside in its place.
 local function take_over()
   for key, aside in pairs(ANEW) do
-    if redis.call('EXISTS', aside) == 1 then redis.call('RENAME', aside, key) else redis.call('UNLINK', key) end
+    redis.call('UNLINK', key) -- which takes no time, as it does when another one takes its name
+    if redis.call('EXISTS', aside) == 1 then redis.call('RENAME', aside, key) end
   end
   local blocks = {}
   for _, b in ipairs(redis.call('SMEMBERS', THAWED)) do
@@ -187,14 +201,19 @@ local function take_over()
   each('HSET', BLOCKS, blocks)
 end
 
--- What may still have failed of the members that the policy needs, where one of several runs again.
-local function note_what_is_left()
-  header.critical_failed = 0
-  if header.critical == 0 or wanted == '' then return end
-  for _, index in ipairs(cjson.decode(header.spec).critical) do
-    local text = tostring(index) ~= wanted and outcome_of(header, index)
-    if text and not has_succeeded(text) then header.critical_failed = 1 end
+-- Note whether one of a slice of the members that the policy needs has failed, beside the one that runs again; answers where
+-- the next slice begins, nil at the end.
+local function critical_from(cursor)
+  local after, found = unpack(redis.call('HSCAN', HEADER, cursor, 'MATCH', 'critical:*', 'COUNT', LOOKED))
+  for i = 1, #found, 2 do
+    local index = string.sub(found[i], #'critical:' + 1)
+    local text = index ~= wanted and outcome_of(header, index)
+    if text and not has_succeeded(text) then
+      redis.call('HSET', COUNTS, 'critical_failed', -1)
+      redis.call('PEXPIRE', COUNTS, KEPT_ASIDE)
+    end
   end
+  return after ~= '0' and after or nil
 end
 
 local function more(from, members, lost)
@@ -209,14 +228,30 @@ local lacks_manifest = header.spent == 0 and redis.call('EXISTS', MANIFEST) == 0
 if header.closed == 1 and header.n > 0 and (lacks_manifest or lacks_outcomes(header)) then
   return {'PARTIAL'}
 end
+local phase, place = string.match(at ~= '' and at or 'members 0', '^(%a+) (%d+)$')
 if header['reopened:' .. token] == 1 then -- done before: its answer got lost
-  return {'REOPENED', header.spec, redis.call('ZRANGE', DUE, 0, -1), {}, header.state ~= 'RUNNING' and 1 or 0}
+  local first = phase == 'again' and tonumber(place) or 0
+  local open = redis.call('ZRANGE', DUE, first, first + LOOKED - 1)
+  if #open == LOOKED then return {'MORE', 'again ' .. first + LOOKED, open, {}} end
+  return {'REOPENED', header.spec, open, {}, header.state ~= 'RUNNING' and 1 or 0}
 end
 local why = refusal()
 if why then return {why, header.spec} end
 
 local members, lost = {}, {}
-local phase, place = string.match(at ~= '' and at or 'members 0', '^(%a+) (%d+)$')
+if at == '' and redis.call('EXISTS', COUNTS) == 1 then -- a call with this token got no further
+  redis.call('HSET', COUNTS, 'begun', 0)
+  redis.call('UNLINK', THAWED, COUNTS)
+  for key, aside in pairs(ANEW) do
+    if aside ~= key then redis.call('UNLINK', aside) end
+  end
+end
+if wanted ~= '' and header.critical == 1 and phase == 'members' then phase, place = 'critical', 0 end
+if phase == 'critical' then
+  local after = critical_from(place)
+  if after then return more('critical ' .. after) end
+  phase, place = 'members', 0
+end
 local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
 if phase == 'members' then
   local rows, ended, after = {}, {}, header.n
@@ -247,7 +282,19 @@ if phase == 'floors' then
 end
 
 local time = wake(KEYS[3])
-due_from(time)
+if phase == 'floors' and is_far(time) then
+  redis.call('HSET', COUNTS, 'begun', time)
+  phase, place = 'dues', 0
+end
+if phase == 'dues' then
+  local after = due_from(place, time)
+  if after then return more('dues ' .. after, members, lost) end
+  if is_before(time) then
+    redis.call('HSET', COUNTS, 'begun', time)
+    return more('dues 0', members, lost)
+  end
+end
+redis.call('HDEL', COUNTS, 'begun')
 if wanted == '' then
   take_over()
 else
@@ -255,10 +302,10 @@ else
     if redis.call('HEXISTS', CLAIMS, index) == 1 then redis.call('LREM', ORDER, 1, index) end
   end
 end
+header.critical_failed = 0
 local counts = redis.call('HGETALL', COUNTS)
 for i = 1, #counts, 2 do header[counts[i]] = header[counts[i]] - tonumber(counts[i + 1]) end
 redis.call('UNLINK', THAWED, COUNTS)
-note_what_is_left()
 for _, key in ipairs(LASTING) do redis.call('PERSIST', key) end
 for _, key in ipairs(PASSING) do redis.call('PERSIST', key) end
 each_blob('PERSIST')
