@@ -16,7 +16,7 @@ from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING, SILENT, RecordDamagedError
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
-from graflow_celery.record.data import Since
+from graflow_celery.record.data import Look, Since
 from graflow_celery.wire.outcomes import loss_of
 
 _log = get_logger(__name__)
@@ -105,16 +105,26 @@ def sweep(deployment: Deployment, interval: float) -> int:
 
 def _due(deployment: Deployment, half_done: _HalfDone, interval: float) -> list[str]:
     """The runs to sweep now, in a time from which steps of the server's clock are taken out."""
-    record, clock, last = deployment.record, deployment.runtime.monotonic, half_done.looked
-    sent = clock()
-    since = None if last is None else Since(last.time, sent - last.received, sent - last.sent)
-    look = record.look(interval=interval, since=since)
-    half_done.looked = _Looked(look.time, sent, clock())
+    look = _look(deployment, half_done, interval, ahead=None)
+    if look.asks and (last := half_done.looked) is not None:
+        # Where it was this process that stood still before it asked, the way there and back has taken as long.
+        passed = deployment.runtime.monotonic() - last.sent
+        look = _look(deployment, half_done, interval, ahead=max(look.time - last.time - passed, 0.0))
     if look.step:
         _log.warning("The clock of the Redis of record was set by %+.1f s; deadlines stay what they were", look.step)
         # What was written in the time that was wrong may be due late; who claims again finds out what is to be done.
-        _expedite(deployment, half_done, record.open_groups())
+        _expedite(deployment, half_done, deployment.record.open_groups())
     return look.due
+
+
+def _look(deployment: Deployment, half_done: _HalfDone, interval: float, *, ahead: float | None) -> Look:
+    clock, last = deployment.runtime.monotonic, half_done.looked
+    sent = clock()
+    since = None if last is None else Since(last.time, sent - last.received, sent - last.sent, ahead)
+    look = deployment.record.look(interval=interval, since=since)
+    if not look.asks:
+        half_done.looked = _Looked(look.time, sent, clock())
+    return look
 
 
 def _swept(deployment: Deployment, half_done: _HalfDone, run_id: str) -> Republish | None:

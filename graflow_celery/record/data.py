@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -422,11 +423,25 @@ class Republish:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What a sweeper knows of its last look: its `time`, and seconds since, `least` and `most`, on a steady clock."""
+    """What a sweeper knows of its last look.
+
+    Attributes:
+        time: What that answered.
+        least: Seconds since, at least, on a steady clock.
+        most: At most.
+        ahead: Seconds by which, at most, the server's clock may have been set ahead since; None to be asked first.
+    """
 
     time: float
     least: float
     most: float
+    ahead: float | None = math.inf
+
+    @property
+    def told(self) -> list[int | str]:
+        """As look.lua is told of it, in milliseconds."""
+        ahead = "ask" if self.ahead is None else "" if self.ahead == math.inf else round(1000 * self.ahead)
+        return [round(1000 * self.time), round(1000 * self.least), round(1000 * self.most), ahead]
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,12 +453,14 @@ class Look:
         time: When that was, in seconds of the record's time.
         pause: Seconds since anybody looked.
         step: Seconds by which the server's clock had been set ahead, or back when negative; made up for by now.
+        asks: Nothing was done, as it seems to have been set ahead: look again, and say by how much at most.
     """
 
     due: list[str]
     time: float
     pause: float
     step: float
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,11 +203,14 @@ class GroupRecord(MemberLeases, RecordReader):
         it at its next look, can tell whether the server stood still or its clock was set.
         """
         keys = [self.keys.deployment("runs"), self.keys.deployment("clock")]
-        known = [0, 0, 0] if since is None else [round(1000 * part) for part in (since.time, since.least, since.most)]
-        call = [limit, round(interval * STANDSTILL * 1000), *known]
-        time, pause, step, due = self._scripts.run("look", keys, call)
+        call: list[Any] = [
+            limit,
+            round(interval * STANDSTILL * 1000),
+            *([0, 0, 0, ""] if since is None else since.told),
+        ]
+        time, pause, step, due, asks = self._scripts.run("look", keys, call)
         runs = [run_id for entry in due if (run_id := self._readable(entry)) is not None]
-        return Look(runs, time / 1000, pause / 1000, step / 1000)
+        return Look(runs, time / 1000, pause / 1000, step / 1000, asks == 1)
 
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         """Name up to `limit` members of a run to publish again; None when there is nothing to do.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record.data import Lease, Since
+from graflow_celery.record.data import Lease, Look, Since
 from graflow_celery.sweeper import sweep
 from tests.record_support import Clock, clocked_record, make_spec, open_group
 from tests.support import private_redis
@@ -233,3 +234,31 @@ def test_one_that_first_looked_in_the_wrong_time_does_not_bring_it_back(world: W
     # Then the time stays mended
     assert again.step == 0.0
     assert world.record.now() == pytest.approx(mended + 1)
+
+
+@pytest.mark.parametrize(("step", "frozen_at"), [(0.0, 1), (60.0, 1), (3600.0, 1), (3600.0, 2)])
+@pytest.mark.redis
+def test_a_sweeper_that_stands_still_before_it_asks_takes_that_for_no_step(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: float, frozen_at: int
+) -> None:
+    # Given the only sweeper, and a clock that is set, or not
+    open_group(world.record, n=1)
+    world.wait(2)
+    before = world.record.now()
+    world.clock.advance(step)
+
+    # When it stands still for a minute after it has looked at its own clock, before it asks the server
+    look, asked = world.record.look, []
+
+    def frozen(**since: Any) -> Look:
+        asked.append(since)
+        if len(asked) == frozen_at:
+            world.steady += 60.0
+            world.clock.advance(60.0)
+        return look(**since)
+
+    monkeypatch.setattr(world.record, "look", frozen)
+    world.wait(5)
+
+    # Then time has gone on by what has passed
+    assert world.record.now() - before == pytest.approx(65.0, abs=2.0)

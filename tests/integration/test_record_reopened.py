@@ -267,7 +267,7 @@ def test_many_members_run_again_at_once(record: GroupRecord) -> None:
     assert record.status("run").pending == n // 2
 
 
-class _Interrupted(ConnectionError):
+class _InterruptedError(ConnectionError):
     """What a test has come instead of an answer."""
 
 
@@ -280,7 +280,7 @@ def answers_lost(record: GroupRecord, monkeypatch: pytest.MonkeyPatch, after: in
         if name == "reopen":
             left[0] -= 1
             if left[0] == -1:
-                raise _Interrupted
+                raise _InterruptedError
         return found
 
     monkeypatch.setattr(record._scripts, "run", answer)
@@ -301,7 +301,7 @@ def test_a_retry_of_many_that_is_interrupted_anywhere_is_done_once(
     n = 2500
     failed(record, n)
     answers_lost(record, monkeypatch, after)
-    with pytest.raises(_Interrupted):
+    with pytest.raises(_InterruptedError):
         record.reopen("run", "token")
 
     assert sorted(record.reopen("run", "token").members) == list(range(n))

@@ -1,9 +1,11 @@
 -- Runs that a sweeper has to look at. KEYS: open (read), clock (written).
 -- ARGV: limit; milliseconds between two looks (of anybody) that mean that the server stood still in between; the time that
 -- the caller's last look answered (0: none), and the milliseconds that have passed since at least, and at most, on a clock
--- that nobody sets.
+-- that nobody sets; the milliseconds by which it is believed, from the answer of a call before, that the server's clock was
+-- set ahead (empty: any), or `ask`.
 -- A step of the server's clock is made up for, so that for those who wait time goes on as it did. Answers the time, the
--- milliseconds since the last look, the step, and the runs.
+-- milliseconds since the last look, the step, and the runs; or, to `ask`, the time, that, 0, no runs, and 1: nothing was done,
+-- since the clock was set or the caller stood still before it asked.
 local known, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local clock = redis.call('HMGET', CLOCK, 'offset', 'looked', 'reset')
 local offset = tonumber(clock[1] or 0)
@@ -13,7 +15,7 @@ local last = tonumber(clock[2] or time)
 local reset = tonumber(clock[3])
 if reset and reset ~= known and time - reset <= most then known = 0 end
 -- Whether the server stood still or its clock was set, those can tell that have looked before.
-if known == 0 and time - last > tonumber(ARGV[2]) then return {time, time - last, 0, {}} end
+if known == 0 and time - last > tonumber(ARGV[2]) then return {time, time - last, 0, {}, 0} end
 
 local slack, step = 1000 + most / 1000, 0
 local ahead, behind = time - known - most, time - known - least
@@ -22,7 +24,10 @@ if known > 0 and behind < -slack then
 elseif time < last - slack then
   step = time - last
 elseif known > 0 and ahead > slack and time - last > slack then
+  if ARGV[6] == 'ask' then return {time, time - last, 0, {}, 1} end
   step = math.min(ahead, time - last) -- those that looked meanwhile have seen none, and it was the caller that stood still
+  step = math.min(step, tonumber(ARGV[6]) or step)
+  if step <= slack then step = 0 end
 end
 if step ~= 0 then
   time = time - step
@@ -33,4 +38,4 @@ local pause = time - last
 if step ~= 0 or pause > tonumber(ARGV[2]) then redis.call('HSET', CLOCK, 'resumed', math.max(time, last)) end
 time = math.max(time, last)
 redis.call('HSET', CLOCK, 'looked', time)
-return {time, pause, step, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1])}
+return {time, pause, step, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1]), 0}
