@@ -28,7 +28,7 @@ from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, policy_of
 from graflow_celery.client.waiter import Waiter
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import GroupHeader, GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
+from graflow_celery.record import GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
 from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.envelope import Envelope
@@ -106,10 +106,6 @@ class _Handle(ABC, Generic[R]):
     def _task_ids(self) -> Sequence[str]:
         return self._find_ids()
 
-    @cached_property
-    def _header(self) -> GroupHeader:
-        return self._deployment.record.header(self.run_id)
-
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def results(self, timeout: float | None = None) -> list[R]:
@@ -171,7 +167,7 @@ class _Handle(ABC, Generic[R]):
             yield self._outcome(outcome, ids[outcome.index - self._places.start])
 
     def _outcome(self, stored: RecordedOutcome, task_id: str) -> MemberOutcome:
-        return member_outcome(stored, task_id, self._header, self._seal)
+        return member_outcome(stored, task_id, self._waiter.header(), self._seal)
 
     def _deadline(self, timeout: float | None) -> float | None:
         """The end of a wait of so many seconds from now; None for no end."""

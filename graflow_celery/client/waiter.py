@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
 from graflow.redis.refusals import in_a_word
+from graflow.runtime import persistently
 from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow_celery.client.helper import Helper
@@ -19,7 +21,7 @@ from graflow_celery.client.submission import Submission, open_and_publish
 from graflow_celery.client.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
-from graflow_celery.record import Cursor, GroupSpec, OutcomePage
+from graflow_celery.record import Cursor, GroupHeader, GroupSpec, OutcomePage
 from graflow_celery.settings import GroupOptions
 from graflow_celery.sweeper import sweep_in_turn
 from graflow_celery.wire.seal import RunSeal
@@ -87,6 +89,7 @@ class Waiter:
         self._runtime = deployment.runtime
         self._lock = self._runtime.lock()  # never held while anything is waited for
         self._cursor = Cursor()
+        self._header: GroupHeader | None = None
         self._round: int | None = None
         self._answered = self._runtime.monotonic()
 
@@ -203,6 +206,14 @@ class Waiter:
                 self.is_overdue = page.overdue
             if self._cursor is since:  # else another thread has read on, or begun anew
                 self._cursor = page.cursor
+
+    def header(self) -> GroupHeader:
+        """What is told of the run beside its outcomes; waited for like these where the record does not answer."""
+        if self._header is None:
+            read = partial(self.deployment.record.header, self.run_id)
+            with self.deployment.errors():
+                self._header = persistently(self._runtime, read, patience=self.deployment.patience.waiter)
+        return self._header
 
     def forget_failures(self) -> None:
         """What failed runs again: whoever waits from here on waits for that, also while the server does not answer."""

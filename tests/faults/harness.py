@@ -301,8 +301,8 @@ class Cluster:
         **options: Any,
     ) -> Group:
         """Submit the standard load, or another one over the same numbers."""
-        folder = self.folder / uuid.uuid4().hex[:8]
-        folder.mkdir()
+        folder = self.folder / (run_id or uuid.uuid4().hex)[:8]
+        folder.mkdir(exist_ok=True)  # what is submitted again has the same arguments
         group, continuation = load_of(folder, n, seconds, task=task, extra=extra)
         handle = graflow_celery.submit(
             group,

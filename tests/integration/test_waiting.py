@@ -58,6 +58,24 @@ def waiter() -> Iterator[Waiter]:
         yield Waiter(deployment, make_spec(n=3), GroupOptions(worker_wait=60))
 
 
+def test_what_is_told_of_a_run_waits_for_a_record_that_refuses_for_now(
+    waiter: Waiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = waiter.deployment.record
+    read, refused = record.header, []
+
+    def refusing(run_id: str) -> Any:
+        refused.append(run_id)
+        if len(refused) <= 2:
+            raise redis.exceptions.BusyLoadingError("LOADING")
+        return read(run_id)
+
+    monkeypatch.setattr(record, "header", refusing)
+
+    assert waiter.header().spec.n == waiter.header().spec.n == 3
+    assert len(refused) == 3
+
+
 def test_each_thread_keeps_the_time_of_its_own_wait(waiter: Waiter) -> None:
     # Given a thread that waits for all members
     found: list[int] = []
