@@ -25,6 +25,8 @@ ROUNDS = 3
 PATIENCE = 120_000  # ms
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--enable-precise-memory-info")
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+FILES = """performance.getEntriesByType('resource')
+  .filter((each) => each.name.includes('/static/')).map((each) => each.encodedBodySize)"""
 FRAMES = """(milliseconds) => new Promise((resolve) => {
   const times = []
   const begin = performance.now()
@@ -102,12 +104,11 @@ def weight(page: Any) -> None:
     session.send("HeapProfiler.collectGarbage")
     told = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
     elements = page.evaluate("document.querySelectorAll('*').length")
-    asked = page.evaluate(
-        "performance.getEntriesByType('resource').filter((each) => each.name.includes('/static/')).length"
-    )
+    sizes = [page.evaluate("performance.getEntriesByType('navigation')[0].encodedBodySize"), *page.evaluate(FILES)]
     print(f"  JavaScript heap                                 {told['JSHeapUsedSize'] / 1e6:>8.1f} MB   gate 60")
     print(f"  elements                                        {elements:>8}      gate 5,000")
-    print(f"  files that were asked for                       {asked:>8}      gate 24")
+    print(f"  files that were asked for                       {len(sizes):>8}      gate 24")
+    print(f"  their size with gzip                            {sum(sizes) / 1000:>8.1f} kB   gate 60")
 
 
 def main() -> None:

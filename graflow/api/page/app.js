@@ -9,6 +9,7 @@ import { go, start } from './router.js'
 import { look } from './states.js'
 import { part, store } from './store.js'
 import { setNow, setZone } from './time.js'
+import { view as sorry } from './views/sorry.js'
 
 /** Of each view: what loads and follows (its model), and what is drawn of it; both come when they are first needed. */
 const VIEWS = {
@@ -28,13 +29,14 @@ const DIALOGS = {
   keys: () => import('./parts/help.js'),
 }
 
-const sorry = () => import('./views/sorry.js')
+const SOON = 1000
+const AGAIN = 15_000
 
 const { state } = store
 /** @type {Record<string, any>} */
 const loaded = {}
 
-/** @param {import('./urls.js').Route} route @param {import('./urls.js').Route | null} before */
+/** @param {import('./router.js').Route} route @param {import('./router.js').Route | null} before */
 const arrive = async (route, before) => {
   if (before && state.model && before.view === route.view && before.id === route.id) {
     state.model.move?.(route)
@@ -126,7 +128,7 @@ const top = () => html`
   </header>`
 
 const body = () => {
-  if (state.problem) return part('sorry', sorry, [state.problem])
+  if (state.problem) return sorry(state.problem)
   if (state.drawn && state.model) return state.drawn.view(state.model, state)
   return html`<main id="main" class="board" tabindex="-1" aria-busy="true"><p class="hidden-text">Loading</p></main>`
 }
@@ -165,7 +167,8 @@ const setTitle = () => {
   document.title = text
   const link = /** @type {HTMLLinkElement} */ (document.querySelector('link[rel=icon]'))
   const colour = status && getComputedStyle(document.documentElement).getPropertyValue(`--${look(status).family}`)
-  link.href = colour ? FAVICON(colour) : 'static/icon.svg'
+  const dot = colour ? FAVICON(colour) : 'static/icon.svg'
+  if (link.getAttribute('href') !== dot) link.href = dot
 }
 
 const draw = () => {
@@ -176,14 +179,28 @@ const draw = () => {
   setTitle()
 }
 
+/** How many questions are open, for the bar of all views: counted again when something happens, and now and then. */
+const countQuestions = () => {
+  if (!state.server?.features?.questions) return
+  let timer = 0
+  const count = async () => {
+    timer = 0
+    if (document.hidden || state.route.view === 'login') return
+    const found = await get('questions/count').catch(() => null)
+    if (found) store.set({ asked: found.count ? `${found.count}${found.is_more ? '+' : ''}` : '' })
+  }
+  addEventListener('news', () => { timer ||= setTimeout(count, SOON) })
+  setInterval(count, AGAIN)
+  count()
+}
+
 /** Ask the server what it is, again where it does not answer. */
 const greet = async () => {
   try {
     const server = await get('server')
     setNow(server.now)
     store.set({ server })
-    const [{ follow }] = await Promise.all([import('./asked.js'), sorry()]) // while there is a server to get it from
-    follow(store)
+    countQuestions()
   } catch (error) {
     if (/** @type {any} */ (error)?.status) fail(error)
     else setTimeout(greet, 2000)

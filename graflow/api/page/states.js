@@ -36,6 +36,9 @@ export const LETTERS = {
   c: 'cached', s: 'skipped', l: 'lost',
 }
 
+/** @param {Record<string, number>} bucket of a strip, by letter */
+export const stripCounts = (bucket) => Object.fromEntries(Object.entries(bucket).map(([letter, n]) => [LETTERS[/** @type {keyof typeof LETTERS} */ (letter)] ?? letter, n]))
+
 /** @param {any} run */
 export const stateOf = (run, counts = run.counts) => (run.status === 'queued' && counts?.waiting ? 'waiting' : run.status)
 

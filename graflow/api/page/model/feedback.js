@@ -3,8 +3,7 @@
 
 import { at, get, url } from '../api.js'
 import { Live } from '../live.js'
-import { turn } from '../router.js'
-import { href } from '../urls.js'
+import { href, turn } from '../router.js'
 
 const REFRESH = 500
 const PAGE = 200

@@ -2,7 +2,7 @@
 /** One registered flow: what it takes, and how its last runs went. */
 
 import { at, get } from '../api.js'
-import { href } from '../urls.js'
+import { href } from '../router.js'
 
 export class Model {
   /** @param {import('../store.js').Store} store @param {(error: any) => void} fail */
@@ -18,7 +18,7 @@ export class Model {
 
   title() { return { text: `${this.store.state.route.id} · graflow`, status: '' } }
 
-  /** @param {import('../urls.js').Route} route */
+  /** @param {import('../router.js').Route} route */
   async open({ id }) {
     try {
       const [about, runs, stats] = await Promise.all([

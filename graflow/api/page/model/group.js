@@ -33,7 +33,7 @@ export class Model {
 
   title() { return { text: `${this.shown?.name ?? 'Group'} · ${this.id.slice(0, 8)}`, status: this.shown?.status ?? '' } }
 
-  /** @param {import('../urls.js').Route} route */
+  /** @param {import('../router.js').Route} route */
   async open(route) {
     this.id = route.id
     await this.#read()
@@ -68,7 +68,7 @@ export class Model {
     }, AGAIN)
   }
 
-  /** @param {import('../urls.js').Route} route */
+  /** @param {import('../router.js').Route} route */
   async move({ query }) {
     this.members?.turned()
     this.member = query.index === undefined ? null : await get(at`groups/${this.id}/members/${query.index}`).catch((error) => ({ error: error.message }))

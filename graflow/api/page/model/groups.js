@@ -2,7 +2,7 @@
 /** Groups on workers that belong to no flow. */
 
 import { get } from '../api.js'
-import { href } from '../urls.js'
+import { href } from '../router.js'
 
 const AGAIN = 2000
 

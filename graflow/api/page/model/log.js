@@ -2,8 +2,7 @@
 /** What a step or member said: read page by page, a row for each line of text, growing while somebody looks. */
 
 import { get } from '../api.js'
-import { href } from '../urls.js'
-import { turn } from '../router.js'
+import { href, turn } from '../router.js'
 
 const MOST = 100_000 // rows that are kept
 

@@ -2,8 +2,7 @@
 /** Members of a group, read in pages as they come into sight, and again when their bucket of the strip changes. */
 
 import { get } from '../api.js'
-import { turn } from '../router.js'
-import { href } from '../urls.js'
+import { href, turn } from '../router.js'
 
 const PAGE = 100
 const AGAIN = 500 // a page in sight is read again at most twice a second

@@ -3,9 +3,8 @@
 
 import { at, get, url } from '../api.js'
 import { Live } from '../live.js'
-import { go, turn } from '../router.js'
+import { go, runHref, turn } from '../router.js'
 import { isEnd } from '../states.js'
-import { runHref } from '../urls.js'
 import { apply, countsOf, layoutOf, rowsOf } from './answers.js'
 
 /** What the address says of the parts of a step, of which another one has its own. */
@@ -51,7 +50,7 @@ export class Model {
     return { text: `${sign} ${this.run.flow_name} · ${this.id.slice(0, 8)}`, status: this.run.status }
   }
 
-  /** @param {import('../urls.js').Route} route */
+  /** @param {import('../router.js').Route} route */
   async open(route) {
     this.id = route.id
     await this.load()
@@ -130,7 +129,7 @@ export class Model {
 
   async #ended(data) {
     this.store.set({ said: `The run is ${data.status}` })
-    await this.#refresh()
+    if (data.status !== this.run?.status) await this.#refresh()
   }
 
   /** What a change does not say: times, the error, which acts are allowed now. */
@@ -149,7 +148,7 @@ export class Model {
     this.step?.load()
   }
 
-  /** @param {import('../urls.js').Route} route */
+  /** @param {import('../router.js').Route} route */
   async move(route) {
     const { step, index, visit, view = 'graph' } = route.query
     if (!this.known) return

@@ -3,8 +3,7 @@
 
 import { call, get, url } from '../api.js'
 import { Live } from '../live.js'
-import { turn } from '../router.js'
-import { href } from '../urls.js'
+import { href, turn } from '../router.js'
 
 const PERIODS = { '1h': 3600, '24h': 86400, '7d': 604800, '30d': 2592000 }
 const REFRESH = 1000

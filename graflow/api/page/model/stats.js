@@ -2,7 +2,7 @@
 /** What came of many runs. */
 
 import { get } from '../api.js'
-import { href } from '../urls.js'
+import { href } from '../router.js'
 
 export const PERIODS = { '1h': '1 h', '24h': '24 h', '7d': '7 d', '30d': '30 d' }
 

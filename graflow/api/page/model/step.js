@@ -2,8 +2,7 @@
 /** The step, or member of a group, that the drawer shows. */
 
 import { at, get } from '../api.js'
-import { href } from '../urls.js'
-import { turn } from '../router.js'
+import { href, turn } from '../router.js'
 import { MemberPages } from './pages.js'
 
 const AGAIN = 500

@@ -2,10 +2,9 @@
 /** When steps and members of a run ran: rows of bars or, where there are many, of busy areas; times are seconds since the start of the run. */
 
 import { get } from '../api.js'
-import { turn } from '../router.js'
+import { href, turn } from '../router.js'
 import { isEnd } from '../states.js'
 import { millis, now } from '../time.js'
-import { href } from '../urls.js'
 import { rowsOf } from './answers.js'
 
 const AGAIN = 1000 // milliseconds between two readings

@@ -2,10 +2,9 @@
 /** What is known of one step or member, beside the pictures. */
 
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
-import { turned } from '../router.js'
+import { runHref, turned } from '../router.js'
 import { isEnd } from '../states.js'
 import { ago, bytes, clock, iso, number, span, took } from '../time.js'
-import { runHref } from '../urls.js'
 import { refusal } from '../views/run.js'
 import { dataTab } from './data.js'
 import { badge, icon, stateWord } from './icons.js'

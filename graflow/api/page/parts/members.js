@@ -3,10 +3,9 @@
 
 import { html, nothing, render, svg } from '../vendor/lit-html/lit-html.js'
 import { live } from '../vendor/lit-html/directives/live.js'
-import { counted, look, total } from '../states.js'
+import { counted, look, stripCounts, total } from '../states.js'
 import { clock, iso, number, span, took } from '../time.js'
 import { icon, stateWord } from './icons.js'
-import { stripCounts } from './nodes.js'
 
 const ROW = 26
 const MORE = 4 // rows beyond what is in sight

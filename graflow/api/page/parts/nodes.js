@@ -1,7 +1,7 @@
 // @ts-check
 /** Draws the nodes and edges of a graph. */
 
-import { LETTERS, counted, done, look, total } from '../states.js'
+import { counted, done, look, stripCounts, total } from '../states.js'
 import { number, span, took } from '../time.js'
 import { cut, drawIcon } from './canvas.js'
 import { PATHS } from './icons.js'
@@ -160,6 +160,3 @@ export const drawStrip = (brush, colours, row, box) => {
     }
   })
 }
-
-/** @param {Record<string, number>} bucket by letter */
-export const stripCounts = (bucket) => Object.fromEntries(Object.entries(bucket).map(([letter, n]) => [LETTERS[/** @type {keyof typeof LETTERS} */ (letter)] ?? letter, n]))

@@ -2,8 +2,8 @@
 /** A question: what is asked, who has answered so far, and the form for an answer. All of it is text. */
 
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
+import { runHref } from '../router.js'
 import { ago, clock, iso, span, took, until } from '../time.js'
-import { runHref } from '../urls.js'
 import { tree } from './data.js'
 import { form, row } from './form.js'
 import { icon, short } from './icons.js'

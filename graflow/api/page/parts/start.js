@@ -3,8 +3,7 @@
 
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { at, call, get, url } from '../api.js'
-import { go } from '../router.js'
-import { runHref } from '../urls.js'
+import { go, runHref } from '../router.js'
 import { blame, fieldsOf, form, inputsOf } from './form.js'
 
 /** @param {any} dialog @param {import('../store.js').Store} store */

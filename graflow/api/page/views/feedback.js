@@ -6,9 +6,8 @@ import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { SHOWN } from '../model/feedback.js'
 import { icon, questionBadge, short } from '../parts/icons.js'
 import { visible } from '../parts/trace.js'
-import { turned } from '../router.js'
+import { runHref, turned } from '../router.js'
 import { ago, iso, span, took, until } from '../time.js'
-import { runHref } from '../urls.js'
 
 /** @param {any} row @param {string} chosen */
 const line = (row, chosen) => html`<tr data-row class=${row.id === chosen ? 'at' : ''} aria-selected=${row.id === chosen}>

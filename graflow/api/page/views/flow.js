@@ -4,9 +4,9 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { badge, icon, progress, short } from '../parts/icons.js'
 import { resolved, kindOf } from '../parts/form.js'
+import { href, runHref } from '../router.js'
 import { stateOf } from '../states.js'
 import { clock, iso, span, took } from '../time.js'
-import { href, runHref } from '../urls.js'
 
 const inputs = (schema) => {
   const entries = Object.entries(schema?.properties ?? {})

@@ -4,11 +4,10 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import '../parts/graph.js'
 import { badge, icon, marks, progress } from '../parts/icons.js'
-import { turn, turned } from '../router.js'
+import { runHref, turn, turned } from '../router.js'
 import { counted, isEnd, look, stateOf } from '../states.js'
 import { copy, part } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
-import { runHref } from '../urls.js'
 
 const TABS = { graph: 'Graph', timeline: 'Timeline', steps: 'Steps', events: 'Events' }
 const ACTS = /** @type {[string, string, string, string][]} */ ([

@@ -5,11 +5,10 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { live } from '../vendor/lit-html/directives/live.js'
 import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { badge, icon, marks, progress, short } from '../parts/icons.js'
-import { turned } from '../router.js'
+import { runHref, turned } from '../router.js'
 import { copy } from '../store.js'
 import { done, isEnd, look, stateOf, total } from '../states.js'
 import { clock, iso, number, span, took } from '../time.js'
-import { runHref } from '../urls.js'
 
 const FILTERS = ['running', 'queued', 'waiting', 'paused', 'failed', 'lost', 'completed', 'cancelled']
 const SINCE = { '': 'ever', '1h': 'the last hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' }

@@ -4,10 +4,9 @@
 import { html, nothing, svg } from '../vendor/lit-html/lit-html.js'
 import { icon } from '../parts/icons.js'
 import { PERIODS } from '../model/stats.js'
-import { turn, turned } from '../router.js'
+import { href, turn, turned } from '../router.js'
 import { counted, look } from '../states.js'
 import { bytes, number, span } from '../time.js'
-import { href } from '../urls.js'
 
 const share = (part) => (part === null || part === undefined ? '–' : `${(100 * part).toFixed(part === 1 || part === 0 ? 0 : 1)} %`)
 

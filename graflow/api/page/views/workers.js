@@ -4,8 +4,8 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { badge } from '../parts/icons.js'
+import { href, runHref } from '../router.js'
 import { iso, number, span, took } from '../time.js'
-import { href, runHref } from '../urls.js'
 
 /** @param {any} each what a worker does now */
 const nowOf = (each) => {
