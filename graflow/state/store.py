@@ -45,6 +45,7 @@ class StateStore(QuestionStore):
         is_persistent: Whether it survives its own server; `durability="required"` refuses one that does not.
         cache: Values that are kept to be given again; None where the store keeps none.
         hints: By which its processes tell each other that a flow is free.
+        news: Hints that any flow has changed; None where to look at `changed_flows` costs as little as to wait for one.
     """
 
     url: str
@@ -52,6 +53,7 @@ class StateStore(QuestionStore):
     is_persistent: bool = True
     cache: CacheStore | None = None
     hints: Hints = Hints()
+    news: Hints | None = None
 
     @abstractmethod
     def initialize(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from graflow.api.live.messages import Message
 from graflow.api.live.tail import Listener, Tail
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
-from graflow.state.changes import Change, Entry, StepRow
+from graflow.state.changes import Change, Entry, FlowChanges, StepRow
+from graflow.state.hints import Hints
 from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
@@ -34,8 +37,8 @@ PATIENCE = 30  # seconds
 class Looked:
     """A store, and a tail of it that looks often."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.store = MemoryStore()
+    def __init__(self, store: MemoryStore | None = None, **settings: Any) -> None:
+        self.store = store or MemoryStore()
         self.service = Service(FlowRunner(self.store, recovery=False), Auth())
         self.tail = Tail(self.service, pace=0.005, **settings)
 
@@ -120,6 +123,69 @@ def test_nodes_that_are_added_are_told_apart() -> None:
         await told(listener, "change")
         graph = await told(listener, "graph")
         assert graph["fingerprint"] == looked.service.runner.get_flow_graph("f1").fingerprint
+        await looked.tail.close()
+
+    run(work())
+
+
+class Telling(MemoryStore, Hints):
+    """Tells of changes when it is told to, and notes who waits how long, and who looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.news = self
+        self.looks = 0
+        self.waits: list[float] = []
+        self._told = threading.Event()
+
+    def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
+        self.looks += 1
+        return super().changed_flows(after, limit)
+
+    def tell(self) -> None:
+        self._told.set()
+
+    def wait(self, seconds: float, is_over: threading.Event) -> None:
+        self.waits.append(seconds)
+        end = time.monotonic() + seconds
+        while not is_over.is_set() and time.monotonic() < end and not self._told.wait(0.005):
+            pass
+        self._told.clear()
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    while not is_so():
+        await asyncio.sleep(0.005)
+
+
+def test_a_store_that_tells_of_changes_is_not_asked_before_it_does() -> None:
+    async def work() -> None:
+        store = Telling()
+        looked = Looked(store, untold=10 * PATIENCE)
+        epoch = begin(store)
+        listener = await looked.tail.join("f1", None)
+        await until(lambda: store.waits and store.waits[-1] == 10 * PATIENCE)
+        looks = store.looks
+        for number in (1, 2):
+            store.append(step_change(epoch, number))
+            store.tell()
+            await told(listener, "change")
+            await told(listener, "graph")
+            assert store.looks == looks + number
+        await looked.tail.close()
+        assert store.looks == looks + 2, "the end of the streams ends the waiting too"
+
+    run(work())
+
+
+def test_news_that_get_lost_come_later() -> None:
+    async def work() -> None:
+        store = Telling()
+        looked = Looked(store, untold=0.01)
+        epoch = begin(store)
+        listener = await looked.tail.join("f1", None)
+        store.append(step_change(epoch, 1))
+        await told(listener, "change")
         await looked.tail.close()
 
     run(work())

@@ -19,7 +19,9 @@ from graflow import task
 from graflow.flows import FlowRunner
 from graflow.flows.home import home_of
 from graflow.state import MemoryStore, SqliteStore, StateStore
+from graflow.state.hints import Hints
 from graflow.state.opening import open_store
+from tests.state.support import begin, step_change
 from tests.support import PrivateRedis, wait_until
 
 LONG = 60.0
@@ -49,16 +51,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Waiter:
     """Waits for hints in a thread of its own, again and again."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, hints: Hints | None = None) -> None:
         self.heard = 0
         self.is_over = threading.Event()
-        self._store = store
+        self._hints = hints or store.hints
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self.is_over.is_set():
-            self._store.hints.wait(LONG, self.is_over)
+            self._hints.wait(LONG, self.is_over)
             self.heard += not self.is_over.is_set()
 
     def end(self) -> None:
@@ -150,6 +152,40 @@ def test_where_nobody_can_be_told_waiting_is_waiting(tmp_path: Path) -> None:
         store.hints.tell()
         store.hints.wait(0.05, threading.Event())
         assert time.monotonic() - begun >= 0.05
+
+
+@pytest.mark.redis
+def test_each_change_of_a_flow_is_told_and_nothing_else_is(redis_server: PrivateRedis) -> None:
+    store: Any = open_store(address_of(redis_server))
+    store.initialize()
+    listening = store._server.subscription(store._keys.news)
+    wait_until(lambda: listening.get_message() is not None)  # that it listens
+    epoch = begin(store)
+    store.get_flow_state("f1")
+    store.changed_flows(0)
+    store.hints.tell()
+    store.append(step_change(epoch, 1))
+    store._server.call("PUBLISH", store._keys.news, "end")
+    told: list[bytes] = []
+    wait_until(lambda: told.extend(each["data"] for each in [listening.get_message()] if each) or b"end" in told)
+    assert told == [b"", b"", b"", b"end"], "it was made, claimed, and went on"
+    listening.close()
+    store.close()
+
+
+@pytest.mark.redis
+def test_who_waits_for_a_change_wakes_up(redis_server: PrivateRedis) -> None:
+    url = address_of(redis_server)
+    store, other = open_store(url), open_store(url)
+    store.initialize()
+    waiter = Waiter(store, store.news)
+    found: Any = store
+    wait_until(lambda: found._server.call("PUBSUB", "NUMSUB", found._keys.news)[1])
+    begin(other)
+    wait_until(lambda: waiter.heard >= 1)
+    waiter.end()
+    store.close()
+    other.close()
 
 
 @pytest.mark.redis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -24,6 +25,9 @@ STREAMS: Final = 200
 
 PACE: Final = 0.1
 """Seconds between looks, and between two changes that one stream is told of."""
+
+UNTOLD: Final = 1.0
+"""Seconds without news after which a store is looked into all the same: news may get lost, or be forbidden."""
 
 _SHARE: Final = 10  # a look that takes long is not repeated before so many times its time
 _WAITING: Final = 50  # messages that one stream may be behind
@@ -61,18 +65,23 @@ class Tail:
     Args:
         service: Whose store is looked into.
         pace: Seconds between looks.
+        untold: Seconds without news after which a store that tells of changes is looked into all the same.
         streams: How many there may be at once.
     """
 
-    def __init__(self, service: Service, *, pace: float = PACE, streams: int = STREAMS) -> None:
+    def __init__(
+        self, service: Service, *, pace: float = PACE, untold: float = UNTOLD, streams: int = STREAMS
+    ) -> None:
         self._service = service
         self._pace = pace
+        self._untold = untold
         self._most = streams
         self._listeners: set[Listener] = set()
         self._feeds: dict[str, RunFeed] = {}
         self._last = 0
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._over = threading.Event()
 
     async def join(self, flow_id: str | None, after: int | None) -> Listener:
         """A stream that begins behind a position; now when None.
@@ -108,6 +117,7 @@ class Tail:
         """End all streams."""
         for listener in self._listeners:
             listener.messages.put_nowait(None)
+        self._over.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -141,20 +151,27 @@ class Tail:
         return Message.of("change", {"seq": last, "at": self._service.now(), "runs": rows}, last)
 
     async def _follow(self) -> None:
-        """Look again and again while somebody watches."""
-        pause = self._pace
-        while True:
-            await asyncio.sleep(pause)
-            if not self._listeners:
-                return
-            began = time.monotonic()
-            try:
-                async with self._lock:
-                    await self._look()
-                pause = max(self._pace, _SHARE * (time.monotonic() - began))
-            except (GraflowError, OSError) as error:
-                _log.warning("Streams of events wait for the store of flows: %s", error)
-                pause = _AWAY
+        """Look again and again while somebody watches, where the store tells of changes when there are any."""
+        news = self._service.store.news
+        pause = patience = self._pace  # at first it is not told yet
+        try:
+            while True:
+                await asyncio.sleep(pause)
+                if news is not None:
+                    await run_in_threadpool(news.wait, patience, self._over)
+                if not self._listeners:
+                    return
+                began = time.monotonic()
+                try:
+                    async with self._lock:
+                        await self._look()
+                    pause, patience = max(self._pace, _SHARE * (time.monotonic() - began)), self._untold
+                except (GraflowError, OSError) as error:
+                    _log.warning("Streams of events wait for the store of flows: %s", error)
+                    pause, patience = _AWAY, self._pace
+        finally:
+            if news is not None:
+                news.close()  # nobody would take what it is told
 
     async def _look(self) -> None:
         found = await run_in_threadpool(self._service.store.changed_flows, self._last, _TOLD)

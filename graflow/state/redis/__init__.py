@@ -84,6 +84,7 @@ class RedisStore(RedisQuestions, StateStore):
         self._server = Server(settings, self._keys)
         self.cache: RedisCache = RedisCache(self._server, self._keys)
         self.hints: RedisHints = RedisHints(self._server, self._keys.hints)
+        self.news: RedisHints = RedisHints(self._server, self._keys.news)
         self._lifetime = str(int((retention + _GRACE) * 1000))
 
     def __repr__(self) -> str:
@@ -98,6 +99,7 @@ class RedisStore(RedisQuestions, StateStore):
 
     def close(self) -> None:
         self.hints.close()
+        self.news.close()
         self._server.close()
 
     def size(self) -> int | None:

@@ -47,6 +47,11 @@ class Keys:
         """The channel of hints, which is no key."""
         return f"{self.prefix}:hints"
 
+    @property
+    def news(self) -> str:
+        """The channel that tells of each change."""
+        return f"{self.prefix}:news"
+
     def of_flow(self, flow_id: str) -> tuple[str, str, str, str, str]:
         """Its row, large fields, steps, members and journal."""
         row = f"{self.prefix}:flow:{flow_id}"

@@ -193,9 +193,11 @@ local function expire(milliseconds)
   for i = 1, 5 do redis.call('PEXPIRE', KEYS[i], milliseconds) end
 end
 
--- Gives the flow the next number in the order of all changes.
+-- Gives the flow the next number in the order of all changes, and tells those who wait for one; a user of the access list
+-- who has no right to the channel changes flows all the same.
 local function count_change()
   redis.call('ZADD', PREFIX .. ':changed', redis.call('INCR', PREFIX .. ':changes'), ID)
+  redis.pcall('PUBLISH', PREFIX .. ':news', '')
 end
 
 -- Writes a field that mostly is empty, and is not kept then.
