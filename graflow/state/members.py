@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -102,24 +103,33 @@ def member_page(step: str, visit: int, query: MemberQuery, limit: int, fetch: Fe
 
 def member_facts(query: MemberQuery, fetch: Fetch, end: int | None) -> list[MemberFacts]:
     """The members of a group up to an index, as light rows."""
-    found = []
-    for index, fields in _found(query, fetch):
-        if end is not None and index >= end:
-            break
-        told = fields.get
-        worker, started, finished = told("worker"), told("started_at"), told("completed_at")
-        found.append(
-            MemberFacts(index, fields["status"], told("attempts", 0), worker, started, finished, told("error"))
-        )
+    found: list[MemberFacts] = []
+    for rows, start, stop in _fetched(query, fetch, _END if end is None else end):
+        is_whole = len(rows) == stop - start and not query.statuses
+        found += [_facts(index, fields) for index, fields in (rows if is_whole else _merged(query, rows, start, stop))]
     return found
 
 
+def _facts(
+    index: int, fields: Mapping[str, Any], make: Callable[..., MemberFacts] = partial(tuple.__new__, MemberFacts)
+) -> MemberFacts:
+    told = fields.get
+    worker, started, finished = told("worker"), told("started_at"), told("completed_at")
+    return make((index, fields["status"], told("attempts", 0), worker, started, finished, told("error")))
+
+
 def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:
+    for rows, start, stop in _fetched(query, fetch, _END):
+        yield from _merged(query, rows, start, stop)
+
+
+def _fetched(query: MemberQuery, fetch: Fetch, last: int) -> Iterator[tuple[Sequence[Row], int, int]]:
+    """The rows that were written about ranges of indices, with the first of each and the one behind it."""
     for first, end in query.ranges():
-        start = first
-        while start < end:
-            rows, stop = fetch(start, end)
-            yield from _merged(query, rows, start, stop)
+        start, until = first, min(end, last)
+        while start < until:
+            rows, stop = fetch(start, until)
+            yield rows, start, stop
             start = stop
 
 
