@@ -69,9 +69,7 @@ class Tail:
         streams: How many there may be at once.
     """
 
-    def __init__(
-        self, service: Service, *, pace: float = PACE, untold: float = UNTOLD, streams: int = STREAMS
-    ) -> None:
+    def __init__(self, service: Service, *, pace: float = PACE, untold: float = UNTOLD, streams: int = STREAMS) -> None:
         self._service = service
         self._pace = pace
         self._untold = untold
