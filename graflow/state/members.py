@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -110,12 +109,10 @@ def member_facts(query: MemberQuery, fetch: Fetch, end: int | None) -> list[Memb
     return found
 
 
-def _facts(
-    index: int, fields: Mapping[str, Any], make: Callable[..., MemberFacts] = partial(tuple.__new__, MemberFacts)
-) -> MemberFacts:
+def _facts(index: int, fields: Mapping[str, Any]) -> MemberFacts:
     told = fields.get
     worker, started, finished = told("worker"), told("started_at"), told("completed_at")
-    return make((index, fields["status"], told("attempts", 0), worker, started, finished, told("error")))
+    return MemberFacts(index, fields["status"], told("attempts", 0), worker, started, finished, told("error"))
 
 
 def _found(query: MemberQuery, fetch: Fetch) -> Iterator[Row]:
