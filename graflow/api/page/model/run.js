@@ -31,6 +31,8 @@ export class Model {
     this.live = null
     /** @type {number[]} what has been applied, in order; kept short */
     this.applied = []
+    this.isOld = false // it had ended when it was read
+    this.refreshed = 0
     this.isClosed = false
   }
 
@@ -70,6 +72,7 @@ export class Model {
       const run = await get(at`runs/${this.id}`)
       if (this.isClosed) return
       this.known = { run, steps: this.steps, seq: run.cursor }
+      this.isOld = isEnd(run.status)
       this.store.set({ problem: null })
       await Promise.all([this.#readSteps(), this.readGraph()])
       this.#follow()
@@ -129,13 +132,14 @@ export class Model {
 
   async #ended(data) {
     this.store.set({ said: `The run is ${data.status}` })
-    if (data.status !== this.run?.status) await this.#refresh()
+    if (!this.isOld) await this.#refresh()
   }
 
-  /** What a change does not say: times, the error, which acts are allowed now. */
+  /** What a change does not say: times, the error, which acts are allowed now. An answer that a later one overtook is none. */
   async #refresh() {
+    const mine = ++this.refreshed
     const run = await get(at`runs/${this.id}`).catch(() => null)
-    if (!run || !this.known || this.isClosed) return
+    if (!run || !this.known || this.isClosed || mine !== this.refreshed) return
     this.known.run = run
     await this.#readSteps().catch(() => {})
     this.timeline?.changed()
