@@ -1,28 +1,59 @@
 """How the page feels in Chromium with a run of many nodes and members, beside an empty page of the same server.
 
-python -m benchmarks.bench_browser [--members 100000] [--nodes 1000]; `make page-test` installs what it takes
+python -m benchmarks.bench_browser [--members 100000] [--nodes 1000] [--tabs 50] [--minutes 2]
+
+`make page-test` installs what it takes. Heap and elements are told before and after so many minutes of changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_page import written
 from benchmarks.bench_server import Server
 from benchmarks.common import heading
-from graflow.state import open_store
+from graflow.state import StateStore, open_store
+from graflow.state.changes import Change, Entry, MemberRow, StepRow
+from graflow.state.statuses import Move
 
 ROUNDS = 3
 PATIENCE = 120_000  # ms
+LIVE = "live"
+BETWEEN = 0.02  # seconds between two changes
+SETTLED = 5_000  # ms
+WATCH = """
+window.seen = []
+let spent = 0
+const frame = window.requestAnimationFrame.bind(window)
+const timed = (work) => function (...given) {
+  const begun = performance.now()
+  try { return work.apply(this, given) } finally { spent += performance.now() - begun }
+}
+window.requestAnimationFrame = (work) => frame(timed(work))
+const listen = EventSource.prototype.addEventListener
+EventSource.prototype.addEventListener = function (kind, work, ...more) {
+  if (kind !== 'change') return listen.call(this, kind, work, ...more)
+  return listen.call(this, kind, (event) => {
+    const before = spent
+    timed(work)(event)
+    frame(() => frame(() => window.seen.push([JSON.parse(event.data).seq, Date.now(), spent - before])))
+  }, ...more)
+}"""
+"""Notes each change that the page is told of: when it had been drawn, and the milliseconds of scripts until then."""
+
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--enable-precise-memory-info")
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 FILES = """performance.getEntriesByType('resource')
@@ -35,9 +66,10 @@ FRAMES = """(milliseconds) => new Promise((resolve) => {
 })"""
 
 
-def opened(browser: Any, url: str, ready: str) -> tuple[Any, float, float]:
+def opened(browser: Any, url: str, ready: str, script: str = "") -> tuple[Any, float, float]:
     """A page, and the milliseconds until its first paint and until something is there."""
     page = browser.new_context(viewport={"width": 1440, "height": 860}).new_page()
+    page.add_init_script(script)
     page.set_default_timeout(PATIENCE)
     began = time.perf_counter()
     page.goto(url)
@@ -97,24 +129,95 @@ def table(browser: Any, server: Server, members: int) -> None:
     page.context.close()
 
 
-def weight(page: Any) -> None:
-    """Print what the page takes of the browser."""
+def weighed(page: Any) -> tuple[float, int]:
+    """Megabytes of the JavaScript heap without what is garbage, and elements."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     session.send("HeapProfiler.collectGarbage")
     told = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-    elements = page.evaluate("document.querySelectorAll('*').length")
+    return told["JSHeapUsedSize"] / 1e6, page.evaluate("document.querySelectorAll('*').length")
+
+
+def weight(page: Any) -> None:
+    """Print what the page takes of the browser."""
+    megabytes, elements = weighed(page)
     sizes = [page.evaluate("performance.getEntriesByType('navigation')[0].encodedBodySize"), *page.evaluate(FILES)]
-    print(f"  JavaScript heap                                 {told['JSHeapUsedSize'] / 1e6:>8.1f} MB   gate 60")
+    print(f"  JavaScript heap                                 {megabytes:>8.1f} MB   gate 60")
     print(f"  elements                                        {elements:>8}      gate 5,000")
     print(f"  files that were asked for                       {len(sizes):>8}      gate 24")
     print(f"  their size with gzip                            {sum(sizes) / 1000:>8.1f} kB   gate 60")
+
+
+@contextmanager
+def busy(store: StateStore) -> Iterator[dict[int, float]]:
+    """A run like the other one that goes on, a step and a few members at once; by the place in the journal, when."""
+    told: dict[int, float] = {}
+    stopped = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            step, member = f"step_{1 + number % 900}", number % 1000
+            now = time.time()
+            rows = [StepRow(step, 1, {"status": ("running", "completed")[number // 900 % 2], "started_at": now})]
+            status = ("running", "completed", "failed")[number // 1000 % 3]
+            members = [MemberRow("group", 1, member, {"status": status, "attempts": 1, "started_at": now})]
+            ended = Entry("group.members", "group", 1, data={"outcomes": [{"index": member}]})
+            entries = [Entry("step.started", step, 1), ended]
+            told[store.append(Change(LIVE, Move.STEP, 1, now, entries, rows, members)).seq] = now
+            if stopped.wait(BETWEEN):
+                return
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield told
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def updates(browser: Any, server: Server, store: StateStore, minutes: float) -> None:
+    """Print how late changes are seen, what they cost a page that shows them, and whether that grows meanwhile."""
+    page, _, _ = opened(browser, f"{server.url}/runs/{LIVE}", "flow-graph [role=option]", WATCH)
+    page.locator(".dot.live").wait_for()
+    with busy(store) as told:
+        page.wait_for_timeout(SETTLED)
+        before = weighed(page)
+        page.wait_for_timeout(minutes * 60_000)
+        after = weighed(page)
+    seen = page.evaluate("window.seen")
+    late, spent = [at - told[seq] * 1000 for seq, at, _ in seen if seq in told], [each for _, _, each in seen]
+    print(f"  {len(told):,} changes in {minutes:g} min, told in {len(seen):,} events")
+    for title, found, aim in (("from a change until it is drawn", late, 300), ("scripts for an event", spent, 10)):
+        p95 = statistics.quantiles(found, n=20)[18]
+        print(f"  {title:<32} p50 {statistics.median(found):>8.1f} ms, p95 {p95:.1f} ms   aim {aim} at p95")
+    print(f"  heap, before and after               {before[0]:>8.1f} MB, {after[0]:.1f} MB   gate 60, no growth")
+    print(f"  elements, before and after           {before[1]:>8,}, {after[1]:,}   gate 5,000")
+    page.context.close()
+
+
+def tabs(browser: Any, server: Server, store: StateStore, count: int) -> None:
+    """Print what so many tabs that show one run take of the server while that changes."""
+    pages = [opened(browser, f"{server.url}/runs/{LIVE}?view=steps", "tbody tr")[0] for _ in range(count)]
+    for page in pages:
+        page.locator(".dot.live").wait_for()
+    with busy(store) as told:
+        pages[0].wait_for_timeout(SETTLED)
+        cpu, began = server.cpu, time.monotonic()
+        pages[0].wait_for_timeout(10_000)
+        share = (server.cpu - cpu) / (time.monotonic() - began)
+    print(f"  {count} tabs on one run, {1 / BETWEEN:.0f} changes a second ({len(told)}): "
+          f"server {share * 100:.0f} % of a core, aim 25")
+    for page in pages:
+        page.context.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=100_000)
     parser.add_argument("--nodes", type=int, default=1_000)
+    parser.add_argument("--tabs", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=2.0)
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -126,7 +229,7 @@ def main() -> None:
         url = f"sqlite:///{Path(folder)}/flows.db"
         store = open_store(url)
         written(store, given.nodes, given.members)
-        store.close()
+        written(store, given.nodes, 1_000, LIVE, is_over=False)
         server = Server(url)
         browser = playwright.chromium.launch(executable_path=program, args=list(SWITCHES))
         try:
@@ -135,10 +238,15 @@ def main() -> None:
             page, _, _ = opened(browser, f"{server.url}/runs/r1", "flow-graph [role=option]")
             panned(page)
             weight(page)
+            page.context.close()
             table(browser, server, given.members)
+            heading("While it changes")
+            updates(browser, server, store, given.minutes)
+            tabs(browser, server, store, given.tabs)
         finally:
             browser.close()
             server.close()
+            store.close()
 
 
 if __name__ == "__main__":

@@ -43,21 +43,21 @@ def layered(nodes: int, edges: int, wide: int = 10) -> Edges:
     return sorted(found)
 
 
-def written(store: StateStore, nodes: int, members: int) -> None:
-    """A run of so many steps, one of them a group of so many members, all ended."""
+def written(store: StateStore, nodes: int, members: int, flow_id: str = "r1", *, is_over: bool = True) -> None:
+    """A run of so many steps, one of them a group of so many members, all ended; the run itself only if it is over."""
     edges = layered(nodes, nodes * 3 // 2)
     names = ["group", *(f"step_{number}" for number in range(1, nodes))]
     planned: dict[str, dict[str, object]] = {name: {} for name in names}
     for source, target in edges:
         planned[names[source]].setdefault("after", []).append(names[target])  # type: ignore[attr-defined]
     planned["group"]["members"] = members
-    flow = NewFlow("r1", "large", FlowStatus.PENDING, {}, "d", AT)
-    epoch = store.claim("r1", "bench:1:1", seen=store.create(flow).record, at=AT, flow={"fingerprint": planned}).epoch
+    flow = NewFlow(flow_id, "large", FlowStatus.PENDING, {}, "d", AT)
+    epoch = store.claim(flow_id, "bench:1:1", seen=store.create(flow).record, at=AT, flow={"fingerprint": planned}).epoch
     assert epoch is not None
     ended = {"status": "completed", "started_at": AT, "completed_at": AT + 60, "attempts": 1, "worker": "ada-0"}
     steps = [StepRow(name, 1, ended) for name in names[1:]]
     group = StepRow("group", 1, {**ended, "size": members})
-    store.append(Change("r1", Move.STEP, epoch, AT, [Entry("step.started", "group", 1)], [group, *steps]))
+    store.append(Change(flow_id, Move.STEP, epoch, AT, [Entry("step.started", "group", 1)], [group, *steps]))
     for first in range(0, members, BATCH):
         rows = [
             MemberRow(
@@ -76,8 +76,9 @@ def written(store: StateStore, nodes: int, members: int) -> None:
             )
             for index in range(first, min(members, first + BATCH))
         ]
-        store.append(Change("r1", Move.STEP, epoch, AT, [Entry("group.members", "group", 1)], members=rows))
-    store.append(Change("r1", Move.COMPLETE, epoch, AT + 60, [Entry("flow.completed")]))
+        store.append(Change(flow_id, Move.STEP, epoch, AT, [Entry("group.members", "group", 1)], members=rows))
+    if is_over:
+        store.append(Change(flow_id, Move.COMPLETE, epoch, AT + 60, [Entry("flow.completed")]))
 
 
 def asked(client: TestClient, rounds: int) -> None:

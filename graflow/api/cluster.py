@@ -25,7 +25,7 @@ Groups outside of flows, that is of `submit` and of workflows on workers, the ne
      "next_cursor": "50" or null, "reason": null}
 
 `GET /api/v1/groups/{run_id}` has one, with `parent_run`, `executions`, `losses` and `retries`; `…/members` and
-`…/members/{index}` are as those of steps.
+`…/members/{index}` are as those of steps; one that runs has its `progress`: `{"done": 62, "total": 100, "message": …}`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ClusterViews(Protocol):
         """
 
     def members(self, run_id: str) -> list[dict[str, Any]]:
-        """The members that run or have ended, by index; the others wait.
+        """The members that run or have ended, by index, with the last progress of those that run; the others wait.
 
         Raises:
             GroupNotFoundError: There is none.

@@ -11,6 +11,7 @@ from graflow.redis.named import NAMES_OF_SERVERS
 from graflow_celery.cli.facts import done_of, listed_runs, queue_facts, with_other_code, workers
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
+from graflow_celery.client.progress import latest_progress
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.record import GroupHeader, GroupState, MemberState
 from graflow_celery.settings import GroupOptions
@@ -106,6 +107,10 @@ class ClusterViews:
                     "queued_at": claim.queued_at,
                     "started_at": claim.claimed_at,
                 }
+            if found:
+                for index, told in latest_progress(here.record, run_id).items():
+                    if index in found and found[index]["attempts"] == told.attempt:
+                        found[index]["progress"] = {"done": told.done, "total": told.total, "message": told.message}
             with suppress(GroupTimeoutError):
                 for outcome in handle.as_completed(0):
                     found[outcome.index] = _member(outcome)

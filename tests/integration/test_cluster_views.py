@@ -93,8 +93,7 @@ def test_a_queue_tells_since_when_its_oldest_message_waits(client: TestClient, c
 def test_workers_tell_which_members_they_run_and_queues_who_listens(
     client: TestClient, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    mark = str(tmp_path / "mark")
-    handle = submit(members.held.map([mark], name="held"), backend_config=config)
+    handle = submit(members.reports_and_waits.map([str(tmp_path / "mark")], name="held"), backend_config=config)
     busy: list[dict[str, Any]] = []
 
     def is_told() -> bool:
@@ -107,6 +106,8 @@ def test_workers_tell_which_members_they_run_and_queues_who_listens(
     assert busy[0]["beat"].endswith("Z")
     running = got(client, f"groups/{handle.run_id}/members")["rows"]
     assert [(row[0], row[1], row[3]) for row in running] == [(0, "running", busy[0]["name"])]
+    half = {"done": 1, "total": 2, "message": "half"}
+    wait_until(lambda: got(client, f"groups/{handle.run_id}/members/0").get("progress") == half)
     queue = next(each for each in got(client, "queues")["items"] if each["workers"])
     assert (queue["workers"], queue["slots"]) == (2, 2)
     handle.cancel()

@@ -103,3 +103,7 @@ export const bytes = (n) => {
 
 /** `10,000`. @param {number | null | undefined} n */
 export const number = (n) => (n === null || n === undefined ? '' : String(n).replace(/\B(?=(\d{3})+(?!\d))/g, ','))
+
+/** How far something says it is: "62 of 100 page 62". @param {{done?: number | null, total?: number | null, message?: string | null} | null | undefined} told */
+export const progressWords = (told) =>
+  (told ? `${number(told.done ?? null)}${told.total ? ` of ${number(told.total)}` : ''} ${told.message ?? ''}`.trim() : null)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.page.e2e.conftest import Server, found_by_axe, pictured
 
+JSON = "application/json"
 WORKERS = [
     {
         "name": f"{name}@here",
@@ -66,3 +67,23 @@ def test_workers_and_queues_are_told_with_what_they_ended(server: Server, browse
         pictured(page, f"workers-busy-{theme}")
     finally:
         context.close()
+
+
+def test_a_member_that_runs_tells_how_far_it_is(server: Server, page: Any) -> None:
+    group = {"run_id": "loose", "name": "pages", "status": "running", "size": 4, "counts": {"running": 1, "pending": 3}}
+    looks = 0
+
+    def member(route: Any) -> None:
+        nonlocal looks
+        looks += 1
+        told = {"index": 2, "status": "running", "attempts": 1, "worker": "ada@here"}
+        told["progress"] = {"done": min(looks, 3), "total": 1_000, "message": "pages read"}
+        route.fulfill(body=json.dumps(told), content_type="application/json")
+
+    rows = {"rows": [[2, "running", 1, "ada@here", None, None]], "total": 1, "size": 4, "offset": 0}
+    page.route("**/api/v1/groups/loose", lambda route: route.fulfill(body=json.dumps(group), content_type=JSON))
+    page.route("**/api/v1/groups/loose/members?*", lambda route: route.fulfill(body=json.dumps(rows), content_type=JSON))
+    page.route("**/api/v1/groups/loose/members/2", member)
+    page.goto(f"{server.url}/groups/loose?index=2")
+    page.get_by_text("3 of 1,000 pages read").wait_for()
+    assert found_by_axe(page) == []

@@ -64,6 +64,7 @@ export class Model {
       const before = JSON.stringify(this.shown.counts)
       if (!document.hidden) await this.#read()
       if (JSON.stringify(this.shown.counts) !== before) this.members?.stale((this.shown.strip ?? [0]).map((_, i) => i))
+      if (!document.hidden && this.member && !isEnd(this.member.status)) await this.#readMember()
       this.#later()
     }, AGAIN)
   }
@@ -71,7 +72,17 @@ export class Model {
   /** @param {import('../router.js').Route} route */
   async move({ query }) {
     this.members?.turned()
-    this.member = query.index === undefined ? null : await get(at`groups/${this.id}/members/${query.index}`).catch((error) => ({ error: error.message }))
+    if (query.index === undefined) this.member = null
+    else await this.#readMember()
+    this.store.set()
+  }
+
+  /** The member that the address names. */
+  async #readMember() {
+    const { index } = this.query
+    const found = await get(at`groups/${this.id}/members/${index}`).catch((error) => ({ error: error.message }))
+    if (this.query.index !== index) return
+    this.member = found
     this.store.set()
   }
 

@@ -4,7 +4,7 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { runHref, turned } from '../router.js'
 import { isEnd } from '../states.js'
-import { ago, bytes, clock, iso, number, span, took } from '../time.js'
+import { ago, bytes, clock, iso, progressWords, span, took } from '../time.js'
 import { refusal } from '../views/run.js'
 import { dataTab } from './data.js'
 import { badge, icon, stateWord } from './icons.js'
@@ -27,8 +27,6 @@ const sourceOf = (source) => {
   return html`<div class="box">${why ?? 'Taken over'}${id ? html` from <a href=${runHref(id, { step })}>${id.slice(0, 8)}${step ? ` › ${step}` : ''}</a>` : nothing}${at ? html`, ${ago(at)}` : nothing}</div>`
 }
 
-const progressOf = (told) => (told ? html`${number(told.done)}${told.total ? ` of ${number(told.total)}` : ''} ${told.message ?? ''}` : null)
-
 const overview = (step, state) => {
   const { shown } = step
   const error = shown.error_data ?? (typeof shown.error === 'string' ? named(shown.error) : shown.error)
@@ -41,7 +39,7 @@ const overview = (step, state) => {
       ${fact('Waited for a worker', shown.queued_at && shown.started_at ? span(took(shown.queued_at, shown.started_at)) : null)}
       ${fact('Worker', shown.worker)} ${fact('Attempts', shown.attempts || null)}
       ${fact('Visits', shown.visits > 1 || shown.visit > 1 ? visitLinks(shown) : null)}
-      ${fact('Progress', progressOf(shown.progress))}
+      ${fact('Progress', progressWords(shown.progress))}
       ${fact('Output', shown.output_size ? bytes(shown.output_size) : null)}
       ${fact('After', shown.after?.length ? links(shown.after) : null)} ${fact('Before', shown.before?.length ? links(shown.before) : null)}
     </dl>

@@ -7,14 +7,15 @@ import { membersTab } from '../parts/members.js'
 import { problemBox } from '../parts/trace.js'
 import { turned } from '../router.js'
 import { done } from '../states.js'
-import { clock, number, span, took } from '../time.js'
+import { clock, number, progressWords, span, took } from '../time.js'
 
 const member = (model, state) => {
   const { member: row } = model
   return html`<aside class="drawer" aria-label="Member ${state.route.query.index}"><header><h2>Member ${state.route.query.index}</h2>${row.status ? badge(row.status) : nothing}
     <a class="button plainly right" aria-label="Close" href=${turned({ index: null })}>${icon('cross')}</a></header>
     <div class="inside" tabindex="0" role="region" aria-label="Overview"><dl class="facts"><dt>Worker</dt><dd>${row.worker ?? '–'}</dd><dt>Started</dt><dd>${clock(row.started_at)}</dd>
-      <dt>Took</dt><dd>${span(took(row.started_at, row.completed_at))}</dd><dt>Attempts</dt><dd>${row.attempts ?? ''}</dd></dl>
+      <dt>Took</dt><dd>${span(took(row.started_at, row.completed_at))}</dd><dt>Attempts</dt><dd>${row.attempts ?? ''}</dd>
+      ${row.progress ? html`<dt>Progress</dt><dd>${progressWords(row.progress)}</dd>` : nothing}</dl>
       ${row.error_data ? problemBox(row.error_data, '') : row.error ? html`<div class="box s-failed">${row.error}</div>` : nothing}</div></aside>`
 }
 
