@@ -206,8 +206,10 @@ def tabs(browser: Any, server: Server, store: StateStore, count: int) -> None:
         cpu, began = server.cpu, time.monotonic()
         pages[0].wait_for_timeout(10_000)
         share = (server.cpu - cpu) / (time.monotonic() - began)
-    print(f"  {count} tabs on one run, {1 / BETWEEN:.0f} changes a second ({len(told)}): "
-          f"server {share * 100:.0f} % of a core, aim 25")
+    print(
+        f"  {count} tabs on one run, {1 / BETWEEN:.0f} changes a second ({len(told)}): "
+        f"server {share * 100:.0f} % of a core, aim 25"
+    )
     for page in pages:
         page.context.close()
 

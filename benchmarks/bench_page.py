@@ -52,7 +52,9 @@ def written(store: StateStore, nodes: int, members: int, flow_id: str = "r1", *,
         planned[names[source]].setdefault("after", []).append(names[target])  # type: ignore[attr-defined]
     planned["group"]["members"] = members
     flow = NewFlow(flow_id, "large", FlowStatus.PENDING, {}, "d", AT)
-    epoch = store.claim(flow_id, "bench:1:1", seen=store.create(flow).record, at=AT, flow={"fingerprint": planned}).epoch
+    epoch = store.claim(
+        flow_id, "bench:1:1", seen=store.create(flow).record, at=AT, flow={"fingerprint": planned}
+    ).epoch
     assert epoch is not None
     ended = {"status": "completed", "started_at": AT, "completed_at": AT + 60, "attempts": 1, "worker": "ada-0"}
     steps = [StepRow(name, 1, ended) for name in names[1:]]

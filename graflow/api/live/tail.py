@@ -29,7 +29,8 @@ PACE: Final = 0.1
 UNTOLD: Final = 1.0
 """Seconds without news after which a store is looked into all the same: news may get lost, or be forbidden."""
 
-_SHARE: Final = 10  # a look that takes long is not repeated before so many times its time
+_SHARE: Final = 10  # a look that takes long is not repeated before so many times its time,
+_LONGEST: Final = 2.0  # or so many seconds: where the machine is busy, looks take long that cost little
 _WAITING: Final = 50  # messages that one stream may be behind
 _TOLD: Final = 500  # runs that one event names at most
 _AWAY: Final = 1.0  # seconds between looks for a store that does not answer
@@ -163,7 +164,8 @@ class Tail:
                 try:
                     async with self._lock:
                         await self._look()
-                    pause, patience = max(self._pace, _SHARE * (time.monotonic() - began)), self._untold
+                    rest = min(_LONGEST, _SHARE * (time.monotonic() - began))
+                    pause, patience = max(self._pace, rest), self._untold
                 except (GraflowError, OSError) as error:
                     _log.warning("Streams of events wait for the store of flows: %s", error)
                     pause, patience = _AWAY, self._pace

@@ -82,7 +82,9 @@ def test_a_member_that_runs_tells_how_far_it_is(server: Server, page: Any) -> No
 
     rows = {"rows": [[2, "running", 1, "ada@here", None, None]], "total": 1, "size": 4, "offset": 0}
     page.route("**/api/v1/groups/loose", lambda route: route.fulfill(body=json.dumps(group), content_type=JSON))
-    page.route("**/api/v1/groups/loose/members?*", lambda route: route.fulfill(body=json.dumps(rows), content_type=JSON))
+    page.route(
+        "**/api/v1/groups/loose/members?*", lambda route: route.fulfill(body=json.dumps(rows), content_type=JSON)
+    )
     page.route("**/api/v1/groups/loose/members/2", member)
     page.goto(f"{server.url}/groups/loose?index=2")
     page.get_by_text("3 of 1,000 pages read").wait_for()
