@@ -65,8 +65,9 @@ class NoopTracer(Tracer):
             self._short.append((GIVEN, group_id, time(), member_ids, None))
 
     def take_part_in(self, original: Tracer) -> None:
-        super().take_part_in(original)
-        self._short = self._runtime_record.short
+        if self.__dict__ is not original.__dict__:
+            super().take_part_in(original)
+            self._short = self._runtime_record.short
 
     def get_current_span_id(self) -> str | None:
         return self._runtime_record.innermost()

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from graflow.shown import get_logger
 
@@ -28,8 +28,11 @@ def fillable_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[
 
     Never `*args`, `**kwargs`, nor what a `functools.partial` has given already.
     """
-    if isinstance(func, types.FunctionType) and not func.__dict__:
-        code, names = func.__code__, func.__code__.co_varnames
+    if _is_bare(func):
+        code = func.__code__
+        if not (code.co_argcount or code.co_kwonlyargcount):
+            return ()
+        names = code.co_varnames
         return names[positional : code.co_argcount] + names[code.co_argcount :][: code.co_kwonlyargcount]
     parameters = parameters_of(func)
     if parameters is None:
@@ -37,6 +40,11 @@ def fillable_parameters(func: Callable[..., Any], positional: int = 0) -> tuple[
     given = func.keywords if isinstance(func, functools.partial) else ()
     taken = [parameter for parameter in parameters if parameter.kind in _BY_POSITION][:positional]
     return tuple(p.name for p in parameters if p.kind in _NAMED and p not in taken and p.name not in given)
+
+
+def _is_bare(func: Callable[..., Any]) -> TypeGuard[types.FunctionType]:
+    """Whether the code of a function says what it takes, so that nobody has to make a signature."""
+    return type(func) is types.FunctionType and not func.__dict__
 
 
 def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter] | None:
@@ -84,7 +92,7 @@ class Plan:
 
 def _positional_only(func: Callable[..., Any], positional: int) -> list[tuple[str, Any]]:
     """Names and defaults of the parameters that no keyword can fill, after the first `positional` ones."""
-    if isinstance(func, types.FunctionType) and not func.__dict__ and not func.__code__.co_posonlyargcount:
+    if _is_bare(func) and not func.__code__.co_posonlyargcount:
         return []
     parameters = parameters_of(func)
     if parameters is None:

@@ -76,7 +76,7 @@ class TaskTemplate:
         plan = None if self.plans is None else self.plans.get(positional)
         if plan is None:
             plan = Plan(self.func, positional)
-            self.plans = {**(self.plans or {}), positional: plan}
+            self.plans = {positional: plan} if self.plans is None else {**self.plans, positional: plan}
         return plan
 
     def changed(self, **changes: object) -> Self:

@@ -422,7 +422,7 @@ class ExecutionContext:
         self.ledger.join(parent.ledger)
         self.engine, self.holdings = parent.engine, parent.holdings
         try:
-            self.tracer = branch_listener(parent.tracer, parent.trace_id)
+            self.tracer = branch_listener(parent.tracer, parent._around.trace_id)
         except Exception:  # noqa: BLE001 - as `tell`, whose price every member would pay
             _log.exception("Tracing hook clone failed")
             self.tracer = parent.tracer

@@ -95,7 +95,8 @@ class Ledger:
         Raises:
             PayloadError: When the value can be read only once.
         """
-        require_repeatable(task_id, result)
+        if type(result) not in SCALARS:
+            require_repeatable(task_id, result)
         self.channel.hand_over(task_id + RESULT_SUFFIX, result)
         if isinstance(result, BaseException):
             self._errors_kept.add(task_id)

@@ -127,7 +127,9 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
     """Take over what branches did, in order: results and counts always, channel writes of those that succeeded."""
     ledger = run.ledger
     counts = ledger.cycles.cycle_counts
-    begun_with = {task_id: counts.get(task_id, 0) for outcome in outcomes for task_id in outcome.cycle_counts}
+    begun_with = {
+        task_id: counts[task_id] for outcome in outcomes for task_id in outcome.cycle_counts if task_id in counts
+    }
     for outcome in outcomes:
         for task_id, value in outcome.results:
             ledger.set_result(task_id, value)
