@@ -342,8 +342,9 @@ def test_a_branch_that_uses_up_the_steps_ends_the_run(backend, policy):
 # -- groups that are given up ------------------------------------------------------------------------------------------
 
 
-def test_members_of_an_abandoned_group_are_told_and_start_nothing_more():
+def test_members_of_an_abandoned_group_are_told_and_start_nothing_more(time_is_over):
     release, told, entered = threading.Event(), [], threading.Event()
+    time_is_over(1, when=entered.is_set)
 
     def stuck(ctx):
         entered.set()
@@ -360,15 +361,14 @@ def test_members_of_an_abandoned_group_are_told_and_start_nothing_more():
         context.execute()
     assert entered.is_set()
     assert context.groups.open == {}
-    (worker,) = [thread for thread in threading.enumerate() if thread.name.startswith("graflow-ParallelGroup_1")]
     release.set()
-    wait_until(lambda: told)
-    worker.join(10)
+    wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("graflow-ParallelGroup_1")])
     assert told == [True]
 
 
-def test_a_group_that_ran_out_of_time_repeats_only_what_is_missing():
+def test_a_group_that_ran_out_of_time_repeats_only_what_is_missing(time_is_over):
     release, ran = threading.Event(), []
+    time_is_over(1, when=lambda: "slow" in ran)
 
     def slow():
         ran.append("slow")

@@ -215,8 +215,9 @@ def test_two_threads_run_one_workflow_without_seeing_each_other():
     assert results == [("x", "x"), ("y", "y")]
 
 
-def test_a_group_over_its_time_limit_says_so():
+def test_a_group_over_its_time_limit_says_so(time_is_over):
     release = threading.Event()
+    time_is_over(1)
     with workflow("slow") as wf:
         group = TaskWrapper("quick", lambda: 1) | TaskWrapper("stuck", lambda: release.wait(30))
         group.with_execution("threading", {"timeout": 0.2, "thread_count": 2})

@@ -192,8 +192,9 @@ def test_a_group_that_fails_or_is_interrupted_ends_once(member, ended, expected)
     assert recorder.calls[-2:] == ["workflow end w", "flush"]
 
 
-def test_a_group_over_its_time_ends_once():
+def test_a_group_over_its_time_ends_once(time_is_over):
     release = threading.Event()
+    time_is_over(1)
     recorder, error = run(
         lambda: ParallelGroup([TaskWrapper("a", lambda: release.wait(30)), Task("b")]).with_execution(
             "threading", {"timeout": 0.1, "thread_count": 2}

@@ -135,7 +135,8 @@ def test_a_member_over_time_is_a_failure_that_the_policy_sees(release, backend):
     assert context.completed_tasks == ["good", "ParallelGroup_1", "after"]
 
 
-def test_a_group_over_time_names_itself_and_how_far_it_is(release):
+def test_a_group_over_time_names_itself_and_how_far_it_is(release, time_is_over):
+    time_is_over(2)
     with workflow("group") as wf:
         parallel(*(TaskWrapper(f"m{i}", lambda i=i: i or release.wait(30)) for i in range(3))).with_execution(
             "threading", {"timeout": 0.2, "thread_count": 3}
