@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from graflow.exceptions import InvalidCursorError
-from graflow.state.models import FlowStepState, MemberPage
-from graflow.state.reading import step_state
+from graflow.state.models import MemberPage
+from graflow.state.reading import member_state
 from graflow.state.statuses import StepStatus
 from graflow.state.strips import LETTERS, Strip, bucket_of, first_of
 
@@ -96,7 +96,7 @@ class MemberQuery:
 def member_page(step: str, visit: int, query: MemberQuery, limit: int, fetch: Fetch) -> MemberPage:
     """One page of a group."""
     rows = list(islice(_found(query, fetch), max(1, limit) + 1))
-    states: list[FlowStepState] = [step_state(step, visit, fields, index) for index, fields in rows[: max(1, limit)]]
+    states = [member_state(step, visit, index, fields) for index, fields in rows[: max(1, limit)]]
     return MemberPage(states, str(states[-1].index) if len(rows) > len(states) else None)
 
 

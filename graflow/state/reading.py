@@ -7,7 +7,6 @@ import binascii
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from graflow.exceptions import InvalidCursorError
@@ -20,11 +19,23 @@ SEARCHED: Final = 10_000  # characters of inputs, as text, that a search looks i
 _RUNNING: Final = frozenset({StepStatus.RUNNING, StepStatus.WAITING, StepStatus.CANCELLING})
 UNSHOWN: Final = frozenset({"fingerprint", "retry_from"})
 """Fields of a flow that are its runner's alone, and that a state does not have."""
-_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
-def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | None = None) -> FlowStepState:
-    """The row of a step or member as a model."""
+def step_values(step: str, visit: int, fields: dict[str, Any]) -> dict[str, Any]:
+    """What the model of a step is made from: the fields of its row, which are used up."""
+    fields["step_name"], fields["visit"] = step, visit
+    started, completed = fields.get("started_at"), fields.get("completed_at")
+    if started is not None and completed is not None:
+        fields.setdefault("execution_time", completed - started)
+    if fields.get("attempts") == 1 and not fields.get("attempt_history"):  # the row says all there is to say of it
+        told = fields.get
+        only = {"started_at": started, "ended_at": completed, "worker": told("worker"), "error": told("error")}
+        fields["attempt_history"] = [{"number": 1, **only}]
+    return fields
+
+
+def member_state(step: str, visit: int, index: int, fields: Mapping[str, Any]) -> FlowStepState:
+    """The row of a member as a model."""
     values = {**fields, "step_name": step, "visit": visit, "index": index}
     started, completed = fields.get("started_at"), fields.get("completed_at")
     if started is not None and completed is not None:
@@ -32,8 +43,8 @@ def step_state(step: str, visit: int, fields: Mapping[str, Any], index: int | No
     return FlowStepState.model_validate(values)
 
 
-def flow_state(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mapping[str, int]) -> FlowState:
-    """The row of a flow, with those of its steps, as a model."""
+def flow_state(record: FlowRecord, steps: Sequence[dict[str, Any]], counts: Mapping[str, int]) -> FlowState:
+    """The row of a flow, with `step_values` of its steps, as a model: one call makes them all."""
     values: dict[str, Any] = {
         **record.fields,
         "flow_id": record.flow_id,
@@ -48,10 +59,10 @@ def flow_state(record: FlowRecord, steps: Sequence[FlowStepState], counts: Mappi
         "counts": counts,
         "steps": steps,
     }
-    running = [step for step in steps if step.status in _RUNNING] if record.status in RUNNING else []
-    values["current_steps"] = [step.step_name for step in running]
-    latest = max(running, key=lambda step: step.started_at or _LONG_AGO, default=None)
-    values["current_step"] = latest.step_name if latest is not None else None
+    running = [step for step in steps if step.get("status") in _RUNNING] if record.status in RUNNING else []
+    values["current_steps"] = [step["step_name"] for step in running]
+    latest = max(running, key=lambda step: step.get("started_at") or 0.0, default=None)
+    values["current_step"] = latest["step_name"] if latest is not None else None
     return _timed_state(values)
 
 

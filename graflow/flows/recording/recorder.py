@@ -194,14 +194,16 @@ class FlowRecorder(Owner):
             now = self._runtime.time()
             fields = described(value_of_outcome(outcome, step.node))
             fields["status"], fields["completed_at"] = "completed", now
-            if self.run.recording.given:
-                fields["inputs"] = small_arguments(self.run.recording.given)
+            recording = self.run.recording
+            if recording.given:
+                fields["inputs"] = small_arguments(recording.given)
             if "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
                 fields["error"] = None
-            fields.update(self.run.recording.facts or {})
+            if recording.facts:
+                fields.update(recording.facts)
             self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
             if observers:
                 observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, fields["status"])
@@ -335,7 +337,8 @@ class FlowRecorder(Owner):
     def _write(self, now: float, move: Move = Move.STEP) -> None:
         change = Change(self.flow_id, move, 0, now, self._entries, self._steps, self._members, self._flow)
         self._forget()
-        self._written = self._runtime.monotonic()
+        if self.current is not None and self.current.members is not None:
+            self._written = self._runtime.monotonic()
         appended = self.writer.append(change)
         if appended is not None and appended.requests and move is Move.STEP:
             self.hear(appended.requests)

@@ -28,14 +28,14 @@ from graflow.state.changes import (
 from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
-from graflow.state.memory.rows import Flow, Written, copied, fetching, journaled, sleeps
+from graflow.state.memory.rows import Flow, copied, fetching, journaled, sleeps, written
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import (
     behind_flow,
     flow_cursor,
     flow_state,
     status_names,
-    step_state,
+    step_values,
 )
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
@@ -72,6 +72,7 @@ class MemoryStore(MemoryQuestions, StateStore):
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
         self._changes: dict[str, int] = {}  # numbers of the last changes of flows, in their order
+        self._changed_last: str | None = None
         self._last_change = 0
         self.cache: MemoryCache = MemoryCache()
         _stores.add(self)
@@ -94,9 +95,9 @@ class MemoryStore(MemoryQuestions, StateStore):
 
     def create(self, flow: NewFlow) -> Created:
         made = Flow(flow)
-        written = Written.of(flow.entries, flow.steps, flow.members, first_fields(flow))
-        made.set_fields(written.fields)
-        made.write(written, flow.at, 0)
+        first = written(flow.entries, flow.steps, flow.members, first_fields(flow))
+        made.set_fields(first.fields)
+        made.write(first, flow.at, 0)
         with self._lock:
             present = self._flows.setdefault(flow.flow_id, made)
             if present is made:
@@ -115,7 +116,7 @@ class MemoryStore(MemoryQuestions, StateStore):
         flow: Mapping[str, Json] | None = None,
         limit: int | None = None,
     ) -> Claimed:
-        written = Written.of(entries, steps, (), flow)
+        made = written(entries, steps, (), flow)
         with self._lock:
             present = self._flow(flow_id)
             if (present.status, present.epoch, present.beats) != (seen.status, seen.epoch, seen.beats):
@@ -131,14 +132,14 @@ class MemoryStore(MemoryQuestions, StateStore):
             present.beats += 1
             present.owner = owner
             started_at = present.fields.get("started_at") or at
-            present.set_fields({"started_at": started_at, "wake_at": None, **written.fields})
-            present.write(written, at, present.epoch)
+            present.set_fields({"started_at": started_at, "wake_at": None, **made.fields})
+            present.write(made, at, present.epoch)
             self._changed(flow_id)
             return Claimed(present.epoch, present.record())
 
     def append(self, change: Change) -> Appended:
         rule = MOVES[change.move]
-        written = Written.of(change.entries, change.steps, change.members, change.flow)
+        made = written(change.entries, change.steps, change.members, change.flow)
         with self._lock:
             flow = self._flow(change.flow_id)
             try:
@@ -148,7 +149,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 self._changed(change.flow_id)
                 raise
             status = flow.status = rule.target or flow.status
-            fields = fields_of(change, status, written.fields)
+            fields = fields_of(change, status, made.fields)
             if fields:
                 flow.set_fields(fields)
             if rule.raises_epoch:
@@ -162,7 +163,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 flow.requests = ()
             for step, visit in change.cut:
                 flow.cut((step, visit))
-            flow.write(written, change.at, change.guard if rule.by_owner else flow.epoch)
+            flow.write(made, change.at, change.guard if rule.by_owner else flow.epoch)
             self._changed(change.flow_id)
             if status.is_terminal:
                 self._end_questions(change.flow_id)
@@ -225,7 +226,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             flow = self._flows.get(flow_id)
             if flow is None:
                 return None
-            steps = [step_state(step, visit, copied(row.shown())) for (step, visit), row in flow.rows.items()]
+            steps = [step_values(step, visit, copied(row.shown())) for (step, visit), row in flow.rows.items()]
             return flow_state(flow.record(), steps, dict(flow.counts))
 
     def list_flows(
@@ -315,12 +316,16 @@ class MemoryStore(MemoryQuestions, StateStore):
 
     def _changed(self, flow_id: str) -> None:
         self._last_change += 1
-        self._changes.pop(flow_id, None)
+        if flow_id != self._changed_last:
+            self._changes.pop(flow_id, None)
+            self._changed_last = flow_id
         self._changes[flow_id] = self._last_change
 
     def _forget(self, flow_id: str) -> None:
         del self._flows[flow_id]
         del self._changes[flow_id]
+        if flow_id == self._changed_last:
+            self._changed_last = None
         self._forget_questions(flow_id)
 
     def _owned(self, flow_name: str) -> int:

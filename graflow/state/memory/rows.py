@@ -55,32 +55,39 @@ def copied(value: Any) -> Any:
     raise TypeError(f"A {kind.__qualname__} is no plain JSON and cannot be recorded")
 
 
+Told = tuple[str, str | None, int | None, int | None, int | None, dict[str, Any]]
+"""Kind, step, visit, index, attempt and data of a line."""
+
 Line = tuple[str, str | None, int | None, int | None, int | None, dict[str, Any], float, int, int]
-"""Kind, step, visit, index, attempt and data of a line; time, epoch and generation."""
+"""The same, and the time, epoch and generation in which it was written."""
 
 
 class Written(NamedTuple):
     """Copies of what a change writes, made before anything is changed."""
 
-    entries: Sequence[tuple[Entry, dict[str, Any]]]
-    steps: Sequence[tuple[StepRow, dict[str, Any]]]
+    lines: Sequence[Told]
+    steps: Sequence[tuple[tuple[str, int], dict[str, Any]]]
     members: Sequence[tuple[MemberRow, dict[str, Any]]]
     fields: dict[str, Any]
 
-    @classmethod
-    def of(
-        cls,
-        entries: Iterable[Entry],
-        steps: Iterable[StepRow],
-        members: Iterable[MemberRow],
-        fields: Mapping[str, Json] | None,
-    ) -> Written:
-        return cls(
-            [(entry, copied(entry.data)) for entry in entries],
-            [(row, copied(row.fields)) for row in steps] if steps else (),
-            [(row, copied(row.fields)) for row in members] if members else (),
-            copied(fields) if fields else {},
-        )
+
+def written(
+    entries: Iterable[Entry],
+    steps: Iterable[StepRow],
+    members: Iterable[MemberRow],
+    fields: Mapping[str, Json] | None,
+) -> Written:
+    """Copies of what is to be written.
+
+    Raises:
+        TypeError: Something is no plain JSON.
+    """
+    return Written(
+        [(each.kind, each.step, each.visit, each.index, each.attempt, copied(each.data)) for each in entries],
+        [((row.step, row.visit), copied(row.fields)) for row in steps] if steps else (),
+        [(row, copied(row.fields)) for row in members] if members else (),
+        copied(fields) if fields else {},
+    )
 
 
 class Group:
@@ -182,15 +189,14 @@ class Flow:
                 present[name] = value
 
     def note(self, entry: Entry, at: float) -> None:
-        self.write(Written.of((entry,), (), (), None), at, self.epoch)
+        self.write(written((entry,), (), (), None), at, self.epoch)
 
-    def write(self, written: Written, at: float, epoch: int) -> None:
-        journal, generation = self.journal, self.generation
-        for each, data in written.entries:
-            journal.append((each.kind, each.step, each.visit, each.index, each.attempt, data, at, epoch, generation))
-        for row, fields in written.steps:
-            self.set_row((row.step, row.visit), fields)
-        for member, fields in written.members:
+    def write(self, made: Written, at: float, epoch: int) -> None:
+        generation = self.generation
+        self.journal += [(*told, at, epoch, generation) for told in made.lines]
+        for key, fields in made.steps:
+            self.set_row(key, fields)
+        for member, fields in made.members:
             self.set_member(member, fields)
 
     def set_row(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
@@ -206,8 +212,9 @@ class Flow:
             new = present["status"]
             if new != old:
                 count(self.counts, old, new)
-        if "size" in fields and fields["size"] and (row.group is None or not row.group.size):
-            earlier, row.group = row.group, Group(fields["size"])
+        size = fields.get("size")
+        if size and (row.group is None or not row.group.size):
+            earlier, row.group = row.group, Group(size)
             if earlier is not None:
                 row.group.members = earlier.members
         return row

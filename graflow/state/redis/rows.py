@@ -8,8 +8,8 @@ from typing import Any, Final
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
 from graflow.state.members import Fetch, Row
-from graflow.state.models import FlowState, FlowStepState
-from graflow.state.reading import flow_state, listed_state, step_state
+from graflow.state.models import FlowState
+from graflow.state.reading import flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
 from graflow.state.statuses import FlowStatus
 from graflow.state.strips import Strip, bucket_count
@@ -195,7 +195,7 @@ def _groups(steps: Mapping[str, bytes]) -> dict[str, dict[str, dict[str, bytes]]
     return groups
 
 
-def _step(name: str, row: bytes, group: Mapping[str, Mapping[str, bytes]] | None) -> FlowStepState:
+def _step(name: str, row: bytes, group: Mapping[str, Mapping[str, bytes]] | None) -> dict[str, Any]:
     step, _, visit = name[1:].rpartition("\n")
     status, _, fields = row.decode().partition("\n")
     shown = {**decode_fields(fields), "status": status}
@@ -203,4 +203,4 @@ def _step(name: str, row: bytes, group: Mapping[str, Mapping[str, bytes]] | None
         size = int(from_text(group["size"][""]))
         shown["counts"] = {state: int(number) for state, number in group.get("c", {}).items() if int(number) > 0}
         shown["strip"] = strip_of(group.get("s", {}), size)
-    return step_state(step, int(visit), shown)
+    return step_values(step, int(visit), shown)

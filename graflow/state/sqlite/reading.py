@@ -10,8 +10,8 @@ from graflow.exceptions import StoreError
 from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, decode_rows, from_text
 from graflow.state.members import Fetch, MemberFacts, MemberQuery, Row, member_facts, member_page
-from graflow.state.models import FlowPage, FlowState, FlowStepState, MemberPage
-from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_state
+from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
 from graflow.state.sqlite.rows import LARGE, LINES
 from graflow.state.statuses import FlowStatus, StepStatus
@@ -84,7 +84,7 @@ class FlowReader:
             (self.no,),
         )
         record = self.record(lambda name: name not in UNSHOWN)
-        return flow_state(record, [_step_state(*row) for row in rows], self._counts)
+        return flow_state(record, [_step_values(*row) for row in rows], self._counts)
 
     def shown(self) -> FlowState:
         """The flow as a list shows it."""
@@ -110,13 +110,13 @@ def blob(connection: Connection, digest: str) -> bytes:
     return content
 
 
-def _step_state(
+def _step_values(
     step: str, visit: int, status: str, size: int, counts: str | None, strip: str | None, fields: Stored
-) -> FlowStepState:
+) -> dict[str, Any]:
     shown = {**decode_fields(fields), "status": status}
     if size and counts is not None and strip is not None:
         shown["counts"], shown["strip"] = from_text(counts), from_text(strip)
-    return step_state(step, visit, shown)
+    return step_values(step, visit, shown)
 
 
 def flows(

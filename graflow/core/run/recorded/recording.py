@@ -96,9 +96,10 @@ class Recording:
             ]
         outcome: Data = {}
         result_key = node + RESULT_SUFFIX
-        if not operations or not any(
-            op.key == result_key and op.kind == "set" and op.value is value for op in operations
-        ):
+        for kind, key, noted, _ in operations:
+            if key == result_key and kind == "set" and noted is value:
+                break  # the channel has it
+        else:
             outcome["value"] = kept(value, f"the result of task '{node}'")
         if operations:
             outcome["channel"] = operations_to_data(operations, node)
