@@ -27,20 +27,12 @@ def step_values(step: str, visit: int, fields: dict[str, Any]) -> dict[str, Any]
     started, completed = fields.get("started_at"), fields.get("completed_at")
     if started is not None and completed is not None:
         fields.setdefault("execution_time", completed - started)
-    if fields.get("attempts") == 1 and not fields.get("attempt_history"):  # the row says all there is to say of it
-        told = fields.get
-        only = {"started_at": started, "ended_at": completed, "worker": told("worker"), "error": told("error")}
-        fields["attempt_history"] = [{"number": 1, **only}]
     return fields
 
 
 def member_state(step: str, visit: int, index: int, fields: Mapping[str, Any]) -> FlowStepState:
     """The row of a member as a model."""
-    values = {**fields, "step_name": step, "visit": visit, "index": index}
-    started, completed = fields.get("started_at"), fields.get("completed_at")
-    if started is not None and completed is not None:
-        values.setdefault("execution_time", completed - started)
-    return FlowStepState.model_validate(values)
+    return FlowStepState.model_validate(step_values(step, visit, {**fields, "index": index}))
 
 
 def flow_state(record: FlowRecord, steps: Sequence[dict[str, Any]], counts: Mapping[str, int]) -> FlowState:

@@ -16,7 +16,7 @@ from graflow.flows.verbs.explaining import StepExplanation, explained
 from graflow.flows.verbs.stats import FlowStats, stats_of
 from graflow.secret import masked
 from graflow.state.changes import Journaled
-from graflow.state.models import FlowPage, FlowState, MemberPage
+from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 from graflow.typed_json import from_jsonable
@@ -192,6 +192,15 @@ class Looking:
         for row in state.steps:
             if row.inputs is not None:
                 row.inputs = masked(row.inputs)
+            if row.attempts == 1 and not row.attempt_history:  # its row says all there is to say of a first attempt
+                only = Attempt(
+                    number=1,
+                    started_at=row.started_at,
+                    ended_at=row.completed_at,
+                    worker=row.worker,
+                    error=row.error,
+                )
+                row.attempt_history.append(only)
         return state
 
 
