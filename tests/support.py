@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ _R = TypeVar("_R")
 
 
 def wait_until(
-    predicate: Callable[[], object], timeout: float = 30.0, message: str = "", *, interval: float = 0.01
+    predicate: Callable[[], object], timeout: float = 60.0, message: str = "", *, interval: float = 0.01
 ) -> None:
     """Return as soon as the predicate holds; fail when it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
@@ -247,8 +248,20 @@ def private_redis(
         server.stop()
 
 
+_PORTS = range(10_000, 32_000)  # below those that systems give to connections that go out
+_WORKERS = 16  # processes of one run of pytest that take ports apart from each other
+_ports_given: deque[int] = deque(maxlen=200)
+
+
 def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that is free now, and that nothing else takes: no connection, no other test of this run."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = _PORTS[worker % _WORKERS :: _WORKERS]
+    while True:
+        port = secrets.choice(own)
+        if port in _ports_given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _ports_given.append(port)
+            return port

@@ -126,7 +126,7 @@ class Worker:
     def kill(self) -> None:
         """As when the machine goes away: nothing of this worker is left."""
         self.signal_all(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def kill_all(workers: Sequence[Worker]) -> None:
@@ -135,7 +135,7 @@ def kill_all(workers: Sequence[Worker]) -> None:
         worker.signal_all(signal.SIGCONT)
         worker.signal_all(signal.SIGKILL)
     for worker in workers:
-        worker.process.wait(10)
+        worker.process.wait(60)
 
 
 class Group:

@@ -69,7 +69,7 @@ def flower(cluster: LocalCluster) -> Iterator[Flower]:
         yield started
     finally:
         started.process.terminate()
-        started.process.wait(10)
+        started.process.wait(60)
 
 
 def shown(flower: Flower, run_id: str, name: str) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def test_a_worker_reaches_servers_with_tls_that_a_sentinel_with_tls_and_a_passwo
             log = works(running, connection)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     assert not any(secret in log for secret in ("hunter2", "of-the-key", "of-the-sentinel"))
 
 

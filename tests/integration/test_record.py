@@ -180,7 +180,7 @@ def test_a_blocked_reader_wakes_with_the_outcome(record: GroupRecord) -> None:
     reader.start()
     begun.wait()
     record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
-    reader.join(10)
+    reader.join(60)
 
     assert [o.index for o in batches[0].outcomes] == [0]
 
@@ -202,7 +202,7 @@ def test_one_event_wakes_every_reader_until_one_of_them_has_read(record: GroupRe
     # When a member is reported
     record.complete("run", "w", [MemberReport(0, 1, MemberState.SUCCEEDED, b"")])
     for reader in readers:
-        reader.join(10)
+        reader.join(60)
 
     # Then both have it, and what comes next tells of itself once
     assert found == [[0], [0]]

@@ -93,7 +93,7 @@ def test_a_wrong_password_fails_quickly_and_is_not_shown(protected):
         started = time.monotonic()
         with pytest.raises(redis.exceptions.AuthenticationError) as caught:
             create_redis_client(config).ping()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         assert "hunter2" not in repr(caught.value)
 
 

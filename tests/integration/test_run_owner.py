@@ -482,7 +482,7 @@ def test_two_threads_that_execute_one_run_are_told_apart(config: dict[str, Any])
     contexts[1].session_id = contexts[0].session_id
 
     def run(context: ExecutionContext) -> Any:
-        meeting.wait(10)
+        meeting.wait(60)
         try:
             return context.execute()
         except RunOwnedError as error:

@@ -54,7 +54,7 @@ def sentinel(tmp_path: Path) -> Iterator[int]:
     finally:
         for server in servers:
             server.terminate()
-            server.wait(10)
+            server.wait(60)
 
 
 def test_members_run_over_a_broker_that_sentinel_names(no_workers: LocalCluster, sentinel: int) -> None:

@@ -72,7 +72,7 @@ def answering(serve: Callable[[socket.socket], object]) -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture

@@ -682,7 +682,7 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path):
             for _ in range(3 + round_number):
                 done = int(process.stdout.readline())
             process.kill()
-            process.wait(10)
+            process.wait(60)
             written = [int(line) for line in process.stdout.read().split()]
         assert resume(tmp_path / "run").steps in {(written or [done])[-1], (written or [done])[-1] + 1}
 
