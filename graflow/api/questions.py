@@ -146,9 +146,9 @@ def count(
 
 
 @router.get("/questions/{question_id}", response_model=QuestionShown, responses=described(404))
-def question(question_id: str, request: Request, service: Served) -> Response:
-    """One question: what is asked, of whom, and what was answered so far."""
-    return tagged(request, _shown(service.runner.question(question_id)))
+def question(question_id: str, request: Request, service: Served, asker: Asker) -> Response:
+    """One question: what is asked, of whom, and what was answered so far; its log tells who has looked."""
+    return tagged(request, _shown(viewed(request, service, asker, question_id)))
 
 
 @router.post(
@@ -255,6 +255,14 @@ def answered(
         token=token,
     )
     return service.runner.player.questions.answer(question_id, ballot)
+
+
+def viewed(request: Request, service: Service, asker: Identity, question_id: str) -> Question:
+    """A question for whoever sent a request that looks at it; of programs that look at heads alone nothing is noted."""
+    if request.method == "HEAD":
+        return service.runner.question(question_id)
+    via = "page" if asker.is_session else "rest"
+    return service.runner.view(question_id, asker.name, via=via, verified=not service.auth.is_open)
 
 
 def _asked_of(asker: Identity, of: str | None) -> dict[str, Any]:

@@ -17,7 +17,9 @@ FORMAT: Final = 1
 _OF_THE_ROW: Final = frozenset({"id", "flow_id", "state", "asked_at", "version"})
 _TIMES: Final = ("asked_at", "deadline", "patience", "settled_at", "woken_at", "taken_at")
 _ROLE: Final = "role:"
-_UNSHOWN: Final = frozenset({"tokens", "notices", "timers", "looks", "head", "lines", "v", "rivals", "digest", "about"})
+_UNSHOWN: Final = frozenset(
+    {"tokens", "notices", "timers", "looks", "head", "lines", "v", "rivals", "digest", "about", "viewers", "misused"}
+)
 
 
 class QuestionState(StrEnum):
@@ -165,6 +167,8 @@ class Question(_Model):
         notices: What is to be told of it.
         looks: How often it was looked for somebody to wake.
         tokens: Names of answers that were counted, and who gave them.
+        viewers: Who has looked at it.
+        misused: How often its log tells of links to it that did not hold, by why.
         lines: Lines of its log, and
         head: the digest of the last one.
         version: Of its row.
@@ -211,6 +215,8 @@ class Question(_Model):
     notices: list[Notice] = Field(default_factory=list)
     looks: int = 0
     tokens: dict[str, str] = Field(default_factory=dict)
+    viewers: list[str] = Field(default_factory=list)
+    misused: dict[str, int] = Field(default_factory=dict)
     lines: int = 0
     head: str = ""
     version: int = 0

@@ -27,6 +27,8 @@ _ESCALATE: Final = "escalate"
 _REMIND: Final = "remind"
 _REFUSALS: Final = 100  # that a log has of one question
 _WHY: Final[Mapping[type[GraflowError], str]] = {NotAskedError: "not asked", AnswerRefusedError: "too late"}
+_VIEWERS: Final = 100  # that a log has of one question
+_MISUSES: Final = 10  # of one kind that a log has of one question
 _LONGEST_NAME: Final = 200
 _LONGEST_REASON: Final = 16 * 1024
 
@@ -183,6 +185,30 @@ def signalled(question: Question, value: Any, by: str, signal_id: str, at: float
     draft.note("signalled", by, "", signal=signal_id)
     _settle(draft, QuestionState.ANSWERED, by, "signal", value, None)
     return draft
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def viewed(question: Question, person: str, via: str, *, verified: bool, at: float) -> Draft:
+    """A question that somebody has looked at, which its log tells of each person once."""
+    draft = Draft(question, at)
+    person = person[:_LONGEST_NAME]
+    if person in question.viewers or len(question.viewers) >= _VIEWERS:
+        draft.is_replay = True
+        return draft
+    return draft.set(viewers=[*question.viewers, person]).note("viewed", person, via, verified=verified)
+
+
+def misused(question: Question, claimed: str, why: str, at: float) -> Draft:
+    """A question of which somebody had a link that did not hold: its log tells the first few of each kind."""
+    draft = Draft(question, at)
+    count = question.misused.get(why, 0)
+    if count >= _MISUSES:
+        draft.is_replay = True
+        return draft
+    draft.set(misused={**question.misused, why: count + 1})
+    return draft.note("refused", claimed[:_LONGEST_NAME], "link", why=why, verified=False)
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

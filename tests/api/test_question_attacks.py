@@ -163,6 +163,42 @@ def test_whose_answer_was_refused_is_on_record(guarded: TestClient, runner: Flow
     ]
 
 
+def test_who_has_looked_at_a_question_is_on_record_once_and_looks_at_heads_are_not(
+    guarded: TestClient, runner: FlowRunner
+) -> None:
+    question = asked(runner, of_ann)
+    link, address = runner.answer_link(question.id, for_="ann"), f"/api/v1/questions/{question.id}"
+    guarded.head(link)
+    first = guarded.get(address, headers=bearer(CAROL))
+    again = guarded.get(address, headers={**bearer(CAROL), "If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304, "what is looked at again is as it was"
+    guarded.get(f"/plain/feedback/{question.id}", headers=bearer(CAROL))
+    guarded.get(f"/api/feedback/{question.id}", headers=bearer(EVE))
+    for _ in range(2):
+        assert guarded.get(link).status_code == 200
+    lines = [line for line in runner.audit(question.id) if line["what"] == "viewed"]
+    assert [(line["who"], line["via"], line["data"]["verified"]) for line in lines] == [
+        ("carol", "rest", True),
+        ("eve", "rest", True),
+        ("ann", "link", True),
+    ]
+    assert runner.question(question.id).is_open
+
+
+def test_links_that_do_not_hold_are_on_record(guarded: TestClient, runner: FlowRunner) -> None:
+    question = asked(runner, of_ann)
+    for _ in range(20):
+        assert _forged_link(guarded, runner, question) == 404
+    assert _expired_link(guarded, runner, question) == 404
+    keys = SigningKeys({"k1": b"o" * 32})
+    nowhere = link_token(keys, Link("q-nowhere", "ann", runner.store.now() + 60))
+    assert guarded.post(f"/answer/{nowhere}", data={"value": "true"}).status_code == 404
+    lines = [line for line in runner.audit(question.id) if line["what"] == "refused"]
+    told = [(line["who"], line["via"], line["data"]) for line in lines]
+    forged, expired = (("ann", "link", {"why": f"{kind} link", "verified": False}) for kind in ("forged", "expired"))
+    assert told == [forged] * 10 + [expired]
+
+
 def test_a_token_that_may_only_view_answers_by_a_link_if_at_all(guarded: TestClient, runner: FlowRunner) -> None:
     question = asked(runner, of_ann)
     address = f"/api/v1/questions/{question.id}"

@@ -21,14 +21,16 @@ from graflow.questions import Approval, Ask, Moment, Question, QuestionState, Si
 from graflow.questions.answers import LONGEST_ANSWER, check_answer
 from graflow.questions.asks import LONGEST_PROMPT, Place
 from graflow.questions.drafts import Ballot, Draft, broken_line, whole_lines
-from graflow.questions.links import Link, link_of, link_token
+from graflow.questions.links import Link, claimed_link, link_of, link_token, signed_link
 from graflow.questions.notices import TELL_WITHIN, begun, delivered, put_off, to_tell
 from graflow.questions.outcomes import value_of, winner_of
 from graflow.questions.rules import (
     attended,
     looked,
+    misused,
     opened,
     taken,
+    viewed,
     voted,
     withdrawn,
     woken,
@@ -393,6 +395,42 @@ def test_a_channel_that_kills_whoever_tells_it_is_given_up_in_the_end() -> None:
         told += to_tell(log.keep(begun(log.question, notice.id, AT + place * TELL_WITHIN)), notice.id) is not None
     assert told == 8
     assert (log.question.due, log.question.notices[0].state, log.happened()[-1]) == (None, "dead", "undeliverable")
+
+
+def test_a_log_tells_of_each_person_once_who_has_looked_and_of_so_many() -> None:
+    log = Log(Ask("Pay?"))
+    for _ in range(3):
+        log.keep(viewed(log.question, "alice", "page", verified=True, at=AT))
+    assert [(line["who"], line["via"], line["data"]) for line in log.lines[1:]] == [
+        ("alice", "page", {"verified": True})
+    ]
+    for number in range(300):
+        log.keep(viewed(log.question, f"p{number}", "rest", verified=False, at=AT))
+    assert log.happened().count("viewed") == 100
+    assert broken_line(log.lines) is None
+    assert "viewers" not in log.question.shown()
+
+
+def test_links_that_do_not_hold_cannot_fill_a_log_nor_crowd_out_what_else_is_refused() -> None:
+    log = Log(Ask("Pay?", of=["alice"]))
+    for number in range(300):
+        log.keep(misused(log.question, f"p{number}", "forged link", AT))
+    log.keep(misused(log.question, "alice", "expired link", AT))
+    log.vote("mallory", True)
+    told = [line["data"]["why"] for line in log.lines if line["what"] == "refused"]
+    assert told == ["forged link"] * 10 + ["expired link", "not asked"]
+
+
+def test_what_a_link_claims_is_only_used_where_it_can_name_a_question() -> None:
+    keys = SigningKeys({"k1": b"k" * 32})
+    told = Link("q-1", "alice", AT)
+    assert claimed_link(link_token(keys, told)) == told
+    for other in (told._replace(question_id="q:\ud800"), told._replace(person="a\nb"), told._replace(question_id="")):
+        assert claimed_link(link_token(keys, other)) is None
+    assert claimed_link("nothing.at-all") is None
+    assert signed_link(keys, link_token(keys, told)) == told
+    with pytest.raises(SignatureError):
+        signed_link(SigningKeys({"k1": b"o" * 32}), link_token(keys, told))
 
 
 def test_nobody_is_looked_for_for_ever_where_nobody_waits() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, HTTPException, Request
 
-from graflow.api.endpoints.managing import Manager, answerer, question_of, settled_by
+from graflow.api.endpoints.managing import Manager, answerer, note_look, question_of, settled_by
 from graflow.api.schemas.feedback import (
     FeedbackDetailResponse,
     FeedbackRequestResponse,
@@ -31,8 +31,9 @@ def list_pending(manager: Manager, session_id: str | None = None) -> PendingFeed
 
 
 @router.get("/{feedback_id}", responses=_UNKNOWN)
-def show(feedback_id: str, manager: Manager) -> FeedbackDetailResponse:
+def show(feedback_id: str, request: Request, manager: Manager) -> FeedbackDetailResponse:
     """A question with its answer."""
+    note_look(request, feedback_id)
     question, answer = question_of(manager, feedback_id), manager.get_response(feedback_id)
     details = None if answer is None else FeedbackResponseDetails(**answer.to_dict())
     return FeedbackDetailResponse(request=_shown(question), response=details)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
 from graflow.api.http.auth import identity_of
+from graflow.exceptions import QuestionNotFoundError
 from graflow.hitl.manager import FeedbackManager
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest
 
@@ -30,6 +32,14 @@ def answerer(request: Request, claimed: str | None) -> str | None:
     """Who answers: whoever has logged in, where that is needed, and else whom the answer names."""
     service = getattr(request.app.state, "service", None)
     return claimed if service is None or service.auth.is_open else identity_of(request).name
+
+
+def note_look(request: Request, feedback_id: str) -> None:
+    """Have the log of a flow's question tell who looks at it; questions of others have no log."""
+    service = getattr(request.app.state, "service", None)
+    if service is not None:
+        with suppress(QuestionNotFoundError):
+            service.runner.view(feedback_id, identity_of(request).name, via="rest", verified=not service.auth.is_open)
 
 
 def question_of(manager: FeedbackManager, feedback_id: str) -> FeedbackRequest:

@@ -15,7 +15,7 @@ from graflow.api.http.problems import ProblemError
 from graflow.api.http.service import Served, Service
 from graflow.api.plain.fields import Field, blamed, filled, form_of, is_right
 from graflow.api.plain.rendering import outcome_of, plain_page, subject_of
-from graflow.api.questions import AnswerBody, answered, faults_of
+from graflow.api.questions import AnswerBody, answered, faults_of, viewed
 from graflow.api.session import Login, log_in, log_out
 from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, NotAskedError, QuestionNotFoundError
 from graflow.questions.models import Question
@@ -63,9 +63,9 @@ def inbox(
 
 @router.api_route(INBOX + "/{question_id}", methods=LOOKING)
 def question(question_id: str, request: Request, service: Served, asker: Asker) -> Response:
-    """One question with its form; looking changes nothing."""
+    """One question with its form; looking answers nothing, and is noted in the log of the question."""
     try:
-        found = service.runner.question(question_id)
+        found = viewed(request, service, asker, question_id)
     except QuestionNotFoundError as error:
         return plain_page(request, "note", 404, title="Question", note=printable(error), inside=True)
     return _page(request, service, asker, found, form_of(found.answer_schema))

@@ -36,9 +36,11 @@ _MISFIT: Final = "Something is missing, or does not fit"
 
 @router.api_route("/answer/{token}", methods=LOOKING)
 def answer_page(token: str, request: Request, service: Served) -> Response:
-    """Show the question of a link; this changes nothing, as programs open links before people do."""
+    """Show the question of a link; this answers nothing, as programs open links before people do."""
     try:
         found, link = service.runner.linked(token)
+        if request.method != "HEAD":
+            found = service.runner.view(found.id, link.person, via="link")
     except (SignatureError, QuestionNotFoundError) as error:
         return _nothing(request, error, 404)
     note = "" if found.is_open else f"This question is {found.state.value}; nothing is left to do."

@@ -70,7 +70,7 @@ def question() -> None:
 def show(question_id: str, as_json: bool, store: str | None) -> None:
     """A question, what may be answered, and what was."""
     with _runner(store) as runner:
-        _tell(runner.question(question_id), as_json=as_json, whole=True)
+        _tell(runner.view(question_id, _me(), via=_VIA, verified=False), as_json=as_json, whole=True)
 
 
 @question.command()

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
-from graflow.exceptions import ConfigError, NotAskedError
+from graflow.exceptions import ConfigError, NotAskedError, SignatureError
 from graflow.flows.running.driving import Driver
 from graflow.flows.waiting.feedback import FlowFeedbackBackend
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.asks import check_people
 from graflow.questions.drafts import Ballot, whole_lines
-from graflow.questions.links import Link, link_of, link_token
+from graflow.questions.links import Link, claimed_link, link_of, link_token, signed_link
 from graflow.questions.models import Question, WaitKind
 from graflow.signing import SigningKeys
 from graflow.state.questions import LISTED, QuestionQuery
@@ -95,6 +95,15 @@ class Questioning(ABC):
         """
         self._open()
         return self._driver.questions.question(question_id)
+
+    def view(self, question_id: str, by: str, *, via: str = "python", verified: bool = True) -> Question:
+        """One question for a person who looks at it: its log tells of the first time.
+
+        Raises:
+            QuestionNotFoundError: There is none of this id.
+        """
+        self._open()
+        return self._driver.questions.view(question_id, by, via, verified=verified)
 
     def answer(
         self,
@@ -230,15 +239,31 @@ class Questioning(ABC):
         return f"/answer/{link_token(_keys(), Link(question.id, for_, until, roles))}"
 
     def linked(self, token: str) -> tuple[Question, Link]:
-        """The question that a link is for, and what the link says.
+        """The question that a link is for, and what the link says; the log of the question tells of one that fails.
 
         Raises:
             SignatureError: It was not made with keys of this process, or its time is over.
             QuestionNotFoundError: The question is gone.
         """
         self._open()
-        link = link_of(_keys(), token, self.store.now())
+        try:
+            link = link_of(_keys(), token, self.store.now())
+        except SignatureError:
+            self._note_misuse(token)
+            raise
         return self.question(link.question_id), link
+
+    def _note_misuse(self, token: str) -> None:
+        claimed = claimed_link(token)
+        if claimed is None:
+            return
+        try:
+            signed_link(_keys(), token)
+        except SignatureError:
+            why = "forged link"
+        else:
+            why = "expired link"
+        self._driver.questions.misuse(claimed.question_id, claimed.person, why)
 
 
 def _keys() -> SigningKeys:

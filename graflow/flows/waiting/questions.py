@@ -7,6 +7,7 @@ for a flow to wake. So whichever is second sees the other, and what dies between
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -170,6 +171,20 @@ class Questions:
     def refuse(self, question_id: str, ballot: Ballot, refusal: GraflowError) -> None:
         """Log an answer that was found not to fit before it was counted."""
         self._note(question_id, partial(rules.refused, ballot=ballot, refusal=refusal))
+
+    def view(self, question_id: str, person: str, via: str, *, verified: bool) -> Question:
+        """One question for somebody who looks at it, which its log tells of each person once.
+
+        Raises:
+            QuestionNotFoundError: There is no such question.
+        """
+        self._note(question_id, partial(rules.viewed, person=person, via=via, verified=verified))
+        return self.question(question_id)
+
+    def misuse(self, question_id: str, claimed: str, why: str) -> None:
+        """Log that somebody had a link to a question that did not hold; of what is no question, nothing."""
+        with suppress(QuestionNotFoundError):
+            self._note(question_id, partial(rules.misused, claimed=claimed, why=why))
 
     def withdraw(self, question_id: str, by: str, reason: str, via: str) -> Question:
         """Take a question back.
