@@ -62,7 +62,7 @@ def test_a_question_is_found_and_answered_and_its_flow_goes_on(client: TestClien
     late = client.post(address, json={"value": "stable", "by": "bob"})
     assert (late.status_code, code_of(late), late.json()["answered_by"]) == (409, "question-settled", "ann")
     lines = client.get(f"/api/v1/questions/{question.id}/audit").json()["lines"]
-    assert [line["what"] for line in lines][:4] == ["asked", "refused", "voted", "settled"]
+    assert [line["what"] for line in lines][:5] == ["asked", "viewed", "refused", "voted", "settled"]
     assert lines[1]["via"] == "rest"
     assert lines[1]["data"]["verified"] is False
     assert client.get("/api/v1/questions").json()["items"] == []
