@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from types import TracebackType
 from typing import Any, Self
 
 import redis
 
 from graflow.redis.kept_connections import kept_connection
+
+_Command = Callable[[Any], Any]
 
 
 class ChordClient(redis.Redis):
@@ -25,30 +29,39 @@ class ChordClient(redis.Redis):
         return kept_connection(self._shared).execute_command(self._shared, *parts, **options)
 
     def pipeline(self, *_: object, **__: object) -> Any:
-        """Commands one after the other: a pipeline would take a second connection for the one command of a chord."""
-        return _OneByOne(self)
+        """Celery reads a chord by a pipeline of one command, for which another connection would be opened."""
+        return _Pipeline(self)
+
+    def run(self, commands: Sequence[_Command]) -> list[Any]:
+        """The answers of commands that belong together, in order."""
+        if len(commands) == 1:
+            return [command(self) for command in commands]
+        with self._shared.pipeline() as pipeline:
+            for command in commands:
+                command(pipeline)
+            return pipeline.execute()
 
 
-class _OneByOne:
+class _Pipeline:
     """What Celery does with a pipeline for chords: note commands, and have their answers in a list."""
 
     def __init__(self, client: ChordClient) -> None:
         self._client = client
-        self._answers: list[Any] = []
+        self._noted: list[_Command] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._answers.clear()
+        self._noted.clear()
 
     def __getattr__(self, name: str) -> Any:
-        def send(*arguments: Any, **options: Any) -> _OneByOne:
-            self._answers.append(getattr(self._client, name)(*arguments, **options))
+        def note(*arguments: Any, **options: Any) -> _Pipeline:
+            self._noted.append(methodcaller(name, *arguments, **options))
             return self
 
-        return send
+        return note
 
     def execute(self) -> list[Any]:
-        answers, self._answers = self._answers, []
-        return answers
+        noted, self._noted = self._noted, []
+        return self._client.run(noted)

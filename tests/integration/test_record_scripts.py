@@ -171,3 +171,7 @@ def test_what_celery_counts_of_a_chord_goes_over_the_connection_of_the_record() 
 
         assert [json.loads(part)[1] for part in parts] == ["part 0", "part 1"]
         assert int(client.info("stats")["total_connections_received"]) == before
+        assert "cmdstat_multi" not in client.info("commandstats")
+        with backend.client.pipeline() as pipe:
+            assert pipe.incr("count").expire("count", 60).execute() == [1, True]
+        assert client.info("commandstats")["cmdstat_multi"]["calls"] == 1, "several commands are one step"
