@@ -217,7 +217,7 @@ def audit(question_id: str, service: Served) -> Log:
 def signal(flow_id: str, name: str, body: SignalBody, service: Served, asker: Asker) -> SignalTold:
     """Tell a run of something that a step waits for, or will wait for."""
     try:
-        is_new = service.runner.signal(flow_id, name, body.value, signal_id=body.id, by=asker.name)
+        is_new = service.runner.signal(flow_id, name, body.value, id=body.id, by=asker.name)
     except AnswerInvalidError as error:
         raise ProblemError(422, "answer-invalid", printable(error)) from None
     return SignalTold(is_new=is_new)

@@ -524,9 +524,9 @@ def test_a_signal_that_comes_early_is_kept_and_given_to_one_wait(runner):
     )
     flow_id = runner.submit("signals")
     (question,) = asked(runner)
-    assert runner.signal(flow_id, "bank", {"paid": 1}, signal_id="e1")
-    assert runner.signal(flow_id, "bank", {"paid": 2}, signal_id="e2")
-    assert not runner.signal(flow_id, "bank", {"paid": 9}, signal_id="e1"), "it had come"
+    assert runner.signal(flow_id, "bank", {"paid": 1}, id="e1")
+    assert runner.signal(flow_id, "bank", {"paid": 2}, id="e2")
+    assert not runner.signal(flow_id, "bank", {"paid": 9}, id="e1"), "it had come"
     runner.answer(question.id, True, by="alice")
     assert runner.wait(flow_id, 30).outputs == [True, {"paid": 1}, {"paid": 2}]
     with pytest.raises(FlowConflictError, match="is completed"):

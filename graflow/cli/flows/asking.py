@@ -162,7 +162,7 @@ def answer(
 def signal(flow_id: str, name: str, value: str, signal_id: str | None, store: str | None) -> None:
     """Tell a flow of something that a step waits for, or will wait for."""
     with _runner(store) as runner:
-        is_new = runner.signal(flow_id, name, _plain(value), signal_id=signal_id, by=_me())
+        is_new = runner.signal(flow_id, name, _plain(value), id=signal_id, by=_me())
     click.echo("Told" if is_new else "It had been told before")
 
 

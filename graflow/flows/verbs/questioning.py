@@ -184,7 +184,13 @@ class Questioning(ABC):
         return whole_lines(question_id, self.store.question_lines(question_id))
 
     def signal(
-        self, flow_id: str, name: str, value: Any = None, *, signal_id: str | None = None, by: str = "python"
+        self,
+        flow_id: str,
+        name: str,
+        value: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002 - as everybody who has such events calls it
+        by: str = "python",
     ) -> bool:
         """Tell a flow of something; a step gets it by `context.wait_for(name)`, also one that waits later.
 
@@ -192,7 +198,7 @@ class Questioning(ABC):
             flow_id: The flow.
             name: Of the signal.
             value: Plain JSON.
-            signal_id: Makes the call idempotent.
+            id: Of the signal; makes the call idempotent.
             by: Who tells.
 
         Returns:
@@ -203,7 +209,7 @@ class Questioning(ABC):
             FlowConflictError: It has ended.
         """
         self._open()
-        return self._driver.questions.mailboxes.signal(flow_id, name, value, signal_id or uuid7(), by)
+        return self._driver.questions.mailboxes.signal(flow_id, name, value, id or uuid7(), by)
 
     def feedback_manager(self, *, via: str = "python", verified: bool = True) -> FeedbackManager:
         """What lists and answers the questions of flows as those of plain workflows are, `request_feedback` or `ask`.
