@@ -64,6 +64,7 @@ def serving(folder: Path, *options: str, demo: bool = False, **variables: str) -
         process.communicate()
 
 
+@pytest.mark.slow
 def test_what_a_killed_server_ran_goes_on_in_the_next(tmp_path: Path) -> None:
     def ran() -> list[str]:
         file = tmp_path / "ran"
@@ -149,4 +150,4 @@ def test_the_demo_runs_by_itself_and_leaves_nothing_behind(tmp_path: Path) -> No
 
         wait_until(is_under_way, 90)
         assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
-    wait_until(lambda: not list(tmp_path.iterdir()), 30)
+    wait_until(lambda: not list(tmp_path.iterdir()), 60)

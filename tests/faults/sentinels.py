@@ -55,7 +55,7 @@ class Watched:
         with self.replica.client() as client:
             wait_until(lambda: client.info("replication")["role"] == "master", 60, "a promotion", interval=0.02)
             promoted = time.time()
-            wait_until(lambda: all(int(_ask(port).get("port", 0)) == self.replica.port for port in self.ports), 30)
+            wait_until(lambda: all(int(_ask(port).get("port", 0)) == self.replica.port for port in self.ports), 60)
         return promoted
 
 
@@ -77,7 +77,7 @@ def watched(folder: Path, password: str = "between-us-0815") -> Iterator[Watched
         follows = ("--replicaof", f"127.0.0.1 {link.port}")
         replica = stack.enter_context(private_redis(binary=PROGRAM, password=password, options=(*login, *follows)))
         made = Watched(master, replica, link)
-        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", 20)
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", 60)
         for number in range(3):
             made.ports.append(free_port())
             file = folder / f"sentinel{number}.conf"

@@ -239,7 +239,7 @@ def test_pickles_unknown_tasks_and_forged_entries_on_the_broker_do_nothing(tmp_p
 
         group = running.submit(10, 0.01)
         running.finish("29", "pickles and forged entries on the broker", group, time.time())
-        wait_until(lambda: running.server.client().llen(QUEUE) == 0, 10)
+        wait_until(lambda: running.server.client().llen(QUEUE) == 0, 60)
         assert not mark.exists()
         assert worker.process.poll() is None
 

@@ -31,7 +31,7 @@ def test_a_doubled_message_runs_no_member_twice(tmp_path: Path) -> None:
         running.start(2)
 
         row = running.finish("13", "every message three times", group, begun)
-        wait_until(lambda: client.llen(QUEUE) == 0, 10)
+        wait_until(lambda: client.llen(QUEUE) == 0, 60)
         assert row.executions == 80
         assert group.count("started") == 80
 
@@ -99,7 +99,7 @@ def test_a_message_that_comes_again_after_the_end_runs_nothing(tmp_path: Path) -
             client.rpush(QUEUE, *frames)
             again = running.submit(1, 0.0)
             again.handle.results(timeout=20)
-            wait_until(lambda: client.llen(QUEUE) == 0, 10)
+            wait_until(lambda: client.llen(QUEUE) == 0, 60)
         assert group.count("started") == 20
 
 

@@ -133,7 +133,7 @@ def test_plain_celery_loses_what_a_frozen_worker_took(tmp_path: Path) -> None:
             worker.signal(signal.SIGSTOP)
         _, load = running.submit(6, 0.05)
         client = running.server.client()
-        wait_until(lambda: client.llen("plain") == 4, 30)
+        wait_until(lambda: client.llen("plain") == 4, 60)
         for worker in running.workers:
             worker.kill()
         running.workers.clear()

@@ -104,7 +104,7 @@ def test_the_first_result_wins_when_a_paused_worker_reports_late(tmp_path: Path)
         paused = running.workers[0]
         group.wait_until_running_on(paused)
         paused.signal_all(signal.SIGSTOP)
-        wait_until(lambda: running.record.status(group.run_id).losses > 0, 30)
+        wait_until(lambda: running.record.status(group.run_id).losses > 0, 60)
         group.wait_in_background()
         group.let_go()
         pass_time(1.0)

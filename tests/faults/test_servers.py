@@ -117,7 +117,7 @@ def test_a_full_server_refuses_a_submission_whole_and_workers_keep_their_outcome
 
 def test_a_group_survives_a_failover_to_a_replica(tmp_path: Path) -> None:
     with private_redis() as master, private_redis(options=("--replicaof", f"127.0.0.1 {master.port}")) as replica:
-        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", 20)
+        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", 60)
         assert master.host is not None
         with proxy_to(master.host, master.port) as line, cluster(tmp_path, workers=0, server=master) as running:
             running.worker_url = running.submit_url = f"redis://127.0.0.1:{line.port}/0"
@@ -153,7 +153,7 @@ def test_a_wrong_password_is_told_at_once_and_shown_nowhere(
         running = Cluster(server, tmp_path)
         running.worker_url = url
         worker = running.start(1, wait=False)[0]
-        assert worker.process.wait(20) == 1
+        assert worker.process.wait(60) == 1
         assert worker.log.count("refuses the username or password") == 1
 
     shown = "".join([repr(caught.value), repr(attaching.value), caplog.text, *capfd.readouterr(), worker.log])

@@ -37,7 +37,7 @@ def start_submitter(running: Cluster, mode: str, folder: Path, run_id: str, n: i
 def test_a_run_goes_on_when_its_submitter_dies_while_publishing(tmp_path: Path, messages: int) -> None:
     with cluster(tmp_path) as running:
         group = start_submitter(running, f"die:{messages}", tmp_path / "load", "unlucky", 80)
-        group.process.communicate(timeout=30)
+        group.process.communicate(timeout=60)
         died = time.time()
         assert group.process.returncode == -signal.SIGKILL
 
@@ -53,7 +53,7 @@ def test_a_run_goes_on_when_its_submitter_dies_while_waiting(tmp_path: Path) -> 
         group = start_submitter(running, "wait", tmp_path / "load", "orphan", 80)
         group.wait_for("finished", 10)
         os.kill(group.process.pid, signal.SIGKILL)
-        group.process.communicate(timeout=10)
+        group.process.communicate(timeout=60)
         died = time.time()
 
         handle = graflow_celery.attach("orphan", running.config)
@@ -71,7 +71,7 @@ def test_two_submitters_of_one_run_share_it_and_another_manifest_is_refused(tmp_
 
         handle = graflow_celery.attach("shared", running.config)
         row = running.finish("24", "two submitters, one run id", first, begun, handle=handle)
-        told = [group.process.communicate(timeout=30)[0].split() for group in (first, second, third)]
+        told = [group.process.communicate(timeout=60)[0].split() for group in (first, second, third)]
         assert told == [["submitted", str(sum(range(40)))], ["submitted", str(sum(range(40)))], ["conflict"]]
         assert row.executions == 40
         assert third.count("started") == 0
@@ -99,13 +99,13 @@ class Flow:
         process = self.process("start")
         self.steps.wait_for("finished", finished)
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
         return time.time()
 
     def stop(self) -> None:
         for process in self._processes:
             process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
     def finish(self, fault: str, ended: float, note: str) -> Row:
         """Count the members' outcomes and how often the step after the group ran."""
@@ -235,6 +235,6 @@ def test_a_run_without_any_worker_says_so_and_goes_on_when_one_comes(
     with cluster(tmp_path, workers=0, worker_wait=1.0) as running:
         group = running.submit(10)
         group.wait_in_background()
-        wait_until(lambda: "No worker consumes queue" in caplog.text, 10)
+        wait_until(lambda: "No worker consumes queue" in caplog.text, 60)
         running.start(1)
         running.finish("27b", "no worker at first", group, time.time())

@@ -627,7 +627,7 @@ def test_flows_of_the_same_inputs_at_once_run_once(runner):
     @task
     def slow():
         ran.append(1)
-        go.wait(20)
+        go.wait(60)
         return "done"
 
     def build():
@@ -649,7 +649,7 @@ def test_a_flow_that_waits_for_another_one_can_be_cancelled(runner):
     @task
     def slow():
         begun.set()
-        go.wait(20)
+        go.wait(60)
         return "done"
 
     def build():
@@ -657,7 +657,7 @@ def test_a_flow_that_waits_for_another_one_can_be_cancelled(runner):
 
     runner.register(build, "made", cache=True)
     first = runner.submit("made")
-    assert begun.wait(20)
+    assert begun.wait(60)
     second = runner.submit("made")
     wait_until(lambda: runner.get_flow_state(second).status is FlowStatus.RUNNING)
     runner.cancel_flow(second)

@@ -65,7 +65,7 @@ def test_when_the_process_that_computes_is_killed_another_one_does(url, tmp_path
     child, pipe = start(work)
     wait_until(lambda: effects.exists() and effects.read_text())
     os.kill(child.pid, signal.SIGKILL)
-    child.join(30)
+    child.join(60)
     pipe.close()
     with runner_at(url, effects, {}) as runner:
         state = runner.execute("made", {"x": 4})

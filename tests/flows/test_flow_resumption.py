@@ -80,6 +80,7 @@ def test_a_run_that_is_cut_short_at_any_write_gives_what_a_whole_one_gives(progr
     check_cut(MemoryStore(), program_words, cut)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(words, cuts)
 def test_so_does_one_in_a_file(tmp_path_factory, program_words, cut):
@@ -88,6 +89,7 @@ def test_so_does_one_in_a_file(tmp_path_factory, program_words, cut):
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.redis
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words, cuts)

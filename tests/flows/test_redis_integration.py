@@ -126,9 +126,9 @@ def test_a_flow_waits_for_the_answer_that_a_member_on_a_worker_has_not_got(runne
 
 def test_a_group_that_runs_on_workers_is_adopted_by_the_program_that_is_started_again(cluster, runner, tmp_path):
     program = started(cluster, "gated_on_workers", tmp_path, tmp_path.name)
-    wait_until(lambda: "begun 1" in ran(tmp_path), 30)
+    wait_until(lambda: "begun 1" in ran(tmp_path), 60)
     program.kill()
-    program.wait(10)
+    program.wait(60)
     (tmp_path / "go").touch()
     assert started(cluster, "gated_on_workers", tmp_path, tmp_path.name).wait(60) == 0
     assert sorted(ran(tmp_path)) == ["begun 0", "begun 1", "ended 0", "ended 1", "load"]
@@ -149,11 +149,11 @@ def test_a_worker_that_is_stopped_hands_its_flow_over(tmp_path):
     with LocalCluster(workers=2, imports=[on_workers.__name__]) as cluster:
         runner = FlowRunner(backend="redis", backend_config=cluster.backend_config, recovery=False)
         flow_id = runner.submit("waiting_on_workers", {"folder": str(tmp_path)})
-        wait_until(lambda: "begun 1" in ran(tmp_path), 30)
+        wait_until(lambda: "begun 1" in ran(tmp_path), 60)
         child = int(runner.get_flow_state(flow_id).owner.split(":")[1])
         parent = int(Path(f"/proc/{child}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
         os.kill(parent, signal.SIGTERM)
-        wait_until(lambda: ran(tmp_path).count("begun 1") == 2, 30)
+        wait_until(lambda: ran(tmp_path).count("begun 1") == 2, 60)
         assert runner.get_flow_state(flow_id).takeovers == 0
         (tmp_path / "go").touch()
         assert runner.wait(flow_id, 30).status is FlowStatus.COMPLETED
@@ -162,7 +162,7 @@ def test_a_worker_that_is_stopped_hands_its_flow_over(tmp_path):
 
 def test_a_cancel_reaches_the_open_group(cluster, runner, tmp_path):
     flow_id = runner.submit("gated_on_workers", {"folder": str(tmp_path)})
-    wait_until(lambda: "begun 1" in ran(tmp_path) or "begun 0" in ran(tmp_path), 30)
+    wait_until(lambda: "begun 1" in ran(tmp_path) or "begun 0" in ran(tmp_path), 60)
     runner.cancel_flow(flow_id, "enough")
     key = f"{flow_id}.0:gates:0"
     wait_until(lambda: attach(key, backend_config=cluster.backend_config).status().state.is_final)

@@ -212,7 +212,7 @@ def test_a_node_of_a_redis_cluster_is_refused_by_submitters_and_workers(config: 
             "GRAFLOW_BROKER_URL" if role == "broker_url" else "GRAFLOW_REDIS_URL": node.url,
         }
         command = [sys.executable, "-m", "celery", "-A", "graflow_celery", "worker", "-c", "1", "-Q", "clustered"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode
     assert "Redis Cluster" in done.stderr
     assert record.open_groups() == before

@@ -113,7 +113,7 @@ def test_a_worker_that_is_told_to_stop_takes_no_message_off_the_queue_any_more(
         held = submit(members.held.map([str(tmp_path / "end")]), running.config)
         wait_until(lambda: held.status().running)
         running.workers[0].signal(signal.SIGTERM)
-        wait_until(lambda: not waits_for_messages(running), 3)
+        wait_until(lambda: not waits_for_messages(running), 60)
 
         # When there is something to do
         handle = submit(members.double.map([1]), running.config)

@@ -126,7 +126,7 @@ def test_nothing_is_left_behind(ending: str, sent: signal.Signals | None, tmp_pa
         if sent is not None:
             assert is_alive(worker)
             process.send_signal(sent)
-        process.wait(30)
+        process.wait(60)
     assert process.returncode == 0 if ending == "return" else process.returncode != 0
     wait_until(lambda: not (is_alive(worker) or leftovers(temporary) or processes_in(temporary)))
 
@@ -183,7 +183,7 @@ def test_a_second_ctrl_c_does_not_wait_for_running_members_and_leaves_nothing_be
         program.send_signal(signal.SIGINT)
         assert program.stdout.readline().strip() == "stopping"
         program.send_signal(signal.SIGINT)
-        program.wait(20)
+        program.wait(60)
     assert not any(map(is_alive, workers))
 
 
@@ -195,7 +195,7 @@ def test_workers_in_the_middle_of_a_member_end_after_the_program_was_killed(
     assert program.stdout is not None
     with program.stdout:
         program.kill()
-        program.wait(20)
+        program.wait(60)
     wait_until(lambda: not any(map(is_alive, workers)))
 
 

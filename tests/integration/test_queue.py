@@ -87,7 +87,7 @@ def test_a_message_is_seen_by_who_waits_for_it(queue: RedisTaskQueue) -> None:
         waiting = pool.submit(queue.dequeue, timeout=None)
         other = RedisTaskQueue(backend_config=queue.settings)
         other.enqueue(TaskSpec(members.double(task_id="late", x=1)))
-        spec = waiting.result(timeout=10)
+        spec = waiting.result(timeout=60)
     assert spec is not None
     assert spec.task_id == "late"
 

@@ -87,7 +87,7 @@ def test_a_worker_that_rabbitmq_refuses_says_so_once_and_ends(
     url = rabbit.url.replace("guest:guest", "guest:hunter2")
     with cluster(tmp_path, workers=0, server=redis_server, broker_url=url) as running:
         (worker,) = running.start(wait=False)
-        assert worker.process.wait(20) == 1
+        assert worker.process.wait(60) == 1
     (said,) = [line for line in worker.log.splitlines() if "This worker ends" in line]
     assert said.endswith(
         f"amqp://guest:**@127.0.0.1:{rabbit.port}// refuses the username, the password or the virtual host; "

@@ -43,7 +43,7 @@ def test_who_waits_for_many_open_members_takes_many_outcomes_at_once() -> None:
         # When each is reported on its own
         for index in range(members):
             record.complete("run", "w", [MemberReport(index, 1, MemberState.SUCCEEDED, b"")])
-        waiter.join(30)
+        waiter.join(60)
 
     assert [index for batch in batches for index in batch] == list(range(members))
     assert len(batches) < members / 2
@@ -217,7 +217,7 @@ def test_who_waits_for_the_end_sees_a_cancellation_and_the_end_of_its_time(
     waiting = threading.Thread(target=lambda: list(waiter.until(None, as_whole=True)))
     waiting.start()
     waiter.deployment.record.cancel("run")
-    waiting.join(30)
+    waiting.join(60)
     assert waiter.is_complete
 
 

@@ -79,7 +79,7 @@ def test_two_workers_of_one_name_are_both_counted_and_the_second_says_so(
         assert {seen.info["pid"] for seen in running.record.live_workers()} == {worker.pid for worker in workers}
         wait_until(lambda: any("2 workers are called 'same@here'" in worker.log for worker in workers))
         workers[0].process.terminate()
-        workers[0].process.wait(20)
+        workers[0].process.wait(60)
         assert [seen.info["pid"] for seen in running.record.live_workers()] == [workers[1].pid]
 
 

@@ -348,11 +348,11 @@ def test_a_member_saves_while_its_siblings_run(tmp_path):
         channel.atomic_add("shared")
         if here.GATES:
             here.GATES["running"].set()
-            assert here.GATES["saved"].wait(10)
+            assert here.GATES["saved"].wait(60)
         return "sibling"
 
     def saves(ctx):
-        assert here.GATES["running"].wait(10)
+        assert here.GATES["running"].wait(60)
         ctx.checkpoint(path=path, deferred=False)
         here.GATES["saved"].set()
 
@@ -728,5 +728,5 @@ def saved_while_running(context, folder):
     watcher.start()
     context.execute()
     done.set()
-    watcher.join(30)
+    watcher.join(60)
     return saved

@@ -62,10 +62,10 @@ def running(command: str, folder: Path, env: dict[str, str]) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def run_commands(block: Block, folder: Path, env: dict[str, str], services: ExitStack) -> None:
@@ -79,7 +79,7 @@ def run_commands(block: Block, folder: Path, env: dict[str, str], services: Exit
             )
         else:
             rest.append(line)
-    subprocess.run(["bash", "-euc", "\n".join(rest)], cwd=folder, env=env, check=True, timeout=60)
+    subprocess.run(["bash", "-euc", "\n".join(rest)], cwd=folder, env=env, check=True, timeout=150)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -86,7 +86,7 @@ def run_example(name: str, *arguments: str, home: Path, cwd: Path = ROOT) -> sub
         env={**environment, "XDG_STATE_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
 
@@ -176,7 +176,7 @@ def test_on_a_terminal_each_run_of_the_report_has_a_bar_that_ends_with_its_time(
         )
         os.close(terminal)
         drawn = b"".join(iter(lambda: read_terminal(screen), b"")).decode()
-        printed, _ = report.communicate(timeout=110)
+        printed, _ = report.communicate(timeout=240)
 
     assert report.returncode == 0, drawn
     times = re.search(r"([\d.]+) s on the \w+ backend, ([\d.]+) s one after another", printed)
@@ -223,10 +223,10 @@ def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: len(children_of(report.pid)) >= 3, timeout=30)  # the Redis and two workers
+        wait_until(lambda: len(children_of(report.pid)) >= 3, timeout=60)  # the Redis and two workers
         started = children_of(report.pid)
         report.send_signal(signal.SIGINT)
-        printed, _ = report.communicate(timeout=30)
+        printed, _ = report.communicate(timeout=60)
     finally:
         report.kill()
     assert report.returncode == 1
@@ -307,7 +307,7 @@ def test_an_interrupted_crash_demo_leaves_no_process_and_no_file_behind(tmp_path
         wait_until(lambda: len(children_of(demo.pid)) >= 4, timeout=60)  # the Redis, two workers, and who runs the flow
         started = children_of(demo.pid)
         demo.send_signal(signal.SIGINT)
-        printed, _ = demo.communicate(timeout=30)
+        printed, _ = demo.communicate(timeout=60)
     finally:
         demo.kill()
     assert demo.returncode == 1

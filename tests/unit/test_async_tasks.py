@@ -214,10 +214,10 @@ def test_one_engine_in_two_threads_keeps_its_loop_until_the_last_run_ends():
 
     worker = threading.Thread(target=run, args=(long, "long"))
     worker.start()
-    assert started.wait(10)
+    assert started.wait(60)
     run(short, "short")
     short_done.set()
-    worker.join(10)
+    worker.join(60)
     assert results == [None, "long"]
     assert loops[0] is loops[1]
     assert loop_threads() == []
@@ -394,7 +394,7 @@ def test_what_is_not_async_behind_a_coroutine_runs_on_a_thread_of_its_own():
                 return name
 
             def second():
-                together.wait(10)
+                together.wait(60)
                 seen.append(threading.current_thread() in loop_threads())
 
             async def third():
@@ -444,7 +444,7 @@ def test_a_coroutine_that_waits_to_be_tried_again_holds_up_no_other(monkeypatch)
 
     def sleep(seconds):
         waits.append(seconds)
-        assert others_ended.wait(10)
+        assert others_ended.wait(60)
 
     monkeypatch.setattr("graflow.core.engine.time.sleep", sleep)
     with workflow("patient") as wf:

@@ -133,7 +133,7 @@ def test_reading_and_writing_without_a_lock_can_lose_updates() -> None:
 
     def work(_index: int) -> None:
         value = channel.get("n")
-        both_have_read.wait(10)
+        both_have_read.wait(60)
         channel.set("n", value + 1)
 
     at_once(work, range(2))

@@ -205,9 +205,9 @@ def test_two_threads_run_one_workflow_without_seeing_each_other():
 
         @task(inject_context=True)
         def first(ctx, who):
-            barrier.wait(5)
+            barrier.wait(60)
             ctx.get_channel().set("mine", who)
-            barrier.wait(5)
+            barrier.wait(60)
             return ctx.get_channel().get("mine")
 
         first >> TaskWrapper("second", lambda first, who: (first, who))
@@ -292,7 +292,7 @@ def test_results_of_a_group_do_not_depend_on_who_finishes_first():
 
     def run(ctx, wait_for=None, then=None):
         if wait_for:
-            order[wait_for].wait(10)
+            order[wait_for].wait(60)
         ctx.get_channel().set("last", ctx.task_id)
         if then:
             order[then].set()

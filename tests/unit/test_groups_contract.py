@@ -388,7 +388,7 @@ def test_one_after_another_in_member_order_without_touching_the_queue_of_the_run
 def test_threads_run_members_at_the_same_time_up_to_their_number():
     together = threading.Barrier(3)
     with workflow("w") as wf:
-        members = [task(f"m{number}")(lambda: together.wait(10) is not None) for number in range(3)]
+        members = [task(f"m{number}")(lambda: together.wait(60) is not None) for number in range(3)]
         parallel(*members).with_execution("threading", {"thread_count": 3})
         _, context = wf.execute(ret_context=True)
     assert [context.get_result(f"m{number}") for number in range(3)] == [True] * 3

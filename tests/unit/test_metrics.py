@@ -161,6 +161,7 @@ def test_what_is_missing_is_named_with_its_install_line() -> None:
     assert lines == ["Metrics need prometheus-client; install it with: pip install 'graflow-celery[metrics]'"] * 2
 
 
+@pytest.mark.slow
 def test_processes_count_together_where_something_else_has_imported_the_library_before(tmp_path: Path) -> None:
     code = "import prometheus_client\n" + RUNS_FLOWS
     in_process(code, [1, 2], GRAFLOW_MONITORING_METRICS="1", GRAFLOW_MONITORING_METRICS_DIR=tmp_path)
@@ -169,6 +170,7 @@ def test_processes_count_together_where_something_else_has_imported_the_library_
     assert names["graflow_step_seconds_count"] == 3
 
 
+@pytest.mark.slow
 def test_a_folder_that_comes_too_late_is_refused(tmp_path: Path) -> None:
     code = (
         "from graflow.metrics import exposition\nfrom graflow.flows import FlowRunner\nexposition()\n"

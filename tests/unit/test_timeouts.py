@@ -41,7 +41,7 @@ def test_the_value_of_an_abandoned_task_is_thrown_away(release):
             context.execute()
     (abandoned,) = [thread for thread in threading.enumerate() if thread.name == "graflow-stuck"]
     release.set()
-    abandoned.join(10)
+    abandoned.join(60)
     assert isinstance(context.get_result("stuck"), exceptions.TaskTimeoutError)
 
 

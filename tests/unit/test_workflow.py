@@ -54,7 +54,7 @@ def test_threads_that_share_a_workflow_each_leave_their_own_block():
 
     def build(first):
         with outer if first else workflow("other"), wf:
-            both_inside.wait(10)
+            both_inside.wait(60)
         return get_current_workflow_context()
 
     assert at_once(build, (True, False)) == [None, None]
