@@ -21,14 +21,19 @@ local header = load(
   'closed', 'reopened:' .. token, 'parent', 'n', 'spec', 'continuation', 'round', 'queue_wait', 'timeout', 'enough',
   'stride')
 
+local function has_succeeded(text)
+  return string.sub(text, 1, 10) == 'SUCCEEDED '
+end
+
 local function refusal()
   if header.parent ~= '' then return 'INNER' end
   if header.state == 'CANCELLED' then return 'CANCELLED' end
   if header.closed == 0 then return 'OPEN' end
-end
-
-local function has_succeeded(text)
-  return string.sub(text, 1, 10) == 'SUCCEEDED '
+  if wanted == '' then return end
+  local text = tonumber(wanted) < header.n and outcome_of(header, wanted)
+  if not text then return 'ABSENT' end
+  if has_succeeded(text) then return 'SUCCEEDED' end
+  if header.enough > 0 and header.SUCCEEDED >= header.enough then return 'ENOUGH' end
 end
 
 local function row_of(index, text, is_in_block)
@@ -142,12 +147,9 @@ local function split_block(index)
   header.in_blocks = header.in_blocks - #names
 end
 
--- The one member that is wanted, or why it is not to run.
+-- The one member that is wanted.
 local function wanted_row()
-  local text = tonumber(wanted) < header.n and outcome_of(header, wanted)
-  if not text then return nil, 'ABSENT' end
-  if has_succeeded(text) then return nil, 'SUCCEEDED' end
-  if header.enough > 0 and header.SUCCEEDED >= header.enough then return nil, 'ENOUGH' end
+  local text = outcome_of(header, wanted)
   split_block(wanted)
   local own = redis.call('HGET', OUTCOMES, wanted)
   return {row_of(tonumber(wanted), own or text, not own)}
@@ -256,8 +258,7 @@ local is_enough = header.enough > 0 and header.SUCCEEDED >= header.enough
 if phase == 'members' then
   local rows, ended, after = {}, {}, header.n
   if wanted ~= '' then
-    rows, why = wanted_row()
-    if why then return {why, header.spec} end
+    rows = wanted_row()
   elseif not is_enough then
     rows, ended, after = failed_from(tonumber(place))
   end
