@@ -167,6 +167,8 @@ def test_the_inbox_fills_and_empties_while_somebody_looks(server: Server, page: 
     row.get_by_role("link", name="A text?").click()
     page.locator("form.answer").get_by_label("Your answer").fill("half a thought")
     question = server.question("arrives")
+    audit = f"{server.url}/api/v1/questions/{question}/audit"
+    wait_until(lambda: '"viewed"' in httpx.get(audit, timeout=60).text, 60, interval=0.1)
     answer = {"value": "by another way", "by": "cli"}
     httpx.post(f"{server.url}/api/v1/questions/{question}/answers", json=answer, timeout=60).raise_for_status()
     page.locator(".box").get_by_text("by another way").wait_for()

@@ -32,6 +32,14 @@ export class Answering {
   /** Whether the server takes our word for who we are. */
   get saysWho() { return this.store.state.server?.auth === 'none' }
 
+  /** Read it by itself, by which the server learns that somebody looks at it, as it does not by a list. */
+  async look() {
+    const found = await get(at`questions/${this.question.id}`).catch(() => null)
+    if (!found || this.isBusy) return
+    this.question = found
+    this.store.set()
+  }
+
   /** The same question, newer. @param {any} question */
   update(question) {
     this.question = question

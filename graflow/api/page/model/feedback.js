@@ -120,12 +120,15 @@ export class Model {
   async #choose() {
     const id = this.query.question
     if (id && !this.begun.has(id)) {
-      const found = this.rows?.find((row) => row.id === id) ?? await get(at`questions/${id}`).catch((error) => { this.fail(error); return null })
+      const listed = this.rows?.find((row) => row.id === id)
+      const found = listed ?? await get(at`questions/${id}`).catch((error) => { this.fail(error); return null })
       if (!found) return
       const [{ Answering }, { questionPart }] = await Promise.all([import('./answering.js'), import('../parts/question.js')])
       this.part = questionPart
       if (this.query.question !== id) return
-      this.begun.set(id, new Answering(found, this.store, () => this.load()))
+      const answering = new Answering(found, this.store, () => this.load())
+      this.begun.set(id, answering)
+      if (listed) answering.look()
     }
     this.chosen = (id && this.begun.get(id)) || null
     this.store.set()

@@ -127,7 +127,10 @@ export class Step {
     const [{ Answering }, { questionPart }] = await Promise.all([import('./answering.js'), import('../parts/question.js')])
     const known = new Map((this.asks?.items ?? []).map((each) => [each.question.id, each]))
     const items = mine.map((question) => known.get(question.id) ?? new Answering(question, store, () => this.load()))
-    for (const [i, each] of items.entries()) each.update(mine[i])
+    for (const [i, each] of items.entries()) {
+      each.update(mine[i])
+      if (!known.has(each.question.id)) each.look()
+    }
     this.asks = { items, view: questionPart }
     store.set()
   }
