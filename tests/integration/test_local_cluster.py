@@ -37,7 +37,8 @@ def triple(x):
     return 3 * x
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests were started by nohup
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)  # also where the tests were started by nohup, or by a script with `&`
     with LocalCluster(workers=1, concurrency=2, imports=["__main__"]) as cluster:
         print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=30))
         print(cluster.workers[0].pid, cluster.redis_url.reveal().rpartition(":")[2], flush=True)
