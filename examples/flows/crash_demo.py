@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,24 +71,51 @@ class Stage:
                 time.sleep(LOOK)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block after whose end a Ctrl-C comes that was meant to come in it."""
+    came: list[object] = []
+    usual = signal.signal(signal.SIGINT, lambda *_: came.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        raise KeyboardInterrupt
+
+
 class Process:
-    """A process that runs the flow, started as anybody would start it: `graflow flow run`."""
+    """A process that runs the flow, started as anybody would start it: `graflow flow run`.
+
+    It ends with the block, in which it is started: so there is no moment in which nobody would end it.
+    """
 
     def __init__(self, paths: Path, folder: Path, variables: dict[str, str]) -> None:
-        self.started_at = time.time()
         self._errors = folder / "errors"
-        command = [sys.executable, "-m", "graflow", "flow", "run", document_analysis.__name__]
-        command += ["--flows", document_analysis.__module__, "--id", FLOW_ID, "--quiet", "--json"]
-        command += [f"paths=@{paths}", "backend=redis", "top=5"]
-        with self._errors.open("w") as errors:
-            self.process = subprocess.Popen(  # noqa: S603 - a command of ours
-                command,
+        self._command = [sys.executable, "-m", "graflow", "flow", "run", document_analysis.__name__]
+        self._command += ["--flows", document_analysis.__module__, "--id", FLOW_ID, "--quiet", "--json"]
+        self._command += [f"paths=@{paths}", "backend=redis", "top=5"]
+        self._variables = variables
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start it; returns when that was."""
+        begun = time.time()
+        with uninterrupted(), self._errors.open("w") as errors:
+            self._started = subprocess.Popen(  # noqa: S603 - a command of ours
+                self._command,
                 cwd=ROOT,
-                env={**os.environ, **variables},
+                env={**os.environ, **self._variables},
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the demo, which ends it
             )
+        return begun
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._started is not None, "it was not started"
+        return self._started
 
     def require_alive(self) -> None:
         """Raise what it printed, when it has ended by itself and not well."""
@@ -95,8 +123,9 @@ class Process:
             raise RuntimeError(f"The process that runs the flow has ended:\n{self._errors.read_text()}")
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self._started is not None:
+            self._started.kill()
+            self._started.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +181,7 @@ def crashed(cluster: LocalCluster, runner: FlowRunner, paths: Sequence[str], fol
         "GRAFLOW_FLOW_STORE": str(runner.store.url),
     }
     with Process(given, folder, variables) as first:
-        crash.began = first.started_at
+        crash.began = first.start()
         stage.say(f"Process {first.process.pid} runs the flow over {len(paths):,} documents")
 
         def is_midway(state: FlowState | None) -> bool:
@@ -167,7 +196,7 @@ def crashed(cluster: LocalCluster, runner: FlowRunner, paths: Sequence[str], fol
     group = attach(run_key_of(runner), cluster.backend_config)
     wait_alone(stage, group, len(crash.recorded), len(paths))
     with Process(given, folder, variables) as second:
-        crash.restarted = second.started_at
+        crash.restarted = second.start()
         stage.say(f"Process {second.process.pid} is started with the same command")
         epoch = runner.store.get_record(FLOW_ID).epoch
         while runner.store.get_record(FLOW_ID).epoch == epoch and second.process.poll() is None:
