@@ -8,22 +8,18 @@ python -m benchmarks.bench_browser [--members 100000] [--nodes 1000] [--tabs 50]
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_page import written
-from benchmarks.bench_server import Server
+from benchmarks.bench_server import Server, changing
 from benchmarks.common import heading
 from graflow.state import StateStore, open_store
 from graflow.state.changes import Change, Entry, MemberRow, StepRow
@@ -148,39 +144,22 @@ def weight(page: Any) -> None:
     print(f"  their size with gzip                            {sum(sizes) / 1000:>8.1f} kB   gate 60")
 
 
-@contextmanager
-def busy(store: StateStore) -> Iterator[dict[int, float]]:
-    """A run like the other one that goes on, a step and a few members at once; by the place in the journal, when."""
-    told: dict[int, float] = {}
-    stopped = threading.Event()
-
-    def change() -> None:
-        for number in itertools.count():
-            step, member = f"step_{1 + number % 900}", number % 1000
-            now = time.time()
-            rows = [StepRow(step, 1, {"status": ("running", "completed")[number // 900 % 2], "started_at": now})]
-            status = ("running", "completed", "failed")[number // 1000 % 3]
-            members = [MemberRow("group", 1, member, {"status": status, "attempts": 1, "started_at": now})]
-            ended = Entry("group.members", "group", 1, data={"outcomes": [{"index": member}]})
-            entries = [Entry("step.started", step, 1), ended]
-            told[store.append(Change(LIVE, Move.STEP, 1, now, entries, rows, members)).seq] = now
-            if stopped.wait(BETWEEN):
-                return
-
-    thread = threading.Thread(target=change)
-    thread.start()
-    try:
-        yield told
-    finally:
-        stopped.set()
-        thread.join()
+def _step_and_member(number: int) -> Change:
+    """A change of the run that goes on: of a step and of a member."""
+    step, member = f"step_{1 + number % 900}", number % 1000
+    now = time.time()
+    rows = [StepRow(step, 1, {"status": ("running", "completed")[number // 900 % 2], "started_at": now})]
+    status = ("running", "completed", "failed")[number // 1000 % 3]
+    members = [MemberRow("group", 1, member, {"status": status, "attempts": 1, "started_at": now})]
+    ended = Entry("group.members", "group", 1, data={"outcomes": [{"index": member}]})
+    return Change(LIVE, Move.STEP, 1, now, [Entry("step.started", step, 1), ended], rows, members)
 
 
 def updates(browser: Any, server: Server, store: StateStore, minutes: float) -> None:
     """Print how late changes are seen, what they cost a page that shows them, and whether that grows meanwhile."""
     page, _, _ = opened(browser, f"{server.url}/runs/{LIVE}", "flow-graph [role=option]", WATCH)
     page.locator(".dot.live").wait_for()
-    with busy(store) as told:
+    with changing(store, _step_and_member, BETWEEN) as told:
         page.wait_for_timeout(SETTLED)
         before = weighed(page)
         page.wait_for_timeout(minutes * 60_000)
@@ -201,7 +180,7 @@ def tabs(browser: Any, server: Server, store: StateStore, count: int) -> None:
     pages = [opened(browser, f"{server.url}/runs/{LIVE}?view=steps", "tbody tr")[0] for _ in range(count)]
     for page in pages:
         page.locator(".dot.live").wait_for()
-    with busy(store) as told:
+    with changing(store, _step_and_member, BETWEEN) as told:
         pages[0].wait_for_timeout(SETTLED)
         cpu, began = server.cpu, time.monotonic()
         pages[0].wait_for_timeout(10_000)

@@ -120,26 +120,36 @@ def requests(server: Server, title: str, path: str, seconds: float) -> None:
 
 
 @contextmanager
-def changing(store: StateStore) -> Iterator[dict[int, float]]:
-    """A run in which a step ends again and again; by its place in the journal, when each was written."""
+def changing(store: StateStore, change: Callable[[int], Change], pause: float) -> Iterator[dict[int, float]]:
+    """A run that changes again and again; by the place of each change in its journal, when it was written.
+
+    Args:
+        store: The run's.
+        change: The change of each number from 0.
+        pause: Seconds between two.
+    """
     told: dict[int, float] = {}
     stopped = threading.Event()
 
-    def change() -> None:
+    def go_on() -> None:
         for number in itertools.count():
-            row = StepRow("step_1", 1, {"status": "running", "worker": f"w{number}"})
-            made = store.append(Change(WATCHED, Move.STEP, 1, time.time(), [Entry("step.started", "step_1", 1)], [row]))
-            told[made.seq] = time.time()
-            if stopped.wait(PAUSE):
+            now = time.time()
+            told[store.append(change(number)).seq] = now
+            if stopped.wait(pause):
                 return
 
-    thread = threading.Thread(target=change)
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
         yield told
     finally:
         stopped.set()
         thread.join()
+
+
+def _step_again(number: int) -> Change:
+    row = StepRow("step_1", 1, {"status": "running", "worker": f"w{number}"})
+    return Change(WATCHED, Move.STEP, 1, time.time(), [Entry("step.started", "step_1", 1)], [row])
 
 
 async def watched(url: str, heard: dict[int, float]) -> None:
@@ -169,7 +179,7 @@ async def streams(server: Server, store: StateStore, count: int, seconds: float)
     heard: list[dict[int, float]] = [{} for _ in range(count)]
     watchers = [asyncio.create_task(watched(server.url, each)) for each in heard]
     await until(lambda: all(heard))
-    with changing(store) as told:
+    with changing(store, _step_again, PAUSE) as told:
         cpu, began = server.cpu, time.monotonic()
         await asyncio.sleep(seconds)
         share = (server.cpu - cpu) / (time.monotonic() - began)

@@ -28,7 +28,11 @@ class _Gate:
         self._forks = 0
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
+    def between_forks(self) -> Iterator[None]:
+        """A block, for a thread beside the main one, that no fork of this process by another thread falls into.
+
+        A fork waits for it, but not for ever: what waits itself for long, or runs a user's code, does not belong here.
+        """
         changed, thread = self._changed, threading.get_ident()
         with changed:
             if thread not in self._inside:
@@ -61,12 +65,4 @@ class _Gate:
 
 _gate: Final = _Gate()
 
-
-@contextmanager
-def between_forks() -> Iterator[None]:
-    """A block, for a thread beside the main one, that no fork of this process by another thread falls into.
-
-    A fork waits for it, but not for ever: what waits itself for long, or runs a user's code, does not belong here.
-    """
-    with _gate.passing():
-        yield
+between_forks: Final = _gate.between_forks

@@ -23,14 +23,14 @@ def _ended_well(child: int) -> bool:
 
 
 @contextmanager
-def _another_thread_inside(leave: threading.Event, lock: threading.Lock) -> Iterator[None]:
-    """A thread that holds a lock inside the block until it is told, or sees a fork coming."""
-    is_inside = threading.Event()
+def _another_thread_inside(lock: threading.Lock, *, hears_of_forks: bool) -> Iterator[None]:
+    """A thread that holds a lock inside the block, to the end of this one or until it sees a fork coming."""
+    is_inside, leave = threading.Event(), threading.Event()
 
     def run() -> None:
         with between_forks(), lock:
             is_inside.set()
-            wait_until(lambda: leave.is_set() or forks._gate._forks)
+            wait_until(lambda: leave.is_set() or (hears_of_forks and forks._gate._forks))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -44,7 +44,7 @@ def _another_thread_inside(leave: threading.Event, lock: threading.Lock) -> Iter
 
 def test_no_child_inherits_a_lock_that_is_held_inside() -> None:
     lock = threading.Lock()
-    with _another_thread_inside(threading.Event(), lock):
+    with _another_thread_inside(lock, hears_of_forks=True):
         child = os.fork()
         if not child:
             _forked(lock.acquire(blocking=False))
@@ -81,20 +81,9 @@ def test_a_thread_inside_may_fork_and_so_may_its_child() -> None:
 
 def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_PATIENCE", 0.05)
-    leave, is_inside = threading.Event(), threading.Event()
-
-    def run() -> None:
-        with between_forks():
-            is_inside.set()
-            leave.wait(60)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert is_inside.wait(30)
-    child = os.fork()
-    if not child:
-        with between_forks():  # nobody of the parent is inside here
-            _forked(is_fine=True)
-    assert _ended_well(child)
-    leave.set()
-    thread.join(30)
+    with _another_thread_inside(threading.Lock(), hears_of_forks=False):
+        child = os.fork()
+        if not child:
+            with between_forks():  # nobody of the parent is inside here
+                _forked(is_fine=True)
+        assert _ended_well(child)

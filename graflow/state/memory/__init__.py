@@ -72,7 +72,6 @@ class MemoryStore(MemoryQuestions, StateStore):
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
         self._changes: dict[str, int] = {}  # numbers of the last changes of flows, in their order
-        self._changed_last: str | None = None
         self._last_change = 0
         self.cache: MemoryCache = MemoryCache()
         _stores.add(self)
@@ -316,16 +315,12 @@ class MemoryStore(MemoryQuestions, StateStore):
 
     def _changed(self, flow_id: str) -> None:
         self._last_change += 1
-        if flow_id != self._changed_last:
-            self._changes.pop(flow_id, None)
-            self._changed_last = flow_id
+        self._changes.pop(flow_id, None)
         self._changes[flow_id] = self._last_change
 
     def _forget(self, flow_id: str) -> None:
         del self._flows[flow_id]
         del self._changes[flow_id]
-        if flow_id == self._changed_last:
-            self._changed_last = None
         self._forget_questions(flow_id)
 
     def _owned(self, flow_name: str) -> int:
