@@ -15,13 +15,12 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.frame import Control
+from graflow.core.run.recorded.added_tasks import task_from_data
 from graflow.core.run.steps.completing import complete
 from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.errors_as_data import ErrorData, rebuild_error
-from graflow.exceptions import GraflowError, TakeOverError, TaskResolutionError
-from graflow.protocols import upward
+from graflow.exceptions import GraflowError, TakeOverError
 from graflow.queue.base import TaskSpec
-from graflow.signing import SigningKeys
 from graflow.trace.noop import NoopTracer
 
 STARTED = "step.started"
@@ -214,7 +213,7 @@ class _TakingOver:
                 task: Any = IterationTask(node["id"], node["pass_of"], from_jsonable(node["data"]), node["handler"])
                 run.requests.passes[node["id"]] = node["pass_of"]
             else:
-                task = self._resolved(node, adding)
+                task = task_from_data(node, run.session_id, adding)
             _note_members(task, made)
             made[node["id"]] = made.get(node["id"], task)
         for node in outcome.get("nodes", ()):
@@ -224,17 +223,6 @@ class _TakingOver:
                 graph.growth.mark_dynamic(node["id"])
         for source, target in outcome.get("edges", ()):
             graph.add_edge(source, target)
-
-    def _resolved(self, node: Data, adding: str) -> Any:
-        resolver = upward.registry().get()
-        if resolver.keys is None:
-            resolver = resolver.with_keys(SigningKeys.user())
-        try:
-            return resolver.resolve(node["task"], bound_to=(node["of"], node["id"]))
-        except TaskResolutionError as error:
-            raise TaskResolutionError(
-                f"Task '{node['id']}', which step '{adding}' added, cannot be had again: {error}", error
-            ) from error
 
     def _follow(self, outcome: Data, frame: TaskExecutionContext) -> None:
         """Do what the step asked of the engine."""

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from graflow.core.nodes.options import CacheOption
+from graflow.exceptions import TaskResolutionError
 from graflow.flows.cache.keys import ALL, NotKeptError, flow_key
 from graflow.flows.cache.reasons import Reason
 from graflow.flows.cache.sharing import Cache
 from graflow.flows.inputs import InputModel
 from graflow.flows.recording.journal import past_of
 from graflow.flows.recording.recorder import FlowRecorder
-from graflow.flows.recording.resetting import reused_members, reused_steps
+from graflow.flows.recording.resetting import lines_taken, reused_members, reused_steps
 from graflow.shown import get_logger
 from graflow.spells import is_first
 from graflow.state.cache import CacheKey
-from graflow.state.changes import Entry, FlowRecord
+from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 
@@ -94,8 +95,13 @@ def _take_steps(store: StateStore, recorder: FlowRecorder, flow_id: str, why: st
     if state is None or state.status is not FlowStatus.COMPLETED:
         return
     lines = past_of(store.events(flow_id)).lines
+    try:
+        entries = lines_taken(flow_id, lines, recorder.session_id)
+    except TaskResolutionError as error:
+        _log.warning("Flow %s has the kept outcome of flow %s without its steps: %s", recorder.flow_id, flow_id, error)
+        return
     recorder.take_along(
-        [Entry(line.kind, line.step, line.visit, line.index, line.attempt, line.data) for line in lines],
+        entries,
         reused_steps(flow_id, lines, state, StepStatus.CACHED, why),
         reused_members(flow_id, lines, StepStatus.CACHED, why),
     )

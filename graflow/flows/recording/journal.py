@@ -22,6 +22,11 @@ Visit = tuple[str, int]
 """A step and its visit."""
 
 
+def session_of(flow_id: str, generation: int = 0) -> str:
+    """The session id of a flow's run in a generation."""
+    return f"{flow_id}.{generation}"
+
+
 @dataclass
 class Past:
     """What has been recorded of a flow.

@@ -12,7 +12,7 @@ from graflow.errors_as_data import describe_error
 from graflow.exceptions import named
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by
-from graflow.flows.recording.journal import CALLED, Past, Visit
+from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
 from graflow.flows.recording.owner import Owner
 from graflow.flows.recording.people import People
 from graflow.flows.recording.rows import described, member_fields, small_arguments, value_of_outcome
@@ -78,7 +78,7 @@ class FlowRecorder(Owner):
     ) -> None:
         super().__init__(store, record.flow_id, writer, runtime, beat_every)
         self.flow_name = record.flow_name
-        self.session_id = f"{record.flow_id}.{record.generation}"
+        self.session_id = session_of(record.flow_id, record.generation)
         self.current: StepVisit | None = None
         self.attempt = 1
         self.run: Any = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from graflow.flows.recording.journal import RETRIED, Visit
+from graflow.core.run.recorded.added_tasks import made_over
+from graflow.flows.recording.journal import RETRIED, Visit, session_of
 from graflow.state.changes import Change, Entry, FlowRecord, Journaled, MemberRow, StepRow
 from graflow.state.models import FlowState
 from graflow.state.statuses import Move, StepStatus
@@ -78,6 +79,30 @@ class Reset:
     def _alone_at(self, record: FlowRecord) -> dict[str, Any]:
         was, outputs = record.status.value, record.fields.get("outputs")
         return {"step": self.step, "visit": self.visit, "was": was, "outputs": outputs}
+
+
+def lines_taken(flow_id: str, lines: Sequence[Journaled], session_id: str) -> list[Entry]:
+    """Lines of a flow as another one takes them along.
+
+    Args:
+        flow_id: The flow that wrote them.
+        lines: They.
+        session_id: The run that takes them.
+
+    Raises:
+        TaskResolutionError: A task that one of the steps added cannot be had again, so that it is not signed anew.
+    """
+    return [
+        Entry(line.kind, line.step, line.visit, line.index, line.attempt, _data_taken(flow_id, line, session_id))
+        for line in lines
+    ]
+
+
+def _data_taken(flow_id: str, line: Journaled, session_id: str) -> Mapping[str, Any]:
+    if "nodes" not in line.data.get("outcome", ()):
+        return line.data
+    outcome = made_over(line.data["outcome"], session_of(flow_id), session_id, str(line.step))
+    return {**line.data, "outcome": outcome}
 
 
 def reused_steps(

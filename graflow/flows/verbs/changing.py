@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from graflow.exceptions import ConfigError, FlowChangedError, FlowConflictError, FlowNotFoundError
 from graflow.flows.inputs import checked_id, digest_of
-from graflow.flows.recording.journal import past_of
-from graflow.flows.recording.resetting import Downstream, OnChange, Reset, reused_members, reused_steps
+from graflow.flows.recording.journal import past_of, session_of
+from graflow.flows.recording.resetting import Downstream, OnChange, Reset, lines_taken, reused_members, reused_steps
 from graflow.flows.recording.stopping import rests
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.running.driving import Driver
@@ -192,8 +192,9 @@ class Verbs:
             self._plan_fork(seen, lines, from_step, visit).require(plan)
         record = seen.record
         definition, stored = self._registry.get(record.flow_name), dict(record.inputs)
+        made_id = uuid7() if new_flow_id is None else checked_id(new_flow_id)
         made = NewFlow(
-            uuid7() if new_flow_id is None else checked_id(new_flow_id),
+            made_id,
             record.flow_name,
             FlowStatus.PENDING if wait else FlowStatus.QUEUED,
             stored,
@@ -203,7 +204,7 @@ class Verbs:
             metadata=record.fields.get("metadata") or {},
             parent_flow_id=flow_id,
             parent_step=from_step,
-            entries=[Entry(line.kind, line.step, line.visit, line.index, line.attempt, line.data) for line in lines],
+            entries=lines_taken(flow_id, lines, session_of(made_id)),
             steps=reused_steps(flow_id, lines, seen.state),
             members=reused_members(flow_id, lines),
             flow={

@@ -13,7 +13,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError, TakeOverError
-from graflow.flows.recording.journal import RETRIED, Past, Visit, past_of, without
+from graflow.flows.recording.journal import RETRIED, Past, Visit, past_of, session_of, without
 from graflow.flows.recording.resetting import Downstream, OnChange, Reset
 from graflow.flows.registry import near
 from graflow.flows.running.driving import Driver
@@ -166,7 +166,7 @@ class Seen:
             FlowConflictError: When a run cannot come there.
         """
         graph, start = self.program.build(self.record.inputs)
-        session_id = f"{self.record.flow_id}.{self.record.generation + 1}"
+        session_id = session_of(self.record.flow_id, self.record.generation + 1)
         try:
             durable_run(
                 graph,

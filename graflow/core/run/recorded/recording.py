@@ -15,12 +15,12 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
+from graflow.core.run.recorded.added_tasks import task_to_data
 from graflow.core.run.recorded.recorder import Recorder, StepVisit
 from graflow.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
 from graflow.hearing.words import Line, Words
-from graflow.protocols import MemberInfo, upward
-from graflow.signing import SigningKeys
+from graflow.protocols import MemberInfo
 
 Data = dict[str, Any]
 
@@ -240,11 +240,8 @@ def _node_to_data(graph: TaskGraph, task_id: str, session_id: str, adding: str) 
     if isinstance(task, IterationTask):
         data = kept(task.data, f"what task '{adding}' gives its next pass")
         return {"id": task_id, "pass_of": task.base_id, "data": data, "handler": task.handler_type}
-    resolver = upward.registry().get()
-    if resolver.keys is None:
-        resolver = resolver.with_keys(SigningKeys.user())
-    envelope = resolver.serialize_best(task, bound_to=(session_id, task_id))
-    return {"id": task_id, "task": envelope.to_dict(), "of": session_id, "dynamic": task_id in graph.growth.dynamic}
+    made = task_to_data(task, task_id, session_id)
+    return {"id": task_id, **made, "dynamic": task_id in graph.growth.dynamic}
 
 
 # -- operations as data ------------------------------------------------------------------------------------------------
