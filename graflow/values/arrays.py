@@ -33,7 +33,7 @@ def take_array(value: Any, writing: Writing) -> Any:
     if value.dtype == object:
         return [list(value.shape), [writing.write(item, (index,)) for index, item in enumerate(value.flat)]]
     if value.dtype.hasobject:
-        raise NoCodecError("a structured array that holds objects")
+        raise NoCodecError(f"an array of {value.dtype}, which holds objects")
     return base64.b64encode(npy_bytes(value)).decode("ascii")
 
 
@@ -74,8 +74,8 @@ def _take_scalar(value: Any, _writing: Writing) -> Any:
     if isinstance(value, np.bytes_):
         return ["bytes", bytes(value).hex()]
     if isinstance(value, np.void):
-        if value.dtype.hasobject:
-            raise NoCodecError("a structured scalar that holds objects")
+        if type(value) is not np.void or value.dtype.hasobject:
+            raise NoCodecError("a record, or a structured scalar that holds objects")
         return ["npy", base64.b64encode(npy_bytes(np.array(value))).decode("ascii")]
     return [value.dtype.str, value.tobytes().hex()]
 
@@ -95,8 +95,8 @@ def _make_scalar(content: object, _reading: Reading) -> Any:
 
 
 def _take_dtype(value: Any, _writing: Writing) -> Any:
-    if value.hasobject or value.names:
-        raise NoCodecError("a dtype of several parts")
+    if value.hasobject or value.names or value.subdtype:
+        raise NoCodecError("a dtype of objects or of several parts")
     return value.str
 
 

@@ -32,6 +32,7 @@ def _is_own(kind: type) -> bool:
 
 
 def _take_frame(value: Any, writing: Writing) -> Any:
+    _refuse_flags(value)
     columns = [
         _written(value.iloc[:, index].array, writing, (name,)) for index, name in enumerate(value.columns.tolist())
     ]
@@ -44,9 +45,15 @@ def _take_frame(value: Any, writing: Writing) -> Any:
 
 
 def _take_series(value: Any, writing: Writing) -> Any:
+    _refuse_flags(value)
     content = _written(value.array, writing, "")
     name = writing.write(value.name, ".name")
     return [name, _take_index(value.index, writing), content, _attributes(value, writing)]
+
+
+def _refuse_flags(value: Any) -> None:
+    if not value.flags.allows_duplicate_labels:
+        raise NoCodecError("a frame or series that allows no duplicate labels")
 
 
 def _attributes(value: Any, writing: Writing) -> Any:
@@ -60,7 +67,21 @@ def _take_index(value: Any, writing: Writing) -> Any:
     if isinstance(value, pd.MultiIndex):
         levels = [_take_index(level, writing) for level in value.levels]
         return ["multi", names, [levels, [writing.write(np.asarray(codes), "") for codes in value.codes]]]
-    return ["plain", names, [_written(value.array, writing, ".index"), getattr(value, "freqstr", None)]]
+    return ["plain", names, [_written(value.array, writing, ".index"), _frequency(value)]]
+
+
+def _frequency(index: Any) -> str | None:
+    """The name of an index's frequency, from which it can be made again; one with holidays of its own has none."""
+    name: str | None = getattr(index, "freqstr", None)
+    if name is None:
+        return None
+    try:
+        same = pd.tseries.frequencies.to_offset(name) == index.freq
+    except ValueError:
+        same = False
+    if not same:
+        raise NoCodecError(f"an index with the frequency {index.freq}")
+    return name
 
 
 def _written(array: Any, writing: Writing, step: str | tuple[Any]) -> Any:

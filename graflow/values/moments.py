@@ -1,7 +1,8 @@
 """Dates, times of day and zones.
 
 A moment keeps its wall time, zone and fold. A reader that does not know the zone, or other rules for it, keeps the
-moment itself.
+moment itself. A fixed offset that was given a name of its own, as by `astimezone()`, stands as `offset:<name>`, which
+no zone is called.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import zoneinfo
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from graflow.values.base import NoCodecError, Reading, Writing, parts_of, text_of
+
+_OWN: Final = "offset:"
 
 
 def take_datetime(value: datetime, _writing: Writing) -> Any:
@@ -31,7 +34,7 @@ def make_datetime(content: Any, _reading: Reading) -> datetime:
         return datetime.fromisoformat(content)
     text, name, *fold = parts_of(content, 2, 3)
     moment = datetime.fromisoformat(text)
-    zone = _zone_named(name)
+    zone = _zone_named(name, moment.utcoffset())
     if zone is not None:
         moment = _in_zone(moment, zone)
     return moment.replace(fold=1) if fold == [1] else moment
@@ -60,17 +63,15 @@ def make_time(content: Any, _reading: Reading) -> time:
     if type(content) is not list:
         return time.fromisoformat(content)
     text, name, fold = parts_of(content, 3)
-    zone = None if name is None else zoneinfo.ZoneInfo(name) if name in _zones() else _unknown(name)
     found = time.fromisoformat(text).replace(fold=fold)
-    return found if zone is None else found.replace(tzinfo=zone)
+    return found if name is None else found.replace(tzinfo=_zone_named(name, found.utcoffset()) or _unknown(name))
 
 
 def take_timezone(value: timezone, _writing: Writing) -> Any:
     """Days, seconds and microseconds of the offset, and the name that it was given."""
-    offset = value.utcoffset(None)
+    offset, name = value.utcoffset(None), _own_name(value)
     parts = [offset.days, offset.seconds, offset.microseconds]
-    name = value.tzname(None)
-    return parts if name == timezone(offset).tzname(None) else [*parts, name]
+    return parts if name is None else [*parts, name]
 
 
 def make_timezone(content: object, _reading: Reading) -> timezone:
@@ -90,10 +91,20 @@ def make_zone(content: object, _reading: Reading) -> zoneinfo.ZoneInfo:
 
 
 def _name_of(zone: tzinfo | None) -> str | None:
+    if type(zone) is timezone:
+        own = _own_name(zone)
+        return None if own is None else _OWN + own
     return (zone.key or None) if type(zone) is zoneinfo.ZoneInfo else None
 
 
-def _zone_named(name: object) -> tzinfo | None:
+def _own_name(zone: timezone) -> str | None:
+    name = zone.tzname(None)
+    return None if name == timezone(zone.utcoffset(None)).tzname(None) else name
+
+
+def _zone_named(name: object, offset: timedelta | None) -> tzinfo | None:
+    if isinstance(name, str) and name.startswith(_OWN) and offset is not None:
+        return timezone(offset, name.removeprefix(_OWN))
     return zoneinfo.ZoneInfo(name) if name in _zones() else None
 
 

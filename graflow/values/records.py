@@ -74,7 +74,10 @@ def _take_namedtuple(value: Any, writing: Writing) -> Any:
 
 
 def _take_record(value: object, names: tuple[str, ...], writing: Writing) -> Any:
-    held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    unset = next((name for name in names if not hasattr(value, name)), None)
+    if unset is not None:
+        raise NoCodecError(f"its field {unset!r} is not set")
+    held = {name: getattr(value, name) for name in names}
     more = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in names}
     content = [class_key(type(value)), _written(held.items(), writing)]
     extra = {name: item for name, item in more.items() if not _is_derived(type(value), name)}
@@ -90,6 +93,9 @@ def _is_derived(kind: type, name: str) -> bool:
 
 def _take_model(value: Any, writing: Writing) -> Any:
     kind = type(value)
+    unset = next((name for name in kind.model_fields if name not in vars(value)), None)
+    if unset is not None:
+        raise NoCodecError(f"its field {unset!r} is not set")
     fields = [(name, item) for name, item in vars(value).items() if name in kind.model_fields]
     extra, private = (
         None if more is None else _written(more.items(), writing)

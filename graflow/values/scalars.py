@@ -24,6 +24,10 @@ def _take_text(value: object, _writing: Writing) -> str:
     return str(value)
 
 
+def _take_range(value: range, writing: Writing) -> Any:
+    return [writing.write(part, "") for part in (value.start, value.stop, value.step)]
+
+
 def _make_bytes(data: Any, _reading: Reading) -> bytes:
     return base64.b64decode(data, validate=True)
 
@@ -61,7 +65,7 @@ CODECS: Final[Mapping[type, Codec]] = {
     Decimal: Codec("decimal", _take_text),
     UUID: Codec("uuid", lambda value, _: value.hex),
     complex: Codec("complex", lambda value, _: [repr(value.real), repr(value.imag)]),
-    range: Codec("range", lambda value, _: [value.start, value.stop, value.step]),
+    range: Codec("range", _take_range),
     type(Path()): Codec("path", _take_text),
     PurePosixPath: Codec("posixpath", _take_text),
     PureWindowsPath: Codec("windowspath", _take_text),
@@ -77,7 +81,7 @@ READERS: Final[Mapping[str, Make]] = {
     "int": _make_int,
     "path": lambda data, _: Path(data),
     "posixpath": lambda data, _: PurePosixPath(data),
-    "range": lambda data, _: range(*data),
+    "range": lambda data, reading: range(*map(reading.read, data)),
     "time": moments.make_time,
     "timedelta": _make_timedelta,
     "timezone": moments.make_timezone,

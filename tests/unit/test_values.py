@@ -160,6 +160,7 @@ def _model():
         Wheel(1.5, [1, 2]),
         Bolt(3),
         Shade.DARK,
+        range(-(10**4250), 5, 2),
         {Bolt(1): Pair(None)},
         PurePosixPath("a/b"),
         PureWindowsPath("a/b"),
@@ -224,6 +225,22 @@ def test_data_that_does_not_fit_a_class_is_refused(text, told):
     register(Point), register(Pair)
     with pytest.raises(PayloadError, match=told):
         decode(text.replace("%s", __name__))
+
+
+def _half_made():
+    counted = object.__new__(Counted)
+    counted.names = ["a"]
+    return counted
+
+
+@pytest.mark.parametrize(("value", "field"), [(_half_made(), "count"), (Order.model_construct(lines=[]), "number")])
+def test_an_instance_without_one_of_its_fields_is_refused_where_it_is_given_or_pickled(value, field):
+    with pytest.raises(TypeError, match=f"its field '{field}' is not set"):
+        encode(value)
+    pickles = Pickles(SigningKeys({"k": bytes(32)}), ["here"], dumps, loads)
+    back = decode(encode(value, pickles=pickles), pickles=pickles)
+    assert type(back) is type(value)
+    assert not hasattr(back, field)
 
 
 def test_a_class_is_never_imported_nor_looked_up_for_a_name_that_arrives():
@@ -322,6 +339,10 @@ def test_a_subclass_of_an_annotated_class_is_known():
         datetime(1890, 1, 1, tzinfo=timezone(timedelta(seconds=3208, microseconds=5))),
         time(1, tzinfo=BERLIN),
         time(1, 2, 3, 4, fold=1),
+        time(1, tzinfo=timezone(timedelta(hours=1), "CET")),
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET")),
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-1, microseconds=5), "Europe/Berlin")),
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(0), "")),
         time(1, tzinfo=timezone(timedelta(seconds=3208))),
     ],
     ids=str,
@@ -416,8 +437,13 @@ def test_attributes_of_a_frame_come_back():
         (pd.DataFrame({"p": pd.period_range("2024", periods=2)}), "period"),
         (pl.DataFrame({"o": [Plain(1)]}, schema={"o": pl.Object}), "Python objects"),
         (np.array([(1, None)], dtype=[("a", "i4"), ("b", "O")]), "objects"),
+        (np.rec.array([(1, 2.5)], names="a,b")[0], "a record"),
+        (np.dtype((np.int32, (2,))), "several parts"),
+        (np.array(["a"], dtype=np.dtypes.StringDType()), "StringDType"),
+        (pd.date_range("2024", periods=2, freq=pd.offsets.CustomBusinessDay(holidays=["2024-01-02"])), "frequency"),
+        (pd.Series([1]).set_flags(allows_duplicate_labels=False), "duplicate labels"),
     ],
-    ids=["masked", "period", "object column", "structured"],
+    ids=["masked", "period", "object column", "structured", "record", "dtype", "texts", "holidays", "flags"],
 )
 def test_what_a_library_holds_and_data_cannot_is_refused_by_place(bad, told):
     with pytest.raises(TypeError, match=told) as caught:
