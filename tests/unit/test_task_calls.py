@@ -7,6 +7,7 @@ import inspect
 import math
 import pickle
 import sys
+from copy import copy as copied
 
 import pytest
 
@@ -116,6 +117,53 @@ def test_a_method_is_a_task_of_each_object():
     assert three.scale is three.scale
     assert three.scale is not four.scale
     assert isinstance(Service.scale, TaskWrapper)
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    @task
+    def scale(self, number: int = 2):
+        return self.factor * number
+
+
+class Doubled(Service):
+    @task
+    def scale(self, number: int = 2):
+        return 2 * super().scale(number)
+
+
+def test_a_copied_object_has_tasks_of_its_own():
+    three = Service(3)
+    three.scale.max_retries = 1
+    four = copied(three)
+    four.factor = 4
+    assert (four.scale.run(), three.scale.run()) == (8, 6)
+    assert three.scale.max_retries == 1
+
+
+def test_an_object_without_a_namespace_has_tasks():
+    three = Slotted(3)
+    with workflow("w") as wf:
+        task("start")(lambda: 5) >> three.scale(task_id="more", number=10) >> three.scale
+        three.scale >> task("end")(lambda scale: scale + 1)
+        assert wf.execute() == 7
+
+
+def test_a_method_that_calls_the_one_it_replaces_stays_the_same_task():
+    service = Doubled(3)
+    with workflow("w") as wf:
+        task("start")(lambda: 0) >> service.scale
+        assert [wf.execute(), wf.execute(), service.scale.run()] == [12, 12, 12]
+
+
+def test_a_task_is_replaced_for_one_object(monkeypatch):
+    three = Service(3)
+    monkeypatch.setattr(three.scale, "func", lambda: "replaced")
+    assert (three.scale.run(), Service(3).scale.run()) == ("replaced", 6)
 
 
 @pytest.mark.parametrize("copy", [lambda value: loads(dumps(value)), lambda value: pickle.loads(pickle.dumps(value))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any
 
 from graflow.core.graph import TaskGraph, duplicate
@@ -119,7 +120,13 @@ def is_another(known: Any, task: Any) -> bool:
     function, other = getattr(known, "func", None), getattr(task, "func", None)
     if known.is_copy or task.is_copy:
         return getattr(function, "__qualname__", None) != getattr(other, "__qualname__", None)
-    return function is None or function is not other or not _are_same(known.bound_arguments, task.bound_arguments)
+    if function is None or not (function is other or _are_one_method(function, other)):
+        return True
+    return not _are_same(known.bound_arguments, task.bound_arguments)
+
+
+def _are_one_method(function: object, other: object) -> bool:
+    return isinstance(function, MethodType) and isinstance(other, MethodType) and function == other
 
 
 def _are_same(bound: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

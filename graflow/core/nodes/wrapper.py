@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     P = ParamSpec("P")
 
-_NOT_KEPT = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "made_from", "template")
+_NOT_KEPT = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "made_from", "template", "_method")
 
 
 def _of_template(name: str) -> Any:
@@ -66,6 +66,7 @@ class TaskWrapper(Executable, Generic[P, R]):
     made_from: TaskWrapper | None = None  # the task that this one is an instance of
     _bound_kwargs: Mapping[str, Any] = {}
     _attribute: str | None = None  # the name of a method that is a task, in its class
+    _method: MethodType | None = None  # what the task of an object was made of, whatever its `func` is now
     __signature__ = _FunctionSignature()
 
     func: Callable[..., Any] = _of_template("func")
@@ -137,10 +138,15 @@ class TaskWrapper(Executable, Generic[P, R]):
             if owner is kind:  # as `@classmethod` asks
                 raise TypeError(CLASS_METHOD)
             return self
+        # Not under the name of the attribute: what a base class has under it, and a copy of the object, have their own.
+        key, method = getattr(self.func, "__qualname__", self._attribute), MethodType(self.func, owner)
+        kept = getattr(owner, "__dict__", {})  # an object without a namespace has another task each time
+        found = kept.get(key)
+        if isinstance(found, type(self)) and found._method == method:
+            return found
         made = self.instance(self._task_id, self._bound_kwargs)
-        made.func, made.made_from = MethodType(self.func, owner), None
-        with suppress(AttributeError):  # of an object without a namespace
-            vars(owner)[self._attribute] = made
+        made.func, made.made_from, made._method = method, None, method
+        kept[key] = made
         return made
 
     @property
