@@ -381,6 +381,19 @@ def test_two_tasks_of_one_id_in_one_execution_are_refused():
         assert completed(wf)[-1] == "end"
 
 
+@pytest.mark.parametrize("join", [lambda pair: pair[0] | pair[1], ParallelGroup, lambda pair: parallel(*pair)])
+def test_two_tasks_of_one_id_are_no_members_of_one_group(join):
+    class Service:
+        @task
+        def load(self):
+            return self
+
+    pieces()
+    for tasks in ([loader(1), loader(2)], [Service().load, Service().load]):
+        with workflow("w"), pytest.raises(DuplicateTaskError, match="load"):
+            join(tasks)
+
+
 def test_the_graph_of_a_run_can_be_collected():
     with workflow("w") as wf:
         Task("a") >> loader(1)

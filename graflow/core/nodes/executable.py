@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.core.garbage import no_collections
-from graflow.core.graph import TaskGraph
+from graflow.core.graph import TaskGraph, duplicate
 from graflow.core.nodes.base import BaseNode, no_task
 from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room
@@ -156,6 +156,10 @@ class ParallelGroup(Executable):
     Args:
         tasks: The members, unique by id; a chain contributes its leftmost task.
         name: The id of the node; `ParallelGroup_<n>` when not given.
+
+    Raises:
+        DuplicateTaskError: Two different tasks have one id.
+        ValueError: The name is taken.
     """
 
     is_group = True
@@ -171,7 +175,9 @@ class ParallelGroup(Executable):
         for given in [checked_node(task, "A group") for task in tasks]:
             self._chains += _chain_of(given)
             task = leftmost_of(given)
-            members.setdefault(task.task_id, task)
+            known = members.setdefault(task.task_id, task)
+            if is_another(known, task):
+                raise duplicate(task.task_id, known, task)
         self.tasks = list(members.values())
         self._execution_config: dict[str, Any] = initial_execution()
         graph = graph_for(*self.tasks)
