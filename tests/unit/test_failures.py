@@ -205,6 +205,26 @@ def test_an_error_of_an_inner_workflow_keeps_the_task_that_it_names():
     assert caught.value.task_id == "load"
 
 
+@pytest.mark.parametrize("inside", [0, 1])
+@pytest.mark.parametrize("error", ERRORS[:5], ids=lambda error: type(error).__name__)
+def test_a_task_that_is_tried_again_for_an_inner_workflow_raises_the_type_that_failed_there(error, inside):
+    inner = failing(error, max_retries=inside)
+    with workflow("outer") as wf:
+
+        @task(max_retries=1)
+        def around():
+            inner.execute()
+
+    with pytest.raises(type(error)) as caught:
+        wf.execute()
+    for raised in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert isinstance(raised, exceptions.RetryLimitExceededError)
+        assert raised.task_id == "around"
+        assert raised.cause.task_id == "load"
+        assert str(raised).count(str(error)) == 1
+    assert getattr(caught.value, "filename", None) == getattr(error, "filename", None)
+
+
 def test_a_failed_run_gives_its_context_and_a_resume_runs_what_had_not_succeeded(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     log = tmp_path / "log"  # what is resumed are copies of the functions, which share files alone

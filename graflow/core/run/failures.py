@@ -51,6 +51,8 @@ def of_both_types(failure: _F, cause: BaseException) -> _F:
 
     Where that type cannot be a base of another one, or does something when it becomes one, the failure itself.
     """
+    while isinstance(cause, _OfBothTypes) and cause.plain.cause is not None:
+        cause = cause.plain.cause  # what a workflow that the task executed failed of
     kind = type(cause)
     if isinstance(failure, kind) or not isinstance(cause, Exception) or issubclass(kind, _FLOW_OF_PYTHON):
         return failure
