@@ -10,8 +10,9 @@ Reading builds objects of the kinds of `graflow.values` only: no name that arriv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+from graflow.foreign import attempt
 from graflow.values.blobs import TAG as BLOB
 from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow.values.pickles import Pickles
@@ -52,7 +53,14 @@ def to_jsonable(
     except ShapeError as error:
         if pickles is None or pickles.keys is None:
             raise TypeError(str(error)) from None
-        return {TAG: "pickle", "v": pickles.take(value)}
+        return {TAG: "pickle", "v": _pickled_whole(value, str(error), pickles)}
+
+
+def _pickled_whole(value: object, why: str, pickles: Pickles) -> list[str]:
+    def refuse(error: Exception) -> NoReturn:
+        raise TypeError(f"{why} as JSON nor pickled ({type(error).__name__}: {error})") from error
+
+    return attempt(lambda: pickles.take(value), refuse)
 
 
 def from_jsonable(

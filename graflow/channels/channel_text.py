@@ -59,7 +59,7 @@ class ChannelText:
     def _json(self, key: str, value: object) -> bytes:
         if value is None or type(value) in {str, bool, int}:
             return encode(value).encode()
-        return encode(value, where=self.described(key), pickles=self._pickles(key)).encode()
+        return encode(value, where=self.described(key), pickles=self.pickles_of(key)).encode()
 
     def decoded(self, key: str, reply: bytes | list[bytes] | int) -> Any:
         """The value of a text, or of the texts of a list, as Redis gives them.
@@ -69,7 +69,7 @@ class ChannelText:
         """
         if isinstance(reply, int):
             raise PayloadError(f"{self.described(key)} holds neither text nor a list: something else wrote it")
-        pickles = self._pickles(key)
+        pickles = self.pickles_of(key)
         try:
             if isinstance(reply, bytes):
                 return decode(self._opened(key, reply), pickles=pickles)
@@ -108,9 +108,10 @@ class ChannelText:
         Raises:
             TypeError: When it cannot; the text names place and type.
         """
-        to_jsonable(value, where=f"channel key '{key}'", pickles=self._pickles(key))
+        to_jsonable(value, where=f"channel key '{key}'", pickles=self.pickles_of(key))
 
-    def _pickles(self, key: str) -> Pickles:
+    def pickles_of(self, key: str) -> Pickles:
+        """Takes what has no other form, bound to this key."""
         return signed_pickles(self._keys, "channel", self._name, key)
 
 

@@ -25,6 +25,7 @@ from graflow.redis.config import (
 from graflow.redis.scripts import Script
 from graflow.shown import get_logger
 from graflow.signing import SigningKeys
+from graflow.values.pickles import Pickles
 
 _log = get_logger(__name__)
 
@@ -216,6 +217,10 @@ class RedisChannel(Channel):
     def check(self, key: str, value: object) -> None:
         """Raise `TypeError` when a value cannot be kept; the text names place and type."""
         self._text.check(key, value)
+
+    def pickles_of(self, key: str) -> Pickles:
+        """Takes, for this key, values that have no other form; with keys alone."""
+        return self._text.pickles_of(key)
 
     def ping(self) -> bool:
         """Whether the server answers; a connection that fails raises an error of redis-py's own type."""

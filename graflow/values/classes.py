@@ -26,6 +26,7 @@ _Kind = TypeVar("_Kind", bound=type)
 _NOT_ROOTS: Final = frozenset({"builtins", "typing", "abc", "collections", "enum", "types", "numbers"})
 
 _table: dict[str, type] = {}
+_only_sent: set[str] = set()  # entries that nobody but this process is known to have
 _bases: dict[str, type] = {}  # classes without fields of their own that tasks annotate; their subclasses may have some
 _makers: dict[type, Callable[[Any], Any]] = {}
 _codecs: WeakKeyDictionary[type, Codec] = WeakKeyDictionary()
@@ -58,8 +59,13 @@ def register(
             f"{kind.__qualname__} is no dataclass, attrs class, named tuple, pydantic model or Enum: say with take= "
             "and make= how it is taken apart and made again"
         )
-    _table[class_key(kind)] = kind
+    _share({class_key(kind): kind})
     return kind
+
+
+def _share(found: Mapping[str, type]) -> None:
+    _table.update(found)
+    _only_sent.difference_update(found)
 
 
 def class_codec(kind: type) -> Codec | None:
@@ -84,13 +90,16 @@ def make_own(content: object, reading: Reading) -> Any:
 
 def enter(kind: type) -> None:
     """Table a class that this process itself has sent a value of, so that one can come back."""
-    _table[class_key(kind)] = kind
+    key = class_key(kind)
+    if _table.get(key) is not kind:
+        _table[key] = kind
+        _only_sent.add(key)
 
 
 def is_known(kind: type, near: Mapping[str, type]) -> bool:
     """Whether whoever shares these tasks, or registers the same classes, knows the class."""
     key = class_key(kind)
-    return near.get(key) is kind or _table.get(key) is kind
+    return near.get(key) is kind or (_table.get(key) is kind and key not in _only_sent)
 
 
 def find_class(name: Any, near: Mapping[str, type]) -> type:
@@ -164,7 +173,7 @@ def _spoken_of(func: object) -> Mapping[str, type]:
         named = list(_named_in(plain))
         _add(found, (item for item in named if isinstance(item, type)))
         waiting += [item for item in named if isinstance(item, types.FunctionType)]
-    _table.update(found)
+    _share(found)
     return found
 
 

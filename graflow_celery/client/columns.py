@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from graflow.codec import to_jsonable
 from graflow.core.branches.outcome import Branch
@@ -15,6 +15,7 @@ from graflow.core.nodes.columns import MappedMembers
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.signing import SigningKeys
 from graflow.values.blobs import LONG, TakenBlobs
+from graflow.values.pickles import Pickles
 from graflow_celery.broker.messages import busy
 from graflow_celery.settings import GroupOptions
 from graflow_celery.wire.chunks import Chunk
@@ -89,6 +90,8 @@ class ColumnWriter:
         self._resolver = resolver
         self._code = code
         self._keys = keys
+        # With a key, what only a pickle can be made of goes in an envelope of its own, to which that is bound.
+        self._pickles = None if keys is None else Pickles(keys, (), _refuse, _refuse)
         self._run_id = run_id
         self._group_id = group_id
         self._shared = shared
@@ -153,9 +156,13 @@ class ColumnWriter:
             else:
                 items = list(members.items[places.start : places.stop])
             if any(type(item) in _MAY_BE_LONG and len(item) >= LONG for item in items):
-                yield [to_jsonable(item, near=near, blobs=long) for item in items]
+                yield [to_jsonable(item, near=near, pickles=self._pickles, blobs=long) for item in items]
             else:
-                yield to_jsonable(items, near=near, blobs=long)
+                yield to_jsonable(items, near=near, pickles=self._pickles, blobs=long)
+
+
+def _refuse(_value: object) -> NoReturn:
+    raise TypeError("A column holds no pickles")
 
 
 def _begun_digest(members: MappedMembers) -> Any:

@@ -142,7 +142,7 @@ class GroupChannel:
             self.name, self.prefix = root.name, root.key_prefix
             self.unsendable = dict(getattr(root, "_gaps", {}))
             for layer in reversed(layers):
-                own, unsendable = lay_over(self.overlay, layer, run_key)
+                own, unsendable = lay_over(self.overlay, layer, root, run_key)
                 self._laid += [(layer, key, mark) for key, mark in own.items()]
                 self.unsendable.update(unsendable)
             self._root = root

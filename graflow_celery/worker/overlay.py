@@ -36,7 +36,7 @@ class OverlaidChannel(BranchChannel):
             if deleted:
                 self.lay_deleted(key)
             else:
-                self.set(key, from_jsonable(value), ttl)
+                self.set(key, from_jsonable(value, pickles=channel.pickles_of(key)), ttl)
             self._laid[key] = list(marks), self._pending[key]
 
     def marks_of(self, key: str) -> list[str]:
@@ -79,12 +79,15 @@ class OverlaidChannel(BranchChannel):
             self._shared.publish(as_write(key, pending), marks, once=pending is original)
 
 
-def lay_over(overlay: dict[str, Laid], layer: BranchChannel, origin: str) -> tuple[dict[str, str], dict[str, str]]:
+def lay_over(
+    overlay: dict[str, Laid], layer: BranchChannel, channel: RedisChannel, origin: str
+) -> tuple[dict[str, str], dict[str, str]]:
     """Put what is private in a layer over what lies below it.
 
     Args:
         overlay: What lies there by key; changed in place.
         layer: The view of a member.
+        channel: What members share below all layers.
         origin: Names the group run, so that marks are the same again when it is attached to.
 
     Returns:
@@ -102,7 +105,9 @@ def lay_over(overlay: dict[str, Laid], layer: BranchChannel, origin: str) -> tup
             own[key] = marks[0]
         overlay.pop(key, None)
         try:
-            value = None if write.deleted else to_jsonable(write.value, where=f"channel key '{key}'")
+            value = None
+            if not write.deleted:
+                value = to_jsonable(write.value, where=f"channel key '{key}'", pickles=channel.pickles_of(key))
         except TypeError as error:
             unsendable[key] = str(error)
             continue

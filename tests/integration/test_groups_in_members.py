@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,14 @@ import pytest
 import redis
 
 from graflow import workflow
+from graflow.channels.branch import BranchChannel
+from graflow.channels.redis_channel import RedisChannel
 from graflow.core.context import ExecutionContext
+from graflow.exceptions import PayloadError
+from graflow.signing import generate_key
 from graflow.trace.base import Tracer
 from graflow_celery.deployment import Deployment, deployment_of
+from graflow_celery.worker.overlay import OverlaidChannel, lay_over
 from graflow_celery.worker.running import RunningMember, running_member
 from tests.integration import members
 from tests.support import PrivateRedis, private_redis
@@ -60,6 +66,29 @@ def lost(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(scripts, "run", losing)
     return lost
+
+
+class Plain:
+    """What only a pickle can be made of."""
+
+
+@pytest.mark.parametrize("signing_key", [None, generate_key()], ids=["no key", "a key"])
+def test_what_a_member_wrote_is_seen_by_members_of_its_group_as_results_would_be(
+    server: PrivateRedis, signing_key: str | None
+) -> None:
+    place = {"host": server.host, "port": server.port, "signing_key": signing_key}
+    outer = BranchChannel(RedisChannel("run", **place))
+    outer.set("value", {"inside": Plain()})
+    overlay: dict[str, Any] = {}
+    _, unsendable = lay_over(overlay, outer, RedisChannel("run", **place), "group")
+    if signing_key is None:
+        assert "['inside'] of type" in unsendable["value"]
+        assert overlay == {}
+        return
+    elsewhere = OverlaidChannel(RedisChannel("run", **place), json.loads(json.dumps(overlay)))
+    assert type(elsewhere.get("value")["inside"]) is Plain
+    with pytest.raises(PayloadError, match="refused"):
+        OverlaidChannel(RedisChannel("run", **place), {"another": overlay["value"]})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +16,13 @@ from graflow_celery.wire.chunks import Chunk
 from tests.unit.registry_tasks import double
 
 KEYS = SigningKeys.parse(generate_key())
+
+
+@dataclass
+class Unknown:
+    """A class that no task speaks of."""
+
+    x: int
 
 
 def written(group: Any, stride: int, keys: SigningKeys | None = KEYS) -> Chunks | None:
@@ -75,6 +83,7 @@ def test_long_items_are_told_from_others_wherever_they_stand(long: Any) -> None:
 
 def test_what_has_no_form_in_columns_is_written_by_itself() -> None:
     assert written(double.map([object(), object()]), 2) is None
+    assert written(double.map([Unknown(1), Unknown(2)]), 2) is None  # with a key it goes as a signed pickle
     renamed = double.map(range(4))
     renamed.set_group_name("another")
     assert written(renamed, 2) is None

@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 import typing
 import zoneinfo
 from collections import namedtuple
@@ -272,6 +273,26 @@ def test_a_class_of_its_own_kind_is_registered_with_two_functions(monkeypatch):
         register(Plain, take=str)
     with pytest.raises(TypeError, match="Only classes"):
         register(Plain(1))
+
+
+def test_a_class_that_was_only_sent_is_not_known_to_others():
+    kind = make_dataclass("Sent", ["x"], namespace={"__module__": __name__})
+    assert type(decode(encode(kind(1)))) is kind
+    keys = SigningKeys({"k": bytes(32)})
+    signed = Pickles(keys, ["here"], dumps, loads)
+    assert '"$t":"pickle"' in encode(kind(1), pickles=signed)
+    register(kind)
+    assert '"$t":"record"' in encode(kind(1), pickles=signed)
+
+
+def test_what_is_no_tree_says_why_it_can_neither_be_kept_nor_pickled():
+    signed = Pickles(SigningKeys({"k": bytes(32)}), ["here"], dumps, loads)
+    looped: list[object] = []
+    looped += [looped, threading.Lock()]
+    with pytest.raises(
+        TypeError, match=r"^result\[0\] of type .* contains itself and cannot be kept as JSON nor pickled \("
+    ):
+        encode(looped, where="result", pickles=signed)
 
 
 def test_a_class_that_was_defined_again_stands_for_the_old_one(monkeypatch):
