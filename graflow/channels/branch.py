@@ -7,14 +7,15 @@ import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from graflow.channels.base import Channel, ChannelLock, checked_ttl
 from graflow.channels.locks import Holder, current_holder
-from graflow.sharing import own_copy
+from graflow.sharing import own_copy, require_rereadable
 
 _ABSENT: Any = object()
 _DELETED: Any = object()
+_VALUE: Final = "The value for channel key"
 Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
 
@@ -43,7 +44,7 @@ class BranchChannel(Channel):
     operation first publishes the private value of its key, if there is one, so that it works on what this branch sees.
 
     What `set` stores and what `get` gives is a copy of its own, as from a server, where a value can travel as data: a
-    change in place stays with whoever makes it. Other objects are shared.
+    change in place stays with whoever makes it. Other objects are shared, and what can be read only once is refused.
     """
 
     def __init__(self, parent: Channel) -> None:
@@ -57,6 +58,7 @@ class BranchChannel(Channel):
         self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
+        require_rereadable(_VALUE, {key: value})
         if self._holders and self._is_held():
             self._publish(key)
             self._parent.set(key, own_copy(value), ttl)
@@ -112,10 +114,12 @@ class BranchChannel(Channel):
             self.delete(key)
 
     def append(self, key: str, value: object, ttl: float | None = None) -> int:
+        require_rereadable(_VALUE, {key: value})
         self._publish(key)
         return self._parent.append(key, value, ttl)
 
     def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
+        require_rereadable(_VALUE, {key: value})
         self._publish(key)
         return self._parent.prepend(key, value, ttl)
 

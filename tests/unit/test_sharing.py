@@ -34,6 +34,19 @@ def test_an_iterator_for_several_readers_is_refused_where_it_is_given(make):
         assert wf.execute(initial_channel={"rows": io.StringIO("a handle")}) == "a handle"
 
 
+@pytest.mark.parametrize("write", ["set", "append", "prepend"])
+def test_an_iterator_for_several_readers_is_refused_where_a_task_writes_it(write):
+    with workflow("w") as wf:
+
+        @task(inject_context=True)
+        def give(context):
+            getattr(context.get_channel(), write)("rows", (n for n in "ab"))
+
+    with pytest.raises(exceptions.ConfigError, match=r"channel key 'rows' is a generator, .* list\(\.\.\.\)"):
+        wf.execute()
+    assert not wf.last_context.channel.exists("rows")
+
+
 @pytest.mark.parametrize(
     "value",
     [
