@@ -24,7 +24,7 @@ class ThreadingCoordinator(TaskCoordinator):
 
     Args:
         thread_count: How many members run at once. When not given, as many as there are CPUs, and beside them up to
-            1,024 members that are async, which share the event loop of the run and take no thread.
+            1,024 members that are async, which share the event loop of the run and take no thread, and groups of such.
         timeout: Seconds for the whole group; members still running then are abandoned, since a thread cannot be
             stopped. None for no limit.
     """

@@ -344,6 +344,27 @@ def test_async_members_that_wait_for_one_another_all_run_at_once():
     assert wf.execute() == sum(range(count))
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_groups_of_async_members_all_run_at_once(mapped):
+    count, begun = 64, asyncio.Barrier(64)
+
+    async def member(number):
+        await begun.wait()
+        return number
+
+    def inner(index):
+        made, name = TaskWrapper("member", member, register_to_context=False), f"inner{index}"
+        if mapped:
+            return made.map([index], name=name)
+        return ParallelGroup([made(task_id=f"{name}.{index}", number=index)], name=name)
+
+    with workflow("nested") as wf:
+        group = ParallelGroup(map(inner, range(count)), name="outer").with_execution("threading", {"timeout": 30})
+        assert group.is_async
+        assert len(wf.execute("outer")) == count
+        assert not (group | task("sync")(lambda: 1)).is_async
+
+
 def test_a_number_of_threads_that_is_asked_for_limits_async_members_as_well():
     running, most = [], []
     with workflow("limited") as wf:

@@ -78,6 +78,16 @@ def test_a_loop_through_a_group_is_stopped_by_what_its_members_repeat():
     assert caught.value.loop[0] in {"ParallelGroup_1", "end", "left", "right"}
 
 
+def test_a_loop_of_jumps_is_named_too():
+    with workflow("jumps") as wf:
+        ask = task(id="ask", inject_context=True)(lambda context: context.next_task("look", goto=True))
+        look = task(id="look", inject_context=True)(lambda context: context.next_task("ask", goto=True))
+        task(id="start")(lambda: None) >> ask >> look
+    with pytest.raises(exceptions.MaxStepsExceededError, match="goes round the cycle ask >> look >> ask") as caught:
+        wf.execute("start")
+    assert caught.value.loop == ["ask", "look"]
+
+
 def test_passes_of_a_task_count_as_repeats():
     context = context_of(node("a", lambda context: context.next_iteration(), True, max_cycles=50))
     with pytest.raises(exceptions.CycleLimitExceededError) as caught:

@@ -200,6 +200,11 @@ class ParallelGroup(Executable):
     def __repr__(self) -> str:
         return f"ParallelGroup({[*self.member_ids]!r})"
 
+    @property
+    def is_async(self) -> bool:
+        """Whether to run it is to wait, since all of its members are coroutines or such groups."""
+        return all(getattr(member, "is_async", False) for member in self.members)
+
     # -- members ---------------------------------------------------------------------------------------------------
 
     @property

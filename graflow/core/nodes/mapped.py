@@ -60,6 +60,11 @@ class MappedGroup(ParallelGroup, Generic[R]):
     def tasks(self, tasks: list[Executable]) -> None:
         self._members = tasks
 
+    @property
+    def is_async(self) -> bool:
+        column = self._members
+        return column.prototype.template.is_async if isinstance(column, MappedMembers) else super().is_async
+
     def __repr__(self) -> str:
         ids = self.member_ids
         if len(ids) <= _SHOWN:
