@@ -68,7 +68,7 @@ def test_classic_queues_with_a_highest_priority_honour_it_on_any_version(
     config = {"url": redis_server.url, "broker_url": rabbit.url, "key_prefix": "classic"}
     code = f"from {__name__} import urgent_ones_overtake; print(urgent_ones_overtake({config!r}, '.'))"
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        [sys.executable, "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},  # a program reads no celeryconfig.py that merely lies there
         capture_output=True,
