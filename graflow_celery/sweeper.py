@@ -114,6 +114,7 @@ def _due(deployment: Deployment, half_done: _HalfDone, interval: float) -> list[
         _log.warning("The clock of the Redis of record was set by %+.1f s; deadlines stay what they were", look.step)
         # What was written in the time that was wrong may be due late; who claims again finds out what is to be done.
         _expedite(deployment, half_done, deployment.record.open_groups())
+        deployment.record.settle_step()
     return look.due
 
 

@@ -452,7 +452,8 @@ class Look:
         due: The runs that are to be swept.
         time: When that was, in seconds of the record's time.
         pause: Seconds since anybody looked.
-        step: Seconds by which the server's clock had been set ahead, or back when negative; made up for by now.
+        step: Seconds by which the server's clock had been set ahead, or back when negative; made up for by now. Told
+            until somebody has dealt with it.
         asks: Nothing was done, as it seems to have been set ahead: look again, and say by how much at most.
     """
 

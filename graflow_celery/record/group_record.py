@@ -212,6 +212,10 @@ class GroupRecord(MemberLeases, RecordReader):
         runs = [run_id for entry in due if (run_id := self._readable(entry)) is not None]
         return Look(runs, time / 1000, pause / 1000, step / 1000, asks == 1)
 
+    def settle_step(self) -> None:
+        """Tell no further look of a step of the server's clock: every open group was expedited after it."""
+        self.client.hdel(self.keys.deployment("clock"), "unsettled")
+
     def sweep(self, run_id: str, token: str, limit: int = 1000) -> Republish | None:
         """Name up to `limit` members of a run to publish again; None when there is nothing to do.
 

@@ -40,7 +40,7 @@ class Keys:
     | `runs` | sorted set | run id -> when a sweeper has to look at it |
     | `workers`, `workers:info` | sorted set, hash | until when each worker counts as one that beats; what it is |
     | `epoch` | string | identity of this data set: another one means that the server was wiped |
-    | `clock` | hash | last look of any sweeper: a hole in it means a standstill; what the time is corrected by |
+    | `clock` | hash | last look of any sweeper: a hole means a standstill; what corrects the time; a step to settle |
     """
 
     prefix: str

@@ -225,6 +225,7 @@ def test_one_that_first_looked_in_the_wrong_time_does_not_bring_it_back(world: W
     new = world.record.look()
     world.clock.advance(1)
     assert world.record.look(since=Since(old.time, 1.0, 1.0)).step == pytest.approx(3600.0, abs=2)
+    world.record.settle_step()
     mended = world.record.now()
 
     # When the first looks again
@@ -262,3 +263,24 @@ def test_a_sweeper_that_stands_still_before_it_asks_takes_that_for_no_step(
 
     # Then time has gone on by what has passed
     assert world.record.now() - before == pytest.approx(65.0, abs=2.0)
+
+
+@pytest.mark.redis
+def test_a_step_is_dealt_with_though_whoever_found_it_cannot_tell(world: World) -> None:
+    # Given a member that dies while the clock is ahead, and a look that finds this, of which nothing is heard any more
+    open_group(world.record, n=1, lease=5.0)
+    world.wait(2)
+    world.clock.advance(3600)
+    assert world.record.claim("run", [0], "dead").granted
+    world.record.abandon("run", "dead", [0])
+    before = world.record.look(interval=1e6)
+    world.clock.advance(-3600)
+    assert world.record.look(since=Since(before.time, 0.0, 0.1)).step == -3600.0
+
+    # When others look
+    assert world.record.look().step == -3600.0
+    world.wait(10)
+
+    # Then one of them finds what died in the wrong time, and no further look is told of the step
+    assert world.record.status("run").losses == 1
+    assert world.record.look().step == 0.0

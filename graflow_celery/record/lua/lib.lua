@@ -149,6 +149,7 @@ local function wake(workers)
   local offset = time - server_time()
   time = time - offset
   redis.call('HSET', CLOCK, 'looked', time, 'offset', 0, 'reset', time)
+  redis.call('HDEL', CLOCK, 'unsettled')
   local awake = {}
   local resting = redis.call('ZRANGEBYSCORE', workers, offset == 0 and '(' .. time or '-inf', '+inf', 'WITHSCORES')
   for i = 1, #resting, 2 do

@@ -4,10 +4,10 @@
 -- that nobody sets; the milliseconds by which it is believed, from the answer of a call before, that the server's clock was
 -- set ahead (empty: any), or `ask`.
 -- A step of the server's clock is made up for, so that for those who wait time goes on as it did. Answers the time, the
--- milliseconds since the last look, the step, and the runs; or, to `ask`, the time, that, 0, no runs, and 1: nothing was done,
--- since the clock was set or the caller stood still before it asked.
+-- milliseconds since the last look, the step that nobody has dealt with yet, and the runs; or, to `ask`, the time, that, 0,
+-- no runs, and 1: nothing was done, since the clock was set or the caller stood still before it asked.
 local known, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local clock = redis.call('HMGET', CLOCK, 'offset', 'looked', 'reset')
+local clock = redis.call('HMGET', CLOCK, 'offset', 'looked', 'reset', 'unsettled')
 local offset = tonumber(clock[1] or 0)
 local time = server_time() + offset
 local last = tonumber(clock[2] or time)
@@ -32,10 +32,12 @@ end
 if step ~= 0 then
   time = time - step
   -- What others know from before that may be of the time that was wrong.
-  redis.call('HSET', CLOCK, 'offset', offset - step, 'reset', math.max(time, last))
+  -- Should this answer get lost, or its caller die, the next one hears of the step.
+  redis.call('HSET', CLOCK, 'offset', offset - step, 'reset', math.max(time, last), 'unsettled', step)
 end
 local pause = time - last
 if step ~= 0 or pause > tonumber(ARGV[2]) then redis.call('HSET', CLOCK, 'resumed', math.max(time, last)) end
 time = math.max(time, last)
 redis.call('HSET', CLOCK, 'looked', time)
+if step == 0 then step = tonumber(clock[4] or 0) end
 return {time, pause, step, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[1]), 0}
