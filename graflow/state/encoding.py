@@ -26,23 +26,23 @@ Stored = str | bytes
 Blobs = dict[str, bytes]
 """Blobs that a change names, by digest."""
 
-_encoder: Final = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 _decoder: Final = json.JSONDecoder()
 
 
-def _quick_encoder() -> Callable[[Any], str]:
-    """What `_encoder.encode` does, without making its C part anew for each call, which costs more than its work."""
+def quick_encoder(*, ensure_ascii: bool = True) -> Callable[[Any], str]:
+    """`encode` of a compact encoder, which does not make its C part for each call; that costs more than its work."""
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, check_circular=False, separators=(",", ":"))
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return _encoder.encode
-    quote = json.encoder.encode_basestring_ascii
+        return encoder.encode
+    quote = json.encoder.encode_basestring_ascii if ensure_ascii else json.encoder.encode_basestring
     chunks: Callable[[Any, int], Iterable[str]] = make(
-        None, _encoder.default, quote, None, ":", ",", _encoder.sort_keys, _encoder.skipkeys, _encoder.allow_nan
+        None, encoder.default, quote, None, ":", ",", encoder.sort_keys, encoder.skipkeys, encoder.allow_nan
     )
     return lambda value: "".join(chunks(value, 0))
 
 
-_to_text: Final = _quick_encoder()
+_to_text: Final = quick_encoder()
 
 
 def to_text(value: object) -> str:

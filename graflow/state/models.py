@@ -55,10 +55,11 @@ class FlowStepState(_Model):
         attempt_history: Each of them.
         worker: Where the last one ran.
         source: For REUSED and CACHED, where the outcome came from: `{"flow_id", "step", "visit", "why", ...}`.
-        input_digest: Of what it was given, for a task with a cache.
+        input_digest: SHA-256 of what it was given, as JSON, where that is small; for a task with a cache, of what its
+            kept value is found by. None where a secret is among it.
         cache: Whether a kept value was given, and why (not): `{"hit", "why", "key", "source" or "nearest", "age",
             "differs"}`; None for a task without a cache.
-        output_digest: Of what it returned.
+        output_digest: SHA-256 of what it returned, as JSON; for members too.
         output_size: Bytes of what it returned, as JSON.
         run_key: For a group, the key of its group run.
         size: For a group, how many members it has.

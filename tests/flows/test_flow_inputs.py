@@ -2,6 +2,7 @@
 
 import base64
 import enum
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -361,3 +362,24 @@ def test_a_workflow_without_a_function_goes_on_under_its_id():
         runner.run(other, flow_id="w")
     with pytest.raises(FlowNotFoundError):
         runner.retry_failed_step("w", "last")
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_row_of_a_step_has_digests_of_what_it_was_given_and_of_what_it_returned():
+    repeated = task("repeated")(lambda word, times: word * times)
+    ends = task("ends")(lambda password: None)
+    with workflow("w") as wf:
+        small = repeated(task_id="small", word="é", times=3)
+        small >> repeated(task_id="large", word=["x" * 2000], times=2) >> ends(task_id="secret", password="hunter2")
+    with FlowRunner("memory://") as runner:
+        state = runner.run(wf, flow_id="f")
+    small, large, secret = state.steps
+    assert (small.inputs, small.input_digest) == ({"word": "é", "times": 3}, digest('{"word":"é","times":3}'))
+    assert (small.outputs, small.output_digest) == ("ééé", digest('"ééé"'))
+    assert (large.inputs, large.input_digest) == ({"word": "<list>", "times": 2}, None)
+    assert (large.outputs, large.output_digest) == (None, digest(f'["{"x" * 2000}","{"x" * 2000}"]'))
+    assert (secret.inputs, secret.input_digest) == ({"password": MASK}, None)
+    assert secret.output_digest == digest("null")

@@ -15,7 +15,7 @@ from graflow.flows.recording.flow_graph import added_by
 from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
 from graflow.flows.recording.owner import Owner
 from graflow.flows.recording.people import People
-from graflow.flows.recording.rows import described, member_fields, small_arguments, value_of_outcome
+from graflow.flows.recording.rows import arguments_fields, described, member_fields, value_of_outcome
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.writing import Writer
 from graflow.observing import Happening, observe, observers
@@ -196,7 +196,7 @@ class FlowRecorder(Owner):
             fields["status"], fields["completed_at"] = "completed", now
             recording = self.run.recording
             if recording.given:
-                fields["inputs"] = small_arguments(recording.given)
+                fields.update(arguments_fields(recording.given))
             if "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
@@ -226,7 +226,7 @@ class FlowRecorder(Owner):
                 "attempt_history": self._attempts_with(now, text),
             }
             if self.run.recording.given:
-                fields["inputs"] = small_arguments(self.run.recording.given)
+                fields.update(arguments_fields(self.run.recording.given))
             self._earlier[step.step, step.visit] = self._attempts
             if due is None:
                 fields["completed_at"] = now

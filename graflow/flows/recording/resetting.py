@@ -18,7 +18,10 @@ Downstream = Literal["none", "failed", "all"]
 """Which steps behind a step that is retried run again."""
 
 _FRESH: Final = dict.fromkeys(
-    ("completed_at", "error", "error_data", "outputs", "execution_time", "source", "cache", "input_digest")
+    (
+        *("completed_at", "error", "error_data", "outputs", "output_size", "output_digest", "execution_time", "source"),
+        *("cache", "input_digest"),
+    )
 )
 
 

@@ -9,12 +9,12 @@ from math import isfinite
 from typing import Any, Final
 
 from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.state.encoding import quick_encoder
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
 _SHORT: Final = 100  # characters of an argument that is shown beside large ones
 _SIZED: Final = frozenset({str, bytes, list, tuple, dict})
-_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False)
-_encode: Final = _JSON.encode
+_encode: Final = quick_encoder(ensure_ascii=False)
 _decode: Final[Any] = json.JSONDecoder().decode
 
 
@@ -29,18 +29,23 @@ def value_of_outcome(outcome: Mapping[str, Any], node: str) -> Any:
     return None
 
 
-def small_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as they are shown: plain JSON where it is small, else what kind of thing each is."""
+def arguments_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row of a step has of its arguments.
+
+    All of them, and their digest, where they are plain JSON and small; else the short ones, and what kind of thing each
+    other one is.
+    """
     try:
         # What has many parts is not written down only to see how long it is.
         if all(type(value) not in _SIZED or len(value) <= _SMALL for value in given.values()):
             text = _encode(given)
             if len(text) <= _SMALL:
-                shown: dict[str, Any] = _decode(text)
-                return shown
+                return {"inputs": _decode(text), "input_digest": _digest_of(text.encode("utf-8", "surrogatepass"))}
     except (TypeError, ValueError, RecursionError):
         pass  # no plain JSON
-    return {name: value if _is_short(value) else f"<{type(value).__name__}>" for name, value in given.items()}
+    return {
+        "inputs": {name: value if _is_short(value) else f"<{type(value).__name__}>" for name, value in given.items()}
+    }
 
 
 def _is_short(value: object) -> bool:
@@ -51,12 +56,13 @@ def _is_short(value: object) -> bool:
 
 def described(value: Any) -> dict[str, Any]:
     """What the row of a step has of a value that is plain JSON."""
-    if value is None or type(value) is int or type(value) is bool:
-        return {"outputs": value, "output_size": len(str(value))}
     text = _encode(value).encode("utf-8", "surrogatepass")
-    if len(text) <= _SMALL:
-        return {"outputs": value, "output_size": len(text)}
-    return {"outputs": None, "output_size": len(text), "output_digest": sha256(text).hexdigest()}
+    shown = value if len(text) <= _SMALL else None
+    return {"outputs": shown, "output_size": len(text), "output_digest": _digest_of(text)}
+
+
+def _digest_of(text: bytes) -> str:
+    return sha256(text).hexdigest()
 
 
 def member_fields(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class StepExplanation(BaseModel):
             "nearest", "age", "differs"}`.
         source: For REUSED and CACHED, where the outcome was computed.
         inputs: What it was given, where that is small.
-        input_digest: Of what it was given, for a task with a cache.
+        input_digest: As in `FlowStepState`.
         attempts: How often it was executed.
     """
 

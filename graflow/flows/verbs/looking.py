@@ -191,7 +191,9 @@ class Looking:
         state.inputs = masked(state.inputs)
         for row in state.steps:
             if row.inputs is not None:
-                row.inputs = masked(row.inputs)
+                shown = masked(row.inputs)
+                if shown != row.inputs:
+                    row.inputs, row.input_digest = shown, None  # by which a short secret could be guessed
             if row.attempts == 1 and not row.attempt_history:  # its row says all there is to say of a first attempt
                 only = Attempt(
                     number=1,
