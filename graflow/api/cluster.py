@@ -31,8 +31,7 @@ Groups outside of flows, that is of `submit` and of workflows on workers, the ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
@@ -43,6 +42,7 @@ from graflow.api.http.etags import tag_of
 from graflow.api.http.paging import Limit
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
+from graflow.api.plugged import ClusterViews, views_of
 from graflow.api.runs.member_table import matching, ordered, shown_row
 from graflow.api.runs.members import MOST_ROWS, MemberRows, Statuses
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
@@ -50,38 +50,9 @@ from graflow.state.members import MemberFacts
 
 router = APIRouter(tags=["cluster"])
 
-_PLUG_INS: Final = "graflow.cluster_views"
-_NOBODY: Final = "Nothing that knows workers is installed here: pip install graflow-celery"
 _TIMES: Final = ("queued_at", "started_at", "completed_at", "beat")
 
 Facts = Mapping[str, Any]
-
-
-class ClusterViews(Protocol):
-    """What a plug-in tells of workers, as plain data; times are seconds since the epoch, or ISO texts."""
-
-    def workers(self) -> list[dict[str, Any]]:
-        """The workers that live."""
-
-    def queues(self) -> list[dict[str, Any]]:
-        """Queues, how many messages are in them, and how many workers listen."""
-
-    def groups(self) -> list[dict[str, Any]]:
-        """All groups whose record is kept, the newest first."""
-
-    def group(self, run_id: str) -> dict[str, Any]:
-        """One group.
-
-        Raises:
-            GroupNotFoundError: There is none.
-        """
-
-    def members(self, run_id: str) -> list[dict[str, Any]]:
-        """The members that run or have ended, by index, with the last progress of those that run; the others wait.
-
-        Raises:
-            GroupNotFoundError: There is none.
-        """
 
 
 class Told(BaseModel):
@@ -144,7 +115,7 @@ def group_members(
 ) -> Response:
     """A part of the members of a group on workers."""
     size = int(_one(service, run_id)["size"])
-    known = {row["index"]: row for row in _views(service).members(run_id)}
+    known = {row["index"]: row for row in views_of(service).members(run_id)}
     states = {name.strip() for each in status or () for name in each.split(",") if name.strip()}
     rows = matching([_member(index, known.get(index, {})) for index in range(size)], states, search or "")
     part = ordered(rows, sort, service.clock())[offset : offset + limit]
@@ -162,47 +133,25 @@ def group_member(run_id: str, index: int, request: Request, service: Served) -> 
     size = int(_one(service, run_id)["size"])
     if not 0 <= index < size:
         raise ProblemError(404, "not-found", f"Group run '{run_id}' has no member {index}; it has {size}")
-    found = next((row for row in _views(service).members(run_id) if row["index"] == index), None)
+    found = next((row for row in views_of(service).members(run_id) if row["index"] == index), None)
     made = _timed(found or {"index": index, "status": "pending", "attempts": 0})
     return answer(request, tag_of(made), made)
-
-
-def knows_workers(service: Service) -> bool:
-    """Whether there is something that may tell of workers."""
-    try:
-        _views(service)
-    except GraflowError:
-        return False
-    return True
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
-def _views(service: Service) -> ClusterViews:
-    """The plug-in's views.
-
-    Raises:
-        ConfigError: There is none, or nobody says which servers are meant.
-    """
-    plug_ins = entry_points(group=_PLUG_INS)
-    if not plug_ins:
-        raise ConfigError(_NOBODY)
-    found: ClusterViews = next(iter(plug_ins)).load()(service.runner.backend_config)
-    return found
-
-
 def _asked(service: Service, what: str) -> tuple[list[dict[str, Any]], str | None]:
     """What the views tell, or why they cannot."""
     try:
-        return getattr(_views(service), what)(), None
+        return getattr(views_of(service), what)(), None
     except GraflowError as error:
         return [], str(error)
 
 
 def _one(service: Service, run_id: str) -> dict[str, Any]:
     try:
-        return _views(service).group(run_id)
+        return views_of(service).group(run_id)
     except (ConfigError, GroupNotFoundError) as error:
         raise ProblemError(404, "not-found", str(error)) from error
 

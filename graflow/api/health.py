@@ -9,10 +9,10 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from graflow.api.cluster import knows_workers
 from graflow.api.http.auth import Asker
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served
+from graflow.api.plugged import knows_workers
 from graflow.configuration.project import project_settings
 from graflow.exceptions import GraflowError
 from graflow.metrics import CONTENT_TYPE, exposition

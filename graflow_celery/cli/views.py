@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from graflow.exceptions import ConfigError, GroupTimeoutError
+from graflow.exceptions import ConfigError, GroupNotFoundError, GroupTimeoutError
 from graflow.redis.named import NAMES_OF_SERVERS
 from graflow_celery.cli.facts import done_of, listed_runs, queue_facts, with_other_code, workers
+from graflow_celery.client.coordinator import tries_of
 from graflow_celery.client.handle import GroupHandle
 from graflow_celery.client.outcomes import MemberOutcome
 from graflow_celery.client.progress import latest_progress
@@ -30,6 +31,7 @@ _ENDS: Final[Mapping[MemberState, str]] = {
     MemberState.CANCELLED: "cancelled",
     MemberState.LOST: "lost",
 }
+_TRIED_AGAIN: Final = frozenset({GroupState.FAILED, GroupState.CANCELLED})
 _LOOKED_INTO: Final = 100  # open groups whose running members are told of workers
 
 Facts = dict[str, Any]
@@ -97,24 +99,19 @@ class ClusterViews:
         with self._connected() as here:
             header = here.record.header(run_id)
             handle = GroupHandle(here, header.spec, self._options, epoch=header.epoch)
-            found: dict[int, Facts] = {}
-            for claim in here.record.claimed(run_id):
-                found[claim.index] = {
-                    "index": claim.index,
-                    "status": "running",
-                    "attempts": claim.attempt,
-                    "worker": claim.owner.rpartition(":")[0] or None,
-                    "queued_at": claim.queued_at,
-                    "started_at": claim.claimed_at,
-                }
-            if found:
-                for index, told in latest_progress(here.record, run_id).items():
-                    if index in found and found[index]["attempts"] == told.attempt:
-                        found[index]["progress"] = {"done": told.done, "total": told.total, "message": told.message}
+            found = _running(here, run_id, with_progress=True)
             with suppress(GroupTimeoutError):
                 for outcome in handle.as_completed(0):
                     found[outcome.index] = _member(outcome)
             return [found[index] for index in sorted(found)]
+
+    def running(self, run_key: str, *, with_progress: bool = False) -> list[Facts]:
+        """The members of a group of a flow that somebody runs now, by index; none when it is not on workers."""
+        with self._connected() as here, suppress(GroupNotFoundError):
+            for run_id in tries_of(run_key):
+                if here.record.status(run_id).state not in _TRIED_AGAIN:
+                    return list(_running(here, run_id, with_progress=with_progress).values())
+        return []
 
     @contextmanager
     def _connected(self) -> Iterator[Deployment]:
@@ -146,6 +143,25 @@ def cluster_views(config: Mapping[str, Any] | None) -> ClusterViews:
     if not found.settings.connection.keys() & set(NAMES_OF_SERVERS):
         raise ConfigError("No Redis of workers is named: set GRAFLOW_REDIS_URL to see workers, queues and groups")
     return ClusterViews(found, options)
+
+
+def _running(here: Deployment, run_id: str, *, with_progress: bool) -> dict[int, Facts]:
+    """The members of a group that somebody runs, by index."""
+    found: dict[int, Facts] = {
+        claim.index: {
+            "index": claim.index,
+            "status": "running",
+            "attempts": claim.attempt,
+            "worker": claim.owner.rpartition(":")[0] or None,
+            "queued_at": claim.queued_at,
+            "started_at": claim.claimed_at,
+        }
+        for claim in here.record.claimed(run_id)
+    }
+    for index, told in latest_progress(here.record, run_id).items() if found and with_progress else ():
+        if index in found and found[index]["attempts"] == told.attempt:
+            found[index]["progress"] = {"done": told.done, "total": told.total, "message": told.message}
+    return found
 
 
 def _listed(facts: Facts) -> Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Final
@@ -58,6 +58,12 @@ def create_coordinator(config: Mapping[str, Any]) -> TaskCoordinator:
     if running_member.get() is None and deployment.runs_eagerly:
         return DirectCoordinator(options.timeout)
     return RedisCoordinator(config, strict=False)
+
+
+def tries_of(run_key: str) -> Iterator[str]:
+    """The ids of the runs of one group, each after an earlier one that failed."""
+    yield run_key
+    yield from (f"{run_key}~{number}" for number in range(1, _TRIES))
 
 
 class RedisCoordinator(TaskCoordinator):
@@ -256,8 +262,7 @@ class _RemoteGroup:
         Returns:
             What was submitted, and the epoch of the data set that the run is in.
         """
-        for number in range(_TRIES):
-            run_id = self._run.run_key if number == 0 else f"{self._run.run_key}~{number}"
+        for run_id in tries_of(self._run.run_key):
             submission = self._prepare(run_id)
             pending = self._run.pending()
             try:

@@ -11,13 +11,15 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 
 from fastapi.testclient import TestClient
 
-from graflow.api import cluster
-from graflow.exceptions import ConfigError, GroupNotFoundError
+from graflow.api import plugged as plugged_in
+from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
+from graflow.state.changes import StepRow
+from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
-from tests.state.support import begin
+from tests.state.support import AT, begin, move
 
 
 class Told:
@@ -28,6 +30,7 @@ class Told:
     def __init__(self, groups: list[dict[str, Any]] | None = None, error: Exception | None = None) -> None:
         self._groups = groups or []
         self._error = error
+        self.looks: list[str] = []
 
     def load(self) -> Callable[[Any], Told]:
         def made(_: Any) -> Told:
@@ -52,6 +55,10 @@ class Told:
                 return row
         raise GroupNotFoundError(run_id)
 
+    def running(self, run_key: str, *, with_progress: bool = False) -> list[dict[str, Any]]:
+        self.looks.append(run_key)
+        raise GraflowError("The Redis of workers does not answer")
+
     def members(self, run_id: str) -> list[dict[str, Any]]:
         return [{"index": 2, "status": "running", "attempts": 1, "worker": "w1", "started_at": 1_700_000_001.0}]
 
@@ -59,7 +66,7 @@ class Told:
 @pytest.fixture
 def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def plug(*plug_ins: Told) -> None:
-        monkeypatch.setattr(cluster, "entry_points", lambda group: list(plug_ins))
+        monkeypatch.setattr(plugged_in, "entry_points", lambda group: list(plug_ins))
 
     return plug
 
@@ -120,3 +127,19 @@ def test_members_that_nobody_has_begun_are_pending(client: TestClient, plugged: 
     assert (told["total"], told["size"]) == (4, 4)
     assert client.get("/api/v1/groups/a/members/3").json()["status"] == "pending"
     problem(client.get("/api/v1/groups/a/members/4"), 404, "not-found")
+
+
+def test_workers_that_do_not_answer_are_not_asked_with_every_look_at_members(
+    clients: Clients, plugged: Callable[..., None]
+) -> None:
+    store = MemoryStore()
+    begin(store, "f1")
+    group = {"status": "running", "started_at": AT, "size": 3, "run_key": "f1.0:pages:0"}
+    move(store, Move.STEP, steps=(StepRow("pages", 1, group),))
+    told = Told()
+    plugged(told)
+    client = clients(FlowRunner(store, recovery=False))
+    for _ in range(3):
+        rows = client.get("/api/v1/analysis/flows/f1/steps/pages/members").json()["rows"]
+        assert [row[1] for row in rows] == ["pending"] * 3
+    assert told.looks == ["f1.0:pages:0"]

@@ -137,6 +137,19 @@ def asks_on_workers(folder: str) -> None:
     members.set_group_name("asks").with_execution("redis") >> deploy(task_id="deploy", folder=folder)
 
 
+@task(inject_context=True)
+def telling(context: TaskExecutionContext, folder: str, number: int) -> int:
+    context.progress(1, total=2, message="half")
+    wait_for(Path(folder) / "go")
+    return number
+
+
+@flow("telling_on_workers")
+def telling_on_workers(folder: str) -> None:
+    members = [telling(task_id=f"t{number}", folder=folder, number=number) for number in range(4)]
+    parallel(*members).set_group_name("telling").with_execution("redis", {"batch_size": 1})
+
+
 @flow("killed_on_workers")
 def killed_on_workers(folder: str) -> None:
     load(task_id="load", folder=folder) >> killer(task_id="killer", folder=folder)

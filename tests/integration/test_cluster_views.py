@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,52 @@ def test_a_queue_tells_since_when_its_oldest_message_waits(client: TestClient, c
     first.cancel()
     second.cancel()
     assert oldest() is None, "messages that are left over stand for nothing"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_members_of_a_flow_are_running_as_soon_as_workers_take_them(
+    config: dict[str, Any], tmp_path: Path, store: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/flows.db" if store == "sqlite" else config["url"].reveal()
+    marks = [str(tmp_path / f"mark{number}") for number in range(3)]
+    with FlowRunner(url, config=config, recovery=False) as runner, ThreadPoolExecutor(1) as pool:
+
+        def held() -> None:
+            members.reports_and_waits.map(marks, name="held").with_execution("redis", {**config, "batch_size": 1})
+
+        runner.register(held, "held")
+        client = TestClient(create_app(runner), base_url="http://127.0.0.1")
+        ended = pool.submit(runner.execute, "held", flow_id=f"f-{store}")
+        base = f"held/flows/f-{store}/steps/held"
+
+        def rows(**parameters: Any) -> list[Any]:
+            answer = client.get(f"/api/v1/{base}/members", params=parameters)
+            return answer.json()["rows"] if answer.status_code == 200 else []
+
+        wait_until(lambda: len(rows(status="running")) == 2)  # as many as there are slots
+        taken = [row[0] for row in rows(status="running")]
+        (waiting,) = {0, 1, 2} - set(taken)
+        assert [row[1] for row in rows()] == ["pending" if index == waiting else "running" for index in range(3)]
+        assert [row[0] for row in rows(status="pending")] == [waiting]
+        assert all("@" in row[3] and row[4] is not None and row[5] is None for row in rows(status="running"))
+        strip = got(client, f"{base}/strip")
+        assert strip["counts"] == {"running": 2, "pending": 1}
+        assert [bucket == {"r": 1} for bucket in strip["buckets"]] == [index != waiting for index in range(3)]
+        half = {"done": 1, "total": 2, "message": "half"}
+        wait_until(lambda: got(client, f"{base}/members/{taken[0]}")["progress"] == half)
+        known = client.get(f"/api/v1/{base}/members")
+        same = client.get(f"/api/v1/{base}/members", headers={"If-None-Match": known.headers["etag"]})
+        assert same.status_code == 304
+
+        Path(marks[taken[0]]).touch()
+        wait_until(lambda: {row[0] for row in rows(status="running")} == {taken[1], waiting})
+        wait_until(lambda: [row[1] for row in rows(offset=taken[0], limit=1)] == ["completed"])
+        for mark in marks:
+            Path(mark).touch()
+        assert ended.result(60).outputs == ["ended"] * 3
+        assert [row[1] for row in rows()] == ["completed"] * 3
+        assert got(client, f"{base}/strip")["counts"] == {"completed": 3}
+        runner.store.delete(f"f-{store}")
 
 
 def test_workers_tell_which_members_they_run_and_queues_who_listens(

@@ -5,10 +5,12 @@
     {"rows": [[417, "failed", 3, "bor-2", "2026-…Z", "2026-…Z"], …],   index, status, attempts, worker, start, end
      "total": 75, "size": 10000, "offset": 0}                          how many there are like this, and in all
 
+Members that workers run are `running` from when they are taken, also before the flow has heard of them.
+
 `duration` is the longest first, `started` the first first; what has not begun comes last. `search` looks into worker
 and error, and finds a member by its number.
 
-`GET …/steps/{step}/members/{index}?visit=`: one member with the fields of a step.
+`GET …/steps/{step}/members/{index}?visit=`: one member with the fields of a step; one that runs has its `progress`.
 
 `GET …/steps/{step}/strip?buckets=60&visit=`::
 
@@ -25,10 +27,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from graflow.api.http.columns import NOT_MODIFIED, answer
+from graflow.api.http.columns import NOT_MODIFIED, answer, moment
 from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
+from graflow.api.runs.claims import Claims, claims_of, counted_over, laid_over
 from graflow.api.runs.listing import record_of, record_tag
 from graflow.api.runs.member_table import MemberTable, MemberTables, Place, Row, matching, ordered, shown_row
 from graflow.api.runs.steps import Visit, graph_of, visit_of
@@ -37,12 +40,13 @@ from graflow.secret import masked
 from graflow.state.changes import FlowRecord
 from graflow.state.members import MemberFacts
 from graflow.state.models import FlowStepState
-from graflow.state.statuses import StepStatus
+from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.strips import BUCKETS, LETTERS
 
 router = APIRouter(tags=["members"])
 
 MOST_ROWS: Final = 500
+_TIMES: Final = ("queued_at", "started_at")
 _tables: Final = MemberTables()
 
 Statuses = Annotated[
@@ -95,18 +99,21 @@ def members(
     """A part of the members of a group."""
     record = record_of(service, flow, flow_id)
     wanted = statuses_of(status)
-    tag = tag_of(record_tag(record), step, visit, wanted, search, sort, offset, limit)
+    group, claims = _running(service, record, step, visit)
+    tag = tag_of(record_tag(record), step, visit, wanted, search, sort, offset, limit, claims)
     if is_known(request, tag):
         return not_modified(tag)
-    group = group_of(service, record, step, visit)
+    group = group or group_of(service, record, step, visit)
     size = group.size or 0
     if sort == "index" and not search and not wanted:
         first, end = offset, offset + limit
-        found, total = service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), size
+        found = laid_over(service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), claims)
+        total = size
     else:
         table, now = table_of(service, record, group), service.clock()
-        if wanted or search:
-            rows = ordered(matching(table.rows, {status.value for status in wanted}, search or ""), sort, now)
+        if wanted or search or claims:
+            rows = laid_over(table.rows, claims)
+            rows = ordered(matching(rows, {status.value for status in wanted}, search or ""), sort, now)
         else:
             rows = table.ordered(sort, now)
         found, total = rows[offset : offset + limit], len(rows)
@@ -124,11 +131,14 @@ def member(
 ) -> Response:
     """One member of a group."""
     record = record_of(service, flow, flow_id)
-    tag = tag_of(record_tag(record), step, visit, index)
+    _, claims = _running(service, record, step, visit, with_progress=True)
+    claim = claims.get(index, {})
+    tag = tag_of(record_tag(record), step, visit, index, claim)
     if is_known(request, tag):
         return not_modified(tag)
     found = member_at(service, record, step, visit, index)
-    return answer(request, tag, {"step": step, **found.model_dump(mode="json"), "inputs": masked(found.inputs)})
+    told = {name: moment(value) if name in _TIMES else value for name, value in claim.items()}
+    return answer(request, tag, {"step": step, **found.model_dump(mode="json"), **told, "inputs": masked(found.inputs)})
 
 
 @router.get(
@@ -147,17 +157,30 @@ def strip(
 ) -> Response:
     """How far all members of a group are, in their order."""
     record = record_of(service, flow, flow_id)
-    tag = tag_of(record_tag(record), step, visit, buckets)
+    group, claims = _running(service, record, step, visit)
+    tag = tag_of(record_tag(record), step, visit, buckets, sorted(claims))
     if is_known(request, tag):
         return not_modified(tag)
-    group = group_of(service, record, step, visit)
+    group = group or group_of(service, record, step, visit)
     size, kept = group.size or 0, group.strip or []
     wanted = min(buckets, size)
-    found = kept if wanted == len(kept) else _divided(table_of(service, record, group).rows, size, wanted)
-    return answer(request, tag, {"size": size, "counts": group.counts or {}, "buckets": found})
+    counts, found = counted_over(group.counts or {}, kept, size, claims)
+    if wanted != len(kept):
+        found = _divided(laid_over(table_of(service, record, group).rows, claims), size, wanted)
+    return answer(request, tag, {"size": size, "counts": counts, "buckets": found})
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _running(
+    service: Service, record: FlowRecord, step: str, visit: int | None, *, with_progress: bool = False
+) -> tuple[FlowStepState | None, Claims]:
+    """A group of a run that goes on, with its members that workers run; None, without being read, of another one."""
+    if record.status is not FlowStatus.RUNNING:
+        return None, {}
+    group = group_of(service, record, step, visit)
+    return group, claims_of(service, group, with_progress=with_progress)
 
 
 def group_of(service: Service, record: FlowRecord, step: str, visit: int | None) -> FlowStepState:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,21 @@ class Server:
         folder: Where its store is.
         prefix: The path under which a proxy shows it.
         token: What it wants of whoever asks; nothing when empty.
+        flows: The module of its flows.
+        variables: Of its environment, besides those of the tests.
     """
 
-    def __init__(self, folder: Path, *, prefix: str = "", token: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        prefix: str = "",
+        token: str = "",
+        flows: str = "tests.page.flows",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._flows, self._variables = flows, variables or {}
         self._prefix, self._token = prefix, token
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -76,7 +87,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = ["--flows", "tests.page.flows", "--store", f"sqlite:///{self.folder}/flows.db"]
+        options = ["--flows", self._flows, "--store", f"sqlite:///{self.folder}/flows.db"]
         if self._prefix:
             options += ["--root-path", self._prefix]
         if self._token:
@@ -86,6 +97,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "graflow", "serve", "--port", str(self.port), *options],
                 cwd=ROOT,
+                env={**os.environ, **self._variables},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

@@ -25,6 +25,8 @@ export class Step {
     /** @type {any} the log with what draws it; both come when it is first looked at */
     this.log = null
     this.logView = null
+    /** @type {any} what workers run of its group */
+    this.running = null
     this.timer = 0
     this.isClosed = false
     this.isAsking = false
@@ -46,7 +48,8 @@ export class Step {
 
   /** The newest of what is known: the row changes with the stream, the detail has more. */
   get shown() {
-    return { ...this.detail, ...this.row }
+    const shown = { ...this.detail, ...this.row }
+    return { ...shown, ...this.running?.over(shown) }
   }
 
   get tab() {
@@ -70,6 +73,7 @@ export class Step {
     this.isClosed = true
     clearTimeout(this.timer)
     this.members?.close()
+    this.running?.close()
   }
 
   async load() {
@@ -85,6 +89,10 @@ export class Step {
     if (this.isClosed) return
     this.turned()
     this.#readQuestions()
+    if (this.model.steps.get(this.name)?.size && this.#has('broker') && !this.running) {
+      const { Running } = await import('./running.js')
+      if (!this.isClosed) this.running ??= new Running(this)
+    }
     this.model.store.set()
   }
 

@@ -1,0 +1,66 @@
+"""Members that workers run now: the store of flows hears of members when they end, the record of groups before that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from graflow.api.http.service import Service
+from graflow.api.plugged import views_of
+from graflow.exceptions import GraflowError
+from graflow.shown import get_logger
+from graflow.state.members import MemberFacts
+from graflow.state.models import FlowStepState
+from graflow.state.statuses import StepStatus
+from graflow.state.store import StateStore
+from graflow.state.strips import Strip, move_member
+
+_log = get_logger(__name__)
+
+_AWAY: Final = 10.0  # seconds in which workers that could not be asked are not asked again
+_RUNNING: Final = StepStatus.RUNNING.value
+_PENDING: Final = StepStatus.PENDING.value
+_silent: Final[WeakKeyDictionary[StateStore, float]] = WeakKeyDictionary()
+
+Claims = Mapping[int, Mapping[str, Any]]
+"""By number what is known of members that run, as `ClusterViews.running` tells it."""
+
+
+def claims_of(service: Service, group: FlowStepState, *, with_progress: bool = False) -> Claims:
+    """The members of a group that workers run now; none of a group that has ended, or has none on workers.
+
+    Ask after the group was read: what runs then had not ended when it was read.
+    """
+    size = group.size or 0
+    is_open = group.status is StepStatus.RUNNING and group.run_key is not None
+    if not is_open or time.monotonic() < _silent.get(service.store, 0.0):
+        return {}
+    try:
+        found = views_of(service).running(group.run_key or "", with_progress=with_progress)
+    except GraflowError as error:
+        _log.debug("Running members of %s are not known: %s", group.run_key, error)
+        _silent[service.store] = time.monotonic() + _AWAY
+        return {}
+    return {facts["index"]: facts for facts in found if facts["index"] < size}
+
+
+def laid_over(rows: Sequence[MemberFacts], claims: Claims) -> list[MemberFacts]:
+    """Rows, with those of members that run as their workers have them."""
+    if not claims:
+        return list(rows)
+    return [row if (facts := claims.get(row.number)) is None else _row(facts) for row in rows]
+
+
+def counted_over(counts: Mapping[str, int], strip: Strip, size: int, claims: Claims) -> tuple[dict[str, int], Strip]:
+    """Counts and strip of a group, with its members that run."""
+    made = dict(counts), deepcopy(strip)
+    for index in claims:
+        move_member(*made, size, index, _PENDING, _RUNNING)
+    return made
+
+
+def _row(facts: Mapping[str, Any]) -> MemberFacts:
+    return MemberFacts(facts["index"], _RUNNING, facts["attempts"], facts["worker"], facts["started_at"], None, None)
