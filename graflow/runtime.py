@@ -123,18 +123,22 @@ def persistently(
     Args:
         runtime: Whose time passes meanwhile.
         call: An idempotent call.
-        patience: Seconds after which the error is raised; None for no end.
+        patience: Seconds after which the error is raised; None for no end. One try takes half of it at most, however long
+            this process stood still in it.
         when_stopping: The same for a worker that shuts down.
         over: The errors over which it is repeated.
         what: What is called, for the log.
     """
-    pause, begun = 0.05, runtime.monotonic()
+    pause, waited, since = 0.05, 0.0, runtime.monotonic()
     while True:
         try:
             return call()
         except over as error:
             limit = when_stopping if when_stopping is not None and runtime.is_stopping() else patience
-            if limit is not None and runtime.monotonic() + pause > begun + limit:
+            now = runtime.monotonic()
+            waited += now - since if limit is None else min(now - since, limit / 2)
+            since = now
+            if limit is not None and waited + pause > limit:
                 raise
             if is_news((what, in_a_word(error))):
                 _log.warning("%s does not answer (%s); trying again", what, in_a_word(error))

@@ -127,6 +127,20 @@ def test_patience_ends(server: RefusingServer) -> None:
             persistently(NoTime(), lambda: client.set("key", "value"), patience=5.0)
 
 
+def test_a_process_that_stands_still_in_one_try_makes_others() -> None:
+    # Given a call in which this process is stopped for longer than it is patient, and whose answer is lost then
+    runtime = NoTime()
+    seconds = iter([60.0, 0.0, 0.0, 0.0])
+
+    def call() -> str:
+        if (taken := next(seconds, None)) is None:
+            return "answer"
+        runtime.sleep(taken)
+        raise redis.exceptions.ConnectionError
+
+    assert persistently(runtime, call, patience=30.0) == "answer"
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_a_store_of_flows_that_is_refused_is_unavailable_not_broken(code: str, server: RefusingServer) -> None:
     store = Server({"url": server.url}, Keys("flows"))
