@@ -123,8 +123,8 @@ def persistently(
     Args:
         runtime: Whose time passes meanwhile.
         call: An idempotent call.
-        patience: Seconds after which the error is raised; None for no end. One try takes half of it at most, however long
-            this process stood still in it.
+        patience: Seconds after which the error is raised; None for no end. However long this process stood still in one
+            try, it takes half of them at most.
         when_stopping: The same for a worker that shuts down.
         over: The errors over which it is repeated.
         what: What is called, for the log.

@@ -91,7 +91,7 @@ class Waiter:
         self._cursor = Cursor()
         self._header: GroupHeader | None = None
         self._round: int | None = None
-        self._answered = self._runtime.monotonic()
+        self._answered = self._tried = self._runtime.monotonic()
 
     @property
     def is_complete(self) -> bool:
@@ -191,7 +191,7 @@ class Waiter:
         except (GroupLostError, GroupNotFoundError) as error:
             self._write_again(error)
             return None
-        self._answered = self._runtime.monotonic()
+        self._answered = self._tried = self._runtime.monotonic()
         self.sighting.note(page.cursor.epoch, server)
         self.last_event = page.last_event
         self._take(page, cursor)
@@ -255,9 +255,13 @@ class Waiter:
     def wait_out(self, error: BaseException) -> None:
         """Wait a little for a record that does not answer, within bounds."""
         self.deployment.check_not_gone()
+        now = self._runtime.monotonic()
+        # Nobody asked while this process stood still: of such a time half of what there is to wait counts.
+        self._answered += max(now - self._tried - self.deployment.patience.waiter / 2, 0.0)
+        self._tried = now
         self.deployment.wait_out(
             error,
-            self._runtime.monotonic() - self._answered,
+            now - self._answered,
             run_id=self.run_id,
             why="to tell what came of its members",
             over=f"the run may go on: attach('{self.run_id}') continues waiting for it",

@@ -76,6 +76,29 @@ def test_what_is_told_of_a_run_waits_for_a_record_that_refuses_for_now(
     assert len(refused) == 3
 
 
+def test_a_process_that_stood_still_for_an_hour_has_not_waited_for_one(
+    waiter: Waiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a process that is stopped while it waits, and whose connection is gone when it goes on
+    runtime, record = waiter.deployment.runtime, waiter.deployment.record
+    monotonic, read, tries = runtime.monotonic, record.read, []
+
+    def cut_off(*args: Any, **named: Any) -> Any:
+        tries.append(args)
+        if len(tries) == 1:
+            monkeypatch.setattr(runtime, "monotonic", lambda: monotonic() + 3600.0)
+        if len(tries) <= 3:
+            raise redis.exceptions.ConnectionError
+        return read(*args, **named)
+
+    monkeypatch.setattr(record, "read", cut_off)
+    record.cancel("run")
+
+    # Then it hears of its members
+    found = [outcome.index for fresh in waiter.until(monotonic() + 7200.0) for outcome in fresh]
+    assert found == [0, 1, 2]
+
+
 def test_each_thread_keeps_the_time_of_its_own_wait(waiter: Waiter) -> None:
     # Given a thread that waits for all members
     found: list[int] = []
