@@ -22,7 +22,7 @@ from graflow.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.named import CONNECTION_KEYS, DEFAULT_URL, NAMES_OF_SERVERS, URL_VARIABLE, usual_connection
-from graflow.redis.numbers import check_numbers
+from graflow.redis.numbers import check_numbers, check_words
 from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import parser
 from graflow.redis.sentinels import sentinel_client, settle_sentinels
@@ -173,6 +173,7 @@ def connection_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     _settle_server(parts, is_empty=url == "" or parts.get("unix_socket_path") == "")
     parts["db"] = parts.get("db") or 0
     check_numbers(parts)
+    check_words(parts)
     password = parts.get("password")
     if isinstance(password, Secret) and not password.is_known():
         parts["password"] = _usual_password(parts) or password
@@ -197,7 +198,7 @@ def _settle_server(parts: dict[str, Any], *, is_empty: bool) -> None:
     elif not isinstance(parts["host"], str):
         raise ConfigError(f"The host of a Redis must be text, not a {type(parts['host']).__name__}")
     else:
-        parts["port"] = parts.get("port") or 6379
+        parts.setdefault("port", 6379)
 
 
 def _usual_password(parts: Mapping[str, Any]) -> str | None:

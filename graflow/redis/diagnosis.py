@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ _E = TypeVar("_E", bound=BaseException)
 Words = Callable[[str], str]
 
 NO_HOST: Final = "there is no host of that name"
+_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _PATIENCE: Final = 1.0  # seconds that a server is asked which language it speaks
 _TOO_MANY: Final = "max number of clients reached"
 _HANGS_UP: Final = ("closed by server", "Connection reset", "Broken pipe")
@@ -104,6 +106,9 @@ def fault_of_line(error: BaseException) -> str | None:
 def _fault(parts: Mapping[str, Any], error: BaseException) -> tuple[str, str]:
     """What is wrong, and what to do about it in the terms of `_words`."""
     causes = list(_chain(error))
+    unread = _unreadable_file(parts) if any(isinstance(cause, OSError) for cause in causes) else None
+    if unread is not None:
+        return f"the file of its {unread}, {str(parts[unread])!r}, cannot be read here", "correct that name"
     of_line = fault_of_line(error)
     if of_line is not None:
         return of_line, "{correct}" if of_line == NO_HOST else "start it, or {correct}"
@@ -118,6 +123,14 @@ def _fault(parts: Mapping[str, Any], error: BaseException) -> tuple[str, str]:
     if isinstance(error, load_redis().sentinel.MasterNotFoundError):
         return "no Sentinel that answers knows this master", "start them, or {correct}"
     return _language_fault(parts, error, causes)
+
+
+def _unreadable_file(parts: Mapping[str, Any]) -> str | None:
+    """Which option of TLS names a file that is not there, or is not for this user."""
+    if not parts.get("ssl"):
+        return None
+    given = [name for name in _FILES if parts.get(name)]
+    return next((name for name in given if not os.access(str(parts[name]), os.R_OK)), None)
 
 
 def _language_fault(parts: Mapping[str, Any], error: BaseException, causes: list[BaseException]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Numbers among the connection keys, checked before a client meets them."""
+"""Numbers and words among the connection keys, checked before a client meets them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError
+from graflow.redis.urls import truth_of
 
 _LONGEST_ANSWER: Final = 2_000_000  # seconds; sockets reckon in milliseconds of 31 bits
 _WHOLE: Final[Mapping[str, tuple[int, int]]] = {
@@ -21,6 +22,31 @@ _SECONDS: Final[Mapping[str, tuple[float, float]]] = {
     "socket_connect_timeout": (0.001, _LONGEST_ANSWER),
     "health_check_interval": (0, LONGEST),
 }
+_TEXTS: Final = ("username", "password", "ssl_password", "sentinel_username", "sentinel_password", "client_name")
+_TRUTHS: Final = ("ssl", "decode_responses", "socket_keepalive", "ssl_check_hostname")
+_CERTIFICATES: Final = frozenset({"none", "optional", "required"})
+
+
+def check_words(parts: MutableMapping[str, Any]) -> None:
+    """Make what is given as a word one that clients know; None, for a default, stays.
+
+    Raises:
+        ConfigError: When it is none; names it, and does not show it.
+    """
+    for name in _TEXTS:
+        if not isinstance(parts.get(name, ""), str):
+            raise ConfigError(f"The {name} of a Redis must be text, not of type {type(parts[name]).__name__}")
+    for name in _TRUTHS:
+        if isinstance(parts.get(name), str):
+            try:
+                parts[name] = truth_of(parts[name])
+            except ValueError:
+                raise ConfigError(f"The {name} of a Redis must be true or false") from None
+    wanted = parts.get("ssl_cert_reqs")
+    if isinstance(wanted, str):
+        parts["ssl_cert_reqs"] = wanted.upper().removeprefix("CERT_").lower()
+        if parts["ssl_cert_reqs"] not in _CERTIFICATES:
+            raise ConfigError("The ssl_cert_reqs of a Redis must be none, optional or required")
 
 
 def check_numbers(parts: MutableMapping[str, Any]) -> None:

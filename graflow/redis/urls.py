@@ -24,7 +24,12 @@ SENTINEL_PORT: Final = 26379
 _SOCKET_SCHEMES: Final = frozenset({"unix", "redis+socket"})
 
 
-def _truth(text: str) -> bool:
+def truth_of(text: str) -> bool:
+    """What a word for true or false means.
+
+    Raises:
+        ValueError: When it is neither.
+    """
     if text.lower() in {"true", "1", "yes", "on", "t", "y"}:
         return True
     if text.lower() in {"false", "0", "no", "off", "f", "n"}:
@@ -35,7 +40,7 @@ def _truth(text: str) -> bool:
 _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "client_name": str,
     "db": int,
-    "decode_responses": _truth,
+    "decode_responses": truth_of,
     "encoding": str,
     "encoding_errors": str,
     "health_check_interval": int,
@@ -43,14 +48,14 @@ _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "password": str,
     "protocol": int,
     "socket_connect_timeout": float,
-    "socket_keepalive": _truth,
+    "socket_keepalive": truth_of,
     "socket_timeout": float,
     "ssl_ca_certs": str,
     "ssl_ca_data": str,
     "ssl_ca_path": str,
-    "ssl_cert_reqs": lambda text: text.removeprefix("CERT_").lower(),
+    "ssl_cert_reqs": str,
     "ssl_certfile": str,
-    "ssl_check_hostname": _truth,
+    "ssl_check_hostname": truth_of,
     "ssl_ciphers": str,
     "ssl_keyfile": str,
     "ssl_min_version": int,
@@ -61,7 +66,7 @@ _SENTINEL_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "master_name": str,
     "sentinel_password": str,
     "sentinel_username": str,
-    "ssl": _truth,
+    "ssl": truth_of,
 }
 _IGNORED: Final = frozenset({"retry_on_error", "retry_on_timeout", "socket_read_size", "timeout", "legacy_responses"})
 
@@ -95,7 +100,7 @@ def parse_redis_url(url: str) -> dict[str, Any]:
         return {**parts, "unix_socket_path": path}
     if not parsed.hostname:
         raise ConfigError("The Redis URL names no host")
-    parts.update(host=unquote(parsed.hostname), port=parsed.port or 6379)
+    parts.update(host=unquote(parsed.hostname), port=6379 if parsed.port is None else parsed.port)
     if _SCHEMES[scheme]:
         parts["ssl"] = True
     if "db" not in parts:

@@ -53,6 +53,14 @@ def raised(error: Exception, by: Exception) -> Exception:
             ),
         ),
         (
+            {"url": "rediss://127.0.0.1:1/0?ssl_ca_certs=/gone/ca.pem"},
+            raised(redis.ConnectionError(), FileNotFoundError()),
+            (
+                "R at 127.0.0.1:1/0 does not answer: the file of its ssl_ca_certs, '/gone/ca.pem', cannot be read "
+                "here; correct that name"
+            ),
+        ),
+        (
             URL,
             redis.BusyLoadingError("loading"),
             "R at 127.0.0.1:1/0 is still loading its data; wait until it has",
@@ -66,7 +74,7 @@ def raised(error: Exception, by: Exception) -> Exception:
             ),
         ),
     ],
-    ids=["default", "sentinel", "permission", "loading", "closed"],
+    ids=["default", "sentinel", "permission", "authority", "loading", "closed"],
 )
 def test_fault_and_remedy_follow_from_the_error(
     connection: dict[str, Any], error: Exception, words: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -341,6 +342,34 @@ def test_connection_keys_that_name_no_server_are_refused(config):
     for function in (create_redis_client, shared_client, connection_of, redis_url, describe_server):
         with pytest.raises(ValueError, match=r"names? no server"):
             function(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"password": 12345}, "The password of a Redis must be text, not of type int"),
+        ({"username": b"u"}, "The username of a Redis must be text, not of type bytes"),
+        ({"ssl": "maybe"}, "The ssl of a Redis must be true or false"),
+        ({"ssl": True, "ssl_check_hostname": "hunter2"}, "The ssl_check_hostname of a Redis must be true or false"),
+        ({"ssl": True, "ssl_cert_reqs": "hunter2"}, "ssl_cert_reqs of a Redis must be none, optional or required"),
+        ({"url": "rediss://h?ssl_cert_reqs=hunter2"}, "ssl_cert_reqs of a Redis must be none, optional or required"),
+        ({"port": 0}, "The port of a Redis must be a whole number from 1 to 65535"),
+        ({"url": "redis://h:0"}, "The port of a Redis must be a whole number from 1 to 65535"),
+    ],
+    ids=str,
+)
+def test_a_key_of_another_kind_is_refused_by_name(given, told):
+    for function in (connection_of, create_redis_client, redis_url):
+        with pytest.raises(ConfigError, match=told) as caught:
+            function({"host": "h", **given} if "url" not in given else given)
+        assert "hunter2" not in str(caught.value)
+        assert "12345" not in str(caught.value)
+
+
+def test_words_mean_in_parameters_what_they_mean_in_a_url():
+    parts = connection_of({"host": "h", "ssl": "no", "decode_responses": "Yes", "ssl_cert_reqs": "CERT_NONE"})
+    assert (parts["ssl"], parts["decode_responses"], parts["ssl_cert_reqs"]) == (False, True, "none")
+    assert connection_of({"host": "h", "ssl_cert_reqs": ssl.CERT_OPTIONAL})["ssl_cert_reqs"] == ssl.CERT_OPTIONAL
 
 
 @pytest.mark.parametrize(
