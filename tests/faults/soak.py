@@ -26,6 +26,7 @@ from pathlib import Path
 import redis
 
 from graflow.redis.refusals import REFUSALS
+from graflow_celery import RecordFullError
 from tests import rabbit_support
 from tests.faults import members, sentinels
 from tests.faults.harness import ROWS, Cluster, Group, Worker, cluster
@@ -124,7 +125,7 @@ class Soak:
         while True:
             try:
                 return self.running.submit(**load, run_id=run_id)  # type: ignore[arg-type]
-            except ConnectionError:
+            except (ConnectionError, RecordFullError):
                 # Refused whole; the same again is the same run.
                 self.refused += 1
                 if time.monotonic() - begun > _PATIENCE:
