@@ -13,7 +13,8 @@ from graflow.protocols import Node, Run
 class TaskResult:
     """What policies and handlers see of one member of a group.
 
-    `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch.
+    `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch; `failed_at` is the task
+    behind the member, or the pass of it, that failed, where it was not the member itself.
     """
 
     task_id: str
@@ -22,6 +23,7 @@ class TaskResult:
     error_message: str | None = None
     duration: float = 0.0
     timestamp: float = 0.0
+    failed_at: str | None = None
 
 
 class TaskHandler(ABC):

@@ -83,6 +83,7 @@ ERRORS = [
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     RefusedError(503, "busy"),
     ExceptionGroup("several", [ValueError("one"), KeyError("two")]),
+    MemoryError("no room for the table"),
 ]
 
 

@@ -411,3 +411,19 @@ def test_a_run_is_never_saved_between_the_end_of_a_group_and_the_end_of_its_step
     restored, _ = CheckpointManager.resume_from_checkpoint(tmp_path / "run")
     restored.execute()
     assert restored.steps == context.steps == 5
+
+
+@pytest.mark.parametrize("backend", ["direct", "threading"])
+def test_the_task_behind_a_member_that_failed_is_named(backend):
+    with workflow("w") as wf:
+        load = task("load")(lambda: 1)
+        load >> task("parse")(lambda: 1 / 0)
+        parallel(load, task("other")(lambda: {}["key"])).with_execution(backend)
+        with pytest.raises(exceptions.ParallelGroupError) as caught:
+            wf.execute("ParallelGroup_1")
+    assert str(caught.value) == (
+        "Parallel group 'ParallelGroup_1': 2 of 2 tasks failed: "
+        "'load': Task 'parse' failed: ZeroDivisionError: division by zero; 'other': KeyError: 'key'"
+    )
+    assert caught.value.failed_tasks == [("load", "Task 'parse' failed: division by zero"), ("other", "'key'")]
+    assert isinstance(caught.value.errors["load"], ZeroDivisionError)

@@ -159,7 +159,12 @@ class BranchOutcome:
             error_message=None if self.error is None else message_of(self.error),
             duration=self.duration,
             timestamp=self.timestamp,
+            failed_at=self._failed_at(),
         )
+
+    def _failed_at(self) -> str | None:
+        failed = [] if self.error is None else self.failed
+        return failed[-1] if failed and self.task_id not in failed else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graflow.core.handler import TaskResult
-from graflow.exceptions import MemberLeftOutError, ParallelGroupError, TaskError, named
+from graflow.exceptions import GraflowError, MemberLeftOutError, ParallelGroupError, TaskError, named
 from graflow.protocols import Run, Unit
 from graflow.shown import get_logger
 
@@ -79,16 +79,20 @@ def _failed(tasks: Sequence[Unit], results: Mapping[str, TaskResult]) -> list[Ta
 
 
 def _reason(result: TaskResult) -> str:
-    if result.error_message:
-        return result.error_message
-    if result.error is None:
+    if not result.error_message and result.error is None:
         return "Unknown error"
-    return str(result.error) or repr(result.error)
+    return _where(result) + (result.error_message or str(result.error) or repr(result.error))
+
+
+def _where(result: TaskResult) -> str:
+    """Which task behind the member failed, unless the error says so itself."""
+    is_named = result.failed_at is None or isinstance(result.error, GraflowError)
+    return "" if is_named else f"Task '{result.failed_at}' failed: "
 
 
 def _listing(failed: Sequence[TaskResult]) -> str:
     shown = "; ".join(
-        f"'{result.task_id}': {_reason(result) if result.error is None else named(result.error)}"
+        f"'{result.task_id}': {_reason(result) if result.error is None else _where(result) + named(result.error)}"
         for result in failed[:_LISTED]
     )
     return shown if len(failed) <= _LISTED else f"{shown}; and {len(failed) - _LISTED} more"
