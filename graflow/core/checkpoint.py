@@ -113,7 +113,7 @@ class CheckpointManager:
             NotImplementedError: For `redis://` and `s3://` paths.
         """
         _require_local(path)
-        json.dumps(metadata)
+        _require_json(metadata)
         root = context.root
         with _writing:
             base = cls._resolve_base_path(root, path)
@@ -161,6 +161,7 @@ class CheckpointManager:
             json.JSONDecodeError: When one of the JSON files is broken.
             ConfigError: For a checkpoint of another format, or a `code` that is neither.
             SignatureError: When it was edited, is not ours, or is not signed.
+            TaskResolutionError: When a module, function or class that it names is no longer there.
         """
         _require_local(checkpoint_path)
         if code not in _CODE:
@@ -175,7 +176,7 @@ class CheckpointManager:
                 raise
         state, described = (_json_object(base, parts[name]) for name in _JSON_PARTS)
         _check_format(base, state)
-        context: ExecutionContext = serialization.loads(parts[".pkl"])
+        context = _loaded(base, parts[".pkl"])
         if code == "present":
             take_present_code(context.graph)
         _tell_what_changed(base, differences(state.get("code", {}), context.graph))
@@ -297,11 +298,30 @@ def _require_local(path: str | Path | None) -> None:
         raise NotImplementedError(f"Checkpoints on {backend} are not supported; give a local path instead of {path}")
 
 
+def _require_json(metadata: Mapping[str, Any] | None) -> None:
+    try:
+        json.dumps(metadata)
+    except TypeError as error:
+        raise TypeError(f"The metadata of a checkpoint is what JSON can hold, and {error}") from error
+
+
 def _tell_what_is_wrong(base: str, parts: Mapping[str, bytes]) -> None:
     """Say why parts are not what was signed, where that can be told at little cost: broken JSON, or another format."""
     if all(len(parts[name]) <= _LONGEST_LOOK for name in _JSON_PARTS):
         state, _ = (_json_object(base, parts[name]) for name in _JSON_PARTS)
         _check_format(base, state)
+
+
+def _loaded(base: str, content: bytes) -> ExecutionContext:
+    try:
+        context: ExecutionContext = serialization.loads(content)
+    except (AttributeError, ImportError) as error:
+        raise TaskResolutionError(
+            f"The run saved as {base} needs what this program lacks: {error}. Give it back the module, function or "
+            "class under that name, or start the run anew",
+            error,
+        ) from error
+    return context
 
 
 def _tell_what_changed(base: str, changes: list[str]) -> None:

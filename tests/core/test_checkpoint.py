@@ -751,3 +751,30 @@ def test_processes_that_share_a_path_write_and_read_whole_checkpoints(tmp_path):
     context, _ = CheckpointManager.resume_from_checkpoint(tmp_path / "shared")
     assert context.channel.get("first") in {"one", "two", "three"}
     assert sorted(path.suffix for path in tmp_path.glob("shared*")) == [".json", ".json", ".pkl", ".sig"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"k": object()}, "The metadata of a checkpoint is what JSON can hold, and Object of type object is not"),
+        ("done", r"The metadata of a checkpoint is a mapping, such as \{'why': 'done'\}, not 'done'"),
+    ],
+)
+def test_metadata_that_cannot_be_kept_is_refused_in_words(tmp_path, metadata, words):
+    with workflow("w") as wf:
+        task(id="save", inject_context=True)(lambda context: context.checkpoint(metadata, path=tmp_path / "ck"))
+        with pytest.raises(TypeError, match=words):
+            wf.execute()
+    assert not list(tmp_path.glob("ck*"))
+
+
+def test_a_run_whose_task_is_no_longer_in_its_module_says_what_is_missing(tmp_path, monkeypatch):
+    context = context_of(module_task)
+    path, _ = CheckpointManager.create_checkpoint(context, path=tmp_path / "ck")
+    monkeypatch.delattr(sys.modules[__name__], "module_task")
+    with pytest.raises(exceptions.TaskResolutionError) as caught:
+        CheckpointManager.resume_from_checkpoint(path)
+    assert str(caught.value) == (
+        f"The run saved as {tmp_path / 'ck'} needs what this program lacks: module '{__name__}' has no attribute "
+        "'module_task'. Give it back the module, function or class under that name, or start the run anew"
+    )

@@ -119,6 +119,44 @@ def test_steps_that_the_workflow_has_now_are_told(run_script):
     assert again.stdout == "corrected\n"
 
 
+NAMELESS = """
+import sys
+from graflow import task, workflow
+from graflow.core.checkpoint import CheckpointManager
+
+def save(context):
+    context.checkpoint(path="ck")
+    return 1
+
+with workflow("other") as other:
+    task(id="unlike")(lambda: 0)
+
+with workflow("w") as wf:
+    task(id="first", inject_context=True)(save) >> task(id="second")(lambda first: BODY)
+    MORE
+
+if sys.argv[1] == "run":
+    print(wf.execute())
+else:
+    print(CheckpointManager.resume_from_checkpoint("ck")[0].execute())
+"""
+
+
+def test_a_resume_after_the_block_knows_the_workflow_of_the_script(tmp_path):
+    def run(how, body, more):
+        (tmp_path / "job.py").write_text(NAMELESS.replace("BODY", body).replace("MORE", more), encoding="utf-8")
+        return subprocess.run(
+            [sys.executable, "job.py", how], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        )
+
+    assert run("run", "first + 1", "pass").stdout == "2\n"
+    assert not run("resume", "first + 1", "pass").stderr
+    again = run("resume", "first + 100", "wf.graph.get_node('second') >> task(id='third')(lambda: 3)")
+    assert again.stdout == "101\n"
+    assert "'second' runs other code (" in again.stderr
+    assert "'third' is new in the workflow and does not run" in again.stderr
+
+
 def test_another_choice_of_code_is_refused():
     with pytest.raises(exceptions.ConfigError, match=r"'present' or 'saved', not 'new'"):
         CheckpointManager.resume_from_checkpoint("nowhere", code="new")

@@ -14,6 +14,7 @@ from typing import Any
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.scopes import current_scope
+from graflow.core.workflow import WorkflowContext
 
 _SCRIPT = "__main__"
 _LENGTH = 12  # of a digest, in hex digits
@@ -85,22 +86,22 @@ def _tasks(graph: TaskGraph) -> Iterator[TaskWrapper[..., Any]]:
 def take_present_code(graph: TaskGraph) -> None:
     """Give tasks whose functions came as code the functions that the script has for them now.
 
-    That is the one of the task with the same id in the workflow that is being defined, else the one with its name,
-    unless several functions had that name when the run was saved.
+    That is the one of the task with the same id in the script's workflow, else the one with its name, unless several
+    functions had that name when the run was saved.
     """
+    defined = _present_graph(graph)
     came = [task for task in _tasks(graph) if getattr(task.func, "__module__", None) == _SCRIPT]
     digests: dict[str, set[str | None]] = {}
     for task in came:
         digests.setdefault(task.func.__qualname__, set()).add(digest_of(task.func))
     for task in came:
         name = task.func.__qualname__
-        function = _of_workflow(task.task_id) or (_of_script(name) if len(digests[name]) == 1 else None)
+        function = _of_workflow(task.task_id, defined) or (_of_script(name) if len(digests[name]) == 1 else None)
         if function is not None:
             task.take_function(function)
 
 
-def _of_workflow(task_id: str) -> Callable[..., Any] | None:
-    graph = _present_graph()
+def _of_workflow(task_id: str, graph: TaskGraph | None) -> Callable[..., Any] | None:
     task = None if graph is None else graph.task_at(task_id)
     return _of_the_script_itself(task)
 
@@ -119,10 +120,15 @@ def _of_the_script_itself(task: Any) -> Callable[..., Any] | None:
     return None
 
 
-def _present_graph() -> TaskGraph | None:
-    """The graph of the workflow that is being defined."""
+def _present_graph(graph: TaskGraph) -> TaskGraph | None:
+    """The graph of the workflow that is being defined, else of the script's that shares most steps with a run."""
     scope = current_scope()
-    return None if scope is None else scope.graph
+    if scope is not None:
+        return scope.graph
+    values = list(vars(sys.modules[_SCRIPT]).values()) if _SCRIPT in sys.modules else []
+    known = [value.graph for value in values if isinstance(value, WorkflowContext)]
+    steps = _steps(graph)
+    return max(known, key=lambda each: len(steps & _steps(each)), default=None)
 
 
 # -- what differs ------------------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def _present_graph() -> TaskGraph | None:
 def differences(saved: Mapping[str, str], graph: TaskGraph) -> list[str]:
     """In words: tasks of a run whose code is not what it was, and steps by which the workflow of now differs from it.
 
-    That is the workflow that is being defined, when it has any step of the run.
+    That is the workflow that is being defined, or one that the script has, when it has any step of the run.
     """
     present = digests_of(graph)
     changed = [
@@ -139,7 +145,7 @@ def differences(saved: Mapping[str, str], graph: TaskGraph) -> list[str]:
         for task_id, digest in sorted(saved.items())
         if present.get(task_id, digest) != digest
     ]
-    defined = _present_graph()
+    defined = _present_graph(graph)
     if defined is None:
         return changed
     of_run, of_script = _steps(graph), _steps(defined)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from graflow.core.branches.scope import OutsideScope
@@ -161,7 +162,7 @@ def end(run: RunParts, frame: Frame | None, control: Control, message: str) -> N
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str | None) -> None:
+def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str | Path | None) -> None:
     """Ask the engine to save the run after the current task.
 
     Raises:
@@ -175,7 +176,7 @@ def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str |
     run.requests.checkpoint = {"metadata": dict(metadata or {}), "path": path}
 
 
-def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: str | None) -> Any:
+def checkpoint_now(run: RunParts, frame: Frame, metadata: dict[str, Any], path: str | Path | None) -> Any:
     """Save the run, so that a resume runs the current task again.
 
     Raises:

@@ -348,7 +348,7 @@ class ExecutionContext:
         """End the run with `GraflowWorkflowCanceledError` after the running task."""
         asking.end(self, self.current_task_context, Control.CANCEL, message)
 
-    def request_checkpoint(self, metadata: dict[str, Any] | None = None, *, path: str | None = None) -> None:
+    def request_checkpoint(self, metadata: dict[str, Any] | None = None, *, path: str | Path | None = None) -> None:
         """Ask the engine to save the run after the current task."""
         asking.checkpoint_later(self, metadata, path)
 

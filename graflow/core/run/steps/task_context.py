@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from graflow.channels.attempt import AttemptChannel
@@ -120,13 +122,18 @@ class TaskExecutionContext(FeedbackCalls, DurableWaits):
         asking.end(self._run_of("cancel_workflow"), self, Control.CANCEL, message)
 
     def checkpoint(
-        self, metadata: dict[str, Any] | None = None, *, path: str | None = None, deferred: bool = True
+        self, metadata: Mapping[str, Any] | None = None, *, path: str | Path | None = None, deferred: bool = True
     ) -> Any:
         """Save the run: after this task (`deferred`), or at once, so that a resume runs this task again.
 
         Returns:
             None when deferred, else `(path, metadata)`.
+
+        Raises:
+            TypeError: The metadata is no mapping, or holds what JSON does not.
         """
+        if not isinstance(metadata, Mapping | None):
+            raise TypeError(f"The metadata of a checkpoint is a mapping, such as {{'why': 'done'}}, not {metadata!r}")
         run = self._run_of("checkpoint")
         described = {
             "task_id": self.task_id,
