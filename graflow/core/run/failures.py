@@ -74,8 +74,8 @@ def _made_of(failure: BaseException, cause: BaseException) -> Any:
     # A property of the cause's type, such as `message` of exception groups, would hide the failure's own attribute.
     own = dict.fromkeys((*vars(failure), "context"))
     both = type(kind.__name__, (_OfBothTypes, kind, type(cause)), {**own, "__module__": kind.__module__})
-    # Not by a `__new__` written in Python, which may want other arguments than the error has as `args`; that of the base
-    # whose layout it is, since Python refuses others.
+    # Not by a `__new__` written in Python, which may want other arguments than the error has as `args`; Python takes
+    # only that of the base whose layout it is.
     found = (vars(base).get("__new__") for base in (both.__base__ or both).__mro__)
     made: Any = next(new for new in found if isinstance(new, BuiltinFunctionType))(both, *cause.args)
     BaseException.__init__(made, *failure.args)
