@@ -44,13 +44,13 @@ class FlowStepState(_Model):
         generation: Which generation of the run's session it belongs to; retry and fork begin a new one.
         status: Where it is.
         queued_at: When it became ready, UTC.
-        started_at: When its first attempt began, UTC.
+        started_at: When its first attempt began, or the first one since somebody had it run again, UTC.
         completed_at: When it ended, UTC.
         inputs: What it was given, where that is small.
         outputs: What it returned, where that is small (1 KiB as JSON); `output_size` tells that there is more.
         error: `Type: message`.
         error_data: The error with its traceback and causes, as data.
-        execution_time: Seconds from the start of its first attempt to its end.
+        execution_time: Seconds from `started_at` to `completed_at`.
         attempts: How many there were.
         attempt_history: Each of them.
         worker: Where the last one ran.

@@ -25,8 +25,8 @@ def step_values(step: str, visit: int, fields: dict[str, Any]) -> dict[str, Any]
     """What the model of a step is made from: the fields of its row, which are used up."""
     fields["step_name"], fields["visit"] = step, visit
     started, completed = fields.get("started_at"), fields.get("completed_at")
-    if started is not None and completed is not None:
-        fields.setdefault("execution_time", completed - started)
+    if started is not None and completed is not None and fields.get("execution_time") is None:
+        fields["execution_time"] = completed - started
     return fields
 
 

@@ -36,6 +36,9 @@ class Past:
         attempts: The executions of each visit that has not ended well, with those before a retry.
         calls: Lines of what steps asked for that hold.
         retried: Visits that somebody asked to run again.
+        reset: Visits that have not begun since a retry took them back.
+        alone: The visit that runs again alone; its first outcome holds until that has ended.
+        anew: Lines of its members that have ended since.
         asked_since: The generation of the flow from which on the questions of a visit hold, where not all of them do.
         seq: The last line.
     """
@@ -44,15 +47,24 @@ class Past:
     attempts: dict[Visit, list[dict[str, Any]]] = field(default_factory=dict)
     calls: list[Journaled] = field(default_factory=list)
     retried: set[Visit] = field(default_factory=set)
+    reset: set[Visit] = field(default_factory=set)
+    alone: Visit | None = None
+    anew: list[Journaled] = field(default_factory=list)
     asked_since: dict[Visit, int] = field(default_factory=dict)
     seq: int = 0
 
-    def before(self, visit: Visit) -> list[Journaled]:
-        """The lines before the outcome of a visit; all of them when there is none."""
-        for place, line in enumerate(self.lines):
-            if line.kind == "step.completed" and (line.step, line.visit) == visit:
-                return [each for each in self.lines[:place] if (each.step, each.visit) != visit]
-        return [each for each in self.lines if (each.step, each.visit) != visit]
+    def before(self, visit: Visit, members: Sequence[int]) -> list[Journaled]:
+        """The lines before the outcome of a visit that runs again, with those of members that need not.
+
+        Args:
+            visit: The visit.
+            members: Those of a group that run again; all of them when there are none.
+        """
+        place = _place_of(self.lines, visit)
+        if place is None:
+            return self.lines
+        gone = {"members": [[*visit, index] for index in members]} if members else {"cut": [visit]}
+        return [*without(self.lines[:place], gone), *self.anew]
 
     def completed_nodes(self) -> set[str]:
         """Nodes with a visit whose outcome holds."""
@@ -61,46 +73,68 @@ class Past:
 
 def past_of(lines: Iterable[Journaled]) -> Past:
     """The lines that hold: what a retry reset is gone, and a step that was given up is as if it had not begun."""
-    past, alone = Past(), None
+    past = Past()
     for line in lines:
         past.seq = line.seq
         visit = (line.step or "", line.visit or 0)
         if line.kind == RETRIED:
             past.lines = without(past.lines, line.data)
-            alone = line.data.get("alone")
+            _reset(past, line.data)
             if line.step is not None:
                 past.retried.add(visit)
                 past.asked_since[visit] = line.data.get("asked_since", past.asked_since.get(visit, 0))
-            reset = {(step, number) for step, number in [*line.data.get("cut", ()), *([alone] if alone else ())]}
-            past.calls = [call for call in past.calls if (call.step, call.visit) not in reset]
+        elif line.kind in READ_BACK and visit == past.alone:
+            _take_alone(past, line)
         elif line.kind == "step.failed" and line.data["retry_at"] is None:
             past.lines = [given for each in past.lines if (given := _given_up(each, visit)) is not None]
         elif line.kind in READ_BACK:
-            past.lines = _with(past.lines, line, is_alone=alone == [*visit])
+            past.lines.append(line)
         elif line.kind == CALLED:
             past.calls.append(line)
+        if line.kind == "step.started":
+            past.reset.discard(visit)
         if line.step is not None and line.visit is not None:
             _count(past.attempts, visit, line)
     for line in past.lines:
-        if line.kind == "step.completed":
+        if line.kind == "step.completed" and (line.step, line.visit) != past.alone:
             past.attempts.pop((line.step or "", line.visit or 0), None)
     return past
 
 
-def _with(lines: list[Journaled], line: Journaled, *, is_alone: bool) -> list[Journaled]:
-    """The lines with one more; what a step gave that was run again alone stands where its first outcome stood."""
-    if is_alone:
-        places = [place for place, each in enumerate(lines) if _same_end(each, line)]
-        if places:
-            return [*lines[: places[0]], line, *lines[places[0] + 1 :]]
-        if any(each.kind == "step.completed" and (each.step, each.visit) == (line.step, line.visit) for each in lines):
-            return lines  # of an execution that has not ended yet: the first outcome holds
-    lines.append(line)
-    return lines
+def _reset(past: Past, retried: Any) -> None:
+    """Take note of what a retry resets."""
+    cut = {(step, visit) for step, visit in retried.get("cut", ())}
+    alone = tuple(retried["alone"]) if "alone" in retried else None
+    again = cut if alone is None else cut | {alone}
+    past.calls = [call for call in past.calls if (call.step, call.visit) not in again]
+    past.reset |= again | {(step, visit) for step, visit, _ in retried.get("members", ())}
+    past.alone, past.anew = alone, []
+    if alone is not None and _place_of(past.lines, alone) is None:  # no outcome that could hold meanwhile
+        members = [[*alone, index] for index in retried.get("alone_members", ())]
+        past.alone, past.lines = None, without(past.lines, {"members": members} if members else {"cut": [alone]})
 
 
-def _same_end(one: Journaled, other: Journaled) -> bool:
-    return one.kind == other.kind == "step.completed" and (one.step, one.visit) == (other.step, other.visit)
+def _take_alone(past: Past, line: Journaled) -> None:
+    """What came of a visit that runs again alone; its end stands where its first one stood, and members likewise."""
+    visit = (line.step or "", line.visit or 0)
+    if line.kind == "group.members":
+        past.anew.append(line)
+        return
+    if line.kind == "step.failed":
+        past.anew = [given for each in past.anew if (given := _given_up(each, visit)) is not None]
+        return
+    members = [[*visit, told["index"]] for each in past.anew for told in each.data["outcomes"]]
+    place = _place_of(past.lines, visit) or 0
+    past.lines = [*without(past.lines[:place], {"members": members}), *past.anew, line, *past.lines[place + 1 :]]
+    past.alone, past.anew = None, []
+
+
+def _place_of(lines: Sequence[Journaled], visit: Visit) -> int | None:
+    """Where the outcome of a visit stands."""
+    for place, line in enumerate(lines):
+        if line.kind == "step.completed" and (line.step, line.visit) == visit:
+            return place
+    return None
 
 
 def _given_up(line: Journaled, visit: Visit) -> Journaled | None:

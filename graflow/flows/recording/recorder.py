@@ -94,6 +94,7 @@ class FlowRecorder(Owner):
         self._worker = runtime.name
         self._earlier = past.attempts
         self._retried = past.retried
+        self._reset = past.reset
         self._attempts: list[dict[str, Any]] = []
         self._due: dict[Visit, float] = {}  # when steps that failed are tried again
         self._lock = threading.RLock()
@@ -157,11 +158,12 @@ class FlowRecorder(Owner):
                 self._attempts = []
             self.attempt = number = len(self._attempts) + 1
             fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": self._worker}
-            if number == 1:
+            if number == 1 or (self._reset and (step.step, step.visit) in self._reset):
+                self._reset.discard((step.step, step.visit))
                 fields["started_at"] = now
                 if self.generation:
                     fields["generation"] = self.generation
-            else:
+            if number > 1:
                 fields |= {"attempt_history": list(self._attempts), "progress": None}
             if step.members is not None:
                 self._begin_group(step, fields)

@@ -52,8 +52,10 @@ class Reset:
     def data(self) -> dict[str, Any]:
         """What the journal says of it."""
         key = (self.step, self.visit)
-        cut, members = [list(visit) for visit in self._cut()], [[*key, index] for index in self._members]
-        return {"cut": cut, "members": members, **({"alone": list(key)} if self._alone else {})}
+        cut = [list(visit) for visit in self._cut()]
+        if self._alone:
+            return {"cut": cut, "members": [], "alone": list(key), "alone_members": self._members}
+        return {"cut": cut, "members": [[*key, index] for index in self._members]}
 
     def change(self, record: FlowRecord, now: float) -> Change:
         """The transition."""
@@ -81,7 +83,7 @@ class Reset:
 
     def _alone_at(self, record: FlowRecord) -> dict[str, Any]:
         was, outputs = record.status.value, record.fields.get("outputs")
-        return {"step": self.step, "visit": self.visit, "was": was, "outputs": outputs}
+        return {"step": self.step, "visit": self.visit, "members": self._members, "was": was, "outputs": outputs}
 
 
 def lines_taken(flow_id: str, lines: Sequence[Journaled], session_id: str) -> list[Entry]:

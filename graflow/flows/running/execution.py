@@ -276,13 +276,16 @@ class FlowExecution:
         means, alone, cache = self._means, record.fields.get("retry_from"), self._home.cache
         if means.keeps_logs:
             hear(words_of_step)
+        lines = past.lines
+        if alone is not None:
+            lines = past.before((alone["step"], alone["visit"]), alone.get("members", ()))
         engine = WorkflowEngine({**means.handlers, **self._program.handlers})
         context = durable_run(
             graph,
             session_id=recorder.session_id,
             recorder=recorder,
             engine=engine,
-            recorded=past.lines if alone is None else past.before((alone["step"], alone["visit"])),
+            recorded=lines,
             start_node=start,
             max_steps=means.max_steps,
             config=means.config,

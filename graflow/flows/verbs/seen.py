@@ -155,7 +155,7 @@ class Seen:
                 left_done.append(other.step_name)
         self._require_acyclic({name: "" for name, _ in reasons}, FlowConflictError)
         alone = bool(left_done) or (downstream == "none" and bool(followers))
-        reset = Reset(step, visit, [] if alone else members, reasons, alone=alone, ask_again=ask_again)
+        reset = Reset(step, visit, members, reasons, alone=alone, ask_again=ask_again)
         self._try(reset)
         return reset
 
