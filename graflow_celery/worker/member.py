@@ -41,6 +41,7 @@ from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, result_pickles
 from graflow_celery.wire.payload import unpack
 from graflow_celery.wire.seal import RunSeal
+from graflow_celery.worker.copies import leave_copy, process
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.others import OtherWorkers, name_in_table
 from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
@@ -193,10 +194,11 @@ class MemberRunner:
         """
         hard, limit = limits_of(self._deployment, self._spec, granted.index)
         member = RunningMember(self._spec.run_id, granted.index, self._deployment, words)
-        around = running_member.set(member)
+        around, begun_in = running_member.set(member), process.mark
         blobs, contents = TakenBlobs(), dict[str, bytes]()
         try:
             outcome = self.soft_limit.within(limit, call)
+            leave_copy(begun_in, outcome.error)
             _name_soft_limit(outcome, limit)
             leave_if_told(outcome.error)
             if outcome.retry_in is not None:
@@ -224,6 +226,7 @@ class MemberRunner:
             else:
                 return RetryLater(granted.index, granted.attempt, delay, 0, error, is_unrun=True)
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
+            leave_copy(begun_in, error)
             leave_if_told(error)
             if hard is not None and _is_of_green_pool(error):
                 state = MemberState.TIMED_OUT

@@ -10,7 +10,9 @@ import decimal
 import enum
 import fractions
 import ipaddress
+import os
 import pathlib
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -293,3 +295,14 @@ def takes(item: Any) -> Any:
 
 NAMES: Final = [*VALUES, *ACTS]
 WITHOUT_COROUTINES: Final = [name for name in NAMES if "coroutine" not in name]
+
+
+@task
+def forks(end: str) -> int:
+    """The status of a child, which comes out of this function."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if end == "raises":
+        raise ValueError(end)
+    return 0 if end == "returns" else sys.exit(3 if end == "exits with 3" else None)

@@ -115,3 +115,13 @@ def test_each_member_has_arguments_of_its_own(deployment: Deployment) -> None:
     alone = bodies(deployment, kinds.takes.map(items), "items-alone", in_blocks=False)
     together = bodies(deployment, kinds.takes.map(items), "items-together", in_blocks=True)
     assert together == alone
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_a_child_that_a_member_forks_reports_nothing_when_it_comes_out_of_the_code(
+    deployment: Deployment, in_blocks: bool
+) -> None:
+    ends = ["exits with 3", "exits", "raises", "returns"]
+    found = bodies(deployment, kinds.forks.map(ends), f"forks-{in_blocks}", in_blocks=in_blocks)
+    assert [(state, attempts) for _, state, attempts, *_ in found] == [("SUCCEEDED", 1)] * 4
+    assert [body["value"] for *_, body in found] == [3, 0, 1, 0]

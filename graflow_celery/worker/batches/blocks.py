@@ -27,6 +27,7 @@ from graflow_celery.wire.payload import as_text
 from graflow_celery.worker.batches.holding import Holding, RunningBlock
 from graflow_celery.worker.batches.plain import PlainChunk, plain_chunk
 from graflow_celery.worker.batches.tally import Tally
+from graflow_celery.worker.copies import leave_copy, process
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.running import RunningMember, running_member
 
@@ -130,6 +131,7 @@ class BlockLoop:
         page, holding, deployment, call = running.page, self._holding, self._deployment, plain.call
         run_id, attempt, is_watched = self._spec.run_id, running.block.attempt, self._tally.is_watched
         clock, lock, packed = self._runtime.monotonic, holding.lock, running.block.chunk
+        begun_in = process.mark
         since_epoch, make, counted = self._runtime.time() - clock(), partial(self._branch, plain, running), 0
         for index in running.block.members:
             with lock:
@@ -154,6 +156,8 @@ class BlockLoop:
                 value = call(given)
             except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything
                 failure = error
+            if process.mark is not begun_in:
+                leave_copy(begun_in, failure)
             ended = clock()
             text, words = None, speaker.words
             if failure is not None or words is not None or not (late.is_plain and is_at_hand(value)):
