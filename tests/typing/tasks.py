@@ -32,6 +32,16 @@ def any_keywords(**given: int) -> int:
     return sum(given.values())
 
 
+class Service:
+    @task
+    def scale(self, number: int) -> float:
+        return 2.0 * number
+
+    @task(inject_context=True)
+    def told(self, context: TaskExecutionContext, number: int) -> str:
+        return context.task_id * number
+
+
 def is_wanted() -> bool:
     return True
 
@@ -53,6 +63,14 @@ load(pth="x")  # error: Unexpected keyword argument "pth" for task; did you mean
 load(task_id="d", path=3)  # error: Argument "path" to task has incompatible type "Literal[3]?"; expected "str"
 told(task_id="e", context=3)  # error: Unexpected keyword argument "context" for task
 any_keywords(task_id="f", whatever=3)
+
+# A method is the task of its object.
+reveal_type(Service().scale.run(number=3))  # reveals: float
+reveal_type(Service().told.run(number=3))  # reveals: str
+reveal_type(Service().scale.map([1]).run())  # reveals: list[float]
+Service().scale(task_id="g", number=3)
+Service().scale.run(number="3")  # error: Argument "number" to "run" of "TaskWrapper" has incompatible type "str"
+Service().told(task_id="h", context=3)  # error: Unexpected keyword argument "context" for task
 
 reveal_type(load.map(["a"]).run())  # reveals: list[list[int]]
 reveal_type(fetch.starmap([("a", 2)]).with_execution("threading").run())  # reveals: list[bytes]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from operator import attrgetter
 from types import CoroutineType, MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, overload
 
 from graflow.core.nodes.aio import call_with_timeout, run_coroutine
 from graflow.core.nodes.arguments import filled, parameters_of, refuse_unknown, without_positional
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     P = typing_extensions.ParamSpec("P", default=...)
 else:
     P = ParamSpec("P")
+Rest = ParamSpec("Rest")  # of a method, what is behind `self`
 
 _NOT_KEPT = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "made_from", "template", "_method")
 
@@ -132,7 +133,13 @@ class TaskWrapper(Executable, Generic[P, R]):
             self._attribute = name
             leave_unless_connected(self)
 
-    def __get__(self, owner: object, kind: type | None = None) -> Self:
+    @overload
+    def __get__(self, owner: None, kind: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: TaskWrapper[Concatenate[Any, Rest], R], owner: object, kind: type | None = None
+    ) -> TaskWrapper[Rest, R]: ...
+    def __get__(self, owner: object, kind: type | None = None) -> TaskWrapper[..., R]:
         """The task of an object, where this one is made of a method: the same one each time."""
         if owner is None or self._attribute is None:
             if owner is kind:  # as `@classmethod` asks
@@ -261,7 +268,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         """A new, unregistered task with the same function and options and its own bound arguments."""
         made = type(self)(task_id, self.template, register_to_context=False)
         made._bound_kwargs = bound
-        made.made_from = self
+        made.made_from = self  # type: ignore[assignment]  # which mypy takes for a method
         if self.is_copy:
             made.is_copy = True
         made._pending_registration = True
