@@ -303,6 +303,19 @@ def test_after_too_much_all_is_read_again() -> None:
     run(work())
 
 
+def test_one_who_knows_more_than_a_run_that_has_ended_reads_all_again_and_is_told_that_it_has() -> None:
+    async def work() -> None:
+        looked = Looked()
+        begin(looked.store)
+        move(looked.store, Move.COMPLETE)
+        listener = await looked.tail.join("f1", 99)
+        assert "ends before" in (await told(listener, "reset"))["reason"]
+        assert (await told(listener, "end"))["status"] == "completed"
+        await looked.tail.close()
+
+    run(work())
+
+
 def test_one_who_is_too_slow_reads_all_again() -> None:
     listener = Listener("f1")
     listener.tell([Message.of("change", {"seq": number}, number) for number in range(200)])

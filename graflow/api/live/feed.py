@@ -75,7 +75,7 @@ class RunFeed:
         lines = self._service.store.events(self._flow_id, after, CATCHES_UP + 1) if after < self.seq else []
         if not lines or len(lines) > CATCHES_UP or lines[0].seq != after + 1:
             why = "the log does not have it any more" if after < self.seq else "the log ends before it"
-            return [reset("too much has happened" if len(lines) > CATCHES_UP else why, self.seq)]
+            return [reset("too much has happened" if len(lines) > CATCHES_UP else why, self.seq), *self.end()]
         touched = dict.fromkeys(line.step for line in lines if line.step is not None)
         cut = {step for line in lines for step, _ in line.data.get("cut", ())}
         graph = Message.of("graph", {"seq": self.seq, "fingerprint": self._fingerprint}, self.seq)

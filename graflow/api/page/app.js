@@ -9,7 +9,7 @@ import { go, start } from './router.js'
 import { look } from './states.js'
 import { part, store } from './store.js'
 import { setNow, setZone } from './time.js'
-import { view as sorry } from './views/sorry.js'
+import { view as sorry, titleOf } from './views/sorry.js'
 
 /** Of each view: what loads and follows (its model), and what is drawn of it; both come when they are first needed. */
 const VIEWS = {
@@ -160,7 +160,7 @@ const FAVICON = (colour) =>
 let titled = ''
 
 const setTitle = () => {
-  const { text, status } = state.problem ? { text: 'graflow', status: '' } : (state.model?.title?.() ?? { text: 'graflow', status: '' })
+  const { text, status } = state.problem ? { text: `${titleOf(state.problem)} · graflow`, status: '' } : (state.model?.title?.() ?? { text: 'graflow', status: '' })
   const key = `${text} ${status} ${document.documentElement.dataset.theme}`
   if (key === titled) return
   titled = key

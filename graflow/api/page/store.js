@@ -36,6 +36,9 @@ export const store = new Store({
   problem: null, // why the view cannot be shown
 })
 
+/** Why who looks may change nothing; empty for those who may. */
+export const barred = () => (store.state.server?.role === 'view' ? 'This login may view and change nothing' : '')
+
 /** Modules that come when they are first needed. @type {Record<string, any>} */
 const parts = {}
 

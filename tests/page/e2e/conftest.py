@@ -62,6 +62,7 @@ class Server:
         folder: Where its store is.
         prefix: The path under which a proxy shows it.
         token: What it wants of whoever asks; nothing when empty.
+        role: What the token may do.
         flows: The module of its flows.
         variables: Of its environment, besides those of the tests.
     """
@@ -72,10 +73,12 @@ class Server:
         *,
         prefix: str = "",
         token: str = "",
+        role: str = "operate",
         flows: str = "tests.page.flows",
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self._role = role
         self._flows, self._variables = flows, variables or {}
         self._prefix, self._token = prefix, token
         with socket.socket() as free:
@@ -91,7 +94,7 @@ class Server:
         if self._prefix:
             options += ["--root-path", self._prefix]
         if self._token:
-            (self.folder / "tokens").write_text(f"operate {self._token}\n")
+            (self.folder / "tokens").write_text(f"{self._role} {self._token}\n")
             options += ["--token-file", str(self.folder / "tokens")]
         with (self.folder / "out").open("ab") as out:
             self.process = subprocess.Popen(

@@ -77,3 +77,22 @@ def test_the_way_in_without_scripts(guarded: Server, browser: Any) -> None:
     finally:
         context.close()
     assert guarded.outputs("asks", "plainly") is False
+
+
+def test_who_may_only_view_is_told_so_where_something_could_be_started(
+    tmp_path_factory: pytest.TempPathFactory, page: Any
+) -> None:
+    server = Server(tmp_path_factory.mktemp("viewed"), token=TOKEN, role="view")
+    server.start()
+    try:
+        page.goto(f"{server.url}/flows/analysis")
+        page.wait_for_url("**/login?next=**")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Log in").click()
+        for view in ("flows/analysis", "runs"):
+            page.goto(f"{server.url}/{view}")
+            start = page.locator("button[disabled]", has_text="Start a run")
+            start.wait_for()
+            assert start.get_attribute("title") == "This login may view and change nothing"
+    finally:
+        server.kill()

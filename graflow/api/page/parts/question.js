@@ -3,6 +3,7 @@
 
 import { html, nothing } from '../vendor/lit-html/lit-html.js'
 import { runHref } from '../router.js'
+import { barred } from '../store.js'
 import { ago, clock, iso, span, took, until } from '../time.js'
 import { tree } from './data.js'
 import { form, row } from './form.js'
@@ -65,7 +66,7 @@ const outcome = (question, isBeaten) => {
 }
 
 const buttons = (answering) => {
-  const isOff = answering.isBusy || answering.store.state.server?.role === 'view'
+  const isOff = answering.isBusy || barred() !== ''
   if (!answering.isBoolean) return html`<button class="primary" ?disabled=${isOff}>Answer</button>`
   return html`<button type="button" class="danger" ?disabled=${isOff} @click=${() => answering.answer(false)}>${icon('cross')}Reject</button>
     <button type="button" class="primary" ?disabled=${isOff} @click=${() => answering.answer(true)}>${icon('tick')}Approve</button>`
@@ -96,7 +97,7 @@ const answerForm = (answering) => {
     ${answering.saysWho ? html`<div class="field"><label for="answer-by">Your name: this server asks nobody to log in</label>
       <input id="answer-by" type="text" maxlength="200" autocomplete="name" .value=${answering.by} @input=${input('by')}></div>` : nothing}
     ${problem ? html`<div class="box s-failed" role="alert">${problem.message}</div>` : nothing}
-    ${store.state.server?.role === 'view' ? html`<p class="soft">This login may view and change nothing.</p>` : nothing}
+    ${barred() ? html`<p class="soft">${barred()}.</p>` : nothing}
     <div class="ends">${buttons(answering)}</div>
   </form>`
 }

@@ -6,6 +6,7 @@ import { badge, icon, progress, short } from '../parts/icons.js'
 import { resolved, kindOf } from '../parts/form.js'
 import { href, runHref } from '../router.js'
 import { stateOf } from '../states.js'
+import { barred } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
 
 const inputs = (schema) => {
@@ -21,7 +22,7 @@ const inputs = (schema) => {
 export const view = (model, state) => html`<main id="main" class="board" tabindex="-1">
   <div class="bar-of-tools"><span class="row"><a href="runs">Runs</a> <span class="soft">/</span> <h1>${state.route.id}</h1></span>
     <span class="soft">${model.about?.description?.split('\n')[0] ?? ''}</span>
-    ${model.about ? html`<button class="primary right" @click=${() => model.store.set({ dialog: { kind: 'start', flow: state.route.id } })}>${icon('plus')}Start a run</button>` : nothing}</div>
+    ${model.about ? html`<button class="primary right" ?disabled=${barred() !== ''} title=${barred() || nothing} @click=${() => model.store.set({ dialog: { kind: 'start', flow: state.route.id } })}>${icon('plus')}Start a run</button>` : nothing}</div>
   ${model.about === null ? html`<p class="note">This server does not have the code of this flow, and can start none.</p>`
     : html`<section class="card wide"><h2>Inputs</h2>${inputs(model.about.inputs)}</section>`}
   <section class="card wide"><h2>Last runs</h2>

@@ -6,7 +6,7 @@ import '../parts/graph.js'
 import { badge, icon, marks, progress } from '../parts/icons.js'
 import { runHref, turn, turned } from '../router.js'
 import { counted, isEnd, look, stateOf } from '../states.js'
-import { copy, part } from '../store.js'
+import { barred, copy, part } from '../store.js'
 import { clock, iso, span, took } from '../time.js'
 
 const TABS = { graph: 'Graph', timeline: 'Timeline', steps: 'Steps', events: 'Events' }
@@ -21,9 +21,8 @@ const acts = (model, state) => html`<span class="acts">${ACTS.map(([verb, image,
 
 /** Why an act is not allowed now; empty when it is. @param {any} run @param {string} verb @param {any} state */
 export const refusal = (run, verb, state) => {
-  if (state.server?.role === 'view') return 'This login may view and change nothing'
   const act = run.allowed_actions?.[verb]
-  return act === undefined || act?.is_allowed ? '' : act?.reason ?? 'Not in this state'
+  return barred() || (act === undefined || act?.is_allowed ? '' : act?.reason ?? 'Not in this state')
 }
 
 const head = (model, state) => {

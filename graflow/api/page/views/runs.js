@@ -6,7 +6,7 @@ import { live } from '../vendor/lit-html/directives/live.js'
 import { repeat } from '../vendor/lit-html/directives/repeat.js'
 import { badge, icon, marks, progress, short } from '../parts/icons.js'
 import { runHref, turned } from '../router.js'
-import { copy } from '../store.js'
+import { barred, copy } from '../store.js'
 import { done, isEnd, look, stateOf, total } from '../states.js'
 import { clock, iso, number, span, took } from '../time.js'
 
@@ -53,7 +53,7 @@ const tools = (model, state) => {
     <select aria-label="Since" .value=${live(since)} @change=${(event) => model.filter({ since: event.target.value })}>
       ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} ?selected=${since === value}>${name}</option>`)}
     </select>
-    <button class="primary right" @click=${() => model.store.set({ dialog: { kind: 'start', flow } })}>${icon('plus')}Start a run</button>
+    <button class="primary right" ?disabled=${barred() !== ''} title=${barred() || nothing} @click=${() => model.store.set({ dialog: { kind: 'start', flow } })}>${icon('plus')}Start a run</button>
   </div>`
 }
 
@@ -77,8 +77,8 @@ export const view = (model, state) => html`
       </table></div>
       <div class="pages">
         ${model.chosen.size ? html`<span>${model.chosen.size} chosen:</span>
-          <button class="small" @click=${() => model.actOnChosen('resume')}>Resume ${model.chosen.size}</button>
-          <button class="small danger" @click=${() => model.actOnChosen('cancel')}>Cancel ${model.chosen.size}</button>` : nothing}
+          <button class="small" ?disabled=${barred() !== ''} title=${barred() || nothing} @click=${() => model.actOnChosen('resume')}>Resume ${model.chosen.size}</button>
+          <button class="small danger" ?disabled=${barred() !== ''} title=${barred() || nothing} @click=${() => model.actOnChosen('cancel')}>Cancel ${model.chosen.size}</button>` : nothing}
         <span class="right"></span>
         ${state.route.query.cursor ? html`<a class="button small" href=${turned({ cursor: null })}>Newest</a>` : nothing}
         ${model.next ? html`<a class="button small" href=${turned({ cursor: model.next })}>Older</a>` : nothing}
