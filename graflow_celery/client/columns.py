@@ -23,6 +23,7 @@ from graflow_celery.wire.payload import as_text, dump
 
 LONGEST: Final = 256 * 1024  # bytes of a chunk, which is read again for each of its members that runs by itself
 _LARGEST, _SMALLEST = 500, 2  # members of a block
+_INLINE: Final = 1024  # bytes of what all members share that each chunk brings along
 _SHARED_OPTIONS: Final = frozenset({"queue", "priority"})  # what a message can have for all of its members
 _STRATEGIES: Final = frozenset({"reference", "code"})
 _MAY_BE_LONG: Final = frozenset({str, bytes})
@@ -82,10 +83,19 @@ class ColumnWriter:
         run_id: Their run.
         group_id: Their group.
         shared: The hash of what the members have in common.
+        content: That itself, packed.
     """
 
     def __init__(
-        self, resolver: Any, code: GroupCode, keys: SigningKeys | None, *, run_id: str, group_id: str, shared: str
+        self,
+        resolver: Any,
+        code: GroupCode,
+        keys: SigningKeys | None,
+        *,
+        run_id: str,
+        group_id: str,
+        shared: str,
+        content: bytes,
     ) -> None:
         self._resolver = resolver
         self._code = code
@@ -95,6 +105,7 @@ class ColumnWriter:
         self._run_id = run_id
         self._group_id = group_id
         self._shared = shared
+        self._inline = content.decode() if len(content) <= _INLINE else None
 
     def write(self, members: MappedMembers, stride: int) -> Chunks | None:
         """The members in chunks of so many, or fewer where what they are given is long; None where that cannot be."""
@@ -139,6 +150,7 @@ class ColumnWriter:
             chunk = Chunk(
                 *(self._run_id, self._group_id, at, self._shared, task, members.parameter, items),
                 keys=None if keys is None else keys[at : at + stride],
+                inline=self._inline,
             )
             entries.append(chunk.pack(self._keys))
             if len(entries[-1]) > LONGEST:

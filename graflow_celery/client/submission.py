@@ -175,7 +175,7 @@ def _written(
         if stride is None:
             is_apart = _enough(policy) or _is_fail_fast(policy) or deployment.runs_eagerly
             stride = 0 if is_apart else stride_of(len(branches), slots, options)
-        writer = ColumnWriter(resolver, code, keys, run_id=run_id, group_id=group_id, shared=name)
+        writer = ColumnWriter(resolver, code, keys, run_id=run_id, group_id=group_id, shared=name, content=content)
         chunks, members = writer.write(branches.members, stride), branches.members
         if chunks is not None:
             last = () if then is None else (_continuation(resolver, code, run_id, group_id, len(members), then, name),)

@@ -26,6 +26,7 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "first": is_count,
     "task": is_object,
     "keys": optional(list_of(is_text)),
+    "inline": optional(is_text),
 }
 
 
@@ -40,6 +41,7 @@ class Chunk:
         parameter: What the item of a member is given as; None where an item is an object of arguments by name.
         items: What each member is given, as JSON data.
         keys: What tells the id of each member from the others; None where that is its index.
+        inline: What `shared` is the hash of, where it is short: a worker then need not ask for it.
     """
 
     run_id: str
@@ -50,6 +52,7 @@ class Chunk:
     parameter: str | None
     items: Sequence[Any]
     keys: Sequence[str] | None = None
+    inline: str | None = None
 
     @property
     def members(self) -> range:

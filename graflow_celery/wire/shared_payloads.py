@@ -49,19 +49,20 @@ class SharedPayloads:
         self._record = record
         self._runtime = runtime
         self._kept: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._heavy: dict[tuple[str, str], None] = {}  # those of them that are worth to be asked about
         self._size = 0
         self._lock = threading.Lock()
         _all.add(self)
 
-    def get(self, run_id: str, name: str) -> SharedPayload:
-        """The payload of that hash, from the record of a run unless it is known already.
+    def get(self, run_id: str, name: str, given: bytes | None = None) -> SharedPayload:
+        """The payload of that hash, from the record of a run unless it is known already or was `given`.
 
         Raises:
             PayloadError: When the record does not hold it, or not as the hash promises.
         """
 
         def load() -> tuple[SharedPayload, int]:
-            content = self.content(run_id, name)
+            content = self.content(run_id, name) if given is None else given
             shared = SharedPayload.unpack(name, content)
             return shared, memory_of(vars(shared)) if len(content) > 1024 else _SMALL
 
@@ -105,6 +106,7 @@ class SharedPayloads:
         """Let go of everything; what is needed again is read again."""
         with self._lock:
             self._kept.clear()
+            self._heavy.clear()
             self._size = 0
 
     def _find(self, run_id: str, key: tuple[str, str], load: Callable[[], tuple[Any, int]]) -> Any:
@@ -120,17 +122,20 @@ class SharedPayloads:
             if key not in self._kept:
                 self._kept[key] = _Entry(value, size, run_id)
                 self._size += size
+                if size >= _HEAVY:
+                    self._heavy[key] = None
             while len(self._kept) > 1 and (self._size > _KEPT or len(self._kept) > _MOST):
                 self._drop(next(iter(self._kept)))
         return value
 
     def _drop(self, key: tuple[str, str]) -> None:
         self._size -= self._kept.pop(key).size
+        self._heavy.pop(key, None)
 
     def _forget_ended(self, but: str) -> None:
         """Let go of heavy ones whose groups have ended, which nobody may have told this process."""
         with self._lock:
-            heavy = dict.fromkeys(entry.run_id for entry in self._kept.values() if entry.size >= _HEAVY)
+            heavy = dict.fromkeys(self._kept[key].run_id for key in self._heavy)
         for run_id in [run_id for run_id in heavy if run_id != but][:_ASKED]:
             try:
                 is_over = self._record.is_over(run_id)

@@ -295,6 +295,8 @@ class MemberRunner:
         if self._chunk is None or self._chunk[0] is not packed or index not in self._chunk[1].members:
             spec, keys = self._spec, self._deployment.keys
             found = Chunk.unpack(packed, run_id=spec.run_id, group_id=spec.group_id, index=index, keys=keys)
+            if found.inline is not None:
+                self._deployment.shared_payloads.get(spec.run_id, found.shared, found.inline.encode())
             self._chunk = packed, found
         return self._chunk[1]
 

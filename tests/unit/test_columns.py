@@ -25,9 +25,11 @@ class Unknown:
     x: int
 
 
-def written(group: Any, stride: int, keys: SigningKeys | None = KEYS) -> Chunks | None:
+def written(
+    group: Any, stride: int, keys: SigningKeys | None = KEYS, content: bytes = b"what all share"
+) -> Chunks | None:
     resolver, code = TaskResolver(keys=keys), GroupCode(keys, ("run", group.task_id))
-    writer = ColumnWriter(resolver, code, keys, run_id="run", group_id=group.task_id, shared="hash")
+    writer = ColumnWriter(resolver, code, keys, run_id="run", group_id=group.task_id, shared="hash", content=content)
     return writer.write(group.members, stride)
 
 
@@ -47,6 +49,13 @@ def test_each_member_is_in_one_chunk() -> None:
         "double[9]",
         {"number": 9},
     )
+
+
+@pytest.mark.parametrize(("content", "inline"), [(b"J{}", "J{}"), (b"J" * 2000, None)], ids=["short", "long"])
+def test_what_all_members_share_comes_along_where_it_is_short(content: bytes, inline: str | None) -> None:
+    chunks = written(double.map(range(4)), 2, content=content)
+    assert chunks is not None
+    assert [chunk.inline for chunk in unpacked(chunks, "double")] == [inline, inline]
 
 
 def test_what_tells_a_group_from_another_does_not_depend_on_the_size_of_its_blocks() -> None:

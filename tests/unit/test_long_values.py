@@ -200,6 +200,14 @@ def test_a_process_reads_a_long_argument_once_and_until_its_group_has_ended(
     assert record.asked == ["run", "later"]
 
 
+def test_what_came_along_is_not_asked_for(record: Record, kept: SharedPayloads) -> None:
+    name, content = SharedPayload(group_id="g", session_id="run", trace_id="run").pack()
+    with pytest.raises(PayloadError, match="does not have the hash"):
+        kept.get("run", name, content + b" ")
+    assert kept.get("run", name, content) is kept.get("run", name)
+    assert record.asked == []
+
+
 def test_what_groups_shared_that_ended_elsewhere_goes_with_the_next_group(record: Record, kept: SharedPayloads) -> None:
     table = {"table": list(range(1000, 51_000))}
     for number in range(20):
