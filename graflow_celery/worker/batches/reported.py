@@ -26,7 +26,7 @@ from graflow_celery.record import (
 from graflow_celery.wire.pages import Page
 from graflow_celery.wire.seal import RunSeal
 
-_KEPT: Final = 8 * 1024 * 1024  # bytes of payloads
+_KEPT: Final = 4 * 1024 * 1024  # bytes of payloads
 _LONGEST: Final = 64 * 1024  # bytes of one
 _OVERHEAD: Final = 400  # bytes of an entry besides its payload
 
