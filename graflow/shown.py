@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Collection
+from itertools import islice
 from typing import Any, Final
 
 
@@ -21,6 +23,12 @@ def one_line(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def listed(ids: Collection[str], most: int = 20) -> str:
+    """The first of some ids, and how many more there are."""
+    first = list(islice(ids, most))
+    return f"{first}" if len(ids) <= most else f"{first} and {len(ids) - most} more"
 
 
 class _Argument:

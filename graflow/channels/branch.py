@@ -7,7 +7,7 @@ import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from graflow.channels.base import Channel, ChannelLock, checked_ttl
 from graflow.channels.locks import Holder, current_holder
@@ -15,7 +15,6 @@ from graflow.sharing import own_copy, require_rereadable
 
 _ABSENT: Any = object()
 _DELETED: Any = object()
-_VALUE: Final = "The value for channel key"
 Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
 
@@ -34,6 +33,13 @@ class ChannelWrite:
     value: Any
     ttl: float | None = None
     deleted: bool = False
+
+
+def _check(key: str, value: object) -> None:
+    """Refuse what one task could write and another could not read."""
+    if not isinstance(key, str):
+        raise TypeError(f"The key of a channel is text, not {key!r}")
+    require_rereadable("The value for channel key", {key: value})
 
 
 class BranchChannel(Channel):
@@ -58,7 +64,7 @@ class BranchChannel(Channel):
         self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
-        require_rereadable(_VALUE, {key: value})
+        _check(key, value)
         if self._holders and self._is_held():
             self._publish(key)
             self._parent.set(key, own_copy(value), ttl)
@@ -114,12 +120,12 @@ class BranchChannel(Channel):
             self.delete(key)
 
     def append(self, key: str, value: object, ttl: float | None = None) -> int:
-        require_rereadable(_VALUE, {key: value})
+        _check(key, value)
         self._publish(key)
         return self._parent.append(key, value, ttl)
 
     def prepend(self, key: str, value: object, ttl: float | None = None) -> int:
-        require_rereadable(_VALUE, {key: value})
+        _check(key, value)
         self._publish(key)
         return self._parent.prepend(key, value, ttl)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from graflow.exceptions import SettingError
-from graflow.redis.named import backend_keys
+from graflow.redis.named import OWN_KEYS, backend_keys
 
 QUEUE_NAME: Final = (
     "the name of a queue: up to 200 bytes, no comma, nothing unprintable, no space at its ends, no amq. in front"
@@ -34,6 +34,6 @@ def check_keys(config: Iterable[str]) -> None:
         ConfigError: Naming the unknown key and the nearest known one.
     """
     for key in config:
-        if key not in backend_keys():
+        if key not in OWN_KEYS and key not in backend_keys():  # without plug-ins, where they are not needed
             near = difflib.get_close_matches(str(key).lower(), sorted(backend_keys()), n=1, cutoff=0.0)
             raise SettingError(f"Unknown key {key!r} in backend_config; did you mean {near[0]!r}?")

@@ -21,7 +21,7 @@ from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.exceptions import ConfigError, GraflowError, GraflowRuntimeError, GraphCompilationError
 from graflow.sharing import require_rereadable
-from graflow.shown import one_line
+from graflow.shown import listed, one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
@@ -144,6 +144,8 @@ class WorkflowContext:
         """
         if initial_channel is not None and not isinstance(initial_channel, Mapping):
             raise ConfigError(f"initial_channel must be a mapping of keys to values, not {initial_channel!r}")
+        if (wrong := next((key for key in initial_channel or () if not isinstance(key, str)), None)) is not None:
+            raise ConfigError(f"The keys of initial_channel are text, not {wrong!r}")
         require_rereadable("The value for initial_channel key", initial_channel or {})
         graph, start_node = self.compiled(start_node)
         context = ExecutionContext.create(graph, start_node, max_steps, tracer=self.tracer)
@@ -198,10 +200,10 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
         raise GraphCompilationError(
             f"Workflow '{name}' has no start node, because each of its nodes is on a cycle or behind one: "
             f"{_a_cycle(graph)}. Name one with execute(start_node=...), or take an edge of the cycle out; "
-            f"nodes are {list(graph.nodes)}"
+            f"nodes are {listed(graph.nodes)}"
         )
     raise GraphCompilationError(
-        f"Workflow '{name}' has several start nodes: {candidates}. Name one with execute(start_node=...), "
+        f"Workflow '{name}' has several start nodes: {listed(candidates)}. Name one with execute(start_node=...), "
         "or connect them"
     )
 

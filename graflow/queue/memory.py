@@ -8,6 +8,7 @@ from typing import Any
 from graflow.exceptions import ConfigError
 from graflow.protocols import HasGraph
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
+from graflow.shown import listed
 
 
 class InMemoryTaskQueue(TaskQueue):
@@ -113,5 +114,5 @@ def start_task(graph: Any, start_node: object) -> Any:
         remedy = f"give {known!r}" if isinstance(known, str) else "a limit of steps is given by name, as max_steps="
         raise ConfigError(f"start_node takes the id of a task, not {start_node!r}; {remedy}")
     if not graph.has_node(start_node):
-        raise ValueError(f"Start node '{start_node}' not found in graph. Available nodes: {list(graph.nodes)}")
+        raise ValueError(f"Start node '{start_node}' not found in graph. Available nodes: {listed(graph.nodes)}")
     return graph.get_node(start_node)

@@ -18,14 +18,16 @@ SECTION: Final = "redis"
 CONNECTION_KEYS: Final = frozenset((*SERVER_KEYS, *TLS_KEYS, *OPTION_KEYS))
 NAMES_OF_SERVERS: Final = ("url", "host", "unix_socket_path", "sentinels")
 
+OWN_KEYS: Final = CONNECTION_KEYS | {"timeout", "thread_count", "redis_client"}
+"""The keys of the backends that are here."""
+
 _PLUG_INS: Final = "graflow.backend_keys"
 
 
 @cache
 def backend_keys() -> frozenset[str]:
     """The keys of the backends that are here, with those of plug-ins, which are imported for it."""
-    own = CONNECTION_KEYS | {"timeout", "thread_count", "redis_client"}
-    return own.union(*(plug_in.load() for plug_in in entry_points(group=_PLUG_INS)))
+    return OWN_KEYS.union(*(plug_in.load() for plug_in in entry_points(group=_PLUG_INS)))
 
 
 def in_file() -> tuple[Document, dict[str, Any]] | None:

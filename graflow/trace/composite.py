@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import networkx as nx
 
+from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
 from graflow.protocols import Node, Run
 from graflow.trace.base import Tracer, branch_listener
@@ -123,16 +124,29 @@ class CompositeTracer(Tracer):
         return next((order for tracer in self.tracers if (order := tracer.get_execution_order())), [])
 
 
+def _checked(tracer: Any) -> Tracer:
+    if not isinstance(tracer, type) and any(
+        hasattr(tracer, hook) for hook in ("on_workflow_start", "on_task_start", "on_task_end")
+    ):
+        made: Tracer = tracer
+        return made
+    raise ConfigError(f"A tracer is a Tracer, such as ConsoleTracer(), not {tracer!r}")
+
+
 def combine(tracer: Tracer | Sequence[Tracer] | None) -> Tracer:
-    """One tracer out of none (the default one), one (itself) or several."""
+    """One tracer out of none (the default one), one (itself) or several.
+
+    Raises:
+        ConfigError: For what is none.
+    """
     if tracer is None:
         return NoopTracer()
     if not isinstance(tracer, Sequence):
-        return tracer
+        return _checked(tracer)
     flat = [
         inner
         for listener in tracer
-        for inner in (listener.tracers if type(listener) is CompositeTracer else [listener])
+        for inner in (listener.tracers if type(listener) is CompositeTracer else [_checked(listener)])
     ]
     if not flat:
         return NoopTracer()

@@ -35,6 +35,16 @@ def test_an_iterator_for_several_readers_is_refused_where_it_is_given(make):
 
 
 @pytest.mark.parametrize("write", ["set", "append", "prepend"])
+def test_a_key_that_is_no_text_is_refused_where_it_is_given(write):
+    with workflow("w") as wf:
+        task("give", inject_context=True)(lambda context: getattr(context.get_channel(), write)(1, 2))
+        with pytest.raises(TypeError, match="The key of a channel is text, not 1"):
+            wf.execute()
+        with pytest.raises(exceptions.ConfigError, match="The keys of initial_channel are text, not 1"):
+            wf.execute(initial_channel={1: 2})
+
+
+@pytest.mark.parametrize("write", ["set", "append", "prepend"])
 def test_an_iterator_for_several_readers_is_refused_where_a_task_writes_it(write):
     with workflow("w") as wf:
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from graflow import task, workflow
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskResult
+from graflow.exceptions import ConfigError
 from graflow.trace.base import Tracer
 from graflow.trace.composite import CompositeTracer, combine
 from graflow.trace.console import ConsoleTracer
@@ -752,3 +753,9 @@ def test_a_listener_survives_pickling_after_use(tracer):
     again = pickle.loads(pickle.dumps(tracer))
     assert type(again) is type(tracer)
     call_every_hook(again, Run("s2", "s2"))
+
+
+@pytest.mark.parametrize("given", [3, print, "console", NoopTracer, [NoopTracer(), 3]])
+def test_what_is_no_tracer_is_refused_where_it_is_given(given):
+    with pytest.raises(ConfigError, match=r"A tracer is a Tracer, such as ConsoleTracer\(\), not "):
+        workflow("w", tracer=given)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -241,3 +243,25 @@ def test_a_workflow_runs_outside_its_block():
     _, context = wf.execute(ret_context=True)
     assert context.completed_tasks == ["grow", "x", "after", "y"]
     assert get_current_workflow_context() is None
+
+
+def test_many_nodes_are_not_all_listed():
+    with workflow("w") as wf:
+        for number in range(30):
+            Task(f"t{number}")
+        with pytest.raises(GraphCompilationError, match=r"start nodes: \['t0', .*'t19'\] and 10 more\. Name one"):
+            wf.execute()
+        with pytest.raises(ValueError, match=r"Available nodes: \['t0', .*'t19'\] and 10 more$"):
+            wf.execute("x")
+
+
+def test_settings_of_threads_load_no_other_backend():
+    code = (
+        "import sys\n"
+        "from graflow import task, workflow\n"
+        "with workflow('w') as wf:\n"
+        "    task('f')(abs).map([-1]).with_execution('threading', {'thread_count': 2, 'timeout': 60})\n"
+        "    assert wf.execute() == [1]\n"
+        "assert not {'celery', 'redis', 'graflow_celery'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
