@@ -65,8 +65,12 @@ class MemberQuery:
     strip: Strip
 
     @classmethod
+    def between(cls, first: int, size: int, status: Sequence[StepStatus], strip: Strip) -> MemberQuery:
+        return cls(first, size, frozenset(StepStatus(each).value for each in status), strip)
+
+    @classmethod
     def of(cls, cursor: str | None, size: int, status: Sequence[StepStatus], strip: Strip) -> MemberQuery:
-        return cls(behind_member(cursor), size, frozenset(StepStatus(each).value for each in status), strip)
+        return cls.between(behind_member(cursor), size, status, strip)
 
     def ranges(self) -> Iterable[tuple[int, int]]:
         """Where members may be that are asked for: ranges of indices, without their ends."""
@@ -86,6 +90,11 @@ class MemberQuery:
 
     def takes(self, status: str) -> bool:
         return not self.statuses or status in self.statuses
+
+    @property
+    def written(self) -> frozenset[str]:
+        """States of the rows that have to be fetched; empty for all."""
+        return frozenset() if self.takes_unwritten else self.statuses
 
     @property
     def takes_unwritten(self) -> bool:

@@ -203,9 +203,18 @@ class StateStore(QuestionStore):
 
     @abstractmethod
     def member_facts(
-        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int,
+        first: int = 0,
+        end: int | None = None,
+        status: Sequence[StepStatus] = (),
     ) -> list[MemberFacts]:
         """Light rows of the members from an index up to another one, in order, also those that nothing is known of.
+
+        With states only those that are in one of them, for which others are not decoded.
 
         Raises:
             FlowNotFoundError: There is no such flow.

@@ -13,10 +13,12 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 
 from graflow.api.runs.member_table import MemberTable, MemberTables, Place
 from graflow.api.runs.spans import Spans
+from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
 from graflow.state.changes import Change, Entry, StepRow
 from graflow.state.members import MemberFacts
 from graflow.state.statuses import Move
+from tests.api.conftest import Clients
 from tests.state.support import AT, begin, group_row, member, move, record_of
 
 SIZE = 1_000
@@ -153,3 +155,23 @@ def test_spans_tell_what_looking_at_each_tells(seed: int, window: tuple[int, int
     assert sum(spans.failed(edges)) == sum(failed and begin_ <= stop <= end for _, stop, failed in ended)
     open_or_later = [(start, float("inf") if stop is None else stop) for start, stop, _ in told]
     assert spans.count(begin_, end) == sum(start <= end and stop >= begin_ for start, stop in open_or_later)
+
+
+@pytest.mark.parametrize("status", ["failed", "pending", "completed,failed", "completed,pending,failed", "running"])
+def test_pages_of_members_in_some_states_read_no_more_than_the_strip_says(clients: Clients, status: str) -> None:
+    found, states = Running(), {}
+    chosen = random.Random(7)
+    for index in chosen.sample(range(SIZE), 700):
+        states[index] = "failed" if chosen.random() < 0.03 else "completed"
+    for ending in ("failed", "completed"):
+        found.end(*(index for index, state in states.items() if state == ending), status=ending)
+    wanted = status.split(",")
+    like = [index for index in range(SIZE) if states.get(index, "pending") in wanted]
+    client = clients(FlowRunner(found.store, recovery=False))
+    for offset in (0, 1, len(like) // 2, max(0, len(like) - 3), len(like), len(like) + 50):
+        found.store.read.clear()
+        query = {"status": status, "offset": offset, "limit": 5}
+        told = client.get("/api/v1/analysis/flows/f1/steps/g/members", params=query).json()
+        assert [row[0] for row in told["rows"]] == like[offset : offset + 5]
+        assert told["total"] == len(like)
+        assert sum(found.store.read) <= 3 * SIZE // 60 + 5

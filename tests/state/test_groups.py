@@ -149,6 +149,14 @@ def test_light_rows_tell_the_same_as_whole_ones(store: StateStore) -> None:
     assert store.member_facts("f1", "g", visit=1, first=1, end=5) == whole[1:5]
     assert store.member_facts("f1", "g", visit=1, first=6, end=100) == whole[6:]
     assert store.member_facts("f1", "g", visit=1, first=7) == []
+    for status in {row[1] for row in whole}:
+        like = [row for row in whole if row[1] == status]
+        assert store.member_facts("f1", "g", visit=1, status=[StepStatus(status)]) == like
+        assert store.member_facts("f1", "g", visit=1, first=2, end=6, status=[StepStatus(status)]) == [
+            row for row in like if 2 <= row[0] < 6
+        ]
+    ended = [StepStatus.COMPLETED, StepStatus.FAILED]
+    assert store.member_facts("f1", "g", visit=1, status=ended) == [row for row in whole if row[1] in ended]
     assert store.member_facts("f1", "g", visit=2) == []
     with pytest.raises(FlowNotFoundError):
         store.member_facts("nobody", "g", visit=1)

@@ -20,7 +20,7 @@ and error, and finds a member by its number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -41,7 +41,7 @@ from graflow.state.changes import FlowRecord
 from graflow.state.members import MemberFacts
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import BUCKETS, LETTERS
+from graflow.state.strips import BUCKETS, LETTERS, Strip, first_of
 
 router = APIRouter(tags=["members"])
 
@@ -109,6 +109,11 @@ def members(
         first, end = offset, offset + limit
         found = laid_over(service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), claims)
         total = size
+    elif wanted and sort == "index" and not search and not claims and group.strip:
+        first, end, before = _range_of(group.strip, size, {status.letter for status in wanted}, offset, limit)
+        rows = service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end, status=wanted)
+        found = rows[offset - before :][:limit]
+        total = sum((group.counts or {}).get(status.value, 0) for status in wanted)
     else:
         table, now = table_of(service, record, group), service.clock()
         if wanted or search or claims:
@@ -214,6 +219,18 @@ def table_of(service: Service, record: FlowRecord, group: FlowStepState) -> Memb
     """All members of a group as light rows."""
     place = Place(record.flow_id, record.fields.get("created_at"), group.step_name, group.visit)
     return _tables.of(service.store, place, record.seq)
+
+
+def _range_of(strip: Strip, size: int, letters: Collection[str], offset: int, limit: int) -> tuple[int, int, int]:
+    """Between which members a part of those in some states is, and how many of them come before: by the strip."""
+    begin, before, counted = 0, 0, 0
+    for bucket, counts in enumerate(strip):
+        counted += sum(counts.get(letter, 0) for letter in letters)
+        if counted <= offset:
+            begin, before = bucket + 1, counted
+        elif counted >= offset + limit:
+            return first_of(begin, size), first_of(bucket + 1, size), before
+    return first_of(begin, size), size, before
 
 
 def _divided(rows: Sequence[MemberFacts], size: int, buckets: int) -> list[dict[str, int]]:

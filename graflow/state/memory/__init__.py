@@ -279,14 +279,21 @@ class MemoryStore(MemoryQuestions, StateStore):
             return member_page(step, which, query, limit, fetching(group.members))
 
     def member_facts(
-        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int,
+        first: int = 0,
+        end: int | None = None,
+        status: Sequence[StepStatus] = (),
     ) -> list[MemberFacts]:
         with self._lock:
             row = self._flow(flow_id).rows.get((step, visit))
             group = row.group if row is not None else None
             if group is None:
                 return []
-            query = MemberQuery(first, group.size, frozenset(), group.strip)
+            query = MemberQuery.between(first, group.size, status, group.strip)
             return member_facts(query, fetching(group.members), end)
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -286,19 +286,30 @@ class RedisStore(RedisQuestions, StateStore):
         if group is None:
             return MemberPage([])
         which, size, strip, fetch = group
-        return member_page(step, which, MemberQuery.of(cursor, size, status, strip), limit, fetch)
+        query = MemberQuery.of(cursor, size, status, strip)
+        return member_page(step, which, query, limit, fetch(query.written))
 
     def member_facts(
-        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int,
+        first: int = 0,
+        end: int | None = None,
+        status: Sequence[StepStatus] = (),
     ) -> list[MemberFacts]:
         group = self._group(flow_id, step, visit)
         if group is None:
             return []
         _, size, strip, fetch = group
-        return member_facts(MemberQuery(first, size, frozenset(), strip), fetch, end)
+        query = MemberQuery.between(first, size, status, strip)
+        return member_facts(query, fetch(query.written), end)
 
-    def _group(self, flow_id: str, step: str, visit: int | None) -> tuple[int, int, Strip, Fetch] | None:
-        """Visit, size and strip of a visit of a group, the last one when None, and what fetches its members."""
+    def _group(
+        self, flow_id: str, step: str, visit: int | None
+    ) -> tuple[int, int, Strip, Callable[[Collection[str]], Fetch]] | None:
+        """Visit, size and strip of a visit of a group, the last one when None, and what fetches members by state."""
         found = self._run("members", flow_id, step, "" if visit is None else visit)
         if found is None:
             raise not_found(flow_id)
@@ -307,7 +318,7 @@ class RedisStore(RedisQuestions, StateStore):
         which, row, length, top, strip = found
         size = int(length)
         key = self._keys.of_flow(flow_id)[3]
-        fetch = fetching(partial(self._server.call, "HMGET", key), row.decode(), size or int(top))
+        fetch = partial(fetching, partial(self._server.call, "HMGET", key), row.decode(), size or int(top))
         return int(which), size, strip_of(pairs(strip), size), fetch
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from graflow.state.changes import FlowRecord, Journaled
@@ -144,8 +144,9 @@ def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
     return strip
 
 
-def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: int) -> Fetch:
-    """What fetches the members of a group, given what gives the texts of some fields."""
+def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: int, states: Collection[str]) -> Fetch:
+    """What fetches the members of a group in some states, none for any, given what gives the texts of some fields."""
+    begins = tuple(f"{state}\n".encode() for state in states) or (b"",)
 
     def fetch(start: int, end: int) -> tuple[list[Row], int]:
         stop = min(end, start + _MEMBERS)
@@ -153,7 +154,8 @@ def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: in
         if not indices:
             return [], end
         texts = texts_of(*(f"{row}:{index}" for index in indices))
-        return [(index, _member(text)) for index, text in zip(indices, texts, strict=True) if text], stop
+        found = zip(indices, texts, strict=True)
+        return [(index, _member(text)) for index, text in found if text and text.startswith(begins)], stop
 
     return fetch
 

@@ -194,10 +194,19 @@ class SqliteStore(SqliteQuestions, StateStore):
         )
 
     def member_facts(
-        self, flow_id: str, step: str, *, visit: int, first: int = 0, end: int | None = None
+        self,
+        flow_id: str,
+        step: str,
+        *,
+        visit: int,
+        first: int = 0,
+        end: int | None = None,
+        status: Sequence[StepStatus] = (),
     ) -> list[MemberFacts]:
         return self._database.read(
-            lambda connection: reading.facts_of_members(connection, flow_id, step, visit, first, end)
+            lambda connection: reading.facts_of_members(
+                connection, flow_id, step, visit=visit, first=first, end=end, status=status
+            )
         )
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:

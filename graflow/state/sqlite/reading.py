@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from sqlite3 import Connection, Cursor
 from typing import Any, Final
 
@@ -172,18 +172,27 @@ def members(
     if group is None:
         return MemberPage([])
     no, which, size, strip = group
-    return member_page(step, which, MemberQuery.of(cursor, size, status, strip), limit, _fetching(connection, no))
+    query = MemberQuery.of(cursor, size, status, strip)
+    return member_page(step, which, query, limit, _fetching(connection, no, query.written))
 
 
 def facts_of_members(
-    connection: Connection, flow_id: str, step: str, visit: int, first: int, end: int | None
+    connection: Connection,
+    flow_id: str,
+    step: str,
+    *,
+    visit: int,
+    first: int,
+    end: int | None,
+    status: Sequence[StepStatus],
 ) -> list[MemberFacts]:
     """Light rows of the members from one up to another one."""
     group = _group(connection, flow_id, step, visit)
     if group is None:
         return []
     no, _, size, strip = group
-    return member_facts(MemberQuery(first, size, frozenset(), strip), _fetching(connection, no), end)
+    query = MemberQuery.between(first, size, status, strip)
+    return member_facts(query, _fetching(connection, no, query.written), end)
 
 
 def _group(connection: Connection, flow_id: str, step: str, visit: int | None) -> tuple[int, int, int, Strip] | None:
@@ -200,12 +209,12 @@ def _group(connection: Connection, flow_id: str, step: str, visit: int | None) -
     return no, which, size, from_text(strip) if strip is not None else []
 
 
-def _fetching(connection: Connection, no: int) -> Fetch:
+def _fetching(connection: Connection, no: int, states: Collection[str]) -> Fetch:
+    query = "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? "
+    condition = f"AND status IN ({', '.join('?' * len(states))}) " if states else ""
+
     def fetch(start: int, end: int) -> tuple[list[Row], int]:
-        found = connection.execute(
-            "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
-            (no, start, end, _MEMBERS),
-        )
+        found = connection.execute(f"{query}{condition}ORDER BY idx LIMIT ?", (no, start, end, *states, _MEMBERS))
         listed = found.fetchall()
         rows: list[Row] = []
         for (index, state, _), fields in zip(listed, decode_rows([row[2] for row in listed]), strict=True):
