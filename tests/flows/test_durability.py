@@ -9,7 +9,7 @@ from graflow import task
 from graflow.exceptions import StoreConfigError, StoreUnavailableError
 from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.recording import writing
-from graflow.state import FlowStatus, StepStatus
+from graflow.state import FlowStatus, StepStatus, encoding
 from graflow.state.memory import MemoryStore
 from tests.flows.support import WatchedStore
 from tests.support import wait_until
@@ -139,3 +139,27 @@ def test_a_flow_that_is_not_recorded_may_have_any_values():
     assert (state.status, state.durability) == (FlowStatus.COMPLETED, "off")
     assert not runner.list_flows()
     assert "result of task 's0'" in runner.execute("steps").error
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_step_that_returns_more_than_a_store_takes_fails_its_flow_and_is_run_once(is_last, monkeypatch, tmp_path):
+    monkeypatch.setattr(encoding, "CAP", 300_000)
+    ran = []
+
+    def build():
+        @task
+        def long():
+            ran.append("long")
+            return "x" * 300_000
+
+        if not is_last:
+            long >> task("next")(lambda: 1)
+        return long
+
+    with FlowRunner(f"sqlite:///{tmp_path}/flows.db", recovery=False) as runner:
+        runner.register(build, "made")
+        state = runner.execute("made", {}, flow_id="f")
+    assert (state.status, ran) == (FlowStatus.FAILED, ["long"])
+    assert "step 'long' is 300" in state.error
+    assert [(step.step_name, step.status.value) for step in state.steps] == [("long", "failed")]
+    assert "step 'long' is 300" in state.steps[0].error

@@ -101,6 +101,7 @@ class FlowRecorder(Owner):
         self._begun = 0.0
         self._ended: deque[Mapping[str, Any]] = deque()  # members that are yet to be written
         self._written = 0.0
+        self._refused: StepRow | None = None  # of what no store can hold
         self._was_taken_over = bool(record.fields.get("takeovers"))
         self._forget()
 
@@ -341,7 +342,12 @@ class FlowRecorder(Owner):
         self._forget()
         if self.current is not None and self.current.members is not None:
             self._written = self._runtime.monotonic()
-        appended = self.writer.append(change)
+        try:
+            appended = self.writer.append(change)
+        except FlowStopped as stopped:
+            if stopped.why is Stop.BROKEN and change.steps:
+                self._refused = change.steps[0]
+            raise
         if appended is not None and appended.requests and move is Move.STEP:
             self.hear(appended.requests)
 
@@ -364,6 +370,14 @@ class FlowRecorder(Owner):
         with self._lock:
             if self.current is not None:
                 self._steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
+
+    def mark_refused(self, error: str) -> None:
+        """Have the step failed of which the store cannot hold something; what was to begin behind it has not begun."""
+        with self._lock:
+            step = self._refused or self.current
+            if step is not None:
+                fields = {"status": "failed", "completed_at": self._runtime.time(), "error": error}
+                self._steps.append(StepRow(step.step, step.visit, fields))
 
     # -- while the run waits ---------------------------------------------------------------------------------------
 

@@ -175,6 +175,8 @@ class FlowExecution:
             if recorder.writer.epoch is None:
                 self.is_put_off = stopped.why is Stop.FULL
                 return None
+            if stopped.why is Stop.BROKEN and recorder.ended is None:  # the end of the run was to be written with it
+                self._stopped(recorder, stopped)
             recorder.stop, recorder.why = stopped.why, stopped.text
         if observers:
             end = "left" if recorder.ended is None else recorder.ended.value
@@ -367,8 +369,9 @@ class FlowExecution:
                 text = f"Flow '{recorder.flow_id}' {stopped.text} of {self._program.timeout:g} s"
                 recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(FlowTimeoutError(text)))
             case Stop.BROKEN:
-                recorder.mark_current("failed")
-                recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(stopped.__cause__ or stopped))
+                error = stopped.__cause__ or stopped
+                recorder.mark_refused(named(error))
+                recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(error))
             case Stop.STORE_LOST:  # what is kept is written when the store is back
                 fields = {"error": f"StoreUnavailableError: {stopped.text}"}
                 recorder.finish(Move.STOP, Entry("flow.paused", data={"reason": stopped.text}), fields)
