@@ -10,6 +10,7 @@ import pytest
 
 from graflow import task, workflow
 from graflow.core.data_nodes import DATA_NODES
+from graflow.core.handlers.group_policy import AtLeastNGroupPolicy
 from graflow.core.task import ParallelGroup, Task
 from graflow.core.workflow import get_current_workflow_context
 from graflow.exceptions import ConfigError, ParallelGroupError
@@ -149,6 +150,26 @@ def test_failed_places_are_none_under_a_tolerant_policy_only():
 def test_no_items_give_an_empty_list(doubled):
     for backend in ("threading", "direct"):
         assert run(doubled.map([], name="none").with_execution(backend)) == []
+
+
+def test_a_policy_that_wants_successes_refuses_a_group_of_no_items(doubled):
+    with pytest.raises(ValueError, match="min_success=1 is larger than the group of 0 tasks"):
+        run(doubled.map([], name="none").with_execution(policy=AtLeastNGroupPolicy(1)))
+
+
+@pytest.mark.parametrize("name", ["", 0, 3.5, b"x"])
+def test_names_that_are_no_text_are_refused_wherever_they_are_given(doubled, name):
+    with workflow("w") as wf:
+        group = ParallelGroup([Task("a"), Task("b")])
+        for give in (
+            lambda: doubled.map([1], name=name),
+            lambda: doubled(task_id=name, x=1),
+            lambda: Task(name),
+            lambda: ParallelGroup([wf.graph.get_node("a")], name=name),
+            lambda: group.set_group_name(name),
+        ):
+            with pytest.raises(ConfigError, match="must be text that is not empty, not "):
+                give()
 
 
 def test_mapping_registers_nothing_and_takes_the_unconnected_template_out():

@@ -13,6 +13,7 @@ from graflow.core.nodes.base import BaseNode, no_task
 from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room
 from graflow.core.nodes.execution_config import change_execution, initial_execution
+from graflow.core.nodes.options import checked_id
 from graflow.core.scopes import current_scope, ensure_scope
 from graflow.protocols import Run, upward
 from graflow.values.plain import SCALARS
@@ -159,7 +160,7 @@ class ParallelGroup(Executable):
 
     Raises:
         DuplicateTaskError: Two different tasks have one id.
-        ValueError: The name is taken.
+        ValueError: The name is taken, or is none.
     """
 
     is_group = True
@@ -182,8 +183,8 @@ class ParallelGroup(Executable):
         self._execution_config: dict[str, Any] = initial_execution()
         graph = graph_for(*self.tasks)
         generated = graph.next_group_name()
-        self._task_id = name or generated
-        self._named_in = None if name else weakref.ref(graph)
+        self._task_id = generated if name is None else checked_id(name)
+        self._named_in = weakref.ref(graph) if name is None else None
         if name is not None and not has_room(name, graph):
             raise ValueError(f"Cannot name a group '{name}': the id is already taken")
         self.register_in(graph)
@@ -268,8 +269,9 @@ class ParallelGroup(Executable):
         """Rename the group, in the current graph too.
 
         Raises:
-            ValueError: When the name is taken.
+            ValueError: When the name is taken, or is none.
         """
+        checked_id(name)
         graph = ensure_scope().graph
         if graph.task_at(self._task_id) is self:
             leave_room(name, graph)

@@ -74,8 +74,8 @@ def _group(
     parameter: str | None,
     free: Sequence[str],
 ) -> MappedGroup[Any]:
-    group_id = name or str(getattr(task.func, "__name__", task.task_id))
+    group_id = str(getattr(task.func, "__name__", task.task_id)) if name is None else name
     ids, prototype = MemberIds(group_id, len(items), keys), task.instance(group_id, {**task.bound_arguments})
     leave_unless_connected(task)
     members = MappedMembers(prototype, ids, items, parameter, tuple(free))
-    return MappedGroup(members, group_id, template_id=None if name else task.task_id)
+    return MappedGroup(members, group_id, template_id=task.task_id if name is None else None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from graflow.core.graph import TaskGraph
+from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.nodes.columns import MappedMembers, refuse_twice
 from graflow.core.nodes.entering import has_room, running_frame
 from graflow.core.nodes.executable import Executable, ParallelGroup
@@ -98,6 +99,8 @@ class MappedGroup(ParallelGroup, Generic[R]):
 
     def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
+        if not self.members:
+            resolve_group_policy(self._execution_config["policy"]).validate([])
         values = self.values_in(self._run_members()) if self.members else []
         context = self._context_or_none()
         if self.template_id is not None and context is not None and context.graph.lacks(self.template_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graflow.core.nodes.executable import Executable
+from graflow.core.nodes.options import checked_id
 from graflow.exceptions import GraflowRuntimeError
 
 
@@ -12,7 +13,7 @@ class Task(Executable):
     """A node that does nothing."""
 
     def __init__(self, task_id: str, register_to_context: bool = True) -> None:
-        self._task_id = task_id
+        self._task_id = checked_id(task_id)
         self.__name__ = task_id
         self.__qualname__ = task_id
         self.__module__ = type(self).__module__

@@ -290,7 +290,7 @@ class TaskWrapper(Executable, Generic[P, R]):
         refuse_unknown(self, bound, "which is bound")
         require_rereadable(f"Task '{self._task_id}': the bound argument", bound)
         name = getattr(self.func, "__name__", self._task_id)
-        made = self.instance(task_id or f"{name}_{uuid.uuid4().hex[:8]}", bound)
+        made = self.instance(f"{name}_{uuid.uuid4().hex[:8]}" if task_id is None else task_id, bound)
         made._pending_registration = False
         made._register_on_creation()
         return made
