@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import cloudpickle
 
@@ -22,6 +23,9 @@ from graflow.signing import SigningKeys
 from graflow.values.pickles import Pickles
 
 _log = get_logger(__name__)
+_SPAWNED: Final = "__mp_main__"
+SCRIPTS: Final = frozenset({"__main__", _SPAWNED})
+"""What the program itself is called as a module, here and in children that `multiprocessing` spawned."""
 _dumping: ContextVar[bool] = ContextVar("graflow_dumping", default=False)
 
 
@@ -52,6 +56,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
 
 
 def _dumped(obj: object) -> bytes:
+    spawned = sys.modules.get(_SPAWNED)
+    if spawned is not None:
+        cloudpickle.register_pickle_by_value(spawned)  # as it does by itself for a script under its usual name
     buffer = io.BytesIO()
     _Pickler(buffer).dump(obj)
     return buffer.getvalue()
@@ -96,7 +103,7 @@ def pickles_by_value(module_name: str) -> bool:
     if not _dumping.get():
         return False
     registered = cloudpickle.list_registry_pickle_by_value()
-    return module_name == "__main__" or any(f"{module_name}.".startswith(f"{name}.") for name in registered)
+    return module_name in SCRIPTS or any(f"{module_name}.".startswith(f"{name}.") for name in registered)
 
 
 def _log_locks(obj: object, error: TypeError) -> None:

@@ -195,7 +195,7 @@ class TaskWorker:
         return found
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
-        """Send a signal to the worker's main process.
+        """Send a signal to the worker's main process; after SIGKILL it is gone when this returns.
 
         Raises:
             GraflowRuntimeError: When it runs in a thread of this process, or not at all.
@@ -203,6 +203,8 @@ class TaskWorker:
         if self._process is None:
             raise GraflowRuntimeError("Only a worker in a process of its own can be sent a signal")
         self._process.send_signal(signum)
+        if signum == signal.SIGKILL:
+            self._process.wait()
 
     def ask_to_stop(self) -> None:
         """Let running members finish, then stop; `stop` waits for that."""

@@ -3,7 +3,10 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +64,39 @@ def test_functions_of_a_script_travel_as_code_only_while_dumping():
 
     assert loads(dumps(Probe())) == "True False"
     assert pickle.loads(pickle.dumps(str(pickles_by_value("__main__")))) == "False"
+
+
+PROGRAM = """
+import multiprocessing
+from graflow import task
+from graflow.core.envelopes.references import reference_of
+from graflow.core.serialization import dumps
+from graflow.exceptions import TaskResolutionError
+
+@task
+def double(number):
+    return factor * number
+
+factor = 2
+
+def child():
+    try:
+        print(reference_of(double))
+    except TaskResolutionError as error:
+        print("on a worker is another program" in str(error))
+    print(dumps(double.func).hex())
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=child)
+    process.start()
+    process.join()
+"""
+
+
+def test_functions_of_a_script_travel_as_code_from_children_that_it_spawns_too(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM, encoding="utf-8")
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    is_another_program, pickled = ran.stdout.split()
+    assert is_another_program == "True", ran.stderr
+    assert loads(bytes.fromhex(pickled))(4) == 8

@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from graflow.core.serialization import SCRIPTS
 from graflow.foreign import attempt
 from graflow.values.plain import is_plain
 
@@ -122,7 +123,7 @@ def _globals_of(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_importable(value: Any) -> bool:
-    found: Any = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    found: Any = sys.modules.get(value.__module__) if value.__module__ not in SCRIPTS else None
     for part in value.__qualname__.split("."):
         found = vars(found).get(part) if isinstance(found, type | types.ModuleType) else None
     return found is value

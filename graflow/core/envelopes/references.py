@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from graflow.codec import from_jsonable, to_jsonable
 from graflow.core.retry import RetryPolicy
+from graflow.core.serialization import SCRIPTS
 from graflow.exceptions import GraflowError, PayloadError, TaskResolutionError, UnknownTaskError
 from graflow.protocols import Node
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
@@ -68,7 +69,7 @@ def reference_of(task: Node) -> Reference:
     try:
         return _at_home(task)
     except TaskResolutionError:
-        if getattr(task, "__module__", None) != "__main__":
+        if getattr(task, "__module__", None) not in SCRIPTS:
             for found in elsewhere(task):
                 return found
         raise
@@ -84,7 +85,7 @@ def elsewhere(task: Node) -> Iterator[Reference]:
     kind = type(task)
     for module_name in names:
         module = sys.modules.get(module_name)
-        if module_name == "__main__" or not isinstance(module, ModuleType):
+        if module_name in SCRIPTS or not isinstance(module, ModuleType):
             continue
         for name, found in list(vars(module).items()):
             if type(found) is kind and _stands_for(found, task):
@@ -95,8 +96,8 @@ def _at_home(task: Node) -> Reference:
     """Where a task is in the module that it says of itself."""
     module_name = getattr(task, "__module__", None)
     qualname = getattr(task, "__qualname__", None) or getattr(task, "__name__", None)
-    if module_name == "__main__":
-        raise _not_importable(task, "it is defined in __main__, which on a worker is another program")
+    if module_name in SCRIPTS:
+        raise _not_importable(task, f"it is defined in {module_name}, which on a worker is another program")
     module = sys.modules.get(module_name) if isinstance(module_name, str) else None
     if module is None:
         raise _not_importable(task, f"its module {module_name!r} is not an imported one")
