@@ -504,3 +504,22 @@ def test_a_concurrency_is_a_count(runner, concurrency):
 def test_a_timeout_is_seconds(runner, timeout):
     with pytest.raises(ConfigError, match="timeout of flow 'odd' is seconds above 0"):
         runner.register(lambda: None, "odd", timeout=timeout)
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout"])
+def test_a_step_that_waits_when_its_flow_ends_is_cancelled(end):
+    @task(inject_context=True)
+    def sleeper(context):
+        context.flow.sleep(60)
+
+    with FlowRunner("memory://") as runner:
+        runner.register(lambda: sleeper, "sleeps", timeout=0.3 if end == "timeout" else None)
+        runner.submit("sleeps", {}, flow_id="f")
+        if end == "cancel":
+            wait_until(lambda: [step.status.value for step in runner.get_flow_state("f").steps] == ["waiting"])
+            wait_until(lambda: runner.get_flow_state("f").status is FlowStatus.QUEUED)
+            runner.cancel_flow("f")
+        runner.wait("f", 30)
+        state = runner.get_flow_state("f")
+    assert state.status is (FlowStatus.CANCELLED if end == "cancel" else FlowStatus.FAILED)
+    assert ([step.status.value for step in state.steps], state.counts) == (["cancelled"], {"cancelled": 1})

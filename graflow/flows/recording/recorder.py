@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.errors_as_data import describe_error
-from graflow.exceptions import named
+from graflow.exceptions import StoreError, named
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by
 from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
 from graflow.flows.recording.owner import Owner
 from graflow.flows.recording.people import People
-from graflow.flows.recording.rows import arguments_fields, described, member_fields, value_of_outcome
+from graflow.flows.recording.rows import arguments_fields, described, member_fields, unfinished, value_of_outcome
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.writing import Writer
 from graflow.observing import Happening, observe, observers
@@ -370,6 +371,17 @@ class FlowRecorder(Owner):
         with self._lock:
             if self.current is not None:
                 self._steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
+
+    def mark_cancelled(self) -> None:
+        """Have cancelled what has not ended, as far as the store says what that is."""
+        with self._lock:
+            cut = [] if self.current is None else [(self.current.step, self.current.visit)]
+            with suppress(StoreError):
+                cut += unfinished(self._store.get_flow_state(self.flow_id))
+            ended = {(row.step, row.visit) for row in self._steps}  # and yet to be written
+            self._steps += [
+                StepRow(*visit, {"status": "cancelled"}) for visit in dict.fromkeys(cut) if visit not in ended
+            ]
 
     def mark_refused(self, error: str) -> None:
         """Have the step failed of which the store cannot hold something; what was to begin behind it has not begun."""

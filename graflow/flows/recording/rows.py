@@ -9,10 +9,16 @@ from math import isfinite
 from typing import Any, Final
 
 from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.flows.recording.journal import Visit
 from graflow.state.encoding import quick_encoder
+from graflow.state.models import FlowState
+from graflow.state.statuses import StepStatus
 
 _SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
 _SHORT: Final = 100  # characters of an argument that is shown beside large ones
+_UNFINISHED: Final = frozenset(
+    {StepStatus.PENDING, StepStatus.READY, StepStatus.QUEUED, StepStatus.RUNNING, StepStatus.WAITING, StepStatus.PAUSED}
+)
 _SIZED: Final = frozenset({str, bytes, list, tuple, dict})
 _encode: Final = quick_encoder(ensure_ascii=False)
 _decode: Final[Any] = json.JSONDecoder().decode
@@ -63,6 +69,11 @@ def described(value: Any) -> dict[str, Any]:
 
 def _digest_of(text: bytes) -> str:
     return sha256(text).hexdigest()
+
+
+def unfinished(state: FlowState | None) -> list[Visit]:
+    """Visits that have begun, or were to, and have not ended."""
+    return [] if state is None else [(row.step_name, row.visit) for row in state.steps if row.status in _UNFINISHED]
 
 
 def member_fields(told: Mapping[str, Any]) -> dict[str, Any]:

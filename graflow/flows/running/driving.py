@@ -9,6 +9,7 @@ from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRunt
 from graflow.flows.home import Home
 from graflow.flows.inputs import checked_metadata, digest_of
 from graflow.flows.recording.recorder import FlowRecorder
+from graflow.flows.recording.rows import unfinished
 from graflow.flows.recording.stopping import Stop, rests
 from graflow.flows.registry import FlowRegistry
 from graflow.flows.running.execution import FlowExecution, Means, Program, cancel_groups
@@ -19,7 +20,7 @@ from graflow.flows.waiting.questions import Questions
 from graflow.foreign import attempt
 from graflow.shapes import is_writable
 from graflow.shown import get_logger
-from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind
+from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind, StepRow
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.trace.carrying import trace_context
@@ -189,7 +190,8 @@ class Driver:
         record = self.record(flow_id)
         if record.status in MOVES[Move.CANCEL].sources:
             entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
-            self.store.append(Change(flow_id, Move.CANCEL, record.version, self.home.runtime.time(), [entry]))
+            cut = [StepRow(*visit, {"status": "cancelled"}) for visit in unfinished(self.store.get_flow_state(flow_id))]
+            self.store.append(Change(flow_id, Move.CANCEL, record.version, self.home.runtime.time(), [entry], cut))
             self.children.ended(record)
             self.questions.withdraw_all(flow_id)
         elif record.status is not FlowStatus.CANCELLED:

@@ -354,7 +354,7 @@ class FlowExecution:
             case Stop.PAUSE:
                 recorder.finish(Move.STOP, Entry("flow.paused", data={"reason": stopped.text}), {})
             case Stop.CANCEL:
-                recorder.mark_current("cancelled")
+                recorder.mark_cancelled()
                 reached = stopped.reached or recorder.open_groups
                 entry = Entry("flow.cancelled", data={"reason": stopped.text, "reached": reached})
                 recorder.finish(Move.FINISH_CANCEL, entry, {})
@@ -365,7 +365,7 @@ class FlowExecution:
                 fields = {"wake_at": stopped.wake_at, "awaits": recorder.awaits, "asks": recorder.asks or None}
                 recorder.finish(Move.HAND_OVER, entry, fields)
             case Stop.TIMED_OUT:
-                recorder.mark_current("cancelled")
+                recorder.mark_cancelled()
                 text = f"Flow '{recorder.flow_id}' {stopped.text} of {self._program.timeout:g} s"
                 recorder.finish(Move.FAIL, Entry("flow.failed"), _error_fields(FlowTimeoutError(text)))
             case Stop.BROKEN:
