@@ -12,6 +12,7 @@ from typing import Any
 from graflow.channels.base import Channel, ChannelLock, checked_ttl
 from graflow.channels.locks import Holder, current_holder
 from graflow.sharing import own_copy, require_rereadable
+from graflow.values.plain import SCALARS
 
 _ABSENT: Any = object()
 _DELETED: Any = object()
@@ -64,7 +65,8 @@ class BranchChannel(Channel):
         self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
-        _check(key, value)
+        if type(value) not in SCALARS or type(key) is not str:  # most need no look
+            _check(key, value)
         if self._holders and self._is_held():
             self._publish(key)
             self._parent.set(key, own_copy(value), ttl)
