@@ -19,7 +19,7 @@ from graflow.state.changes import StepRow
 from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.api.flows import problem
-from tests.state.support import AT, begin, move
+from tests.state.support import AT, begin, group_row, member, move
 
 
 class Told:
@@ -27,10 +27,13 @@ class Told:
 
     name = "told"
 
-    def __init__(self, groups: list[dict[str, Any]] | None = None, error: Exception | None = None) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]] | None = None, error: Exception | None = None, *, is_silent: bool = False
+    ) -> None:
         self._groups = groups or []
         self._error = error
         self.looks: list[str] = []
+        self._is_silent = is_silent
 
     def load(self) -> Callable[[Any], Told]:
         def made(_: Any) -> Told:
@@ -57,7 +60,9 @@ class Told:
 
     def running(self, run_key: str, *, with_progress: bool = False) -> list[dict[str, Any]]:
         self.looks.append(run_key)
-        raise GraflowError("The Redis of workers does not answer")
+        if self._is_silent:
+            raise GraflowError("The Redis of workers does not answer")
+        return self.members(run_key)
 
     def members(self, run_id: str) -> list[dict[str, Any]]:
         return [{"index": 2, "status": "running", "attempts": 1, "worker": "w1", "started_at": 1_700_000_001.0}]
@@ -136,10 +141,26 @@ def test_workers_that_do_not_answer_are_not_asked_with_every_look_at_members(
     begin(store, "f1")
     group = {"status": "running", "started_at": AT, "size": 3, "run_key": "f1.0:pages:0"}
     move(store, Move.STEP, steps=(StepRow("pages", 1, group),))
-    told = Told()
+    told = Told(is_silent=True)
     plugged(told)
     client = clients(FlowRunner(store, recovery=False))
     for _ in range(3):
         rows = client.get("/api/v1/analysis/flows/f1/steps/pages/members").json()["rows"]
         assert [row[1] for row in rows] == ["pending"] * 3
     assert told.looks == ["f1.0:pages:0"]
+
+
+def test_members_of_a_flow_that_run_are_found_by_their_state(clients: Clients, plugged: Callable[..., None]) -> None:
+    store = MemoryStore()
+    begin(store, "f1")
+    move(store, Move.STEP, steps=(group_row(4),), members=(member(0, "failed"), member(1)))
+    plugged(Told())
+    client = clients(FlowRunner(store, recovery=False))
+    for status, indices in (
+        ("failed", [0]),
+        ("completed,failed", [0, 1]),
+        ("running", [2]),
+        ("pending,running", [2, 3]),
+    ):
+        told = client.get("/api/v1/analysis/flows/f1/steps/g/members", params={"status": status}).json()
+        assert ([row[0] for row in told["rows"]], told["total"]) == (indices, len(indices))

@@ -47,6 +47,9 @@ router = APIRouter(tags=["members"])
 
 MOST_ROWS: Final = 500
 _TIMES: Final = ("queued_at", "started_at")
+_SUCCESSES: Final = frozenset(each for each in StepStatus if each.is_success)
+_ENDS: Final = _SUCCESSES | {StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED}
+"""States in which no member is that a worker runs."""
 _tables: Final = MemberTables()
 
 Statuses = Annotated[
@@ -109,7 +112,7 @@ def members(
         first, end = offset, offset + limit
         found = laid_over(service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end), claims)
         total = size
-    elif wanted and sort == "index" and not search and not claims and group.strip:
+    elif wanted and sort == "index" and not search and group.strip and (not claims or _ENDS.issuperset(wanted)):
         first, end, before = _range_of(group.strip, size, {status.letter for status in wanted}, offset, limit)
         rows = service.store.member_facts(flow_id, step, visit=group.visit, first=first, end=end, status=wanted)
         found = rows[offset - before :][:limit]
