@@ -157,6 +157,14 @@ def test_spans_tell_what_looking_at_each_tells(seed: int, window: tuple[int, int
     assert spans.count(begin_, end) == sum(start <= end and stop >= begin_ for start, stop in open_or_later)
 
 
+def test_a_table_that_was_asked_for_before_its_group_began_has_the_members_that_wait() -> None:
+    store, tables = MemoryStore(), MemberTables()
+    begin(store)
+    assert tables.of(store, GROUP, record_of(store).seq).rows == []
+    move(store, Move.STEP, entries=[Entry("step.started", "g", 1)], steps=[group_row(3)])
+    assert [row.status for row in tables.of(store, GROUP, record_of(store).seq).rows] == ["pending"] * 3
+
+
 @pytest.mark.parametrize("status", ["failed", "pending", "completed,failed", "completed,pending,failed", "running"])
 def test_pages_of_members_in_some_states_read_no_more_than_the_strip_says(clients: Clients, status: str) -> None:
     found, states = Running(), {}

@@ -105,10 +105,15 @@ class MemberTables:
 
 
 def _followed(store: StateStore, place: Place, table: MemberTable | None) -> MemberTable | None:
-    """A table brought to the end of the journal; None where that takes as long as reading it anew."""
+    """A table brought to the end of the journal; None where that takes as long as reading it anew.
+
+    One without members is of a group that had not begun, and no line tells of those that wait.
+    """
     flow_id, step, visit = place.flow_id, place.step, place.visit
-    lines = [] if table is None else store.events(flow_id, table.seq, _FOLLOWED + 1)
-    if table is None or not lines or len(lines) > _FOLLOWED or lines[0].seq != table.seq + 1:
+    if table is None or not table.rows:
+        return None
+    lines = store.events(flow_id, table.seq, _FOLLOWED + 1)
+    if not lines or len(lines) > _FOLLOWED or lines[0].seq != table.seq + 1:
         return None
     changed: list[int] = []
     for line in lines:
