@@ -173,6 +173,22 @@ def test_a_cancel_reaches_the_open_group(cluster, runner, tmp_path):
     assert cancelled[0].data["reached"] == [state.steps[1].run_key] == [key]
 
 
+def test_a_cancel_reaches_the_open_group_of_a_flow_that_was_handed_over(tmp_path):
+    # Given a flow whose program has ended while its group waits for workers
+    with LocalCluster(workers=0, imports=[on_workers.__name__]) as cluster:
+        config, store = cluster.backend_config, f"sqlite:///{tmp_path}/flows.db"
+        with FlowRunner(store, config=config, recovery=False) as runner:
+            flow_id = runner.submit("gated_on_workers", {"folder": str(tmp_path)})
+            wait_until(lambda: len(runner.get_flow_state(flow_id).steps) == 2, 60)
+        with FlowRunner(store, config=config, recovery=False) as other:
+            assert other.get_flow_state(flow_id).status is FlowStatus.QUEUED
+
+            # When somebody cancels it, its group ends with it
+            other.cancel_flow(flow_id, "enough")
+            assert other.get_flow_state(flow_id).status is FlowStatus.CANCELLED
+        assert attach(f"{flow_id}.0:gates:0", backend_config=config).status().state == "CANCELLED"
+
+
 def test_a_store_that_workers_cannot_reach_is_refused(cluster, tmp_path):
     config = cluster.backend_config
     for store in (f"sqlite:///{tmp_path}/flows.db", "memory://"):

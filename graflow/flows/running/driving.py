@@ -160,11 +160,11 @@ class Driver:
         self.advance(flow_id)
         return True
 
-    def cancel_groups(self, record: FlowRecord) -> None:
-        """Cancel the groups of a flow that are open on workers, whoever waits for them."""
+    def _cancel_groups(self, record: FlowRecord, state: FlowState | None) -> None:
+        """Cancel the groups of a flow that were open on workers in that state, whoever waits for them."""
         program = self.registry.find(record.flow_name)
         if program is not None:
-            reached = cancel_groups(self.store, program, record, self._means)
+            reached = cancel_groups(state, program, record, self._means)
             _log.info(
                 "Flow %s is cancelled; group runs that this reached: %s", record.flow_id, ", ".join(reached) or "none"
             )
@@ -187,16 +187,17 @@ class Driver:
             FlowNotFoundError: When there is none.
             VersionConflictError: Somebody else changed it meanwhile.
         """
-        record = self.record(flow_id)
+        record, state = self.record(flow_id), self.store.get_flow_state(flow_id)
         if record.status in MOVES[Move.CANCEL].sources:
             entry = Entry("flow.cancelled", data={"reason": reason, "by": by})
-            cut = [StepRow(*visit, {"status": "cancelled"}) for visit in unfinished(self.store.get_flow_state(flow_id))]
+            cut = [StepRow(*visit, {"status": "cancelled"}) for visit in unfinished(state)]
             self.store.append(Change(flow_id, Move.CANCEL, record.version, self.home.runtime.time(), [entry], cut))
+            self._cancel_groups(record, state)
             self.children.ended(record)
             self.questions.withdraw_all(flow_id)
         elif record.status is not FlowStatus.CANCELLED:
             asked = self.ask(flow_id, RequestKind.CANCEL, reason, by)
-            self.cancel_groups(asked)
+            self._cancel_groups(asked, self.store.get_flow_state(flow_id))
             if self.home.is_free(asked) and self.knows(record.flow_name):
                 self.advance(flow_id)
         for child in self.children.running_of(flow_id):

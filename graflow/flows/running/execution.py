@@ -40,7 +40,6 @@ from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus, Move, StepStatus
-from graflow.state.store import StateStore
 from graflow.trace.carrying import continued
 from graflow.typed_json import to_jsonable
 
@@ -108,9 +107,8 @@ def changed_text(flow_id: str, differences: Sequence[Difference]) -> str:
     )
 
 
-def cancel_groups(store: StateStore, program: Program, record: FlowRecord, means: Means) -> list[str]:
-    """Cancel the groups of a flow that are open elsewhere; the keys of those that this ended."""
-    state = store.get_flow_state(record.flow_id)
+def cancel_groups(state: FlowState | None, program: Program, record: FlowRecord, means: Means) -> list[str]:
+    """Cancel the groups that are open elsewhere in a state of a flow; the keys of those that this ended."""
     open_rows = [row for row in state.steps if row.status is StepStatus.RUNNING and row.run_key] if state else []
     if not open_rows:
         return []
@@ -226,7 +224,9 @@ class FlowExecution:
             recorder.claim()
         if record.status is FlowStatus.CANCELLING:
             stopped = FlowStopped(Stop.CANCEL, "asked for before its owner was gone")
-            stopped.reached += cancel_groups(self._store, self._program, record, self._means)
+            stopped.reached += cancel_groups(
+                self._store.get_flow_state(record.flow_id), self._program, record, self._means
+            )
             raise self._stopped(recorder, stopped)
         if record.status is FlowStatus.RUNNING:
             self._give_up(record, recorder)
