@@ -588,6 +588,12 @@ def test_an_older_checkpoint_beside_a_newer_one_counts_for_nothing(tmp_path):
     assert restored.session_id == newer.session_id
 
 
+def test_a_pipe_in_the_place_of_the_folder_is_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(exceptions.ConfigError, match="pipe, where a checkpoint is to be, is no folder"):
+        CheckpointManager.resume_from_checkpoint(tmp_path / "pipe" / "run")
+
+
 @pytest.mark.parametrize("name", ["run.pkl", "run.sig", "run.sig.new"])
 def test_a_pipe_in_the_place_of_a_part_is_never_waited_for(tmp_path, name):
     save(stopped_half_way(), tmp_path)

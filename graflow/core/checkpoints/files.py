@@ -181,7 +181,7 @@ def _write_durably(path: Path, content: bytes) -> None:
 @contextmanager
 def _turn(folder: Path, kind: int) -> Iterator[None]:
     """Wait for processes that use the checkpoints of a folder, where its file system knows locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = _opened(folder)
     try:
         try:
             fcntl.flock(descriptor, kind)
@@ -193,8 +193,16 @@ def _turn(folder: Path, kind: int) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _opened(folder: Path) -> int:
+    """A descriptor of a folder; nothing else, such as a pipe, is waited for."""
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except NotADirectoryError:
+        raise ConfigError(f"{folder}, where a checkpoint is to be, is no folder; name another path") from None
+
+
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = _opened(folder)
     try:
         os.fsync(descriptor)
     finally:
