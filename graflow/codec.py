@@ -1,7 +1,8 @@
 """Values and task envelopes as JSON text.
 
-How kinds that JSON does not know are written is in `graflow.typed_json`, errors are in `graflow.errors_as_data`, the
-classes that values are made of in `graflow.values.classes`; all three are importable here.
+How kinds that JSON does not know are written is in `graflow.encoding.typed_json`, errors are in
+`graflow.encoding.errors_as_data`, the classes that values are made of in `graflow.values.classes`; all three are
+importable here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, NoReturn
 
-from graflow.errors_as_data import ErrorData, describe_error, rebuild_error, register_error
+from graflow.encoding.errors_as_data import ErrorData, describe_error, rebuild_error, register_error
+from graflow.encoding.typed_json import from_jsonable, to_jsonable
 from graflow.exceptions import PayloadError, TaskResolutionError
-from graflow.typed_json import from_jsonable, to_jsonable
 from graflow.values.classes import register
 from graflow.values.pickles import Pickles
 from graflow.values.plain import MAX_DEPTH, SCALARS, is_plain

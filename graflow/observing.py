@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

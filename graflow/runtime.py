@@ -23,8 +23,8 @@ from graflow.exceptions import GraflowRuntimeError
 from graflow.forks import between_forks
 from graflow.per_process import PerProcess
 from graflow.redis.refusals import RefusedForNowError, in_a_word
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")

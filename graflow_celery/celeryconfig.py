@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from graflow.exceptions import ConfigError
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

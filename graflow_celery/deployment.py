@@ -26,9 +26,9 @@ from graflow.redis.refusals import RefusedForNowError, in_a_word
 from graflow.redis.sentinels import refusing_sentinels
 from graflow.runtime import UNREACHABLE, this_runtime
 from graflow.secret import Secret, revealed
-from graflow.shown import get_logger
 from graflow.signing import KEY_FILE_VARIABLE, SigningKeys
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.broker.addresses import CLUSTER_REFUSED, REDIS_SCHEMES, broker_connection, given_broker
 from graflow_celery.broker.app import configuration
 from graflow_celery.broker.paces import Paces

@@ -10,8 +10,8 @@ from kombu.exceptions import KombuError
 
 from graflow.exceptions import GraflowError, SignatureError
 from graflow.observing import Happening, observe, observers
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING, SILENT, RecordDamagedError

@@ -32,8 +32,8 @@ from graflow.api.runs import actions, catalogue, graph, logs, members, payloads,
 from graflow.api.runs import listing as runs
 from graflow.exceptions import StoreError
 from graflow.flows.runner import FlowRunner
-from graflow.shown import get_logger
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 __all__ = ["create_app", "create_feedback_api", "create_feedback_api_with_redis"]
 

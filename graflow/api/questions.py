@@ -23,8 +23,8 @@ from graflow.exceptions import (
 from graflow.questions.asks import MOST_PEOPLE
 from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question, iso
-from graflow.shown import printable
 from graflow.state.questions import LISTED
+from graflow.text.shown import printable
 
 router = APIRouter(tags=["questions"])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from graflow.channels.base import Channel, ChannelLock, checked_ttl
 from graflow.channels.locks import Holder, current_holder
-from graflow.sharing import own_copy, require_rereadable
+from graflow.encoding.sharing import own_copy, require_rereadable
 from graflow.values.plain import SCALARS
 
 _ABSENT: Any = object()

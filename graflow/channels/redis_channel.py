@@ -23,8 +23,8 @@ from graflow.redis.config import (
     normalize_redis_config,
 )
 from graflow.redis.scripts import Script
-from graflow.shown import get_logger
 from graflow.signing import SigningKeys
+from graflow.text.shown import get_logger
 from graflow.values.pickles import Pickles
 
 _log = get_logger(__name__)

@@ -14,7 +14,7 @@ from graflow.channels.leases import lease_keeper
 from graflow.channels.locks import KeyLocks, LockBlock
 from graflow.redis.clients import load_redis
 from graflow.redis.scripts import Script
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

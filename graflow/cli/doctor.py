@@ -12,7 +12,7 @@ from rich.text import Text
 from graflow.cli.findings import GROUP, Asked, Check, Finding, Level, wrong
 from graflow.cli.output import as_json, json_line, show
 from graflow.exceptions import GraflowError
-from graflow.shown import printable
+from graflow.text.shown import printable
 
 _STATUS = {Level.OK: 0, Level.WARNING: 1, Level.ERROR: 2}
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import click
 
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 
 
 class Line(NamedTuple):

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.exceptions import GraflowError
-from graflow.shown import one_line, printable
+from graflow.text.shown import one_line, printable
 
 _WIDEST: Final = 10_000  # characters of a line, so that none is cut
 _EMPTY: Final = "-"

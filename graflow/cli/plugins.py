@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from graflow.cli.headings import HeadedGroup, Line, first_sentence
 from graflow.foreign import attempt_import
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 
 GROUP: Final = "graflow.commands"
 _CELERYS: Final = frozenset({"worker", "flower", "beat", "events", "inspect", "control", "purge", "multi"})

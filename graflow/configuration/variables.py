@@ -11,7 +11,7 @@ from typing import Final
 
 from graflow.configuration.document import CONFIG_VARIABLE
 from graflow.configuration.sections import MODELS
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

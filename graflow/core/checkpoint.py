@@ -25,7 +25,7 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
 from graflow.queue.base import TaskSpec, TaskStatus
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 

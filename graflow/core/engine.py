@@ -33,7 +33,7 @@ from graflow.exceptions import (
 from graflow.observing import Happening, observe, observers
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import start_task
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow.trace.notify import end_workflow, tell
 
 _log = get_logger(__name__)

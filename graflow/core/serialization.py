@@ -15,11 +15,11 @@ from typing import IO, Any, Final
 import cloudpickle
 
 from graflow.debug.find_locks import find_thread_locks
-from graflow.errors_as_data import ErrorData, describe_error
+from graflow.encoding.errors_as_data import ErrorData, describe_error
 from graflow.exceptions import GraflowError, RemoteTaskError
 from graflow.foreign import attempt
-from graflow.shown import get_logger
 from graflow.signing import SigningKeys
+from graflow.text.shown import get_logger
 from graflow.values.pickles import Pickles
 
 _log = get_logger(__name__)

@@ -19,9 +19,9 @@ from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.scopes import GraphScope, current_scope, set_scope
 from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
+from graflow.encoding.sharing import require_rereadable
 from graflow.exceptions import ConfigError, GraflowError, GraflowRuntimeError, GraphCompilationError
-from graflow.sharing import require_rereadable
-from graflow.shown import listed, one_line
+from graflow.text.shown import listed, one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import cloudpickle
 
 from graflow.foreign import attempt
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -21,7 +21,7 @@ from graflow.drawing.layers import depths, without_cycles
 from graflow.drawing.outline import Graph, outline_of
 from graflow.drawing.svg import draw_svg
 from graflow.drawing.text import draw_ascii
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

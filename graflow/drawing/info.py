@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from graflow.drawing.outline import Graph, outline_of
 from graflow.drawing.text import draw_ascii
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 
 
 def show_graph_info(graph: Graph) -> None:

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from graflow.drawing.looks import FAMILIES, look_of
 from graflow.drawing.outline import Graph, outline_of
 from graflow.drawing.placement import NODE_WIDTH, Direction, Placement, place
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 
 _MARGIN: Final = 16
 _LONGEST: Final = 20  # characters of a name that fit beside its icon

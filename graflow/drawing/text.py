@@ -11,7 +11,7 @@ import networkx as nx
 from graflow.drawing.ascii_art import draw_layers
 from graflow.drawing.layers import depths, without_cycles
 from graflow.drawing.outline import Graph, Outline, outline_of
-from graflow.shown import printable
+from graflow.text.shown import printable
 
 _MAX_DRAWN_NODES: Final = 60
 _MAX_DRAWN_EDGES: Final = 150

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, Self, TypeVar
 
+from graflow.encoding.packing import deep_copied, packed, unpacked
 from graflow.foreign import text_of
-from graflow.packing import deep_copied, packed, unpacked
 
 _HOME: Final = "graflow.exceptions"
 _HOMES: Final = frozenset({_HOME, "graflow_celery.errors"})

@@ -16,10 +16,10 @@ from graflow.flows.recording.recovery import Recovery
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.per_process import PerProcess
 from graflow.runtime import Runtime, this_runtime
-from graflow.shown import get_logger
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -24,10 +24,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticOmit, PydanticUseDefault, from_json
 
+from graflow.encoding.shapes import is_name
 from graflow.exceptions import ConfigError, FlowInputError
 from graflow.foreign import attempt
 from graflow.secret import MASK, Secret, is_secret_key
-from graflow.shapes import is_name
 from graflow.values.plain import is_plain
 
 _SHOWN: Final = 60  # characters of a value in an error

@@ -14,10 +14,10 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.options import CacheOption, checked_cache
 from graflow.core.workflow import WorkflowContext
 from graflow.durations import LONGEST
+from graflow.encoding.shapes import is_name
 from graflow.exceptions import ConfigError, FlowNotFoundError
 from graflow.flows.cache.whole import Keeping
 from graflow.flows.inputs import InputModel
-from graflow.shapes import is_name
 from graflow.state.models import FlowState
 
 DEFAULT_MAX_RECOVERIES: Final = 10

@@ -31,13 +31,13 @@ from graflow.flows.waiting.outbox import Channel
 from graflow.flows.waiting.signals import hand_over_at_end
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
-from graflow.shown import get_logger
 from graflow.state.changes import Created
 from graflow.state.memory import MemoryStore
 from graflow.state.models import FlowState
 from graflow.state.opening import open_store
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
 from graflow.hitl.types import FeedbackRequest, FeedbackResponse, FeedbackType
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

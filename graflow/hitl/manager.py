@@ -25,7 +25,7 @@ from graflow.hitl.types import (
     FeedbackType,
 )
 from graflow.redis.config import normalize_redis_config
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from graflow.configuration.project import project_settings
 from graflow.configuration.sections import MonitoringSection
 from graflow.exceptions import ConfigError
 from graflow.observing import observers
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any, Final
 
 from graflow.durations import Deadline, Duration
+from graflow.encoding.shapes import is_name
 from graflow.exceptions import AnswerInvalidError, ConfigError
 from graflow.protocols import MISSING
 from graflow.questions.answers import AnswerType
 from graflow.questions.drafts import digest_of
 from graflow.questions.models import Escalation, Question, WaitKind
-from graflow.shapes import is_name
 from graflow.state.encoding import to_text
 
 LONGEST_PROMPT: Final = 16 * 1024  # bytes

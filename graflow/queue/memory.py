@@ -8,7 +8,7 @@ from typing import Any
 from graflow.exceptions import ConfigError
 from graflow.protocols import HasGraph
 from graflow.queue.base import TaskQueue, TaskSpec, TaskStatus
-from graflow.shown import listed
+from graflow.text.shown import listed
 
 
 class InMemoryTaskQueue(TaskQueue):

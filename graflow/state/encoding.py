@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from graflow.encoding.compression import deflated, inflated
 from graflow.exceptions import PayloadError
-from graflow.inflating import deflated, inflated
 
 SMALL: Final = 1024  # characters
 COMPRESSED_FROM: Final = 4096  # characters

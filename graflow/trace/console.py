@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 from graflow.trace.base import Tracer
 
 _RESET: Final = "\x1b[0m"

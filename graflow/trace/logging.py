@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graflow.protocols import Node, Run
-from graflow.shown import argument, get_logger
+from graflow.text.shown import argument, get_logger
 from graflow.trace.base import Tracer
 
 _Key = tuple[str, str]

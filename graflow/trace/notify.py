@@ -9,7 +9,7 @@ from typing import Any
 
 from graflow.foreign import attempt
 from graflow.protocols import Run
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graflow.protocols import Node, Run
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 from graflow.trace.base import Tracer
 
 if TYPE_CHECKING:

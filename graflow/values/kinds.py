@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from graflow.errors_as_data import ErrorData, describe_error, rebuild_error
+from graflow.encoding.errors_as_data import ErrorData, describe_error, rebuild_error
 from graflow.exceptions import PayloadError
 from graflow.values import classes, containers, records, scalars
 from graflow.values.base import Codec, Make

@@ -22,7 +22,7 @@ from graflow.foreign import attempt_import, import_failure
 from graflow.per_process import PerProcess
 from graflow.redis.config import redis_url
 from graflow.secret import revealed
-from graflow.shown import printable
+from graflow.text.shown import printable
 from graflow_celery.broker.addresses import REDIS_SCHEMES, BrokerAccess, broker_settings, result_backend_settings
 from graflow_celery.broker.chord_counts import ChordClient
 from graflow_celery.celeryconfig import celeryconfig

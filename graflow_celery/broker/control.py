@@ -17,8 +17,8 @@ from kombu import pidbox
 from kombu.utils.uuid import uuid
 
 from graflow.exceptions import PayloadError, SignatureError
-from graflow.shown import get_logger
 from graflow.signing import SigningKeys
+from graflow.text.shown import get_logger
 from graflow_celery.wire.payload import canonical
 
 _log = get_logger(__name__)

@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from graflow.codec import parse_json
+from graflow.encoding.shapes import Shape, check_shapes, is_count, is_object, is_text, optional
 from graflow.exceptions import PayloadError
-from graflow.shapes import Shape, check_shapes, is_count, is_object, is_text, optional
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK
 from graflow_celery.wire.payload import PAYLOAD_LIMIT
 

@@ -25,8 +25,8 @@ from graflow.per_process import PerProcess
 from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.broker.app import FINISH_TASK, FLOW_TASK, RUN_TASK
 from graflow_celery.broker.frames import fault_of
 

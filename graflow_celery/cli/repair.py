@@ -11,7 +11,7 @@ import click
 
 from graflow.cli.output import Rows, as_json, show
 from graflow.exceptions import GroupTimeoutError
-from graflow.shown import one_line, printable
+from graflow.text.shown import one_line, printable
 from graflow_celery.cli.connection import connection, deployment, settings
 from graflow_celery.cli.facts import log_facts, member_facts
 from graflow_celery.client.api import attach_to

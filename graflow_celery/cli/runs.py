@@ -14,7 +14,7 @@ from rich.text import Text
 
 from graflow.cli.output import Rows, as_json, print_facts, show
 from graflow.exceptions import GroupTimeoutError
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 from graflow_celery.cli.connection import connection, deployment, settings
 from graflow_celery.cli.facts import listed_runs, run_facts
 from graflow_celery.client.api import attach_to

@@ -20,7 +20,7 @@ from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundEr
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit
 from graflow.redis.config import CONNECTION_KEYS, connection_of, normalize_redis_config
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow.trace.notify import tell, tell_members
 from graflow.values.blobs import TakenBlobs
 from graflow_celery.client.around import patiently
@@ -29,9 +29,9 @@ from graflow_celery.client.confinement import check_confined, ids_inside
 from graflow_celery.client.group_channel import GroupChannel, as_shared_fields, reaches_context
 from graflow_celery.client.outcomes import branch_outcome, group_timeout, name_run
 from graflow_celery.client.run_owner import claim_run
-from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish, prepare
-from graflow_celery.client.waiter import Waiter
+from graflow_celery.client.waiting.sighting import Sighting
+from graflow_celery.client.waiting.waiter import Waiter
 from graflow_celery.deployment import Deployment, connected
 from graflow_celery.record import GroupHeader, GroupSpec, GroupState, MemberState, Opened, RecordedOutcome
 from graflow_celery.settings import OWN_KEYS, GroupOptions, Settings

@@ -7,8 +7,8 @@ from typing import Any
 
 from graflow.exceptions import StoreConfigError
 from graflow.redis.config import normalize_redis_config
-from graflow.shown import get_logger
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 from graflow_celery.deployment import deployment_of
 from graflow_celery.settings import Settings
 from graflow_celery.worker.flows import store_of

@@ -13,7 +13,6 @@ from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroup
 from graflow.core.nodes.mapped import R
 from graflow.durations import checked_seconds
 from graflow.exceptions import GroupNotFoundError, GroupTimeoutError
-from graflow_celery.client.awaiting import awaited_runs
 from graflow_celery.client.outcomes import (
     MemberOutcome,
     branch_outcome,
@@ -23,10 +22,11 @@ from graflow_celery.client.outcomes import (
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.repair import retry_members
-from graflow_celery.client.seen import Seen
-from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, policy_of
-from graflow_celery.client.waiter import Waiter
+from graflow_celery.client.waiting.awaiting import awaited_runs
+from graflow_celery.client.waiting.seen import Seen
+from graflow_celery.client.waiting.sighting import Sighting
+from graflow_celery.client.waiting.waiter import Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, GroupState, GroupStatus, MemberState, RecordedOutcome
 from graflow_celery.settings import GroupOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import persistently
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.client.submission import run_here
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import Reopened

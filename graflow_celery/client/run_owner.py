@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from graflow.exceptions import RunOwnedError
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, RecordFullError
 from graflow_celery.record import Owner

@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from graflow.codec import parse_json
-from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
-from graflow.shapes import (
+from graflow.encoding.shapes import (
     Shape,
     check_parts,
     check_shapes,
@@ -25,6 +24,7 @@ from graflow.shapes import (
     object_of,
     optional,
 )
+from graflow.exceptions import GraflowRuntimeError, PayloadError, SignatureError
 
 FORMAT_VERSION = 2
 MAX_MEMBERS = 1_000_000

@@ -11,9 +11,9 @@ from typing import Any
 import redis
 
 from graflow.exceptions import GroupConflictError
-from graflow.shown import get_logger
 from graflow.signing import SigningKeys
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.errors import RecordFullError
 from graflow_celery.record.base import MORE, REPORTS, slices
 from graflow_celery.record.data import (

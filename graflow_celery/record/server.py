@@ -9,7 +9,7 @@ import redis
 
 from graflow.exceptions import ConfigError
 from graflow.redis.config import shared_client
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

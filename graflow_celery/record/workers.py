@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.record.data import WorkerBeat, WorkerInfo
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts

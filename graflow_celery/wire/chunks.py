@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from graflow.encoding.shapes import Shape, check_parts, check_shapes, is_count, is_object, is_text, list_of, optional
 from graflow.exceptions import PayloadError
-from graflow.shapes import Shape, check_parts, check_shapes, is_count, is_object, is_text, list_of, optional
 from graflow.signing import SigningKeys
 from graflow_celery.wire.envelope import UNSIGNED, Envelope, verify_member
 from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack

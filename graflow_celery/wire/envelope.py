@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graflow.core.branches.surroundings import Surroundings
-from graflow.exceptions import PayloadError, SignatureError
-from graflow.shapes import (
+from graflow.encoding.shapes import (
     Shape,
     anything,
     check_parts,
@@ -28,6 +27,7 @@ from graflow.shapes import (
     optional,
     row_of,
 )
+from graflow.exceptions import PayloadError, SignatureError
 from graflow.signing import SigningKeys
 from graflow_celery.wire.payload import VERSION, dump, pack, parse, unpack
 

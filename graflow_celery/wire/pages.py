@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from graflow.codec import from_jsonable
 from graflow.core.branches.given import Given
+from graflow.encoding.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
 from graflow.exceptions import PayloadError
 from graflow.seals import content_of
-from graflow.shapes import Shape, check_parts, check_shapes, is_object, is_seconds, is_text, object_of, row_of
 from graflow.values.plain import SCALARS, TAG
 from graflow_celery.record import (
     BlockReport,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from graflow.codec import parse_json
+from graflow.encoding.compression import deflated, inflated
 from graflow.exceptions import PayloadError
-from graflow.inflating import deflated, inflated
 
 VERSION: Final = 1
 INLINE_LIMIT: Final = 1024 * 1024  # bytes; anything longer travels compressed where that is worth it

@@ -22,7 +22,7 @@ from graflow.exceptions import GraflowRuntimeError, PayloadError
 from graflow.foreign import attempt
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import persistently
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.broker import messages
 from graflow_celery.broker.app import ENTRY_TASK, FINISH_TASK, FLOW_TASK, RUN_TASK, GraflowCelery, app
 from graflow_celery.broker.messages import are_limits_signed, indices_of

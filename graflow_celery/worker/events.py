@@ -13,7 +13,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from graflow.codec import ErrorData, describe_error
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import shadow_of
 from graflow_celery.errors import FAILING, MemberFailedError
 from graflow_celery.record import GrantedMember, GroupSpec, MemberReport, MemberState

@@ -10,10 +10,10 @@ from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
 from graflow.per_process import PerProcess
-from graflow.shown import get_logger
 from graflow.state.opening import named_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 from graflow_celery.deployment import Deployment
 from graflow_celery.worker.running import holding_slot
 

@@ -23,14 +23,14 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.nodes.executable import Executable
 from graflow.core.remote import RemoteBranch
 from graflow.core.serialization import signed_pickles
-from graflow.errors_as_data import message_of
+from graflow.encoding.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError
 from graflow.hearing.words import Line, Words
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import TRY_AGAIN
-from graflow.shown import get_logger
 from graflow.spells import is_news
-from graflow.told import progress_data
+from graflow.text.shown import get_logger
+from graflow.text.told import progress_data
 from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment

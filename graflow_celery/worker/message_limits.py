@@ -8,7 +8,7 @@ from typing import Any, Final
 from graflow.exceptions import GroupNotFoundError, SignatureError
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import persistently
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import member_options, time_limits
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING

@@ -6,8 +6,8 @@ from typing import Final
 
 from graflow.exceptions import TaskResolutionError, UnknownTaskError
 from graflow.runtime import TRY_AGAIN
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, WorkerInfo

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from graflow.core.nodes.entering import running_frame
-from graflow.shown import one_line
+from graflow.text.shown import one_line
 from graflow_celery.worker.running import running_member
 
 OUTPUT_VARIABLE: Final = "GRAFLOW_MEMBER_OUTPUT"

@@ -11,7 +11,7 @@ import pytest
 
 from graflow import RetryPolicy, parallel, task
 from graflow.core.flow_context import RunningFlow
-from graflow.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import (
     ChildFlowError,
     ConfigError,

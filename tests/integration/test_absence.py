@@ -10,7 +10,7 @@ import pytest
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery import GroupHandle, attach, submit
-from graflow_celery.client.waiter import Waiter
+from graflow_celery.client.waiting.waiter import Waiter
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import GroupOptions

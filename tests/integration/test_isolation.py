@@ -16,8 +16,8 @@ from graflow import spells
 from graflow_celery import submit
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.cli.runs import runs
-from graflow_celery.client.awaiting import awaited_runs
-from graflow_celery.client.waiter import Waiter
+from graflow_celery.client.waiting.awaiting import awaited_runs
+from graflow_celery.client.waiting.waiter import Waiter
 from graflow_celery.deployment import Deployment, deployment_of
 from graflow_celery.errors import BrokerUnreachableError, RecordDamagedError, RecordVersionError
 from graflow_celery.record import GroupSpec, MemberReport, MemberState

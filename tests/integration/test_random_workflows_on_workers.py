@@ -14,7 +14,7 @@ from graflow.codec import describe_error
 from graflow.core.context import ExecutionContext
 from graflow.core.nodes.executable import Executable
 from graflow.core.task import ParallelGroup
-from graflow.errors_as_data import message_of
+from graflow.encoding.errors_as_data import message_of
 from graflow.exceptions import GraflowError, ParallelGroupError
 from tests.integration.behaviours import FAILURES, VALUES, FirstMemberPolicy, acting, apart, aside, mapped, taking
 

@@ -13,7 +13,7 @@ import redis
 
 from graflow.exceptions import ParallelGroupError
 from graflow_celery import GroupHandle, attach
-from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
+from graflow_celery.client.waiting.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import deployment_of
 from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import GroupOptions

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 
 from graflow_celery import sweeper
-from graflow_celery.client import coordinator, run_owner, submission, waiter
+from graflow_celery.client import coordinator, run_owner, submission
+from graflow_celery.client.waiting import waiter
 from graflow_celery.worker import continuation, member
 from graflow_celery.worker.batches import batch, holding, reports
 

@@ -461,7 +461,7 @@ def test_an_error_from_another_process_is_described_as_it_was_there():
 
 
 def test_registered_errors_come_back_as_themselves(monkeypatch):
-    monkeypatch.setattr("graflow.errors_as_data._known_errors", dict(_known()))
+    monkeypatch.setattr("graflow.encoding.errors_as_data._known_errors", dict(_known()))
 
     @register_error
     class StockError(Exception):
@@ -484,7 +484,7 @@ def test_registered_errors_come_back_as_themselves(monkeypatch):
 
 
 def _known():
-    from graflow import errors_as_data
+    from graflow.encoding import errors_as_data
 
     return errors_as_data._known_errors
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from graflow.codec import SerializedTask, decode, encode, parse_json
 from graflow.core.branches.outcome_data import outcome_from_data
-from graflow.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.compression import deflated, inflated
+from graflow.encoding.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import GraflowError, PayloadError
-from graflow.inflating import deflated, inflated
 from graflow.signing import SigningKeys, generate_key
 from graflow.state import encoding
 from graflow_celery.broker.entries import task_spec

@@ -13,7 +13,7 @@ import pytest
 from graflow import RetryPolicy, exceptions, task, workflow
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.handler import TaskHandler
-from graflow.errors_as_data import describe_error, rebuild_error
+from graflow.encoding.errors_as_data import describe_error, rebuild_error
 from graflow.trace.noop import NoopTracer
 
 

@@ -11,7 +11,7 @@ import pytest
 from graflow.channels.redis_channel import RedisChannel
 from graflow.redis.refusals import REFUSALS, RefusedForNowError, refused
 from graflow.runtime import this_runtime
-from graflow_celery.client.worker_watch import WorkerWatch
+from graflow_celery.client.waiting.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GroupSpec, Lease, WorkerBeat
 from graflow_celery.settings import Settings

@@ -13,7 +13,7 @@ from graflow import exceptions, task, workflow
 from graflow.channels.branch import BranchChannel
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.checkpoint import CheckpointManager
-from graflow.sharing import own_copy, require_repeatable
+from graflow.encoding.sharing import own_copy, require_repeatable
 
 
 async def _async_items():

@@ -22,7 +22,7 @@ import graflow_celery
 from graflow import task, workflow
 from graflow.cli.output import json_line
 from graflow.drawing.text import draw_ascii
-from graflow.shown import argument, get_logger, one_line, printable
+from graflow.text.shown import argument, get_logger, one_line, printable
 from graflow.trace.console import ConsoleTracer
 from graflow.trace.logging import LoggingTracer
 from graflow.trace.progress import ProgressTracer

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from graflow.api.http.auth import SESSION_COOKIE, Identity, Role
 from graflow.api.http.problems import ProblemError, problem_response
 from graflow.api.http.service import Service
-from graflow.shown import get_logger, one_line
+from graflow.text.shown import get_logger, one_line
 
 _log = get_logger(__name__)
 

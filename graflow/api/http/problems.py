@@ -31,7 +31,7 @@ from graflow.exceptions import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from graflow.shown import get_logger, printable
+from graflow.text.shown import get_logger, printable
 
 _log = get_logger(__name__)
 

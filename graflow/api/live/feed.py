@@ -10,8 +10,8 @@ from graflow.api.live.messages import Message, reset
 from graflow.api.live.news import news_of
 from graflow.api.runs.steps import graph_of, last_visits, row_of
 from graflow.exceptions import FlowNotFoundError
-from graflow.shown import one_line
 from graflow.state.models import FlowState, FlowStepState
+from graflow.text.shown import one_line
 
 LARGEST: Final = 64 * 1024  # bytes of one event; instead of more the client reads all again
 CATCHES_UP: Final = 300  # lines of a journal that one who comes back may have missed

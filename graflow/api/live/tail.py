@@ -15,8 +15,8 @@ from graflow.api.http.service import Service
 from graflow.api.live.feed import RunFeed
 from graflow.api.live.messages import Message, reset
 from graflow.exceptions import FlowNotFoundError, GraflowError
-from graflow.shown import get_logger
 from graflow.state.changes import FlowChange
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -19,8 +19,8 @@ from graflow.api.questions import AnswerBody, answered, faults_of, viewed
 from graflow.api.session import Login, log_in, log_out
 from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, NotAskedError, QuestionNotFoundError
 from graflow.questions.models import Question
-from graflow.shown import printable
 from graflow.state.questions import LISTED
+from graflow.text.shown import printable
 
 router = APIRouter(include_in_schema=False)
 

@@ -24,7 +24,7 @@ from graflow.exceptions import (
     SignatureError,
 )
 from graflow.questions.models import Question
-from graflow.shown import printable
+from graflow.text.shown import printable
 
 router = APIRouter(include_in_schema=False)
 

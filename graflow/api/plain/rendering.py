@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 
 from graflow.questions.models import Question, iso
 from graflow.secret import masked
-from graflow.shown import printable
+from graflow.text.shown import printable
 
 _PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _WORDS: Final = {True: "approved", False: "rejected"}

@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 from graflow.api.http.service import Service
 from graflow.api.plugged import views_of
 from graflow.exceptions import GraflowError
-from graflow.shown import get_logger
 from graflow.state.members import MemberFacts
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import StepStatus
 from graflow.state.store import StateStore
 from graflow.state.strips import Strip, move_member
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -18,10 +18,10 @@ from graflow.api.http.service import Served, Service
 from graflow.api.runs.allowed import Allowed, allowed_actions
 from graflow.exceptions import FlowNotFoundError
 from graflow.flows.registry import near
-from graflow.shown import one_line
 from graflow.state.changes import FlowRecord
 from graflow.state.models import FlowPage, FlowState
 from graflow.state.statuses import FlowStatus, StepStatus
+from graflow.text.shown import one_line
 
 router = APIRouter(tags=["runs"])
 

@@ -35,8 +35,8 @@ from graflow.api.runs.listing import record_of, record_tag
 from graflow.exceptions import FlowNotFoundError
 from graflow.flows.recording.flow_graph import FlowGraph
 from graflow.flows.registry import near
-from graflow.shown import one_line
 from graflow.state.models import FlowState, FlowStepState
+from graflow.text.shown import one_line
 
 router = APIRouter(tags=["steps"])
 

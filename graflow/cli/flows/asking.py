@@ -18,7 +18,7 @@ from graflow.exceptions import AnswerInvalidError, AnswerRefusedError, NotAskedE
 from graflow.flows import FlowRunner
 from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question
-from graflow.shown import one_line, printable
+from graflow.text.shown import one_line, printable
 
 SOMEBODY_WAS_FIRST: Final = 3
 """The status of a command whose answer a question takes no more."""

@@ -14,7 +14,7 @@ import click
 from graflow.exceptions import GraflowError
 from graflow.flows import FlowRunner
 from graflow.flows.recording.identity import this_owner
-from graflow.shown import one_line, printable
+from graflow.text.shown import one_line, printable
 
 _PAUSING: Final = (
     "Pausing after the steps that run. Ctrl-C again stops them at once; they run again when the flow goes on"

@@ -24,8 +24,8 @@ from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
-from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
+from graflow.text.shown import one_line
 
 _FLOW_STATES = click.Choice([status.value for status in FlowStatus])
 _MEMBER_STATES = click.Choice([status.value for status in StepStatus])

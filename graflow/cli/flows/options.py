@@ -19,9 +19,9 @@ from graflow.exceptions import (
     StoreConfigError,
 )
 from graflow.flows import FlowRunner
-from graflow.shown import printable
 from graflow.state import FlowState, FlowStatus
 from graflow.state.sqlite import SqliteStore
+from graflow.text.shown import printable
 
 FAILED: Final = 1
 WRONG_USE: Final = 2

@@ -13,8 +13,8 @@ from rich.text import Text
 from graflow.cli.output import Rows
 from graflow.flows.verbs.explaining import StepExplanation
 from graflow.flows.verbs.stats import FlowStats, Spread
-from graflow.shown import one_line, printable
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
+from graflow.text.shown import one_line, printable
 
 _STEPS: Final = ("step", "status", "attempts", "took", "error")
 _FLOWS: Final = ("flow_id", "name", "status", "steps", "created", "took")

@@ -13,8 +13,8 @@ from graflow.cli.flows.options import FAILED
 from graflow.cli.flows.pictures import counted
 from graflow.cli.output import Rows, json_line, show
 from graflow.flows import FlowPlan, PlannedStep
-from graflow.shown import one_line, printable
 from graflow.state import StepStatus
+from graflow.text.shown import one_line, printable
 
 _SAID: Final[Mapping[str, str]] = {
     "reuse": "kept",

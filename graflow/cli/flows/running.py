@@ -20,8 +20,8 @@ from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.inputs import checked_id
 from graflow.ids import uuid7
-from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus
+from graflow.text.shown import one_line
 
 _RESUMABLE: Final = frozenset({FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST})
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.cli.flows.pictures import counted, first_line, flow_facts, label, seconds, style_of, took
-from graflow.shown import one_line
 from graflow.state import FlowState, FlowStepState, StepStatus
+from graflow.text.shown import one_line
 
 _BAR: Final = 24  # columns
 _BRANCH: Final = 3  # columns of the lines that make it a tree

@@ -18,8 +18,8 @@ from graflow.cli.flows.pictures import counted, label, seconds
 from graflow.cli.flows.tree import FlowTree
 from graflow.cli.output import json_line
 from graflow.exceptions import GraflowError
-from graflow.shown import one_line
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
+from graflow.text.shown import one_line
 
 Look = Callable[[], FlowState | None]
 """The flow as it is now; None when it is not there yet."""

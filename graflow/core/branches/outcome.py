@@ -10,7 +10,7 @@ from typing import Any
 from graflow.channels.branch import ChannelWrite
 from graflow.core.handler import TaskResult
 from graflow.core.nodes.executable import Executable
-from graflow.errors_as_data import message_of
+from graflow.encoding.errors_as_data import message_of
 from graflow.hearing.words import Line
 
 

@@ -8,8 +8,7 @@ from typing import Any, Final
 from graflow.channels.branch import ChannelWrite
 from graflow.codec import ErrorData, describe_error, from_jsonable, rebuild_error, to_jsonable
 from graflow.core.branches.outcome import BranchOutcome, OpenQuestion, Requests
-from graflow.exceptions import PayloadError
-from graflow.shapes import (
+from graflow.encoding.shapes import (
     Shape,
     anything,
     check_parts,
@@ -24,6 +23,7 @@ from graflow.shapes import (
     optional,
     row_of,
 )
+from graflow.exceptions import PayloadError
 from graflow.values.blobs import LONG, GivenBlobs, TakenBlobs
 from graflow.values.pickles import Pickles
 from graflow.values.plain import MAX_INT_BITS

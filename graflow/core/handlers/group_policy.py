@@ -11,7 +11,7 @@ from typing import Any
 from graflow.core.handler import TaskResult
 from graflow.exceptions import GraflowError, MemberLeftOutError, ParallelGroupError, TaskError, named
 from graflow.protocols import Run, Unit
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from graflow.exceptions import TaskTimeoutError
 from graflow.per_process import PerProcess
 from graflow.protocols import Run
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,7 +11,7 @@ from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, 
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.options import require_items
 from graflow.core.scopes import current_scope
-from graflow.sharing import require_rereadable_items
+from graflow.encoding.sharing import require_rereadable_items
 
 Key = Callable[[Any], Any] | None
 

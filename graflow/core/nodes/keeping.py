@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from graflow.core.nodes.templates import TaskTemplate
 from graflow.protocols import Run
-from graflow.shown import get_logger
 from graflow.spells import is_first
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
 from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
 from graflow.durations import LONGEST, MOST
+from graflow.encoding.shapes import is_writable
 from graflow.exceptions import ConfigError
-from graflow.shapes import is_writable
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

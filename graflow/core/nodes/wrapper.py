@@ -22,8 +22,8 @@ from graflow.core.nodes.missing import explained
 from graflow.core.nodes.options import CacheOption, checked_id
 from graflow.core.nodes.templates import CLASS_METHOD, DIRECT, TaskTemplate
 from graflow.core.retry import RetryPolicy
+from graflow.encoding.sharing import require_rereadable
 from graflow.protocols import Run, upward
-from graflow.sharing import require_rereadable
 
 if TYPE_CHECKING:
     import typing_extensions

@@ -16,7 +16,7 @@ from graflow.core.run.joins import Joins
 from graflow.exceptions import GraflowRuntimeError, UnknownNodeError
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.queue.memory import InMemoryTaskQueue, start_task
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 _COUNTS = ("created_at", "retry_count", "max_retries", "last_error")  # of an entry, which are kept with its task

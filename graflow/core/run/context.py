@@ -38,7 +38,7 @@ from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
 from graflow.redis.config import normalize_redis_config
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow.trace.base import Tracer, branch_listener
 from graflow.trace.composite import combine
 

@@ -10,8 +10,8 @@ from graflow.channels.branch import BranchChannel
 from graflow.core.cycle import CycleController
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.retry import RetryController
+from graflow.encoding.sharing import require_repeatable
 from graflow.protocols import Node
-from graflow.sharing import require_repeatable
 from graflow.values.plain import SCALARS
 
 

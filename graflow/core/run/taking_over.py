@@ -18,7 +18,7 @@ from graflow.core.run.frame import Control
 from graflow.core.run.recorded.added_tasks import task_from_data
 from graflow.core.run.steps.completing import complete
 from graflow.core.run.steps.task_context import TaskExecutionContext
-from graflow.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.errors_as_data import ErrorData, rebuild_error
 from graflow.exceptions import GraflowError, TakeOverError
 from graflow.queue.base import TaskSpec
 from graflow.trace.noop import NoopTracer

@@ -13,9 +13,9 @@ from typing import Any, Final
 from graflow.core.graph_fingerprint import code_digest
 from graflow.core.nodes.keeping import name_of
 from graflow.core.nodes.wrapper import TaskWrapper
+from graflow.encoding.typed_json import to_jsonable
 from graflow.foreign import attempt
 from graflow.state.cache import CacheKey
-from graflow.typed_json import to_jsonable
 from graflow.values.plain import is_plain
 
 _LENGTH: Final = 32  # of a digest, in hex digits

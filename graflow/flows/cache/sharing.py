@@ -13,9 +13,9 @@ from graflow.exceptions import PayloadError, StoreError
 from graflow.flows.cache.reasons import Reason, Source, given, missed
 from graflow.flows.recording.identity import Leases, this_owner
 from graflow.runtime import Runtime
-from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow.state.cache import CachedValue, CacheKey, CacheStore, Computation
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

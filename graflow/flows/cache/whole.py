@@ -15,12 +15,12 @@ from graflow.flows.inputs import InputModel
 from graflow.flows.recording.journal import past_of
 from graflow.flows.recording.recorder import FlowRecorder
 from graflow.flows.recording.resetting import lines_taken, reused_members, reused_steps
-from graflow.shown import get_logger
 from graflow.spells import is_first
 from graflow.state.cache import CacheKey
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

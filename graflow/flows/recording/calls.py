@@ -20,7 +20,7 @@ from graflow.questions.models import Question, wake_time
 from graflow.state.changes import StepRow
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus
-from graflow.told import progress_data
+from graflow.text.told import progress_data
 
 T = TypeVar("T")
 

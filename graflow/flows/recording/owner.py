@@ -9,10 +9,10 @@ from graflow.exceptions import FlowNotFoundError, MoveRefusedError, StaleEpochEr
 from graflow.flows.recording.stopping import Stop
 from graflow.flows.recording.writing import Writer
 from graflow.runtime import Runtime
-from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, Request, RequestKind
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

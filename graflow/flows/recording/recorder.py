@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
-from graflow.errors_as_data import describe_error
+from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import StoreError, named
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by

@@ -12,11 +12,11 @@ from graflow.flows.recording.writing import Writer
 from graflow.forks import between_forks
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
-from graflow.shown import get_logger
 from graflow.spells import is_news
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -10,10 +10,10 @@ from graflow.flows.recording.identity import this_owner
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
-from graflow.shown import get_logger
 from graflow.state.changes import Appended, Change, Entry, FlowRecord, Request
 from graflow.state.statuses import Move
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from graflow.encoding.shapes import is_writable
 from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError, VersionConflictError
 from graflow.flows.home import Home
 from graflow.flows.inputs import checked_metadata, digest_of
@@ -18,11 +19,10 @@ from graflow.flows.waiting.children import Children
 from graflow.flows.waiting.outbox import Channel
 from graflow.flows.waiting.questions import Questions
 from graflow.foreign import attempt
-from graflow.shapes import is_writable
-from graflow.shown import get_logger
 from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind, StepRow
 from graflow.state.models import FlowState, FlowStepState
 from graflow.state.statuses import MOVES, FlowStatus, Move
+from graflow.text.shown import get_logger
 from graflow.trace.carrying import trace_context
 
 _log = get_logger(__name__)

@@ -15,7 +15,8 @@ from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.run.steps.speaking import words_of_step
-from graflow.errors_as_data import describe_error
+from graflow.encoding.errors_as_data import describe_error
+from graflow.encoding.typed_json import to_jsonable
 from graflow.exceptions import (
     FlowChangedError,
     FlowTimeoutError,
@@ -36,12 +37,11 @@ from graflow.flows.recording.tracing import listeners
 from graflow.flows.recording.writing import REQUIRED_PATIENCE, Writer
 from graflow.hearing.streams import hear
 from graflow.observing import Happening, observe, observers
-from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.models import FlowState
 from graflow.state.statuses import FlowStatus, Move, StepStatus
+from graflow.text.shown import get_logger
 from graflow.trace.carrying import continued
-from graflow.typed_json import to_jsonable
 
 _log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from graflow.exceptions import GraflowError
 from graflow.flows.home import Home
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from graflow.core.durable import value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.run.context import ExecutionContext
-from graflow.errors_as_data import describe_error
+from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import GraflowWorkflowCanceledError, TaskFailedError, named
 from graflow.flows.inputs import checked_metadata
 from graflow.flows.running.execution import Means, Program

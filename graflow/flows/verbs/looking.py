@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from graflow.configuration.project import project_settings
-from graflow.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.typed_json import from_jsonable
 from graflow.exceptions import ConfigError, FlowConflictError
 from graflow.flows.recording.flow_graph import FlowGraph
 from graflow.flows.running.driving import Driver
@@ -19,7 +20,6 @@ from graflow.state.changes import Journaled
 from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
-from graflow.typed_json import from_jsonable
 
 _LONGEST_PAGE: Final = 200
 

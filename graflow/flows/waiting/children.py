@@ -12,11 +12,11 @@ from graflow.flows.recording.calls import AWAIT_AGAIN
 from graflow.flows.recording.journal import past_of
 from graflow.flows.recording.stopping import rests
 from graflow.flows.registry import FlowRegistry
-from graflow.shown import get_logger
 from graflow.state.changes import Change, Created, Entry, FlowRecord
 from graflow.state.models import FlowState
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -12,7 +12,7 @@ from graflow.hitl.handler import NOTICE, FeedbackHandler
 from graflow.questions import notices
 from graflow.questions.drafts import Draft
 from graflow.questions.models import Notice, Question
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -27,10 +27,10 @@ from graflow.questions import rules
 from graflow.questions.asks import Place, Wait
 from graflow.questions.drafts import Ballot, Draft
 from graflow.questions.models import Question, QuestionState, WaitKind, wake_time
-from graflow.shown import get_logger
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.questions import LISTED, QuestionQuery, QuestionRow, QuestionWrite, RowKind
 from graflow.state.statuses import FlowStatus, Move
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

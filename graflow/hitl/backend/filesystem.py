@@ -15,7 +15,7 @@ from graflow.hitl.backend.base import Decide, IndexedFeedbackBackend, newest_fir
 from graflow.hitl.backend.file_lock import locked
 from graflow.hitl.checks import is_id
 from graflow.hitl.types import ANSWERABLE, FeedbackRequest, FeedbackResponse
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

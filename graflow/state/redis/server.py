@@ -20,8 +20,8 @@ from graflow.redis.kept_connections import kept_connection
 from graflow.redis.refusals import RefusedForNowError
 from graflow.redis.scripts import Script
 from graflow.secret import revealed
-from graflow.shown import get_logger
 from graflow.state.redis.keys import Keys
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -13,8 +13,8 @@ import redis
 from graflow.exceptions import TaskTimeoutError
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import SLICE, TRY_AGAIN, persistently
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow.trace.carrying import continued
 from graflow_celery.broker.messages import member_name, ranges_of
 from graflow_celery.deployment import Deployment

@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
 from graflow.runtime import TRY_AGAIN, persistently
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import BlockLease, BlockReport, GroupSpec, Lease, MemberReport, Released
 from graflow_celery.wire.pages import PageWriter

@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery.worker import state
 
 from graflow.exceptions import GraflowError
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.errors import FAILING
 from graflow_celery.worker.celery_tasks import MemberRequest
 

@@ -12,8 +12,8 @@ import redis
 from graflow.exceptions import GraflowRuntimeError
 from graflow.forks import between_forks
 from graflow.redis.refusals import in_a_word
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING
 from graflow_celery.sweeper import AGAIN, beat, expedite_all, sweep

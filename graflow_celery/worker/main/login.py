@@ -23,7 +23,7 @@ from graflow.forks import between_forks
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.broker.addresses import REDIS_SCHEMES, given_broker
 from graflow_celery.broker.app import GraflowCelery
 from graflow_celery.broker.task_queue import connect_once

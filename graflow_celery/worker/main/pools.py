@@ -13,7 +13,7 @@ from celery.concurrency import prefork, solo, thread
 
 from graflow.core.envelopes.references import executables_of
 from graflow.core.task_registry import TaskResolverRegistry
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -27,7 +27,7 @@ from graflow.hearing.streams import hear
 from graflow.metrics import start_counting
 from graflow.redis.config import rest_shared_clients
 from graflow.runtime import set_stopping, this_runtime
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow_celery.broker.app import GraflowCelery, app
 from graflow_celery.broker.transport import rest_pools
 from graflow_celery.celeryconfig import PARENT_VARIABLE

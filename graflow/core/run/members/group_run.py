@@ -29,7 +29,7 @@ from graflow.core.run.members.branching import (
 )
 from graflow.core.run.members.early_end import EarlyEnding, left_out, raise_if_stopped
 from graflow.core.run.recorded.recalling import facts_of_arrived, recalled_members
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 from graflow.trace.notify import is_silent, tell
 
 _log = get_logger(__name__)

@@ -17,7 +17,7 @@ from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
 from graflow.core.run.recorded.added_tasks import task_to_data
 from graflow.core.run.recorded.recorder import Recorder, StepVisit
-from graflow.errors_as_data import describe_error
+from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
 from graflow.hearing.words import Line, Words
 from graflow.protocols import MemberInfo

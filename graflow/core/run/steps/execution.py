@@ -14,7 +14,7 @@ from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking
 from graflow.core.run.parts import RunParts
 from graflow.core.run.steps.task_context import TaskExecutionContext
-from graflow.shown import get_logger
+from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 

@@ -27,7 +27,7 @@ from graflow.exceptions import (
 )
 from graflow.exceptions.feedback import FeedbackTimeoutError
 from graflow.queue.base import TaskSpec
-from graflow.shown import get_logger, one_line
+from graflow.text.shown import get_logger, one_line
 
 _log = get_logger("graflow.core.engine")
 

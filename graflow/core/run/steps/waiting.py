@@ -15,7 +15,7 @@ from graflow.exceptions.feedback import FeedbackTimeoutError
 from graflow.foreign import attempt
 from graflow.protocols import upward
 from graflow.queue.base import TaskSpec
-from graflow.shown import get_logger, one_line
+from graflow.text.shown import get_logger, one_line
 
 _log = get_logger(__name__)
 _SHOWN = 200  # characters of a prompt

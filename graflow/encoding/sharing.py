@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from graflow.encoding.packing import deep_copied
 from graflow.exceptions import ConfigError, PayloadError
-from graflow.packing import deep_copied
 from graflow.values.classes import class_codec
 from graflow.values.plain import SCALARS, is_plain
 

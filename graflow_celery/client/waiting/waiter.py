@@ -12,13 +12,13 @@ from kombu.exceptions import KombuError
 from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
 from graflow.redis.refusals import in_a_word
 from graflow.runtime import persistently
-from graflow.shown import get_logger
 from graflow.spells import is_news
+from graflow.text.shown import get_logger
 from graflow_celery.client.helper import Helper
-from graflow_celery.client.seen import Arrived, Seen
-from graflow_celery.client.sighting import Sighting
 from graflow_celery.client.submission import Submission, open_and_publish
-from graflow_celery.client.worker_watch import WorkerWatch
+from graflow_celery.client.waiting.seen import Arrived, Seen
+from graflow_celery.client.waiting.sighting import Sighting
+from graflow_celery.client.waiting.worker_watch import WorkerWatch
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import FAILING, SILENT
 from graflow_celery.record import Cursor, GroupHeader, GroupSpec, OutcomePage

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from graflow.per_process import PerProcess
-from graflow.shown import get_logger
 from graflow.spells import is_news
-from graflow_celery.client.waiter import LONGEST_SLICE, Waiter
+from graflow.text.shown import get_logger
+from graflow_celery.client.waiting.waiter import LONGEST_SLICE, Waiter
 from graflow_celery.deployment import Deployment
 from graflow_celery.errors import SILENT
 

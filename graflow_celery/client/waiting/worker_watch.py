@@ -6,8 +6,8 @@ from collections.abc import Container
 from typing import Final
 
 from graflow.exceptions import NoWorkerError
-from graflow.shown import get_logger
 from graflow.spells import end_spell, is_news
+from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.broker.task_queue import queue_length
 from graflow_celery.deployment import Deployment

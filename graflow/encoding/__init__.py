@@ -1,0 +1,1 @@
+"""Values and errors as JSON data and back, bounded in what they cost, without pickle."""

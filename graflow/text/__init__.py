@@ -1,0 +1,1 @@
+"""Text that people read in terminals and logs."""
