@@ -9,12 +9,12 @@ from typing import Any
 from graflow.protocols import Node, Run
 
 
-@dataclass(slots=True)
+@dataclass
 class TaskResult:
     """What policies and handlers see of one member of a group.
 
-    `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch; `failed_at` is the task
-    behind the member, or the pass of it, that failed, where it was not the member itself.
+    `duration` is in seconds; `timestamp` is the time of finishing, in seconds since the epoch. The attribute
+    `failed_at`, no field, is the task behind the member, or the pass of it, that failed, where it was another one.
     """
 
     task_id: str
@@ -23,7 +23,9 @@ class TaskResult:
     error_message: str | None = None
     duration: float = 0.0
     timestamp: float = 0.0
-    failed_at: str | None = None
+
+    def __post_init__(self) -> None:
+        self.failed_at: str | None = None
 
 
 class TaskHandler(ABC):

@@ -49,7 +49,9 @@ USED = {
     ("prometheus-client", "prometheus_client.metrics:Histogram"): ["_buckets", "_sum", "_upper_bounds"],
 }
 # What of the standard library is used like that, by its own rules.
-OF_PYTHON = {"_current_process", "_getframe", "_get_running_loop", "_replace", "_identity", "_config", "_parent_pid"}
+OF_PYTHON = {
+    *("_config", "_current_process", "_exit", "_get_running_loop", "_getframe", "_identity", "_parent_pid", "_replace"),
+}
 
 
 def changed(package: str, place: str, name: str) -> str | None:

@@ -152,15 +152,16 @@ class BranchOutcome:
 
     def as_result(self) -> TaskResult:
         """What policies and listeners see of it."""
-        return TaskResult(
+        result = TaskResult(
             self.task_id,
             self.success,
             error=self.error,
             error_message=None if self.error is None else message_of(self.error),
             duration=self.duration,
             timestamp=self.timestamp,
-            failed_at=self._failed_at(),
         )
+        result.failed_at = self._failed_at()
+        return result
 
     def _failed_at(self) -> str | None:
         failed = [] if self.error is None else self.failed
