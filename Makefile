@@ -8,8 +8,8 @@ LOWEST := .venv-lowest
 FLOWER_AWAY := tests/unit/test_command.py::test_celery_says_how_to_get_flower_where_it_is_not_installed
 SOURCES := graflow graflow_celery pytest_graflow tests examples benchmarks
 LONG := slow or fault or mutation
-# Half of what the tests take is waiting, for servers and workers: three processes keep two cores busy.
-JOBS ?= 3
+# More than half of what the tests take is waiting, for servers and workers: four processes keep two cores busy.
+JOBS ?= 4
 SOAK ?= 1800
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # The programs that tests start import the packages again and again; pytest, too, keeps what it has compiled.
