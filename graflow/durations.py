@@ -33,7 +33,7 @@ def checked_seconds(name: str, value: object) -> float | None:
 
     Raises:
         TypeError: When it is no number.
-        ValueError: When it is not a number (NaN).
+        ValueError: When it is not a number (NaN), or too large for one.
     """
     if value is None:
         return None
@@ -41,7 +41,10 @@ def checked_seconds(name: str, value: object) -> float | None:
         raise TypeError(f"{name} is a number of seconds, not a timedelta; write {name}=given.total_seconds()")
     if isinstance(value, bool | str | bytes) or not isinstance(value, SupportsFloat | SupportsIndex):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is a number of seconds, not one with so many digits") from None
     if math.isnan(seconds):
         raise ValueError(f"{name} is a number of seconds, not NaN")
     return seconds

@@ -90,7 +90,8 @@ def retry(run_id: str, failed: bool, index: int | None, url: str | None, key_pre
         raise click.UsageError("--failed and --index exclude each other")
     with deployment(url, key_prefix) as here:
         again = retry_members(here, run_id, index)
-    what = f"{len(again)} members run again: {_listed(again)}" if again else "its continuation runs again"
+    members = "1 member runs" if len(again) == 1 else f"{len(again)} members run"
+    what = f"{members} again: {_listed(again)}" if again else "its continuation runs again"
     click.echo(f"{one_line(run_id)}: {what}")
 
 

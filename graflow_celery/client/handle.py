@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from graflow.core.handlers.group_policy import GroupExecutionPolicy, StrictGroupPolicy
 from graflow.core.nodes.mapped import R
@@ -84,6 +84,9 @@ class _Handle(ABC, Generic[R]):
             helping=self._is_helping,
             event=event,
         )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"A handle stays in its process; send its run_id, and there attach({self.run_id!r})")
 
     @abstractmethod
     def _find_ids(self) -> Sequence[str]:

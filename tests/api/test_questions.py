@@ -212,6 +212,8 @@ def test_runs_that_wait_for_somebody_are_told_from_those_in_a_queue(client: Test
     assert listed(status="waiting") == [waiting]
     assert listed(status="waiting,completed") == [waiting]
     assert set(listed(status="queued,waiting")) == {waiting, queued}
+    refused = client.get("/api/v1/runs", params={"status": "asleep"})
+    assert (refused.status_code, "running, waiting, not 'asleep'" in refused.json()["detail"]) == (422, True)
     short = client.get("/api/v1/runs", params={"status": "waiting", "limit": 1}).json()
     assert [row["flow_id"] for row in short["items"]] == [waiting]
     assert client.get("/api/v1/runs", params={"status": "resting"}).status_code == 422

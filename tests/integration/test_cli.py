@@ -109,9 +109,9 @@ def test_what_failed_runs_again(config: dict[str, Any], tmp_path: Path) -> None:
     handle = submit(members.needs_file.starmap([(x, str(tmp_path)) for x in range(4)]), backend_config=config)
     handle.outcomes(20)
     (tmp_path / "file").touch()
-    assert run("retry", handle.run_id, "--index", "1") == f"{handle.run_id}: 1 members run again: 1\n"
+    assert run("retry", handle.run_id, "--index", "1") == f"{handle.run_id}: 1 member runs again: 1\n"
     run("watch", handle.run_id, code=1)
-    assert run("retry", handle.run_id, "--failed") == f"{handle.run_id}: 1 members run again: 3\n"
+    assert run("retry", handle.run_id, "--failed") == f"{handle.run_id}: 1 member runs again: 3\n"
     run("watch", handle.run_id)
     assert "nothing of group run" in run("retry", handle.run_id, code=1)
     assert "no member 9; its members are 0 to 3" in run("retry", handle.run_id, "--index", "9", code=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pickle
 import subprocess
 import sys
 import time
@@ -276,6 +277,10 @@ def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, A
     with pytest.raises(ParallelGroupError) as caught:
         attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=30)
     assert caught.value.failed_tasks == [("fail_odd[0]", "1 is odd")]
+    with pytest.raises(
+        TypeError, match=rf"stays in its process; send its run_id, and there attach\('{handle.run_id}'\)"
+    ):
+        pickle.dumps(handle)
     slow = submit(members.patient.map(range(4)), config)
     assert attach(slow.run_id, config).cancel() is True
     assert {outcome.state for outcome in slow.outcomes(timeout=2)} == {"CANCELLED"}

@@ -44,6 +44,11 @@ def test_nan_is_refused() -> None:
         checked_seconds("timeout", float("nan"))
 
 
+def test_more_digits_than_seconds_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="timeout is a number of seconds, not one with so many digits"):
+        checked_seconds("timeout", 10**400)
+
+
 def hold(channel: MemoryChannel, timeout: Any) -> None:
     with channel.lock("key", timeout=timeout):
         pass

@@ -159,17 +159,21 @@ def names_of(given: list[str] | None) -> list[str]:
     return [name.strip() for each in given or () for name in each.split(",") if name.strip()]
 
 
-def statuses_of(given: list[str] | None) -> list[FlowStatus]:
+def statuses_of(given: list[str] | None, *others: str) -> list[FlowStatus]:
     """The states that a question names.
+
+    Args:
+        given: What it says.
+        others: What besides states it may say, which is left out here.
 
     Raises:
         ProblemError: For what is none.
     """
-    names, known = names_of(given), {status.value for status in FlowStatus}
+    names, known = names_of(given), {*(status.value for status in FlowStatus), *others}
     for name in names:
         if name not in known:
             raise ProblemError(422, "request-invalid", f"status is one of {', '.join(sorted(known))}, not {name!r}")
-    return [FlowStatus(name) for name in dict.fromkeys(names)]
+    return [FlowStatus(name) for name in dict.fromkeys(names) if name not in others]
 
 
 def since_of(given: str | None, now: datetime) -> float | None:

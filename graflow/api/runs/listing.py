@@ -340,7 +340,7 @@ def _found(
 ) -> FlowPage:
     """A page of runs, which is short where few of many queued ones wait."""
     names = names_of(status)
-    wanted = statuses_of([name for name in names if name != _WAITING])
+    wanted = statuses_of(names, _WAITING)
     if _WAITING not in names or FlowStatus.QUEUED in wanted:
         return service.runner.list_flows(flow, wanted, search, cursor, limit, since=since)
     items: list[FlowState] = []
