@@ -187,15 +187,18 @@ def test_every_forged_chunk_is_refused_with_its_members_alone(tmp_path: Path) ->
 
 def test_a_shared_payload_that_was_changed_is_refused(tmp_path: Path) -> None:
     with cluster(tmp_path, workers=0) as running:
-        group = running.submit(4, 0.01, policy="best_effort", then=False)
-        key = running.record.keys.run(group.run_id, "shared")
+        # Each on its own: blocks bring along, signed, what is as short as this.
+        given = [work(task_id=f"w{index}", item=(index, str(tmp_path), 0.01)) for index in range(4)]
+        handle = graflow_celery.submit(given, running.config, policy="best_effort")
+        key = running.record.keys.run(handle.run_id, "shared")
         client = running.server.client()
         for name, content in client.hgetall(key).items():
-            client.hset(key, name, content.replace(b'"load"', b'"evil"'))
+            client.hset(key, name, content.replace(handle.group_id.encode(), b"evil"))
         running.start(1)
-        outcomes = group.handle.outcomes(timeout=20)
+        outcomes = handle.outcomes(timeout=20)
         assert {outcome.state for outcome in outcomes} == {"FAILED"}
-        assert group.count("started") == 0
+        assert all("does not have the hash" in str(outcome.error) for outcome in outcomes)
+        assert not (tmp_path / "started").exists()
 
 
 def push_raw(running: Cluster, body: bytes, content_type: str, task: str = "graflow.run", **headers: Any) -> None:
