@@ -116,6 +116,9 @@ class _Place:
                 if port == ports[-1]:
                     raise ConfigError(f"Port {port} of {self.host} cannot be had: {why}; give another --port") from None
                 continue
+            # Connections have it from here: asyncio sees to it only for sockets that are made for TCP by name, and an
+            # answer in two parts would wait for the client's acknowledgement, some 40 ms.
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with found:
                 yield found
             return

@@ -131,6 +131,14 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert f"Port {port} of 127.0.0.1" in found.output
 
 
+def test_the_second_part_of_an_answer_waits_for_no_acknowledgement() -> None:
+    place = graflow.cli.serve._Place("127.0.0.1", 0, "", ())
+    with place.listening(is_any_port_good=False) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_without_the_extra_the_install_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graflow.cli.serve, "find_spec", lambda name: None)
     found = CliRunner().invoke(serve, [])
