@@ -43,7 +43,7 @@ demo-crash: $(READY)  ## Kill a flow in the middle of a group on workers, and se
 	@$(BIN)/python examples/flows/crash_demo.py
 
 # Every test is in `test`, `test-rest`, `page-test` or `test-mutants`. Those of the Redis settings run once, on their own, for their coverage.
-test: $(READY) $(COVERED)  ## Run the tests that are worth most: about five minutes on two cores
+test: $(READY) $(COVERED)  ## Run the tests that are worth most: about four minutes on two cores
 	$(PYTEST) -m "not ($(LONG) or browser or exhaustive)" --ignore=$(REDIS_TESTS)
 
 test-rest: $(READY)  ## Run the slow tests, the faults and the mutants, which `make test` leaves out
