@@ -123,6 +123,7 @@ def told(error: Any) -> Any:
     """What an error says, also one that came from another process; without the random part of ids."""
     if not isinstance(error, BaseException):
         text = re.sub(r" \(group run '[^']*'\)", "", repr(error))  # only workers have one
+        text = text.replace('"', "'")  # in which `repr` puts a text that has the other ones, such as those of a run
         return re.sub(r"_cycle_\d+_[0-9a-f]{8}", "_pass", text)
     remote = getattr(error, "remote", None) or describe_error(error)
     # What an error of another process was caused by is told with its type.
