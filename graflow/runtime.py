@@ -191,7 +191,7 @@ class Pacer:
             for seconds, call in self.when_idle:
                 if self._wanted.wait(seconds):
                     break
-                call()
+                self._attempt("Resting", call)
             self._wanted.wait()
             self._runtime.sleep(SLICE)
             with self._lock:
@@ -199,13 +199,18 @@ class Pacer:
                 if not paced:
                     self._wanted.clear()
             for work in paced:
-                try:
-                    with between_forks():
-                        work.tick(self._runtime.monotonic())
-                except Exception as error:  # noqa: BLE001 - whatever one has, the others are looked after
-                    if is_news((work.name, type(error))):
-                        is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
-                        _log.warning("%s: %s: %s", work.name, type(error).__name__, error, exc_info=not is_known)
+                self._attempt(work.name, lambda work=work: work.tick(self._runtime.monotonic()))  # type: ignore[misc]
+
+    @staticmethod
+    def _attempt(name: str, call: Callable[[], object]) -> None:
+        """Whatever one has, the others are looked after, and what comes later."""
+        try:
+            with between_forks():
+                call()
+        except Exception as error:  # noqa: BLE001 - as above
+            if is_news((name, type(error))):
+                is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
+                _log.warning("%s: %s: %s", name, type(error).__name__, error, exc_info=not is_known)
 
 
 _runtimes: Final[PerProcess[None, Runtime]] = PerProcess()

@@ -39,6 +39,22 @@ def test_what_only_work_needs_is_given_up_step_by_step_once_there_is_none() -> N
     assert given_up[-2:] == ["first", "second"]
 
 
+def test_what_fails_while_there_is_no_work_ends_no_looking_after_what_comes() -> None:
+    runtime, ticked, rested = Runtime(), threading.Event(), threading.Event()
+
+    def broken() -> None:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    runtime.pacer.when_idle = ((0.01, broken), (0.01, rested.set))
+    with runtime.pacer.pacing(Work()):
+        pass
+    assert rested.wait(20)
+    work = Work()
+    work.tick = lambda now: ticked.set()  # type: ignore[method-assign]
+    with runtime.pacer.pacing(work):
+        assert ticked.wait(20)
+
+
 def test_a_client_can_keep_the_connection_that_is_used_most_while_it_gives_up_others() -> None:
     with refusing_server() as server:
         client = shared_client({"url": server.url})
