@@ -367,12 +367,12 @@ def held_over_time(mark: str) -> str:
 @task
 def doubles_and_sums_inside(n: int) -> int:
     """Waits in its slot for the continuation of a group of its own."""
-    return submit(double.map(range(n)), then=total).continuation().results(timeout=30)[0]
+    return submit(double.map(range(n)), then=total).continuation().results(timeout=120)[0]
 
 
 @task
 def doubles_inside(values: list[int]) -> list[int]:
-    return submit(double.map(values)).results(timeout=30)
+    return submit(double.map(values)).results(timeout=120)
 
 
 @task(inject_context=True)

@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, absent: Pr
         ) in worker.log
         absent.start()
         running.wait_for_worker(worker)
-        assert submit(members.double.map([4]), backend_config=running.config).results(timeout=30) == [8]
+        assert submit(members.double.map([4]), backend_config=running.config).results(timeout=120) == [8]
 
 
 @pytest.mark.slow

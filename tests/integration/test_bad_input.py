@@ -116,12 +116,12 @@ def test_an_argument_over_the_limit_is_refused(cluster: LocalCluster, monkeypatc
 
 def test_a_member_that_raises_names_itself_and_its_error(config: dict[str, Any]) -> None:
     with within(4.0), pytest.raises(ParallelGroupError, match=r"'fail\[0\]': ValueError: no 3"):
-        submit(members.fail.map([3]), backend_config=config).results(timeout=30)
+        submit(members.fail.map([3]), backend_config=config).results(timeout=120)
 
 
 def test_a_result_that_cannot_be_serialised_is_the_members_failure_with_its_type(config: dict[str, Any]) -> None:
     with within(4.0), pytest.raises(ParallelGroupError, match="lock") as caught:
-        submit(members.unserialisable.map([0, 1]), backend_config=config).results(timeout=30)
+        submit(members.unserialisable.map([0, 1]), backend_config=config).results(timeout=120)
     assert caught.value.successful_tasks == ["unserialisable[0]"]
     assert isinstance(caught.value.errors["unserialisable[1]"], PayloadError)
 
@@ -132,14 +132,14 @@ def test_a_worker_that_lacks_the_module_fails_the_member_and_names_reference_and
 ) -> None:
     handle = submit(members.noop.map([1]), backend_config=no_workers.backend_config)  # to nobody yet: by reference
     with TaskWorker(no_workers.backend_config) as worker, pytest.raises(ParallelGroupError) as caught:
-        handle.results(timeout=30)
+        handle.results(timeout=120)
     assert "tests.integration.members:noop" in str(caught.value)
     assert worker.name in str(caught.value)
 
 
 def test_a_worker_with_a_key_refuses_unsigned_members(cluster: LocalCluster) -> None:
     with pytest.raises(ParallelGroupError, match="is not signed"):
-        submit(members.noop.map([1]), backend_config=unsigned(cluster)).results(timeout=30)
+        submit(members.noop.map([1]), backend_config=unsigned(cluster)).results(timeout=120)
 
 
 def test_no_worker_ends_the_wait_when_asked_and_says_how_to_start_one(no_workers: LocalCluster) -> None:
@@ -156,7 +156,7 @@ def test_no_worker_for_a_queue_tells_which_workers_there_are(cluster: LocalClust
     config = {**cluster.backend_config, "worker_wait": 0.5, "on_no_worker": "error", "queue": "not theirs"}
     handle = submit(members.noop.map([1]), backend_config=config)
     with pytest.raises(NoWorkerError) as caught:
-        handle.results(timeout=30)
+        handle.results(timeout=120)
     handle.cancel()
     for worker in cluster.workers:
         assert f"{worker.name} of graflow" in str(caught.value)

@@ -77,7 +77,7 @@ def test_what_members_printed_and_logged_is_kept_with_their_outcomes(config: dic
     config = {**config, "batch_size": batch_size}
     handle = submit(members.speaks.map(["a", "b\x1b[2J"]), config)
     failing = submit(members.speaks_and_fails.map(["c"]), config)
-    silent, _ = submit(members.double.map([1, 2]), config).outcomes(timeout=30)
+    silent, _ = submit(members.double.map([1, 2]), config).outcomes(timeout=120)
     told = [line.split(" ", 3) for line in run("results", handle.run_id, "--logs").splitlines()[3:-1]]
     assert [(line[0], line[2], line[3].strip()) for line in told if line[2] == "OUT"] == [
         (f"{handle.run_id}[0]", "OUT", "said a"),
@@ -161,7 +161,7 @@ def test_a_list_of_runs_is_never_cut_whatever_they_are_called(config: dict[str, 
 
 def test_runs_that_have_ended_are_listed_on_request(config: dict[str, Any]) -> None:
     handle = submit(members.fail.map([1]), backend_config=config, policy="best_effort")
-    handle.outcomes(timeout=30)
+    handle.outcomes(timeout=120)
     assert handle.run_id not in run("runs")
     assert handle.run_id in run("runs", "--all")
     (facts,) = [facts for facts in lines_of("runs", "--all") if facts["run_id"] == handle.run_id]
@@ -241,7 +241,7 @@ def test_a_worker_logs_what_it_runs_and_which_members_failed(no_workers: LocalCl
     mine = {**no_workers.backend_config, "queue": "logged", "batch_size": 4}
     with celery_worker(mine, tmp_path, "-c", "1", "-l", "INFO", "--graflow-import", members.__name__) as log:
         handle = submit(members.fail_odd.map(range(4)), backend_config=mine, policy="best_effort")
-        assert handle.results(timeout=30) == [0, None, 2, None]
+        assert handle.results(timeout=120) == [0, None, 2, None]
     text = log.read_text(encoding="utf-8")
     assert f"{members.__name__}; signing keys: local" in text
     lines = text.splitlines()
@@ -260,7 +260,7 @@ def test_whoever_sweeps_logs_which_members_were_lost_and_how(
     mine = {**no_workers.backend_config, "queue": "lost", "max_attempts": 2}
     with celery_worker(mine, tmp_path, "-c", "2", "-l", "WARNING", "--graflow-import", members.__name__) as log:
         handle = submit(members.suicide.map([1]), backend_config=mine)
-        assert handle.outcomes(timeout=30)[0].state == "LOST"
+        assert handle.outcomes(timeout=120)[0].state == "LOST"
         lost = f"Run {handle.run_id}: LOST suicide[0], whose workers were lost each time (killed by SIGKILL)"
         again = f"Run {handle.run_id}: workers were lost; run again: suicide[0]"
         for line in (again, lost):

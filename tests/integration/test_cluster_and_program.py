@@ -27,7 +27,7 @@ def spoken(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, 
         caplog.at_level(logging.INFO),
         LocalCluster(workers=1, imports=[members], quiet=quiet) as cluster,
     ):
-        submit(members.speaks.map(["a", "b"]), cluster.backend_config, run_id="talk").results(timeout=30)
+        submit(members.speaks.map(["a", "b"]), cluster.backend_config, run_id="talk").results(timeout=120)
     said = capfd.readouterr()
     return said.out + said.err
 
@@ -55,7 +55,7 @@ def test_other_programs_that_members_start_have_the_environment_of_this_one(
     cluster: LocalCluster, config: dict[str, Any]
 ) -> None:
     names = ["PYTHONPATH", "GRAFLOW_SYS_PATH", "GRAFLOW_MEMBER_OUTPUT"]
-    found = submit(members.environment.map(names), config).results(timeout=30)
+    found = submit(members.environment.map(names), config).results(timeout=120)
     assert found == [os.environ.get("PYTHONPATH"), None, None]
 
 
@@ -65,7 +65,7 @@ def test_a_member_may_use_multiprocessing(method: str, config: dict[str, Any]) -
 
 
 def submit_here(config: dict[str, Any]) -> list[Any]:
-    return submit(members.double.map([1, 2]), config).results(timeout=30)
+    return submit(members.double.map([1, 2]), config).results(timeout=120)
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
@@ -93,7 +93,7 @@ def test_a_handle_that_is_used_after_the_block_says_so_at_once(own: bool, redis_
         config = cluster.backend_config
         done, waiting = (submit(members.double.map([1]), {**config, "queue": queue}) for queue in ("graflow", "nobody"))
         if own:
-            assert done.results(timeout=30) == [2]
+            assert done.results(timeout=120) == [2]
     if own:
         assert done.results() == [2]
     for call in (waiting.results, waiting.status, lambda: submit(members.double.map([1]), config)):
@@ -150,7 +150,7 @@ LATE = """
 from graflow_celery import LocalCluster, submit
 with LocalCluster(workers=1, quiet=True) as cluster:
     import late_tasks
-    print(submit(late_tasks.thrice.map([1, 2]), cluster.backend_config, then=late_tasks.summed).results(timeout=30))
+    print(submit(late_tasks.thrice.map([1, 2]), cluster.backend_config, then=late_tasks.summed).results(timeout=120))
 """
 
 

@@ -207,7 +207,7 @@ def test_two_prefixes_on_one_redis_do_not_meet(no_workers: LocalCluster) -> None
     other = submit(members.noop.map([3]), backend_config=theirs, run_id="same")
     assert (handle.status().total, other.status().total) == (2, 1)
     with TaskWorker(theirs, imports=[members.__name__]):
-        assert other.results(timeout=30) == [3]
+        assert other.results(timeout=120) == [3]
     assert handle.status().pending == 2
     handle.cancel()
 
@@ -247,7 +247,7 @@ def test_a_cluster_is_its_own_broker_whatever_celeryconfig_says(tmp_path: Path) 
         "@task\ndef plus_one(x):\n    return x + 1\n"
         "if __name__ == '__main__':\n"
         "    with LocalCluster(workers=1) as cluster:\n"
-        "        print(submit(plus_one.map([1, 2]), cluster.backend_config).results(timeout=30))\n",
+        "        print(submit(plus_one.map([1, 2]), cluster.backend_config).results(timeout=120))\n",
         "utf-8",
     )
     done = subprocess.run(
@@ -264,7 +264,7 @@ def test_a_cluster_is_its_own_broker_whatever_celeryconfig_says(tmp_path: Path) 
 def test_the_time_that_outcomes_are_kept_is_that_of_the_settings(cluster: LocalCluster) -> None:
     shorter = {**cluster.backend_config, "result_ttl": 600}
     handle = submit(task(id="brief")(lambda x: x).map([1]), backend_config=shorter)
-    assert handle.results(timeout=30) == [1]
+    assert handle.results(timeout=120) == [1]
     with create_redis_client({"url": cluster.redis_url}) as client:
         left = [client.ttl(key) for key in client.scan_iter(f"graflow:{handle.run_id}:*")]
     assert left

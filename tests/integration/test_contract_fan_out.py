@@ -49,26 +49,26 @@ def test_ten_thousand_members_come_back_in_order(config: dict[str, Any]) -> None
 
 
 def test_the_item_goes_to_the_first_parameter_that_is_free(config: dict[str, Any]) -> None:
-    assert submit(scaled(task_id="by-three", factor=3).map([1, 2]), config).results(timeout=30) == [3, 6]
-    assert submit(scaled(task_id="of-five", x=5).map([1, 2]), config).results(timeout=30) == [5, 10]
+    assert submit(scaled(task_id="by-three", factor=3).map([1, 2]), config).results(timeout=120) == [3, 6]
+    assert submit(scaled(task_id="of-five", x=5).map([1, 2]), config).results(timeout=120) == [5, 10]
 
 
 def test_tuples_and_dicts_spread_over_the_parameters(config: dict[str, Any]) -> None:
     group = scaled.starmap([(2, 3), {"x": 4, "factor": 5}, {"factor": 7, "x": 1}])
-    assert submit(group, config).results(timeout=30) == [6, 20, 7]
-    assert submit(noop.map([{"x": 1}, (1, 2)]), config).results(timeout=30) == [{"x": 1}, (1, 2)]
+    assert submit(group, config).results(timeout=120) == [6, 20, 7]
+    assert submit(noop.map([{"x": 1}, (1, 2)]), config).results(timeout=120) == [{"x": 1}, (1, 2)]
     with pytest.raises(TypeError, match="2 free arguments"):
         scaled.starmap([(1, 2, 3)])
 
 
 def test_with_a_context_the_item_goes_to_the_parameter_after_it(config: dict[str, Any]) -> None:
     handle = submit(who.map("ab"), config)
-    assert handle.results(timeout=30) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
+    assert handle.results(timeout=120) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
 
 
 def test_any_iterable_is_taken_once(config: dict[str, Any]) -> None:
-    assert submit(double.map(x for x in range(3)), config).results(timeout=30) == [0, 2, 4]
-    assert sorted(submit(double.map({3, 4}), config).results(timeout=30)) == [6, 8]
+    assert submit(double.map(x for x in range(3)), config).results(timeout=120) == [0, 2, 4]
+    assert sorted(submit(double.map({3, 4}), config).results(timeout=120)) == [6, 8]
 
 
 @pytest.mark.parametrize("backend", ["redis", "threading", "direct"])
@@ -117,7 +117,7 @@ def test_a_mapped_group_and_its_base_are_in_the_graph_only_when_used(config: dic
         group = square.map([1, 2, 3], name="squares")
         assert list(wf.graph.nodes) == []
         for _ in range(2):
-            assert submit(square.map([1, 2]), config).results(timeout=30) == [1, 4]
+            assert submit(square.map([1, 2]), config).results(timeout=120) == [1, 4]
         assert list(wf.graph.nodes) == []
         group.with_execution("redis", config) >> task(id="sum")(lambda squares: sum(squares, 0))
         assert set(wf.graph.nodes) >= {"squares", "sum"}

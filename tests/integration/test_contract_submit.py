@@ -63,17 +63,17 @@ def test_any_sequence_of_tasks_is_a_group(config: dict[str, Any]) -> None:
         return [members.double(task_id=f"t{index}", x=index) for index in range(3)]
 
     for given in (made(), tuple(made()), (one for one in made())):
-        assert submit(given, config).results(timeout=30) == [0, 2, 4]
-    assert submit(members.double(task_id="alone", x=4), config).results(timeout=30) == [8]
-    (alone,) = submit([members.noop(task_id="alone", x=5)], config).outcomes(timeout=30)
+        assert submit(given, config).results(timeout=120) == [0, 2, 4]
+    assert submit(members.double(task_id="alone", x=4), config).results(timeout=120) == [8]
+    (alone,) = submit([members.noop(task_id="alone", x=5)], config).outcomes(timeout=120)
     assert (alone.task_id, alone.value) == ("alone", 5)
     nothing = submit([], config)
-    assert (nothing.results(timeout=30), nothing.outcomes(timeout=30), nothing.status().state) == ([], [], "DONE")
+    assert (nothing.results(timeout=120), nothing.outcomes(timeout=120), nothing.status().state) == ([], [], "DONE")
 
 
 def test_groups_and_no_ops_may_be_members(config: dict[str, Any]) -> None:
     inner = members.double.map([1, 2], name="inner")
-    assert submit([inner, Task("nothing")], config).results(timeout=30) == [[2, 4], None]
+    assert submit([inner, Task("nothing")], config).results(timeout=120) == [[2, 4], None]
 
 
 def test_what_follows_a_member_runs_inside_it(config: dict[str, Any], tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_what_follows_a_member_runs_inside_it(config: dict[str, Any], tmp_path: 
     write = task(id="write")(lambda path: Path(path).write_text("ran", encoding="utf-8"))
     with workflow("w"):
         chain = members.double(task_id="first", x=2) >> write(task_id="second", path=str(mark))
-        assert submit([chain], config).results(timeout=30) == [4]
+        assert submit([chain], config).results(timeout=120) == [4]
         assert mark.read_text(encoding="utf-8") == "ran"
         mark.unlink()
-        assert submit(chain | members.double(task_id="other", x=3), config).results(timeout=30) == [4, 6]
+        assert submit(chain | members.double(task_id="other", x=3), config).results(timeout=120) == [4, 6]
     assert mark.read_text(encoding="utf-8") == "ran"
 
 
@@ -106,8 +106,8 @@ def test_a_run_id_is_text(config: dict[str, Any]) -> None:
             submit(members.double.map([1]), config, run_id=run_id)
     handle = submit(members.double.map([1]), config, run_id="nightly:2026-11-21 {x}")
     assert handle.run_id == "nightly:2026-11-21 {x}"
-    assert handle.results(timeout=30) == [2]
-    assert attach(handle.run_id, config).results(timeout=30) == [2]
+    assert handle.results(timeout=120) == [2]
+    assert attach(handle.run_id, config).results(timeout=120) == [2]
 
 
 def test_submitting_creates_no_workflow_and_registers_nothing(config: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def test_submitting_creates_no_workflow_and_registers_nothing(config: dict[str, 
         "from tests.integration import members\n"
         "from graflow.core.scopes import current_scope\n"
         "handle = submit(members.double.map([1]), {'url': os.environ['URL']})\n"
-        "print(current_scope(), handle.results(timeout=30))\n"
+        "print(current_scope(), handle.results(timeout=120))\n"
     )
     environment = {"URL": config["url"].reveal(), "GRAFLOW_SIGNING_KEY": config["signing_key"].reveal()}
     done = subprocess.run(
@@ -144,9 +144,9 @@ def test_submitting_creates_no_workflow_and_registers_nothing(config: dict[str, 
 )
 def test_a_policy_is_taken_in_every_form_and_known_to_whoever_attaches(policy: Any, config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(4)), config, policy)
-    assert handle.results(timeout=30) == [0, None, 2, None]
+    assert handle.results(timeout=120) == [0, None, 2, None]
     assert handle.status().state == "DONE"
-    assert attach(handle.run_id, config).results(timeout=30) == [0, None, 2, None]
+    assert attach(handle.run_id, config).results(timeout=120) == [0, None, 2, None]
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ class AllButOne(GroupExecutionPolicy):
 
 
 def test_a_policy_of_ones_own_decides(config: dict[str, Any]) -> None:
-    assert submit(members.fail_odd.map(range(3)), config, AllButOne()).results(timeout=30) == [0, None, 2]
+    assert submit(members.fail_odd.map(range(3)), config, AllButOne()).results(timeout=120) == [0, None, 2]
     with pytest.raises(ParallelGroupError, match="too many"):
-        submit(members.fail_odd.map(range(4)), config, AllButOne()).results(timeout=30)
+        submit(members.fail_odd.map(range(4)), config, AllButOne()).results(timeout=120)
 
 
 def test_arguments_override_what_with_execution_said_and_none_keeps_it(config: dict[str, Any]) -> None:
@@ -184,12 +184,12 @@ def test_arguments_override_what_with_execution_said_and_none_keeps_it(config: d
         return members.fail_odd.map(range(2)).with_execution("redis", elsewhere, "best_effort")
 
     here = {"queue": "graflow"}
-    assert submit(group(), here).results(timeout=30) == [0, None]
+    assert submit(group(), here).results(timeout=120) == [0, None]
     server = connection_of(config)
     elsewhere = members.double.map([1]).with_execution("redis", {**config, "url": "redis://127.0.0.1:1/0"})
-    assert submit(elsewhere, server).results(timeout=30) == [2]
+    assert submit(elsewhere, server).results(timeout=120) == [2]
     with pytest.raises(ParallelGroupError):
-        submit(group(), here, "strict").results(timeout=30)
+        submit(group(), here, "strict").results(timeout=120)
     idle = submit(group())
     with pytest.raises(TimeoutError):
         idle.results(timeout=0.3)
@@ -207,7 +207,7 @@ def test_another_process_with_the_same_members_attaches_and_with_others_conflict
         "from graflow_celery import submit\n"
         "from tests.integration import members\n"
         "config = {'url': os.environ['URL']}\n"
-        "print(submit(members.pid.map([1, 2]), config, run_id='shared-by-two').results(timeout=30))\n"
+        "print(submit(members.pid.map([1, 2]), config, run_id='shared-by-two').results(timeout=120))\n"
         "try:\n"
         "    submit(members.pid.map([1, 3]), config, run_id='shared-by-two')\n"
         "except GroupConflictError as error:\n"
@@ -219,14 +219,14 @@ def test_another_process_with_the_same_members_attaches_and_with_others_conflict
         "PYTHONPATH": str(Path.cwd()),
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == f"{first.results(timeout=30)}\nshared-by-two\n", done.stderr
+    assert done.stdout == f"{first.results(timeout=120)}\nshared-by-two\n", done.stderr
     assert first.status().executions == 2
 
 
 def test_code_by_value_under_one_run_id_attaches_too(config: dict[str, Any]) -> None:
     plus = task(id="plus")(lambda x: x + 1)
     first = submit(plus.map([1]), config, run_id="by-value")
-    assert submit(plus.map([1]), config, run_id="by-value").results(timeout=30) == [2]
+    assert submit(plus.map([1]), config, run_id="by-value").results(timeout=120) == [2]
     assert first.status().executions == 1
     with pytest.raises(GroupConflictError) as caught:
         submit(plus.map([2]), config, run_id="by-value")
@@ -243,12 +243,12 @@ def test_a_wait_of_no_seconds_takes_what_is_there(config: dict[str, Any], tmp_pa
         with pytest.raises(TimeoutError):
             wait()
     mark.touch()
-    assert handle.results(timeout=30) == [str(mark)]
+    assert handle.results(timeout=120) == [str(mark)]
     later = attach(handle.run_id, config)
     assert later.results(timeout=0) == [str(mark)]
     assert [outcome.value for outcome in attach(handle.run_id, config).as_completed(timeout=0)] == [str(mark)]
     big = submit(members.noop.map(range(3000)), config)
-    big.results(timeout=30)
+    big.results(timeout=120)
     assert attach(big.run_id, config).results(timeout=0) == list(range(3000))
 
 
@@ -262,7 +262,7 @@ def test_the_error_of_a_wait_says_how_far_it_is_and_how_to_attach(config: dict[s
         assert (caught.value.done, caught.value.total, caught.value.group_id) == (1, 2, "held")
     assert handle.status().state == "RUNNING"
     mark.touch()
-    assert attach(handle.run_id, config).results(timeout=30) == [str(tmp_path), str(mark)]
+    assert attach(handle.run_id, config).results(timeout=120) == [str(tmp_path), str(mark)]
 
 
 def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, Any]) -> None:
@@ -275,7 +275,7 @@ def test_an_attached_handle_does_all_that_the_first_one_does(config: dict[str, A
 
     assert asyncio.run(all_of_it()) == ([0, 1, 2], ["n0", "n1", "n2"])
     with pytest.raises(ParallelGroupError) as caught:
-        attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=30)
+        attach(submit(members.fail_odd.map([1]), config).run_id, config).results(timeout=120)
     assert caught.value.failed_tasks == [("fail_odd[0]", "1 is odd")]
     with pytest.raises(
         TypeError, match=rf"stays in its process; send its run_id, and there attach\('{handle.run_id}'\)"
@@ -332,13 +332,13 @@ def test_the_queue_that_a_member_asks_for_is_looked_at_for_workers(config: dict[
         handle = submit(tasks, eager)
         for waiting in (handle, attach(handle.run_id, eager)):
             with pytest.raises(NoWorkerError, match=r"'elsewhere'.*-Q elsewhere"):
-                waiting.results(timeout=30)
+                waiting.results(timeout=120)
         handle.cancel()
 
 
 def test_a_status_counts_every_member_once(config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(5)), config)
-    handle.outcomes(timeout=30)
+    handle.outcomes(timeout=120)
     status = handle.status()
     assert (status.total, status.pending, status.running, status.succeeded) == (5, 0, 0, 3)
     assert (status.failed, status.cancelled, status.lost, str(status.state)) == (2, 0, 0, "FAILED")
@@ -349,7 +349,7 @@ def test_a_status_counts_every_member_once(config: dict[str, Any]) -> None:
 
 def test_outcomes_are_frozen_plain_and_in_utc(config: dict[str, Any]) -> None:
     before = datetime.now(tz=UTC)
-    good, bad = submit(members.fail_odd.map([2, 3]), config).outcomes(timeout=30)
+    good, bad = submit(members.fail_odd.map([2, 3]), config).outcomes(timeout=120)
     names = [field.name for field in dataclasses.fields(MemberOutcome)]
     assert names == [
         *(
@@ -380,7 +380,7 @@ def test_outcomes_are_frozen_plain_and_in_utc(config: dict[str, Any]) -> None:
 
 def test_an_error_keeps_its_type_its_text_its_cause_and_where_it_came_from(config: dict[str, Any]) -> None:
     handle = submit(raising(MineError("all is lost")).map([1]), config)
-    error = handle.outcomes(timeout=30)[0].error
+    error = handle.outcomes(timeout=120)[0].error
     assert error is not None
     assert error.type.endswith("MineError")
     assert error.message == "all is lost"
@@ -412,7 +412,7 @@ def test_a_refused_group_of_a_workflow_prints_the_remote_traceback_as_well(confi
 def test_whatever_a_member_raises_ends_it_at_once(error: BaseException, config: dict[str, Any]) -> None:
     with pytest.raises(ParallelGroupError, match=type(error).__name__ if str(error) == "" else str(error)):
         submit(raising(error).map([1]), config).results(timeout=10)  # a third of the lease
-    assert submit(members.noop.map([1]), config).results(timeout=30) == [1]
+    assert submit(members.noop.map([1]), config).results(timeout=120) == [1]
 
 
 # -- continuations -----------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_a_continuation_is_a_handle_of_one(config: dict[str, Any]) -> None:
 
     assert asyncio.run(waited()) == ([6], [6])
     assert following.outcomes()[0].task_id == "total"
-    assert handle.results(timeout=30) == [2, 4]
+    assert handle.results(timeout=120) == [2, 4]
     assert [outcome.value for outcome in following.as_completed(timeout=1)] == [6]
     assert (following.status().total, following.status().succeeded, following.status().state) == (1, 1, "DONE")
     assert following.cancel() is False
@@ -435,19 +435,19 @@ def test_a_continuation_is_a_handle_of_one(config: dict[str, Any]) -> None:
 
 
 def test_the_continuation_of_an_empty_group_receives_an_empty_list(config: dict[str, Any]) -> None:
-    assert submit(members.double.map([]), config, then=members.total).continuation().results(timeout=30) == [0]
+    assert submit(members.double.map([]), config, then=members.total).continuation().results(timeout=120) == [0]
 
 
 def test_a_continuation_sees_none_at_failed_places_of_a_tolerant_group(config: dict[str, Any]) -> None:
     seen = task(id="seen")(lambda values: values)
     handle = submit(members.fail_odd.map(range(3)), config, "best_effort", then=seen)
-    assert handle.continuation().results(timeout=30) == [[0, None, 2]]
+    assert handle.continuation().results(timeout=120) == [[0, None, 2]]
 
 
 def test_a_continuation_that_fails_says_why_and_leaves_its_group_done(config: dict[str, Any]) -> None:
     handle = submit(members.double.map([1]), config, then=raising(MineError("not today")))
     with pytest.raises(ParallelGroupError, match="not today"):
-        handle.continuation().results(timeout=30)
+        handle.continuation().results(timeout=120)
     assert handle.results(timeout=1) == [2]
     assert handle.continuation().status().failed == 1
 
@@ -456,7 +456,7 @@ def test_cancelling_a_group_cancels_its_continuation(config: dict[str, Any]) -> 
     handle = submit(members.patient.map(range(3)), config, then=members.total)
     assert handle.continuation().status().pending == 1
     handle.cancel()
-    assert handle.continuation().outcomes(timeout=30)[0].state == "CANCELLED"
+    assert handle.continuation().outcomes(timeout=120)[0].state == "CANCELLED"
 
 
 def test_a_continuation_that_runs_can_be_cancelled_and_tells_its_progress(one_slot: LocalCluster) -> None:
@@ -464,15 +464,15 @@ def test_a_continuation_that_runs_can_be_cancelled_and_tells_its_progress(one_sl
     wait_until(lambda: 2 in handle.progress())
     assert handle.progress()[2].message == "2 values"
     assert handle.continuation().cancel()
-    assert handle.continuation().outcomes(timeout=30)[0].state == "CANCELLED"
-    assert submit(members.double.map([1]), one_slot.backend_config).results(timeout=30) == [2]
+    assert handle.continuation().outcomes(timeout=120)[0].state == "CANCELLED"
+    assert submit(members.double.map([1]), one_slot.backend_config).results(timeout=120) == [2]
 
 
 def test_waiting_for_a_continuation_holds_no_slot(one_slot: LocalCluster) -> None:
     config = one_slot.backend_config
-    assert submit(members.doubles_and_sums_inside.map([3, 4]), config).results(timeout=30) == [6, 12]
+    assert submit(members.doubles_and_sums_inside.map([3, 4]), config).results(timeout=120) == [6, 12]
     handle = submit(members.double.map([1, 2]), config, then=members.doubles_inside)
-    assert handle.continuation().results(timeout=30) == [[4, 8]]
+    assert handle.continuation().results(timeout=120) == [[4, 8]]
 
 
 def test_a_wait_for_a_continuation_says_how_far_its_group_is(no_workers: LocalCluster) -> None:
@@ -489,25 +489,25 @@ def test_a_wait_for_a_continuation_says_how_far_its_group_is(no_workers: LocalCl
 def test_a_continuation_has_the_options_of_its_task_and_not_those_of_members(one_slot: LocalCluster) -> None:
     config = one_slot.backend_config
     for then in (members.endless_total, members.softly_endless_total):
-        (over,) = submit(members.double.map([1]), config, then=then).continuation().outcomes(timeout=30)
+        (over,) = submit(members.double.map([1]), config, then=then).continuation().outcomes(timeout=120)
         assert (over.state, over.error and over.error.message.partition(":")[0]) == (
             "TIMED_OUT",
             f"Error in task '{then.task_id}'",
         )
     elsewhere = submit(members.double.map([1]), config, then=members.total_elsewhere)
-    assert elsewhere.results(timeout=30) == [2]
+    assert elsewhere.results(timeout=120) == [2]
     with TaskWorker(config, queue="elsewhere", imports=[members]):
-        assert elsewhere.continuation().results(timeout=30) == [2]
+        assert elsewhere.continuation().results(timeout=120) == [2]
 
 
 def test_a_continuation_may_last_longer_than_members_may(config: dict[str, Any], tmp_path: Path) -> None:
     mark = tmp_path / "end"
     handle = submit(members.soon.map([str(mark)]), config, then=members.held_by_values)
     wait_until(lambda: 1 in handle.progress())
-    (over,) = submit(members.endless.map([1]), config).outcomes(timeout=30)
+    (over,) = submit(members.endless.map([1]), config).outcomes(timeout=120)
     assert over.state == "TIMED_OUT", "the limit of members has passed since the continuation began"
     mark.touch()
-    assert handle.continuation().results(timeout=30) == [1]
+    assert handle.continuation().results(timeout=120) == [1]
 
 
 def test_a_continuation_whose_process_is_killed_runs_again_at_once(one_slot: LocalCluster) -> None:

@@ -56,7 +56,7 @@ def test_imports_of_several_resolvers_are_tabled_apart(no_workers: LocalCluster)
         queue = RedisTaskQueue(backend_config=config, default_resolver_id="etl")
         assert queue.default_resolver_id == "etl"
         # That the worker knows it in another table does not help, so it waits for workers no longer than it may
-        outcome = submit(members.noop.map([1]), {**config, "worker_wait": 1}).outcomes(timeout=30)[0]
+        outcome = submit(members.noop.map([1]), {**config, "worker_wait": 1}).outcomes(timeout=120)[0]
     assert outcome.error is not None
     assert outcome.error.type.endswith("TaskResolutionError")
     assert "no live worker knows" in outcome.error.message
@@ -134,7 +134,7 @@ def test_secrets_are_in_no_value_of_redis_no_argument_and_no_pickle(cluster: Loc
         outer = ParallelGroup([inner], name="outer").with_execution("redis", plain)
         handle = submit(members.fail.map([1]), plain, then=members.total)
         wf.execute("outer")
-        handle.continuation().outcomes(timeout=30)
+        handle.continuation().outcomes(timeout=120)
         shown = f"{outer!r} {outer._execution_config} {wf.graph!r} {handle!r} {deployment_of(plain).settings!r}"
         shown += repr(cluster.backend_config) + str(cluster.redis_url) + repr(vars(cluster.workers[0]))
         pickles = [pickle.dumps(wf.graph), dumps(wf.graph), pickle.dumps(outer._execution_config)]
@@ -168,7 +168,7 @@ def test_a_group_in_a_group_reaches_the_same_server_by_host_and_password(cluster
     plain = {"host": host, "port": int(port), "password": secrets_of(cluster)[0]}
     plain["signing_key"] = cluster.backend_config["signing_key"].reveal()
     inner = members.double.map([1, 2], name="inner").with_execution("redis", plain)
-    assert submit([inner], plain).results(timeout=30) == [[2, 4]]
+    assert submit([inner], plain).results(timeout=120) == [[2, 4]]
 
 
 @pytest.mark.slow
@@ -206,11 +206,11 @@ def test_importing_connects_to_nothing(tmp_path: Path) -> None:
 
 def test_a_worker_process_keeps_its_event_loop_from_member_to_member(one_slot: LocalCluster) -> None:
     for asked in (members.has_the_first_loop, members.has_the_first_loop_inside, members.has_the_first_loop):
-        assert submit(asked.map(range(2)), backend_config=one_slot.backend_config).results(timeout=30) == [True, True]
+        assert submit(asked.map(range(2)), backend_config=one_slot.backend_config).results(timeout=120) == [True, True]
 
 
 @pytest.mark.slow
 def test_a_call_that_holds_the_interpreter_for_longer_than_the_lease_is_no_lost_worker(config: dict[str, Any]) -> None:
     handle = submit(members.holds_the_interpreter.map([6]), backend_config={**config, "lease": 2})
-    assert handle.results(timeout=30) == [0]
+    assert handle.results(timeout=120) == [0]
     assert (handle.status().executions, handle.status().losses) == (1, 0)

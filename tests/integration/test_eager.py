@@ -28,7 +28,7 @@ def test_what_is_submitted_has_run_here_when_submit_returns(no_workers: LocalClu
     handle = submit(members.double.map([1, 2]), no_workers.backend_config, then=members.total)
     assert handle.status().succeeded == 2
     assert handle.results(timeout=1) == [2, 4]
-    assert handle.continuation().results(timeout=30) == [6]
+    assert handle.continuation().results(timeout=120) == [6]
 
 
 @pytest.mark.usefixtures("eager")
@@ -37,7 +37,7 @@ def test_a_member_that_has_to_wait_for_its_retry_is_run_by_whoever_waits(
 ) -> None:
     handle = submit(members.recovers.map([str(tmp_path / "mark")]), no_workers.backend_config)
     assert handle.status().succeeded == 0
-    (outcome,) = handle.outcomes(timeout=30)
+    (outcome,) = handle.outcomes(timeout=120)
     assert (outcome.error, outcome.attempts > 1) == (None, True)
 
 
@@ -51,7 +51,7 @@ def test_what_is_retried_has_run_here_when_retry_returns(no_workers: LocalCluste
     (tmp_path / "file").touch()
     assert handle.retry() == [1]
     assert handle.status().succeeded == 3
-    assert handle.continuation().results(timeout=30) == [3]
+    assert handle.continuation().results(timeout=120) == [3]
 
 
 @pytest.mark.usefixtures("eager")

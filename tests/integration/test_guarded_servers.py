@@ -33,9 +33,9 @@ def works(running: Cluster, connection: dict[str, Any]) -> str:
     worker = running.start(1, concurrency=1, imports=[MEMBERS], options=["--loglevel", "DEBUG"])[0]
     config = {**connection, "signing_key": running.key}
     handle = submit(members.double.map(range(6)), backend_config=config, then=members.total)
-    assert handle.results(timeout=30) == [0, 2, 4, 6, 8, 10]
-    assert handle.continuation().results(timeout=30) == [30]
-    assert submit([members.nested(1, 2, config)], backend_config=config).results(timeout=30) == [None]
+    assert handle.results(timeout=120) == [0, 2, 4, 6, 8, 10]
+    assert handle.continuation().results(timeout=120) == [30]
+    assert submit([members.nested(1, 2, config)], backend_config=config).results(timeout=120) == [None]
 
     mark = running.folder / "end"
     blocking = submit(members.held.map([str(mark)]), backend_config=config)
@@ -43,7 +43,7 @@ def works(running: Cluster, connection: dict[str, Any]) -> str:
     late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
     soon = submit(members.urgent.map(range(3)), backend_config=config)
     mark.touch()
-    assert max(soon.results(timeout=30)) < min(late.results(timeout=30)), "higher priorities first, as with any Redis"
+    assert max(soon.results(timeout=120)) < min(late.results(timeout=120)), "higher priorities first, as with any Redis"
     running.stop()
     return worker.log
 

@@ -73,7 +73,7 @@ def test_a_worker_killed_at_rest_is_missed_as_soon_as_a_group_is_open(
         handle = submit(members.held.map([str(tmp_path / "end")]), running.config)
         wait_until(lambda: {seen.worker_id for seen in running.record.live_workers(4)} == {alive.name}, 7)
         (tmp_path / "end").touch()
-        handle.results(timeout=30)
+        handle.results(timeout=120)
 
 
 @pytest.mark.slow
@@ -81,9 +81,9 @@ def test_a_worker_of_four_slots_holds_ten_connections_at_most_once_it_has_worked
     with private_redis() as server, plain_worker(server, tmp_path):
         (tmp_path / "met").mkdir()
         config = {"url": server.url, "batch_size": 1}
-        pids = submit(members.meet.starmap([(str(tmp_path / "met"), 4)] * 4), config).results(timeout=30)
+        pids = submit(members.meet.starmap([(str(tmp_path / "met"), 4)] * 4), config).results(timeout=120)
         assert len(set(pids)) == 4, "each slot has worked"
-        submit(members.double.map(range(40)), config, then=members.total).continuation().results(timeout=30)
+        submit(members.double.map(range(40)), config, then=members.total).continuation().results(timeout=120)
 
         with server.client() as client:
             wait_until(lambda: len(client.client_list()) - own_connections(server.port) <= 10)
@@ -120,7 +120,7 @@ def test_a_worker_that_is_told_to_stop_takes_no_message_off_the_queue_any_more(
         running.start(imports=(members.__name__,))
 
         # Then another one does it, at once
-        assert handle.results(timeout=30) == [2]
+        assert handle.results(timeout=120) == [2]
         assert running.workers[0].process.poll() is None
         (tmp_path / "end").touch()
         assert running.workers[0].process.wait(20) == 0

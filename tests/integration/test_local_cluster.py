@@ -40,7 +40,7 @@ if __name__ == "__main__":
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)  # also where the tests were started by nohup, or by a script with `&`
     with LocalCluster(workers=1, concurrency=2, imports=["__main__"]) as cluster:
-        print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=30))
+        print(submit(triple.map([1, 2]), backend_config=cluster.backend_config).results(timeout=120))
         print(cluster.workers[0].pid, cluster.redis_url.reveal().rpartition(":")[2], flush=True)
         if sys.argv[1] == "wait":
             wait_until(never, 60)  # `signal.pause` would miss a signal that comes just before it
@@ -210,7 +210,7 @@ def test_workers_can_be_killed_and_the_cluster_scaled(tmp_path: Path) -> None:
         first.kill(signal.SIGKILL)
         assert not first.is_alive()
         config = {**cluster.backend_config, "lease": 2.0}
-        assert submit(members.noop.map(range(10)), backend_config=config).results(timeout=30) == list(range(10))
+        assert submit(members.noop.map(range(10)), backend_config=config).results(timeout=120) == list(range(10))
         cluster.scale(1)
         cluster.scale(2)
         assert [worker.is_alive() for worker in cluster.workers] == [True, True]
@@ -235,7 +235,7 @@ def test_an_existing_redis_is_used_within_a_prefix_and_left_clean(
     monkeypatch.setattr(RedisChannel, "drop", lambda *_: None)  # so that they can be looked at
     with LocalCluster(workers=1, imports=[members.__name__], redis=redis_server.url) as cluster:
         prefix = cluster.backend_config["key_prefix"]
-        assert submit(members.double.map([2]), backend_config=cluster.backend_config).results(timeout=30) == [4]
+        assert submit(members.double.map([2]), backend_config=cluster.backend_config).results(timeout=120) == [4]
         with workflow("by channel") as flow:
             members.use_channel.map([1, 2], name="users").with_execution("redis", cluster.backend_config)
             flow.execute()
@@ -254,7 +254,7 @@ def test_a_cluster_outside_its_block_says_so() -> None:
 def test_a_worker_of_two_slots_runs_two_members_at_once(no_workers: LocalCluster, tmp_path: Path) -> None:
     config = {**no_workers.backend_config, "queue": "two"}
     with TaskWorker(config, imports=[members.__name__], concurrency=2):
-        pids = submit(members.meet.starmap([(str(tmp_path), 2)] * 2), backend_config=config).results(timeout=30)
+        pids = submit(members.meet.starmap([(str(tmp_path), 2)] * 2), backend_config=config).results(timeout=120)
     assert len(set(pids)) == 2
 
 
@@ -268,8 +268,8 @@ def test_a_worker_in_this_process_uses_its_registry_and_as_many_threads_as_asked
     with TaskWorker(config, resolver_registry=registry, imports=imports, concurrency=3) as worker:
         assert worker.pid == os.getpid()
         three = members.meet.starmap([(str(tmp_path), 3)] * 3)
-        assert submit(three, backend_config=config).results(timeout=30) == [os.getpid()] * 3
-        assert submit([members.nested(2, 3, config)], backend_config=config).results(timeout=30) == [None]
+        assert submit(three, backend_config=config).results(timeout=120) == [os.getpid()] * 3
+        assert submit([members.nested(2, 3, config)], backend_config=config).results(timeout=120) == [None]
         with pytest.raises(GraflowRuntimeError, match="process of its own"):
             worker.kill()
     assert worker.pid is None
@@ -284,7 +284,7 @@ def test_a_worker_takes_settings_or_a_queue_with_the_registry_of_the_queue(no_wo
     registry.get().register_module(members)
     config = {**no_workers.backend_config, "queue": "registry-of-its-own"}
     with TaskWorker(RedisTaskQueue(backend_config=config, resolver_registry=registry)):
-        assert submit(members.pid.map([1]), backend_config=config).results(timeout=30) == [os.getpid()]
+        assert submit(members.pid.map([1]), backend_config=config).results(timeout=120) == [os.getpid()]
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_cluster_cannot_have_less_than_no_workers(no_workers: LocalCluster) ->
 def test_modules_may_be_given_as_such(no_workers: LocalCluster) -> None:
     config = {**no_workers.backend_config, "queue": "modules"}
     with TaskWorker(config, imports=[members]):
-        assert submit(members.double.map([4]), backend_config=config).results(timeout=30) == [8]
+        assert submit(members.double.map([4]), backend_config=config).results(timeout=120) == [8]
 
 
 def test_a_worker_without_its_redis_does_not_start() -> None:
@@ -356,7 +356,7 @@ def test_stopping_lets_the_running_member_finish(no_workers: LocalCluster, tmp_p
     worker.stop(timeout=20)
     assert handle.status().succeeded >= 1
     with TaskWorker(config, imports=[members.__name__]):
-        assert handle.results(timeout=30) == [str(mark), *[str(tmp_path)] * 2]
+        assert handle.results(timeout=120) == [str(mark), *[str(tmp_path)] * 2]
     assert handle.status().losses == 0
 
 
@@ -372,4 +372,4 @@ def test_modules_can_be_given_per_resolver(no_workers: LocalCluster) -> None:
 def test_functions_of_a_notebook_work(config: dict[str, Any]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__", "task": task}
     exec("@task\ndef from_a_cell(x):\n    return x + 1\n", namespace)
-    assert submit(namespace["from_a_cell"].map([1]), backend_config=config).results(timeout=30) == [2]
+    assert submit(namespace["from_a_cell"].map([1]), backend_config=config).results(timeout=120) == [2]

@@ -36,10 +36,10 @@ def test_members_of_a_batch_are_told_to_monitors_that_asked_for_them(one_slot: L
         line.drain_events(timeout=20)  # a heartbeat: from here on nothing is missed
 
         # When one group runs before a monitor has asked for events of tasks, and another one after that
-        submit(members.noop.map(range(MEMBERS)), backend_config=config).results(timeout=30)
+        submit(members.noop.map(range(MEMBERS)), backend_config=config).results(timeout=120)
         app.control.enable_events(reply=True)
         after = submit(members.noop.map(range(MEMBERS)), backend_config=config)
-        after.results(timeout=30)
+        after.results(timeout=120)
         while len(told) < MEMBERS:
             line.drain_events(timeout=20)
 

@@ -31,7 +31,7 @@ def test_members_go_to_the_workers_of_their_own_queue_and_no_others(cluster: Loc
     wait_until(lambda: handle.status().succeeded == 4)
     assert handle.status().pending == 1
     with TaskWorker(config, queue="elsewhere", imports=[MEMBERS]) as worker:
-        outcomes = handle.outcomes(timeout=30)
+        outcomes = handle.outcomes(timeout=120)
         assert [outcome.task_id for outcome in outcomes if worker.name in (outcome.worker or "")] == ["apart"]
 
 
@@ -45,7 +45,7 @@ def test_members_of_a_higher_priority_start_first_when_there_is_a_backlog(
     lazy = submit(members.unhurried.map(range(2)), backend_config=config)
     soon = submit(members.urgent.map(range(3)), backend_config=config)
     mark.touch()
-    assert max(soon.results(timeout=30)) < min([*late.results(timeout=30), *lazy.results(timeout=30)])
+    assert max(soon.results(timeout=120)) < min([*late.results(timeout=120), *lazy.results(timeout=120)])
 
 
 def test_each_member_is_executed_as_often_as_it_allows_itself(config: dict[str, Any], tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_each_member_is_executed_as_often_as_it_allows_itself(config: dict[str, 
         members.poison(task_id="twice", x=0),
     ]
     handle = submit(group, backend_config=config)
-    found = [(str(outcome.state), outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=30)]
+    found = [(str(outcome.state), outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=120)]
     assert found == [("LOST", 1, 1), ("SUCCEEDED", 2, 1), ("LOST", 2, 2)]
     assert mark.read_text(encoding="utf-8") == "ran\n"
 
@@ -79,7 +79,7 @@ def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
         for text in told
     )
     with pytest.raises(NoWorkerError, match="'elsewhere'") as caught:
-        attach(handle.run_id, {**impatient, "on_no_worker": "error"}).results(timeout=30)
+        attach(handle.run_id, {**impatient, "on_no_worker": "error"}).results(timeout=120)
     assert caught.value.queue == "elsewhere"
     handle.cancel()
 
@@ -88,7 +88,7 @@ def test_a_member_for_a_queue_without_a_worker_is_told_of_with_what_to_do(
 def test_a_member_that_waits_for_its_retry_holds_no_slot(one_slot: LocalCluster, tmp_path: Path) -> None:
     group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
     handle = submit(group, backend_config=one_slot.backend_config)
-    flaky, other = handle.outcomes(timeout=30)
+    flaky, other = handle.outcomes(timeout=120)
 
     assert flaky.value == (1, 1, 2)  # one retry, one cycle, the second execution
     assert (flaky.state, flaky.attempts, other.attempts) == ("SUCCEEDED", 2, 1)
@@ -101,7 +101,7 @@ def test_a_member_that_waits_for_its_retry_holds_no_slot(one_slot: LocalCluster,
 @pytest.mark.slow
 def test_a_member_that_is_put_off_frees_its_place_in_a_limited_group(config: dict[str, Any], tmp_path: Path) -> None:
     group = [members.recovers(task_id="flaky", mark=str(tmp_path / "mark")), members.stamp(task_id="other", x=1)]
-    flaky, other = submit(group, backend_config={**config, "max_in_flight": 1}).outcomes(timeout=30)
+    flaky, other = submit(group, backend_config={**config, "max_in_flight": 1}).outcomes(timeout=120)
     assert (flaky.attempts, other.state) == (2, "SUCCEEDED")
     assert other.finished_at is not None
     assert flaky.started_at is not None
@@ -149,14 +149,14 @@ def test_a_budget_that_is_used_up_elsewhere_gives_the_error_of_threads(config: d
 
 def test_retries_after_short_waits_count_with_those_after_long_ones(config: dict[str, Any]) -> None:
     handle = submit(members.never_recovers.map([7]), backend_config=config)
-    assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=30)] == [(3, 0)]
+    assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes(timeout=120)] == [(3, 0)]
     assert handle.status().retries == 2
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_lost_costs_no_retry(config: dict[str, Any], tmp_path: Path) -> None:
     handle = submit(members.dies_after_its_retry.map([str(tmp_path / "mark")]), backend_config=config)
-    assert handle.results(timeout=30) == [(1, 3)]
+    assert handle.results(timeout=120) == [(1, 3)]
     assert (handle.status().retries, handle.status().losses) == (1, 1)
     assert [(outcome.attempts, outcome.losses) for outcome in handle.outcomes()] == [(3, 1)]
 
@@ -167,8 +167,8 @@ def test_a_member_that_waits_for_its_retry_can_be_cancelled_and_runs_out_of_time
     wait_until(lambda: cancelled.status().retries)
     assert (cancelled.status().running, cancelled.status().pending) == (0, 1)
     cancelled.cancel()
-    assert cancelled.outcomes(timeout=30)[0].state == "CANCELLED"
-    assert over.outcomes(timeout=30)[0].state == "TIMED_OUT"
+    assert cancelled.outcomes(timeout=120)[0].state == "CANCELLED"
+    assert over.outcomes(timeout=120)[0].state == "TIMED_OUT"
 
 
 def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(
@@ -181,6 +181,6 @@ def test_a_member_that_waits_for_its_retry_keeps_no_others_on_its_worker(
     handle = submit(group, backend_config={**config, "batch_size": 3})
     wait_until(lambda: handle.status().succeeded == 2)
     handle.cancel()
-    flaky, *met = handle.outcomes(timeout=30)
+    flaky, *met = handle.outcomes(timeout=120)
     assert flaky.state == "CANCELLED"
     assert len({outcome.worker for outcome in met}) == 2

@@ -72,14 +72,14 @@ def test_the_command_runs_members_in_every_pool(
     mark = tmp_path / "end"
     imports = ["--graflow-import", NAME, f"--graflow-import=etl={NAME}", "--graflow-import", MEMBERS]
     with celery_worker(config, tmp_path, *imports, "-P", pool, "-c", "2", "-l", "DEBUG") as log:
-        assert submit(typed.thrice.map([1, 2]), config).results(timeout=30) == [3, 6]
-        assert submit(typed.soon.map([1, 2, 3]), config).results(timeout=30) == [3, 6, 9]
-        (lambdas,) = submit(task(id="plus")(lambda x: x + 1).map([1]), config).outcomes(timeout=30)
+        assert submit(typed.thrice.map([1, 2]), config).results(timeout=120) == [3, 6]
+        assert submit(typed.soon.map([1, 2, 3]), config).results(timeout=120) == [3, 6, 9]
+        (lambdas,) = submit(task(id="plus")(lambda x: x + 1).map([1]), config).outcomes(timeout=120)
         assert (lambdas.value, lambdas.worker) == (2, f"pool-{pool}@here")
-        (failed,) = submit(task(id="bad")(lambda x: 1 / 0).map([1]), config).outcomes(timeout=30)
+        (failed,) = submit(task(id="bad")(lambda x: 1 / 0).map([1]), config).outcomes(timeout=120)
         assert failed.error is not None
         assert failed.error.type == "ZeroDivisionError"
-        (over,) = submit(members.held_over_time.map([str(mark)]), config).outcomes(timeout=30)
+        (over,) = submit(members.held_over_time.map([str(mark)]), config).outcomes(timeout=120)
         mark.touch()
         assert over.state == "TIMED_OUT"
         assert over.error is not None
@@ -101,11 +101,11 @@ def test_pools_without_limits_of_their_own_raise_the_soft_time_limit_inside_the_
     marks = [str(tmp_path / name) for name in ("one", "two")]
     with celery_worker(config, tmp_path, "-P", pool, "-c", "1", "--graflow-import", MEMBERS) as log:
         group = [members.tidies_up(task_id=mark, mark=mark) for mark in marks]
-        outcomes = submit([*group, members.softly_waiting(task_id="async", x=1)], config).outcomes(timeout=30)
+        outcomes = submit([*group, members.softly_waiting(task_id="async", x=1)], config).outcomes(timeout=120)
         assert [outcome.state for outcome in outcomes] == ["TIMED_OUT"] * 3
         assert {outcome.error.type for outcome in outcomes if outcome.error} == {"graflow.exceptions.TaskTimeoutError"}
         assert [Path(mark).read_text(encoding="utf-8") for mark in marks] == ["tidied up"] * 2
-        assert submit(members.double.map([4]), config).results(timeout=30) == [8]
+        assert submit(members.double.map([4]), config).results(timeout=120) == [8]
     assert "soft_time_limit" not in log.read_text(encoding="utf-8")
 
 

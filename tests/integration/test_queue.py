@@ -213,7 +213,7 @@ def test_messages_for_members_of_groups_are_left_for_workers(no_workers: LocalCl
     assert spec.task_id == "a"
     assert queue.size() == 1
     with TaskWorker(config, imports=[members.__name__]):
-        assert handle.results(timeout=30) == [1]
+        assert handle.results(timeout=120) == [1]
 
 
 @pytest.mark.parametrize("is_member", [True, False], ids=["a member", "a task on its own"])

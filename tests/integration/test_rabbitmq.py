@@ -31,7 +31,7 @@ def urgent_ones_overtake(config: dict[str, str], folder: str) -> bool:
         late = submit(members.stamp.map(range(3)), backend_config={**config, "batch_size": 1})
         soon = submit(members.urgent.map(range(3)), backend_config=config)
         mark.touch()
-        return max(soon.results(timeout=30)) < min(late.results(timeout=30))
+        return max(soon.results(timeout=120)) < min(late.results(timeout=120))
 
 
 @pytest.mark.slow

@@ -50,8 +50,8 @@ def test_a_message_that_is_terminated_ends_its_members_once(
     config = one_slot.backend_config
     handle, message = running(config, tmp_path / "never", members.noop(task_id="behind", x=1))
     control(config).revoke(message, terminate=True, signal=signal)
-    assert [outcome.state for outcome in handle.outcomes(timeout=30)] == ["CANCELLED", "CANCELLED"]
-    assert submit(members.noop.map([1]), backend_config=config).results(timeout=30) == [1]
+    assert [outcome.state for outcome in handle.outcomes(timeout=120)] == ["CANCELLED", "CANCELLED"]
+    assert submit(members.noop.map([1]), backend_config=config).results(timeout=120) == [1]
     status = handle.status()
     assert (status.executions, status.losses, status.refused) == (2, 0, 0)
 
@@ -63,5 +63,5 @@ def test_a_message_that_is_revoked_before_it_begins_ends_its_members(one_slot: L
     wait_until(lambda: waiting(one_slot))
     control(config).revoke(waiting(one_slot), reply=True, timeout=1)
     mark.touch()
-    assert [outcome.state for outcome in handle.outcomes(timeout=30)] == ["CANCELLED", "CANCELLED"]
-    assert blocking.results(timeout=30) == [str(mark)]
+    assert [outcome.state for outcome in handle.outcomes(timeout=120)] == ["CANCELLED", "CANCELLED"]
+    assert blocking.results(timeout=120) == [str(mark)]

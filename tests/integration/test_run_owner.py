@@ -408,7 +408,7 @@ def test_a_run_that_is_lost_while_it_waits_leaves_the_group_to_the_other(
         mark.touch()
 
     assert not context.has_completed("last")
-    assert attach(run_id, config).results(timeout=30) == ["ended", 2]
+    assert attach(run_id, config).results(timeout=120) == ["ended", 2]
     shared = RedisChannel(run_id, **deployment_of(config).connection)
     assert shared.get("given") == 7, "what the members share is still needed"
     shared.clear()
@@ -471,8 +471,8 @@ def test_whoever_follows_a_group_by_its_handle_owns_nothing(config: dict[str, An
     handles: list[GroupHandle] = []
     context = flow_of(config, [], lambda inner: handles.append(attach(f"{inner.session_id}:pair:0", config)))
     assert context.execute() == "end"
-    assert handles[0].results(timeout=30) == [1, 2]
-    assert attach(handles[0].run_id, config).results(timeout=30) == [1, 2]
+    assert handles[0].results(timeout=120) == [1, 2]
+    assert attach(handles[0].run_id, config).results(timeout=120) == [1, 2]
 
 
 def test_two_threads_that_execute_one_run_are_told_apart(config: dict[str, Any]) -> None:

@@ -64,8 +64,8 @@ def test_members_run_over_a_broker_that_sentinel_names(no_workers: LocalCluster,
     }
     with TaskWorker(config, imports=[MEMBERS]):
         handle = submit(members.double.map(range(20)), backend_config=config, then=members.total)
-        assert handle.results(timeout=30) == [2 * x for x in range(20)]
-        assert handle.continuation().results(timeout=30) == [380]
+        assert handle.results(timeout=120) == [2 * x for x in range(20)]
+        assert handle.continuation().results(timeout=120) == [380]
 
 
 def test_the_record_may_be_on_a_server_that_sentinel_names(no_workers: LocalCluster, sentinel: int) -> None:
@@ -75,9 +75,9 @@ def test_the_record_may_be_on_a_server_that_sentinel_names(no_workers: LocalClus
     }
     with TaskWorker(config, imports=[MEMBERS]):
         handle = submit(members.double.map([3, 4]), backend_config=config, then=members.total)
-        assert handle.results(timeout=30) == [6, 8]
-        assert attach(handle.run_id, config).continuation().results(timeout=30) == [14]
-        assert submit([members.nested(1, 3, config)], backend_config=config).results(timeout=30) == [None]
+        assert handle.results(timeout=120) == [6, 8]
+        assert attach(handle.run_id, config).continuation().results(timeout=120) == [14]
+        assert submit([members.nested(1, 3, config)], backend_config=config).results(timeout=120) == [None]
 
 
 def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluster) -> None:
@@ -89,7 +89,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     before = {key: record.client.dump(key) for key in keys if record.client.exists(key)}
 
     report(config, handle.run_id, [2, 0])
-    reading = handle.as_completed(timeout=30)
+    reading = handle.as_completed(timeout=120)
     assert [next(reading).index, next(reading).index] == [2, 0]
 
     # The server that takes over has not heard of these outcomes.
@@ -100,7 +100,7 @@ def test_outcomes_that_a_failover_lost_are_entered_again(no_workers: LocalCluste
     assert next(reading).index == 1
     assert {outcome.index for outcome in record.outcomes(handle.run_id)} == {0, 1, 2}, "nothing runs a second time"
     report(config, handle.run_id, [3])
-    assert handle.results(timeout=30) == [0, 2, 4, 6]
+    assert handle.results(timeout=120) == [0, 2, 4, 6]
 
 
 def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalCluster) -> None:
@@ -109,7 +109,7 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     record = deployment_of(config).record
     record.claim(handle.run_id, range(4), "someone")
     report(config, handle.run_id, [0, 1])
-    reading = handle.as_completed(timeout=30)
+    reading = handle.as_completed(timeout=120)
     assert [next(reading).index, next(reading).index] == [0, 1]
 
     # As if the first two had been lost, and had run again after the others.
@@ -119,7 +119,7 @@ def test_outcomes_that_came_again_in_another_order_are_read(no_workers: LocalClu
     report(config, handle.run_id, [2, 3])
     record.client.ltrim(order, 0, 1)
     record.client.rpush(order, 0, 1)
-    assert handle.results(timeout=30) == [0, 2, 4, 6]
+    assert handle.results(timeout=120) == [0, 2, 4, 6]
 
 
 def report(config: dict[str, Any], run_id: str, indices: Sequence[int]) -> None:

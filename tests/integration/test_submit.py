@@ -28,29 +28,29 @@ pytestmark = pytest.mark.redis
 
 
 def test_results_come_back_in_member_order(config: dict[str, Any]) -> None:
-    assert submit(members.noop.map(range(1000)), backend_config=config).results(timeout=30) == list(range(1000))
+    assert submit(members.noop.map(range(1000)), backend_config=config).results(timeout=120) == list(range(1000))
 
 
 def test_the_same_group_is_submitted_twice_inside_a_workflow_and_outside(config: dict[str, Any]) -> None:
     with workflow("w"):
         for _ in range(2):
-            assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=30) == [2, 4]
-    assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=30) == [2, 4]
+            assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=120) == [2, 4]
+    assert submit(members.double.map([1, 2]), backend_config=config).results(timeout=120) == [2, 4]
 
 
 def test_a_lambda_and_a_closure_go_by_value_with_the_clusters_key(config: dict[str, Any]) -> None:
     offset = 100
     shifted = task(id="shifted")(lambda x: x + offset)
-    assert submit(shifted.map([1, 2]), backend_config=config).results(timeout=30) == [101, 102]
+    assert submit(shifted.map([1, 2]), backend_config=config).results(timeout=120) == [101, 102]
 
 
 def test_typed_values_come_back_as_the_same_type(config: dict[str, Any]) -> None:
     values = [(1, 2), {3}, b"\x00\xff", {1: "a"}, frozenset({"x"}), None, float("inf")]
-    assert submit(members.noop.map(values), backend_config=config).results(timeout=30) == values
+    assert submit(members.noop.map(values), backend_config=config).results(timeout=120) == values
 
 
 def test_an_outcome_says_who_when_and_how_often(config: dict[str, Any]) -> None:
-    outcome = submit(members.noop.map([7], key=lambda item: f"k{item}"), backend_config=config).outcomes(timeout=30)[0]
+    outcome = submit(members.noop.map([7], key=lambda item: f"k{item}"), backend_config=config).outcomes(timeout=120)[0]
     assert (outcome.index, outcome.task_id, outcome.state, outcome.value) == (0, "noop[k7]", "SUCCEEDED", 7)
     assert outcome.attempts == 1
     assert outcome.worker is not None
@@ -65,7 +65,7 @@ def test_an_outcome_says_who_when_and_how_often(config: dict[str, Any]) -> None:
 def test_a_failure_is_an_error_with_the_remote_traceback(config: dict[str, Any]) -> None:
     handle = submit(members.fail_odd.map(range(3)), backend_config=config)
     with pytest.raises(ParallelGroupError) as caught:
-        handle.results(timeout=30)
+        handle.results(timeout=120)
     assert caught.value.group_id == "fail_odd"
     assert caught.value.failed_tasks == [("fail_odd[1]", "1 is odd")]
     assert caught.value.successful_tasks == ["fail_odd[0]", "fail_odd[2]"]
@@ -82,7 +82,7 @@ def test_a_failure_is_an_error_with_the_remote_traceback(config: dict[str, Any])
 def test_as_completed_tells_every_member_once(config: dict[str, Any], tmp_path: Path) -> None:
     mark = tmp_path / "end"
     handle = submit(members.held.map([str(mark), *[str(tmp_path)] * 2]), backend_config=config)
-    told = handle.as_completed(timeout=30)
+    told = handle.as_completed(timeout=120)
     assert {outcome.index for outcome in islice(told, 2)} == {1, 2}, "as they end, not in order"
     mark.touch()
     assert [outcome.index for outcome in told] == [0]
@@ -94,7 +94,7 @@ def test_any_process_attaches_by_the_run_id(cluster: LocalCluster) -> None:
     code = (
         "import graflow_celery, os, sys\n"
         "handle = graflow_celery.attach(sys.argv[1], backend_config={'url': os.environ['URL']})\n"
-        "print(handle.results(timeout=30), [o.task_id for o in handle.outcomes()])\n"
+        "print(handle.results(timeout=120), [o.task_id for o in handle.outcomes()])\n"
     )
     environment = {"URL": cluster.redis_url.reveal(), "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(
@@ -116,7 +116,7 @@ def test_cancel_ends_the_wait_though_members_still_run_and_stops_what_has_not_st
     handle = submit([members.held(task_id=str(index), mark=str(mark)) for index in range(12)], backend_config=config)
     wait_until(lambda: handle.status().running)
     assert handle.cancel() is True
-    assert {outcome.state for outcome in handle.outcomes(timeout=30)} == {"CANCELLED"}
+    assert {outcome.state for outcome in handle.outcomes(timeout=120)} == {"CANCELLED"}
     mark.touch()
     assert handle.cancel() is False
     with pytest.raises(ParallelGroupError, match="cancelled"):
@@ -127,12 +127,14 @@ def test_a_member_can_ask_whether_it_is_cancelled(config: dict[str, Any]) -> Non
     handle = submit(members.patient.map([0, 1]), backend_config=config)
     wait_until(lambda: handle.status().running == 2)
     handle.cancel()
-    assert submit(members.noop.map([0, 1]), backend_config=config).results(timeout=30) == [0, 1], "slots are free again"
+    assert submit(members.noop.map([0, 1]), backend_config=config).results(timeout=120) == [0, 1], (
+        "slots are free again"
+    )
 
 
 def test_a_member_knows_its_run_its_place_and_its_attempt(config: dict[str, Any]) -> None:
     handle = submit(members.who.map([5, 6]), backend_config=config)
-    assert handle.results(timeout=30) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
+    assert handle.results(timeout=120) == [(handle.run_id, 0, 1), (handle.run_id, 1, 1)]
 
 
 def test_whoever_waits_sees_the_progress_of_running_members(config: dict[str, Any], tmp_path: Path) -> None:
@@ -145,13 +147,13 @@ def test_whoever_waits_sees_the_progress_of_running_members(config: dict[str, An
     assert told.told_at.tzinfo is UTC
     assert handle.status().running == 1
     mark.touch()
-    assert handle.results(timeout=30) == ["ended"]
+    assert handle.results(timeout=120) == ["ended"]
 
 
 def test_what_a_member_tells_of_its_progress_never_ends_it(config: dict[str, Any]) -> None:
     amounts = members.ODD_AMOUNTS
     handle = submit(members.reports_oddly.map(range(len(amounts))), backend_config=config)
-    assert handle.results(timeout=30) == list(range(len(amounts)))
+    assert handle.results(timeout=120) == list(range(len(amounts)))
     told = handle.progress()
     assert [told[index].done for index in told] == [1.5, 0.5, 1 / 3, 1, None, None, None, None, 3, None]
     assert [told[index].total for index in told] == [told[index].done for index in told]
@@ -174,7 +176,7 @@ def test_the_time_of_a_wait_is_refused_where_it_is_given(no_workers: LocalCluste
 def test_the_continuation_of_a_failed_group_fails_and_says_why(config: dict[str, Any]) -> None:
     following = submit(members.fail.map([1]), backend_config=config, then=members.total).continuation()
     with pytest.raises(ParallelGroupError, match="no 1"):
-        following.results(timeout=30)
+        following.results(timeout=120)
 
 
 def test_without_then_there_is_no_continuation(config: dict[str, Any]) -> None:
@@ -185,15 +187,15 @@ def test_without_then_there_is_no_continuation(config: dict[str, Any]) -> None:
 def test_the_time_of_a_whole_group_ends_it(config: dict[str, Any]) -> None:
     handle = submit(members.patient.map([1, 2]), backend_config={**config, "timeout": 0.5})
     with pytest.raises(GroupTimeoutError, match=r"'patient' was not finished within its timeout of 0\.5 s: 0 of 2"):
-        handle.results(timeout=30)
+        handle.results(timeout=120)
     assert {outcome.state for outcome in handle.outcomes()} == {"TIMED_OUT"}
-    assert submit(members.noop.map([1]), backend_config=config).results(timeout=30) == [1]
+    assert submit(members.noop.map([1]), backend_config=config).results(timeout=120) == [1]
 
 
 @pytest.mark.parametrize("group", [members.endless, members.softly_endless], ids=["hard", "soft"])
 def test_a_time_limit_ends_a_member_and_not_its_siblings(group: Any, config: dict[str, Any]) -> None:
     handle = submit([group(task_id="slow", x=1), members.noop(task_id="quick", x=2)], backend_config=config)
-    slow, quick = handle.outcomes(timeout=30)
+    slow, quick = handle.outcomes(timeout=120)
     assert (slow.state, quick.state) == ("TIMED_OUT", "SUCCEEDED")
     with pytest.raises(ParallelGroupError) as caught:
         handle.results()
@@ -215,14 +217,14 @@ def test_a_lost_member_says_how_its_last_process_died(config: dict[str, Any]) ->
     killed = submit(members.suicide.map([1]), backend_config={**config, "max_attempts": 2})
     left = submit(members.poison.map([0]), backend_config=config)
     for handle, how in ((killed, "killed by SIGKILL"), (left, "ended with exit code 3")):
-        (outcome,) = handle.outcomes(timeout=30)
+        (outcome,) = handle.outcomes(timeout=120)
         assert outcome.error is not None
         assert f"2 attempts that each lost their worker, the last one {how}; see" in outcome.error.message
 
 
 def test_a_member_that_kills_its_worker_is_lost_and_the_others_are_unharmed(config: dict[str, Any]) -> None:
     handle = submit(members.poison.map(range(4)), backend_config=config)
-    states = [str(outcome.state) for outcome in handle.outcomes(timeout=30)]
+    states = [str(outcome.state) for outcome in handle.outcomes(timeout=120)]
     assert states == ["LOST", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
     with pytest.raises(ParallelGroupError) as caught:
         handle.results()
@@ -230,7 +232,7 @@ def test_a_member_that_kills_its_worker_is_lost_and_the_others_are_unharmed(conf
 
 
 def test_retries_of_a_member_follow_its_policy(config: dict[str, Any], tmp_path: Path) -> None:
-    assert submit(members.fail_twice.map([str(tmp_path / "tries")]), backend_config=config).results(timeout=30) == [2]
+    assert submit(members.fail_twice.map([str(tmp_path / "tries")]), backend_config=config).results(timeout=120) == [2]
 
 
 def test_max_in_flight_limits_how_many_run_at_once(config: dict[str, Any], tmp_path: Path) -> None:
@@ -241,22 +243,22 @@ def test_max_in_flight_limits_how_many_run_at_once(config: dict[str, Any], tmp_p
     while len(begun) < len(marks):
         wait_until(lambda: handle.progress().keys() - begun)
         # The other worker is free, takes what it is sent, and is sent nothing of this group.
-        assert submit(members.noop.map([1, 2]), backend_config=config).results(timeout=30) == [1, 2]
+        assert submit(members.noop.map([1, 2]), backend_config=config).results(timeout=120) == [1, 2]
         (index,) = handle.progress().keys() - begun
         assert handle.status().running == 1
         begun.add(index)
         marks[index].touch()
-    assert handle.results(timeout=30) == ["ended"] * len(marks)
+    assert handle.results(timeout=120) == ["ended"] * len(marks)
 
 
 def test_a_slow_member_does_not_hold_its_batch_mates(config: dict[str, Any], tmp_path: Path) -> None:
     mark = tmp_path / "end"
     marks = [str(mark), *[str(tmp_path)] * 9]
     handle = submit(members.held.map(marks), backend_config={**config, "batch_size": 10})
-    mates = [outcome.index for outcome in islice(handle.as_completed(timeout=30), 9)]
+    mates = [outcome.index for outcome in islice(handle.as_completed(timeout=120), 9)]
     assert sorted(mates) == list(range(1, 10)), "the first one is still held"
     mark.touch()
-    assert handle.results(timeout=30) == marks
+    assert handle.results(timeout=120) == marks
 
 
 def test_an_idle_worker_takes_what_a_busy_one_would_have_to_keep_waiting(
@@ -266,6 +268,6 @@ def test_an_idle_worker_takes_what_a_busy_one_would_have_to_keep_waiting(
     slow = submit(members.held.map([str(mark)]), backend_config=config)
     wait_until(lambda: slow.status().running)
     for _ in range(6):
-        assert submit(members.noop.map([1, 2]), backend_config=config).results(timeout=30) == [1, 2]
+        assert submit(members.noop.map([1, 2]), backend_config=config).results(timeout=120) == [1, 2]
     mark.touch()
-    assert slow.results(timeout=30) == [str(mark)]
+    assert slow.results(timeout=120) == [str(mark)]

@@ -90,5 +90,5 @@ def test_a_queue_of_any_name_that_is_accepted_is_consumed(
     with cluster(tmp_path, workers=0, server=redis_server, key_prefix="a'b$c", queue=queue) as running:
         start(running, f"--queues={queue}")
         handle = submit(members.double.map([1, 2]), running.config, then=members.total)
-        assert handle.results(timeout=30) == [2, 4]
-        assert handle.continuation().results(timeout=30) == [6]
+        assert handle.results(timeout=120) == [2, 4]
+        assert handle.continuation().results(timeout=120) == [6]
