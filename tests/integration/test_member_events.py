@@ -84,8 +84,10 @@ def final_events(cluster: LocalCluster, run: Callable[[], GroupHandle], wanted: 
     def note(event: Any) -> None:
         if event["type"] == "task-received":
             shown[event["uuid"]] = event["args"]
-        elif event["type"] in {"task-succeeded", "task-failed", "task-revoked"}:
+        elif event["type"] in {"task-succeeded", "task-failed"}:
             ended[shown.get(event["uuid"], "")] = event
+        elif event["type"] == "task-revoked":  # of a message that was doubled, which found nothing to run, it is no end
+            ended.setdefault(shown.get(event["uuid"], ""), event)
 
     with (
         app.connection_for_read() as connection,
