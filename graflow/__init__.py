@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.garbage import no_collections
 
 with no_collections():  # of what importing makes, nothing is garbage
     from graflow import exceptions
     from graflow.core import task as task_module
+    from graflow.core.branches.data_nodes import DATA_NODES
     from graflow.core.checkpoint import CheckpointManager
-    from graflow.core.data_nodes import DATA_NODES
     from graflow.core.decorators import task
     from graflow.core.engine import WorkflowEngine
     from graflow.core.graph import TaskGraph

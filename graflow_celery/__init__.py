@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.garbage import no_collections
 
 with no_collections():  # of what importing makes, nothing is garbage, and a sixth of its time went into looking
     from graflow.exceptions import (

@@ -26,7 +26,7 @@ from graflow.signing import generate_key
 from graflow_celery import keeper
 from graflow_celery.deployment import deployment_of, note_gone
 from graflow_celery.settings import Settings
-from graflow_celery.worker.imports import Imports, named_imports, whole_number
+from graflow_celery.worker.main.imports import Imports, named_imports, whole_number
 from graflow_celery.worker.main.orphans import STOP_SECONDS
 from graflow_celery.worker.task_worker import TaskWorker
 

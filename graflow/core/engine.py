@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from graflow.coordination.executor import GroupExecutor
 from graflow.core.branches.ownership import branch_nodes
+from graflow.core.building.entering import running_frame
+from graflow.core.building.scopes import GraphScope, current_scope, recording_into
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread, awaited, on_thread
-from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.iteration import coroutine_of, is_async
 from graflow.core.run.asking import write_requested_checkpoint
 from graflow.core.run.context import ExecutionContext
@@ -23,7 +24,6 @@ from graflow.core.run.frame import Control, Frame
 from graflow.core.run.ledger import DefaultMaxSteps
 from graflow.core.run.steps.completing import complete
 from graflow.core.run.steps.failing import canceled, fail, stop_at_max_steps, too_many_steps
-from graflow.core.scopes import GraphScope, current_scope, recording_into
 from graflow.exceptions import (
     GraflowWorkflowCanceledError,
     MaxStepsExceededError,

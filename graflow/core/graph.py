@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import networkx as nx
 
-from graflow.core.folds import Column, Fold, are_apart, holds, without_ages
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.folds import Column, Fold, are_apart, holds, without_ages
+from graflow.core.bulk.garbage import no_collections
 from graflow.core.growth import Growth
 from graflow.core.memberships import Memberships, has_groups, is_group, rename_key
 from graflow.exceptions import DuplicateTaskError

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, overload
 
 import networkx as nx
 
+from graflow.core.building.scopes import GraphScope, current_scope, set_scope
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.handler import TaskHandler
@@ -16,7 +17,6 @@ from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.templates import starting_steps
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
-from graflow.core.scopes import GraphScope, current_scope, set_scope
 from graflow.core.task import ParallelGroup
 from graflow.drawing.info import show_graph_info, visualize_dependencies
 from graflow.encoding.sharing import require_rereadable

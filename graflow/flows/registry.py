@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
+from graflow.core.durable.graph_fingerprint import graph_fingerprint
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.options import CacheOption, checked_cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graflow.core.nodes.structure import build_graph
+from graflow.core.building.structure import build_graph
 from graflow.drawing.image import create_agraph, draw_dot, draw_image, draw_mermaid_png, draw_png
 from graflow.drawing.info import draw_task_graph, show_graph_info, visualize_dependencies
 from graflow.drawing.mermaid import draw_mermaid

@@ -15,10 +15,10 @@ from graflow.values.blobs import TAG as BLOB
 
 # Rooms that import a library which need not be there, by the library's name.
 _LEAVES: Final = {
-    "numpy": "graflow.values.arrays",
-    "pandas": "graflow.values.frames",
-    "pyarrow": "graflow.values.arrow",
-    "polars": "graflow.values.polar",
+    "numpy": "graflow.values.tables.arrays",
+    "pandas": "graflow.values.tables.frames",
+    "pyarrow": "graflow.values.tables.arrow",
+    "polars": "graflow.values.tables.polar",
 }
 _ERROR: Final = Codec("error", lambda value, _: describe_error(value).to_dict())
 SCALAR_KINDS: Final = {**scalars.CODECS, ErrorData: Codec("remote", lambda value, _: value.to_dict())}

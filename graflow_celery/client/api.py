@@ -13,13 +13,13 @@ from graflow.coordination.coordinator import CoordinationBackend
 from graflow.coordination.executor import BACKEND_VARIABLE
 from graflow.core.branches.outcome import Branch
 from graflow.core.branches.ownership import branch_nodes
+from graflow.core.building.scopes import current_scope
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.memberships import is_group
 from graflow.core.nodes.columns import MappedMembers, ids_in
 from graflow.core.nodes.executable import Executable, SequentialTask
 from graflow.core.nodes.mapped import MappedGroup, R
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.scopes import current_scope
 from graflow.exceptions import ConfigError, PayloadError
 from graflow.redis.config import concerns_server, laid_over, normalize_redis_config
 from graflow_celery.client.columns import Columns

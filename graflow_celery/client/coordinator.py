@@ -11,11 +11,11 @@ from graflow.coordination.coordinator import TaskCoordinator
 from graflow.coordination.direct_coordinator import DirectCoordinator
 from graflow.core.branches.given import given_outcome
 from graflow.core.branches.outcome import Branch, BranchOutcome
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.garbage import no_collections
 from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.core.memberships import is_group
 from graflow.core.nodes.columns import MappedMembers
-from graflow.core.remote import surroundings_of
+from graflow.core.remote.branch import surroundings_of
 from graflow.exceptions import GraflowError, GroupConflictError, GroupNotFoundError, ParallelGroupError
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.protocols import GroupContext, Unit

@@ -8,8 +8,8 @@ repeated after a lost answer.
 
 from __future__ import annotations
 
-from graflow_celery.record.block_data import BlockClaim, BlockCompletion, BlockLease, BlockReport, GrantedBlock
-from graflow_celery.record.data import (
+from graflow_celery.record.data.blocks import BlockClaim, BlockCompletion, BlockLease, BlockReport, GrantedBlock
+from graflow_celery.record.data.groups import (
     MAX_MEMBERS,
     BeatAnswer,
     Claim,
@@ -33,12 +33,12 @@ from graflow_celery.record.data import (
     WorkerInfo,
     manifest_digest,
 )
+from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.group_record import GroupRecord
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.owners import Owner, RunOwners
-from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
-from graflow_celery.record.rights import check_rights
-from graflow_celery.record.server import CONNECT_SECONDS, check_server, record_client
+from graflow_celery.record.server.client import CONNECT_SECONDS, check_server, record_client
+from graflow_celery.record.server.rights import check_rights
 
 __all__ = [
     "CONNECT_SECONDS",

@@ -10,10 +10,10 @@ import redis
 from graflow.exceptions import ConfigError
 from graflow.signing import SigningKeys
 from graflow_celery.record.blobs import RunBlobs
-from graflow_celery.record.damage import naming_damage
+from graflow_celery.record.data.specs import Specs
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
-from graflow_celery.record.specs import Specs
+from graflow_celery.record.server.damage import naming_damage
 
 T = TypeVar("T")
 

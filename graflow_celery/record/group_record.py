@@ -16,7 +16,7 @@ from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow_celery.errors import RecordFullError
 from graflow_celery.record.base import MORE, REPORTS, slices
-from graflow_celery.record.data import (
+from graflow_celery.record.data.groups import (
     GroupSpec,
     GroupState,
     Lease,

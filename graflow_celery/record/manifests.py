@@ -12,7 +12,7 @@ from graflow.exceptions import PayloadError
 from graflow.redis.refusals import refused
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import TRIES
-from graflow_celery.record.data import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
+from graflow_celery.record.data.groups import FORMAT_VERSION, MAX_MEMBERS, GroupSpec
 
 PIECE_ENTRIES: Final = 2_000
 PIECE_BYTES: Final = 4 * 1024 * 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from graflow_celery.record.damage import naming_damage
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
+from graflow_celery.record.server.damage import naming_damage
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.errors import RecordDamagedError, RecordVersionError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import BESIDE
-from graflow_celery.record.damage import naming_damage
-from graflow_celery.record.data import FORMAT_VERSION, GroupHeader, GroupStatus, RecordedOutcome
+from graflow_celery.record.data.groups import FORMAT_VERSION, GroupHeader, GroupStatus, RecordedOutcome
+from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.keys import RUN_KEYS
-from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.replies import COUNTS, block_of, claimed_of, header_of, outcome_of, page_of, status_of
-from graflow_celery.record.waits import shared_waits
+from graflow_celery.record.server.damage import naming_damage
+from graflow_celery.record.server.waits import shared_waits
 
 READ_BYTES = 8 * 1024 * 1024
 """An answer of `read` ends after the outcome that reaches this size."""

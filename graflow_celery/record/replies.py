@@ -10,8 +10,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 from graflow.exceptions import GraflowError, PayloadError, SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.blobs import parted
-from graflow_celery.record.block_data import BlockClaim, BlockCompletion, GrantedBlock
-from graflow_celery.record.data import (
+from graflow_celery.record.data.blocks import BlockClaim, BlockCompletion, GrantedBlock
+from graflow_celery.record.data.groups import (
     Claim,
     Completion,
     GrantedMember,
@@ -24,8 +24,8 @@ from graflow_celery.record.data import (
     RecordedOutcome,
     Reopened,
 )
-from graflow_celery.record.read_data import ClaimedMember, Cursor, OutcomePage, RecordedBlock
-from graflow_celery.record.specs import Known, Specs
+from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
+from graflow_celery.record.data.specs import Known, Specs
 
 COUNTS = (
     "n",

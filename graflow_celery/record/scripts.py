@@ -11,7 +11,7 @@ import redis
 
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.scripts import Script
-from graflow_celery.record.data import FORMAT_VERSION
+from graflow_celery.record.data.groups import FORMAT_VERSION
 
 LUA = Path(__file__).parent / "lua"
 FREE_STANDING = frozenset({"aside", "look", "now", "owner", "workers"})

@@ -21,7 +21,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.core.envelopes.shared_code import ReceivedCode
 from graflow.core.nodes.arguments import RESULT_SUFFIX, free_parameters
 from graflow.core.nodes.executable import Executable
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
 from graflow.core.serialization import signed_pickles
 from graflow.encoding.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError

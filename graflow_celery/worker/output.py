@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
-from graflow.core.nodes.entering import running_frame
+from graflow.core.building.entering import running_frame
 from graflow.text.shown import one_line
 from graflow_celery.worker.running import running_member
 

@@ -29,7 +29,7 @@ from graflow_celery.celeryconfig import PARENT_VARIABLE
 from graflow_celery.deployment import WORKER_TTL, deployment_of
 from graflow_celery.settings import Settings
 from graflow_celery.worker.celery_tasks import install
-from graflow_celery.worker.imports import Imports, fill_registry, named_imports, whole_number
+from graflow_celery.worker.main.imports import Imports, fill_registry, named_imports, whole_number
 from graflow_celery.worker.main.orphans import STOP_SECONDS, reap
 from graflow_celery.worker.main.pools import ThreadPool
 from graflow_celery.worker.main.process import equip

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from graflow import chain, parallel, task, workflow
 from graflow.core.context import TaskExecutionContext
-from graflow.core.durable import durable_run, value_of
+from graflow.core.durable.runs import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from tests.core.test_durable_runs import Crash, Journal, unordered

@@ -12,7 +12,7 @@ import pytest
 
 from graflow import RetryPolicy, task, workflow
 from graflow.core.context import TaskExecutionContext
-from graflow.core.durable import durable_run, value_of
+from graflow.core.durable.runs import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.run.recorded.recorder import StepVisit

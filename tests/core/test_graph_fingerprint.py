@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from graflow.core.graph_fingerprint import graph_differences, graph_fingerprint
+from graflow.core.durable.graph_fingerprint import graph_differences, graph_fingerprint
 
 _FLOW = """
 from graflow import task, workflow

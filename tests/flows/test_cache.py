@@ -14,7 +14,7 @@ from graflow.channels.branch import ChannelWrite
 from graflow.coordination import executor
 from graflow.coordination.coordinator import TaskCoordinator
 from graflow.core.branches.given import given_outcome
-from graflow.core.late import plain_function
+from graflow.core.remote.late import plain_function
 from graflow.exceptions import ConfigError, FlowNotFoundError, StoreUnavailableError
 from graflow.flows import FlowRunner
 from graflow.flows.cache.keys import NotKeptError, canonical_digest

@@ -12,7 +12,7 @@ from graflow.core.branches.surroundings import Surroundings
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.engine import WorkflowEngine
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
 from graflow.core.task import parallel
 from graflow.hitl import FeedbackCancelledError, FeedbackManager, FeedbackResponse, FeedbackTimeoutError
 from graflow.trace.base import Tracer

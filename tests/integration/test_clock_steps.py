@@ -9,7 +9,7 @@ import pytest
 
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record.data import Lease, Look, Since
+from graflow_celery.record.data.groups import Lease, Look, Since
 from graflow_celery.sweeper import sweep
 from tests.record_support import Clock, clocked_record, make_spec, open_group
 from tests.support import private_redis

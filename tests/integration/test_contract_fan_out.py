@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graflow import task, workflow
-from graflow.core.scopes import current_scope
+from graflow.core.building.scopes import current_scope
 from graflow_celery import submit
 from tests.integration.members import double, fail_odd, listing, noop, scaled, total, who
 

@@ -116,7 +116,7 @@ def test_submitting_creates_no_workflow_and_registers_nothing(config: dict[str, 
         "from graflow.core import workflow\n"
         "from graflow_celery import submit\n"
         "from tests.integration import members\n"
-        "from graflow.core.scopes import current_scope\n"
+        "from graflow.core.building.scopes import current_scope\n"
         "handle = submit(members.double.map([1]), {'url': os.environ['URL']})\n"
         "print(current_scope(), handle.results(timeout=120))\n"
     )

@@ -13,8 +13,8 @@ from graflow.state import open_store
 from graflow_celery import TaskWorker, attach, submit
 from graflow_celery.broker.app import app_for
 from graflow_celery.deployment import Deployment
-from graflow_celery.record import rights
 from graflow_celery.record.scripts import LUA
+from graflow_celery.record.server import rights
 from graflow_celery.settings import Settings
 from tests.integration import members
 from tests.support import PrivateRedis, private_redis

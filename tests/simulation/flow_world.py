@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 from graflow import chain, parallel, task, workflow
 from graflow.core.context import TaskExecutionContext
+from graflow.core.durable.graph_fingerprint import graph_fingerprint
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.memberships import is_group
 from graflow.exceptions import StoreUnavailableError
 from graflow.flows.home import Home

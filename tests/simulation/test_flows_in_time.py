@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graflow.core.run import taking_over
+from graflow.core.durable import taking_over
 from graflow.flows.recording import identity, owner, writing
 from graflow.flows.running import execution
 from graflow.state import memory, transitions

@@ -17,7 +17,7 @@ from graflow.signing import SigningKeys, generate_key
 from graflow_celery.broker.app import build_app
 from graflow_celery.broker.task_queue import connect_once
 from graflow_celery.deployment import deployment_of
-from graflow_celery.record.waits import _ALONE, SharedWaits
+from graflow_celery.record.server.waits import _ALONE, SharedWaits
 from graflow_celery.settings import Settings, backend_config_key
 from tests.refusing_server import RefusingServer, refusing_server
 from tests.support import free_port, wait_until

@@ -26,7 +26,7 @@ from graflow_celery.broker.entries import task_spec
 from graflow_celery.broker.messages import indices_of
 from graflow_celery.client.outcomes import branch_outcome
 from graflow_celery.record import GroupSpec, RecordedBlock, replies
-from graflow_celery.record.specs import Known, Specs
+from graflow_celery.record.data.specs import Known, Specs
 from graflow_celery.wire.chunks import Chunk
 from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import remote_error_of, unpack_outcome

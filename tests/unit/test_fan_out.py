@@ -9,7 +9,7 @@ from copy import deepcopy
 import pytest
 
 from graflow import task, workflow
-from graflow.core.data_nodes import DATA_NODES
+from graflow.core.branches.data_nodes import DATA_NODES
 from graflow.core.handlers.group_policy import AtLeastNGroupPolicy
 from graflow.core.task import ParallelGroup, Task
 from graflow.core.workflow import get_current_workflow_context

@@ -14,10 +14,10 @@ from graflow.channels.memory_channel import MemoryChannel
 from graflow.codec import describe_error
 from graflow.core.branches.outcome_data import outcome_to_data
 from graflow.core.branches.surroundings import Surroundings
+from graflow.core.building.entering import running_frame
 from graflow.core.engine import WorkflowEngine
-from graflow.core.late import LateCalls, plain_function
-from graflow.core.nodes.entering import running_frame
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
+from graflow.core.remote.late import LateCalls, plain_function
 
 
 @task

@@ -11,9 +11,9 @@ import pytest
 from graflow import RetryPolicy, exceptions
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.branches.surroundings import Surroundings
+from graflow.core.building.scopes import GraphScope, recording_into
 from graflow.core.graph import TaskGraph
-from graflow.core.remote import RemoteBranch
-from graflow.core.scopes import GraphScope, recording_into
+from graflow.core.remote.branch import RemoteBranch
 from graflow.core.task import ParallelGroup, Task
 from tests.graph_support import node
 from tests.support import give_way

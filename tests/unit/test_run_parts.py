@@ -13,7 +13,7 @@ from graflow.core.branches.outcome import BranchOutcome, Requests
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.context import ExecutionContext
 from graflow.core.graph import TaskGraph
-from graflow.core.remote import surroundings_of
+from graflow.core.remote.branch import surroundings_of
 from graflow.core.run import context as context_module
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.groups import Groups

@@ -14,8 +14,8 @@ from graflow.seals import content_of
 from graflow.signing import SigningKeys, generate_key
 from graflow_celery.client.outcomes import branch_outcome
 from graflow_celery.record import GrantedMember, GroupSpec, MemberState, RecordedOutcome
+from graflow_celery.record.data.specs import Known, Specs
 from graflow_celery.record.replies import claim_of
-from graflow_celery.record.specs import Known, Specs
 from graflow_celery.wire.outcomes import pack_outcome, report_of
 from graflow_celery.wire.seal import RunSeal
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from graflow.core.building.scopes import current_scope
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.scopes import current_scope
 from graflow.core.workflow import WorkflowContext
 
 _SCRIPT = "__main__"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from graflow.core.building.entering import enter, graph_for, is_another, running_frame
+from graflow.core.building.scopes import current_scope
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.entering import enter, graph_for, is_another, running_frame
-from graflow.core.scopes import current_scope
 from graflow.exceptions import GraflowRuntimeError
 from graflow.protocols import Run
 

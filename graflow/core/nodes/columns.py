@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import is_
 from typing import Any, Final, Protocol, overload
 
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.garbage import no_collections
 from graflow.core.nodes.arguments import refuse_unknown
 from graflow.core.nodes.base import BaseNode
 

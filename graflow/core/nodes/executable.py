@@ -7,14 +7,14 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
-from graflow.core.garbage import no_collections
+from graflow.core.building.entering import enter, graph_for, has_room, is_another, leave_room
+from graflow.core.building.scopes import current_scope, ensure_scope
+from graflow.core.bulk.garbage import no_collections
 from graflow.core.graph import TaskGraph, duplicate
 from graflow.core.nodes.base import BaseNode, no_task
 from graflow.core.nodes.columns import ids_in
-from graflow.core.nodes.entering import enter, graph_for, has_room, is_another, leave_room
 from graflow.core.nodes.execution_config import change_execution, initial_execution
 from graflow.core.nodes.options import checked_id
-from graflow.core.scopes import current_scope, ensure_scope
 from graflow.protocols import Run, upward
 from graflow.values.plain import SCALARS
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+from graflow.core.building.scopes import current_scope
 from graflow.core.nodes.arguments import free_parameters
 from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, taken
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.options import require_items
-from graflow.core.scopes import current_scope
 from graflow.encoding.sharing import require_rereadable_items
 
 Key = Callable[[Any], Any] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graflow.core.nodes.entering import running_frame
+from graflow.core.building.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.protocols import Run

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from graflow.core.building.entering import has_room, running_frame
+from graflow.core.building.scopes import current_scope
 from graflow.core.graph import TaskGraph
 from graflow.core.handlers.group_policy import resolve_group_policy
 from graflow.core.nodes.columns import MappedMembers, refuse_twice
-from graflow.core.nodes.entering import has_room, running_frame
 from graflow.core.nodes.executable import Executable, ParallelGroup
 from graflow.core.nodes.execution_config import initial_execution
-from graflow.core.scopes import current_scope
 
 if TYPE_CHECKING:
     import typing_extensions

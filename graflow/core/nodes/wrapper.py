@@ -11,9 +11,9 @@ from operator import attrgetter
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, overload
 
+from graflow.core.building.entering import running_frame
 from graflow.core.nodes.aio import call_with_timeout, run_coroutine
 from graflow.core.nodes.arguments import filled, parameters_of, refuse_unknown, without_positional
-from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.fan_out import leave_unless_connected, mapped, starmapped
 from graflow.core.nodes.keeping import asking_cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graflow.core.branches.scope import OutsideScope
-from graflow.core.nodes.entering import is_another
+from graflow.core.building.entering import is_another
 from graflow.core.nodes.executable import Executable, checked_node, leftmost_of
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Control, Frame

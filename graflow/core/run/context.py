@@ -12,10 +12,10 @@ from graflow.channels.base import Channel
 from graflow.channels.branch import BranchChannel, apply_writes
 from graflow.core.branches.outcome import OpenQuestion, Requests
 from graflow.core.branches.surroundings import Surroundings
+from graflow.core.building.entering import running_frame
 from graflow.core.cycle import CycleController
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.columns import MappedMembers
-from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.plain import Task
 from graflow.core.nodes.templates import starting_steps

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Mutable
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-from graflow.core.graph_fingerprint import code_digest
+from graflow.core.durable.graph_fingerprint import code_digest
 from graflow.core.nodes.keeping import name_of
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.encoding.typed_json import to_jsonable

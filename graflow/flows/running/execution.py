@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from graflow.coordination.executor import GroupExecutor
-from graflow.core.durable import durable_run, value_of
+from graflow.core.durable.graph_fingerprint import Difference, graph_differences
+from graflow.core.durable.runs import durable_run, value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.handler import TaskHandler
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.run.steps.speaking import words_of_step

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from graflow.core.durable.graph_fingerprint import graph_fingerprint
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import graph_fingerprint
 from graflow.core.handler import TaskHandler
 from graflow.core.workflow import WorkflowContext
 from graflow.flows.cache.whole import Keeping

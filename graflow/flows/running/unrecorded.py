@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from graflow.core.durable import value_of
+from graflow.core.durable.runs import value_of
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import FlowContext, RunningFlow
 from graflow.core.run.context import ExecutionContext

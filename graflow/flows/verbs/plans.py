@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from graflow.core.durable.graph_fingerprint import Difference
 from graflow.core.graph import TaskGraph
-from graflow.core.graph_fingerprint import Difference
 from graflow.exceptions import PlanOutdatedError
 from graflow.flows.inputs import digest_of
 from graflow.state.changes import FlowRecord

@@ -8,9 +8,9 @@ from typing import Any
 
 import networkx as nx
 
-from graflow.core.durable import durable_run
+from graflow.core.durable.graph_fingerprint import Difference, graph_differences
+from graflow.core.durable.runs import durable_run
 from graflow.core.engine import WorkflowEngine
-from graflow.core.graph_fingerprint import Difference, graph_differences
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError, TakeOverError
 from graflow.flows.recording.journal import RETRIED, Past, Visit, past_of, session_of, without

@@ -2,7 +2,7 @@
 
 Where a member is nothing but a call of a function with arguments that are here already, it is just that call, and its
 value goes into the page. Whatever else comes of it, an error, a task that it adds, a value of a rare kind, makes a
-branch of it, as of every member that runs by itself: see `graflow.core.late`.
+branch of it, as of every member that runs by itself: see `graflow.core.remote.late`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import kept
-from graflow.core.late import LateCalls, LateMember
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
+from graflow.core.remote.late import LateCalls, LateMember
 from graflow.exceptions import GraflowError, PayloadError
 from graflow.hearing.words import Words
 from graflow.values.blobs import LONG, TakenBlobs

@@ -7,9 +7,9 @@ from typing import Any
 
 from graflow.codec import from_jsonable
 from graflow.core.envelopes.references import classes_of
-from graflow.core.late import plain_function
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
+from graflow.core.remote.late import plain_function
 from graflow.exceptions import GraflowError
 from graflow.values.plain import SCALARS, is_plain
 from graflow_celery.deployment import Deployment

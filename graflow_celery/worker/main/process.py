@@ -36,10 +36,10 @@ from graflow_celery.wire.shared_payloads import forget_shared
 from graflow_celery.worker.celery_tasks import catch_up, deployment_for
 from graflow_celery.worker.done import members_done
 from graflow_celery.worker.flows import FlowWatch, served_flows
-from graflow_celery.worker.imports import fill_registry, parse_import
 from graflow_celery.worker.main.child_leases import ChildLeases
 from graflow_celery.worker.main.forks import end_forked_processes_as_others
 from graflow_celery.worker.main.housekeeping import BEAT, REST, Housekeeping
+from graflow_celery.worker.main.imports import fill_registry, parse_import
 from graflow_celery.worker.main.login import AccessStep, end_worker
 from graflow_celery.worker.main.orphans import stop_with_parent
 from graflow_celery.worker.main.pools import allow_processes, runs_threads, warn_of_soft_limits

@@ -12,7 +12,7 @@ from graflow.core.branches.given import Given, GivenRows, given_outcome
 from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
 from graflow.core.branches.ownership import branch_nodes
 from graflow.core.branches.scope import BranchScope
-from graflow.core.garbage import no_collections
+from graflow.core.bulk.garbage import no_collections
 from graflow.core.handler import TaskResult
 from graflow.core.handlers.group_policy import accepts_successes
 from graflow.core.nodes.columns import MappedMembers, ids_in

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from graflow.channels.attempt import AttemptChannel
-from graflow.core.nodes.entering import running_frame
+from graflow.core.building.entering import running_frame
 from graflow.core.nodes.iteration import base_id_of
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking

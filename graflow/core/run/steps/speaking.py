@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graflow.core.nodes.entering import running_frame
+from graflow.core.building.entering import running_frame
 from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.hearing.words import Words
 

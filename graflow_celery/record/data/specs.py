@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from graflow.exceptions import GraflowRuntimeError, GroupNotFoundError, PayloadError, SignatureError
 from graflow.signing import SigningKeys
 from graflow_celery.errors import RecordDamagedError
-from graflow_celery.record.data import GroupSpec
+from graflow_celery.record.data.groups import GroupSpec
 
 _PURPOSE: Final = "group"
 _MARK: Final = b',"signature":"'

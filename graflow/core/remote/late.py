@@ -9,13 +9,13 @@ from functools import wraps
 from typing import Any, Final, Self
 
 from graflow.core.branches.outcome import BranchOutcome
+from graflow.core.building.entering import running_frame
+from graflow.core.building.scopes import GraphScope, current_scope, recording_into, set_scope
 from graflow.core.graph import TaskGraph
-from graflow.core.nodes.entering import running_frame
 from graflow.core.nodes.templates import DIRECT, TaskTemplate
 from graflow.core.nodes.wrapper import TaskWrapper
-from graflow.core.remote import RemoteBranch
+from graflow.core.remote.branch import RemoteBranch
 from graflow.core.run.steps.execution import BegunTask
-from graflow.core.scopes import GraphScope, current_scope, recording_into, set_scope
 
 MakeBranch = Callable[[int, Mapping[str, Any]], RemoteBranch]
 

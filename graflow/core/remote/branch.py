@@ -11,6 +11,7 @@ from graflow.channels.branch import BranchChannel
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.scope import OutsideScope
 from graflow.core.branches.surroundings import Surroundings
+from graflow.core.building.scopes import GraphScope, recording_into
 from graflow.core.engine import WorkflowEngine
 from graflow.core.flow_context import RunningFlow
 from graflow.core.graph import TaskGraph
@@ -24,7 +25,6 @@ from graflow.core.run.joins import Joins
 from graflow.core.run.ledger import Ledger
 from graflow.core.run.members.branching import execute_branch
 from graflow.core.run.questions import Questions, questions_of
-from graflow.core.scopes import GraphScope, recording_into
 from graflow.protocols import MemberInfo
 
 

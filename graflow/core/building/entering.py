@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from types import MethodType
 from typing import Any
 
+from graflow.core.building.scopes import ensure_scope
 from graflow.core.graph import TaskGraph, duplicate
-from graflow.core.scopes import ensure_scope
 from graflow.protocols import upward
 
 # The task context of the task that runs in this thread (or coroutine); set by `ExecutionContext.executing_task`.

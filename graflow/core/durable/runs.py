@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graflow.channels.recording import RecordingChannel
+from graflow.core.durable.taking_over import Line, take_over
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.templates import starting_steps
@@ -13,7 +14,6 @@ from graflow.core.run.context import ExecutionContext
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.run.recorded.recorder import Recorder
 from graflow.core.run.recorded.recording import Recording
-from graflow.core.run.taking_over import Line, take_over
 from graflow.core.task import ParallelGroup
 from graflow.exceptions import GraphCompilationError
 from graflow.trace.base import Tracer

@@ -7,11 +7,11 @@ from enum import Enum
 from typing import Any, Final
 
 from graflow.codec import from_jsonable, to_jsonable
+from graflow.core.building.scopes import GraphScope, recording_into
 from graflow.core.graph import TaskGraph
 from graflow.core.nodes.executable import ParallelGroup
 from graflow.core.nodes.mapped import MappedGroup
 from graflow.core.nodes.plain import Task
-from graflow.core.scopes import GraphScope, recording_into
 from graflow.exceptions import PayloadError, TaskResolutionError
 from graflow.protocols import DataNode
 from graflow.redis.config import Secret

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graflow.exceptions import SignatureError
-from graflow_celery.record.data import GroupSpec, GroupState, MemberState
+from graflow_celery.record.data.groups import GroupSpec, GroupState, MemberState
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graflow_celery.record.data import GroupStatus, MemberState, RecordedOutcome
+from graflow_celery.record.data.groups import GroupStatus, MemberState, RecordedOutcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graflow.core.building.scopes import ensure_scope
 from graflow.core.graph import TaskGraph
-from graflow.core.scopes import ensure_scope
 
 
 def build_graph(start_node: Any, context: Any = None) -> TaskGraph:

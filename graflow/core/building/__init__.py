@@ -1,0 +1,1 @@
+"""How a workflow is written: which graph operators record into, and how tasks come into it."""

@@ -1,0 +1,1 @@
+"""What makes graphs of many thousand nodes cheap."""

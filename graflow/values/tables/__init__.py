@@ -1,0 +1,1 @@
+"""Values of numpy, pandas, pyarrow and polars; each module needs its library."""

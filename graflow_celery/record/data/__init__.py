@@ -1,0 +1,1 @@
+"""What goes into the group record and what comes out of it, as plain frozen data."""
