@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -116,7 +116,12 @@ class RecordingChannel(MemoryChannel):
             super().hand_over(key, value)
             self._note("set", key, value)
 
-    hand_over_all = Channel.hand_over_all  # one by one, as each is noted
+    def hand_over_all(self, values: Mapping[str, object]) -> None:
+        with self._lock:
+            if self._is_derived and self._undo is None:
+                super().hand_over_all(values)
+            else:
+                Channel.hand_over_all(self, values)  # one by one, as each is noted
 
     def delete(self, key: str) -> bool:
         with self._lock:

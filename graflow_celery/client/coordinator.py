@@ -219,7 +219,7 @@ class _RemoteGroup:
     def _deliver_page(self, page: Page, submission: Submission) -> None:
         ids, worker, attempts = self._ids, page.block.worker, page.block.attempts
         context, row = self._run.context, page.row(ids)
-        if row is not None and self._columns is not None and self._run.record_row(row):
+        if row is not None and self._columns is not None and self._run.record_row(row, worker, attempts):
             tell_members(context.tracer, self._run.group_id, row.ids, context)
             self._note_pace(page, submission)
             return

@@ -35,6 +35,8 @@ class Line:
 class Journal:
     """Records into a list, as text; the write after `left` others does not happen."""
 
+    takes_blocks = True
+
     def __init__(self, lines: Sequence[Line] = (), left: int | None = None) -> None:
         self.lines = [*lines]
         self.writes = 0
@@ -70,6 +72,9 @@ class Journal:
 
     def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
         self._write(Line("group.members", step.step, step.visit, step.attempt, {"outcomes": [*map(dict, outcomes)]}))
+
+    def block_ended(self, step: StepVisit, block: Mapping[str, Any]) -> None:
+        self._write(Line("group.members", step.step, step.visit, step.attempt, {"outcomes": [], "blocks": [block]}))
 
     def flush(self) -> None:
         self._write()

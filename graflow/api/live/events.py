@@ -47,6 +47,7 @@ from graflow.api.http.service import Served, Service
 from graflow.api.live.messages import Message
 from graflow.api.live.tail import Listener, Tail
 from graflow.api.runs.listing import record_of, record_tag
+from graflow.encoding.member_blocks import told_count
 from graflow.secret import masked
 from graflow.state.changes import Journaled
 
@@ -55,7 +56,7 @@ router = APIRouter(tags=["events"])
 BEAT: Final = 15.0  # seconds
 _CHECKED: Final = 60.0  # seconds after which it is looked again whether a session still holds
 _LONG_GONE: Final = (1.0, 5.0)  # seconds within which clients of a server that ends come back, each at another time
-_LEFT_OUT: Final = frozenset({"outcome", "outcomes"})
+_LEFT_OUT: Final = frozenset({"blocks", "outcome", "outcomes"})
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Events as they happen", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
@@ -153,7 +154,7 @@ def _page(lines: list[Journaled], after: int, limit: int) -> dict[str, Any]:
 def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: value for name, value in masked(data).items() if name not in _LEFT_OUT and value is not None}
     if "outcomes" in data:
-        told["members"] = len(data["outcomes"])
+        told["members"] = told_count(data)
     error = data.get("error")
     if isinstance(error, Mapping):
         told["error"] = f"{error.get('type')}: {error.get('message')}"

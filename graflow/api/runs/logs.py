@@ -223,7 +223,7 @@ def _told(line: Journaled) -> Iterator[_Words]:
         yield _Words(None, line.attempt, None, (line.data.get("outcome") or {}).get("said", ()))
     if line.kind != "group.members":
         return
-    for told in line.data["outcomes"]:
+    for told in line.data["outcomes"]:  # those in blocks have said nothing
         outcome: Mapping[str, Any] = told.get("outcome") or {}
         yield _Words(told["index"], told.get("attempts"), told.get("worker"), outcome.get("said", ()))
 

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from graflow.api.http.columns import moment
 from graflow.api.runs.spans import Spans
+from graflow.encoding.member_blocks import told_members
 from graflow.flows.recording.journal import RETRIED
 from graflow.state.members import MemberFacts
 from graflow.state.store import StateStore
@@ -120,7 +121,7 @@ def _followed(store: StateStore, place: Place, table: MemberTable | None) -> Mem
         if line.kind == RETRIED:
             return None
         if line.kind == "group.members" and (line.step, line.visit) == (step, visit):
-            changed += [told["index"] for told in line.data["outcomes"]]
+            changed += [told["index"] for told in told_members(line.data)]
     first, end = min(changed, default=0), max(changed, default=-1) + 1
     if end > len(table.rows) or (end - first) * 2 > len(table.rows):
         return None

@@ -27,6 +27,7 @@ from graflow.api.http.service import Served, Service
 from graflow.api.runs.listing import record_of, record_tag
 from graflow.api.runs.members import member_at
 from graflow.api.runs.steps import Visit, graph_of, visit_of
+from graflow.encoding.member_blocks import told_members
 from graflow.flows.recording.rows import value_of_outcome
 from graflow.secret import masked
 from graflow.state.changes import FlowRecord, Journaled
@@ -122,7 +123,7 @@ def _given(line: Journaled, index: int | None) -> Any:
         return value_of_outcome(line.data["outcome"], line.data["node"]) if line.kind == "step.completed" else None
     if line.kind != "group.members":
         return None
-    outcomes: list[Mapping[str, Any]] = [each for each in line.data["outcomes"] if each["index"] == index]
+    outcomes: list[Mapping[str, Any]] = [each for each in told_members(line.data) if each["index"] == index]
     return (outcomes[-1].get("outcome") or {}).get("value") if outcomes else None
 
 

@@ -19,6 +19,7 @@ from graflow.core.run.recorded.added_tasks import task_from_data
 from graflow.core.run.steps.completing import complete
 from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.encoding.errors_as_data import ErrorData, rebuild_error
+from graflow.encoding.member_blocks import told_members
 from graflow.exceptions import GraflowError, TakeOverError
 from graflow.queue.base import TaskSpec
 from graflow.trace.noop import NoopTracer
@@ -145,7 +146,7 @@ class _TakingOver:
 
     def _ended(self, line: Line) -> None:
         outcomes = self._members.setdefault(str(line.step), {})
-        for member in line.data["outcomes"]:
+        for member in told_members(line.data):
             task_id = member["task_id"]
             self._channel.replay(operations_from_data(member.get("channel", ()), task_id))
             outcomes[member["index"]] = outcome_from_data(member["outcome"], task_id)

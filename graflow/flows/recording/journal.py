@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from graflow.encoding.member_blocks import told_members
 from graflow.state.changes import Journaled
 
 RETRIED: Final = "flow.retried"
@@ -123,7 +124,7 @@ def _take_alone(past: Past, line: Journaled) -> None:
     if line.kind == "step.failed":
         past.anew = [given for each in past.anew if (given := _given_up(each, visit)) is not None]
         return
-    members = [[*visit, told["index"]] for each in past.anew for told in each.data["outcomes"]]
+    members = [[*visit, told["index"]] for each in past.anew for told in told_members(each.data)]
     place = _place_of(past.lines, visit) or 0
     past.lines = [*without(past.lines[:place], {"members": members}), *past.anew, line, *past.lines[place + 1 :]]
     past.alone, past.anew = None, []
@@ -161,8 +162,8 @@ def without(lines: Sequence[Journaled], retried: Any) -> list[Journaled]:
         if gone is None:
             kept.append(line)
         elif line.kind == "group.members":
-            outcomes = [each for each in line.data["outcomes"] if each["index"] not in gone]
-            kept.append(replace(line, data={**line.data, "outcomes": outcomes}))
+            outcomes = [each for each in told_members(line.data) if each["index"] not in gone]
+            kept.append(replace(line, data={**line.data, "outcomes": outcomes, "blocks": ()}))
     return kept
 
 

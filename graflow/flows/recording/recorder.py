@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.encoding.errors_as_data import describe_error
+from graflow.encoding.member_blocks import told_members
 from graflow.exceptions import StoreError, named
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by
@@ -27,6 +28,7 @@ from graflow.state.store import StateStore
 
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
 _GATHERED: Final = 256  # members that are written together at most,
+_GATHERED_BLOCKS: Final = 32  # or blocks of them,
 _GATHERING: Final = 0.05  # and seconds since the last write for which those from workers gather: their record has them;
 _GATHERING_HERE: Final = 0.005  # those that ran here do while they come so fast that each write would hold up others
 
@@ -244,9 +246,20 @@ class FlowRecorder(Owner):
 
     def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
         self._ended.extend(outcomes)
-        gathering = _GATHERING_HERE if outcomes[-1].get("worker") is None else _GATHERING
-        if len(self._ended) < _GATHERED and self._runtime.monotonic() - self._written < gathering:
-            return  # what comes next, or the next tick, writes them together
+        self._gather(step, _GATHERED, _GATHERING_HERE if outcomes[-1].get("worker") is None else _GATHERING)
+
+    @property
+    def takes_blocks(self) -> bool:
+        return self.attempt == 1  # a store keeps as blocks what nothing was written about before
+
+    def block_ended(self, step: StepVisit, block: Mapping[str, Any]) -> None:
+        self._ended.append(block)
+        self._gather(step, _GATHERED_BLOCKS, _GATHERING)
+
+    def _gather(self, step: StepVisit, most: int, seconds: float) -> None:
+        """Write members that have ended, unless what comes next, or the next tick, may write them together."""
+        if len(self._ended) < most and self._runtime.monotonic() - self._written < seconds:
+            return
         with self._lock:
             if self._ended:  # else another thread has written them together with its own
                 self._take_ended(step)
@@ -256,9 +269,13 @@ class FlowRecorder(Owner):
         told = []
         while self._ended:  # others add to it meanwhile
             told.append(self._ended.popleft())
-        data = {"node": step.node, "outcomes": told}
+        blocks = [each for each in told if "ids" in each]
+        data: dict[str, Any] = {"node": step.node, "outcomes": [each for each in told if "ids" not in each]}
+        if blocks:
+            data["blocks"] = blocks
         self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
-        self._members += [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in told]
+        rows = [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in told_members(data)]
+        self._members += rows
 
     def flush(self) -> None:
         with self._lock:

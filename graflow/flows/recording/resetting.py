@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from graflow.core.run.recorded.added_tasks import made_over
+from graflow.encoding.member_blocks import told_members
 from graflow.flows.recording.journal import RETRIED, Visit, session_of
 from graflow.state.changes import Change, Entry, FlowRecord, Journaled, MemberRow, StepRow
 from graflow.state.models import FlowState
@@ -159,5 +160,5 @@ def reused_members(
         )
         for line in lines
         if line.kind == "group.members"
-        for told in line.data["outcomes"]
+        for told in told_members(line.data)
     ]

@@ -261,19 +261,21 @@ class GroupRun:
         if outcome.canceled:
             self._canceled = True
 
-    def record_row(self, row: Given) -> bool:
-        """Keep what came of members in a row, where nobody has to hear of each of them; whether it was kept."""
+    def record_row(self, row: Given, worker: str | None = None, attempts: int = 1) -> bool:
+        """Keep what came of members in a row, where nobody has to hear of each of them; whether it was kept.
+
+        Args:
+            row: The members.
+            worker: Where they ran.
+            attempts: How often they were begun.
+        """
+        if self._sent or self._branches or self._early.is_awaited or self._finished:
+            return False
         recording = self.context.recording
-        if (
-            self._sent
-            or self._branches
-            or self._early.is_awaited
-            or (recording is not None and recording.records(self.group_id))
-        ):
+        is_recorded = recording is not None and recording.records(self.group_id)
+        if is_recorded and not recording.block_ended(row, worker, attempts):
             return False
         with self._lock:
-            if self._finished:
-                return False
             if not self._abandoned:
                 self._rows.add(row)
         return True

@@ -27,10 +27,16 @@ class StepVisit(NamedTuple):
 class Recorder(Protocol):
     """Writes a run down; all data is plain JSON, and enough for `take_over` to bring the run to the same place.
 
-    The engine calls it for the root run alone, in order, holding the step lock, except for `members_ended`, which may
-    come from any thread while a group runs. What a method raises stops the run there; a `BaseException` that is no
-    `Exception` fails no step.
+    The engine calls it for the root run alone, in order, holding the step lock, except for `members_ended` and
+    `block_ended`, which may come from any thread while a group runs. What a method raises stops the run there; a
+    `BaseException` that is no `Exception` fails no step.
+
+    Attributes:
+        takes_blocks: Whether `block_ended` may be called for the step that runs.
     """
+
+    @property
+    def takes_blocks(self) -> bool: ...
 
     def step_started(self, step: StepVisit) -> None:
         """The body runs next: everything told before is on record when this returns."""
@@ -56,6 +62,9 @@ class Recorder(Protocol):
             step: The group's step.
             outcomes: For each `index`, `success`, `error`, times, and what is needed to take it over.
         """
+
+    def block_ended(self, step: StepVisit, block: Mapping[str, Any]) -> None:
+        """The same for members that each gave a value and did nothing else, in the form of `encoding.member_blocks`."""
 
     def flush(self) -> None:
         """The run waits next: everything told before is on record when this returns."""

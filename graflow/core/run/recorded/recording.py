@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graflow.channels.recording import Operation, RecordingChannel
+from graflow.core.branches.given import Given
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.outcome_data import kept, outcome_to_data
 from graflow.core.graph import TaskGraph
@@ -21,6 +22,7 @@ from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
 from graflow.hearing.words import Line, Words
 from graflow.protocols import MemberInfo
+from graflow.values.plain import is_plain
 
 Data = dict[str, Any]
 
@@ -191,6 +193,30 @@ class Recording:
         if operations:
             member["channel"] = operations_to_data(operations, outcome.task_id)
         self._recorder.members_ended(self.step, [member])
+
+    def block_ended(self, row: Given, worker: str | None, attempts: int) -> bool:
+        """Members of the group that runs have ended in a row; whether they are told, else each has to be alone."""
+        if self.step is None or not self._recorder.takes_blocks:
+            return False
+        values = list(row.values)
+        if not is_plain(values, check_numbers=True):
+            try:
+                named = zip(row.ids, values, strict=True)
+                values = [kept(value, f"the result of task '{task_id}'") for task_id, value in named]
+            except PayloadError:
+                return False
+        block: Data = {
+            "first": row.first,
+            "ids": list(row.ids),
+            "values": values,
+            "base": row.base,
+            "durations": list(row.durations),
+            "ended": list(row.ended),
+            "worker": worker,
+            "attempts": attempts,
+        }
+        self._recorder.block_ended(self.step, block)
+        return True
 
     # -- what they say ---------------------------------------------------------------------------------------------
 

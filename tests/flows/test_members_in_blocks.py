@@ -1,0 +1,173 @@
+"""Members whose outcomes come in blocks are recorded so; they are read, kept, retried and forked as others are."""
+
+import contextlib
+
+import pytest
+
+from graflow import task
+from graflow.coordination import executor
+from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
+from graflow.core.branches.given import Given
+from graflow.encoding.member_blocks import told_members
+from graflow.flows import FlowRunner
+from graflow.state import FlowStatus, StepStatus
+from graflow.state.memory import MemoryStore
+from graflow.state.opening import open_store
+from tests.flows.support import Crash, WatchedStore, crashing
+
+N, BLOCK = 14, 4
+BASE = 1_700_000_000.0  # seconds since the epoch
+
+
+class InBlocks(TaskCoordinator):
+    """Gives members in blocks what workers would give; those of a block of which some are known come alone."""
+
+    def __init__(self):
+        self.ran = []
+        self.factor = 1
+        self.alone = set()
+
+    def execute_group(self, group_id, tasks, execution_context, policy):
+        run = execution_context.open_group(group_id, tasks)
+        pending = set(run.pending())
+        for first in range(0, len(tasks), BLOCK):
+            block = range(first, min(first + BLOCK, len(tasks)))
+            left = [index for index in block if index in pending]
+            self.ran += left
+            row = self._row(run, block)
+            if len(left) == len(block) and first not in self.alone and run.record_row(row, "w1", 1):
+                continue
+            for index, outcome in row.outcomes():
+                if index in left:
+                    run.record(index, outcome, "w1", 1)
+        run.close(policy)
+
+    def _row(self, run, block):
+        values = [{"doubled": [index * 2 * self.factor]} for index in block]
+        spent, ended = [1_500 * (index + 1) for index in block], [10 * index + 1 for index in block]
+        return Given(block.start, [run.member_ids[index] for index in block], values, BASE, spent, ended)
+
+    def since(self):
+        """Which members have run since the last call."""
+        ran, self.ran = self.ran, []
+        return ran
+
+
+@pytest.fixture
+def members(monkeypatch):
+    made = InBlocks()
+    monkeypatch.setitem(executor._factories, CoordinationBackend.DIRECT, lambda config: made)
+    return made
+
+
+def build():
+    @task
+    def doubled(number: int):
+        raise AssertionError("the coordinator of this test gives the values")
+
+    @task
+    def shown(numbers):
+        return len(numbers)
+
+    return doubled.map(range(N), name="numbers").with_execution("direct") >> shown
+
+
+def runner_of(store):
+    runner = FlowRunner(store, recovery=False)
+    runner.register(build, "doubling")
+    return runner
+
+
+def values(runner, flow_id="f"):
+    return [member.outputs["doubled"][0] for member in runner.list_members(flow_id, "numbers", limit=100)]
+
+
+def told(store, flow_id="f"):
+    """Members of each line that tells of some, by how they are told."""
+    lines = [line.data for line in store.events(flow_id) if line.kind == "group.members"]
+    return [(len(data.get("blocks", ())), len(data["outcomes"]), len(list(told_members(data)))) for data in lines]
+
+
+def as_shown(rows):
+    return [row.model_dump(exclude={"flow_id"}) for row in rows]
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def store(request, tmp_path):
+    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/flows.db"}.get(request.param)
+    opened = open_store(url or f"{request.getfixturevalue('redis_server').url}?key_prefix={tmp_path.name}")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.redis
+def test_a_block_is_shown_as_its_members_are_when_each_comes_alone(members, store):
+    runner = runner_of(store)
+    assert runner.execute("doubling", {}, flow_id="f").status is FlowStatus.COMPLETED
+    members.alone = set(range(N))
+    assert runner.execute("doubling", {}, flow_id="alone").status is FlowStatus.COMPLETED
+    blocks, alone, whole = (sum(column) for column in zip(*told(store), strict=True))
+    assert (blocks, alone, whole) == (4, 0, N)
+    assert sum(each[1] for each in told(store, "alone")) == N
+    shown, other = (runner.list_members(each, "numbers", limit=100) for each in ("f", "alone"))
+    assert as_shown(shown) == as_shown(other)
+    assert store.member_facts("f", "numbers", visit=1) == store.member_facts("alone", "numbers", visit=1)
+    (group, _), (same, _) = (store.get_flow_state(each).steps for each in ("f", "alone"))
+    assert (group.counts, group.strip, group.outputs) == (same.counts, same.strip, same.outputs)
+    assert group.counts == {"completed": N}
+
+
+@pytest.mark.parametrize("alone", [(), (4,)], ids=["in blocks", "one block alone"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
+@pytest.mark.parametrize("left", range(1, 7))
+def test_members_in_blocks_that_are_on_record_run_once_after_a_crash_at_any_write(members, left, is_lost, alone):
+    members.alone = set(alone)
+    store = MemoryStore()
+    with contextlib.suppress(Crash):
+        runner_of(crashing(store, left, is_answer_lost=is_lost)).execute("doubling", {}, flow_id="f")
+    lines = [line for line in store.events("f") if line.kind == "group.members"]
+    recorded = {each["index"] for line in lines for each in told_members(line.data)}
+    members.since()
+    runner = runner_of(WatchedStore(store))
+    state = runner.execute("doubling", {}, flow_id="f")
+    assert (state.status, state.outputs) == (FlowStatus.COMPLETED, N)
+    assert recorded.isdisjoint(members.since())
+    assert values(runner) == [2 * index for index in range(N)]
+    assert state.steps[0].counts == {"completed": N}
+
+
+@pytest.mark.redis
+def test_one_member_of_a_block_runs_again_and_the_others_stay(members, store):
+    runner = runner_of(store)
+    runner.execute("doubling", {}, flow_id="f")
+    members.since()
+    members.factor = 10
+    state = runner.retry_failed_step("f", "numbers", index=5)
+    assert members.since() == [5]
+    expected = [2 * index for index in range(N)]
+    expected[5] *= 10
+    assert values(runner) == expected
+    assert state.steps[0].counts == {"completed": N}
+    assert [each.index for each in runner.list_members("f", "numbers", status=StepStatus.COMPLETED)] == list(range(N))
+
+
+@pytest.mark.redis
+def test_a_group_whose_members_are_in_blocks_runs_again_whole(members, store):
+    runner = runner_of(store)
+    runner.execute("doubling", {}, flow_id="f")
+    members.since()
+    members.factor = 10
+    state = runner.retry_failed_step("f", "numbers", downstream="all")
+    assert (state.status, members.since()) == (FlowStatus.COMPLETED, list(range(N)))
+    assert values(runner) == [20 * index for index in range(N)]
+    assert state.steps[0].counts == {"completed": N}
+
+
+def test_a_fork_reuses_members_in_blocks(members):
+    store = MemoryStore()
+    runner = runner_of(store)
+    runner.execute("doubling", {}, flow_id="f")
+    members.since()
+    forked = runner.fork_flow("f", "shown")
+    assert (forked.status, members.since()) == (FlowStatus.COMPLETED, [])
+    assert {each.status for each in runner.list_members(forked.flow_id, "numbers")} == {StepStatus.REUSED}
