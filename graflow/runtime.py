@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
-import redis
-
 from graflow.exceptions import GraflowRuntimeError
 from graflow.forks import between_forks
 from graflow.per_process import PerProcess
-from graflow.redis.refusals import RefusedForNowError, in_a_word
+from graflow.redis.clients import load_redis
+from graflow.redis.refusals import in_a_word, try_again
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 
@@ -32,9 +31,6 @@ _T = TypeVar("_T")
 SLICE: Final = 0.2  # seconds after which running work is looked after
 
 _LONGEST_PAUSE: Final = 2.0
-UNREACHABLE: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-TRY_AGAIN: Final = (*UNREACHABLE, RefusedForNowError)
-"""Errors of a server that may be well again in a moment."""
 
 # One byte that a worker's main process shares with the children that it forks later.
 _stopping: Final = mmap.mmap(-1, 1)
@@ -115,7 +111,7 @@ def persistently(
     *,
     patience: float | None = None,
     when_stopping: float | None = None,
-    over: tuple[type[Exception], ...] = TRY_AGAIN,
+    over: tuple[type[Exception], ...] | None = None,
     what: str = "The group record",
 ) -> _T:
     """Repeat a call while its server cannot be reached, or refuses for now.
@@ -126,9 +122,10 @@ def persistently(
         patience: Seconds after which the error is raised; None for no end. However long this process stood still in one
             try, it takes half of them at most.
         when_stopping: The same for a worker that shuts down.
-        over: The errors over which it is repeated.
+        over: The errors over which it is repeated; those of a Redis that may be well again in a moment when None.
         what: What is called, for the log.
     """
+    over = try_again() if over is None else over
     pause, waited, since = 0.05, 0.0, runtime.monotonic()
     while True:
         try:
@@ -209,7 +206,7 @@ class Pacer:
                 call()
         except Exception as error:  # noqa: BLE001 - as above
             if is_news((name, type(error))):
-                is_known = isinstance(error, redis.exceptions.RedisError | GraflowRuntimeError | OSError)
+                is_known = isinstance(error, GraflowRuntimeError | OSError | load_redis().RedisError)
                 _log.warning("%s: %s: %s", name, type(error).__name__, error, exc_info=not is_known)
 
 

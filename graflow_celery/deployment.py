@@ -22,9 +22,9 @@ from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.per_process import PerProcess
 from graflow.redis.config import connection_of, shared_client
 from graflow.redis.diagnosis import why_unreachable
-from graflow.redis.refusals import RefusedForNowError, in_a_word
+from graflow.redis.refusals import RefusedForNowError, in_a_word, unreachable
 from graflow.redis.sentinels import refusing_sentinels
-from graflow.runtime import UNREACHABLE, this_runtime
+from graflow.runtime import this_runtime
 from graflow.secret import Secret, revealed
 from graflow.signing import KEY_FILE_VARIABLE, SigningKeys
 from graflow.spells import is_news
@@ -199,7 +199,7 @@ class Deployment:
             raise
         except RefusedForNowError as error:
             raise RecordUnreachableError(self._why_unreachable(error)) from error
-        except UNREACHABLE as error:
+        except unreachable() as error:
             refused = refusal("The Redis of record", self.settings.connection, error, self.settings.said)
             if refused is not None:
                 raise AccessRefusedError(refused) from _without_text(error)

@@ -28,7 +28,7 @@ import redis
 from celery.exceptions import Ignore
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow.runtime import TRY_AGAIN
+from graflow.redis.refusals import try_again
 
 __all__ = [
     "AccessRefusedError",
@@ -55,6 +55,8 @@ class AccessRefusedError(RecordUnreachableError):
     """The Redis of record, or the broker of a worker, refuses the username or password."""
 
 
+TRY_AGAIN: Final = try_again()
+"""Errors of a server that may be well again in a moment."""
 SILENT: Final = (*TRY_AGAIN, RecordUnreachableError)
 """What is raised for a record that does not answer, or refuses for now."""
 FAILING: Final = (*SILENT, redis.exceptions.RedisError)

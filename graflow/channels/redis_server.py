@@ -11,6 +11,7 @@ from graflow.redis.clients import load_redis
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import told
 from graflow.redis.refusals import RefusedForNowError, for_now
+from graflow.runtime import persistently, this_runtime
 
 Command = tuple[str | bytes | int, ...]
 _T = TypeVar("_T")
@@ -70,7 +71,6 @@ class ChannelServer:
 
     def granted(self, call: Callable[[], _T]) -> _T:
         """What a call of the server gives; it is made again while the server refuses it for now."""
-        from graflow.runtime import persistently, this_runtime  # noqa: PLC0415 - it needs the package redis
 
         def attempt() -> _T:
             try:

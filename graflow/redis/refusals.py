@@ -98,6 +98,19 @@ def in_a_word(error: BaseException) -> str:
 
 
 @cache
+def unreachable() -> tuple[type[Exception], type[Exception], type[OSError]]:
+    """Errors of a server that does not answer."""
+    errors = load_redis().exceptions
+    return errors.ConnectionError, errors.TimeoutError, OSError
+
+
+@cache
+def try_again() -> tuple[type[Exception], type[Exception], type[OSError], type[RefusedForNowError]]:
+    """Errors of a server that may be well again in a moment."""
+    return *unreachable(), RefusedForNowError
+
+
+@cache
 def parser() -> Any:
     """redis-py's own parser of answers, with our types for what is refused for now: `parser_class` of a connection."""
     base: Any = load_redis().connection.DefaultParser

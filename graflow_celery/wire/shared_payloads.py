@@ -11,8 +11,9 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from graflow.exceptions import PayloadError
-from graflow.runtime import TRY_AGAIN, Runtime, persistently
+from graflow.runtime import Runtime, persistently
 from graflow.values.blobs import Value, made_of
+from graflow_celery.errors import TRY_AGAIN
 from graflow_celery.record import GroupRecord
 from graflow_celery.wire.envelope import SharedPayload
 

@@ -27,14 +27,13 @@ from graflow.encoding.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError
 from graflow.hearing.words import Line, Words
 from graflow.redis.refusals import in_a_word
-from graflow.runtime import TRY_AGAIN
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow.text.told import progress_data
 from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import FAILING
+from graflow_celery.errors import FAILING, TRY_AGAIN
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.chunks import CHUNK_MARK, Chunk
 from graflow_celery.wire.envelope import Envelope, SharedPayload

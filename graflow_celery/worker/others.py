@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from graflow.exceptions import TaskResolutionError, UnknownTaskError
-from graflow.runtime import TRY_AGAIN
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow_celery.broker.messages import queues_of
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import TRY_AGAIN
 from graflow_celery.record import GroupSpec, WorkerInfo
 
 _log = get_logger(__name__)

@@ -105,6 +105,19 @@ def test_importing_graflow_imports_nothing_heavy() -> None:
     assert not HEAVY & set(json.loads(done.stdout))
 
 
+def test_a_flow_that_is_kept_in_a_file_loads_no_redis(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from graflow import task
+from graflow.flows import FlowRunner
+with FlowRunner("sqlite:///{tmp_path}/flows.db") as runner:
+    runner.register(lambda: task(id="a")(lambda: 1), "f")
+    print(runner.execute("f").status, [name for name in ("redis", "celery") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "completed []\n"
+
+
 def installed_with(requirements: list[str]) -> set[str]:
     """The distributions that pip installs for requirements, in the versions that are here."""
     left = [Requirement(text) for text in requirements]

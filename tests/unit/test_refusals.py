@@ -13,12 +13,12 @@ from graflow.exceptions import StoreUnavailableError
 from graflow.redis.config import create_redis_client
 from graflow.redis.refusals import REFUSALS, RefusedForNowError, for_now, in_a_word, refused
 from graflow.redis.scripts import Script
-from graflow.runtime import TRY_AGAIN, Runtime, persistently
+from graflow.runtime import Runtime, persistently
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.server import Server
 from graflow_celery.broker.app import build_app
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import RecordUnreachableError
+from graflow_celery.errors import TRY_AGAIN, RecordUnreachableError
 from graflow_celery.settings import Settings
 from tests.refusing_server import RefusingServer, refusing_server
 

@@ -12,13 +12,13 @@ import redis
 
 from graflow.exceptions import TaskTimeoutError
 from graflow.observing import Happening, observe, observers
-from graflow.runtime import SLICE, TRY_AGAIN, persistently
+from graflow.runtime import SLICE, persistently
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow.trace.carrying import continued
 from graflow_celery.broker.messages import member_name, ranges_of
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import FAILING
+from graflow_celery.errors import FAILING, TRY_AGAIN
 from graflow_celery.record import BlockClaim, Claim, GrantedBlock, GrantedMember, GroupSpec, MemberReport, MemberState
 from graflow_celery.wire.outcomes import pack_failure, report_of
 from graflow_celery.worker.batches.blocks import BlockLoop

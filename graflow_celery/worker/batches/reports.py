@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow.runtime import TRY_AGAIN, persistently
+from graflow.runtime import persistently
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow_celery.deployment import Deployment
+from graflow_celery.errors import TRY_AGAIN
 from graflow_celery.record import BlockLease, BlockReport, GroupSpec, Lease, MemberReport, Released
 from graflow_celery.wire.pages import PageWriter
 from graflow_celery.worker.batches.reported import reported_members
