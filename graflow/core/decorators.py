@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Literal, Protocol, overload
 
 from graflow.core.nodes.mapped import R
 from graflow.core.nodes.options import CacheOption, policy_of
-from graflow.core.nodes.templates import CLASS_METHOD
+from graflow.core.nodes.templates import no_function
 from graflow.core.nodes.wrapper import P, TaskWrapper
 from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.durations import Deadline, Duration
@@ -170,10 +170,8 @@ def task(
 
 
 def _given_id(id_or_func: object, task_id: str | None) -> str | None:
-    if isinstance(id_or_func, classmethod):
-        raise TypeError(CLASS_METHOD)
     if not (id_or_func is None or isinstance(id_or_func, str) or callable(id_or_func)):
-        raise TypeError(f"@task takes a function or an id, not {id_or_func!r}")
+        raise no_function("@task takes a function or an id", id_or_func)
     if isinstance(id_or_func, str) and task_id is not None and task_id != id_or_func:
         raise ConfigError(f"@task was given two ids, {id_or_func!r} and {task_id!r}; give one of them")
     return id_or_func if task_id is None and isinstance(id_or_func, str) else task_id

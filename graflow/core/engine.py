@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Self
 
@@ -168,7 +169,8 @@ class WorkflowEngine:
                 with context.executing_task(task) as frame:
                     if recording is not None:
                         recording.begin(frame)
-                    value = frame.task_result = self._execute_task(task, context)
+                    # In a copy: what a step sets of context variables is its own, as that of a coroutine.
+                    value = frame.task_result = copy_context().run(self._execute_task, task, context)
                     if frame.control == Control.CANCEL:
                         raise canceled(context, task.task_id)  # noqa: TRY301 - as if the task did
                     if recording is not None:

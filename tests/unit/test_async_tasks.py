@@ -44,6 +44,18 @@ def test_an_async_task_is_a_step_like_any_other():
     assert loop_threads() == []
 
 
+@pytest.mark.parametrize("make", [lambda fetch: fetch, functools.partial], ids=["object", "partial"])
+def test_an_object_that_is_called_as_a_coroutine_needs_no_thread_as_a_member(make):
+    class Fetch:
+        async def __call__(self, number):
+            await give_way()
+            return threading.current_thread().name, number
+
+    fetch = task("fetch")(make(Fetch()))
+    values = fetch.map(range(3)).run()
+    assert values == [("graflow-async", number) for number in range(3)]
+
+
 def test_a_run_without_async_tasks_starts_no_loop():
     seen = []
     with workflow("sync") as wf:

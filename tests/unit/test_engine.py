@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextvars import ContextVar, copy_context
 from traceback import walk_stack
 
 import pytest
@@ -42,6 +43,38 @@ def test_dynamic_tasks_run_before_the_successors_of_the_task_that_queued_them():
 
 def test_the_value_of_the_run_is_that_of_the_last_task():
     assert in_a_row(node("a", lambda: 1), node("b", lambda: 2)).execute() == 2
+
+
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_context_variables_that_a_step_sets_are_its_own(backend):
+    tenant = ContextVar("tenant", default="nobody")
+
+    def tell(name):
+        before = tenant.get()
+        tenant.set(name)
+        return before, tenant.get()
+
+    def fail_once(ctx):
+        if not ctx.retry_count:
+            tell("failed attempt")
+            raise ValueError
+        return tell("retry")
+
+    def whole_run():
+        tenant.set("caller")
+        with workflow("apart") as wf:
+            steps = [node("a", lambda: tell("a")), node("b", lambda: tell("b") if tenant.get() else None)]
+            retried = TaskWrapper("retried", fail_once, True, max_retries=1)
+            members = parallel(node("c", lambda: tell("c")), node("d", lambda: tell("d"))).with_execution(backend)
+            chain(*steps, retried, members, node("last", lambda: tell("last")))
+            _, context = wf.execute(ret_context=True)
+        told = {name: context.get_result(name) for name in context.completed_tasks if context.get_result(name)}
+        return told, tenant.get()
+
+    told, after = copy_context().run(whole_run)
+    assert told == {name: ("caller", "retry" if name == "retried" else name) for name in told}
+    assert len(told) == 6
+    assert after == "caller"
 
 
 def test_execution_can_begin_in_the_middle():

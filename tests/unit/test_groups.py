@@ -164,6 +164,39 @@ def test_members_see_the_context_variables_of_the_starting_thread():
 
 
 @each_backend
+def test_a_group_outside_any_run_is_a_run_of_its_own(backend):
+    double = TaskWrapper("double", lambda number: 2 * number)
+    assert double.map([1, 2]).with_execution(backend).run() == [2, 4]
+    assert double.map([]).run() == []
+    with workflow("around") as wf:
+        pair = (TaskWrapper("a", lambda: 1) | TaskWrapper("b", lambda: 2)).with_execution(backend)
+        pair >> TaskWrapper("after", lambda: "not run with the group alone")
+        assert pair.run() == [1, 2]
+        assert wf.execute() == "not run with the group alone"
+        assert pair.run() == pair() == [1, 2]
+    with pytest.raises(exceptions.ParallelGroupError, match="'bad': ZeroDivisionError"):
+        ParallelGroup([TaskWrapper("bad", lambda: 1 / 0)], name="failing").with_execution(backend).run()
+
+
+@each_backend
+def test_a_group_inside_the_last_one_gives_the_values_of_its_members(backend):
+    def bad():
+        raise KeyError("k")
+
+    with workflow("nested") as wf:
+        tasks = [TaskWrapper(name, lambda name=name: name) for name in "abc"]
+        tolerant = ParallelGroup([TaskWrapper("bad", bad), tasks[2]], name="tolerant").with_execution(
+            backend, policy="best_effort"
+        )
+        strict = ParallelGroup([TaskWrapper("worse", bad)], name="strict").with_execution(backend)
+        innermost = ParallelGroup([tasks[1], tolerant], name="innermost").with_execution(backend)
+        ParallelGroup([tasks[0], innermost, strict], name="all").with_execution(backend, policy="best_effort")
+        value, context = wf.execute(ret_context=True)
+    assert value == ["a", ["b", [None, "c"]], None]
+    assert context.get_result("innermost") is None
+
+
+@each_backend
 def test_handlers_apply_inside_branches_at_any_depth(backend):
     class Loud(TaskHandler):
         def execute_task(self, task, context):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import doctest
 import functools
 import inspect
 import math
+import operator
 import pickle
+import pydoc
 import sys
+import types
+import typing
 from copy import copy as copied
+from decimal import Decimal
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from graflow import TaskExecutionContext, task, workflow
@@ -237,6 +245,14 @@ def test_positional_only_parameters_are_filled_like_others():
         (int, ["1", "2"], [1, 2]),
         (functools.partial(pow, 2), [3, 4], [8, 16]),
         (functools.partial(lambda amount, rate: amount * rate, rate=2), [3, 4], [6, 8]),
+        (functools.partial(lambda *parts: parts, "a"), [3, 4], [("a", 3), ("a", 4)]),
+        (lambda *parts, joined=None: (parts, joined), [3, 4], [((3,), None), ((4,), None)]),
+        (lambda *parts, joined: (parts, joined), [3, 4], [((), 3), ((), 4)]),
+        (functools.lru_cache(lambda number: number * 2), [3, 4], [6, 8]),
+        (operator.itemgetter("size"), [{"size": 3}, {"size": 4}], [3, 4]),
+        (staticmethod(lambda number: number * 2), [3, 4], [6, 8]),
+        (np.negative, [3, 4], [-3, -4]),
+        (Mock(side_effect=abs), [-3, 4], [3, 4]),
     ],
 )
 def test_map_over_any_callable(func, items, values):
@@ -244,6 +260,85 @@ def test_map_over_any_callable(func, items, values):
         task("start")(lambda: None) >> task("f")(func).map(items, name="all")
         _, context = wf.execute(ret_context=True)
     assert context.get_result("all") == values
+
+
+def by_position(func):
+    """A decorator that forgets that arguments have names."""
+
+    @functools.wraps(func)
+    def wrapper(*args):
+        return func(*args)
+
+    return wrapper
+
+
+@functools.singledispatch
+def described(value, unit="m"):
+    return f"{value!r} {unit}"
+
+
+described.register(int, lambda value, unit="m": f"{value} whole {unit}")
+
+
+class Scale:
+    @functools.singledispatchmethod
+    def of(self, value):
+        return value
+
+    half = functools.partialmethod(of, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("func", "value"),
+    [
+        (described, "7 whole m"),
+        (functools.partial(described, unit="cm"), "7 whole cm"),
+        (by_position(lambda value, unit="m": (value, unit)), (7, "m")),
+    ],
+    ids=["singledispatch", "partial", "by position"],
+)
+def test_a_function_that_knows_its_arguments_by_position_gets_them_so(func, value):
+    with workflow("w") as wf:
+        task("value")(lambda: 7) >> task("used")(func)
+        assert wf.execute() == value
+    assert task(func).map([7], name="all").run() == [value]
+
+
+@pytest.mark.parametrize("decorate", [task, task("x"), lambda func: TaskWrapper("x", func)])
+@pytest.mark.parametrize("name", ["of", "half"])
+def test_what_only_a_class_makes_methods_of_is_no_function(decorate, name):
+    with pytest.raises(TypeError, match=r"not <?functools\..*; make the task of what an object has of it, as in load"):
+        decorate(vars(Scale)[name])
+
+
+def test_what_cannot_be_called_is_no_function():
+    with pytest.raises(TypeError, match=r"^@task takes a function or an id, not 5; write @task above a def, or give"):
+        task(5)
+    with pytest.raises(TypeError, match=r"^Task 'x' needs a function, not 5; write @task above a def, or give"):
+        task("x")(5)
+
+
+def test_tools_that_look_into_functions_find_that_of_a_task():
+    def scale(number: Decimal) -> Decimal:
+        """Twice as much.
+
+        >>> 1 + 1
+        2
+        """
+        return number * 2
+
+    made = task(scale)
+    assert inspect.getsource(made) == inspect.getsource(scale)
+    assert inspect.getdoc(made) == inspect.getdoc(scale)
+    assert inspect.unwrap(made) is scale
+    assert typing.get_type_hints(made) == {"number": Decimal, "return": Decimal}
+    assert "scale(number: 'Decimal') -> 'Decimal'\n    Twice as much." in pydoc.render_doc(
+        made, renderer=pydoc.plaintext
+    )
+    module = types.ModuleType(__name__)
+    module.made = made
+    (found,) = [test for test in doctest.DocTestFinder().find(module, module=False) if test.examples]
+    assert found.name == f"{__name__}.made"
 
 
 def test_what_a_partial_has_given_is_not_overruled_by_the_channel():

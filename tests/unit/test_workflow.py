@@ -204,15 +204,17 @@ def test_a_failed_run_leaves_the_workflow_ready_for_another():
         assert wf.execute() == "value"
 
 
-def test_a_workflow_that_a_task_made_current_stays_current_after_the_run():
+def test_a_workflow_that_a_task_made_current_is_so_for_that_task_alone():
     made = []
     graph = TaskGraph()
-    graph.add_node(task("a")(lambda: made.append(current_workflow_context())))
+
+    def define():
+        made.append(current_workflow_context())
+        Task("x") >> Task("y")
+
+    graph.add_node(task("a")(define))
     ExecutionContext.create(graph).execute()
-    assert get_current_workflow_context() is made[0]
-    x, y = Task("x"), Task("y")
-    x >> y
-    assert get_current_workflow_context() is made[0]
+    assert get_current_workflow_context() is None
     assert made[0].graph.get_edges() == [("x", "y")]
 
 

@@ -19,7 +19,8 @@ _NAMED = (*_BY_POSITION, inspect.Parameter.KEYWORD_ONLY)
 RESULT_SUFFIX = ".__result__"
 
 
-# The one parameter of a callable that does not say what it takes, such as `int`; no keyword can be meant by this name.
+# The one parameter of a callable that does not say what it takes, such as `int`, or is `*args`; no keyword can be meant
+# by this name.
 UNNAMED = "<item>"
 
 
@@ -92,13 +93,34 @@ class Plan:
 
 def _positional_only(func: Callable[..., Any], positional: int) -> list[tuple[str, Any]]:
     """Names and defaults of the parameters that no keyword can fill, after the first `positional` ones."""
-    if _is_bare(func) and not func.__code__.co_posonlyargcount:
+    if _is_bare(func) and not (func.__code__.co_posonlyargcount or func.__code__.co_flags & inspect.CO_VARARGS):
         return []
     parameters = parameters_of(func)
-    if parameters is None:
+    if parameters is None or _takes_unnamed(parameters[positional:]):
         return [(UNNAMED, inspect.Parameter.empty)]
-    only = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    kinds = _BY_POSITION if _wraps_by_position(func) else (inspect.Parameter.POSITIONAL_ONLY,)
+    only = [p for p in parameters if p.kind in kinds]
     return [(p.name, p.default) for p in only[positional:]]
+
+
+def _takes_unnamed(parameters: Iterable[inspect.Parameter]) -> bool:
+    """Whether what is given goes to `*args`: neither a name by position nor one that has to be given is left."""
+    kinds = {p.kind for p in parameters if p.kind is not p.KEYWORD_ONLY or p.default is p.empty}
+    return inspect.Parameter.VAR_POSITIONAL in kinds and kinds.isdisjoint(_NAMED)
+
+
+def _wraps_by_position(func: Callable[..., Any]) -> bool:
+    """Whether a function that shows the parameters of the one it wraps has them by position only.
+
+    So does one without `**kwargs`, and one of `functools.singledispatch`, which looks at the first argument.
+    """
+    while isinstance(func, functools.partial | types.MethodType):
+        func = func.func if isinstance(func, functools.partial) else func.__func__
+    if not isinstance(func, types.FunctionType) or "__wrapped__" not in func.__dict__:
+        return False
+    code = func.__code__
+    takes_names = code.co_flags & inspect.CO_VARKEYWORDS or not (code.co_argcount or code.co_flags & inspect.CO_VARARGS)
+    return not takes_names or "register" in func.__dict__
 
 
 def _unknown_names(
@@ -172,7 +194,9 @@ def from_channel(
 
 def free_parameters(func: Callable[..., Any], *, inject_context: bool, bound: Mapping[str, Any]) -> list[str]:
     """Parameters that items of a fan-out go to: neither the injected context nor bound already."""
-    names = fillable_parameters(func, 1 if inject_context else 0)
-    if not names and parameters_of(func) is None:
-        names = (UNNAMED,)
+    first = 1 if inject_context else 0
+    parameters = parameters_of(func)
+    names = fillable_parameters(func, first)
+    if parameters is None or _takes_unnamed(parameters[first:]):
+        names = (UNNAMED, *names)
     return [name for name in names if name not in bound]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, final, overload
 
 from graflow.core.building.entering import enter, graph_for, has_room, is_another, leave_room
-from graflow.core.building.scopes import current_scope, ensure_scope
+from graflow.core.building.scopes import GraphScope, current_scope, ensure_scope, recording_into
 from graflow.core.bulk.garbage import no_collections
 from graflow.core.graph import TaskGraph, duplicate
 from graflow.core.nodes.base import BaseNode, no_task
@@ -340,19 +340,39 @@ class ParallelGroup(Executable):
         return super().__getstate__() | {"_chains": (), "_named_in": None}  # edges travel with their graph
 
     def run(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the signature of Executable
-        """Run all members and apply the policy; the results live under the members' ids."""
+        """Run all members and apply the policy; the results live under the members' ids.
+
+        Outside any run it is a run of its own, which gives the list of the members' values.
+        """
+        if self._context_or_none() is None:
+            return self._run_alone()
         self._run_members()
+        return None
+
+    def _run_alone(self) -> list[Any]:
+        context = upward.context()
+        with recording_into(GraphScope(context.graph, registers_on_creation=False)):
+            self.register_in(context.graph)
+        upward.engine().execute(context, self._task_id)
+        return self.values_in(context)
 
     def values_in(self, context: Run) -> list[Any]:
-        """What the members returned in a run, in member order; None at the places of those that failed."""
+        """What the members returned in a run, in member order; None at the places of those that failed.
+
+        At the place of a group is the list of its members' values.
+        """
         ids = self.member_ids
         values = context.get_results(ids)
-        if SCALARS.issuperset(map(type, values)):
-            return values
-        return [
-            None if isinstance(value, BaseException) and not context.has_completed(task_id) else value
-            for task_id, value in zip(ids, values, strict=True)
-        ]
+        if not SCALARS.issuperset(map(type, values)):
+            values = [
+                None if isinstance(value, BaseException) and not context.has_completed(task_id) else value
+                for task_id, value in zip(ids, values, strict=True)
+            ]
+        members = self.members
+        for index, member in enumerate(members if isinstance(members, list) else ()):
+            if values[index] is None and isinstance(member, ParallelGroup) and context.has_completed(ids[index]):
+                values[index] = member.values_in(context)
+        return values
 
     def _run_members(self) -> Any:
         context = self.get_execution_context()

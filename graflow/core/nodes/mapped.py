@@ -99,6 +99,8 @@ class MappedGroup(ParallelGroup, Generic[R]):
 
     def run(self, *args: Any, **kwargs: Any) -> list[R]:  # noqa: ARG002 - the signature of Executable
         """Run all members; the value is the list of their values in item order, None at failed places."""
+        if self._context_or_none() is None:
+            return self._run_alone()
         if not self.members:
             resolve_group_policy(self._execution_config["policy"]).validate([])
         values = self.values_in(self._run_members()) if self.members else []

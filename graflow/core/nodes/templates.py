@@ -68,7 +68,8 @@ class TaskTemplate:
     def is_async(self) -> bool:
         """Whether the function is a coroutine function."""
         if self._is_async is None:
-            self._is_async = inspect.iscoroutinefunction(self.func)
+            # An object whose class has `async def __call__` is no coroutine function to `inspect`.
+            self._is_async = any(map(inspect.iscoroutinefunction, (self.func, type(self.func).__call__)))
         return self._is_async
 
     def plan(self, positional: int) -> Plan:
@@ -90,10 +91,8 @@ class TaskTemplate:
             TypeError: The function is none.
             ConfigError: An option is of a wrong type or out of range.
         """
-        if isinstance(self.func, classmethod):
-            raise TypeError(CLASS_METHOD)
         if not callable(self.func):
-            raise TypeError(f"Task '{task_id}' needs a function, not {self.func!r}")
+            raise no_function(f"Task '{task_id}' needs a function", self.func)
         if self.inject_context is not False:
             checked_injection(task_id, self.inject_context, self.func)
         if self.resolve_keyword_args is not True:
@@ -144,6 +143,17 @@ class TaskTemplate:
 
 
 FACTS: Final = tuple(name for name, fact in TaskTemplate.__dataclass_fields__.items() if fact.init)
+
+
+def no_function(wanted: str, given: object) -> TypeError:
+    """The error for what no task can be made of; `wanted` says what can."""
+    if isinstance(given, classmethod):
+        return TypeError(CLASS_METHOD)
+    if hasattr(type(given), "__get__"):  # such as partialmethod, singledispatchmethod and property
+        remedy = "make the task of what an object has of it, as in load = task(loader.load)"
+    else:
+        remedy = "write @task above a def, or give what can be called"
+    return TypeError(f"{wanted}, not {given!r}; {remedy}")
 
 
 def _reference_to(func: Callable[..., Any]) -> tuple[str, str] | None:

@@ -56,6 +56,15 @@ class _FunctionSignature:
         raise AttributeError("__signature__")
 
 
+class _Function:
+    """What `inspect`, `typing` and `doctest` look into a task for: its function; the class has none."""
+
+    def __get__(self, made: TaskWrapper | None, owner: type) -> Callable[..., Any]:
+        if made is None:
+            raise AttributeError("__wrapped__")
+        return made.template.func
+
+
 class TaskWrapper(Executable, Generic[P, R]):
     """A function as a node of a graph.
 
@@ -69,6 +78,7 @@ class TaskWrapper(Executable, Generic[P, R]):
     _attribute: str | None = None  # the name of a method that is a task, in its class
     _method: MethodType | None = None  # what the task of an object was made of, whatever its `func` is now
     __signature__ = _FunctionSignature()
+    __wrapped__ = _Function()
 
     func: Callable[..., Any] = _of_template("func")
     made_in: str = _of_template("made_in")
