@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
@@ -15,6 +17,41 @@ _THREADS: Final = 64  # calls that wait at once; a flow that is executed, or wai
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Threads(Executor):
+    """Threads, so many at once, for which the end of the program does not wait: its flows are handed over then."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._count = 0
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Make a call in a thread."""
+        future: Future[R] = Future()
+        with self._lock:
+            self._calls.append((future, functools.partial(fn, *args, **kwargs)))
+            if self._count >= self._size:
+                return future
+            self._count += 1
+        threading.Thread(target=self._work, name="graflow-async", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._count -= 1
+                    return
+                future, call = self._calls.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - whoever awaits it gets it
+                future.set_exception(error)
 
 
 class _Awaitable(Generic[P, R]):
@@ -36,7 +73,8 @@ class _Awaitable(Generic[P, R]):
 class AsyncFlowRunner:
     """`FlowRunner` with the same names, awaitable; `register` is called without waiting.
 
-    A call that is cancelled is no longer waited for; what it began goes on, as `cancel_flow` ends a flow.
+    A call that is cancelled is no longer waited for; what it began goes on, as `cancel_flow` ends a flow, until the
+    program ends: then its flows are handed over.
 
     Args:
         *args: As for `FlowRunner`.
@@ -49,7 +87,7 @@ class AsyncFlowRunner:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.runner = FlowRunner(*args, **kwargs)
-        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="graflow-async")
+        self.threads = _Threads(_THREADS)
 
     @property
     def store(self) -> Any:
@@ -89,7 +127,6 @@ class AsyncFlowRunner:
     async def close(self) -> None:
         """As `FlowRunner.close`."""
         await asyncio.get_running_loop().run_in_executor(self.threads, self.runner.close)
-        self.threads.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         return self

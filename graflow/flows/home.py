@@ -99,25 +99,36 @@ class Home:
             with self._lock:
                 self._live.pop(recorder.flow_id, None)
 
-    def hand_over(self, grace: float = GRACE) -> None:
-        """Have every flow that runs here go on elsewhere, since this process ends; none is begun any more."""
+    def begin_to_leave(self) -> set[str]:
+        """Begin no flow any more, since this process ends, and have those that run here stop after their running step.
+
+        Returns:
+            Their ids.
+        """
         with self._lock:
             self.is_closing = True
             flow_ids = set(self._live)
-        self.hand_over_some(flow_ids, grace)
+        self._stop(flow_ids)
+        return flow_ids
+
+    def hand_over(self, grace: float = GRACE) -> None:
+        """Have every flow that runs here go on elsewhere, since this process ends; none is begun any more."""
+        self.hand_over_some(self.begin_to_leave(), grace)
+
+    def _stop(self, flow_ids: Collection[str]) -> None:
+        for recorder in self._live_of(flow_ids):
+            recorder.end(Stop.HAND_OVER, "its process ends")
+
+    def _live_of(self, flow_ids: Collection[str]) -> list[FlowRecorder]:
+        return [recorder for flow_id, recorder in list(self._live.items()) if flow_id in flow_ids]
 
     def hand_over_some(self, flow_ids: Collection[str], grace: float = GRACE) -> None:
         """Have these flows go on elsewhere: after their running step, or when `grace` seconds are over."""
-
-        def left() -> list[FlowRecorder]:
-            return [recorder for flow_id, recorder in list(self._live.items()) if flow_id in flow_ids]
-
-        for recorder in left():
-            recorder.end(Stop.HAND_OVER, "its process ends")
+        self._stop(flow_ids)
         end = self.runtime.monotonic() + grace
-        while left() and self.runtime.monotonic() < end:
+        while self._live_of(flow_ids) and self.runtime.monotonic() < end:
             self.runtime.sleep(_LOOK)
-        for recorder in left():
+        for recorder in self._live_of(flow_ids):
             recorder.give_back()
 
 

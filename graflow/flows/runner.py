@@ -123,6 +123,7 @@ class FlowRunner(Steering, Questioning):
         self._is_open = False
         self._watch = QuestionWatch(self.store)
         self.backend_config = backend_config or config
+        hand_over_at_end(self._home)  # here as well: what begins flows may be a thread, which can handle no signal
 
     def _driver_of(self, home: Home, size: int) -> Driver:
         return Driver(home, self._registry, self._means, Pool(home, size), notifiers=self._notifiers)

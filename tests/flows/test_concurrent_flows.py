@@ -12,6 +12,7 @@ import pytest
 from graflow import task
 from graflow.exceptions import FlowConflictError, MoveRefusedError
 from graflow.flows import AsyncFlowRunner, FlowRunner
+from graflow.flows.waiting import signals
 from graflow.state import FlowStatus
 from graflow.state.memory import MemoryStore
 from tests.flows import waiting
@@ -184,6 +185,62 @@ def test_a_terminated_process_hands_its_flows_over(tmp_path):
         waiting.FOLDER = tmp_path
         assert runner.resume_flow("w").status is FlowStatus.COMPLETED
     assert [line.kind for line in runner.events("w")].count("flow.handed_over") == 1
+
+
+def begun(folder, how):
+    """A program amid the second step of its flow."""
+    url = f"sqlite:///{folder}/flows.db"
+    program = subprocess.Popen([sys.executable, "-m", "tests.flows.waiting", url, str(folder), how])
+    wait_until(lambda: (folder / "ran").exists() and "second" in (folder / "ran").read_text())
+    return program
+
+
+def state_of(folder):
+    with FlowRunner(f"sqlite:///{folder}/flows.db", recovery=False) as runner:
+        state = runner.get_flow_state("w")
+        return state.status, state.owner, state.takeovers
+
+
+def test_a_terminated_program_does_nothing_with_half_a_flow(tmp_path):
+    url = f"sqlite:///{tmp_path}/flows.db"
+    command = [sys.executable, "-m", "tests.flows.waiting", url, str(tmp_path), "terminated"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGTERM
+    assert not (tmp_path / "ran").exists()
+    assert state_of(tmp_path) == (FlowStatus.QUEUED, None, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_with_an_event_loop_hands_its_flows_over_too(tmp_path, number):
+    program = begun(tmp_path, "awaited")
+    program.send_signal(number)
+    assert program.wait(60) == -number
+    assert state_of(tmp_path) == (FlowStatus.QUEUED, None, 0)
+
+
+def test_a_program_that_ends_hands_over_what_runs_in_its_background(tmp_path):
+    assert begun(tmp_path, "in_background").wait(60) == 0
+    assert state_of(tmp_path) == (FlowStatus.QUEUED, None, 0)
+
+
+def test_a_child_that_a_step_forks_and_terminates_leaves_the_flow_alone(tmp_path):
+    with FlowRunner(tmp_path / "flows.db") as runner:
+        state = runner.execute("with_a_child")
+        assert [line.kind for line in runner.events(state.flow_id)].count("flow.handed_over") == 0
+    assert state.steps[0].outputs == -signal.SIGTERM
+    assert (state.status, state.takeovers) == (FlowStatus.COMPLETED, 0)
+
+
+def test_nothing_is_begun_in_threads_while_python_ends(tmp_path, monkeypatch):
+    runner, gate = gated(MemoryStore())
+    flow_id = runner.submit("gated")
+    assert gate.begun.wait(60)
+    end = signals._End()
+    end.look_after(runner._home)
+    gate.go.set()
+    with monkeypatch.context() as ending:
+        ending.setattr(threading.Thread, "start", lambda _: pytest.fail("Python 3.12 starts no thread at its end"))
+        end._leave()
+    assert runner.get_flow_state(flow_id).status in {FlowStatus.QUEUED, FlowStatus.COMPLETED}
 
 
 def test_a_runner_that_is_closed_leaves_its_flows_to_others():

@@ -18,6 +18,7 @@ from graflow.flows.running.pool import Pool
 from graflow.flows.waiting.children import Children
 from graflow.flows.waiting.outbox import Channel
 from graflow.flows.waiting.questions import Questions
+from graflow.flows.waiting.signals import wait_for_end
 from graflow.foreign import attempt
 from graflow.state.changes import Change, Created, Entry, FlowRecord, NewFlow, Request, RequestKind, StepRow
 from graflow.state.models import FlowState, FlowStepState
@@ -343,6 +344,7 @@ class Driver:
         if kept is None:
             status, fields = FlowStatus.PAUSED, {"error": f"StoreError: {recorder.why}"}
             if recorder.stop is Stop.HAND_OVER:
+                wait_for_end()
                 return self.state(record.flow_id)
             steps: list[FlowStepState] = []
         else:
