@@ -14,6 +14,7 @@ from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
 from graflow.hitl.backend.base import FeedbackBackend, Revision
 from graflow.hitl.backend.filesystem import FilesystemFeedbackBackend
+from graflow.hitl.backend.redis import RedisFeedbackBackend
 from graflow.hitl.checks import check_question
 from graflow.hitl.handler import tell
 from graflow.hitl.types import (
@@ -303,8 +304,6 @@ def _backend_of(given: FeedbackBackend | str, config: dict[str, Any]) -> Feedbac
     if given == "filesystem":
         return FilesystemFeedbackBackend(config.get("data_dir") or "feedback_data")
     if given == "redis":
-        from graflow.hitl.backend.redis import RedisFeedbackBackend  # noqa: PLC0415 - whoever keeps files has no Redis
-
         client = config.get("redis_client")
         return RedisFeedbackBackend.from_config(config if client is not None else normalize_redis_config(config))
     raise ConfigError(f"Unknown feedback backend {given!r}; known are 'filesystem' and 'redis', or a FeedbackBackend")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from graflow.configuration.project import project_settings
 from graflow.configuration.sections import MonitoringSection
@@ -50,10 +50,7 @@ def start_counting(*, has_children: bool = False) -> bool:
         return False
     with _lock:
         _share(said, has_children=has_children)
-        try:
-            from graflow.metrics.prometheus import record  # noqa: PLC0415 - an extra, and off by default
-        except ImportError as error:
-            raise ImportError(_INSTALL) from error
+        record = _counts().record
         if record not in observers:
             observers.append(record)
         if said.metrics_port is not None:
@@ -67,11 +64,16 @@ def exposition() -> bytes:
     Raises:
         ImportError: Without prometheus-client.
     """
+    content: bytes = _counts().text()
+    return content
+
+
+def _counts() -> Any:
     try:
-        from graflow.metrics.prometheus import text  # noqa: PLC0415 - as above
+        from graflow.metrics import prometheus  # noqa: PLC0415 - an extra, and off by default
     except ImportError as error:
         raise ImportError(_INSTALL) from error
-    return text()
+    return prometheus
 
 
 def _share(said: MonitoringSection, *, has_children: bool) -> None:
@@ -121,10 +123,8 @@ def _serve(host: str, port: int) -> None:
     if (host, port) in _served:
         return
     _served.add((host, port))
-    from graflow.metrics.prometheus import serve  # noqa: PLC0415 - as above
-
     try:
-        serve(host, port)
+        _counts().serve(host, port)
     except OSError as error:
         shared = "which shows these counts too" if os.environ.get(_FOLDER_VARIABLE) else "give both a metrics_dir"
         _log.warning("Metrics are not shown at %s:%s (%s); if a process of ours has it: %s", host, port, error, shared)

@@ -10,6 +10,7 @@ from graflow.configuration.finding import project_folder
 from graflow.configuration.project import project_settings
 from graflow.exceptions import StoreConfigError
 from graflow.state.memory import MemoryStore
+from graflow.state.redis import RedisStore
 from graflow.state.sqlite import SqliteStore
 from graflow.state.store import StateStore
 
@@ -94,8 +95,6 @@ def _sqlite_store(url: str, folder: Path) -> SqliteStore:
 
 
 def _redis_store(url: str) -> StateStore:
-    from graflow.state.redis import RedisStore  # noqa: PLC0415 - an optional service; a process without must not pay
-
     address, _, query = url.partition("?")
     own: dict[str, str] = {}
     others: list[tuple[str, str]] = []

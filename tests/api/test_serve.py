@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import graflow.cli.serve
+import graflow.cli.serving
 from graflow.cli.serve import serve
 from tests.support import wait_until
 
@@ -132,7 +133,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_the_second_part_of_an_answer_waits_for_no_acknowledgement() -> None:
-    place = graflow.cli.serve._Place("127.0.0.1", 0, "", ())
+    place = graflow.cli.serving.Place("127.0.0.1", 0, "", ())
     with place.listening(is_any_port_good=False) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:

@@ -6,14 +6,15 @@ from typing import Any, Final
 
 from graflow.core.run.parts import RunParts
 from graflow.core.run.questions import Questions, questions_of
+from graflow.hitl.durable import FeedbackAsk
+from graflow.hitl.manager import write_answer
+from graflow.hitl.types import FeedbackRequest, FeedbackType
 
 _HOLD: Final = 2.0  # seconds for which a step of a flow waits in place, before its flow is put away
 
 
 def ask_people(run: RunParts, frame: Any, asked: dict[str, Any]) -> Any:
     """Ask a question on behalf of one execution; see `TaskExecutionContext.request_feedback`."""
-    from graflow.hitl.manager import write_answer  # noqa: PLC0415 - a run that asks nobody does not pay for it
-
     around, outermost = _outermost(run, frame)
     questions = questions_of(around)
     branch = around.session_id.removeprefix(around.root.session_id)
@@ -33,9 +34,6 @@ def _ask_in_flow(around: Any, outermost: Any, place: tuple[Any, ...], told: dict
     flow = around.root.flow
     if flow is None or not flow.keeps_questions:
         return None
-    from graflow.hitl.durable import FeedbackAsk  # noqa: PLC0415 - as above
-    from graflow.hitl.types import FeedbackRequest, FeedbackType  # noqa: PLC0415
-
     _, base_id, visit, number = place
     said = {name: value for name, value in told.items() if name not in {"handler", "feedback_type", "metadata"}}
     request = FeedbackRequest(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
-from graflow.core.run.people import ask_people
 from graflow.exceptions import TaskError
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ class FeedbackCalls(Frame):
             FeedbackCancelledError: The question was cancelled.
             ConfigError: It cannot be asked as it is.
         """
+        from graflow.core.run.people import ask_people  # noqa: PLC0415 - a run that asks nobody brings no pydantic
+
         asked = {
             "feedback_type": feedback_type,
             "prompt": prompt,
