@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
+from graflow.foreign import attempt
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 
@@ -78,8 +80,9 @@ watches: Final[list[Watch]] = []
 def observe(what: Happening, value: float, *labels: str) -> None:
     """Tell the observers; one that raises is logged and changes nothing."""
     for observer in observers:
-        try:
-            observer(what, value, labels)
-        except Exception:  # noqa: BLE001 - what is counted is never worth what happens
-            if is_news(("observer", what)):
-                _log.exception("What happened is not counted (%s)", what)
+        attempt(partial(observer, what, value, labels), partial(_note_uncounted, what))
+
+
+def _note_uncounted(what: Happening, error: Exception) -> None:
+    if is_news(("observer", what)):
+        _log.error("What happened is not counted (%s)", what, exc_info=error)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final
 
+from graflow.foreign import attempt
 from graflow.hearing.words import Words
 
 _OWN: Final = ("amqp.", "billiard.", "celery.", "graflow.", "graflow_celery.", "kombu.")  # loggers that are no task's
@@ -72,7 +74,7 @@ class HeardRecords(logging.Handler):
         if f"{record.name}.".startswith(_OWN):
             return
         for words in _found():
-            try:
-                words.add(record.levelname, self.format(record))
-            except Exception:  # noqa: BLE001 - arguments that do not fit their text, as every handler answers them
-                self.handleError(record)
+            attempt(partial(self._add, record, words), lambda _: self.handleError(record))
+
+    def _add(self, record: logging.LogRecord, words: Words) -> None:
+        words.add(record.levelname, self.format(record))  # whose arguments may not fit its text

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -96,12 +97,11 @@ class Tail:
             )
         listener = Listener(flow_id)
         self._listeners.add(listener)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.leave, listener)
             async with self._lock:
                 listener.tell(await self._missed(flow_id, after))
-        except BaseException:
-            self.leave(listener)
-            raise
+            undo.pop_all()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow())
         return listener

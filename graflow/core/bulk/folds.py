@@ -49,4 +49,4 @@ def are_apart(nodes: Collection[str], ids: Collection[str]) -> bool:
 
 
 def without_ages(folds: Mapping[str, Fold]) -> dict[str, Fold]:
-    return {group_id: fold._replace(age=None) for group_id, fold in folds.items()}
+    return {group_id: Fold(fold.column, None) for group_id, fold in folds.items()}

@@ -252,10 +252,12 @@ class Driver:
         return recorder
 
     def _tell_of_failure(self, flow_id: str, on_failure: Callable[[FlowState], object]) -> None:
-        try:
-            on_failure(self.state(flow_id))
-        except Exception:  # noqa: BLE001 - the user's own function, which changes nothing
-            _log.exception("on_failure of flow %s failed; the flow stays what it is", flow_id)
+        attempt(
+            lambda: on_failure(self.state(flow_id)),
+            lambda error: _log.error(
+                "on_failure of flow %s failed; the flow stays what it is", flow_id, exc_info=error
+            ),
+        )
 
     def drive(self, flow_id: str, program: Program | None = None) -> FlowState:
         """Run a flow here until it rests; wait while another process runs it, and take over when that is gone."""

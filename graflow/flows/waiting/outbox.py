@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from graflow.exceptions import ConfigError, named
+from graflow.foreign import attempt
 from graflow.hitl.durable import request_of, response_of
 from graflow.hitl.handler import NOTICE, FeedbackHandler
 from graflow.questions import notices
@@ -62,12 +63,15 @@ class Outbox:
 
 def _error_of(notify: Notify, notice: Notice, question: Question) -> str | None:
     """What a channel raises when it is told."""
-    try:
+
+    def tell() -> None:
         notify(notice, question)
-    except Exception as raised:  # noqa: BLE001 - a channel of the user's, which changes nothing
+
+    def untold(raised: Exception) -> str:
         _log.warning("Channel %s was not told of question %s: %s", notice.to, question.id, named(raised))
         return named(raised)
-    return None
+
+    return attempt(tell, untold)
 
 
 def _notify_of(name: str, channel: Any) -> Notify:

@@ -192,15 +192,14 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=512
         )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._require_log(connection)
             migrate(connection, str(self.path))
-        except BaseException:
-            connection.close()
-            raise
+            undo.pop_all()
         self._file = _file_at(self.path)
         self._open.append(connection)
         return connection

@@ -165,17 +165,13 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
             return
     finally:
         connection.rollback()
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         for number in range(_version(connection, name), VERSION):  # another process may have come first
             for statement in MIGRATIONS[number].split(";\n"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def _version(connection: sqlite3.Connection, name: str) -> int:
