@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -55,8 +56,7 @@ class BranchChannel(Channel):
     """
 
     def __init__(self, parent: Channel) -> None:
-        super().__init__(parent.name)
-        self._parent = parent
+        self.name, self._parent = parent.name, parent
         self._pending: dict[str, Pending] = {}
         self._prepare()
 
@@ -154,9 +154,11 @@ class BranchChannel(Channel):
     def _is_held(self) -> bool:
         return current_holder() in self._holders
 
-    def writes(self, besides: Container[str] = ()) -> list[ChannelWrite]:
+    def writes(self, besides: AbstractSet[str] = frozenset()) -> list[ChannelWrite]:
         """What is still private at keys that are not in `besides`, in the order in which they were first written."""
         with self._lock:
+            if self._pending.keys() <= besides:
+                return []
             return [as_write(key, pending) for key, pending in self._pending.items() if key not in besides]
 
     def lay_deleted(self, key: str) -> None:

@@ -199,8 +199,8 @@ class TaskGraph:
         Raises:
             KeyError: Naming the id.
         """
-        attributes = self._attributes(task_id)
-        if attributes is not None and "task" in attributes:
+        attributes = self._nodes.get(task_id) or self._attributes(task_id)
+        if attributes and "task" in attributes:
             return attributes["task"]
         for group_id in self._holders().get(task_id, ()):
             for member in self.get_node(group_id).tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from enum import Enum
-from functools import total_ordering
+from functools import cached_property, total_ordering
 from typing import Any, Self
 
 from graflow.codec import SerializedTask
@@ -94,8 +94,9 @@ class TaskSpec:
     @property
     def task_id(self) -> str:
         """The id of the task; that of an envelope is what travels in it, else its reference's name."""
-        if self.executable is not None:
-            return str(self.executable.task_id)
+        executable = self.executable
+        if executable is not None:
+            return executable.task_id  # type: ignore[no-any-return]
         if self._envelope_id is not None:
             return self._envelope_id
         payload = self.serialized_task.payload if self.serialized_task is not None else {}
@@ -165,11 +166,15 @@ class TaskSpec:
 class TaskQueue(ABC):
     """Entries in, entries out; one subclass per place where they wait."""
 
+    enable_retry = False
+    enable_metrics = False
+
     def __init__(self, execution_context: Any = None) -> None:
         self.execution_context = execution_context
-        self.enable_retry = False
-        self.enable_metrics = False
-        self.metrics = dict.fromkeys(_METRICS, 0)
+
+    @cached_property
+    def metrics(self) -> dict[str, int]:
+        return dict.fromkeys(_METRICS, 0)
 
     @abstractmethod
     def enqueue(self, task_spec: TaskSpec) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from graflow.exceptions import ConfigError
@@ -18,10 +18,11 @@ class InMemoryTaskQueue(TaskQueue):
         ValueError: When the start node is not in the graph.
     """
 
+    _waiting: dict[str, int] | None = None  # entries by task, counted once somebody asks whether one waits
+
     def __init__(self, execution_context: HasGraph, start_node: str | None = None) -> None:
         super().__init__(execution_context)
         self._entries: deque[TaskSpec] = deque()
-        self._waiting: dict[str, int] = {}
         if start_node is not None:
             self.enqueue(TaskSpec(start_task(execution_context.graph, start_node), execution_context))
 
@@ -36,9 +37,10 @@ class InMemoryTaskQueue(TaskQueue):
         self._note(spec)
 
     def _note(self, spec: TaskSpec) -> None:
-        task_id = _id_of(spec)
         waiting = self._waiting
-        waiting[task_id] = waiting.get(task_id, 0) + 1
+        if waiting is not None:
+            task_id = spec.task_id
+            waiting[task_id] = waiting.get(task_id, 0) + 1
         if self.enable_metrics:
             self.count("enqueued")
 
@@ -47,24 +49,19 @@ class InMemoryTaskQueue(TaskQueue):
             return None
         spec = self._entries.popleft()
         spec.status = TaskStatus.RUNNING
-        self._forget(_id_of(spec))
+        if self._waiting is not None:
+            _forget(self._waiting, spec.task_id)
         if self.enable_metrics:
             self.count("dequeued")
         return spec
-
-    def _forget(self, task_id: str) -> None:
-        left = self._waiting.get(task_id, 0) - 1
-        if left > 0:
-            self._waiting[task_id] = left
-        else:
-            self._waiting.pop(task_id, None)
 
     def discard(self, spec: TaskSpec) -> bool:
         """Take one entry out again, wherever it stands; False when it is gone."""
         for position, held in enumerate(self._entries):
             if held is spec:
                 del self._entries[position]
-                self._forget(_id_of(spec))
+                if self._waiting is not None:
+                    _forget(self._waiting, spec.task_id)
                 return True
         return False
 
@@ -73,6 +70,9 @@ class InMemoryTaskQueue(TaskQueue):
         return self._entries[0] if self._entries else None
 
     def holds(self, task_id: str) -> bool:
+        """Whether an entry of the task waits."""
+        if self._waiting is None:
+            self._waiting = dict(Counter(self.to_list()))
         return task_id in self._waiting
 
     def is_empty(self) -> bool:
@@ -80,7 +80,7 @@ class InMemoryTaskQueue(TaskQueue):
 
     def cleanup(self) -> None:
         self._entries.clear()
-        self._waiting.clear()
+        self._waiting = None
 
     def size(self) -> int:
         return len(self._entries)
@@ -98,9 +98,12 @@ class InMemoryTaskQueue(TaskQueue):
         return next((spec for spec in self._entries if spec.task_id == task_id), None)
 
 
-def _id_of(spec: TaskSpec) -> str:
-    executable = spec.executable
-    return spec.task_id if executable is None else executable.task_id
+def _forget(waiting: dict[str, int], task_id: str) -> None:
+    left = waiting.get(task_id, 0) - 1
+    if left > 0:
+        waiting[task_id] = left
+    else:
+        waiting.pop(task_id, None)
 
 
 def start_task(graph: Any, start_node: object) -> Any:

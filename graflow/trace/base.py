@@ -237,7 +237,7 @@ class Tracer:
 def branch_listener(tracer: Any, trace_id: str) -> Any:
     """A clone for a branch; also one that a listener makes in a way of its own takes part in its runtime graph."""
     clone = tracer.clone(trace_id)
-    if clone is not tracer and isinstance(clone, Tracer) and isinstance(tracer, Tracer):
+    if isinstance(clone, Tracer) and isinstance(tracer, Tracer) and clone.__dict__ is not tracer.__dict__:
         clone.take_part_in(tracer)
     return clone
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, Pending, as_write
@@ -55,7 +56,7 @@ class OverlaidChannel(BranchChannel):
         self._uncover(*self._laid)
         return super().keys()
 
-    def writes(self, besides: Container[str] = ()) -> list[ChannelWrite]:
+    def writes(self, besides: AbstractSet[str] = frozenset()) -> list[ChannelWrite]:
         self._uncover(*self._laid)
         return super().writes(besides)
 

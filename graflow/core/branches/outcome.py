@@ -138,8 +138,6 @@ class BranchOutcome:
     @property
     def over(self) -> set[str]:
         """Ids of the passes of loops that others followed: nothing is known of them but that they completed."""
-        if not self.requests.passes:
-            return set()
         known = {task_id for task_id, _ in self.results}
         return {task_id for task_id in self.completed if task_id not in known and task_id in self.requests.passes}
 
@@ -147,7 +145,9 @@ class BranchOutcome:
     def failed(self) -> list[str]:
         """Ids of the tasks whose last execution failed."""
         errors = [task_id for task_id, value in self.results if isinstance(value, BaseException)]
-        completed = {*self.completed} if errors else ()
+        if not errors:
+            return errors
+        completed = {*self.completed}
         return [task_id for task_id in errors if task_id not in completed]
 
     def as_result(self) -> TaskResult:
@@ -160,12 +160,10 @@ class BranchOutcome:
             duration=self.duration,
             timestamp=self.timestamp,
         )
-        result.failed_at = self._failed_at()
+        if self.error is not None:
+            failed = self.failed
+            result.failed_at = failed[-1] if failed and self.task_id not in failed else None
         return result
-
-    def _failed_at(self) -> str | None:
-        failed = [] if self.error is None else self.failed
-        return failed[-1] if failed and self.task_id not in failed else None
 
 
 @dataclass(frozen=True)

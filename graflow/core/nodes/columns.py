@@ -203,7 +203,8 @@ class MappedMembers(Sequence[Any]):
     @overload
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
-        return self.made()[index]
+        made = self._made
+        return (self.made() if made is None else made)[index]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.made())

@@ -80,6 +80,8 @@ class TaskWrapper(Executable, Generic[P, R]):
     __signature__ = _FunctionSignature()
     __wrapped__ = _Function()
 
+    task_id: str = property(attrgetter("_task_id"))  # type: ignore[assignment]  # asked for a dozen times a step
+
     func: Callable[..., Any] = _of_template("func")
     made_in: str = _of_template("made_in")
     inject_context: bool = _of_template("inject_context")
@@ -170,10 +172,6 @@ class TaskWrapper(Executable, Generic[P, R]):
     def bound_arguments(self) -> Mapping[str, Any]:
         """The arguments that this instance was made with, by parameter."""
         return self._bound_kwargs
-
-    @property
-    def task_id(self) -> str:
-        return self._task_id
 
     @property
     def is_async(self) -> bool:

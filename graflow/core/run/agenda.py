@@ -85,23 +85,25 @@ class Agenda:
         interrupted: Executions that were cut short when the run was saved, by task.
         leaves_retry: Whether whoever runs this branch takes over a failed task's wait of so many seconds.
         retry_in: The seconds of the wait that was left to it.
+        passes: How many passes of loops wait, by the task that each is a pass of.
     """
+
+    running: TaskSpec | None = None
+    is_still = False
+    scope: Scope | None = None
+    start_node: str | None = None
+    awaits_start = False
+    leaves_retry: Callable[[float], bool] | None = None
+    retry_in: float | None = None
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self.queue = InMemoryTaskQueue(owner)
-        self.running: TaskSpec | None = None
         self.step_lock = threading.RLock()
-        self.is_still = False
         self.delays = Delays()
         self.joins = Joins()
-        self.scope: Scope | None = None
-        self.start_node: str | None = None
-        self.awaits_start = False
         self.interrupted: dict[str, Interrupted] = {}
-        self.leaves_retry: Callable[[float], bool] | None = None
-        self.retry_in: float | None = None
-        self._passes: dict[str, int] = {}  # by base task, how many of its passes wait
+        self.passes: dict[str, int] = {}
 
     def end(self) -> None:
         """Let go of the run, which has ended, so that it is freed at once and needs no garbage collector."""
@@ -195,7 +197,7 @@ class Agenda:
         spec = self._next_with_delays(pause) if self.delays.entries else self.queue.dequeue()
         if spec is None and self.joins.waiting and self.joins.release_oldest(self):
             spec = self.queue.dequeue()
-        if self._passes and spec is not None:
+        if self.passes and spec is not None:
             self._forget_pass(spec)
         return spec
 
@@ -220,7 +222,7 @@ class Agenda:
             spec = self.delays.take(task_id)
             if spec is None:
                 return None
-        if self._passes:
+        if self.passes:
             self._forget_pass(spec)
         return spec
 
@@ -233,7 +235,7 @@ class Agenda:
         """Forget all entries."""
         self.queue.cleanup()
         self.delays.clear()
-        self._passes.clear()
+        self.passes.clear()
 
     def _replace_repeated(self, interrupted: Interrupted, task: Executable) -> None:
         """Drop the entry of an interrupted execution that its repetition asks for again."""
@@ -249,20 +251,16 @@ class Agenda:
         """A pass that waits makes its base task an active one."""
         if isinstance(spec.executable, IterationTask):
             base_id = spec.executable.base_id
-            self._passes[base_id] = self._passes.get(base_id, 0) + 1
+            self.passes[base_id] = self.passes.get(base_id, 0) + 1
 
     def _forget_pass(self, spec: TaskSpec) -> None:
         if isinstance(spec.executable, IterationTask):
             base_id = spec.executable.base_id
-            left = self._passes.get(base_id, 0) - 1
+            left = self.passes.get(base_id, 0) - 1
             if left > 0:
-                self._passes[base_id] = left
+                self.passes[base_id] = left
             else:
-                self._passes.pop(base_id, None)
-
-    def has_passes(self, base_id: str) -> bool:
-        """Whether a pass of the task waits."""
-        return base_id in self._passes
+                self.passes.pop(base_id, None)
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +270,7 @@ class Agenda:
 
     def is_active(self, task_id: str) -> bool:
         """Whether the task, or a pass of it, waits to run or to be tried again."""
-        return self.queue.holds(task_id) or task_id in self._passes or task_id in self.delays.ids
+        return self.queue.holds(task_id) or task_id in self.passes or task_id in self.delays.ids
 
     def has_work(self) -> bool:
         """Whether anything waits, be it for the start node to be added."""

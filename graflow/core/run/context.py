@@ -98,8 +98,14 @@ class ExecutionContext:
         ValueError: For an unknown start node, listing the available ones.
     """
 
+    engine: Any = None
+    member: MemberInfo | None = None
+    recording: Recording | None = None
+    flow: Any = None
     questions: Questions | None = None
     called_by: TaskExecutionContext | None = None
+    facts: dict[str, Mapping[str, Any]] | None = None
+    last_checkpoint_path: str | None = None
 
     def __init__(
         self,
@@ -138,7 +144,6 @@ class ExecutionContext:
         self.requests = Requests()
         self.groups: Groups[BranchRun] = Groups()
         self.checkpoint_metadata: dict[str, Any] = {}
-        self.last_checkpoint_path: str | None = None
         self._set_up()
         if parent_context is None:
             self.tracer, self.holdings = combine(tracer), Holdings()
@@ -151,12 +156,7 @@ class ExecutionContext:
             self.agenda.add(start_task(graph, start_node))
 
     def _set_up(self) -> None:
-        """Begin with what a saved context does not keep, its listener and holdings aside."""
-        self.engine: Any = None
-        self.member: MemberInfo | None = None
-        self.recording: Recording | None = None
-        self.flow: Any = None
-        self.facts: dict[str, Mapping[str, Any]] | None = None
+        """Begin without what a saved context does not keep, its listener and holdings aside."""
         self.frames: list[TaskExecutionContext] = []
         self._task_execution_stack = self.frames  # its name for listeners
 

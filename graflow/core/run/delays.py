@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from graflow.queue.base import TaskSpec
@@ -32,9 +33,8 @@ class Delays:
         ids: Their tasks.
     """
 
-    def __init__(self) -> None:
-        self.entries: list[Delayed] = []
-        self.ids: frozenset[str] = frozenset()
+    entries: Sequence[Delayed] = ()
+    ids: frozenset[str] = frozenset()
 
     def add(self, spec: TaskSpec, delay: float, step: int) -> None:
         """Keep a task that failed at this step until it is due, `delay` seconds from now."""
@@ -57,8 +57,8 @@ class Delays:
         self._set([other for other in self.entries if other is not entry])
 
     def clear(self) -> None:
-        self._set([])
+        self._set(())
 
-    def _set(self, entries: list[Delayed]) -> None:
+    def _set(self, entries: Sequence[Delayed]) -> None:
         self.entries = entries
         self.ids = frozenset(entry.spec.task_id for entry in entries)

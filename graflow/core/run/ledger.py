@@ -50,6 +50,14 @@ class Ledger:
         stop_reason: How the last execution ended.
     """
 
+    repeats = 0
+    last: Node | None = None
+    carried_value: Any = None
+    results: dict[str, Any] | None = None
+    outer: Ledger | None = None
+    returned_elsewhere: Collection[str] = ()
+    stop_reason: str | None = None
+
     def __init__(
         self,
         channel: Channel,
@@ -62,9 +70,6 @@ class Ledger:
     ) -> None:
         self.channel = channel
         self.steps = steps
-        self.repeats = 0
-        self.last: Node | None = None
-        self.carried_value: Any = None
         self.max_steps = max_steps
         self.on_max_steps = on_max_steps
         self.completed: dict[str, None] = {}
@@ -73,11 +78,7 @@ class Ledger:
         self.cycles = CycleController(max_cycles)
         self.retries = RetryController(max_retries)
         self.retried: set[str] = set()
-        self.results: dict[str, Any] | None = None
         self.last_passes: dict[str, str] = {}
-        self.outer: Ledger | None = None
-        self.returned_elsewhere: Collection[str] = ()
-        self.stop_reason: str | None = None
         self._errors_kept: set[str] = set()  # tasks whose stored result is an exception, by failure or by return
 
     def join(self, outer: Ledger) -> None:
@@ -95,10 +96,11 @@ class Ledger:
         Raises:
             PayloadError: When the value can be read only once.
         """
-        if type(result) not in SCALARS:
+        is_scalar = type(result) in SCALARS
+        if not is_scalar:
             require_repeatable(task_id, result)
         self.channel.hand_over(task_id + RESULT_SUFFIX, result)
-        if isinstance(result, BaseException):
+        if not is_scalar and isinstance(result, BaseException):
             self._errors_kept.add(task_id)
         if self.results is not None:
             self.results[task_id] = result

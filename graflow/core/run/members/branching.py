@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, Self
+from itertools import groupby
+from typing import Any, Protocol, Self
 
 from graflow.channels.branch import BranchChannel, ChannelWrite, apply_writes
 from graflow.channels.locks import as_branch
-from graflow.core.branches.given import Given
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.branches.surroundings import Surroundings
 from graflow.core.nodes.arguments import RESULT_SUFFIX
@@ -98,7 +98,7 @@ def _outcome(branch: RunParts, task_id: str, raised: Exception | None, duration:
         duration,
         time.time(),
         list(results.items()),
-        [done for done in ledger.completed if done not in ledger.failed],
+        [done for done in ledger.completed if done not in ledger.failed] if ledger.failed else list(ledger.completed),
         ledger.steps,
         ledger.cycles.cycle_counts,
         ledger.retries.retry_counts,
@@ -125,11 +125,36 @@ def _original(error: Exception, branch: RunParts) -> BaseException:
 
 def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
     """Take over what branches did, in order: results and counts always, channel writes of those that succeeded."""
-    ledger = run.ledger
-    counts = ledger.cycles.cycle_counts
+    counts = run.ledger.cycles.cycle_counts
     begun_with = {
         task_id: counts[task_id] for outcome in outcomes for task_id in outcome.cycle_counts if task_id in counts
     }
+    for are_plain, row in groupby(outcomes, _gave_a_value_only):
+        if are_plain:
+            merge_values(run, *zip(*((outcome.task_id, outcome.value) for outcome in row), strict=True))
+        else:
+            _merge_each(run, row, begun_with)
+
+
+def _gave_a_value_only(outcome: BranchOutcome) -> bool:
+    """Whether a member, which had not run before, has done nothing else."""
+    requests = outcome.requests
+    return (
+        outcome.success
+        and outcome.steps == len(outcome.completed) == len(outcome.results) == 1
+        and outcome.cycle_counts == {outcome.task_id: 1}
+        and not (outcome.writes or outcome.retry_counts or requests.nodes or requests.passes)
+    )
+
+
+def merge_values(run: RunParts, ids: Sequence[str], values: Sequence[Any]) -> None:
+    """The same at once for members that have given a value and done nothing else, at a fifth of the price."""
+    run.ledger.set_results(ids, values)
+    run.ledger.add(ids, len(ids), dict.fromkeys(ids, 1), {})
+
+
+def _merge_each(run: RunParts, outcomes: Iterable[BranchOutcome], begun_with: Mapping[str, int]) -> None:
+    ledger = run.ledger
     for outcome in outcomes:
         for task_id, value in outcome.results:
             ledger.set_result(task_id, value)
@@ -137,17 +162,13 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             apply_writes(ledger.channel, _aged(outcome.writes, max(time.monotonic() - outcome.ended, 0.0)))
         ledger.add(outcome.completed, outcome.steps, outcome.cycle_counts, outcome.retry_counts, begun_with=begun_with)
         ledger.failed.update(outcome.failed)
-        ledger.over.update(outcome.over)
-        for task_id, parents in outcome.requests.nodes:
+        requests = outcome.requests
+        for task_id, parents in requests.nodes:
             _note_node(run, task_id, parents, outcome)
-        if run.agenda.scope is not None:
-            run.requests.passes.update(outcome.requests.passes)
-
-
-def merge_given(run: RunParts, row: Given) -> None:
-    """The same for members in a row, in column form."""
-    run.ledger.set_results(row.ids, row.values)
-    run.ledger.add(row.ids, len(row.ids), dict.fromkeys(row.ids, 1), {})
+        if requests.passes:
+            ledger.over.update(outcome.over)
+            if run.agenda.scope is not None:
+                run.requests.passes.update(requests.passes)
 
 
 def _note_node(run: RunParts, task_id: str, parents: list[str], outcome: BranchOutcome) -> None:

@@ -21,20 +21,17 @@ class EarlyEnding:
 
     Attributes:
         end: How the group ends early; None as long as it does not.
+        is_awaited: Whether somebody has to hear of each member that ends.
     """
 
     def __init__(self, policy: object, finished: Iterable[BranchOutcome]) -> None:
         self.end: EarlyEnd | None = None
         self._policy = impatient(policy)
+        self.is_awaited = self._policy is not None
         self._succeeded = self._failed = 0
         if self._policy is not None:
             for outcome in finished:
                 self.count(outcome)
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody has to hear of each member that ends."""
-        return self._policy is not None
 
     def count(self, outcome: BranchOutcome) -> None:
         """One member more has ended."""
@@ -71,7 +68,11 @@ def raise_if_stopped(run: RunParts, outcomes: Sequence[BranchOutcome], waiting: 
             raise GraflowWorkflowCanceledError(
                 outcome.cancel_message or "", outcome.cancel_task_id or outcome.task_id, run.session_id
             )
-    stopped = {outcome.task_id: error for outcome in outcomes if (error := _limit_reached(run, outcome))}
+    stopped = {
+        outcome.task_id: error
+        for outcome in outcomes
+        if outcome.error is not None and (error := _limit_reached(run, outcome.task_id, outcome.error))
+    }
     if stopped:
         loop = max((error.loop for error in stopped.values()), key=len)
         raise MaxStepsExceededError(run.ledger.max_steps, list(stopped), loop, run.session_id)
@@ -79,9 +80,8 @@ def raise_if_stopped(run: RunParts, outcomes: Sequence[BranchOutcome], waiting: 
         raise RunWaits(waiting)
 
 
-def _limit_reached(run: RunParts, outcome: BranchOutcome) -> MaxStepsExceededError | None:
+def _limit_reached(run: RunParts, member: str, error: BaseException) -> MaxStepsExceededError | None:
     """How a branch used up the steps of this run; those of a run inside a task are that task's affair."""
-    error = outcome.error
     if isinstance(error, MaxStepsExceededError):
-        return error if error.is_of(f"{run.session_id}_{outcome.task_id}") else None
+        return error if error.is_of(f"{run.session_id}_{member}") else None
     return None

@@ -24,8 +24,8 @@ from graflow.core.run.members.branching import (
     execute_branch,
     execute_branch_async,
     follow_outcomes,
-    merge_given,
     merge_outcomes,
+    merge_values,
 )
 from graflow.core.run.members.early_end import EarlyEnding, left_out, raise_if_stopped
 from graflow.core.run.recorded.recalling import facts_of_arrived, recalled_members
@@ -171,8 +171,9 @@ class GroupRun:
 
     def run(self, index: int) -> BranchOutcome:
         """Run a member and its branch here and record the outcome; the member's own failure is part of it."""
-        branch = self._branch_of(index)
-        return self._ended(index, branch, execute_branch(branch, self.members[index]))
+        member = self.members[index]
+        branch = self._branch_of(index, member)
+        return self._ended(index, branch, execute_branch(branch, member))
 
     def can_start(self, index: int) -> bool:
         """Whether a member is a coroutine that needs no thread, and `start` can run it."""
@@ -191,8 +192,9 @@ class GroupRun:
         self.context.engine.event_loop.start(self._run_async(index), ended)
 
     async def _run_async(self, index: int) -> None:
-        branch = self._branch_of(index)
-        self._ended(index, branch, await execute_branch_async(branch, self.members[index]))
+        member = self.members[index]
+        branch = self._branch_of(index, member)
+        self._ended(index, branch, await execute_branch_async(branch, member))
 
     def _ended(self, index: int, branch: BranchRun, outcome: BranchOutcome) -> BranchOutcome:
         if branch.graph is not self.context.graph and index not in self._finished:
@@ -200,29 +202,28 @@ class GroupRun:
         self.record(index, outcome)
         return outcome
 
-    def _branch_of(self, index: int) -> BranchRun:
+    def _branch_of(self, index: int, member: Executable) -> BranchRun:
         """The context that a member goes on in, or starts in."""
         branch = self._branches.get(index)
         if branch is None:
-            branch = self._begin(index)
+            branch = self._begin(index, member)
         else:
             branch.join(self.context)
         branch.member = LocalMember(self, index)
         return branch
 
-    def _begin(self, index: int) -> BranchRun:
+    def _begin(self, index: int, member: Executable) -> BranchRun:
         """The context of a member that starts from its beginning."""
-        member, parent = self.members[index], self.context
+        parent, task_id = self.context, member.task_id
         parent.graph.unfold()
-        branch = parent.create_branch_context(member.task_id, self._around)
-        own = self._own_nodes[index] or {member.task_id}
+        branch = parent.create_branch_context(task_id, self._around)
+        own = self._own_nodes.get(index) or {task_id}
         branch.agenda.scope = BranchScope(own, parent.graph)
         branch.agenda.joins.enclosing = self._enclosing
         branch.groups.visit_path = self._visit_path
         counts = parent.ledger.cycles.cycle_counts
-        if counts:
-            seed = {task_id: counts[task_id] for task_id in own if task_id in counts}
-            branch.ledger.cycles.cycle_counts.update(seed)
+        for task_id in own & counts.keys():
+            branch.ledger.cycles.cycle_counts[task_id] = counts[task_id]
         branch.agenda.add(member)
         self._branches[index] = branch
         return branch
@@ -257,7 +258,8 @@ class GroupRun:
                     branch.agenda.end()
             if index not in self._finished:
                 self._finished[index] = outcome
-                self._early.count(outcome)
+                if self._early.is_awaited:
+                    self._early.count(outcome)
         if outcome.canceled:
             self._canceled = True
 
@@ -331,7 +333,7 @@ class GroupRun:
         context.agenda.stand_still(self.group_id)
         with no_collections(), context.ledger.channel.derived():
             for row in rows:
-                merge_given(context, row)
+                merge_values(context, row.ids, row.values)
         context.groups.close(self)
         follow_outcomes(context, [])
         return True

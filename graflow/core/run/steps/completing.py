@@ -24,7 +24,7 @@ def complete(context: BranchRun, task: Any, frame: Frame) -> None:
         keep_last_pass(context, base_id, task_id)
     if frame.control == Control.TERMINATE:
         return
-    has_more_passes = frame.is_iterating or agenda.has_passes(base_id)
+    has_more_passes = frame.is_iterating or base_id in agenda.passes
     if frame.control == Control.NORMAL and not has_more_passes:
         if frame.exits is None:
             exits = agenda.joins.finished(base_id, context.graph, agenda)

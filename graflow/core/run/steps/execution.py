@@ -12,6 +12,7 @@ from graflow.core.building.entering import running_frame
 from graflow.core.nodes.iteration import base_id_of
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.core.run import asking
+from graflow.core.run.ledger import Ledger
 from graflow.core.run.parts import RunParts
 from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.text.shown import get_logger
@@ -118,7 +119,23 @@ def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
         limits = run.graph.get_node(base_id)
         ledger.retries.inherit(task_id, base_id)
     if type(limits) is TaskWrapper:
-        limits = limits.template
+        template = limits.template
+        if template.max_cycles is not None or template.retry_policy is not None or template.max_retries is not None:
+            _set_limits(ledger, template, task_id, base_id)
+    else:
+        _set_limits(ledger, limits, task_id, base_id)
+    if interrupted and task_id in interrupted:
+        # This execution was begun, and counted, before the run was saved.
+        frame.repeats = interrupted.pop(task_id)
+    else:
+        ledger.count_execution(task_id, base_id)
+    try:
+        run.tracer.on_task_start(task, run)
+    except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
+        _log.exception("Tracing hook on_task_start failed")
+
+
+def _set_limits(ledger: Ledger, limits: object, task_id: str, base_id: str) -> None:
     max_cycles = getattr(limits, "max_cycles", None)
     if max_cycles is not None:
         ledger.cycles.set_node_max_cycles(base_id, max_cycles)
@@ -129,15 +146,6 @@ def _begin(run: RunParts, frame: TaskExecutionContext, task: Any) -> None:
         max_retries = getattr(limits, "max_retries", None)
         if max_retries is not None:
             ledger.retries.set_node_max_retries(task_id, max_retries)
-    if interrupted and task_id in interrupted:
-        # This execution was begun, and counted, before the run was saved.
-        frame.repeats = interrupted.pop(task_id)
-    else:
-        ledger.count_execution(task_id, base_id)
-    try:
-        run.tracer.on_task_start(task, run)
-    except Exception:  # noqa: BLE001 - as `tell`, whose price every task would pay
-        _log.exception("Tracing hook on_task_start failed")
 
 
 def _end(run: RunParts, frame: TaskExecutionContext, task: Any, error: BaseException | None) -> None:
