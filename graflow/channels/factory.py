@@ -42,7 +42,7 @@ class ChannelFactory:
     @classmethod
     def from_config(cls, backend: str, name: str, config: Mapping[str, Any]) -> Channel:
         """`create_channel` for settings with any keys; a `name` among them is not the channel's."""
-        make = cls._backends.get(backend)
+        make = cls._backends.get(backend) if isinstance(backend, str) else None
         if make is None:
             raise ConfigError(f"Unknown channel backend {backend!r}; known are: {', '.join(cls._backends)}")
         return make(name, **{key: value for key, value in config.items() if key != "name"})

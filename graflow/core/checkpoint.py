@@ -24,6 +24,7 @@ from graflow.core.checkpoints.files import read_parts, verify_parts, write_parts
 from graflow.core.run.context import ExecutionContext
 from graflow.core.run.saving import pickled, standing_still
 from graflow.exceptions import ConfigError, PayloadError, SignatureError, TaskResolutionError
+from graflow.given import checked_path, require_metadata
 from graflow.queue.base import TaskSpec, TaskStatus
 from graflow.text.shown import one_line
 from graflow.trace.base import Tracer
@@ -112,6 +113,10 @@ class CheckpointManager:
             TypeError: When the metadata is no JSON; nothing is written then.
             NotImplementedError: For `redis://` and `s3://` paths.
         """
+        if not isinstance(context, ExecutionContext):
+            raise TypeError(f"A checkpoint is one of an ExecutionContext, such as wf.last_context, not of {context!r}")
+        if not isinstance(resuming_task_id, str | None):
+            raise TypeError(f"resuming_task_id must be the id of a task, not {resuming_task_id!r}")
         _require_local(path)
         _require_json(metadata)
         root = context.root
@@ -163,7 +168,7 @@ class CheckpointManager:
             SignatureError: When it was edited, is not ours, or is not signed.
             TaskResolutionError: When a module, function or class that it names is no longer there.
         """
-        _require_local(checkpoint_path)
+        _require_local(checked_path("checkpoint_path", checkpoint_path))
         if code not in _CODE:
             raise ConfigError(f"code must be 'present' or 'saved', not {code!r}")
         base = cls._get_base_path(checkpoint_path)
@@ -293,12 +298,15 @@ def _stamp() -> int:
 
 
 def _require_local(path: str | Path | None) -> None:
+    if path is not None:
+        checked_path("The path of a checkpoint", path)
     backend = CheckpointManager._infer_backend_from_path(path)
     if backend != "local":
         raise NotImplementedError(f"Checkpoints on {backend} are not supported; give a local path instead of {path}")
 
 
 def _require_json(metadata: Mapping[str, Any] | None) -> None:
+    require_metadata(metadata)
     try:
         json.dumps(metadata)
     except TypeError as error:

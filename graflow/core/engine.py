@@ -14,7 +14,7 @@ from graflow.core.branches.ownership import branch_nodes
 from graflow.core.building.entering import running_frame
 from graflow.core.building.scopes import GraphScope, current_scope, recording_into
 from graflow.core.graph import TaskGraph
-from graflow.core.handler import TaskHandler
+from graflow.core.handler import TaskHandler, checked_handlers, require_handler
 from graflow.core.handlers.direct import DirectTaskHandler
 from graflow.core.memberships import is_group
 from graflow.core.nodes.aio import EventLoopThread, awaited, on_thread
@@ -50,11 +50,15 @@ class WorkflowEngine:
     """
 
     def __init__(self, handlers: Mapping[str, TaskHandler] | None = None) -> None:
-        self._handlers: dict[str, TaskHandler] = {"direct": DirectTaskHandler(), **(handlers or {})}
+        self._handlers: dict[str, TaskHandler] = {
+            "direct": DirectTaskHandler(),
+            **checked_handlers("handlers", handlers),
+        }
         self.event_loop = EventLoopThread()
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler`, members of groups included."""
+        require_handler("register_handler()", handler_type, handler)
         self._handlers[handler_type] = handler
 
     def _get_handler(self, task: Any) -> TaskHandler:
@@ -88,6 +92,11 @@ class WorkflowEngine:
             RunOwnedError: When another execution continues the same run.
             ValueError: For an unknown start node or handler type.
         """
+        if not isinstance(context, ExecutionContext):
+            raise TypeError(
+                f"WorkflowEngine.execute() takes an ExecutionContext, not {context!r}; make one with "
+                "ExecutionContext.create(wf.graph), or call wf.execute()"
+            )
         scope = current_scope()
         eager = scope is not None and scope.registers_on_creation
         recording = recording_into(GraphScope(context.graph, registers_on_creation=eager))

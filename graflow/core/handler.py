@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graflow.exceptions import ConfigError
+from graflow.given import checked_mapping
 from graflow.protocols import Node, Run
 
 
@@ -41,3 +44,27 @@ class TaskHandler(ABC):
     def get_name(self) -> str:
         """What logs call the handler; the name of its class by default."""
         return type(self).__name__
+
+
+def checked_handlers(name: str, given: Mapping[str, TaskHandler] | None) -> dict[str, TaskHandler]:
+    """Handlers by type, as they were given for a parameter.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    handlers = checked_mapping(name, given, "{'loud': LoudHandler()}")
+    for handler_type, handler in handlers.items():
+        require_handler(name, handler_type, handler)
+    return handlers
+
+
+def require_handler(where: str, handler_type: object, handler: object) -> None:
+    """Make sure that tasks can be run by a handler.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if isinstance(handler_type, str) and hasattr(handler, "execute_task") and not isinstance(handler, type):
+        return
+    made = f"; write {handler.__name__}()" if isinstance(handler, type) else ""
+    raise ConfigError(f"{where} takes a name and a TaskHandler, not {handler_type!r}, {handler!r}{made}")

@@ -12,7 +12,7 @@ import networkx as nx
 from graflow.core.building.scopes import GraphScope, current_scope, set_scope
 from graflow.core.engine import WorkflowEngine
 from graflow.core.graph import TaskGraph
-from graflow.core.handler import TaskHandler
+from graflow.core.handler import TaskHandler, require_handler
 from graflow.core.nodes.executable import Executable
 from graflow.core.nodes.templates import starting_steps
 from graflow.core.run.context import ExecutionContext
@@ -180,8 +180,7 @@ class WorkflowContext:
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler` in each execution from now on."""
-        if not isinstance(handler_type, str) or isinstance(handler, type) or not hasattr(handler, "execute_task"):
-            raise ConfigError(f"register_handler() takes a name and a TaskHandler, not {handler_type!r}, {handler!r}")
+        require_handler("register_handler()", handler_type, handler)
         self.handlers[handler_type] = handler
 
     def __repr__(self) -> str:
@@ -272,7 +271,16 @@ def require_workflow_context() -> WorkflowContext:
 
 
 def set_current_workflow_context(context: WorkflowContext) -> None:
-    """Make a workflow the current one, outside any `with` block."""
+    """Make a workflow the current one, outside any `with` block.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(context, WorkflowContext):
+        raise TypeError(
+            f"set_current_workflow_context() takes a WorkflowContext, not {context!r}; to forget the current one call "
+            "clear_workflow_context()"
+        )
     _make_current(context)
 
 

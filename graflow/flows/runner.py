@@ -9,10 +9,11 @@ from typing import Any, Final, Literal, Self
 
 from graflow.configuration.project import project_settings
 from graflow.core.flow_context import FlowContext
-from graflow.core.handler import TaskHandler
+from graflow.core.handler import TaskHandler, checked_handlers
 from graflow.core.nodes.options import CacheOption
 from graflow.core.run.ledger import DEFAULT_MAX_STEPS
 from graflow.core.workflow import WorkflowContext
+from graflow.durations import LONGEST
 from graflow.exceptions import ConfigError, StoreConfigError, StoreUnavailableError
 from graflow.flows.home import Home, home_of
 from graflow.flows.inputs import checked_id
@@ -29,6 +30,7 @@ from graflow.flows.verbs.steering import Steering
 from graflow.flows.waiting.open_questions import QuestionWatch
 from graflow.flows.waiting.outbox import Channel
 from graflow.flows.waiting.signals import hand_over_at_end
+from graflow.given import checked_count, checked_mapping
 from graflow.ids import uuid7
 from graflow.metrics import start_counting
 from graflow.state.changes import Created
@@ -38,6 +40,7 @@ from graflow.state.opening import open_store
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 from graflow.text.shown import get_logger
+from graflow.trace.composite import combine
 
 _log = get_logger(__name__)
 
@@ -101,8 +104,16 @@ class FlowRunner(Steering, Questioning):
         max_steps = DEFAULT_MAX_STEPS if max_steps is None else max_steps
         if durability not in _DURABILITIES:
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
-        if lease <= 0 or max_concurrent < 1:
-            raise ConfigError("lease is seconds above 0, and max_concurrent a count of flows from 1")
+        if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= LONGEST:
+            raise ConfigError(f"lease must be seconds above 0, not {lease!r}")
+        checked_count("max_concurrent", max_concurrent)
+        checked_count("max_steps", max_steps)
+        if not isinstance(recovery, bool | None):
+            raise ConfigError(f"recovery must be True or False, not {recovery!r}")
+        backend_config = checked_mapping("backend_config", backend_config, "{'queue': 'flows'}") or None
+        config = checked_mapping("config", config, "{'key_prefix': 'shop'}") or None
+        handlers = checked_handlers("handlers", handlers)
+        combine(tracer)  # refused here, not in the first run
         start_counting()
         self._queue = None if backend is None else flow_queue(backend, backend_config)
         self.store = self._queue.default_store() if store is None and self._queue is not None else open_store(store)
@@ -110,11 +121,11 @@ class FlowRunner(Steering, Questioning):
         self._durability: Durability = durability
         if said.monitoring.tracing:
             tracer = _with_spans(tracer)
-        self._means = Means(dict(handlers or {}), config, tracer, max_steps, said.flow_engine.keep_logs)
+        self._means = Means(handlers, config, tracer, max_steps, said.flow_engine.keep_logs)
         self._registry = FlowRegistry(default_flows)
         self._home = home_of(self.store, lease)
         self._home.recovery.pause = said.flow_engine.poll_interval
-        self._notifiers = dict(notifiers or {})
+        self._notifiers = checked_mapping("notifiers", notifiers, "{'mail': send_mail}")
         self._driver = self._driver_of(self._home, max_concurrent)
         if self._queue is not None:
             self.send_to(self._queue.publish)

@@ -66,6 +66,7 @@ class _Wait(ABC):
     def __post_init__(self) -> None:
         if self.key is not None and not is_name(self.key):
             raise ConfigError(f"key= is a text of 1 to 200 characters, not {self.key!r}")
+        seconds("hold=", self.hold)
 
     @abstractmethod
     def draft(self, place: Place, number: int, at: float) -> Question:
@@ -133,11 +134,14 @@ class Ask(_Wait):
         is_counted = bool(self.of) and not any(each.startswith("role:") for each in self.of)
         if is_counted and self.needs > len(set(self.of)):
             raise ConfigError(f"needs={self.needs} is more than the {len(set(self.of))} people of of=")
+        for name in ("veto", "revisable"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}= is True or False, not {getattr(self, name)!r}")
         self._check_time()
         _ = self.type, self.kept_default  # refused where it is written
 
     def _check_time(self) -> None:
-        if self.on_deadline not in {None, "default", "fail", "escalate"}:
+        if self.on_deadline not in (None, "default", "fail", "escalate"):
             raise ConfigError(f'on_deadline= is "default", "fail" or "escalate", not {self.on_deadline!r}')
         if self.on_deadline == "default" and self.default is MISSING:
             raise ConfigError('on_deadline="default" needs default=')
@@ -146,11 +150,15 @@ class Ask(_Wait):
         if self.deadline is None and (self.on_deadline is not None or self.default is not MISSING):
             raise ConfigError("default= and on_deadline= say what is done at the deadline: give deadline= as well")
         if self.escalate is not None:
+            if not isinstance(self.escalate, tuple | list) or len(self.escalate) != 2:
+                raise ConfigError(f"escalate= is (after, people), such as (3600, ['ann']), not {self.escalate!r}")
             after, people = self.escalate
             seconds("escalate=", after)
             check_people("escalate=", people)
             if not people:
                 raise ConfigError("escalate= names who is asked besides")
+        if not isinstance(self.remind, tuple | list):
+            raise ConfigError(f"remind= is a list of seconds or timedeltas, not {self.remind!r}")
         if len(self.remind) > _MOST_REMINDERS:
             raise ConfigError(f"remind= has at most {_MOST_REMINDERS} times")
         if self.deadline is not None and not isinstance(self.deadline, datetime):

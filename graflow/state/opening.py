@@ -38,6 +38,10 @@ def open_store(address: str | Path | StateStore | None = None) -> StateStore:
         return named_store() or SqliteStore(project_folder() / DEFAULT_FILE)
     if isinstance(address, Path):
         return SqliteStore(address)
+    if not isinstance(address, str):
+        raise StoreConfigError(
+            f"A store is given as an address, a path or a store itself, not as {address!r}; known are {_KINDS}"
+        )
     return _opened(address)
 
 

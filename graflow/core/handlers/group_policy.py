@@ -196,9 +196,13 @@ class CriticalGroupPolicy(_BuiltInPolicy):
     """The named members must succeed; failures of the others are logged and accepted."""
 
     def __init__(self, critical_task_ids: Iterable[str]) -> None:
-        if isinstance(critical_task_ids, str):
-            raise TypeError(f"critical_task_ids must be a collection of ids, got the string {critical_task_ids!r}")
-        self.critical_task_ids = sorted(set(critical_task_ids))
+        if isinstance(critical_task_ids, str) or not isinstance(critical_task_ids, Iterable):
+            kind = "the string " if isinstance(critical_task_ids, str) else ""
+            raise TypeError(f"critical_task_ids must be a collection of ids, got {kind}{critical_task_ids!r}")
+        given = set(critical_task_ids)
+        if wrong := [task_id for task_id in given if not isinstance(task_id, str)]:
+            raise TypeError(f"critical_task_ids must be ids of tasks, such as ['load'], not {wrong[0]!r}")
+        self.critical_task_ids = sorted(given)
         if not self.critical_task_ids:
             raise ValueError("critical_task_ids must name at least one task")
 

@@ -10,7 +10,7 @@ from graflow.core.building.scopes import current_scope
 from graflow.core.nodes.arguments import free_parameters
 from graflow.core.nodes.columns import MappedMembers, MemberIds, keyed, spread, taken
 from graflow.core.nodes.mapped import MappedGroup
-from graflow.core.nodes.options import require_items
+from graflow.core.nodes.options import require_items, require_key
 from graflow.encoding.sharing import require_rereadable_items
 
 Key = Callable[[Any], Any] | None
@@ -24,6 +24,7 @@ def mapped(task: Any, items: Iterable[Any], name: str | None, key: Key) -> Mappe
         ConfigError: For a generator or an iterator as an item.
     """
     require_items(items, f"{task.task_id}.map()")
+    require_key(key, f"{task.task_id}.map()")
     free = _free(task)
     if not free:
         raise TypeError(f"Task '{task.task_id}' has no free parameter that an item of map() could go to")
@@ -42,6 +43,7 @@ def starmapped(task: Any, items: Iterable[Any], name: str | None, key: Key) -> M
         ConfigError: For a generator or an iterator in an item.
     """
     require_items(items, f"{task.task_id}.starmap()")
+    require_key(key, f"{task.task_id}.starmap()")
     free = _free(task)
     given, keys = keyed(items, key)
     rows = spread(task, given, free)

@@ -219,6 +219,16 @@ def checked_injection(task_id: str, value: object, func: Callable[..., object]) 
     return injects
 
 
+def require_key(key: object, where: str) -> None:
+    """Refuse a key of a fan-out that cannot be called.
+
+    Raises:
+        TypeError: It is no function.
+    """
+    if key is not None and not callable(key):
+        raise TypeError(f"{where} takes a function of an item as key=, such as str, not {key!r}")
+
+
 def require_items(items: object, where: str) -> None:
     """Refuse what a fan-out cannot take item by item.
 

@@ -14,6 +14,7 @@ from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Control, Frame
 from graflow.core.run.parts import RunParts
 from graflow.exceptions import CycleLimitExceededError, GraflowRuntimeError
+from graflow.given import checked_path, require_metadata
 from graflow.protocols import upward
 from graflow.trace.notify import tell
 
@@ -167,7 +168,11 @@ def checkpoint_later(run: RunParts, metadata: dict[str, Any] | None, path: str |
 
     Raises:
         GraflowRuntimeError: When a task on a worker names a path.
+        TypeError: One of the two is of a wrong type.
     """
+    require_metadata(metadata)
+    if path is not None:
+        checked_path("The path of a checkpoint", path)
     if path is not None and is_away(run):
         raise GraflowRuntimeError(
             "A task on a worker cannot say where its run is saved, since that is a file of another machine: leave out "

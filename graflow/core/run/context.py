@@ -34,6 +34,7 @@ from graflow.core.run.recorded.recording import Recording
 from graflow.core.run.steps.execution import ExecutingTask
 from graflow.core.run.steps.task_context import TaskExecutionContext
 from graflow.exceptions import ConfigError
+from graflow.given import no_id
 from graflow.protocols import MemberInfo, upward
 from graflow.queue.base import TaskSpec
 from graflow.queue.memory import InMemoryTaskQueue, start_task
@@ -130,6 +131,8 @@ class ExecutionContext:
             raise ConfigError(f"on_max_steps must be 'raise' or 'warn', not {on_max_steps!r}")
         self.session_id = session_id or uuid.uuid4().hex
         if around is None:
+            if not isinstance(graph, TaskGraph):
+                raise TypeError(f"An ExecutionContext takes a TaskGraph, such as wf.graph, not {graph!r}")
             limits = checked_limits(max_steps, default_max_cycles, default_max_retries)
             settings = normalize_redis_config(config) if config else {}
             trace_id = trace_id or self.session_id
@@ -175,7 +178,7 @@ class ExecutionContext:
         on_max_steps: str = "raise",
     ) -> Self:
         """A context that starts at `start_node`, or at the first node without predecessors."""
-        if start_node is None:
+        if start_node is None and isinstance(graph, TaskGraph):
             start_node = next(iter(starting_steps(graph)), None)
         limits = max_steps, default_max_cycles, default_max_retries
         return cls(graph, start_node, *limits, channel_backend, config, tracer, on_max_steps=on_max_steps)
@@ -311,6 +314,8 @@ class ExecutionContext:
 
     def get_result(self, task_id: str, default: object = None) -> Any:
         """What `set_result` stored last; `default` when there is nothing."""
+        if not isinstance(task_id, str):
+            raise no_id("get_result()", task_id)
         return self.ledger.get_result(task_id, default)
 
     def get_results(self, task_ids: Sequence[str]) -> list[Any]:

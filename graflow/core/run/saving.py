@@ -13,6 +13,7 @@ from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.core.run.parts import RunParts
 from graflow.debug.find_locks import find_unpicklable_objects
 from graflow.foreign import attempt
+from graflow.given import checked_path
 
 
 def _with_branches(run: RunParts) -> Iterator[RunParts]:
@@ -90,6 +91,7 @@ def _described(key: str) -> str:
 
 def write(run: RunParts, path: str | Path) -> None:
     """Write a run to a file with cloudpickle."""
+    checked_path("path", path)
     with standing_still(run):
         content = pickled(run)
     Path(path).write_bytes(content)
@@ -102,7 +104,7 @@ def read(path: str | Path) -> Any:
         FileNotFoundError: When there is no such file.
         pickle.UnpicklingError: When it is no pickle.
     """
-    content = Path(path).read_bytes()
+    content = Path(checked_path("path", path)).read_bytes()
     if not content.startswith(pickle.PROTO):
         raise pickle.UnpicklingError(f"{path} is no saved context")
     return serialization.loads(content)

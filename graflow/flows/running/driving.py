@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from graflow.durations import checked_seconds
 from graflow.encoding.shapes import is_writable
 from graflow.exceptions import FlowConflictError, FlowNotFoundError, GraflowRuntimeError, VersionConflictError
 from graflow.flows.home import Home
@@ -289,6 +290,7 @@ class Driver:
         Raises:
             TimeoutError: When it does not in time.
         """
+        timeout = checked_seconds("timeout", timeout)
         monotonic, nap = self.home.runtime.monotonic, iter(_NAPS)
         end = None if timeout is None else monotonic() + timeout
         while not rests((record := self.record(flow_id)).status):
@@ -309,7 +311,7 @@ class Driver:
         Raises:
             FlowNotFoundError: When there is none.
         """
-        found = self.store.get_record(flow_id) if is_writable(flow_id) else None
+        found = self.store.get_record(flow_id) if _may_be(flow_id) else None
         if found is None:
             raise FlowNotFoundError(f"Flow {flow_id} not found")
         return found
@@ -320,7 +322,7 @@ class Driver:
         Raises:
             FlowNotFoundError: When there is none.
         """
-        found = self.store.get_flow_state(flow_id) if is_writable(flow_id) else None
+        found = self.store.get_flow_state(flow_id) if _may_be(flow_id) else None
         if found is None:
             raise FlowNotFoundError(f"Flow {flow_id} not found")
         return found
@@ -368,3 +370,8 @@ class Driver:
                 "degraded": recorder.writer.degraded,
             }
         )
+
+
+def _may_be(flow_id: object) -> bool:
+    """Whether a flow can have the id."""
+    return isinstance(flow_id, str) and is_writable(flow_id)

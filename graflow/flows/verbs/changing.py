@@ -144,7 +144,7 @@ class Verbs:
     def _retry(
         self, flow_id: str, step: str, index: int | None, visit: int | None, downstream: Downstream, *, ask_again: bool
     ) -> tuple[Seen, Reset]:
-        if downstream not in {"none", "failed", "all"}:
+        if downstream not in ("none", "failed", "all"):
             raise ConfigError(f'downstream is "none", "failed" or "all", not {downstream!r}')
         record = self._driver.record(flow_id)
         seen = Seen(self._driver, record, self._registry.get(record.flow_name))

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from graflow.configuration.project import project_settings
+from graflow.durations import MOST
 from graflow.encoding.errors_as_data import ErrorData, rebuild_error
 from graflow.encoding.typed_json import from_jsonable
 from graflow.exceptions import ConfigError, FlowConflictError
@@ -15,6 +16,7 @@ from graflow.flows.recording.flow_graph import FlowGraph
 from graflow.flows.running.driving import Driver
 from graflow.flows.verbs.explaining import StepExplanation, explained
 from graflow.flows.verbs.stats import FlowStats, stats_of
+from graflow.given import checked_limit
 from graflow.secret import masked
 from graflow.state.changes import Journaled
 from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
@@ -91,13 +93,15 @@ class Looking:
             limit: At most so many, 200 at most.
             since: Made at this time, seconds since the epoch, or later.
         """
+        if not isinstance(search, str | None):
+            raise ConfigError(f"search must be text, not {search!r}")
         page = self.store.list_flows(
             flow_name=flow_name,
             status=_statuses(FlowStatus, status),
             search=search,
             since=since,
             cursor=cursor,
-            limit=max(1, min(limit, _LONGEST_PAGE)),
+            limit=checked_limit(limit, _LONGEST_PAGE),
         )
         return FlowPage([self._shown(state) for state in page], page.next_cursor)
 
@@ -117,7 +121,12 @@ class Looking:
             FlowNotFoundError: When there is no such flow.
         """
         return self.store.list_members(
-            flow_id, step, visit=visit, status=_statuses(StepStatus, status), cursor=cursor, limit=max(1, limit)
+            flow_id,
+            step,
+            visit=visit,
+            status=_statuses(StepStatus, status),
+            cursor=cursor,
+            limit=checked_limit(limit, MOST),
         )
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
@@ -134,6 +143,8 @@ class Looking:
         Raises:
             ConfigError: When `since` is no such time.
         """
+        if not isinstance(flow_name, str | None):
+            raise ConfigError(f"flow_name must be the name of a flow, or None for all, not {flow_name!r}")
         now = datetime.fromtimestamp(self._driver.home.runtime.time(), UTC)
         if isinstance(since, timedelta):
             since = now - since
@@ -179,9 +190,9 @@ class Looking:
         """
         kept = project_settings().persistence
         age = kept.retention if older_than is None else older_than
-        seconds = age.total_seconds() if isinstance(age, timedelta) else float(age)
+        seconds = age.total_seconds() if isinstance(age, timedelta) else age
         most = kept.max_flows if keep is None else keep
-        if not seconds >= 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ConfigError(f"older_than= is seconds from 0, or a timedelta, not {older_than!r}")
         if isinstance(most, bool) or not isinstance(most, int) or most < 0:
             raise ConfigError(f"keep= is a count of flows from 0, not {keep!r}")
@@ -212,9 +223,9 @@ def _statuses(kind: type[_Status], given: str | Sequence[str] | None) -> list[_S
     Raises:
         ConfigError: For what is none.
     """
-    named = [] if given is None else [given] if isinstance(given, str) else list(given)
+    named = [] if given is None else [given] if isinstance(given, str) else given
     try:
         return [kind(status) for status in named]
-    except ValueError:
+    except (TypeError, ValueError):
         known = ", ".join(status.value for status in kind)
         raise ConfigError(f"A status is one of {known}, not {given!r}") from None

@@ -9,6 +9,7 @@ from typing import Any, Final
 from graflow.exceptions import ConfigError, NotAskedError, SignatureError
 from graflow.flows.running.driving import Driver
 from graflow.flows.waiting.feedback import FlowFeedbackBackend
+from graflow.given import checked_limit
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.asks import check_people
@@ -70,11 +71,11 @@ class Questioning(ABC):
         Raises:
             InvalidCursorError: The cursor is none of this list's.
         """
-        if state not in _STATES:
+        if not isinstance(state, str | None) or state not in _STATES:
             raise ConfigError(f'state is "open", "settled" or None, not {state!r}')
         self._open()
         found: list[Question] = []
-        limit = max(1, min(limit, LISTED))
+        limit = checked_limit(limit, LISTED)
         while True:
             query = QuestionQuery(flow_id, is_open=_STATES[state], cursor=cursor, limit=limit - len(found))
             page = self.store.list_questions(query)

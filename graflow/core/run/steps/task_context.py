@@ -19,6 +19,7 @@ from graflow.core.run.parts import RunParts
 from graflow.core.run.recorded.durable_waits import DurableWaits
 from graflow.core.run.steps.feedback_calls import FeedbackCalls
 from graflow.exceptions import TaskError
+from graflow.given import require_metadata
 
 
 class TaskExecutionContext(FeedbackCalls, DurableWaits):
@@ -132,8 +133,7 @@ class TaskExecutionContext(FeedbackCalls, DurableWaits):
         Raises:
             TypeError: The metadata is no mapping, or holds what JSON does not.
         """
-        if not isinstance(metadata, Mapping | None):
-            raise TypeError(f"The metadata of a checkpoint is a mapping, such as {{'why': 'done'}}, not {metadata!r}")
+        require_metadata(metadata)
         run = self._run_of("checkpoint")
         described = {
             "task_id": self.task_id,
