@@ -26,18 +26,23 @@ def told_count(data: Data) -> int:
 
 
 def _members_of(block: Data) -> Iterator[Data]:
-    base, worker, attempts = block["base"], block["worker"], block["attempts"]
-    columns = zip(block["ids"], block["values"], block["durations"], block["ended"], strict=True)
-    for index, (task_id, value, spent, after) in enumerate(columns, block["first"]):
-        ended, seconds = round(base + after / 1e6, 6), spent / 1e6
+    worker, attempts = block["worker"], block["attempts"]
+    for at, (task_id, value) in enumerate(zip(block["ids"], block["values"], strict=True)):
+        started, ended = times_of(block, at)
         yield {
-            "index": index,
+            "index": block["first"] + at,
             "task_id": task_id,
             "success": True,
             "error": None,
-            "started_at": ended - seconds if ended else None,
-            "ended_at": ended or None,
+            "started_at": started,
+            "ended_at": ended,
             "worker": worker,
             "attempts": attempts,
-            "outcome": {"duration": seconds, "timestamp": ended, "value": value},
+            "outcome": {"duration": block["durations"][at] / 1e6, "timestamp": ended or 0.0, "value": value},
         }
+
+
+def times_of(block: Data, at: int) -> tuple[float | None, float | None]:
+    """When the member in this place of a block began and ended, seconds since the epoch; None where nobody told."""
+    ended = round(block["base"] + block["ended"][at] / 1e6, 6)
+    return (ended - block["durations"][at] / 1e6, ended) if ended else (None, None)

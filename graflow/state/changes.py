@@ -77,6 +77,27 @@ class MemberRow:
 
 
 @dataclass(slots=True)
+class MemberBlock:
+    """Members in a row that have completed, and about which nothing was written before; `MemberRow` may follow.
+
+    Attributes:
+        step: The group.
+        visit: Its visit.
+        content: What came of them, as `graflow.encoding.member_blocks` has it.
+    """
+
+    step: str
+    visit: int
+    content: Mapping[str, Json]
+
+    @property
+    def members(self) -> range:
+        """Their indices."""
+        first: int = self.content["first"]
+        return range(first, first + len(self.content["values"]))
+
+
+@dataclass(slots=True)
 class Change:
     """One transition of one flow.
 
@@ -88,6 +109,7 @@ class Change:
         entries: Lines for the journal, in order.
         steps: Rows of steps to change, in order.
         members: Rows of members to change.
+        blocks: Members that have completed in blocks.
         flow: Further fields of the flow to set: names of `FlowState` (not `status`, `version`, `epoch`), and
             `fingerprint`, `retry_from`, `awaits`, `asks`, `deadline`, `traceparent`; times are seconds since the epoch.
         cut: For retry: rows of steps (step, visit) that are taken out again together with their members; their lines
@@ -105,6 +127,7 @@ class Change:
     members: Sequence[MemberRow] = ()
     flow: Mapping[str, Json] = field(default_factory=dict)
     cut: Sequence[tuple[str, int]] = ()
+    blocks: Sequence[MemberBlock] = ()
     token: str = ""
 
 

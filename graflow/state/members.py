@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from graflow.exceptions import InvalidCursorError
+from graflow.state.blocks import Fetch, KeptMembers, Row
 from graflow.state.models import MemberPage
 from graflow.state.reading import member_state
 from graflow.state.statuses import StepStatus
@@ -26,13 +27,6 @@ class MemberFacts(NamedTuple):
     started: float | None
     finished: float | None
     error: str | None
-
-
-Row = tuple[int, Mapping[str, Any]]
-"""Index and fields of a member, with its status."""
-
-Fetch = Callable[[int, int], tuple[Sequence[Row], int]]
-"""The first rows that were written about a range of indices, in order, and the index up to which these are all."""
 
 
 def behind_member(cursor: str | None) -> int:
@@ -102,15 +96,17 @@ class MemberQuery:
         return self.size > 0 and self.takes(StepStatus.PENDING.value)
 
 
-def member_page(step: str, visit: int, query: MemberQuery, limit: int, fetch: Fetch) -> MemberPage:
+def member_page(step: str, visit: int, query: MemberQuery, limit: int, kept: KeptMembers) -> MemberPage:
     """One page of a group."""
+    fetch = kept.fetching(query.written, with_values=True)
     rows = list(islice(_found(query, fetch), max(1, limit) + 1))
     states = [member_state(step, visit, index, fields) for index, fields in rows[: max(1, limit)]]
     return MemberPage(states, str(states[-1].index) if len(rows) > len(states) else None)
 
 
-def member_facts(query: MemberQuery, fetch: Fetch, end: int | None) -> list[MemberFacts]:
+def member_facts(query: MemberQuery, kept: KeptMembers, end: int | None) -> list[MemberFacts]:
     """The members of a group up to an index, as light rows."""
+    fetch = kept.fetching(query.written, with_values=False)
     found: list[MemberFacts] = []
     for rows, start, stop in _fetched(query, fetch, _END if end is None else end):
         is_whole = len(rows) == stop - start and not query.statuses

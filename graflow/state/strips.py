@@ -37,21 +37,24 @@ def begun(size: int) -> tuple[dict[str, int], Strip]:
     return ({_PENDING: size} if size else {}), strip
 
 
-def count(counts: dict[str, int], old: str | None, new: str | None) -> None:
-    """One of what is counted goes from one state into another; None: it was not there, or is not any more."""
+def count(counts: dict[str, int], old: str | None, new: str | None, amount: int = 1) -> None:
+    """Some of what is counted goes from one state into another; None: it was not there, or is not any more."""
     if old is not None:
-        left = counts.get(old, 0) - 1
+        left = counts.get(old, 0) - amount
         if left > 0:
             counts[old] = left
         else:
             counts.pop(old, None)
     if new is not None:
-        counts[new] = counts.get(new, 0) + 1
+        counts[new] = counts.get(new, 0) + amount
 
 
-def move_member(counts: dict[str, int], strip: Strip, size: int, index: int, old: str, new: str) -> None:
-    """A member of a group goes from one state into another."""
-    if old == new or index >= size:
-        return
-    count(counts, old, new)
-    count(strip[bucket_of(index, size)], LETTERS[old], LETTERS[new])
+def move_members(counts: dict[str, int], strip: Strip, size: int, members: range, old: str, new: str) -> None:
+    """Members of a group, in a row, go from one state into another."""
+    at, end = members.start, min(members.stop, size)
+    while at < end and old != new:
+        bucket = bucket_of(at, size)
+        behind = min(first_of(bucket + 1, size), end)
+        count(counts, old, new, behind - at)
+        count(strip[bucket], LETTERS[old], LETTERS[new], behind - at)
+        at = behind

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from graflow.state.changes import Entry, Json, MemberRow, StepRow
+from graflow.state.changes import Entry, Json, MemberBlock, MemberRow, StepRow
 from graflow.state.encoding import Blobs, Stored, encode, encode_fields
 
 
@@ -35,6 +35,16 @@ class WrittenMember(NamedTuple):
     fields: str
 
 
+class WrittenBlock(NamedTuple):
+    """Members from `first` up to the one before `end`."""
+
+    step: str
+    visit: int
+    first: int
+    end: int
+    content: Stored
+
+
 @dataclass(slots=True)
 class Written:
     """All of a change in its stored form.
@@ -43,6 +53,7 @@ class Written:
         entries: Lines of the journal.
         steps: Rows of steps.
         members: Rows of members by their group, which is a step and its visit.
+        blocks: Members in blocks.
         fields: Fields of the flow, as given.
         texts: The same fields, encoded.
         blobs: What of all these is kept by its content.
@@ -51,6 +62,7 @@ class Written:
     entries: list[WrittenEntry] = field(default_factory=list)
     steps: list[WrittenStep] = field(default_factory=list)
     members: dict[tuple[str, int], list[WrittenMember]] = field(default_factory=dict)
+    blocks: list[WrittenBlock] = field(default_factory=list)
     fields: Mapping[str, Any] = field(default_factory=dict)
     texts: dict[str, Stored] = field(default_factory=dict)
     blobs: Blobs = field(default_factory=dict)
@@ -62,6 +74,7 @@ class Written:
         steps: Iterable[StepRow] = (),
         members: Iterable[MemberRow] = (),
         fields: Mapping[str, Json] | None = None,
+        member_blocks: Iterable[MemberBlock] = (),
     ) -> Written:
         """Encode.
 
@@ -83,10 +96,19 @@ class Written:
             text = encode_fields(member.fields, blobs, f"member {member.index} of step '{member.step}'")
             rows = made.members.setdefault((member.step, member.visit), [])
             rows.append(WrittenMember(member.index, _status(member.fields), text))
+        for block in member_blocks:
+            made.blocks.append(_written_block(block, blobs))
         if fields:
             made.fields = fields
             made.texts = {name: encode(value, blobs, f"'{name}' of the flow") for name, value in fields.items()}
         return made
+
+
+def _written_block(block: MemberBlock, blobs: Blobs) -> WrittenBlock:
+    members = block.members
+    content = {name: value for name, value in block.content.items() if name != "ids"}  # only the journal's readers ask
+    where = f"members {members.start} to {members.stop - 1} of step '{block.step}'"
+    return WrittenBlock(block.step, block.visit, members.start, members.stop, encode(content, blobs, where))
 
 
 def _status(fields: Mapping[str, Any]) -> str | None:

@@ -117,6 +117,8 @@ def test_a_block_is_shown_as_its_members_are_when_each_comes_alone(members, stor
     assert group.counts == {"completed": N}
 
 
+# The thread that ticks may be the one whose write is struck; the process is gone then, as when any other one's is.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("alone", [(), (4,)], ids=["in blocks", "one block alone"])
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
 @pytest.mark.parametrize("left", range(1, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graflow.state import FlowStatus, StateStore
-from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, NewFlow, StepRow
+from graflow.state.changes import Change, Entry, FlowRecord, MemberBlock, MemberRow, NewFlow, StepRow
 from graflow.state.statuses import Move
 
 AT = 1_700_000_000.0  # seconds since the epoch: when the flows of the tests begin
@@ -79,3 +79,18 @@ def group_row(size: int, step: str = "g") -> StepRow:
 
 def member(index: int, status: str = "completed", step: str = "g", **fields: Any) -> MemberRow:
     return MemberRow(step, 1, index, {"status": status, **fields})
+
+
+def block(first: int, values: list[Any], step: str = "g", **more: Any) -> MemberBlock:
+    """Members in a row that took two seconds each, and ended one after the other, with these values."""
+    content = {
+        "first": first,
+        "ids": [f"{step}[{first + at}]" for at in range(len(values))],
+        "values": values,
+        "base": AT + 10,
+        "durations": [2e6] * len(values),
+        "ended": [at * 1e6 for at in range(len(values))],
+        "worker": "w1",
+        "attempts": 1,
+    }
+    return MemberBlock(step, 1, {**content, **more})

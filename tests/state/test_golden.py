@@ -17,13 +17,14 @@ from graflow.state.changes import Change, Entry, Request, RequestKind
 from graflow.state.redis.server import FORMAT
 from graflow.state.sqlite.schema import APPLICATION_ID, VERSION
 from graflow.state.statuses import Move
-from tests.state.support import AT, begin, completed, group_row, member, move, new_flow, step_change
+from tests.state.support import AT, begin, block, completed, group_row, member, move, new_flow, step_change
 from tests.support import PrivateRedis, private_redis
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "0123456789" * 600  # kept compressed
 LARGE = "large " * 50_000  # kept as a blob
 WITH_KEPT_VALUES = 3  # the first format of files that has them
+WITH_BLOCKS = {"sqlite": 5, "redis": 2}  # the first formats that have members in blocks
 KEPT = CachedValue({"code": "c1"}, {"flow_id": "whole", "step": "s1", "visit": 1}, AT, AT + 1e9, LONG)
 
 
@@ -56,6 +57,10 @@ def write_everything(store: StateStore) -> None:
             flow={"outputs": LARGE, "metadata": {"who": "me"}},
         )
     )
+    epoch = begin(store, "in_blocks", at=AT + 8)
+    rows = [group_row(20)]
+    store.append(Change("in_blocks", Move.STEP, epoch, AT + 9, steps=rows, blocks=[block(5, [7, {"a": "ż"}, LONG])]))
+    store.append(Change("in_blocks", Move.STEP, epoch, AT + 9, members=[member(6, "failed", error="E: no")]))
     epoch = begin(store, "asked", at=AT + 10)
     store.request("asked", Request(RequestKind.PAUSE, "cli me", "lunch", AT + 12))
     store.beat("asked", epoch)
@@ -95,9 +100,20 @@ def picture(store: StateStore) -> dict[str, Any]:
     return found
 
 
-def expected() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / "read.json").read_text())
-    return found
+def picture_of_blocks(store: StateStore) -> Any:
+    """All that can be read of members in blocks, as JSON."""
+    state = store.get_flow_state("in_blocks")
+    assert state is not None
+    (group,) = state.steps
+    members = store.list_members("in_blocks", "g", limit=200)
+    return [
+        [group.counts, group.strip],
+        [each.model_dump(mode="json", exclude_none=True) for each in members],
+    ]
+
+
+def expected(name: str = "read.json") -> Any:
+    return json.loads((GOLDEN / name).read_text())
 
 
 def load_sqlite(name: str, path: Path) -> None:
@@ -117,6 +133,8 @@ def test_a_file_of_every_format_is_read_and_goes_on(version: int, tmp_path: Path
     load_sqlite(f"sqlite-{version}.sql", tmp_path / "flows.db")
     store = SqliteStore(tmp_path / "flows.db")
     assert picture(store) == expected()
+    if version >= WITH_BLOCKS["sqlite"]:
+        assert picture_of_blocks(store) == expected("blocks.json")
     assert store.cache.get("digest") == (KEPT if version >= WITH_KEPT_VALUES else None)
     goes_on(store)
     store.close()
@@ -130,6 +148,8 @@ def test_a_redis_of_every_format_is_read_and_goes_on(
     load_redis(f"redis-{version}.json", redis_client)
     store = open_store(redis_server.url)
     assert picture(store) == expected()
+    if version >= WITH_BLOCKS["redis"]:
+        assert picture_of_blocks(store) == expected("blocks.json")
     goes_on(store)
     store.close()
 
@@ -144,7 +164,7 @@ def goes_on(store: StateStore) -> None:
     assert epoch == 3
     assert store.append(step_change(epoch, 4, "whole")).seq == 10
     assert [flow.flow_id for flow in store.list_flows(search="ŻÓŁW")] == ["whole"]
-    assert [flow.flow_id for flow in store.list_flows()] == ["asleep", "asked", "whole"]
+    assert [each.flow_id for each in store.list_flows() if each.flow_id != "in_blocks"] == ["asleep", "asked", "whole"]
 
 
 def test_what_is_written_now_is_read_as_the_golden_files_are(store: StateStore) -> None:
@@ -153,6 +173,7 @@ def test_what_is_written_now_is_read_as_the_golden_files_are(store: StateStore) 
     if type(store).__name__ == "MemoryStore":
         read["whole"]["state"]["steps"][1].pop("outputs")  # it has no reason to leave a large one out
     assert read == expected()
+    assert picture_of_blocks(store) == expected("blocks.json")
 
 
 def _dump() -> None:
@@ -161,6 +182,7 @@ def _dump() -> None:
     store = SqliteStore(path)
     write_everything(store)
     (GOLDEN / "read.json").write_text(json.dumps(picture(store), indent=1, ensure_ascii=False) + "\n")
+    (GOLDEN / "blocks.json").write_text(json.dumps(picture_of_blocks(store), indent=1, ensure_ascii=False) + "\n")
     store.close()
     with sqlite3.connect(path) as connection:
         pragmas = f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {VERSION};\n"

@@ -8,16 +8,18 @@ import pytest
 
 from graflow.exceptions import FlowNotFoundError, InvalidCursorError
 from graflow.state import FlowStepState, StateStore, StepStatus
-from graflow.state.changes import Change, MemberRow
+from graflow.state.changes import Change, MemberBlock, MemberRow
 from graflow.state.statuses import Move
 from graflow.state.strips import BUCKETS, bucket_of, first_of
-from tests.state.support import AT, begin, completed, group_row, member, move, record_of
+from tests.state.support import AT, begin, block, completed, group_row, member, move, record_of
 
 
-def write(store: StateStore, *members: MemberRow, size: int | None = None) -> None:
+def write(store: StateStore, *members: MemberRow | MemberBlock, size: int | None = None) -> None:
     steps = [group_row(size)] if size is not None else []
     epoch = record_of(store).epoch
-    store.append(Change("f1", Move.STEP, epoch, AT + 5, steps=steps, members=members))
+    alone = [each for each in members if isinstance(each, MemberRow)]
+    blocks = [each for each in members if isinstance(each, MemberBlock)]
+    store.append(Change("f1", Move.STEP, epoch, AT + 5, steps=steps, members=alone, blocks=blocks))
 
 
 def group(store: StateStore, step: str = "g") -> FlowStepState:
@@ -192,3 +194,79 @@ def test_a_group_of_100_000_is_told_without_looking_at_its_members(store: StateS
     ]
     assert [each.index for each in some] == list(range(3000, 3010))
     assert took < 2, "nothing here looks at all members"
+
+
+# -- members in blocks -------------------------------------------------------------------------------------------------
+
+
+def test_a_block_of_members_is_shown_as_its_members_are(store: StateStore) -> None:
+    begin(store)
+    write(store, size=9)
+    write(store, block(2, [{"a": "ż"}, 7, "long" * 1000]))
+    (_, _, first, second, third, *_) = shown = list(store.list_members("f1", "g"))
+    assert [each.status for each in shown] == ["pending"] * 2 + ["completed"] * 3 + ["pending"] * 4
+    assert (first.index, first.outputs, first.worker, first.attempts, first.execution_time) == (
+        2,
+        {"a": "ż"},
+        "w1",
+        1,
+        2,
+    )
+    assert second.completed_at is not None
+    assert (second.outputs, second.output_size, second.completed_at.timestamp()) == (7, 1, AT + 11)
+    assert (third.outputs, third.output_size) == (None, 4002)
+    assert len({each.output_digest for each in (first, second, third)}) == 3
+    facts = store.member_facts("f1", "g", visit=1, first=1, end=4)
+    assert [each.status for each in facts] == ["pending", "completed", "completed"]
+    assert facts[1] == (2, "completed", 1, "w1", AT + 8, AT + 10, None)
+
+
+def test_counts_and_strip_follow_blocks_and_members_of_them_that_go_on(store: StateStore) -> None:
+    begin(store)
+    write(store, size=600)
+    write(store, block(300, [None] * 25), block(0, [None] * 15), member(599, "failed"))
+    write(store, member(3, "pending", worker=None), member(310, "failed", error="E: no"))
+    shown = group(store)
+    assert shown.counts == {"completed": 38, "failed": 2, "pending": 560}
+    assert shown.strip is not None
+    assert shown.strip[:3] == [{"d": 9, "p": 1}, {"d": 5, "p": 5}, {"p": 10}]
+    assert shown.strip[30:33] == [{"d": 10}, {"d": 9, "f": 1}, {"d": 5, "p": 5}]
+    (failed, _) = store.list_members("f1", "g", status=[StepStatus.FAILED])
+    assert (failed.index, failed.worker, failed.error) == (310, "w1", "E: no")
+    assert store.list_members("f1", "g", limit=4)[3].worker is None
+    done = [each.index for page in pages(store, status=[StepStatus.COMPLETED], limit=7) for each in page]
+    assert done == [*range(3), *range(4, 15), *range(300, 310), *range(311, 325)]
+    assert [each.index for page in pages(store, limit=100) for each in page] == list(range(600))
+    waiting = [each.number for each in store.member_facts("f1", "g", visit=1, status=[StepStatus.PENDING])]
+    assert waiting == [3, *range(15, 300), *range(325, 599)]
+
+
+def test_blocks_go_with_their_step_and_with_their_flow(store: StateStore) -> None:
+    begin(store)
+    write(store, block(0, [1, 2]), size=2)
+    move(store, Move.FAIL)
+    move(store, Move.RETRY, cut=[("g", 1)])
+    seen = store.get_record("f1")
+    assert seen is not None
+    store.claim("f1", "host:2:2", seen=seen, at=AT + 60)
+    write(store, block(1, [3]), size=2)
+    assert group(store).counts == {"pending": 1, "completed": 1}
+    assert [each.outputs for each in store.list_members("f1", "g")] == [None, 3]
+    move(store, Move.COMPLETE)
+    assert store.delete("f1")
+    begin(store)
+    write(store, size=2)
+    assert [each.status for each in store.list_members("f1", "g")] == ["pending"] * 2
+
+
+def test_a_block_of_a_group_whose_size_nobody_told_is_listed(store: StateStore) -> None:
+    begin(store)
+    write(store, block(4, ["a", "b"]), member(9))
+    assert [(each.index, each.outputs) for each in store.list_members("f1", "g")] == [(4, "a"), (5, "b"), (9, None)]
+
+
+def test_a_large_block_is_kept_once_as_any_large_value_is(store: StateStore) -> None:
+    begin(store)
+    values = [f"{index} " * 30_000 for index in range(5)]
+    write(store, block(0, values), size=5)
+    assert [each.output_size for each in store.list_members("f1", "g")] == [60_002] * 5

@@ -13,7 +13,7 @@ from graflow.exceptions import GraflowError
 from graflow.state import MemoryStore, StateStore, StepStatus
 from graflow.state.changes import Change, Entry, MemberRow, Request, RequestKind, StepRow
 from graflow.state.statuses import MOVES, Move
-from tests.state.support import AT, new_flow, record_of
+from tests.state.support import AT, block, new_flow, record_of
 
 Operation = Callable[[StateStore, str], Any]
 
@@ -51,6 +51,7 @@ ENTRIES = st.builds(
     st.none() | st.integers(1, 3),
     st.dictionaries(st.text(max_size=4), VALUES, max_size=2),
 )
+LENGTHS = st.dictionaries(st.sampled_from(range(0, 71, 10)), st.integers(1, 10), max_size=4)  # of blocks, by first
 FLOW_FIELDS = st.fixed_dictionaries(
     {},
     optional={
@@ -133,13 +134,17 @@ numbers = count()
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(operations=OPERATIONS, size=st.sampled_from([None, 3, 60, 71]))
-def test_every_store_does_the_same(common_store: StateStore, operations: list[Operation], size: int | None) -> None:
+@given(operations=OPERATIONS, size=st.sampled_from([None, 3, 60, 71]), lengths=LENGTHS)
+def test_every_store_does_the_same(
+    common_store: StateStore, operations: list[Operation], size: int | None, lengths: dict[int, int]
+) -> None:
     flow_id, twin = f"flow-{next(numbers)}.", MemoryStore()
+    blocks = [block(first, list(range(length))) for first, length in lengths.items()]
     group = [StepRow("g", visit, {"size": size}) for visit in (1, 2)] if size else []
     for store in (common_store, twin):
         made = store.create(new_flow(flow_id, steps=group, metadata={"a": [1, None]}))
-        store.claim(flow_id, "h:1:1", seen=made.record, at=AT + 1)
+        epoch = store.claim(flow_id, "h:1:1", seen=made.record, at=AT + 1).epoch or 0
+        store.append(Change(flow_id, Move.STEP, epoch, AT + 2, blocks=blocks))
     for operation in operations:
         assert outcome(operation, common_store, flow_id) == outcome(operation, twin, flow_id)
     assert picture(common_store, flow_id) == picture(twin, flow_id)

@@ -15,7 +15,7 @@ from graflow.state.members import MemberFacts
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import StepStatus
 from graflow.state.store import StateStore
-from graflow.state.strips import Strip, move_member
+from graflow.state.strips import Strip, move_members
 from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
@@ -58,7 +58,7 @@ def counted_over(counts: Mapping[str, int], strip: Strip, size: int, claims: Cla
     """Counts and strip of a group, with its members that run."""
     made = dict(counts), deepcopy(strip)
     for index in claims:
-        move_member(*made, size, index, _PENDING, _RUNNING)
+        move_members(*made, size, range(index, index + 1), _PENDING, _RUNNING)
     return made
 
 

@@ -7,13 +7,14 @@ import functools
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graflow.core.checkpoints.code_digest import digest_of
 from graflow.core.graph import TaskGraph
 from graflow.core.memberships import is_group
+from graflow.core.nodes.columns import MappedMembers
 from graflow.core.nodes.wrapper import TaskWrapper
 from graflow.foreign import attempt
 
@@ -43,12 +44,11 @@ def graph_fingerprint(graph: TaskGraph) -> dict[str, Any]:
     Members are described by their number and one digest, so that a group of 100,000 takes a line.
     """
     known: dict[int, str | None] = {}
-    graph.unfold()
     members = set(graph.groups.holders)
     nodes: dict[str, Any] = {}
-    for node in graph.nodes:
+    for node in list(graph.succ):  # of which members of folded fan-outs, that have no edges, are none
         task = graph.task_at(node)
-        inside = {member.task_id for member in task.tasks} if is_group(task) else ()
+        inside = _member_ids(task) if is_group(task) else ()
         if node in members and not _others(graph.succ[node], members):
             continue  # a group tells of it
         found: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def graph_fingerprint(graph: TaskGraph) -> dict[str, Any]:
         if after:
             found["after"] = after
         if is_group(task):
-            found["members"] = len(task.tasks)
+            found["members"] = len(task.members)
             found["member_digest"] = _members_digest(task, known)
         nodes[node] = found
     return nodes
@@ -69,9 +69,23 @@ def _others(ids: Collection[str], members: Collection[str]) -> list[str]:
     return [node for node in ids if node not in members]
 
 
+def _member_ids(group: Any) -> Collection[str]:
+    members = group.members
+    return members.ids if _is_unmade(members) else {member.task_id for member in members}
+
+
+def _is_unmade(members: Sequence[Any]) -> bool:
+    """Whether these are members of a fan-out of which none is a task yet."""
+    return isinstance(members, MappedMembers) and members.present_ids is members.ids
+
+
 def _members_digest(group: Any, known: dict[int, str | None]) -> str:
-    content = hashlib.sha256()
-    for member in group.tasks:
+    content, members = hashlib.sha256(), group.members
+    if _is_unmade(members):
+        code = _code_of(members.prototype, known) or ""
+        content.update("".join([f"{task_id}\0{code}\n" for task_id in members.ids]).encode(errors="backslashreplace"))
+        return content.hexdigest()[:_LENGTH]
+    for member in members:
         content.update(f"{member.task_id}\0{_code_of(member, known) or ''}\n".encode(errors="backslashreplace"))
         if is_group(member):
             content.update(_members_digest(member, known).encode())

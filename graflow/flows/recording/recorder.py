@@ -10,19 +10,19 @@ from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.encoding.errors_as_data import describe_error
-from graflow.encoding.member_blocks import told_members
 from graflow.exceptions import StoreError, named
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.flow_graph import added_by
 from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
 from graflow.flows.recording.owner import Owner
 from graflow.flows.recording.people import People
-from graflow.flows.recording.rows import arguments_fields, described, member_fields, unfinished, value_of_outcome
+from graflow.flows.recording.rows import arguments_fields, member_fields, unfinished, value_of_outcome
 from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.writing import Writer
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
-from graflow.state.changes import Change, Entry, FlowRecord, MemberRow, StepRow
+from graflow.state.changes import Change, Entry, FlowRecord, MemberBlock, MemberRow, StepRow
+from graflow.state.described import described
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 
@@ -112,6 +112,7 @@ class FlowRecorder(Owner):
         self._entries: list[Entry] = []
         self._steps: list[StepRow] = []
         self._members: list[MemberRow] = []
+        self._blocks: list[MemberBlock] = []
         self._flow: dict[str, Any] = {}
 
     def note(self, fields: Mapping[str, Any]) -> None:
@@ -274,8 +275,9 @@ class FlowRecorder(Owner):
         if blocks:
             data["blocks"] = blocks
         self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
-        rows = [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in told_members(data)]
-        self._members += rows
+        self._blocks += [MemberBlock(step.step, step.visit, block) for block in blocks]
+        alone = data["outcomes"]
+        self._members += [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in alone]
 
     def flush(self) -> None:
         with self._lock:
@@ -356,7 +358,9 @@ class FlowRecorder(Owner):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _write(self, now: float, move: Move = Move.STEP) -> None:
-        change = Change(self.flow_id, move, 0, now, self._entries, self._steps, self._members, self._flow)
+        change = Change(
+            *(self.flow_id, move, 0, now, self._entries, self._steps, self._members, self._flow), blocks=self._blocks
+        )
         self._forget()
         if self.current is not None and self.current.members is not None:
             self._written = self._runtime.monotonic()

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from graflow.core.nodes.arguments import RESULT_SUFFIX
 from graflow.flows.recording.journal import Visit
+from graflow.state.described import SHOWN, described
 from graflow.state.encoding import quick_encoder
 from graflow.state.models import FlowState
 from graflow.state.statuses import StepStatus
 
-_SMALL: Final = 1024  # bytes of a value as JSON that is shown with its step
 _SHORT: Final = 100  # characters of an argument that is shown beside large ones
 _UNFINISHED: Final = frozenset(
     {StepStatus.PENDING, StepStatus.READY, StepStatus.QUEUED, StepStatus.RUNNING, StepStatus.WAITING, StepStatus.PAUSED}
@@ -43,10 +43,11 @@ def arguments_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         # What has many parts is not written down only to see how long it is.
-        if all(type(value) not in _SIZED or len(value) <= _SMALL for value in given.values()):
+        if all(type(value) not in _SIZED or len(value) <= SHOWN for value in given.values()):
             text = _encode(given)
-            if len(text) <= _SMALL:
-                return {"inputs": _decode(text), "input_digest": _digest_of(text.encode("utf-8", "surrogatepass"))}
+            if len(text) <= SHOWN:
+                digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+                return {"inputs": _decode(text), "input_digest": digest}
     except (TypeError, ValueError, RecursionError):
         pass  # no plain JSON
     return {
@@ -58,17 +59,6 @@ def _is_short(value: object) -> bool:
     if type(value) is str:
         return len(value) <= _SHORT
     return value is None or type(value) in {bool, int} or (type(value) is float and isfinite(value))
-
-
-def described(value: Any) -> dict[str, Any]:
-    """What the row of a step has of a value that is plain JSON."""
-    text = _encode(value).encode("utf-8", "surrogatepass")
-    shown = value if len(text) <= _SMALL else None
-    return {"outputs": shown, "output_size": len(text), "output_digest": _digest_of(text)}
-
-
-def _digest_of(text: bytes) -> str:
-    return sha256(text).hexdigest()
 
 
 def unfinished(state: FlowState | None) -> list[Visit]:

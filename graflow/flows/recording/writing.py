@@ -127,7 +127,7 @@ class Writer:
         kept, self._tried = self._kept, 0.0
         if kept is not None:
             try:
-                self._catch_up(replace(kept, entries=(), steps=(), members=(), flow={}))
+                self._catch_up(replace(kept, entries=(), steps=(), members=(), blocks=(), flow={}))
             except FlowStopped as stopped:
                 _log.warning("Flow %s: what ran without its store is not recorded: %s", self._flow_id, stopped.text)
                 self._kept = None
@@ -200,6 +200,7 @@ class Writer:
             entries=[*kept.entries, *change.entries],
             steps=[*kept.steps, *change.steps],
             members=[*kept.members, *change.members],
+            blocks=[*kept.blocks, *change.blocks],
             flow={**kept.flow, **change.flow, **({"degraded": True} if self.degraded else {})},
         )
         if now - self._tried < _TRY_EVERY and change.move is kept.move:

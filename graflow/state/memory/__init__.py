@@ -28,7 +28,7 @@ from graflow.state.changes import (
 from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
-from graflow.state.memory.rows import Flow, copied, fetching, journaled, sleeps, written
+from graflow.state.memory.rows import Flow, copied, journaled, kept_members, sleeps, written
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import (
     behind_flow,
@@ -138,7 +138,7 @@ class MemoryStore(MemoryQuestions, StateStore):
 
     def append(self, change: Change) -> Appended:
         rule = MOVES[change.move]
-        made = written(change.entries, change.steps, change.members, change.flow)
+        made = written(change.entries, change.steps, change.members, change.flow, change.blocks)
         with self._lock:
             flow = self._flow(change.flow_id)
             try:
@@ -276,7 +276,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             if group is None:
                 return MemberPage([])
             query = MemberQuery.of(cursor, group.size, status, group.strip)
-            return member_page(step, which, query, limit, fetching(group.members))
+            return member_page(step, which, query, limit, kept_members(group))
 
     def member_facts(
         self,
@@ -294,7 +294,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             if group is None:
                 return []
             query = MemberQuery.between(first, group.size, status, group.strip)
-            return member_facts(query, fetching(group.members), end)
+            return member_facts(query, kept_members(group), end)
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         with self._lock:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from graflow.state.blocks import BLOCK_STATUS, KeptMembers, Row
 from graflow.state.changes import (
     Entry,
     FlowRecord,
     Journaled,
     Json,
+    MemberBlock,
     MemberRow,
     NewFlow,
     Request,
     StepRow,
 )
 from graflow.state.encoding import is_small, to_text
-from graflow.state.members import Fetch, Row
 from graflow.state.models import FlowState
 from graflow.state.reading import (
     listed_state,
     searched_text,
 )
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import begun, count, move_member
+from graflow.state.strips import begun, count, move_members
 
 _PENDING: Final = StepStatus.PENDING.value
 _MEMBERS: Final = 500  # that are copied at once
@@ -69,6 +70,7 @@ class Written(NamedTuple):
     steps: Sequence[tuple[tuple[str, int], dict[str, Any]]]
     members: Sequence[tuple[MemberRow, dict[str, Any]]]
     fields: dict[str, Any]
+    blocks: Sequence[MemberBlock]
 
 
 def written(
@@ -76,6 +78,7 @@ def written(
     steps: Iterable[StepRow],
     members: Iterable[MemberRow],
     fields: Mapping[str, Json] | None,
+    blocks: Iterable[MemberBlock] = (),
 ) -> Written:
     """Copies of what is to be written.
 
@@ -87,26 +90,33 @@ def written(
         [((row.step, row.visit), copied(row.fields)) for row in steps] if steps else (),
         [(row, copied(row.fields)) for row in members] if members else (),
         copied(fields) if fields else {},
+        [MemberBlock(block.step, block.visit, copied(block.content)) for block in blocks] if blocks else (),
     )
 
 
 class Group:
     """Members by index, and how far they are."""
 
-    __slots__ = ("counts", "members", "size", "strip")
+    __slots__ = ("blocks", "counts", "members", "size", "strip")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.counts, self.strip = begun(size)
         self.members: dict[int, dict[str, Any]] = {}
+        self.blocks: list[MemberBlock] = []  # in the order of their members
 
     def set_member(self, index: int, fields: dict[str, Any]) -> None:
         member = self.members.get(index)
         if member is None:
-            member = self.members[index] = {"status": _PENDING}
+            is_in_block = any(index in block.members for block in self.blocks)
+            member = self.members[index] = {"status": BLOCK_STATUS if is_in_block else _PENDING}
         old = member["status"]
         member.update(fields)
-        move_member(self.counts, self.strip, self.size, index, old, member["status"])
+        move_members(self.counts, self.strip, self.size, range(index, index + 1), old, member["status"])
+
+    def set_block(self, block: MemberBlock) -> None:
+        insort(self.blocks, block, key=lambda each: each.members.start)
+        move_members(self.counts, self.strip, self.size, block.members, _PENDING, BLOCK_STATUS)
 
 
 class StoredRow:
@@ -196,8 +206,10 @@ class Flow:
         self.journal += [(*told, at, epoch, generation) for told in made.lines]
         for key, fields in made.steps:
             self.set_row(key, fields)
+        for block in made.blocks:
+            self._group_of((block.step, block.visit)).set_block(block)
         for member, fields in made.members:
-            self.set_member(member, fields)
+            self._group_of((member.step, member.visit)).set_member(member.index, fields)
 
     def set_row(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
         row = self.rows.get(key)
@@ -216,15 +228,14 @@ class Flow:
         if size and (row.group is None or not row.group.size):
             earlier, row.group = row.group, Group(size)
             if earlier is not None:
-                row.group.members = earlier.members
+                row.group.members, row.group.blocks = earlier.members, earlier.blocks
         return row
 
-    def set_member(self, member: MemberRow, fields: dict[str, Any]) -> None:
-        key = (member.step, member.visit)
+    def _group_of(self, key: tuple[str, int]) -> Group:
         row = self.rows.get(key) or self.set_row(key, {})
         if row.group is None:
             row.group = Group(0)
-        row.group.set_member(member.index, fields)
+        return row.group
 
     def cut(self, key: tuple[str, int]) -> None:
         row = self.rows.pop(key, None)
@@ -243,13 +254,14 @@ def journaled(seq: int, line: Line) -> Journaled:
     )
 
 
-def fetching(members: dict[int, dict[str, Any]]) -> Fetch:
-    order = sorted(members)
+def kept_members(group: Group) -> KeptMembers:
+    members, order = group.members, sorted(group.members)
 
-    def fetch(start: int, end: int) -> tuple[list[Row], int]:
+    def rows(start: int, end: int, _states: Collection[str]) -> tuple[list[Row], int]:
         first = bisect_left(order, start)
         chosen = order[first : min(bisect_left(order, end, lo=first), first + _MEMBERS)]
         stop = chosen[-1] + 1 if len(chosen) == _MEMBERS else end
         return [(index, copied(members[index])) for index in chosen], stop
 
-    return fetch
+    blocks = {block.members.start: block.content for block in group.blocks}
+    return KeptMembers(rows, [block.members for block in group.blocks], lambda first: copied(blocks[first]))

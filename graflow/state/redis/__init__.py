@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from graflow.exceptions import StaleEpochError, StoreError, VersionConflictError
 from graflow.redis.config import normalize_redis_config
+from graflow.state.blocks import KeptMembers
 from graflow.state.changes import (
     Appended,
     Change,
@@ -24,14 +25,14 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.encoding import Stored, to_text
-from graflow.state.members import Fetch, MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.cache import RedisCache
 from graflow.state.redis.hints import RedisHints
 from graflow.state.redis.keys import Keys
 from graflow.state.redis.questions import RedisQuestions
-from graflow.state.redis.rows import COLUMNS, RowReader, fetching, journaled, pairs, strip_of, written_arguments
+from graflow.state.redis.rows import COLUMNS, RowReader, journaled, kept_members, pairs, strip_of, written_arguments
 from graflow.state.redis.server import DEFAULT_PREFIX, Server, shown_address
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
@@ -162,7 +163,7 @@ class RedisStore(RedisQuestions, StateStore):
 
     def append(self, change: Change) -> Appended:
         rule = MOVES[change.move]
-        written = Written.of(change.entries, change.steps, change.members, change.flow)
+        written = Written.of(change.entries, change.steps, change.members, change.flow, change.blocks)
         # A move without a state of its own is made by an owner, whose flow goes on.
         after = rule.target or FlowStatus.RUNNING
         if not change.token:
@@ -285,9 +286,8 @@ class RedisStore(RedisQuestions, StateStore):
         group = self._group(flow_id, step, visit)
         if group is None:
             return MemberPage([])
-        which, size, strip, fetch = group
-        query = MemberQuery.of(cursor, size, status, strip)
-        return member_page(step, which, query, limit, fetch(query.written))
+        which, size, strip, kept = group
+        return member_page(step, which, MemberQuery.of(cursor, size, status, strip), limit, kept)
 
     def member_facts(
         self,
@@ -302,24 +302,21 @@ class RedisStore(RedisQuestions, StateStore):
         group = self._group(flow_id, step, visit)
         if group is None:
             return []
-        _, size, strip, fetch = group
-        query = MemberQuery.between(first, size, status, strip)
-        return member_facts(query, fetch(query.written), end)
+        _, size, strip, kept = group
+        return member_facts(MemberQuery.between(first, size, status, strip), kept, end)
 
-    def _group(
-        self, flow_id: str, step: str, visit: int | None
-    ) -> tuple[int, int, Strip, Callable[[Collection[str]], Fetch]] | None:
-        """Visit, size and strip of a visit of a group, the last one when None, and what fetches members by state."""
+    def _group(self, flow_id: str, step: str, visit: int | None) -> tuple[int, int, Strip, KeptMembers] | None:
+        """Visit, size, strip and members of a visit of a group, the last one when None."""
         found = self._run("members", flow_id, step, "" if visit is None else visit)
         if found is None:
             raise not_found(flow_id)
         if not found:
             return None
-        which, row, length, top, strip = found
+        which, row, length, top, spans, strip = found
         size = int(length)
-        key = self._keys.of_flow(flow_id)[3]
-        fetch = partial(fetching, partial(self._server.call, "HMGET", key), row.decode(), size or int(top))
-        return int(which), size, strip_of(pairs(strip), size), fetch
+        texts_of = partial(self._server.call, "HMGET", self._keys.of_flow(flow_id)[3])
+        kept = kept_members(texts_of, row.decode(), size or int(top), spans.decode(), self._blob)
+        return int(which), size, strip_of(pairs(strip), size), kept
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:
         if limit is not None and limit <= 0:

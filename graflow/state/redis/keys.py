@@ -14,8 +14,8 @@ class Keys:
     |---|---|---|
     | `flow:<id>` | hash | name, status, version, epoch, …; `fields`, `counts`: a line for each small field, state |
     | `flow:<id>:values` | hash | large fields, as JSON, its compressed form, or the name of a blob |
-    | `flow:<id>:steps` | hash | `@<step>⏎<visit>` -> row; `<row>` -> state⏎fields; size, counts and strip of groups |
-    | `flow:<id>:members` | hash | `<row>:<index>` -> state⏎fields |
+    | `flow:<id>:steps` | hash | `@<step>⏎<visit>` -> row; `<row>` -> state⏎fields; size, counts, strip, blocks of it |
+    | `flow:<id>:members` | hash | `<row>:<index>` -> state⏎fields; `<row>:b<first index>` -> content of a block |
     | `flow:<id>:journal` | stream | its lines; their ids are their places |
     | `flows`, `status:<state>`, `name:<name>` | sorted sets | ids of flows by the time when they were created |
     | `names` | set | all names of flows |

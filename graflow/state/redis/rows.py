@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+from graflow.exceptions import StoreError
+from graflow.state.blocks import KeptMembers, Row
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
-from graflow.state.members import Fetch, Row
 from graflow.state.models import FlowState
 from graflow.state.reading import flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
@@ -52,6 +53,9 @@ def written_arguments(
     made.append(len(written.steps))
     for row in written.steps:
         made += ["" if each is None else each for each in row]
+    made.append(len(written.blocks))
+    for block in written.blocks:
+        made += block
     made.append(len(written.members))
     for (step, visit), members in written.members.items():
         made += (step, visit, len(members))
@@ -144,11 +148,13 @@ def strip_of(values: Mapping[str, bytes], size: int) -> Strip:
     return strip
 
 
-def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: int, states: Collection[str]) -> Fetch:
-    """What fetches the members of a group in some states, none for any, given what gives the texts of some fields."""
-    begins = tuple(f"{state}\n".encode() for state in states) or (b"",)
+def kept_members(
+    texts_of: Callable[..., Sequence[bytes | None]], row: str, size: int, spans: str, blob: Blob
+) -> KeptMembers:
+    """The members of a group, given what gives the texts of some fields."""
 
-    def fetch(start: int, end: int) -> tuple[list[Row], int]:
+    def fetch(start: int, end: int, states: Collection[str]) -> tuple[list[Row], int]:
+        begins = tuple(f"{state}\n".encode() for state in states) or (b"",)
         stop = min(end, start + _MEMBERS)
         indices = range(start, min(stop, size))
         if not indices:
@@ -157,7 +163,14 @@ def fetching(texts_of: Callable[..., Sequence[bytes | None]], row: str, size: in
         found = zip(indices, texts, strict=True)
         return [(index, _member(text)) for index, text in found if text and text.startswith(begins)], stop
 
-    return fetch
+    def content(first: int) -> Any:
+        (text,) = texts_of(f"{row}:b{first}")
+        if text is None:
+            raise StoreError(f"The store names a block of members from {first} on and does not have it")
+        return decode(text, blob)
+
+    blocks = sorted((range(*map(int, span.split("-"))) for span in spans.split(";")[:-1]), key=lambda span: span.start)
+    return KeptMembers(fetch, blocks, content)
 
 
 def _member(text: bytes) -> dict[str, Any]:

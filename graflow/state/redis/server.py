@@ -25,7 +25,7 @@ from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 DEFAULT_PREFIX: Final = "graflow"
 CONNECTIONS: Final = 32  # of one store in one process
 _TIMES: Final = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
@@ -149,6 +149,8 @@ class Server:
                 f"The Redis at {self._where} holds format {held} of flows, and this version of graflow reads up to "
                 f"{FORMAT}: upgrade graflow"
             )
+        if held < FORMAT:  # of which this version reads everything as it is
+            execute("SET", self._keys.format, FORMAT)
 
     @staticmethod
     def _info(execute: Callable[..., Any]) -> dict[str, Any]:

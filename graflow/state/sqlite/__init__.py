@@ -114,7 +114,7 @@ class SqliteStore(SqliteQuestions, StateStore):
         return self._database.write(work)
 
     def append(self, change: Change) -> Appended:
-        written = Written.of(change.entries, change.steps, change.members, change.flow)
+        written = Written.of(change.entries, change.steps, change.members, change.flow, change.blocks)
         return self._database.write(lambda session: writing.append(session, change, written))
 
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:

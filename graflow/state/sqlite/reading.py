@@ -7,9 +7,10 @@ from sqlite3 import Connection, Cursor
 from typing import Any, Final
 
 from graflow.exceptions import StoreError
+from graflow.state.blocks import KeptMembers, Row
 from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, decode_rows, from_text
-from graflow.state.members import Fetch, MemberFacts, MemberQuery, Row, member_facts, member_page
+from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
@@ -173,7 +174,7 @@ def members(
         return MemberPage([])
     no, which, size, strip = group
     query = MemberQuery.of(cursor, size, status, strip)
-    return member_page(step, which, query, limit, _fetching(connection, no, query.written))
+    return member_page(step, which, query, limit, _kept_members(connection, no))
 
 
 def facts_of_members(
@@ -192,7 +193,7 @@ def facts_of_members(
         return []
     no, _, size, strip = group
     query = MemberQuery.between(first, size, status, strip)
-    return member_facts(query, _fetching(connection, no, query.written), end)
+    return member_facts(query, _kept_members(connection, no), end)
 
 
 def _group(connection: Connection, flow_id: str, step: str, visit: int | None) -> tuple[int, int, int, Strip] | None:
@@ -209,11 +210,11 @@ def _group(connection: Connection, flow_id: str, step: str, visit: int | None) -
     return no, which, size, from_text(strip) if strip is not None else []
 
 
-def _fetching(connection: Connection, no: int, states: Collection[str]) -> Fetch:
+def _kept_members(connection: Connection, no: int) -> KeptMembers:
     query = "SELECT idx, status, fields FROM members WHERE step_no = ? AND idx >= ? AND idx < ? "
-    condition = f"AND status IN ({', '.join('?' * len(states))}) " if states else ""
 
-    def fetch(start: int, end: int) -> tuple[list[Row], int]:
+    def fetch(start: int, end: int, states: Collection[str]) -> tuple[list[Row], int]:
+        condition = f"AND status IN ({', '.join('?' * len(states))}) " if states else ""
         found = connection.execute(f"{query}{condition}ORDER BY idx LIMIT ?", (no, start, end, *states, _MEMBERS))
         listed = found.fetchall()
         rows: list[Row] = []
@@ -222,7 +223,12 @@ def _fetching(connection: Connection, no: int, states: Collection[str]) -> Fetch
             rows.append((index, fields))
         return rows, rows[-1][0] + 1 if len(rows) == _MEMBERS else end
 
-    return fetch
+    def content(first: int) -> Any:
+        found = connection.execute("SELECT content FROM member_blocks WHERE step_no = ? AND idx = ?", (no, first))
+        return decode(found.fetchone()[0], lambda digest: blob(connection, digest))
+
+    spans = connection.execute("SELECT idx, behind FROM member_blocks WHERE step_no = ? ORDER BY idx", (no,))
+    return KeptMembers(fetch, [range(*span) for span in spans], content)
 
 
 def events(connection: Connection, flow_id: str, after: int, limit: int | None) -> list[Journaled]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, Final, NamedTuple
 
+from graflow.state.blocks import BLOCK_STATUS
 from graflow.state.encoding import Stored, from_text, is_small, to_text
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import begun, count, move_member
+from graflow.state.strips import begun, count, move_members
 from graflow.state.transitions import not_found
-from graflow.state.written import Written, WrittenEntry, WrittenMember, WrittenStep
+from graflow.state.written import Written, WrittenBlock, WrittenEntry, WrittenMember, WrittenStep
 
 LARGE: Final = "@"
 LINES: Final = 1 << 32  # that a journal may have
@@ -32,6 +33,8 @@ _MEMBER: Final = (
     "INSERT INTO members VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
     "SET status = excluded.status, fields = fields || excluded.fields"
 )
+_BLOCK: Final = "INSERT INTO member_blocks VALUES (?, ?, ?, ?)"
+_BLOCKS_AROUND: Final = "SELECT idx, behind FROM member_blocks WHERE step_no = ? AND idx <= ? AND behind > ?"
 _COUNT_CHANGE: Final = "UPDATE changes SET last = last + 1"
 _QUICK: Final = (
     "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, changed = (SELECT last FROM changes) WHERE no = ?"
@@ -84,6 +87,8 @@ class FlowWriter:
         self.note(written.entries, at, epoch)
         for step in written.steps:
             self._set_step(step)
+        for block in written.blocks:
+            self._set_block(block)
         for (name, visit), members in written.members.items():
             self._set_members(name, visit, members)
         if written.blobs:
@@ -134,6 +139,7 @@ class FlowWriter:
             if row is not None:
                 count(self._counts, row.status, None)
                 execute("DELETE FROM members WHERE step_no = ?", (row.no,))
+                execute("DELETE FROM member_blocks WHERE step_no = ?", (row.no,))
                 execute("DELETE FROM steps WHERE no = ?", (row.no,))
                 del self._rows[step, visit]
 
@@ -180,29 +186,44 @@ class FlowWriter:
             self._rows[name, visit] = row
         return row
 
+    def _group(self, step: str, visit: int) -> Row:
+        return self._row(step, visit) or self._set_step(WrittenStep(step, visit, None, None, "{}"))
+
+    def _set_block(self, block: WrittenBlock) -> None:
+        row = self._group(block.step, block.visit)
+        self._connection.execute(_BLOCK, (row.no, block.first, block.end, block.content))
+        if row.size:
+            self._count_members(row, [(range(block.first, block.end), _PENDING, BLOCK_STATUS)])
+
     def _set_members(self, step: str, visit: int, members: list[WrittenMember]) -> None:
-        row = self._row(step, visit) or self._set_step(WrittenStep(step, visit, None, None, "{}"))
+        row = self._group(step, visit)
         states = self._member_states(row.no, members)
         rows, moves = [], []
         for index, status, fields in members:
             old = states.get(index, _PENDING)
             states[index] = new = status or old
             rows.append((row.no, index, new, fields))
-            moves.append((index, old, new))
+            moves.append((range(index, index + 1), old, new))
         self._connection.executemany(_MEMBER, rows)
         if row.size:
             self._count_members(row, moves)
 
-    def _count_members(self, row: Row, moves: Iterable[tuple[int, str, str]]) -> None:
+    def _count_members(self, row: Row, moves: Iterable[tuple[range, str, str]]) -> None:
         execute = self._connection.execute
         texts = execute("SELECT counts, strip FROM steps WHERE no = ?", (row.no,)).fetchone()
         counts, strip = map(from_text, texts)
-        for index, old, new in moves:
-            move_member(counts, strip, row.size, index, old, new)
+        for indices, old, new in moves:
+            move_members(counts, strip, row.size, indices, old, new)
         execute("UPDATE steps SET counts = ?, strip = ? WHERE no = ?", (to_text(counts), to_text(strip), row.no))
 
     def _member_states(self, no: int, members: Sequence[WrittenMember]) -> dict[int, str]:
-        states: dict[int, str] = {}
+        first, last = min(each.member for each in members), max(each.member for each in members)
+        blocks = self._connection.execute(_BLOCKS_AROUND, (no, last, first)).fetchall()
+        states = {
+            each.member: BLOCK_STATUS
+            for each in members
+            if blocks and any(begin <= each.member < behind for begin, behind in blocks)
+        }
         for start in range(0, len(members), _CHUNK):
             indices = [each.member for each in members[start : start + _CHUNK]]
             marks = ", ".join("?" * len(indices))

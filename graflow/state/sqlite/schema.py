@@ -146,7 +146,18 @@ CREATE TABLE changes (
 INSERT INTO changes VALUES (0);
 """
 
-MIGRATIONS: Final = (_FIRST, _QUESTIONS, _CACHE, _CHANGES)
+# Members in a row that have completed; a row of one of them goes over what is here. `idx` is that of the first one.
+_BLOCKS: Final = """
+CREATE TABLE member_blocks (
+    step_no INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    behind INTEGER NOT NULL,      -- the index behind the last one
+    content NOT NULL
+);
+CREATE UNIQUE INDEX member_blocks_by_place ON member_blocks (step_no, idx, behind);
+"""
+
+MIGRATIONS: Final = (_FIRST, _QUESTIONS, _CACHE, _CHANGES, _BLOCKS)
 """What leads from each version of the format to the next; a file's version is how many it has behind it."""
 
 VERSION: Final = len(MIGRATIONS)

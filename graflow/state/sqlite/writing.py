@@ -32,6 +32,7 @@ _DELETIONS: Final = (
     "DELETE FROM question_lines WHERE question_no IN (SELECT no FROM questions WHERE flow_no = :no)",
     "DELETE FROM questions WHERE flow_no = :no",
     "DELETE FROM members WHERE step_no IN (SELECT no FROM steps WHERE flow_no = :no)",
+    "DELETE FROM member_blocks WHERE step_no IN (SELECT no FROM steps WHERE flow_no = :no)",
     "DELETE FROM steps WHERE flow_no = :no",
     "DELETE FROM journal WHERE place BETWEEN :first AND :last",
     "DELETE FROM flow_values WHERE flow_no = :no",

@@ -69,7 +69,7 @@ class Recording:
         attempt = run.ledger.retries.get_retry_count(node) + 1
         if self.interrupted:
             attempt += self.interrupted.get((step, visit), 0)
-        members = [member.task_id for member in task.tasks] if is_group(task) else None
+        members = task.member_ids if is_group(task) else None
         self.step = StepVisit(step, visit, node, attempt, members)
         self._channel.begin(may_undo=members is None)
         self._forget_additions()

@@ -110,16 +110,60 @@ local function set_step(flow, step, visit, status, size, fields)
   return row
 end
 
-local function set_members(flow, step, visit, amount)
+local function group_of(flow, step, visit)
   local row = redis.call('HGET', STEPS, '@' .. step .. '\n' .. visit) or set_step(flow, step, visit, '', '', '{}')
-  local size = tonumber(redis.call('HGET', STEPS, row .. ':size') or 0)
-  local buckets = math.min(60, size)
+  return row, tonumber(redis.call('HGET', STEPS, row .. ':size') or 0)
+end
+
+local function raise_top(row, size, top)
+  if size == 0 and top > tonumber(redis.call('HGET', STEPS, row .. ':top') or 0) then
+    redis.call('HSET', STEPS, row .. ':top', number(top))
+  end
+end
+
+-- Members that have completed in a block, from the first one up to the one before the end.
+local function set_block(flow, step, visit, first, behind, content)
+  local row, size = group_of(flow, step, visit)
+  redis.call('HSET', MEMBERS, row .. ':b' .. first, content)
+  local spans = redis.call('HGET', STEPS, row .. ':blocks') or ''
+  redis.call('HSET', STEPS, row .. ':blocks', spans .. first .. '-' .. behind .. ';')
+  local buckets, strips = math.min(60, size), {}
+  local at, stop = tonumber(first), math.min(tonumber(behind), size)
+  if at < stop then add_up(STEPS, row .. ':c:', {pending = at - stop, completed = stop - at}) end
+  while at < stop do
+    local bucket = math.min(math.floor(at * buckets / size), buckets - 1)
+    local following = math.min(first_of(bucket + 1, buckets, size), stop)
+    strips[bucket .. ':p'], strips[bucket .. ':d'] = at - following, following - at
+    at = following
+  end
+  add_up(STEPS, row .. ':s:', strips)
+  raise_top(row, size, tonumber(behind))
+end
+
+local function blocks_of(row)
+  local spans = {}
+  for first, behind in string.gmatch(redis.call('HGET', STEPS, row .. ':blocks') or '', '(%d+)-(%d+);') do
+    spans[#spans + 1] = {first, tonumber(first), tonumber(behind)}
+  end
+  return spans
+end
+
+local function is_in_block(spans, index)
+  for _, span in ipairs(spans) do
+    if span[2] <= index and index < span[3] then return true end
+  end
+  return false
+end
+
+local function set_members(flow, step, visit, amount)
+  local row, size = group_of(flow, step, visit)
+  local buckets, spans = math.min(60, size), blocks_of(row)
   local states, strips, values, top = {}, {}, {}, 0
   for _ = 1, amount do
     local index, status, fields = take(), take(), take()
     local name = row .. ':' .. index
     local written = redis.call('HGET', MEMBERS, name)
-    local old, present = 'pending', '\n'
+    local old, present = is_in_block(spans, tonumber(index)) and 'completed' or 'pending', '\n'
     if written then old, present = split(written) end
     if status == '' then status = old end
     redis.call('HSET', MEMBERS, name, status .. present .. fields)
@@ -133,9 +177,7 @@ local function set_members(flow, step, visit, amount)
   end
   add_up(STEPS, row .. ':c:', states)
   add_up(STEPS, row .. ':s:', strips)
-  if size == 0 and top > tonumber(redis.call('HGET', STEPS, row .. ':top') or 0) then
-    redis.call('HSET', STEPS, row .. ':top', number(top))
-  end
+  raise_top(row, size, top)
 end
 
 -- Takes the row of a step out again, with its members.
@@ -150,9 +192,9 @@ local function cut(flow, step, visit)
   if known[1] or known[2] then
     local members = {}
     for index = 0, tonumber(known[1] or known[2]) - 1 do members[#members + 1] = row .. ':' .. index end
+    for _, span in ipairs(blocks_of(row)) do members[#members + 1] = row .. ':b' .. span[1] end
     each('HDEL', MEMBERS, members)
-    gone[#gone + 1] = row .. ':size'
-    gone[#gone + 1] = row .. ':top'
+    for _, name in ipairs({':size', ':top', ':blocks'}) do gone[#gone + 1] = row .. name end
     for state, letter in pairs(LETTERS) do
       gone[#gone + 1] = row .. ':c:' .. state
       for bucket = 0, 59 do gone[#gone + 1] = row .. ':s:' .. bucket .. ':' .. letter end
@@ -179,13 +221,15 @@ local function keep_blob(digest, content)
   end
 end
 
--- Writes what a change says: blobs, fields of the flow, rows to cut, lines, steps, members, each after its number.
+-- Writes what a change says: blobs, fields of the flow, rows to cut, lines, steps, blocks, members, each after its
+-- number.
 local function write(flow, time, epoch)
   for _ = 1, tonumber(take()) do keep_blob(take(), take()) end
   for _ = 1, tonumber(take()) do set_field(flow, take(), take(), take()) end
   for _ = 1, tonumber(take()) do cut(flow, take(), take()) end
   for _ = 1, tonumber(take()) do note(flow, time, epoch, take(), take(), take(), take(), take(), take()) end
   for _ = 1, tonumber(take()) do set_step(flow, take(), take(), take(), take(), take()) end
+  for _ = 1, tonumber(take()) do set_block(flow, take(), take(), take(), take(), take()) end
   for _ = 1, tonumber(take()) do set_members(flow, take(), take(), tonumber(take())) end
 end
 

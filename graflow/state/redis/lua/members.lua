@@ -1,5 +1,6 @@
 -- What a page of a group needs to know first. Reads: flow steps. ARGV: step, visit (or '' for the last).
--- Answers false when there is no flow, else visit, number of the row, size, top, and the strip as names and values.
+-- Answers false when there is no flow, else visit, number of the row, size, top, where its blocks are, and the strip as
+-- names and values.
 local step, visit = take(), take()
 if redis.call('EXISTS', FLOW) == 0 then return false end
 if visit == '' then
@@ -11,7 +12,7 @@ if visit == '' then
 end
 local row = redis.call('HGET', STEPS, '@' .. step .. '\n' .. visit)
 if not row then return {} end
-local known = redis.call('HMGET', STEPS, row .. ':size', row .. ':top')
+local known = redis.call('HMGET', STEPS, row .. ':size', row .. ':top', row .. ':blocks')
 local strip = {}
 if known[1] then
   local fields = {}
@@ -26,4 +27,4 @@ if known[1] then
     end
   end
 end
-return {tostring(visit), row, known[1] or '0', known[2] or '0', strip}
+return {tostring(visit), row, known[1] or '0', known[2] or '0', known[3] or '', strip}
