@@ -204,7 +204,7 @@ class _RemoteGroup:
             if not is_over:  # the shared channel must not stay, after an interruption as well
                 self._channel.discard()
         self._channel.merge_back()
-        if waiter.is_overdue:
+        if waiter.reading.is_overdue:
             raise group_timeout(self._run.group_id, submission.spec, waiter.seen)
         return run_id
 

@@ -103,7 +103,7 @@ class _Handle(ABC, Generic[R]):
 
     @property
     def _is_over(self) -> bool:
-        return self._waiter.is_complete if self._wanted is None else self._wanted in self._waiter.seen
+        return self._waiter.reading.is_complete if self._wanted is None else self._wanted in self._waiter.seen
 
     @cached_property
     def _task_ids(self) -> Sequence[str]:
@@ -215,14 +215,14 @@ class _Handle(ABC, Generic[R]):
     def _take_results(self, seconds: float) -> list[R] | None:
         for _ in self._waiter.until(self._runtime.monotonic() + seconds, wanted=self._wanted):
             pass
-        return self.results() if self._is_over or self._waiter.is_closed else None
+        return self.results() if self._is_over or self._waiter.reading.is_closed else None
 
     def _take_arrived(self, known: int, seconds: float) -> tuple[int, list[MemberOutcome]] | None:
         """How many outcomes came after so many, and those that are told; none when no more will come."""
         end = self._runtime.monotonic() + seconds
         arrived = next(self._waiter.until(end, wanted=self._wanted, known=known), None)
         if arrived is None:
-            return (0, []) if self._is_over or self._waiter.is_closed else None
+            return (0, []) if self._is_over or self._waiter.reading.is_closed else None
         return len(arrived), list(self._tell([outcome for outcome in arrived if outcome.index in self._places]))
 
     @contextmanager
@@ -275,7 +275,7 @@ class GroupHandle(_Handle[R]):
         return f"GroupHandle({self.run_id!r}, {self.group_id!r}, {self._spec.n} members)"
 
     def _values(self, stored: Seen) -> list[R]:
-        if self._waiter.is_overdue:
+        if self._waiter.reading.is_overdue:
             raise group_timeout(self.group_id, self._spec, stored)
         return super()._values(stored)
 
@@ -340,7 +340,7 @@ class GroupHandle(_Handle[R]):
         """
         with self._asking():
             again = retry_members(self._deployment, self.run_id, index)
-        self._waiter.forget_failures()
+        self._waiter.reading.forget_failures()
         return again
 
     def continuation(self) -> ContinuationHandle:

@@ -161,7 +161,7 @@ def test_who_keeps_outcomes_of_its_own_goes_on_without_the_record(server: Privat
     # Given a durable flow that waits for a group, whose record goes while it sleeps
     deployment, options = deployment_of({"url": server.url}), GroupOptions(worker_wait=60)
     handle = submitted(server)
-    submission = handle._waiter._submission
+    submission = handle._waiter._resubmission.submission
     waiter = Waiter(deployment, handle._spec, options, submission, sighting=handle._sighting, is_durable=True)
     record_of(server).delete(handle.run_id)
 

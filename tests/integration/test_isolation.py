@@ -159,7 +159,7 @@ def test_awaited_runs_are_looked_at_one_by_one(deployment: Deployment) -> None:
 
         def take(waiter: Waiter) -> Any:
             list(waiter.until(deployment.runtime.monotonic()))
-            return waiter.is_complete or None
+            return waiter.reading.is_complete or None
 
         waiting = [asyncio.ensure_future(awaited.take(one, lambda one=one: take(one))) for one in waiters]  # type: ignore[misc]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)

@@ -218,7 +218,7 @@ def test_a_small_group_that_is_wanted_as_a_whole_is_looked_at_once(
     waiting.start()
     end_one_after_another(waiter.deployment.record, 3)
     waiting.join(30)
-    assert waiter.is_complete
+    assert waiter.reading.is_complete
     assert len(looks) <= 2, "once when it had ended, or once more when the wait had begun long before"
 
 
@@ -241,7 +241,7 @@ def test_who_waits_for_the_end_sees_a_cancellation_and_the_end_of_its_time(
     waiting.start()
     waiter.deployment.record.cancel("run")
     waiting.join(60)
-    assert waiter.is_complete
+    assert waiter.reading.is_complete
 
 
 def test_a_large_group_is_read_while_it_runs(opened: Callable[..., tuple[Waiter, list[float]]]) -> None:

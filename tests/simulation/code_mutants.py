@@ -10,7 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from graflow_celery import sweeper
 from graflow_celery.client import coordinator, run_owner, submission
-from graflow_celery.client.waiting import waiter
+from graflow_celery.client.waiting import reading, waiter
 from graflow_celery.worker import continuation, member
 from graflow_celery.worker.batches import batch, holding, reports
 
@@ -120,7 +120,7 @@ CODE_MUTANTS = [
     ),
     CodeMutant(
         "a waiter stays with what failed before a retry",
-        waiter,
+        reading,
         "if known in {None, number}:",
         "if True:",
     ),

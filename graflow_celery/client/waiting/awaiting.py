@@ -103,7 +103,7 @@ class AwaitedRuns:
             self._look_at(waits, woken)
 
     def _wait_for_events(self, waits: Iterable[_Wait]) -> set[str]:
-        after = {wait.waiter.run_id: wait.waiter.last_event for wait in waits}
+        after = {wait.waiter.run_id: wait.waiter.reading.last_event for wait in waits}
         is_new = any(wait.looked == -math.inf for wait in waits)
         return self._deployment.record.wait(after, 0.0 if is_new else _JOIN)
 
@@ -111,7 +111,7 @@ class AwaitedRuns:
         """Wait a little for a record that does not answer; those whose patience is over are told so."""
         for wait in waits:
             try:
-                wait.waiter.wait_out(error)
+                wait.waiter.silence.wait_out(error)
             except Exception as over:  # noqa: BLE001 - whatever it is belongs to the coroutine
                 self._settle(wait, error=over)
             else:
