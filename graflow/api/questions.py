@@ -23,6 +23,7 @@ from graflow.exceptions import (
 from graflow.questions.asks import MOST_PEOPLE
 from graflow.questions.drafts import Ballot
 from graflow.questions.models import Question, iso
+from graflow.state.models import json_of
 from graflow.state.questions import LISTED
 from graflow.text.shown import printable
 
@@ -177,7 +178,7 @@ def answer(
     except AnswerInvalidError as error:
         raise ProblemError(422, "answer-invalid", printable(error), errors=faults_of(error)) from None
     status = 200 if is_replay else 202 if after.is_open else 201
-    return Response(_shown(after).model_dump_json(), status, media_type="application/json")
+    return Response(json_of(_shown(after)), status, media_type="application/json")
 
 
 @router.post("/questions/{question_id}/withdraw", response_model=QuestionShown, responses=described(404, 409, 410))

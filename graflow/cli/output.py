@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graflow.exceptions import GraflowError
+from graflow.state.models import json_of
 from graflow.text.shown import one_line, printable
 
 _WIDEST: Final = 10_000  # characters of a line, so that none is cut
@@ -76,7 +77,7 @@ def print_facts(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_
 
 def json_line(model: BaseModel) -> str:
     """A model as a line of JSON, with what would steer a terminal as numbers: JSON itself has only part of that so."""
-    text = model.model_dump_json()
+    text = json_of(model)
     return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 

@@ -167,6 +167,11 @@ class WorkflowContext:
             value = last.values_in(context)
         return (value, context) if ret_context else value
 
+    @property
+    def has_no_tasks(self) -> bool:
+        """Whether neither an operator nor a single task has put anything into the graph."""
+        return self.graph.is_empty and len(self._unused) != 1
+
     def compiled(self, start_node: str | None = None) -> tuple[TaskGraph, str]:
         """A copy of the graph for one run, and the id of its first task, which is found when not given.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from graflow.core.durable.graph_fingerprint import graph_fingerprint
@@ -15,13 +16,17 @@ from graflow.core.nodes.options import CacheOption, checked_cache
 from graflow.core.workflow import WorkflowContext
 from graflow.durations import LONGEST
 from graflow.encoding.shapes import is_name
-from graflow.exceptions import ConfigError, FlowNotFoundError
+from graflow.exceptions import ConfigError, FlowNotFoundError, GraphCompilationError
 from graflow.flows.cache.whole import Keeping
 from graflow.flows.inputs import InputModel
 from graflow.state.models import FlowState
 
 DEFAULT_MAX_RECOVERIES: Final = 10
 _NEAR: Final = 5
+_NAMING: Final = (
+    'The function of a flow names its tasks: load >> price, or load(task_id="load") >> price(task_id="price", rate=2); '
+    "load() runs the task at once and gives its value"
+)
 
 OnFailure = Callable[[FlowState], object]
 """Hears of the end of a flow that did not complete."""
@@ -74,14 +79,22 @@ class FlowDefinition:
 
         Raises:
             FlowInputError: When the inputs fit the signature no more.
-            GraphCompilationError: When the graph has not exactly one start node.
+            GraphCompilationError: When there are no tasks, or not exactly one start node.
         """
         positional, named = self.inputs.arguments(stored)
         with WorkflowContext(self.name) as made:
-            returned = self.function(*positional, **named)
+            try:
+                returned = self.function(*positional, **named)
+            except TypeError as error:
+                if not _is_of_operator(error):
+                    raise
+                raise GraphCompilationError(f"Flow '{self.name}': {error}. {_NAMING}") from error
             if isinstance(returned, Executable) and made.graph.is_empty:
                 returned.register_in(made.graph)  # a flow of one step, which no operator has recorded
-        return (returned if isinstance(returned, WorkflowContext) else made).compiled()
+        chosen = returned if isinstance(returned, WorkflowContext) else made
+        if chosen.has_no_tasks:
+            raise GraphCompilationError(f"Flow '{self.name}' has no tasks. {_NAMING}")
+        return chosen.compiled()
 
     def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
         """What the graph is compared by."""
@@ -90,6 +103,11 @@ class FlowDefinition:
     def place(self) -> tuple[str, str]:
         """Where its function stands, which stays when a module is loaded again."""
         return self.function.__module__, self.function.__qualname__
+
+
+def _is_of_operator(error: TypeError) -> bool:
+    """Whether values were joined as tasks are; Python itself says so in its words."""
+    return str(error).startswith(("unsupported operand type(s) for >>:", "unsupported operand type(s) for |:"))
 
 
 class FlowRegistry:
@@ -139,7 +157,7 @@ class FlowRegistry:
 def near(name: str, known: list[str]) -> str:
     """The end of a sentence about an unknown name."""
     if not known:
-        return "; none is registered: import the module that has its @flow"
+        return "; none is registered: import the module that has its @flow; the command line has --flows for it"
     close = difflib.get_close_matches(str(name), known, _NEAR, cutoff=0.5)
     shown = close or known[:_NEAR]
     more = "" if close or len(known) <= _NEAR else ", …"
@@ -168,6 +186,11 @@ def definition_of(
     """
     if not callable(function):
         raise ConfigError(f"A flow is a function that builds a workflow, not {function!r}")
+    if any(is_one(function) for is_one in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+        raise ConfigError(
+            f"The function of a flow builds its graph and runs nothing: {function!r} has to be a plain `def` without "
+            "`yield`; tasks may be `async def`"
+        )
     if name is None:
         name = getattr(function, "__name__", None)
     if not is_name(name) or not name.strip():

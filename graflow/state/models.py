@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from graflow.state.statuses import FlowStatus, StepStatus
 
 MODEL_VERSION = 1
+
+
+def json_of(model: BaseModel, exclude: Any = None) -> str:
+    """A model as JSON; half of a surrogate pair, which pydantic refuses to write, as its number."""
+    try:
+        return model.model_dump_json(exclude=exclude)
+    except PydanticSerializationError:
+        return json.dumps(model.model_dump(exclude=exclude), separators=(",", ":"), default=to_jsonable_python)
 
 
 class _Model(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from graflow import task
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
 from tests.api.conftest import Clients
@@ -30,6 +31,12 @@ def test_the_state_of_a_run_has_a_tag(client: TestClient, flows: Flows) -> None:
     answer = client.get(path, headers={"If-None-Match": tag})
     assert (answer.status_code, answer.headers["etag"] != tag) == (200, True)
     assert answer.json()["status"] in {"cancelling", "cancelled"}
+
+
+def test_what_utf8_cannot_write_is_answered_all_the_same(client: TestClient, runner: FlowRunner) -> None:
+    runner.register(lambda: task("halves")(lambda: ["\ud83d", 1.5]), "half_a_character")
+    flow_id = run(client, "half_a_character")
+    assert client.get(f"/api/v1/half_a_character/status/{flow_id}").json()["outputs"] == ["\ud83d", 1.5]
 
 
 @pytest.mark.parametrize("path", ["sums/status/none", "sums/flows/none", "nowhere/flows", "nowhere/active-flows"])

@@ -132,7 +132,37 @@ def test_what_came_of_flows_is_counted(folder: Path) -> None:
 @pytest.mark.parametrize("command", ["resume", "show", "watch", "pause", "cancel"])
 def test_a_flow_that_is_not_there_is_named(folder: Path, command: str) -> None:
     squares(folder, "s1")
-    assert flow(command, "nobody", code=2).output == "Error: Flow nobody not found\n"
+    assert flow(command, "nobody", code=2).output == f"Error: Flow nobody not found in sqlite:///{folder}/flows.db\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--members", "squars"], "Flow 's1' has begun no step 'squars'; near names: squares"),
+        (["--members", "squares", "--visit", "3"], "Flow 's1' has begun no visit 3 of step 'squares'; it has 1"),
+        (["--members", "total"], "Step total is no group; --members names one"),
+    ],
+)
+def test_members_are_those_of_a_group(folder: Path, arguments: list[str], said: str) -> None:
+    squares(folder, "s1")
+    assert said in flow("show", "s1", *arguments, code=2).output
+
+
+def test_a_flow_that_this_command_does_not_know_is_asked_for_by_its_module(folder: Path) -> None:
+    squares(folder, "s1")
+    command = [sys.executable, "-m", "graflow", "flow", "resume", "s1", "--dry-run"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "GRAFLOW_FLOWS": ""}
+    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.endswith("import the module that has its @flow; the command line has --flows for it\n")
+
+
+def test_what_utf8_cannot_write_is_shown_all_the_same(folder: Path) -> None:
+    with FlowRunner(os.environ["GRAFLOW_FLOW_STORE"], recovery=False) as runner:
+        runner.register(lambda: task("halves")(lambda: ["\ud83d", {"a": 1.5}]), "half_a_character")
+        flow_id = runner.execute("half_a_character").flow_id
+    assert FlowState(**json.loads(flow("show", flow_id, "--json").stdout)).outputs == ["\ud83d", {"a": 1.5}]
+    assert '"\\ud83d"' in flow("show", flow_id).stdout
 
 
 def test_the_same_id_runs_once_and_other_inputs_are_refused(folder: Path) -> None:
@@ -329,6 +359,7 @@ def test_cleanup_removes_what_ended_long_ago(folder: Path) -> None:
 def test_a_flow_that_waits_is_paused_and_cancelled_at_once(folder: Path, failed: str) -> None:
     assert flow("cancel", failed, code=2).output.startswith("Error: Flow 's1' is failed")
     assert flow("pause", failed, code=2).output.startswith("Error: Flow 's1' is failed")
+    assert "It would be refused: Flow 's1' is failed" in flow("pause", failed, "--dry-run", code=1).stdout
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -476,7 +507,9 @@ def test_workers_run_a_flow_that_the_command_only_begins(folder: Path, monkeypat
         refused = flow("run", "squares", f"folder={folder}", "--on-workers", "--store", own, code=2)
         assert "Workers cannot reach the store sqlite://" in refused.output
         (folder / "fail1").touch()
-        assert flow("run", "squares", f"folder={folder}", "--id", "s1", "--on-workers").stdout == "s1\n"
+        begun = flow("run", "squares", f"folder={folder}", "--id", "s1", "--on-workers")
+        assert begun.stdout == "s1\n"
+        assert begun.stderr.startswith("It is kept in redis://")
         assert "flow s1 is failed: " in flow("watch", "s1", "--store", store, code=1).stdout
         (folder / "fail1").unlink()
         assert flow("resume", "s1", "--on-workers").stdout == "s1\n"

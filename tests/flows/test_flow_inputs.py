@@ -305,6 +305,53 @@ def test_a_signature_that_cannot_be_that_of_a_flow_is_refused_where_it_is_regist
         flow(3)
 
 
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+async def both():
+    yield
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, both])
+def test_a_function_that_would_build_nothing_when_it_is_called_is_refused(function):
+    with pytest.raises(ConfigError, match="has to be a plain `def` without `yield`; tasks may be `async def`"):
+        definition_of(function, None)
+
+
+@task
+def load():
+    return [3]
+
+
+@task
+def price(rate=2.0):
+    return rate
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: load() >> price(), "unsupported operand type(s) for >>: 'list' and 'float'. "),
+        (lambda: load() | price(), "unsupported operand type(s) for |: 'list' and 'float'. "),
+        (lambda: [load()], "has no tasks. "),
+    ],
+)
+def test_tasks_that_are_called_where_they_should_be_named_are_told_how(build, said):
+    with FlowRunner("memory://") as runner:
+        runner.register(build, "report")
+        error = runner.execute("report").error
+    assert said in error
+    assert (
+        'names its tasks: load >> price, or load(task_id="load") >> price(task_id="price", rate=2); load() runs'
+        in error
+    )
+
+
 def test_names_are_given_once_and_near_ones_are_told():
     registry = FlowRegistry()
 

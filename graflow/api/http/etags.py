@@ -9,6 +9,8 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from graflow.state.models import json_of
+
 _LENGTH: Final = 32
 
 
@@ -38,11 +40,11 @@ def tagged(request: Request, answer: BaseModel, tag: str | None = None, **beside
         tag: Its tag; made from the answer itself when None.
         besides: Fields that change without need, such as the server's time; set after the tag was made.
     """
-    mark = tag if tag is not None else tag_of(answer.model_dump_json())
+    mark = tag if tag is not None else tag_of(json_of(answer))
     if is_known(request, mark):
         return not_modified(mark)
     sent = answer.model_copy(update=besides) if besides else answer
-    return Response(sent.model_dump_json(), headers={"ETag": mark}, media_type="application/json")
+    return Response(json_of(sent), headers={"ETag": mark}, media_type="application/json")
 
 
 def digest_in(if_match: str | None) -> str | None:

@@ -22,7 +22,7 @@ from graflow.exceptions import FlowNotFoundError, GraflowError, MoveRefusedError
 from graflow.flows.runner import FlowRunner
 from graflow.flows.verbs.plans import FlowPlan
 from graflow.state.changes import FlowRecord
-from graflow.state.models import FlowState
+from graflow.state.models import FlowState, json_of
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.transitions import refusal
 
@@ -70,7 +70,7 @@ class Act:
         record_of(self.service, self.flow, self.flow_id)
         if self.dry_run:
             made = _tried(self.service, self.flow_id, plan)
-            return Response(made.model_dump_json(), headers=_tag(made), media_type="application/json")
+            return Response(json_of(made), headers=_tag(made), media_type="application/json")
         try:
             state = _tried(self.service, self.flow_id, act)
         except PlanOutdatedError as error:
@@ -79,7 +79,7 @@ class Act:
                 *(412, "plan-outdated", str(error)), headers=_tag(newer), plan=newer.model_dump(mode="json")
             ) from None
         place = self.service.address(f"{quote(state.flow_name, safe='')}/status/{quote(state.flow_id, safe='')}")
-        return Response(state.model_dump_json(), 202, headers={"Location": place}, media_type="application/json")
+        return Response(json_of(state), 202, headers={"Location": place}, media_type="application/json")
 
 
 def act_of(

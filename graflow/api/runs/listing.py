@@ -19,7 +19,7 @@ from graflow.api.runs.allowed import Allowed, allowed_actions
 from graflow.exceptions import FlowNotFoundError
 from graflow.flows.registry import near
 from graflow.state.changes import FlowRecord
-from graflow.state.models import FlowPage, FlowState
+from graflow.state.models import FlowPage, FlowState, json_of
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.text.shown import one_line
 
@@ -163,7 +163,7 @@ def runs(
     """
     found = _found(service, status, flow, search, since_of(since, service.now()), cursor, limit)
     page = RunPage(items=[row_of(service, state) for state in found], next_cursor=found.next_cursor)
-    tag = tag_of(page.model_dump_json(exclude={"items": {"__all__": {"total_execution_time"}}}))
+    tag = tag_of(json_of(page, exclude={"items": {"__all__": {"total_execution_time"}}}))
     return tagged(request, page, tag, now=service.now())
 
 

@@ -20,7 +20,7 @@ from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
 from graflow.exceptions import FlowConflictError
 from graflow.flows.recording.stopping import rests
-from graflow.state.models import FlowState
+from graflow.state.models import FlowState, json_of
 
 router = APIRouter(tags=["flows"])
 
@@ -108,9 +108,7 @@ def _id_of_key(flow: str, key: str) -> str:
 
 def _told(service: Service, flow: str, begun: _Begun, status: int) -> Response:
     state = service.runner.get_flow_state(begun.flow_id)
-    return Response(
-        state.model_dump_json(), status, headers=begun.headers(service, flow), media_type="application/json"
-    )
+    return Response(json_of(state), status, headers=begun.headers(service, flow), media_type="application/json")
 
 
 def _rests(service: Service, flow_id: str) -> bool:

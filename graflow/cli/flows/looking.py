@@ -24,6 +24,7 @@ from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
+from graflow.flows.verbs.explaining import begun_row
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 from graflow.text.shown import one_line
 
@@ -99,6 +100,8 @@ def show(
         raise click.UsageError("--visit, --status and --cursor are about members; name their group with --members")
     with runner_of(store) as runner:
         flow = runner.get_flow_state(flow_id)
+        if step is not None and not begun_row(flow, step, visit).size:
+            raise click.UsageError(f"Step {one_line(step)} is no group; --members names one")
         shown: Sequence[FlowStepState] = flow.steps
         table: RenderableType = flow_picture(flow)
         cursor_after = None

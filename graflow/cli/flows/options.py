@@ -77,7 +77,12 @@ def runner_of(
         if not makes_store and isinstance(runner.store, SqliteStore) and not runner.store.path.exists():
             raise StoreConfigError(f"There is no store at {runner.store.path}: no flow has been run there yet")
         load_flows(modules)
-        yield runner
+        try:
+            yield runner
+        except FlowNotFoundError as error:
+            if not str(error).endswith(" not found"):  # of other names it is told what is known
+                raise
+            raise FlowNotFoundError(f"{error} in {runner.store.url}") from error
 
 
 def exit_by(flow: FlowState) -> None:

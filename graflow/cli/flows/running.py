@@ -20,7 +20,7 @@ from graflow.cli.output import show as print_for_people
 from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.inputs import checked_id
 from graflow.ids import uuid7
-from graflow.state import FlowState, FlowStatus
+from graflow.state import FlowState, FlowStatus, open_store
 from graflow.text.shown import one_line
 
 _RESUMABLE: Final = frozenset({FlowStatus.FAILED, FlowStatus.PAUSED, FlowStatus.LOST})
@@ -61,7 +61,7 @@ def run(
         context = FlowContext(name, parse_inputs(name, inputs), _id(flow_id))
         if on_workers:
             runner.submit(context)
-            _tell_id(runner.get_flow_state(context.flow_id), as_json=as_json)
+            _tell_id(runner, runner.get_flow_state(context.flow_id), as_json=as_json)
             return
         _advance(runner, context.flow_id, lambda: runner.execute(context), quiet=quiet, as_json=as_json)
 
@@ -215,7 +215,7 @@ def _advance(
 ) -> None:
     """Have a flow run, show it meanwhile on standard error, and how it ended; the status is that of its end."""
     if not waits:
-        _tell_id(verb(), as_json=as_json)
+        _tell_id(runner, verb(), as_json=as_json)
         return
     console = Console(stderr=True)
     shown = nullcontext() if quiet else watched(lambda: runner.store.get_flow_state(flow_id), console)
@@ -240,6 +240,9 @@ def _advance(
     exit_by(flow)
 
 
-def _tell_id(flow: FlowState, *, as_json: bool) -> None:
-    """Print a flow that others run by now."""
+def _tell_id(runner: FlowRunner, flow: FlowState, *, as_json: bool) -> None:
+    """Print a flow that others run by now, and where it is kept when that is not where the other commands look."""
     click.echo(json_line(flow) if as_json else one_line(flow.flow_id))
+    kept = runner.store.url
+    if kept != open_store(None).url:
+        click.echo(f"It is kept in {kept}: graflow flow watch {one_line(flow.flow_id)} --store {kept}", err=True)

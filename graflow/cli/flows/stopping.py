@@ -15,23 +15,30 @@ from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
 from graflow.state import FlowState, FlowStatus
 
+_plan = click.option("--plan", metavar="DIGEST", help="Refuse when that plan holds no longer.")
+
 
 @click.command()
 @click.argument("flow_id")
 @click.option("--reason", default="", help="Kept with the flow.")
+@_plan
+@dry_run
 @as_json
 @store
-def pause(flow_id: str, reason: str, as_json: bool, store: str | None) -> None:
+def pause(flow_id: str, reason: str, plan: str | None, dry_run: bool, as_json: bool, store: str | None) -> None:
     """Have a flow stop after its running steps."""
     with runner_of(store) as runner:
-        flow = runner.pause_flow(flow_id, reason)
+        if dry_run:
+            show_plan(runner.plan_pause(flow_id), as_json=as_json)
+            return
+        flow = runner.pause_flow(flow_id, reason, plan=plan)
     _tell(flow, asked="It pauses after its running steps", done=flow.status is FlowStatus.PAUSED, as_json=as_json)
 
 
 @click.command()
 @click.argument("flow_id")
 @click.option("--reason", default="", help="Kept with the flow.")
-@click.option("--plan", metavar="DIGEST", help="Refuse when that plan holds no longer.")
+@_plan
 @dry_run
 @as_json
 @store

@@ -109,12 +109,17 @@ class Recovery:
         """Write what a flow did without its store, when that is back."""
         self._behind.append(writer)
 
+    def _goes_on(self) -> bool:
+        return bool(self._players) and not self._home.is_closing
+
     def _loop(self) -> None:
-        while self._players and not self._home.is_closing:
+        while self._goes_on():
             try:
                 with between_forks():
                     self.look()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look is as necessary
+                if not self._goes_on():  # and the store is closed by now, perhaps
+                    return
                 is_known = isinstance(error, StoreError | OSError)
                 if observers and is_known:
                     observe(Happening.STORE_FAILED, 1.0, self._home.store.url.partition(":")[0])

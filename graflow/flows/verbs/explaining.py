@@ -44,18 +44,31 @@ class StepExplanation(BaseModel):
     attempts: int = 0
 
 
+def begun_row(flow: FlowState, step: str, visit: int | None, *, first: bool = False) -> FlowStepState:
+    """The row of a visit of a step; of the last, or first, one when None.
+
+    Raises:
+        FlowNotFoundError: When the flow has begun none.
+    """
+    rows = [row for row in flow.steps if row.step_name == step]
+    found = [row for row in rows if visit in {None, row.visit}]
+    if not rows:
+        begun = sorted({row.step_name for row in flow.steps})
+        raise FlowNotFoundError(f"Flow '{flow.flow_id}' has begun no step {step!r}{near(step, begun)}")
+    if not found:
+        raise FlowNotFoundError(
+            f"Flow '{flow.flow_id}' has begun no visit {visit} of step {step!r}; it has {len(rows)}"
+        )
+    return min(found, key=lambda row: row.visit) if first else max(found, key=lambda row: row.visit)
+
+
 def explained(store: StateStore, flow: FlowState, step: str, visit: int | None, index: int | None) -> StepExplanation:
     """Why a step of a flow, or a member of it, has its outcome; of its last visit when None.
 
     Raises:
         FlowNotFoundError: It has begun no such step, or the step has no such member.
     """
-    rows = [row for row in flow.steps if row.step_name == step and visit in {None, row.visit}]
-    if not rows:
-        begun = sorted({row.step_name for row in flow.steps})
-        what = f"step {step!r}" if visit is None else f"visit {visit} of step {step!r}"
-        raise FlowNotFoundError(f"Flow '{flow.flow_id}' has begun no {what}{near(step, begun)}")
-    row = max(rows, key=lambda each: each.visit)
+    row = begun_row(flow, step, visit)
     if index is not None:
         row = _member(store, flow.flow_id, row, index)
     return StepExplanation(

@@ -12,13 +12,13 @@ from graflow.core.durable.graph_fingerprint import Difference, graph_differences
 from graflow.core.durable.runs import durable_run
 from graflow.core.engine import WorkflowEngine
 from graflow.core.run.recorded.recorder import StepVisit
-from graflow.exceptions import FlowChangedError, FlowConflictError, FlowNotFoundError, TakeOverError
+from graflow.exceptions import FlowChangedError, FlowConflictError, TakeOverError
 from graflow.flows.recording.journal import RETRIED, Past, Visit, past_of, session_of, without
 from graflow.flows.recording.resetting import Downstream, OnChange, Reset
-from graflow.flows.registry import near
 from graflow.flows.running.driving import Driver
 from graflow.flows.running.execution import Program, changed_text
 from graflow.flows.running.program import PreparedProgram
+from graflow.flows.verbs.explaining import begun_row
 from graflow.flows.verbs.plans import FlowPlan, planned
 from graflow.state.changes import Change, Entry, FlowRecord
 from graflow.state.models import FlowState, FlowStepState
@@ -72,12 +72,7 @@ class Seen:
         Raises:
             FlowNotFoundError: When there is none.
         """
-        rows = [row for row in self.state.steps if row.step_name == step and visit in {None, row.visit}]
-        if not rows:
-            begun = sorted({row.step_name for row in self.state.steps})
-            what = f"step {step!r}" if visit is None else f"visit {visit} of step {step!r}"
-            raise FlowNotFoundError(f"Flow '{self.record.flow_id}' has begun no {what}{near(step, begun)}")
-        return min(rows, key=lambda row: row.visit) if first else max(rows, key=lambda row: row.visit)
+        return begun_row(self.state, step, visit, first=first)
 
     def last_reset(self, step: str, visit: int) -> int:
         """The line at which a visit was reset last; 0 when it never was."""

@@ -19,7 +19,6 @@ class _End:
     """Hands the flows of this process over when it ends; a forked child has none, and ends by itself."""
 
     def __init__(self) -> None:
-        self._is_registered = False
         self._blocked = threading.local()
         self._begin()
         os.register_at_fork(
@@ -49,9 +48,9 @@ class _End:
 
     def look_after(self, home: Home) -> None:
         with self._lock:
-            self._homes.add(home)
-            if not self._is_registered:
-                self._is_registered = True
+            if home not in self._homes:
+                self._homes.add(home)
+                atexit.unregister(self._leave)  # what is registered last is called first: before the store is closed
                 atexit.register(self._leave)
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and self._by_signal is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
