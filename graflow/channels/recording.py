@@ -49,14 +49,15 @@ class RecordingChannel(MemoryChannel):
         """Forget what was noted; with `may_undo`, everything from here on can be undone."""
         with self._lock:
             self._notes = []
-            self._notes_of = {}
+            if self._notes_of:
+                self._notes_of = {}
             self._undo = [] if may_undo else None
 
     def take(self) -> list[Operation]:
         """What was done since `begin` or the last call, members aside, without what a later operation outdid."""
         with self._lock:
             notes, self._notes = self._notes, []
-        return _lasting(notes)
+        return notes if len(notes) < 2 else _lasting(notes)
 
     def take_of(self, branch_id: str) -> list[Operation]:
         """The same for one member of a group."""
@@ -111,10 +112,16 @@ class RecordingChannel(MemoryChannel):
             self._note("set", key, value, ttl)
 
     def hand_over(self, key: str, value: object) -> None:
+        # As `MemoryChannel.hand_over`, `_before` and `_note`, for which every result of a step would pay three calls.
         with self._lock:
-            self._before(key)
-            super().hand_over(key, value)
-            self._note("set", key, value)
+            data, deadlines, undo = self._data, self._deadlines, self._undo
+            if undo is not None:
+                undo.append((self._restore, (key, data.get(key, _ABSENT), deadlines.get(key))))
+            data[key] = value
+            if deadlines:
+                deadlines.pop(key, None)
+            if not self._is_derived:
+                self._notes.append(Operation("set", key, value))
 
     def hand_over_all(self, values: Mapping[str, object]) -> None:
         with self._lock:
@@ -208,8 +215,6 @@ def _plain(name: str) -> MemoryChannel:
 
 def _lasting(notes: list[Operation]) -> list[Operation]:
     """Operations without those that a later `set`, `delete` or `clear` makes of no account."""
-    if len(notes) < 2:
-        return notes
     kept: list[Operation] = []
     over: set[str] = set()
     for note in reversed(notes):

@@ -114,6 +114,8 @@ class Change:
             `fingerprint`, `retry_from`, `awaits`, `asks`, `deadline`, `traceparent`; times are seconds since the epoch.
         cut: For retry: rows of steps (step, visit) that are taken out again together with their members; their lines
             stay in the journal.
+        is_own: Whether lines and rows of steps were made for it alone, of what cannot change and is plain JSON for
+            certain, so that a store which keeps objects needs neither a look nor a copy.
         token: Names the change, so that a store to which it comes again, because an answer was lost, makes it once.
             A store sets it where it needs one.
     """
@@ -128,6 +130,7 @@ class Change:
     flow: Mapping[str, Json] = field(default_factory=dict)
     cut: Sequence[tuple[str, int]] = ()
     blocks: Sequence[MemberBlock] = ()
+    is_own: bool = False
     token: str = ""
 
 

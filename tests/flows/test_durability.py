@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from graflow import task
+from graflow import task, workflow
 from graflow.exceptions import StoreConfigError, StoreUnavailableError
 from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.recording import writing
@@ -128,6 +128,28 @@ def test_a_required_store_is_waited_for_and_its_loss_pauses(monkeypatch, tmp_pat
         runner.execute("steps", flow_id="g")
     with pytest.raises(StoreConfigError, match="survives"):
         FlowRunner("memory://", durability="required").initialize()
+
+
+@task
+def first_list() -> list[int]:
+    return [1]
+
+
+@task(inject_context=True)
+def grow(context) -> int:
+    grown = context.get_result("first_list")
+    grown.append(2)
+    return len(grown)
+
+
+def test_what_a_step_returned_stays_on_record_what_it_was():
+    with workflow("growing") as made:
+        first_list >> grow
+    with FlowRunner("memory://", recovery=False) as runner:
+        state = runner.run(made, flow_id="f1")
+        outcomes = [line.data["outcome"] for line in runner.events("f1") if line.kind == "step.completed"]
+    assert [step.outputs for step in state.steps] == [[1], 2]
+    assert outcomes[0]["channel"] == [["set", "first_list.__result__", [1]]]
 
 
 def test_a_flow_that_is_not_recorded_may_have_any_values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 
 import pytest
 
@@ -303,6 +304,35 @@ def test_what_is_no_json_is_refused_and_nothing_is_changed(store: StateStore) ->
             store.append(change)
     assert record_of(store) == before
     assert store.events("f1") == []
+
+
+class Name(StrEnum):
+    """An id of a class of somebody's own."""
+
+    FIRST = "first"
+
+
+def test_what_was_made_for_its_change_alone_is_written_as_anything_else(store: StateStore) -> None:
+    epoch = begin(store)
+    given = {"entries": [Entry("x", "a", 1, data={"node": Name.FIRST})], "steps": [completed("a", outputs=1)]}
+    for _ in range(2):  # an answer was lost
+        store.append(Change("f1", Move.STEP, epoch, AT + 2, **given, is_own=True))  # type: ignore[arg-type]
+    store.append(Change("f1", Move.STEP, epoch, AT + 3, steps=[started("a")]))
+    assert [line.data for line in store.events("f1")] == [{"node": "first"}, {"node": "first"}]
+    state = store.get_flow_state("f1")
+    assert state is not None
+    assert [(row.status, row.outputs) for row in state.steps] == [("running", 1)]
+
+
+def test_lines_are_read_from_and_to_any_of_those_that_were_written_together(store: StateStore) -> None:
+    epoch = begin(store)
+    for number in range(1, 4):
+        store.append(step_change(epoch, number))
+    everything = store.events("f1")
+    assert [line.seq for line in everything] == [1, 2, 3, 4, 5, 6]
+    for after in range(8):
+        for limit in (None, 0, 1, 2, 3, 9):
+            assert store.events("f1", after, limit) == everything[after:][:limit]
 
 
 def test_nothing_is_shared_with_who_writes_and_who_reads(store: StateStore) -> None:

@@ -46,19 +46,20 @@ def graph_fingerprint(graph: TaskGraph) -> dict[str, Any]:
     known: dict[int, str | None] = {}
     members = set(graph.groups.holders)
     nodes: dict[str, Any] = {}
-    for node in list(graph.succ):  # of which members of folded fan-outs, that have no edges, are none
-        task = graph.task_at(node)
-        inside = _member_ids(task) if is_group(task) else ()
-        if node in members and not _others(graph.succ[node], members):
+    succ = graph.succ
+    for node in list(succ):  # of which members of folded fan-outs, that have no edges, are none
+        task, successors = graph.task_at(node), succ[node]
+        inside = _member_ids(task) if is_group(task) else None
+        if node in members and not _others(successors, members):
             continue  # a group tells of it
         found: dict[str, Any] = {}
         code = _code_of(task, known)
         if code is not None:
             found["code"] = code
-        after = [target for target in graph.succ[node] if target not in inside]
+        after = list(successors) if inside is None else [target for target in successors if target not in inside]
         if after:
             found["after"] = after
-        if is_group(task):
+        if inside is not None:
             found["members"] = len(task.members)
             found["member_digest"] = _members_digest(task, known)
         nodes[node] = found

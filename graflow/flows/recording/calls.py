@@ -124,8 +124,10 @@ class Calls:
 
     def begin(self) -> None:
         """A step begins: its calls are counted from the first."""
-        self._next.clear()
-        self._unnamed.clear()
+        if self._next:
+            self._next.clear()
+        if self._unnamed:
+            self._unnamed.clear()
         self._told_at = -inf
 
     # -- calls -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
@@ -25,7 +26,9 @@ from graflow.state.changes import Change, Entry, FlowRecord, MemberBlock, Member
 from graflow.state.described import described
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
+from graflow.values.plain import SCALARS
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
 _GATHERED: Final = 256  # members that are written together at most,
 _GATHERED_BLOCKS: Final = 32  # or blocks of them,
@@ -106,14 +109,13 @@ class FlowRecorder(Owner):
         self._written = 0.0
         self._refused: StepRow | None = None  # of what no store can hold
         self._was_taken_over = bool(record.fields.get("takeovers"))
-        self._forget()
-
-    def _forget(self) -> None:
+        # What the next transition writes, and how many of its lines and rows are of values that cannot change.
         self._entries: list[Entry] = []
         self._steps: list[StepRow] = []
         self._members: list[MemberRow] = []
         self._blocks: list[MemberBlock] = []
         self._flow: dict[str, Any] = {}
+        self._own = 0
 
     def note(self, fields: Mapping[str, Any]) -> None:
         """Fields of the flow that the next transition sets."""
@@ -150,7 +152,8 @@ class FlowRecorder(Owner):
     def step_started(self, step: StepVisit) -> None:
         with self._lock:
             now = self._begun = self._runtime.time()
-            self._watch_deadline(now)
+            if self.deadline is not None:
+                self._watch_deadline(now)
             if self.stop is not None:
                 raise FlowStopped(self.stop, self.why)
             self.current = step
@@ -161,27 +164,26 @@ class FlowRecorder(Owner):
                 self.run.holdings.held.pop(self.name, None)
             elif self._attempts:
                 self._attempts = []
+            name, visit, node, _, members = step
             self.attempt = number = len(self._attempts) + 1
             fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": self._worker}
-            if number == 1 or (self._reset and (step.step, step.visit) in self._reset):
-                self._reset.discard((step.step, step.visit))
+            if number == 1 or (self._reset and (name, visit) in self._reset):
+                if self._reset:
+                    self._reset.discard((name, visit))
                 fields["started_at"] = now
                 if self.generation:
                     fields["generation"] = self.generation
             if number > 1:
                 fields |= {"attempt_history": list(self._attempts), "progress": None}
-            if step.members is not None:
+            if members is not None:
                 self._begin_group(step, fields)
-            self._entries.append(Entry("step.started", step.step, step.visit, None, number, {"node": step.node}))
-            self._steps.append(StepRow(step.step, step.visit, fields))
-            self._write(now)
-            self._heed(step)
-
-    def _heed(self, step: StepVisit) -> None:
-        """End the execution when its owner was asked for that by the last write; the body has not begun."""
-        if self.stop is not None:
-            self._take_back(step)
-            raise FlowStopped(self.stop, self.why)
+            self._entries.append(Entry("step.started", name, visit, None, number, {"node": node}))
+            self._steps.append(StepRow(name, visit, fields))
+            self._own += number == 1
+            stop = self._write(now)
+            if stop is not None:  # its owner was asked for that, as the write has told; the body has not begun
+                self._take_back(step)
+                raise FlowStopped(stop, self.why)
 
     def _begin_group(self, step: StepVisit, fields: dict[str, Any]) -> None:
         fields["size"] = len(step.members or ())
@@ -199,12 +201,15 @@ class FlowRecorder(Owner):
     def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
         with self._lock:
             now = self._runtime.time()
-            fields = described(value_of_outcome(outcome, step.node))
+            value = value_of_outcome(outcome, step.node)
+            fields = described(value)
             fields["status"], fields["completed_at"] = "completed", now
             recording = self.run.recording
             if recording.given:
                 fields.update(arguments_fields(recording.given))
-            if "queued" in outcome or "nodes" in outcome or "edges" in outcome:
+            if len(outcome) == 1 and type(value) in SCALARS and self.attempt == 1 and not recording.facts:
+                self._own += "value" in outcome or len(outcome["channel"]) == 1
+            elif "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
                 fields["attempt_history"] = self._attempts_with(now, None)
@@ -291,14 +296,15 @@ class FlowRecorder(Owner):
 
     def _end(self, step: StepVisit, kind: str, fields: dict[str, Any], data: dict[str, Any]) -> None:
         self.current = None
-        if step.members is not None:
+        name, visit, _, _, members = step
+        if members is not None:
             if self._ended:
                 self._take_ended(step)
             self.run.holdings.held.pop(self.name, None)
             if kind == "step.completed":
                 self.open_groups = []
-        self._entries.append(Entry(kind, step.step, step.visit, None, self.attempt, data))
-        self._steps.append(StepRow(step.step, step.visit, fields))
+        self._entries.append(Entry(kind, name, visit, None, self.attempt, data))
+        self._steps.append(StepRow(name, visit, fields))
 
     def _attempts_with(self, now: float, error: str | None) -> list[dict[str, Any]]:
         one = {"number": self.attempt, "started_at": self._begun, "ended_at": now, "worker": self._worker}
@@ -357,11 +363,18 @@ class FlowRecorder(Owner):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _write(self, now: float, move: Move = Move.STEP) -> None:
-        change = Change(
-            *(self.flow_id, move, 0, now, self._entries, self._steps, self._members, self._flow), blocks=self._blocks
-        )
-        self._forget()
+    def _write(self, now: float, move: Move = Move.STEP) -> Stop | None:
+        """Write what is there to write; why the execution is to end afterwards, if it is."""
+        entries, steps = self._entries, self._steps
+        change = Change(self.flow_id, move, 0, now, entries, steps, self._members or (), self._flow or _NOTHING)
+        change.is_own = self._own == len(entries) == len(steps)
+        self._entries, self._steps, self._own = [], [], 0
+        if self._members:
+            self._members = []
+        if self._blocks:
+            change.blocks, self._blocks = self._blocks, []
+        if self._flow:
+            self._flow = {}
         if self.current is not None and self.current.members is not None:
             self._written = self._runtime.monotonic()
         try:
@@ -372,6 +385,7 @@ class FlowRecorder(Owner):
             raise
         if appended is not None and appended.requests and move is Move.STEP:
             self.hear(appended.requests)
+        return self.stop
 
     def finish(self, move: Move, entry: Entry, fields: Mapping[str, Any]) -> None:
         """Write the end of this execution together with what is kept back.

@@ -20,6 +20,7 @@ _log = get_logger(__name__)
 REQUIRED_PATIENCE: Final = 60.0
 """Seconds that a flow which must be recorded waits for its store."""
 
+_REFUSALS: Final = (StaleEpochError, MoveRefusedError, PayloadError, TypeError)  # the last two: what no store can hold
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 _TRY_EVERY: Final = 1.0  # seconds between looks for a store that is lost
 
@@ -118,9 +119,13 @@ class Writer:
         if self._kept is not None:
             return self._catch_up(change)
         try:
-            return self._written(change)
+            appended = self._store.append(change)
         except StoreUnavailableError as error:
             return self._wait(change, error)
+        except _REFUSALS as error:
+            raise self._stopped(error) from error
+        self._seq = appended.seq
+        return appended
 
     def has_caught_up(self) -> bool:
         """Try to write what is kept; whether there is nothing left to try."""
@@ -141,16 +146,18 @@ class Writer:
     def _written(self, change: Change) -> Appended:
         try:
             appended = self._store.append(change)
-        except StaleEpochError as error:
-            if observers:
-                observe(Happening.LEASE_LOST, 1.0, "flow")
-            raise FlowStopped(Stop.NOT_OURS, str(error)) from error
-        except MoveRefusedError as error:
-            raise FlowStopped(Stop.NOT_OURS, str(error)) from error
-        except (PayloadError, TypeError) as error:  # what no store can hold
-            raise FlowStopped(Stop.BROKEN, str(error)) from error
+        except _REFUSALS as error:
+            raise self._stopped(error) from error
         self._seq = appended.seq
         return appended
+
+    def _stopped(self, error: Exception) -> FlowStopped:
+        """What a refusal means to the execution."""
+        if isinstance(error, PayloadError | TypeError):
+            return FlowStopped(Stop.BROKEN, str(error))
+        if observers and isinstance(error, StaleEpochError):
+            observe(Happening.LEASE_LOST, 1.0, "flow")
+        return FlowStopped(Stop.NOT_OURS, str(error))
 
     def _wait(self, change: Change, error: StoreUnavailableError) -> Appended | None:
         """Try again until the patience is over."""
@@ -202,6 +209,7 @@ class Writer:
             members=[*kept.members, *change.members],
             blocks=[*kept.blocks, *change.blocks],
             flow={**kept.flow, **change.flow, **({"degraded": True} if self.degraded else {})},
+            is_own=kept.is_own and change.is_own,
         )
         if now - self._tried < _TRY_EVERY and change.move is kept.move:
             return None

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from pydantic import TypeAdapter
+
 from graflow.configuration.project import project_settings
 from graflow.durations import MOST
 from graflow.encoding.errors_as_data import ErrorData, rebuild_error
@@ -19,11 +21,12 @@ from graflow.flows.verbs.stats import FlowStats, stats_of
 from graflow.given import checked_limit
 from graflow.secret import masked
 from graflow.state.changes import Journaled
-from graflow.state.models import Attempt, FlowPage, FlowState, MemberPage
+from graflow.state.models import Attempt, FlowPage, FlowState, FlowStepState, MemberPage
 from graflow.state.statuses import FlowStatus, StepStatus
 from graflow.state.store import StateStore
 
 _LONGEST_PAGE: Final = 200
+_ATTEMPTS: Final = TypeAdapter(list[Attempt])
 
 _Status = TypeVar("_Status", bound=StrEnum)
 
@@ -205,16 +208,22 @@ class Looking:
                 shown = masked(row.inputs)
                 if shown != row.inputs:
                     row.inputs, row.input_digest = shown, None  # by which a short secret could be guessed
-            if row.attempts == 1 and not row.attempt_history:  # its row says all there is to say of a first attempt
-                only = Attempt(
-                    number=1,
-                    started_at=row.started_at,
-                    ended_at=row.completed_at,
-                    worker=row.worker,
-                    error=row.error,
-                )
-                row.attempt_history.append(only)
+        # The row of a step that has had one attempt says all there is to say of that; one call makes all of them.
+        once = [row for row in state.steps if row.attempts == 1 and not row.attempt_history]
+        only = _ATTEMPTS.validate_python([_only_attempt(row) for row in once])
+        for row, attempt in zip(once, only, strict=True):
+            row.attempt_history.append(attempt)
         return state
+
+
+def _only_attempt(row: FlowStepState) -> dict[str, Any]:
+    return {
+        "number": 1,
+        "started_at": row.started_at,
+        "ended_at": row.completed_at,
+        "worker": row.worker,
+        "error": row.error,
+    }
 
 
 def _statuses(kind: type[_Status], given: str | Sequence[str] | None) -> list[_Status]:

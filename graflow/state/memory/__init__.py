@@ -28,7 +28,7 @@ from graflow.state.changes import (
 from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
-from graflow.state.memory.rows import Flow, copied, journaled, kept_members, sleeps, written
+from graflow.state.memory.rows import Flow, kept_members, sleeps, written
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import (
     behind_flow,
@@ -37,7 +37,7 @@ from graflow.state.reading import (
     status_names,
     step_values,
 )
-from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
+from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule, StepStatus
 from graflow.state.store import StateStore
 from graflow.state.transitions import (
     OPEN,
@@ -138,7 +138,7 @@ class MemoryStore(MemoryQuestions, StateStore):
 
     def append(self, change: Change) -> Appended:
         rule = MOVES[change.move]
-        made = written(change.entries, change.steps, change.members, change.flow, change.blocks)
+        made = written(change.entries, change.steps, change.members, change.flow, change.blocks, is_own=change.is_own)
         with self._lock:
             flow = self._flow(change.flow_id)
             try:
@@ -147,26 +147,29 @@ class MemoryStore(MemoryQuestions, StateStore):
                 flow.note(refused_line(change), change.at)
                 self._changed(change.flow_id)
                 raise
-            status = flow.status = rule.target or flow.status
-            fields = fields_of(change, status, made.fields)
-            if fields:
-                flow.set_fields(fields)
-            if rule.raises_epoch:
-                flow.epoch += 1
-            if rule.by_owner:
-                flow.beats += 1
+            if rule.target is not None:
+                self._move(flow, change, rule, made.fields)
+            elif made.fields:
+                flow.set_fields(made.fields)
+            flow.beats += rule.by_owner
             flow.version += 1
-            if status not in RUNNING:
-                flow.owner = None
-            if flow.requests and answers_requests(change.move, status):
-                flow.requests = ()
             for step, visit in change.cut:
-                flow.cut((step, visit))
+                flow.rows.cut((step, visit))
             flow.write(made, change.at, change.guard if rule.by_owner else flow.epoch)
             self._changed(change.flow_id)
-            if status.is_terminal:
-                self._end_questions(change.flow_id)
-            return Appended(len(flow.journal), flow.version, flow.epoch, flow.requests)
+            return Appended(flow.journal.seq, flow.version, flow.epoch, flow.requests)
+
+    def _move(self, flow: Flow, change: Change, rule: MoveRule, fields: Mapping[str, Json]) -> None:
+        """Bring a flow to another state."""
+        status = flow.status = rule.target or flow.status
+        flow.set_fields(fields_of(change, status, fields))
+        flow.epoch += rule.raises_epoch
+        if status not in RUNNING:
+            flow.owner = None
+        if answers_requests(change.move, status):
+            flow.requests = ()
+        if status.is_terminal:
+            self._end_questions(change.flow_id)
 
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
         with self._lock:
@@ -225,8 +228,8 @@ class MemoryStore(MemoryQuestions, StateStore):
             flow = self._flows.get(flow_id)
             if flow is None:
                 return None
-            steps = [step_values(step, visit, copied(row.shown())) for (step, visit), row in flow.rows.items()]
-            return flow_state(flow.record(), steps, dict(flow.counts))
+            steps = [step_values(*key, row.shown()) for key, row in flow.rows.by_visit().items()]
+            return flow_state(flow.record(), steps, flow.rows.counts())
 
     def list_flows(
         self,
@@ -269,10 +272,9 @@ class MemoryStore(MemoryQuestions, StateStore):
     ) -> MemberPage:
         with self._lock:
             flow = self._flow(flow_id)
-            visits = [each for name, each in flow.rows if name == step]
+            visits = [each for name, each in flow.rows.by_visit() if name == step]
             which = max(visits, default=1) if visit is None else visit
-            row = flow.rows.get((step, which))
-            group = row.group if row is not None else None
+            group = flow.rows.group(step, which)
             if group is None:
                 return MemberPage([])
             query = MemberQuery.of(cursor, group.size, status, group.strip)
@@ -289,8 +291,7 @@ class MemoryStore(MemoryQuestions, StateStore):
         status: Sequence[StepStatus] = (),
     ) -> list[MemberFacts]:
         with self._lock:
-            row = self._flow(flow_id).rows.get((step, visit))
-            group = row.group if row is not None else None
+            group = self._flow(flow_id).rows.group(step, visit)
             if group is None:
                 return []
             query = MemberQuery.between(first, group.size, status, group.strip)
@@ -301,8 +302,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             flow = self._flows.get(flow_id)
             if flow is None:
                 return []
-            end = None if limit is None else after + limit
-            return [journaled(seq, line) for seq, line in enumerate(flow.journal[after:end], after + 1)]
+            return list(flow.journal.read(after, limit))
 
     def changed_flows(self, after: int | None = None, limit: int = 500) -> FlowChanges:
         with self._lock:
@@ -311,7 +311,7 @@ class MemoryStore(MemoryQuestions, StateStore):
                 if after is None or number <= after:
                     break
                 flow = self._flows[flow_id]
-                found.append(FlowChange(number, flow_id, flow.flow_name, flow.status, flow.version, len(flow.journal)))
+                found.append(FlowChange(number, flow_id, flow.flow_name, flow.status, flow.version, flow.journal.seq))
             return FlowChanges(last, tuple(found[::-1][:limit]))
 
     def open_flows(self, *, at: float) -> list[FlowRecord]:

@@ -1,9 +1,14 @@
-"""Flows as Python objects, and copies of what goes in and out."""
+"""Flows of the store in memory; nothing of them is shared with whoever gave it or reads it.
+
+Lines of journals are packed, and read seldom: they take a fraction of the memory then, and the garbage collector does
+not look through them again and again. The format is that of `marshal`, since it never leaves this process.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from marshal import dumps, loads
 from typing import Any, Final, NamedTuple
 
 from graflow.state.blocks import BLOCK_STATUS, KeptMembers, Row
@@ -30,6 +35,8 @@ from graflow.state.strips import begun, count, move_members
 _PENDING: Final = StepStatus.PENDING.value
 _MEMBERS: Final = 500  # that are copied at once
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_NESTED: Final = frozenset({"inputs", "outputs", "error_data", "source", "cache", "progress"})
+_FORMAT: Final = 2  # the one that looks for nothing that is there twice
 
 
 def copied(value: Any) -> Any:
@@ -56,38 +63,64 @@ def copied(value: Any) -> Any:
     raise TypeError(f"A {kind.__qualname__} is no plain JSON and cannot be recorded")
 
 
+def twin(value: Any) -> Any:
+    """A copy of what is kept, which is plain JSON for certain."""
+    return loads(dumps(value, _FORMAT))  # noqa: S302 - what was packed here
+
+
+ToldRow = tuple[str, int, dict[str, Any]]
+"""Step, visit and the fields of it that are set."""
+
 Told = tuple[str, str | None, int | None, int | None, int | None, dict[str, Any]]
 """Kind, step, visit, index, attempt and data of a line."""
 
-Line = tuple[str, str | None, int | None, int | None, int | None, dict[str, Any], float, int, int]
-"""The same, and the time, epoch and generation in which it was written."""
-
 
 class Written(NamedTuple):
-    """Copies of what a change writes, made before anything is changed."""
+    """What a change writes, made before anything is changed.
 
-    lines: Sequence[Told]
-    steps: Sequence[tuple[tuple[str, int], dict[str, Any]]]
+    Attributes:
+        lines: How many lines.
+        packed: The lines, each a `Told`, for `loads`.
+        steps: Rows of steps.
+        members: Rows of members.
+        fields: The flow's fields.
+        blocks: Members in blocks.
+    """
+
+    lines: int
+    packed: bytes
+    steps: Sequence[ToldRow]
     members: Sequence[tuple[MemberRow, dict[str, Any]]]
     fields: dict[str, Any]
     blocks: Sequence[MemberBlock]
 
 
 def written(
-    entries: Iterable[Entry],
-    steps: Iterable[StepRow],
+    entries: Sequence[Entry],
+    steps: Sequence[StepRow],
     members: Iterable[MemberRow],
     fields: Mapping[str, Json] | None,
     blocks: Iterable[MemberBlock] = (),
+    *,
+    is_own: bool = False,
 ) -> Written:
-    """Copies of what is to be written.
+    """What is to be written, of which nobody else has a part; with `is_own` that is so of lines and steps already.
 
     Raises:
         TypeError: Something is no plain JSON.
     """
+    lines: Any = [(each.kind, each.step, each.visit, each.index, each.attempt, each.data) for each in entries]
+    rows: Any = [(row.step, row.visit, row.fields) for row in steps]
+    if not is_own:
+        lines, rows = copied(lines), copied(rows)
+    try:
+        packed = dumps(lines, _FORMAT)
+    except ValueError:  # an id of a class of somebody's own
+        packed = dumps(copied(lines), _FORMAT)
     return Written(
-        [(each.kind, each.step, each.visit, each.index, each.attempt, copied(each.data)) for each in entries],
-        [((row.step, row.visit), copied(row.fields)) for row in steps] if steps else (),
+        len(lines),
+        packed,
+        rows,
         [(row, copied(row.fields)) for row in members] if members else (),
         copied(fields) if fields else {},
         [MemberBlock(block.step, block.visit, copied(block.content)) for block in blocks] if blocks else (),
@@ -129,14 +162,123 @@ class StoredRow:
         self.group: Group | None = None
 
     def shown(self) -> dict[str, Any]:
-        if self.group is None or not self.group.size:
-            return self.fields
-        return {**self.fields, "counts": self.group.counts, "strip": self.group.strip}
+        """A copy of its fields, as far as its model makes none itself, with what is known of its group."""
+        fields = self.fields.copy()
+        for name in _NESTED & fields.keys():
+            if type(fields[name]) not in _SCALARS:
+                fields[name] = copied(fields[name])
+        if self.group is not None and self.group.size:
+            fields["counts"], fields["strip"] = self.group.counts, self.group.strip
+        return fields
+
+
+class Rows:
+    """The rows of the steps of a flow; what is written of them is laid in when somebody asks."""
+
+    __slots__ = ("_counts", "_rows", "_written")
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, int], StoredRow] = {}
+        self._counts: dict[str, int] = {}
+        self._written: list[ToldRow] = []
+
+    def write(self, made: Written) -> None:
+        self._written += made.steps
+        for block in made.blocks:
+            self._group_of((block.step, block.visit)).set_block(block)
+        for member, fields in made.members:
+            self._group_of((member.step, member.visit)).set_member(member.index, fields)
+
+    def by_visit(self) -> dict[tuple[str, int], StoredRow]:
+        """Rows by step and visit, in the order in which they began; not to be written to."""
+        if self._written:
+            for step, visit, fields in self._written:
+                self._set((step, visit), fields)
+            self._written.clear()
+        return self._rows
+
+    def counts(self) -> dict[str, int]:
+        """A copy of how many there are by state."""
+        self.by_visit()
+        return self._counts.copy()
+
+    def group(self, step: str, visit: int) -> Group | None:
+        """The members of a visit."""
+        row = self.by_visit().get((step, visit))
+        return None if row is None else row.group
+
+    def cut(self, key: tuple[str, int]) -> None:
+        row = self.by_visit().pop(key, None)
+        if row is not None:
+            count(self._counts, row.fields["status"], None)
+
+    def _set(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = StoredRow(fields)
+            new = fields.setdefault("status", _PENDING)
+            self._counts[new] = self._counts.get(new, 0) + 1
+        else:
+            present = row.fields
+            old = present["status"]
+            present.update(fields)
+            new = present["status"]
+            if new != old:
+                count(self._counts, old, new)
+        size = fields.get("size")
+        if size and (row.group is None or not row.group.size):
+            earlier, row.group = row.group, Group(size)
+            if earlier is not None:
+                row.group.members, row.group.blocks = earlier.members, earlier.blocks
+        return row
+
+    def _group_of(self, key: tuple[str, int]) -> Group:
+        """The members of a row, which is made a group where it is none."""
+        row = self.by_visit().get(key) or self._set(key, {})
+        if row.group is None:
+            row.group = Group(0)
+        return row.group
+
+
+class Journal:
+    """The lines of a flow, as they were written together.
+
+    Attributes:
+        seq: How many there are.
+    """
+
+    __slots__ = ("_before", "_written", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._before: list[int] = []  # how many lines there were before each of those that were written together
+        self._written: list[tuple[bytes, float, int, int]] = []
+
+    def write(self, made: Written, at: float, epoch: int, generation: int) -> None:
+        if made.lines:
+            self._before.append(self.seq)
+            self._written.append((made.packed, at, epoch, generation))
+            self.seq += made.lines
+
+    def read(self, after: int, limit: int | None) -> Iterator[Journaled]:
+        """The lines behind a place, at most so many."""
+        first = max(0, bisect_right(self._before, after) - 1)
+        left = self.seq if limit is None else limit
+        for before, (packed, at, epoch, generation) in zip(self._before[first:], self._written[first:], strict=True):
+            told: list[Told] = loads(packed)  # noqa: S302 - what was packed here
+            for seq, (kind, step, visit, index, attempt, data) in enumerate(told, before + 1):
+                if seq > after and left > 0:
+                    left -= 1
+                    yield Journaled(
+                        kind, step, visit, index, attempt, data, seq=seq, at=at, epoch=epoch, generation=generation
+                    )
+            if left <= 0:
+                return
 
 
 class Flow:
     __slots__ = (
-        *("beats", "counts", "created_at", "epoch", "fields", "flow_id", "flow_name", "generation", "input_digest"),
+        *("beats", "created_at", "epoch", "fields", "flow_id", "flow_name", "generation", "input_digest"),
         *("inputs", "journal", "owner", "requests", "rows", "searched", "shows_inputs", "status", "version"),
     )
 
@@ -150,9 +292,8 @@ class Flow:
         self.shows_inputs = is_small(to_text(self.inputs))
         self.fields: dict[str, Any] = {}
         self.requests: tuple[Request, ...] = ()
-        self.journal: list[Line] = []
-        self.rows: dict[tuple[str, int], StoredRow] = {}
-        self.counts: dict[str, int] = {}
+        self.journal = Journal()
+        self.rows = Rows()
 
     def record(self) -> FlowRecord:
         return FlowRecord(
@@ -164,17 +305,17 @@ class Flow:
             self.generation,
             self.owner,
             self.beats,
-            copied(self.inputs),
+            twin(self.inputs),
             self.input_digest,
-            copied(self.fields),
+            twin(self.fields),
             self.requests,
-            len(self.journal),
+            self.journal.seq,
         )
 
     def listed(self) -> FlowState:
         return listed_state(
             {
-                **copied(self.fields),
+                **twin(self.fields),
                 "flow_id": self.flow_id,
                 "flow_name": self.flow_name,
                 "status": self.status,
@@ -182,9 +323,9 @@ class Flow:
                 "epoch": self.epoch,
                 "generation": self.generation,
                 "owner": self.owner,
-                "seq": len(self.journal),
-                "inputs": copied(self.inputs) if self.shows_inputs else {},
-                "counts": dict(self.counts),
+                "seq": self.journal.seq,
+                "inputs": twin(self.inputs) if self.shows_inputs else {},
+                "counts": self.rows.counts(),
             }
         )
 
@@ -202,56 +343,12 @@ class Flow:
         self.write(written((entry,), (), (), None), at, self.epoch)
 
     def write(self, made: Written, at: float, epoch: int) -> None:
-        generation = self.generation
-        self.journal += [(*told, at, epoch, generation) for told in made.lines]
-        for key, fields in made.steps:
-            self.set_row(key, fields)
-        for block in made.blocks:
-            self._group_of((block.step, block.visit)).set_block(block)
-        for member, fields in made.members:
-            self._group_of((member.step, member.visit)).set_member(member.index, fields)
-
-    def set_row(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
-        row = self.rows.get(key)
-        if row is None:
-            row = self.rows[key] = StoredRow(fields)
-            new = fields.setdefault("status", _PENDING)
-            self.counts[new] = self.counts.get(new, 0) + 1
-        else:
-            present = row.fields
-            old = present["status"]
-            present.update(fields)
-            new = present["status"]
-            if new != old:
-                count(self.counts, old, new)
-        size = fields.get("size")
-        if size and (row.group is None or not row.group.size):
-            earlier, row.group = row.group, Group(size)
-            if earlier is not None:
-                row.group.members, row.group.blocks = earlier.members, earlier.blocks
-        return row
-
-    def _group_of(self, key: tuple[str, int]) -> Group:
-        row = self.rows.get(key) or self.set_row(key, {})
-        if row.group is None:
-            row.group = Group(0)
-        return row.group
-
-    def cut(self, key: tuple[str, int]) -> None:
-        row = self.rows.pop(key, None)
-        if row is not None:
-            count(self.counts, row.fields["status"], None)
+        self.journal.write(made, at, epoch, self.generation)
+        self.rows.write(made)
 
 
 def sleeps(flow: Flow, at: float) -> bool:
     return flow.status is FlowStatus.QUEUED and (flow.fields.get("wake_at") or 0.0) > at
-
-
-def journaled(seq: int, line: Line) -> Journaled:
-    kind, step, visit, index, attempt, data, at, epoch, generation = line
-    return Journaled(
-        kind, step, visit, index, attempt, copied(data), seq=seq, at=at, epoch=epoch, generation=generation
-    )
 
 
 def kept_members(group: Group) -> KeptMembers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from graflow.channels.recording import Operation, RecordingChannel
 from graflow.core.branches.given import Given
@@ -25,6 +25,9 @@ from graflow.protocols import MemberInfo
 from graflow.values.plain import is_plain
 
 Data = dict[str, Any]
+
+_WITHOUT_VALUE: Final = frozenset({"delete", "clear"})
+_AS_THEY_ARE: Final = frozenset({str, bool})
 
 
 class Recording:
@@ -65,15 +68,18 @@ class Recording:
         run, task, node = self._run, frame.task, frame.task_id
         frame.keeps_given = True
         step = base_id_of(task, node)
-        visit = run.ledger.cycles.get_cycle_count(step)
-        attempt = run.ledger.retries.get_retry_count(node) + 1
+        visit = run.ledger.cycles.cycle_counts.get(step, 0)
+        attempt = run.ledger.retries.retry_counts.get(node, 0) + 1
         if self.interrupted:
             attempt += self.interrupted.get((step, visit), 0)
         members = task.member_ids if is_group(task) else None
-        self.step = StepVisit(step, visit, node, attempt, members)
+        self.step = visited = StepVisit(step, visit, node, attempt, members)
         self._channel.begin(may_undo=members is None)
-        self._forget_additions()
-        self._recorder.step_started(self.step)
+        if run.graph.additions:
+            run.graph.additions = []
+        if run.groups.closed:
+            run.groups.closed.clear()
+        self._recorder.step_started(visited)
 
     def outcome_of(self, frame: Frame, value: object) -> Data:
         """What a step did, just before its own writes are given to the channel.
@@ -125,12 +131,17 @@ class Recording:
         """The step has ended well, and what follows is queued."""
         if self.interrupted and self.step is not None:
             self.interrupted.pop((self.step.step, self.step.visit), None)
-        self.given, self.facts = frame.given, self._facts_of(frame)
-        self._recorder.step_completed(self._present(frame), outcome, value)
+        step, facts = self.step, self._run.facts
+        if step is None or step.node != frame.task_id:
+            raise self._misplaced(frame)
+        self.given, self.facts = frame.given, None if facts is None else facts.pop(frame.task_id, None)
+        self._recorder.step_completed(step, outcome, value)
 
     def failed(self, frame: Frame, error: BaseException, retry_in: float | None) -> None:
         """An attempt has failed; what a step other than a group did to the channel is taken back."""
-        step, channel = self._present(frame), self._channel
+        step, channel, facts = self.step, self._channel, self._run.facts
+        if step is None or step.node != frame.task_id:
+            raise self._misplaced(frame)
         outcome: Data = {}
         if step.members is None:
             key = frame.task_id + RESULT_SUFFIX
@@ -143,21 +154,15 @@ class Recording:
             outcome["channel"] = operations_to_data(channel.take(), frame.task_id)
         if self._words:
             outcome["said"] = self.said()
-        self.given, self.facts = frame.given, self._facts_of(frame)
+        self.given, self.facts = frame.given, None if facts is None else facts.pop(frame.task_id, None)
         self._recorder.step_failed(step, error, outcome, retry_in)
-
-    def _facts_of(self, frame: Frame) -> Mapping[str, Any] | None:
-        facts = self._run.facts
-        return None if facts is None else facts.pop(frame.task_id, None)
 
     def flush(self) -> None:
         """The run waits next."""
         self._recorder.flush()
 
-    def _present(self, frame: Frame) -> StepVisit:
-        if self.step is None or self.step.node != frame.task_id:
-            raise RuntimeError(f"Task '{frame.task_id}' ends, but the recording is at {self.step}")
-        return self.step
+    def _misplaced(self, frame: Frame) -> RuntimeError:
+        return RuntimeError(f"Task '{frame.task_id}' ends, but the recording is at {self.step}")
 
     # -- members ---------------------------------------------------------------------------------------------------
 
@@ -236,12 +241,6 @@ class Recording:
 
     # -- the graph -------------------------------------------------------------------------------------------------
 
-    def _forget_additions(self) -> None:
-        if self._run.graph.additions:
-            self._run.graph.additions = []
-        if self._run.groups.closed:
-            self._run.groups.closed.clear()
-
     def _additions(self, frame: Frame) -> Data:
         graph = self._run.graph
         nodes, edges = [], []
@@ -281,14 +280,17 @@ def operations_to_data(operations: Iterable[Operation], task_id: str) -> list[li
     """
     found: list[list[Any]] = []
     for kind, key, value, expires in operations:
-        if isinstance(value, BaseException):
-            found.append([f"{kind}_error", key, describe_error(value).to_dict(), expires])
-        elif kind in ("delete", "clear"):
+        if kind in _WITHOUT_VALUE:
             found.append([kind, key])
-        else:
+            continue
+        data = value
+        if value is not None and type(value) not in _AS_THEY_ARE:
+            if isinstance(value, BaseException):
+                found.append([f"{kind}_error", key, describe_error(value).to_dict(), expires])
+                continue
             where = f"the result of task '{task_id}'"
             if key != task_id + RESULT_SUFFIX:
                 where = f"a channel value of task '{task_id}', key '{key}'"
             data = kept(value, where)
-            found.append([kind, key, data] if expires is None else [kind, key, data, expires])
+        found.append([kind, key, data] if expires is None else [kind, key, data, expires])
     return found
