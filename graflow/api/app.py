@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -59,6 +60,7 @@ _ROUTERS: Final = (
     cluster.router,
     events.router,
 )
+_AT_THE_TOP: Final = (health.probes, links.router, inbox.router, feedback.router)
 _COMMON: Final = described(400, 401, 403, 413, 415, 421, 422, 429, 503)
 
 
@@ -87,26 +89,13 @@ def create_app(
     """
     root = root_path.rstrip("/")
     service = Service(runner if isinstance(runner, FlowRunner) else FlowRunner(runner), auth or Auth(), root)
-
     catalogue.check_names(service.registry)
-
     tail = Tail(service)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        try:
-            await run_in_threadpool(service.runner.initialize)
-        except StoreError as error:
-            _log.error("The store of flows does not answer yet; /readyz tells when it does: %s", error)
-        yield
-        await tail.close()
-        await run_in_threadpool(service.runner.close)
-
     app = FastAPI(
         title="graflow",
         version=version("graflow-celery"),
         description="Durable flows: start, watch and repair them.",
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, service, tail),
         docs_url=None,  # both would load scripts of other sites
         redoc_url=None,
         responses=_COMMON,
@@ -118,12 +107,21 @@ def create_app(
     app.state.feedback_manager = service.runner.feedback_manager(via="rest", verified=not service.auth.is_open)
     describe(app, service.registry)
     add_problems(app)
-    app.include_router(health.probes)
-    app.include_router(links.router)
-    app.include_router(inbox.router)
-    app.include_router(feedback.router)
+    for router in _AT_THE_TOP:
+        app.include_router(router)
     for router in _ROUTERS:
         app.include_router(router, prefix=_API)
     mount(app, root)
     app.add_middleware(Gate, service=service, allowed_hosts=allowed_hosts, body_limit=body_limit)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(service: Service, tail: Tail, _: FastAPI) -> AsyncIterator[None]:
+    try:
+        await run_in_threadpool(service.runner.initialize)
+    except StoreError as error:
+        _log.error("The store of flows does not answer yet; /readyz tells when it does: %s", error)
+    yield
+    await tail.close()
+    await run_in_threadpool(service.runner.close)

@@ -36,6 +36,8 @@ _WEB_UI: Final = {
     "expired": "/ui/feedback/{feedback_id}/expired",
 }
 
+_CORS: Final[Mapping[str, Any]] = {"allow_methods": ["GET", "POST", "DELETE"], "allow_headers": ["Content-Type"]}
+
 
 def create_feedback_api(
     feedback_backend: FeedbackBackend | str = "filesystem",
@@ -83,12 +85,7 @@ def create_feedback_api(
     app.add_exception_handler(RequestValidationError, _misunderstood)
     origins = list(cors_origins or ()) if enable_cors else []
     if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type"],
-        )
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     app.add_middleware(FeedbackGate, allowed_hosts=allowed_hosts, origins=[each for each in origins if each != "*"])
     return app
 

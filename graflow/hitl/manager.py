@@ -114,6 +114,9 @@ class FeedbackManager:
             write_to_channel=write_to_channel,
         )
         check_question(request)
+        return self._ask(request, handler)
+
+    def _ask(self, request: FeedbackRequest, handler: Any) -> FeedbackResponse:
         deadline = time.monotonic() + request.timeout
         asking = _Asking(request)
         stored = self._backend.revise(request.feedback_id, asking.ask)

@@ -89,9 +89,7 @@ def prepare(
     n = len(branches)
     _check_size(group_id, n)
     kind = _kind(branches)
-    slots = 1
-    if not deployment.paces.is_brief(kind, n):
-        slots = patiently(deployment, lambda: _slots(deployment))
+    slots = 1 if deployment.paces.is_brief(kind, n) else patiently(deployment, lambda: _slots(deployment))
     written = _written(deployment, options, slots, run_id, group_id, branches, shared, policy, then, blobs, stride)
     members, ids = written.members, written.ids
     spec = GroupSpec(
@@ -99,11 +97,7 @@ def prepare(
         group_id=group_id,
         n=n,
         digest=written.digest,
-        policy=_plain_policy(policy),
-        min_success=_needed(policy, n),
-        enough=_enough(policy),
-        fail_fast=_is_fail_fast(policy),
-        critical=_critical(policy, ids),
+        **_terms(policy, n, ids),
         lease=options.lease,
         queue_wait=options.queue_wait,
         max_attempts=options.max_attempts,
@@ -119,6 +113,17 @@ def prepare(
         stride=written.stride,
     )
     return Submission(spec, written.manifest, written.payloads, options, kind, slots, written.blobs)
+
+
+def _terms(policy: GroupExecutionPolicy, n: int, ids: Sequence[str]) -> dict[str, Any]:
+    """What the record keeps of a policy."""
+    return {
+        "policy": _plain_policy(policy),
+        "min_success": _needed(policy, n),
+        "enough": _enough(policy),
+        "fail_fast": _is_fail_fast(policy),
+        "critical": _critical(policy, ids),
+    }
 
 
 def _slots(deployment: Deployment) -> int:

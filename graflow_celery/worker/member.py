@@ -202,8 +202,7 @@ class MemberRunner:
             leave_if_told(outcome.error)
             if outcome.retry_in is not None:
                 return _retry_later(granted, outcome, outcome.retry_in)
-            outcome.losses = granted.losses
-            outcome.said = _said(member)
+            outcome.losses, outcome.said = granted.losses, _said(member)
             state = state_of(outcome)
             payload = pack_outcome(outcome, result_pickles(self.seal, granted.index), blobs)
             contents = blobs.contents
@@ -227,17 +226,21 @@ class MemberRunner:
         except BaseException as error:  # noqa: BLE001 - users' tasks may raise anything; signals are the worker's own
             leave_copy(begun_in, error)
             leave_if_told(error)
-            if hard is not None and _is_of_green_pool(error):
-                state = MemberState.TIMED_OUT
-                over = TaskTimeoutError(member_name(self._spec, granted.index), hard)
-                payload = pack_failure(over, time.time(), granted.losses, _said(member))
-            else:
-                state = MemberState.FAILED
-                self._log(member_name(self._spec, granted.index), error)
-                payload = pack_failure(error, time.time(), granted.losses, _said(member))
+            state, failure = self._failure(granted, error, hard)
+            payload = pack_failure(failure, time.time(), granted.losses, _said(member))
         finally:
             running_member.reset(around)
         return report_of(self.seal, granted, state, payload, contents)
+
+    def _failure(
+        self, granted: GrantedMember, error: BaseException, hard: float | None
+    ) -> tuple[MemberState, BaseException]:
+        """What a member ended with, whose branch raised what is no failure of one task."""
+        name = member_name(self._spec, granted.index)
+        if hard is not None and _is_of_green_pool(error):
+            return MemberState.TIMED_OUT, TaskTimeoutError(name, hard)
+        self._log(name, error)
+        return MemberState.FAILED, error
 
     def _log(self, name: str, error: BaseException) -> None:
         """One line for the operator; the outcome has the traceback."""
