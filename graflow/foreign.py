@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
+
+_SHOWN: Final = 5  # errors of a group that its text names
 
 
 def attempt(call: Callable[[], _T], otherwise: Callable[[Exception], _U]) -> _T | _U:
@@ -23,8 +25,26 @@ def attempt(call: Callable[[], _T], otherwise: Callable[[Exception], _U]) -> _T 
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an error, also of one that cannot print itself."""
-    return attempt(lambda: str(error), lambda failure: f"<no text: {type(failure).__name__} while printing it>")
+    """The text of an error, also of one that cannot print itself; of a group, with the errors in it."""
+    text = attempt(lambda: str(error), lambda failure: f"<no text: {type(failure).__name__} while printing it>")
+    if isinstance(error, BaseExceptionGroup) and type(error).__str__ is BaseExceptionGroup.__str__:
+        leaves = list(_leaves(error))
+        more = [f"and {len(leaves) - _SHOWN} more"] if len(leaves) > _SHOWN else []
+        text = f"{text}: {'; '.join([*map(_in_words, leaves[:_SHOWN]), *more])}"
+    return text
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _in_words(error: BaseException) -> str:
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def attempt_import(call: Callable[[], _T], otherwise: Callable[[Exception | SystemExit], _U]) -> _T | _U:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from graflow.encoding.packing import deep_copied
 from graflow.exceptions import ConfigError, PayloadError
+from graflow.foreign import attempt
 from graflow.values.classes import class_codec
 from graflow.values.plain import SCALARS, is_plain
 
@@ -28,13 +29,24 @@ def require_repeatable(task_id: str, value: object) -> None:
     kind = type(value)
     if kind in _SCALARS:
         return
-    if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+    if _iterates(kind) and _is_own_iterator(value):
         raise _one_shot(task_id, kind, "")
     if isinstance(value, list | tuple | dict):
         items = value.values() if isinstance(value, dict) else value
-        for inner in set(map(type, islice(items, _LOOKED_AT))) - _SCALARS:
-            if hasattr(inner, "__next__") or hasattr(inner, "__anext__"):
-                raise _one_shot(task_id, inner, f" inside a {kind.__name__}")
+        iterators = {inner for inner in set(map(type, islice(items, _LOOKED_AT))) - _SCALARS if _iterates(inner)}
+        for item in islice(items, _LOOKED_AT) if iterators else ():
+            if type(item) in iterators and _is_own_iterator(item):
+                raise _one_shot(task_id, type(item), f" inside a {kind.__name__}")
+
+
+def _iterates(kind: type) -> bool:
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def _is_own_iterator(value: Any) -> bool:
+    """Whether reading a value uses it up; a mock has the methods of an iterator, and is read anew each time."""
+    begin = iter if hasattr(type(value), "__next__") else aiter
+    return attempt(lambda: begin(value), lambda _: value) is value
 
 
 def require_rereadable(what: str, values: Mapping[str, object]) -> None:
@@ -58,7 +70,7 @@ def require_rereadable_items(what: str, items: Iterable[object]) -> None:
 
 
 def _is_used_up(kind: type) -> bool:
-    return kind.__module__ in _OF_PYTHON and (hasattr(kind, "__next__") or hasattr(kind, "__anext__"))
+    return kind.__module__ in _OF_PYTHON and _iterates(kind)
 
 
 def _used_up(what: str, kind: type) -> ConfigError:

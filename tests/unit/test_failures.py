@@ -129,6 +129,16 @@ def test_an_error_of_any_make_is_named_with_its_task(make, retries):
     assert "load" in "".join(traceback.format_exception(raised))
 
 
+def test_a_group_of_errors_is_told_with_the_errors_in_it():
+    inner = ExceptionGroup("again", [ValueError("two"), OSError()])
+    with pytest.raises(ExceptionGroup) as caught:
+        failing(ExceptionGroup("several", [KeyError("one"), inner, *map(TypeError, "abcdef")])).execute()
+    assert str(caught.value) == (
+        "Task 'load' failed: ExceptionGroup: several (8 sub-exceptions): KeyError: 'one'; ValueError: two; OSError; "
+        "TypeError: a; TypeError: b; and 4 more"
+    )
+
+
 def test_an_error_without_text_fails_a_member_and_a_trace_by_its_type():
     tracer = NoopTracer()
     with workflow("w", tracer=tracer) as wf:

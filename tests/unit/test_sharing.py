@@ -6,6 +6,7 @@ import io
 import itertools
 import threading
 from dataclasses import dataclass, field
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -93,7 +94,9 @@ def test_a_result_that_can_be_read_only_once_is_refused_with_the_remedy(value):
     assert "list(...)" in text
 
 
-@pytest.mark.parametrize("value", [[1], range(3), {"a": 1}.keys(), "text", {1: [2]}, None, (1, (2,))], ids=repr)
+@pytest.mark.parametrize(
+    "value", [[1], range(3), {"a": 1}.keys(), "text", {1: [2]}, None, (1, (2,)), MagicMock(), [MagicMock()]]
+)
 def test_what_can_be_read_again_is_no_iterator(value):
     require_repeatable("t", value)
 
