@@ -85,7 +85,11 @@ def encode(value: object, blobs: Blobs, where: str) -> Stored:
         TypeError: It is no plain JSON.
         PayloadError: It is longer than 64 Mi characters as text.
     """
-    text = to_text(value)
+    return stored_form(to_text(value), blobs, where)
+
+
+def stored_form(text: str, blobs: Blobs, where: str) -> Stored:
+    """The same of a value's JSON text."""
     if len(text) <= BLOB_FROM:
         return _compressed(text)
     return _LARGE + _blob(text, blobs, where)

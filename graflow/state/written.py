@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from graflow.state.changes import Entry, Json, MemberBlock, MemberRow, StepRow
-from graflow.state.encoding import Blobs, Stored, encode, encode_fields
+from graflow.state.encoding import COMPRESSED_FROM, Blobs, Stored, encode, encode_fields, stored_form, to_text
 
 
 class WrittenEntry(NamedTuple):
@@ -82,16 +82,23 @@ class Written:
             TypeError: Something is no plain JSON.
             PayloadError: Something is too large; the text names step and field.
         """
-        made = cls()
-        blobs = made.blobs
+        entries_made: list[WrittenEntry] = []
+        steps_made: list[WrittenStep] = []
+        blobs: Blobs = {}
         for entry in entries:
-            where = f"line '{entry.kind}' of step '{entry.step}'" if entry.step else f"line '{entry.kind}'"
-            data = encode(entry.data, blobs, where) if entry.data else "{}"
-            made.entries.append(WrittenEntry(entry.kind, entry.step, entry.visit, entry.index, entry.attempt, data))
+            text = to_text(entry.data) if entry.data else "{}"
+            data: Stored = text
+            if len(text) >= COMPRESSED_FROM:
+                where = f"line '{entry.kind}' of step '{entry.step}'" if entry.step else f"line '{entry.kind}'"
+                data = stored_form(text, blobs, where)
+            entries_made.append(WrittenEntry(entry.kind, entry.step, entry.visit, entry.index, entry.attempt, data))
         for row in steps:
-            others = {name: value for name, value in row.fields.items() if name != "status"}
+            others = dict(row.fields)
+            status = others.pop("status", None)
             text = encode_fields(others, blobs, f"step '{row.step}'")
-            made.steps.append(WrittenStep(row.step, row.visit, _status(row.fields), row.fields.get("size"), text))
+            status = None if status is None else str(status)
+            steps_made.append(WrittenStep(row.step, row.visit, status, others.get("size"), text))
+        made = cls(entries_made, steps_made, blobs=blobs)
         for member in members:
             text = encode_fields(member.fields, blobs, f"member {member.index} of step '{member.step}'")
             rows = made.members.setdefault((member.step, member.visit), [])

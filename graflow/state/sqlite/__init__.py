@@ -115,7 +115,7 @@ class SqliteStore(SqliteQuestions, StateStore):
 
     def append(self, change: Change) -> Appended:
         written = Written.of(change.entries, change.steps, change.members, change.flow, change.blocks)
-        return self._database.write(lambda session: writing.append(session, change, written))
+        return self._database.write(partial(writing.append, change=change, written=written))
 
     def beat(self, flow_id: str, epoch: int) -> tuple[Request, ...]:
         return self._database.write(lambda session: writing.beat(session, flow_id, epoch))

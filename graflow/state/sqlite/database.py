@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 from weakref import WeakSet
@@ -23,6 +23,8 @@ _FORK_PATIENCE: Final = 10.0  # seconds
 _LOOK_AGAIN: Final = 0.05  # seconds after which a writer looks whether its turn has come, should nobody have told it
 _FAILURES: Final = (sqlite3.Error, ValueError, TypeError, OverflowError)
 """What a write may end with that is no error of ours: SQLite's own, and values that it cannot hold."""
+
+_REFUSALS: Final = (sqlite3.DatabaseError, sqlite3.InterfaceError, UnicodeEncodeError)
 
 _PAUSE: Final = 0.005  # seconds
 _PRAGMAS: Final = ("page_size = 2048", "wal_autocheckpoint = 4000")
@@ -102,6 +104,13 @@ class Database:
         Raises:
             StoreUnavailableError: SQLite did not do it; nothing was changed.
         """
+        if self._write_lock.acquire(blocking=False):
+            try:
+                if not self._waiting:
+                    return self._write_alone(work)
+            finally:
+                self._write_lock.release()
+                self._wake_next()
         mine = _Write(work)
         self._waiting.append(mine)
         try:
@@ -127,15 +136,18 @@ class Database:
         Raises:
             StoreUnavailableError: SQLite did not do it.
         """
-        with self._read_lock, self._explained():
-            self._require_file()
-            if self._reader is None:
-                self._reader = self._connect()
-            self._reader.execute("BEGIN")
+        with self._read_lock:
             try:
-                return work(self._reader)
-            finally:
-                self._reader.rollback()
+                self._require_file()
+                if self._reader is None:
+                    self._reader = self._connect()
+                self._reader.execute("BEGIN")
+                try:
+                    return work(self._reader)
+                finally:
+                    self._reader.rollback()
+            except _REFUSALS as error:
+                raise self._explained(error) from error
 
     def close(self) -> None:
         with self._write_lock, self._read_lock:
@@ -145,8 +157,39 @@ class Database:
     # -- commits -------------------------------------------------------------------------------------------------------
 
     def _wake_next(self) -> None:
-        with contextlib.suppress(IndexError):
-            self._waiting[0].wake()
+        if self._waiting:
+            with contextlib.suppress(IndexError):
+                self._waiting[0].wake()
+
+    def _write_alone(self, work: Callable[[Session], _T]) -> _T:
+        """Commit a piece of work that nobody else's waits with, which is what a flow alone does at each step."""
+        session: Session | None = None
+        refused: GraflowError | None = None
+        try:
+            session = self._begun()
+            try:
+                answer = work(session)
+            except GraflowError as error:  # as in `_Write.run`
+                refused = error
+            session.connection.execute("COMMIT")
+        except BaseException as error:
+            if session is not None:
+                session.roll_back()
+            if isinstance(error, _REFUSALS):
+                raise self._explained(error) from error
+            raise
+        if refused is not None:
+            raise refused
+        return answer
+
+    def _begun(self) -> Session:
+        """The connection that writes, in a transaction."""
+        self._require_file()
+        if self._writer is None:
+            self._writer = Session(self._connect())
+        session = self._writer
+        session.begin()
+        return session
 
     def _commit_waiting(self) -> None:
         writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
@@ -163,18 +206,16 @@ class Database:
 
     def _commit_alone(self, write: _Write[Any]) -> None:
         try:
-            with self._explained():
-                self._commit([write])
+            self._commit([write])
         except (*_FAILURES, StoreError) as error:
             write.error = error
+            if isinstance(error, _REFUSALS):
+                write.error = self._explained(error)
+                write.error.__cause__ = error
             write.finish()
 
     def _commit(self, writes: list[_Write[Any]]) -> None:
-        self._require_file()
-        if self._writer is None:
-            self._writer = Session(self._connect())
-        session = self._writer
-        session.begin()
+        session = self._begun()
         try:
             for write in writes:
                 write.run(session)
@@ -244,15 +285,11 @@ class Database:
         _close_all(self._open)
         self._reader = self._writer = None
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Errors of SQLite as those of a store."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}") from error
-        except (sqlite3.DatabaseError, sqlite3.InterfaceError, UnicodeEncodeError) as error:
-            raise StoreError(f"The store of flows at {self.path} refuses: {error}") from error
+    def _explained(self, error: Exception) -> StoreError:
+        """An error of SQLite as one of a store."""
+        if isinstance(error, sqlite3.OperationalError):
+            return StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}")
+        return StoreError(f"The store of flows at {self.path} refuses: {error}")
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from typing import Final
 from graflow.exceptions import StaleEpochError
 from graflow.state.changes import Appended, Change, FlowRecord, NewFlow, Request, RequestKind
 from graflow.state.reading import searched_text
-from graflow.state.sqlite.rows import LINES
+from graflow.state.sqlite.rows import LINES, FlowWriter
 from graflow.state.sqlite.session import Session
-from graflow.state.statuses import MOVES, FlowStatus, Move
+from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule
 from graflow.state.transitions import (
     RUNNING,
     answers_requests,
@@ -104,30 +104,35 @@ def append(session: Session, change: Change, written: Written) -> Appended:
         flow.note(Written.of([refused_line(change)]).entries, change.at, flow.epoch)
         flow.save_quickly()
         raise
-    status = rule.target or flow.status
-    fields = fields_of(change, status, written.fields)
-    is_quick = status is flow.status and not rule.raises_epoch and not fields
-    if fields:
-        flow.set_fields(fields, written.texts)
-    flow.status = status
-    flow.epoch += rule.raises_epoch
+    if rule.target is not None:
+        _move(session, flow, change, rule, written)
+    elif written.fields:
+        flow.set_fields(written.fields, written.texts)
     flow.version += 1
     flow.beats += rule.by_owner
-    if status not in RUNNING:
-        flow.owner = None
-    requests = flow.requests
-    if requests and answers_requests(change.move, status):
-        flow.requests = requests = ()
     if change.cut:
         flow.cut(change.cut)
     flow.write(written, change.at, change.guard if rule.by_owner else flow.epoch)
-    if is_quick:
+    if rule.target is None and not written.fields:
         flow.save_quickly()
     else:
         flow.save()
+    return Appended(flow.seq, flow.version, flow.epoch, flow.requests)
+
+
+def _move(session: Session, flow: FlowWriter, change: Change, rule: MoveRule, written: Written) -> None:
+    """Bring a flow to another state."""
+    status = flow.status = rule.target or flow.status
+    fields = fields_of(change, status, written.fields)
+    if fields:
+        flow.set_fields(fields, written.texts)
+    flow.epoch += rule.raises_epoch
+    if status not in RUNNING:
+        flow.owner = None
+    if answers_requests(change.move, status):
+        flow.requests = ()
     if status.is_terminal:
         session.connection.execute(_END_QUESTIONS, (flow.no,))
-    return Appended(flow.seq, flow.version, flow.epoch, requests)
 
 
 def beat(session: Session, flow_id: str, epoch: int) -> tuple[Request, ...]:
