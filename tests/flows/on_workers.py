@@ -3,23 +3,17 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from graflow import TaskExecutionContext, parallel, task
 from graflow.flows import FlowRunner, flow
+from tests.support import wait_until
 
 
 def note(folder: str, name: str) -> None:
     with (Path(folder) / "ran").open("a", encoding="utf-8") as file:
         file.write(f"{name}\n")
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 @task
@@ -44,7 +38,7 @@ def page(folder: str, number: int) -> int:
 def gated(folder: str, number: int) -> int:
     note(folder, f"begun {number}")
     if number:
-        wait_for(Path(folder) / "go")
+        wait_until((Path(folder) / "go").exists)
     note(folder, f"ended {number}")
     return number
 
@@ -140,7 +134,7 @@ def asks_on_workers(folder: str) -> None:
 @task(inject_context=True)
 def telling(context: TaskExecutionContext, folder: str, number: int) -> int:
     context.progress(1, total=2, message="half")
-    wait_for(Path(folder) / "go")
+    wait_until((Path(folder) / "go").exists)
     return number
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -15,7 +14,7 @@ from graflow.state.cache import CacheKey, Computation
 from graflow.state.memory.cache import MemoryCache
 from tests.state.children import in_children, start
 from tests.state.conftest import COMMON, address
-from tests.support import wait_until
+from tests.support import pass_time, wait_until
 
 
 @pytest.fixture(params=COMMON)
@@ -30,7 +29,7 @@ def runner_at(url, effects, seconds):
     def slow(x):
         with effects.open("a") as file:
             file.write(f"{os.getpid()}\n")
-        time.sleep(seconds.get(os.getpid(), 0.2))
+        pass_time(seconds.get(os.getpid(), 0.2))
         return x * 2
 
     def build(x: int):

@@ -474,20 +474,23 @@ def test_what_on_failure_raises_changes_nothing(runner, caplog):
 
 
 def test_so_many_flows_of_a_name_run_at_once_and_one_that_sleeps_is_none_of_them(runner):
-    lock, running, most = threading.Lock(), [], []
+    lock, running, most, go = threading.Lock(), [], [], threading.Event()
 
     @task("ask", inject_context=True)
     def body(context):
         with lock:
             running.append(1)
             most.append(len(running))
-        time.sleep(0.05)
+        go.wait(60)
         with lock:
             running.pop()
         context.flow.sleep(0.2)
 
     runner.register(lambda: body, "narrow", concurrency=2)
     flow_ids = [runner.submit("narrow") for _ in range(6)]
+    wait_until(lambda: len(running) == 2)
+    wait_until(lambda: len(runner.list_flows(status="queued")) == 4)
+    go.set()
     states = [runner.wait(flow_id, 60) for flow_id in flow_ids]
     assert {state.status for state in states} == {FlowStatus.COMPLETED}
     assert max(most) == 2

@@ -222,7 +222,8 @@ def test_a_program_that_ends_hands_over_what_runs_in_its_background(tmp_path):
     assert state_of(tmp_path) == (FlowStatus.QUEUED, None, 0)
 
 
-def test_a_child_that_a_step_forks_and_terminates_leaves_the_flow_alone(tmp_path):
+def test_a_child_that_a_step_forks_and_terminates_leaves_the_flow_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, "FOLDER", tmp_path)
     with FlowRunner(tmp_path / "flows.db") as runner:
         state = runner.execute("with_a_child")
         assert [line.kind for line in runner.events(state.flow_id)].count("flow.handed_over") == 0

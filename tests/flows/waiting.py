@@ -5,13 +5,13 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 from graflow import task
 from graflow.flows import AsyncFlowRunner, FlowRunner, flow
+from tests.support import wait_until
 
-FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("/nowhere")
+FOLDER = Path(sys.argv[2]) if __name__ == "__main__" else Path("/nowhere")
 
 
 def note(name):
@@ -28,9 +28,7 @@ def first():
 @task(inject_context=True)
 def second(context):
     note(f"second {context.flow.attempt}")
-    deadline = time.monotonic() + 30
-    while not (FOLDER / "go").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((FOLDER / "go").exists)
     return context.flow.idempotency_key
 
 
@@ -42,8 +40,7 @@ def waiting():
 @task
 def terminated():
     os.kill(os.getpid(), signal.SIGTERM)
-    while RUNNER._home.recorder_of("w").stop is None:
-        time.sleep(0.01)
+    wait_until(lambda: RUNNER._home.recorder_of("w").stop is not None)
 
 
 @flow("terminated")
@@ -53,7 +50,7 @@ def ending():
 
 @task
 def forking():
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
     child.start()
     child.terminate()
     child.join()
@@ -71,8 +68,7 @@ async def awaited():
 
 def in_background():
     RUNNER.submit("waiting", flow_id="w")
-    while not (FOLDER / "ran").exists() or "second" not in (FOLDER / "ran").read_text(encoding="utf-8"):
-        time.sleep(0.01)
+    wait_until(lambda: (FOLDER / "ran").exists() and "second" in (FOLDER / "ran").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

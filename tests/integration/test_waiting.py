@@ -18,7 +18,7 @@ from graflow_celery.deployment import deployment_of
 from graflow_celery.record import GroupRecord, MemberReport, MemberState
 from graflow_celery.settings import GroupOptions
 from tests.record_support import make_manifest, make_spec, open_group
-from tests.support import private_redis, wait_until
+from tests.support import give_way, private_redis, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -142,7 +142,7 @@ def test_any_number_of_awaited_handles_take_one_thread_and_one_connection() -> N
 
         # When all are awaited at once
         waiting = [asyncio.ensure_future(_of(handle)) for handle in handles]
-        await asyncio.sleep(0)
+        await give_way()
         await _until(lambda: client.info("clients")["blocked_clients"] == 1)
         assert threading.active_count() == threads + 1
         assert len(client.client_list()) <= before + 1

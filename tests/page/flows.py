@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,17 +9,14 @@ from pydantic import BaseModel
 
 from graflow.core.decorators import task
 from graflow.flows import flow
+from tests.support import wait_until
 
-_NAP = 0.02
 _LONGEST = 120.0
 
 
 def _wait(gate: str) -> None:
-    end = time.monotonic() + _LONGEST
-    while gate and not Path(gate).exists():
-        if time.monotonic() > end:
-            raise TimeoutError(f"Nobody made {gate}")
-        time.sleep(_NAP)
+    if gate:
+        wait_until(Path(gate).exists, _LONGEST, f"nobody made {gate}")
 
 
 @task

@@ -378,14 +378,14 @@ def test_groups_of_async_members_all_run_at_once(mapped):
 
 
 def test_a_number_of_threads_that_is_asked_for_limits_async_members_as_well():
-    running, most = [], []
+    running, most, three = [], [], asyncio.Barrier(3)
     with workflow("limited") as wf:
 
         @task
         async def member(number):
             running.append(number)
             most.append(len(running))
-            await asyncio.sleep(0.002)
+            await three.wait()
             running.remove(number)
 
         member.map(range(12), name="members").with_execution("threading", {"thread_count": 3})

@@ -17,7 +17,7 @@ from graflow.core.handlers.group_policy import (
     resolve_group_policy,
 )
 from graflow.exceptions import MemberLeftOutError, ParallelGroupError
-from tests.support import wait_until
+from tests.support import forever, wait_until
 
 FAIL_FAST = StrictGroupPolicy(fail_fast=True)
 
@@ -146,12 +146,15 @@ def test_members_that_run_end_when_another_has_failed() -> None:
 
 def test_async_members_are_left_out_alike() -> None:
     begun: list[int] = []
+    all_have_begun = asyncio.Event()
     with workflow("async") as wf:
 
         @task
         async def hedge(x: int) -> int:
             begun.append(x)
-            await asyncio.sleep(0.02 if x == 3 else 60)
+            if len(begun) == 6:
+                all_have_begun.set()
+            await (all_have_begun.wait() if x == 3 else forever())
             return x
 
         hedge.map(range(6), name="hedges").with_execution("threading", policy=enough(1))
