@@ -29,24 +29,21 @@ class Memberships:
 
     Attributes:
         holders: Ids of the groups that hold a member directly, by the id of the member. To be read by others only.
+        sizes: How many members of each group that is a node are in there, or are folded. Likewise.
     """
 
     def __init__(self) -> None:
         self.holders: dict[str, tuple[str, ...]] = {}
-        self._noted: dict[str, int] = {}  # how many members of each group are in `holders`
-
-    def __contains__(self, task_id: str) -> bool:
-        """Whether a node is a group."""
-        return task_id in self._noted
+        self.sizes: dict[str, int] = {}
 
     def add_group(self, group_id: str, group: object, nodes: Mapping[str, Any]) -> None:
         """Remember a group that became a node, and its members."""
-        self._noted[group_id] = 0
+        self.sizes[group_id] = 0
         self._note_all(group_id, group, nodes)
 
     def add_folded(self, group_id: str, number: int) -> None:
         """Remember a group that became a node with so many members, of which nobody has asked."""
-        self._noted[group_id] = number
+        self.sizes[group_id] = number
 
     def unfold(self, group_id: str, member_ids: Iterable[str]) -> None:
         """Remember the members of such a group, which no other group can hold."""
@@ -58,8 +55,8 @@ class Memberships:
         if group_id in groups:
             return False
         self.holders[member_id] = (*groups, group_id)
-        if group_id in self._noted:
-            self._noted[group_id] += 1
+        if group_id in self.sizes:
+            self.sizes[group_id] += 1
         return True
 
     def _note_all(self, group_id: str, group: Any, nodes: Mapping[str, Any]) -> None:
@@ -68,8 +65,8 @@ class Memberships:
         alone = dict.fromkeys([member.task_id for member in members], (group_id,))
         if self.holders.keys().isdisjoint(alone) and not has_groups(members):
             self.holders.update(alone)  # which is what follows, for many members at a tenth of its price
-            if group_id in self._noted:
-                self._noted[group_id] += len(alone)
+            if group_id in self.sizes:
+                self.sizes[group_id] += len(alone)
             return
         for member in members:
             is_known = not self.note(group_id, member.task_id)
@@ -78,15 +75,15 @@ class Memberships:
 
     def look_again(self, nodes: Mapping[str, Any]) -> None:
         """Note members that joined a group without the graph being told."""
-        for group_id, noted in self._noted.items():
+        for group_id, noted in self.sizes.items():
             group = nodes[group_id]["task"]
             if len(group.members) != noted:
                 self._note_all(group_id, group, nodes)
-                self._noted[group_id] = len(group.members)
+                self.sizes[group_id] = len(group.members)
 
     def forget(self, task_id: str) -> None:
         """Drop a group that is no node any more."""
-        if self._noted.pop(task_id, None) is None:
+        if self.sizes.pop(task_id, None) is None:
             return
         for member, groups in list(self.holders.items()):
             if task_id in groups:
@@ -101,14 +98,14 @@ class Memberships:
             if old in groups:
                 self.holders[member] = tuple(new if group == old else group for group in groups)
         rename_key(self.holders, old, new)
-        rename_key(self._noted, old, new)
+        rename_key(self.sizes, old, new)
 
     def clear(self) -> None:
         self.holders.clear()
-        self._noted.clear()
+        self.sizes.clear()
 
     def copy(self) -> Memberships:
         twin = Memberships()
         twin.holders.update(self.holders)
-        twin._noted.update(self._noted)
+        twin.sizes.update(self.sizes)
         return twin

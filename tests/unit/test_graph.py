@@ -89,8 +89,8 @@ def test_groups_of_a_graph_and_what_they_hold_follow_renames_and_removals():
         inner = node("a") | node("b")
         ParallelGroup([inner, node("c")], name="outer")
         graph = wf.graph
-        assert inner.task_id in graph.groups
-        assert "a" not in graph.groups
+        assert inner.task_id in graph.groups.sizes
+        assert "a" not in graph.groups.sizes
         assert graph.groups.holders == {
             "a": (inner.task_id,),
             "b": (inner.task_id,),
@@ -102,7 +102,7 @@ def test_groups_of_a_graph_and_what_they_hold_follow_renames_and_removals():
         assert graph.groups.holders["A"] == ("inner",)
         twin = graph.copy()
         graph.remove_node("inner")
-        assert "inner" not in graph.groups
+        assert "inner" not in graph.groups.sizes
         assert graph.groups.holders == {"inner": ("outer",), "c": ("outer",)}
         assert twin.groups.holders["b"] == ("inner",)
 

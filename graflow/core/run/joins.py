@@ -10,14 +10,21 @@ Edges from a group to its members schedule nothing; an edge into a member counts
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from itertools import repeat
+from typing import Any, Protocol
 
 from graflow.core.graph import TaskGraph
 from graflow.core.memberships import is_group
 
 
 class JoinContext(Protocol):
-    """What joins ask of the run: whether a node belongs to it, whether it waits to run, and to queue it."""
+    """What joins ask of the run: whether a node belongs to it, whether it waits to run, and to queue it.
+
+    Attributes:
+        scope: The nodes that belong to it; None for all.
+    """
+
+    scope: Any
 
     def in_scope(self, task_id: str) -> bool: ...
 
@@ -56,10 +63,10 @@ class Joins:
         if not successors:
             return []
         if graph.groups.holders or len(successors) > 1:
-            edges = [(task_id, target) for target in self.targets(task_id, graph)]
-            return self.follow(edges, graph, context)
+            targets = self.targets(task_id, graph) if task_id in graph.groups.sizes else successors
+            return self.follow(zip(repeat(task_id), targets), graph, context)
         (target,) = successors
-        if not context.in_scope(target):
+        if context.scope is not None and not context.in_scope(target):
             return [(task_id, target)]
         if len(graph.pred[target]) == 1:
             context.queue_node(target)
@@ -72,9 +79,10 @@ class Joins:
         """Make the ends of these edges candidates, all of them before the first is looked at."""
         candidates: list[str] = []
         exits: list[tuple[str, str]] = []
+        holders, is_whole = graph.groups.holders, context.scope is None
         for source, end in edges:
-            for target in self._entries(end, graph) if graph.groups.holders else (end,):
-                if context.in_scope(target):
+            for target in self._entries(end, graph) if holders else (end,):
+                if is_whole or context.in_scope(target):
                     self._arrive(target, source, graph)
                     candidates.append(target)
                 else:
@@ -108,7 +116,7 @@ class Joins:
     def targets(self, task_id: str, graph: TaskGraph) -> list[str]:
         """Successors in edge order, without a group's own members."""
         successors = list(graph.succ.get(task_id, ()))
-        if task_id not in graph.groups or graph.is_folded(task_id):
+        if task_id not in graph.groups.sizes or graph.is_folded(task_id):
             return successors
         members = set(graph.get_parallel_group_members(task_id))
         return [successor for successor in successors if successor not in members]
@@ -128,7 +136,7 @@ class Joins:
 
     def _predecessors(self, task_id: str, graph: TaskGraph) -> Iterable[str]:
         predecessors = graph.pred
-        if task_id not in graph.groups.holders and task_id not in graph.groups:
+        if task_id not in graph.groups.holders and task_id not in graph.groups.sizes:
             return predecessors[task_id]
         inside = _members_within(task_id, graph)
         ends = [task_id, *inside]
@@ -140,7 +148,11 @@ class Joins:
         ]
 
     def _release(self, candidate: str, graph: TaskGraph, context: JoinContext) -> None:
-        if not self._is_blocked(candidate, self.waiting[candidate], graph, context):
+        unfinished = self.waiting[candidate]
+        # While tasks finish normally an active path stays active until its end finishes, so one witness is enough.
+        if self._witness.get(candidate) in unfinished:
+            return
+        if not (unfinished and self._is_blocked(candidate, unfinished, graph, context)):
             self._queue(candidate, context)
 
     def _queue(self, candidate: str, context: JoinContext) -> None:
@@ -149,14 +161,11 @@ class Joins:
         context.queue_node(candidate)
 
     def _is_blocked(self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext) -> bool:
-        # While tasks finish normally an active path stays active until its end finishes, so one witness is enough.
-        if self._witness.get(candidate) in unfinished:
-            return True
         for source in reversed(unfinished):
             if source != candidate and (source in self.waiting or context.is_active(source)):
                 self._witness[candidate] = source
                 return True
-        return bool(unfinished) and self._is_reachable(candidate, unfinished, graph, context)
+        return self._is_reachable(candidate, unfinished, graph, context)
 
     def _is_reachable(
         self, candidate: str, unfinished: dict[str, None], graph: TaskGraph, context: JoinContext
