@@ -28,7 +28,10 @@ class AttemptChannel(BranchChannel):
     def publish(self) -> None:
         """Give the parent what is private so far."""
         with self._lock:
-            apply_writes(self._parent, self.writes())
+            if isinstance(self._parent, BranchChannel):
+                self._parent.take_over(self._pending)
+            else:
+                apply_writes(self._parent, self.writes())
             self._pending.clear()
 
     def apply(self) -> None:
@@ -36,20 +39,25 @@ class AttemptChannel(BranchChannel):
         with self._lock:
             self.publish()
             self._is_applied = True
+            self._keeps_all = False
 
     def close(self) -> None:
         """The attempt has failed, or nobody waits for it any more."""
         with self._lock:
             self._is_closed = True
+            self._keeps_all = False
             self._pending.clear()
 
-    def set(self, key: str, value: object, ttl: float | None = None) -> None:
+    def _may_keep_all(self) -> bool:
+        return super()._may_keep_all() and not (self._is_applied or self._is_closed)
+
+    def _set_for_caller(self, key: str, value: object, ttl: float | None) -> None:
         with self._lock:
             self._require_open()
             if self._is_applied:
                 self._parent.set(key, value, ttl)
             else:
-                super().set(key, value, ttl)
+                super()._set_for_caller(key, value, ttl)
 
     def delete(self, key: str) -> bool:
         with self._lock:

@@ -20,7 +20,7 @@ _DELETED: Any = object()
 Pending = tuple[Any, float | None]  # a value or _DELETED, and its deadline; plain, as one is made for every write
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: one is made for each write, which would cost six times as much
 class ChannelWrite:
     """What a branch did to one key, all told.
 
@@ -63,18 +63,36 @@ class BranchChannel(Channel):
     def _prepare(self) -> None:
         self._lock = threading.RLock()
         self._holders: dict[Holder, int] = {}  # who holds locks through this view, and how many
+        self._keeps_all = True  # whether `set` is private whoever calls it
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
         if type(value) not in SCALARS or type(key) is not str:  # most need no look
             _check(key, value)
-        if self._holders and self._is_held():
-            self._publish(key)
-            self._parent.set(key, own_copy(value), ttl)
-            return
+            value = own_copy(value)
         deadline = None if ttl is None else time.monotonic() + checked_ttl(ttl)
-        kept = own_copy(value)
         with self._lock:
-            self._pending[key] = kept, deadline
+            if self._keeps_all:
+                self._pending[key] = value, deadline
+                return
+        self._set_for_caller(key, value, ttl)
+
+    def _set_for_caller(self, key: str, value: object, ttl: float | None) -> None:
+        """As `set`, where it matters who calls it."""
+        if self._is_held():
+            self._publish(key)
+            self._parent.set(key, value, ttl)
+            return
+        deadline = None if ttl is None else time.monotonic() + ttl
+        with self._lock:
+            self._pending[key] = value, deadline
+
+    def take_over(self, pending: dict[str, Pending]) -> None:
+        """Apply what a view of this one has kept, and keeps no more."""
+        with self._lock:
+            if self._keeps_all:
+                self._pending.update(pending)
+                return
+        apply_writes(self, [as_write(key, kept) for key, kept in pending.items()])
 
     def hand_over(self, key: str, value: object) -> None:
         with self._lock:
@@ -82,7 +100,9 @@ class BranchChannel(Channel):
 
     def get(self, key: str, default: object = None) -> Any:
         found = self.view(key, _ABSENT)
-        return default if found is _ABSENT else own_copy(found)
+        if found is _ABSENT:
+            return default
+        return found if type(found) in SCALARS else own_copy(found)
 
     def view(self, key: str, default: object = None) -> Any:
         if self._holders and self._is_held():
@@ -143,6 +163,7 @@ class BranchChannel(Channel):
         holder = current_holder()
         with self._lock:
             self._holders[holder] = self._holders.get(holder, 0) + 1
+            self._keeps_all = False
 
     def leave_lock(self) -> None:
         holder = current_holder()
@@ -150,6 +171,10 @@ class BranchChannel(Channel):
             self._holders[holder] -= 1
             if not self._holders[holder]:
                 del self._holders[holder]
+            self._keeps_all = self._may_keep_all()
+
+    def _may_keep_all(self) -> bool:
+        return not self._holders
 
     def _is_held(self) -> bool:
         return current_holder() in self._holders
@@ -245,6 +270,8 @@ def _alive(pending: Pending) -> bool:
 
 def as_write(key: str, pending: Pending) -> ChannelWrite:
     value, deadline = pending
+    if deadline is None and value is not _DELETED:
+        return ChannelWrite(key, value)
     if not _alive(pending):
         return ChannelWrite(key, None, deleted=True)
     return ChannelWrite(key, value, None if deadline is None else deadline - time.monotonic())

@@ -103,17 +103,13 @@ class RecordingChannel(MemoryChannel):
     # -- operations ------------------------------------------------------------------------------------------------
 
     def set(self, key: str, value: object, ttl: float | None = None) -> None:
-        if ttl is None:
-            self.hand_over(key, value)
-            return
         with self._lock:
-            self._before(key)
-            super().set(key, value, ttl)
-            self._note("set", key, value, ttl)
-
-    def hand_over(self, key: str, value: object) -> None:
-        # As `MemoryChannel.hand_over`, `_before` and `_note`, for which every result of a step would pay three calls.
-        with self._lock:
+            if ttl is not None:
+                self._before(key)
+                super().set(key, value, ttl)
+                self._note("set", key, value, ttl)
+                return
+            # As `MemoryChannel.set`, `_before` and `_note`, for which every result of a step would pay three calls.
             data, deadlines, undo = self._data, self._deadlines, self._undo
             if undo is not None:
                 undo.append((self._restore, (key, data.get(key, _ABSENT), deadlines.get(key))))
@@ -122,6 +118,8 @@ class RecordingChannel(MemoryChannel):
                 deadlines.pop(key, None)
             if not self._is_derived:
                 self._notes.append(Operation("set", key, value))
+
+    hand_over = set  # noqa: A003 - the method
 
     def hand_over_all(self, values: Mapping[str, object]) -> None:
         with self._lock:

@@ -12,6 +12,9 @@ import cloudpickle
 import pytest
 
 from graflow import exceptions, parallel, task, workflow
+from graflow.channels.attempt import AttemptChannel
+from graflow.channels.branch import BranchChannel
+from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.checkpoint import CheckpointManager
 from graflow.core.context import ExecutionContext
 from graflow.core.task import Task, TaskWrapper
@@ -166,6 +169,36 @@ def test_what_still_holds_the_channel_of_a_successful_task_writes_at_once():
     kept[0].set("later", 1)
     assert context.channel.get("later") == 1
     assert cloudpickle.loads(cloudpickle.dumps(kept[0])).get("later") == 1
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+@pytest.mark.parametrize("end", ["apply", "close"])
+def test_a_lock_that_outlives_its_attempt_opens_nothing_again(is_member, end):
+    shared = MemoryChannel("shared")
+    parent = BranchChannel(shared) if is_member else shared
+    attempt = AttemptChannel(parent, lambda: exceptions.TaskError("t", "comes too late"))
+    with attempt.lock("any"):
+        attempt.set("under lock", 1)
+        getattr(attempt, end)()
+    if end == "apply":
+        attempt.set("later", 1)
+        assert (parent.get("later"), shared.exists("later")) == (1, parent is shared)
+    else:
+        with pytest.raises(exceptions.TaskError, match="too late"):
+            attempt.set("later", 1)
+        assert not parent.exists("later")
+    assert shared.get("under lock") == 1
+
+
+def test_what_an_inner_attempt_wrote_under_a_lock_is_there_for_all_once_it_has_succeeded():
+    shared = MemoryChannel("shared")
+    outer = AttemptChannel(BranchChannel(shared), ValueError)
+    with outer.lock("any"):
+        inner = AttemptChannel(outer, ValueError)
+        inner.set("written", [1])
+        assert not shared.exists("written")
+        inner.apply()
+        assert shared.get("written") == [1]
 
 
 def test_a_task_called_inside_a_task_sees_and_shares_what_the_outer_one_wrote():
