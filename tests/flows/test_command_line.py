@@ -184,6 +184,9 @@ def test_a_flow_that_fails_ends_the_command_with_1_and_goes_on_when_it_is_resume
     assert table(shown)["squares"][0] == "failed: 2 completed, 1 failed of 3"
     members = table(flow("show", "s1", "--members", "squares", "--status", "failed").stdout)
     assert members["squares[1]"][-1] == "ValueError: 1 is"
+    again = ["--store", f"sqlite:///{folder}/flows.db", "--flows", FLOWS]
+    told = flow("run", "squares", f"folder={folder}", "--id", "s1", *again, code=1).stderr
+    assert told.endswith(f"It goes on with: graflow flow resume s1 {' '.join(again)}\n")
     (folder / "fail1").unlink()
     done = flow("resume", "s1")
     assert done.stdout.startswith("squares s1 completed")
@@ -536,15 +539,20 @@ def test_help_stands_under_headings_and_fits_sixty_columns() -> None:
 
 
 @pytest.mark.slow
-def test_it_works_where_celery_is_not_installed(folder: Path) -> None:
+def test_it_works_where_celery_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_celery = WITHOUT_CELERY.replace('"redis"', '"graflow_celery"')
 
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-W", "ignore", "-c", without_celery, "flow", *arguments]
+    def run(*arguments: str, program: str = without_celery, code: int = 0) -> str:
+        command = [sys.executable, "-W", "ignore", "-c", program, "flow", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout or done.stderr
 
     assert "squares s1 completed" in run("run", "squares", f"folder={folder}", "--id", "s1")
     assert "s1" in run("list")
+    on_workers = ["run", "squares", f"folder={folder}", "--on-workers"]
+    assert run(*on_workers, code=1) == "Error: No module named 'graflow_celery'\n"
+    monkeypatch.setenv("GRAFLOW_FLOWS", "")
+    told = run("list", "--store", "redis://localhost:1/0", program=WITHOUT_CELERY, code=1)
+    assert told.startswith("Error: Talking to Redis needs the package redis, which cannot be imported here")

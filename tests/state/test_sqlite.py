@@ -32,6 +32,14 @@ def store(path: Path) -> Iterator[SqliteStore]:
     made.close()
 
 
+def test_a_file_that_may_not_be_written_is_told_with_what_has_to_be(store: SqliteStore, path: Path) -> None:
+    begin(store)
+    store.close()
+    path.with_name("flows.db-wal").mkdir()  # not even root can open it
+    with pytest.raises(StoreUnavailableError, match="has to be able to write the file and its folder"):
+        store.get_record("f")
+
+
 def test_a_file_of_a_newer_format_is_refused(store: SqliteStore, path: Path) -> None:
     begin(store)
     store.close()

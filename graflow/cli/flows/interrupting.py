@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from graflow.cli.flows.options import named_again
 from graflow.exceptions import GraflowError
 from graflow.flows import FlowRunner
 from graflow.flows.recording.identity import this_owner
@@ -62,7 +63,8 @@ class Interruption:
         """What there is to say when the command ends before the flow."""
         if self.is_elsewhere:
             return f"Flow {one_line(self._flow_id)} goes on in another process; only waiting for it has ended"
-        return f"Interrupted; it goes on with: graflow flow resume {one_line(self._flow_id)}"
+        which = f"{one_line(self._flow_id)}{named_again('store', 'modules')}"
+        return f"Interrupted; it goes on with: graflow flow resume {which}"
 
 
 @contextmanager

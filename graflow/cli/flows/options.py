@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from graflow.cli.flows.modules import load_flows
 from graflow.exceptions import (
@@ -27,6 +29,7 @@ FAILED: Final = 1
 WRONG_USE: Final = 2
 INTERRUPTED: Final = 130
 
+_NAMES: Final = {"store": "--store", "modules": "--flows"}
 _WRONG_USE: Final = (ConfigError, FlowConflictError, FlowInputError, FlowNotFoundError, InvalidCursorError)
 
 store = click.option(
@@ -56,7 +59,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except _WRONG_USE as error:
         raise _WrongUseError(printable(error)) from error
-    except GraflowError as error:
+    except (GraflowError, ImportError) as error:  # or a package that is needed is not installed
         raise click.ClickException(printable(error)) from error
 
 
@@ -83,6 +86,15 @@ def runner_of(
             if not str(error).endswith(" not found"):  # of other names it is told what is known
                 raise
             raise FlowNotFoundError(f"{error} in {runner.store.url}") from error
+
+
+def named_again(*names: str) -> str:
+    """Options of this command that were given by hand, for one that follows it, as in ` --flows my.flows`."""
+    context = click.get_current_context()
+    said = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    values = [(name, context.params[name]) for name in said]
+    given = [(name, each) for name, value in values for each in ([value] if isinstance(value, str) else value)]
+    return "".join(f" {_NAMES[name]} {shlex.quote(each)}" for name, each in given)
 
 
 def exit_by(flow: FlowState) -> None:

@@ -11,7 +11,17 @@ from rich.console import Console
 
 from graflow.cli.flows.inputs import parse_inputs
 from graflow.cli.flows.interrupting import interruptible
-from graflow.cli.flows.options import INTERRUPTED, as_json, dry_run, exit_by, flows, on_workers, runner_of, store
+from graflow.cli.flows.options import (
+    INTERRUPTED,
+    as_json,
+    dry_run,
+    exit_by,
+    flows,
+    named_again,
+    on_workers,
+    runner_of,
+    store,
+)
 from graflow.cli.flows.pictures import flow_picture
 from graflow.cli.flows.planning import show_plan
 from graflow.cli.flows.watching import watched
@@ -234,9 +244,11 @@ def _advance(
         click.echo(interruption.last_words(), err=True)
         raise click.exceptions.Exit(INTERRUPTED)
     if flow.status is FlowStatus.FAILED:
-        click.echo(f"Where it failed: graflow flow show {one_line(flow.flow_id)} --traceback", err=True)
+        where = f"{one_line(flow.flow_id)} --traceback{named_again('store')}"
+        click.echo(f"Where it failed: graflow flow show {where}", err=True)
     if flow.status in _RESUMABLE:
-        click.echo(f"It goes on with: graflow flow resume {one_line(flow.flow_id)}", err=True)
+        which = f"{one_line(flow.flow_id)}{named_again('store', 'modules')}"
+        click.echo(f"It goes on with: graflow flow resume {which}", err=True)
     exit_by(flow)
 
 

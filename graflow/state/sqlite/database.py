@@ -30,6 +30,9 @@ _PAUSE: Final = 0.005  # seconds
 _PRAGMAS: Final = ("page_size = 2048", "wal_autocheckpoint = 4000")
 """A commit writes each page that it touched, and a step touches little of each; a checkpoint waits for the disk."""
 
+_WRITABLE: Final = (
+    ". Whoever uses it has to be able to write the file and its folder, where SQLite keeps two more files"
+)
 _GITIGNORE: Final = "# What graflow keeps here concerns this machine alone.\n*\n"
 
 
@@ -288,7 +291,9 @@ class Database:
     def _explained(self, error: Exception) -> StoreError:
         """An error of SQLite as one of a store."""
         if isinstance(error, sqlite3.OperationalError):
-            return StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}")
+            may_not = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+            remedy = _WRITABLE if may_not else ""
+            return StoreUnavailableError(f"The store of flows at {self.path} does not answer: {error}{remedy}")
         return StoreError(f"The store of flows at {self.path} refuses: {error}")
 
     # -- forks ---------------------------------------------------------------------------------------------------------
