@@ -1,8 +1,8 @@
 """What a journal tells of members: those in blocks, each of which gave a value and did nothing else, in columns.
 
-A block is plain JSON: the index of its `first` member, their `ids`, the `values` in the form of `typed_json`,
-`durations` in microseconds, when they `ended` in microseconds after `base` (seconds since the epoch), `worker` and
-`attempts`.
+A block is plain JSON: the index of its `first` member, their `ids` (where these are `name[index]` the name alone), the
+`values` in the form of `typed_json`, `durations` in microseconds, when they `ended` in microseconds after `base`
+(seconds since the epoch), `worker` and `attempts`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ def told_members(data: Data) -> Iterator[Data]:
 
 def told_count(data: Data) -> int:
     """How many members a line of a journal tells of."""
-    return len(data["outcomes"]) + sum(len(block["ids"]) for block in data.get("blocks", ()))
+    return len(data["outcomes"]) + sum(len(block["values"]) for block in data.get("blocks", ()))
 
 
 def _members_of(block: Data) -> Iterator[Data]:
-    worker, attempts = block["worker"], block["attempts"]
-    for at, (task_id, value) in enumerate(zip(block["ids"], block["values"], strict=True)):
+    first, ids, worker, attempts = block["first"], block["ids"], block["worker"], block["attempts"]
+    for at, value in enumerate(block["values"]):
         started, ended = times_of(block, at)
         yield {
-            "index": block["first"] + at,
-            "task_id": task_id,
+            "index": first + at,
+            "task_id": f"{ids}[{first + at}]" if isinstance(ids, str) else ids[at],
             "success": True,
             "error": None,
             "started_at": started,

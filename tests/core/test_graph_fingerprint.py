@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
+from graflow import task, workflow
 from graflow.core.durable.graph_fingerprint import graph_differences, graph_fingerprint
+
+
+@task
+def _squared(number: int) -> int:
+    return number * number
+
 
 _FLOW = """
 from graflow import task, workflow
@@ -122,3 +129,15 @@ def test_a_version_tells_of_code_that_the_function_itself_does_not_show(fingerpr
     assert (change.kind, change.matters) == ("code", True)
     assert "@1 -> " in change.text
     assert "@2)" in change.text
+
+
+def test_a_fan_out_is_told_by_the_same_before_and_after_its_members_were_made() -> None:
+    with workflow("w") as made:
+        group = _squared.map(range(5), name="squares")
+        group >> _squared(task_id="last", number=1)
+    before = graph_fingerprint(made.graph)
+    assert made.graph.is_folded("squares")
+    assert group.tasks[0].task_id == "squares[0]"
+    made.graph.unfold()
+    assert graph_fingerprint(made.graph) == before
+    assert before["squares"]["after"] == ["last"]

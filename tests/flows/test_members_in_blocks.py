@@ -165,6 +165,24 @@ def test_a_group_whose_members_are_in_blocks_runs_again_whole(members, store):
     assert state.steps[0].counts == {"completed": N}
 
 
+@pytest.mark.parametrize("key", [None, lambda number: f"n{number}"], ids=["by index", "by key"])
+def test_a_block_tells_its_members_by_their_ids(members, key):
+    def keyed():
+        @task
+        def doubled(number: int):
+            raise AssertionError("the coordinator of this test gives the values")
+
+        return doubled.map(range(N), name="numbers", key=key).with_execution("direct")
+
+    store = MemoryStore()
+    runner = FlowRunner(store, recovery=False)
+    runner.register(keyed, "keyed")
+    assert runner.execute("keyed", {}, flow_id="f").status is FlowStatus.COMPLETED
+    lines = [line.data for line in store.events("f") if line.kind == "group.members"]
+    ids = [each["task_id"] for data in lines for each in told_members(data)]
+    assert ids == [f"numbers[{index if key is None else key(index)}]" for index in range(N)]
+
+
 def test_a_fork_reuses_members_in_blocks(members):
     store = MemoryStore()
     runner = runner_of(store)

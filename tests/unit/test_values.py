@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from graflow.exceptions import PayloadError
 from graflow.signing import SigningKeys
 from graflow.values import classes
 from graflow.values.pickles import Pickles
+from graflow.values.plain import is_plain
 
 BERLIN, TOKYO = zoneinfo.ZoneInfo("Europe/Berlin"), zoneinfo.ZoneInfo("Asia/Tokyo")
 NEW_YORK = zoneinfo.ZoneInfo("America/New_York")
@@ -617,3 +619,13 @@ def test_a_class_that_the_receiver_may_not_know_is_pickled_where_there_is_a_key(
     data = to_jsonable(Local(1), pickles=_pickles())
     assert data["$t"] == "pickle"
     assert to_jsonable(Local(1), near={f"{__name__}:{Local.__qualname__}": Local}, pickles=_pickles())["$t"] == "record"
+
+
+@pytest.mark.parametrize(
+    "number", [2**14_001, -(2**14_001), math.inf, math.nan], ids=["long", "negative", "inf", "nan"]
+)
+@pytest.mark.parametrize("others", [[], [1, -2], [1, None], [0.5]])
+def test_a_number_that_json_cannot_hold_is_found_among_others(number: float, others: list[typing.Any]) -> None:
+    assert is_plain(others, check_numbers=True)
+    assert not is_plain([*others, number], check_numbers=True)
+    assert is_plain([*others, 2**14_000 - 1], check_numbers=True)

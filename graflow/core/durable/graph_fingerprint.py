@@ -84,7 +84,9 @@ def _members_digest(group: Any, known: dict[int, str | None]) -> str:
     content, members = hashlib.sha256(), group.members
     if _is_unmade(members):
         code = _code_of(members.prototype, known) or ""
-        content.update("".join([f"{task_id}\0{code}\n" for task_id in members.ids]).encode(errors="backslashreplace"))
+        content.update(
+            "".join([f"{task_id}\0{code}\n" for task_id in members.ids[:]]).encode(errors="backslashreplace")
+        )
         return content.hexdigest()[:_LENGTH]
     for member in members:
         content.update(f"{member.task_id}\0{_code_of(member, known) or ''}\n".encode(errors="backslashreplace"))

@@ -13,6 +13,7 @@ from graflow.core.branches.outcome_data import kept, outcome_to_data
 from graflow.core.graph import TaskGraph
 from graflow.core.memberships import is_group
 from graflow.core.nodes.arguments import RESULT_SUFFIX
+from graflow.core.nodes.columns import MemberIds
 from graflow.core.nodes.iteration import IterationTask, base_id_of
 from graflow.core.run.frame import Frame
 from graflow.core.run.parts import RunParts
@@ -210,9 +211,10 @@ class Recording:
                 values = [kept(value, f"the result of task '{task_id}'") for task_id, value in named]
             except PayloadError:
                 return False
+        members = self.step.members
         block: Data = {
             "first": row.first,
-            "ids": list(row.ids),
+            "ids": members.name if isinstance(members, MemberIds) and members.keys is None else list(row.ids),
             "values": values,
             "base": row.base,
             "durations": list(row.durations),
