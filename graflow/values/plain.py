@@ -50,6 +50,12 @@ def is_plain(value: object, max_depth: int = MAX_DEPTH, *, check_numbers: bool =
     return False
 
 
+def is_immediate(value: object) -> bool:
+    """Whether it is one of the values that JSON keeps as they are whatever there is in them."""
+    kind = type(value)
+    return kind is str or value is None or kind is bool or (kind is int and value.bit_length() <= MAX_INT_BITS)  # type: ignore[attr-defined]
+
+
 def _all_fit(values: Collection[Any], kinds: Collection[type]) -> bool:
     """Whether JSON can hold all numbers among values of these types: none is infinite, not a number, or too long."""
     if kinds == _INT_ONLY:  # many of them at a tenth of the price

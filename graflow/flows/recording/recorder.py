@@ -201,14 +201,15 @@ class FlowRecorder(Owner):
     def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
         with self._lock:
             now = self._runtime.time()
-            value = value_of_outcome(outcome, step.node)
+            operations = outcome.get("channel", ())
+            value = operations[0][2] if len(outcome) == len(operations) == 1 else value_of_outcome(outcome, step.node)
             fields = described(value)
             fields["status"], fields["completed_at"] = "completed", now
             recording = self.run.recording
             if recording.given:
                 fields.update(arguments_fields(recording.given))
-            if len(outcome) == 1 and type(value) in SCALARS and self.attempt == 1 and not recording.facts:
-                self._own += "value" in outcome or len(outcome["channel"]) == 1
+            if len(outcome) == 1 and len(operations) < 2 and type(value) in SCALARS:
+                self._own += self.attempt == 1 and not recording.facts
             elif "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:

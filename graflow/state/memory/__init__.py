@@ -153,9 +153,10 @@ class MemoryStore(MemoryQuestions, StateStore):
                 flow.set_fields(made.fields)
             flow.beats += rule.by_owner
             flow.version += 1
-            for step, visit in change.cut:
-                flow.rows.cut((step, visit))
-            flow.write(made, change.at, change.guard if rule.by_owner else flow.epoch)
+            if change.cut:
+                flow.rows.cut(change.cut)
+            flow.journal.write(made, change.at, change.guard if rule.by_owner else flow.epoch, flow.generation)
+            flow.rows.write(made)
             self._changed(change.flow_id)
             return Appended(flow.journal.seq, flow.version, flow.epoch, flow.requests)
 

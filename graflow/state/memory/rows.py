@@ -184,10 +184,11 @@ class Rows:
 
     def write(self, made: Written) -> None:
         self._written += made.steps
-        for block in made.blocks:
-            self._group_of((block.step, block.visit)).set_block(block)
-        for member, fields in made.members:
-            self._group_of((member.step, member.visit)).set_member(member.index, fields)
+        if made.blocks or made.members:
+            for block in made.blocks:
+                self._group_of((block.step, block.visit)).set_block(block)
+            for member, fields in made.members:
+                self._group_of((member.step, member.visit)).set_member(member.index, fields)
 
     def by_visit(self) -> dict[tuple[str, int], StoredRow]:
         """Rows by step and visit, in the order in which they began; not to be written to."""
@@ -207,10 +208,12 @@ class Rows:
         row = self.by_visit().get((step, visit))
         return None if row is None else row.group
 
-    def cut(self, key: tuple[str, int]) -> None:
-        row = self.by_visit().pop(key, None)
-        if row is not None:
-            count(self._counts, row.fields["status"], None)
+    def cut(self, visits: Iterable[tuple[str, int]]) -> None:
+        rows = self.by_visit()
+        for step, visit in visits:
+            row = rows.pop((step, visit), None)
+            if row is not None:
+                count(self._counts, row.fields["status"], None)
 
     def _set(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
         row = self._rows.get(key)

@@ -23,12 +23,11 @@ from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import PayloadError
 from graflow.hearing.words import Line, Words
 from graflow.protocols import MemberInfo
-from graflow.values.plain import is_plain
+from graflow.values.plain import is_immediate, is_plain
 
 Data = dict[str, Any]
 
 _WITHOUT_VALUE: Final = frozenset({"delete", "clear"})
-_AS_THEY_ARE: Final = frozenset({str, bool})
 
 
 class Recording:
@@ -88,15 +87,32 @@ class Recording:
         Raises:
             PayloadError: Something that has to be kept cannot be kept.
         """
+        operations = self._channel.take()
+        if len(operations) == 1 and is_immediate(value) and self._did_nothing_else(frame):
+            kind, key, noted, expires = operations[0]
+            if noted is value and kind == "set" and expires is None and key == frame.task_id + RESULT_SUFFIX:
+                return {"channel": [[kind, key, value]]}  # what follows, for the most frequent of all outcomes
         try:
-            return self._outcome_of(frame, value)
+            return self._outcome_of(frame, value, operations)
         except PayloadError as error:
             self.refused = error
             raise
 
-    def _outcome_of(self, frame: Frame, value: object) -> Data:
+    def _did_nothing_else(self, frame: Frame) -> bool:
+        """Whether an execution has neither written to a layer of its own, nor asked anything of its run."""
+        run = self._run
+        return (
+            frame.layer is None
+            and not frame.control
+            and not frame.is_iterating
+            and not frame.queued
+            and not run.graph.additions
+            and not run.groups.closed
+            and not self._words
+        )
+
+    def _outcome_of(self, frame: Frame, value: object, operations: list[Operation]) -> Data:
         run, node = self._run, frame.task_id
-        operations = self._channel.take()
         if frame.layer is not None:
             now = time.time()
             operations += [
@@ -286,7 +302,7 @@ def operations_to_data(operations: Iterable[Operation], task_id: str) -> list[li
             found.append([kind, key])
             continue
         data = value
-        if value is not None and type(value) not in _AS_THEY_ARE:
+        if not is_immediate(value):
             if isinstance(value, BaseException):
                 found.append([f"{kind}_error", key, describe_error(value).to_dict(), expires])
                 continue
