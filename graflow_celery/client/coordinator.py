@@ -238,7 +238,7 @@ class _RemoteGroup:
         index, ids, context = stored.index, self._ids, self._run.context
         if index < len(ids) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
             seal = RunSeal(self._deployment.keys, submission.spec)
-            outcome = branch_outcome(stored, ids[index], submission.spec, seal)
+            outcome = branch_outcome(stored, ids[index], submission.spec, seal).without_others(ids)
             if any(write.ttl is not None for write in outcome.writes):
                 # It may have ended long before this process came to read it.
                 now = patiently(self._deployment, self._deployment.record.now)

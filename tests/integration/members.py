@@ -448,6 +448,11 @@ def in_a_pool(method: str) -> list[int]:
         return pool.map(squared, [1, 2, 3])
 
 
+@task
+def fibonacci(n: int) -> int:
+    return n if n < 2 else sum(fibonacci.map([n - 1, n - 2]).run())
+
+
 _first_loop: list[asyncio.AbstractEventLoop] = []
 """The loop that an async client of this module would be bound to."""
 

@@ -49,6 +49,20 @@ def test_two_groups_in_a_group(backend: str, config: dict[str, Any]) -> None:
     assert context.steps == 7
 
 
+def test_a_group_and_a_task_of_code_by_value_are_members_of_one_group(config: dict[str, Any]) -> None:
+    with workflow("w") as wf:
+        first, second, third = (task(name)(lambda name=name: name) for name in "abc")
+        inner = ParallelGroup([second, third], name="inner")
+        ParallelGroup([first, inner], name="outer").with_execution("redis", backend_config=config)
+        assert wf.execute() == ["a", ["b", "c"]]
+
+
+def test_a_fan_out_inside_its_own_member_has_results_of_its_own(config: dict[str, Any]) -> None:
+    with workflow("w") as wf:
+        members.fibonacci.map(range(7)).with_execution("redis", backend_config=config)
+        assert wf.execute() == [0, 1, 1, 2, 3, 5, 8]
+
+
 def test_a_mapped_group_inside_a_group_gives_its_list(config: dict[str, Any]) -> None:
     with workflow("w") as wf:
         shards = members.double.map([1, 2, 3], name="shards").with_execution("redis", backend_config=config)

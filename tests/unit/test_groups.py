@@ -179,6 +179,37 @@ def test_a_group_outside_any_run_is_a_run_of_its_own(backend):
 
 
 @each_backend
+def test_a_fan_out_inside_its_own_member_has_results_of_its_own(backend):
+    @task
+    def fibonacci(n):
+        if n < 2:
+            return n
+        return sum(fibonacci.map([n - 1, n - 2]).with_execution(backend).run())
+
+    assert [fibonacci.run(n) for n in range(7)] == [0, 1, 1, 2, 3, 5, 8]
+    with workflow("numbers") as wf:
+        fibonacci.map(range(7)).with_execution(backend)
+        assert wf.execute() == [0, 1, 1, 2, 3, 5, 8]
+
+
+@each_backend
+def test_what_a_member_does_under_the_id_of_another_one_is_not_that_ones(backend):
+    upper = task("upper")(str.upper)
+
+    def work(number):
+        if number == 1:
+            raise KeyError("k")
+        return upper.map(["a", "b", "c"], name="all").with_execution(backend).run()
+
+    with workflow("ids") as wf:
+        task("work")(work).map(range(3), name="all").with_execution(backend, policy="best_effort")
+        value, context = wf.execute(ret_context=True)
+    assert value == [["A", "B", "C"], None, ["A", "B", "C"]]
+    assert isinstance(context.get_result("all[1]"), KeyError)
+    assert "all[1]" not in context.completed_tasks
+
+
+@each_backend
 def test_a_group_inside_the_last_one_gives_the_values_of_its_members(backend):
     def bad():
         raise KeyError("k")

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from graflow import task
+from graflow import parallel, task
 from graflow.core import serialization
 from graflow.core.envelopes import by_value, shared_code
 from graflow.core.envelopes.references import reference_of
@@ -83,6 +83,14 @@ def test_other_functions_and_options_have_code_of_their_own():
     received = _received(envelopes, code.contents)
     assert [one.run() for one in received] == [(80, None), (80, (1,)), (80, None)]
     assert received[2].retry_policy.max_retries == 2
+
+
+def test_a_group_goes_beside_the_code_that_other_members_share():
+    look = _look()
+    inner = parallel(look(task_id="b", n=2), look(task_id="c", n=3))
+    code, envelopes = _sent([look(task_id="a", n=1), inner])
+    assert _received(envelopes[:1], code.contents)[0]() == (80, None)
+    assert "code" not in envelopes[1]["payload"]
 
 
 def test_an_argument_that_has_no_other_form_goes_beside_the_code():

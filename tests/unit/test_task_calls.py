@@ -12,6 +12,7 @@ import pydoc
 import sys
 import types
 import typing
+from abc import ABC, abstractmethod
 from copy import copy as copied
 from decimal import Decimal
 from unittest.mock import Mock
@@ -190,6 +191,22 @@ def test_a_class_with_task_methods_adds_no_node():
         assert list(wf.graph.nodes) == []
         task("start")(lambda: 0) >> Inner().step
         assert wf.execute() == 1
+
+
+def test_a_task_may_be_an_abstract_method():
+    class Loader(ABC):
+        @task
+        @abstractmethod
+        def load(self): ...
+
+    class Ones(Loader):
+        @task
+        def load(self):
+            return [1]
+
+    with pytest.raises(TypeError, match="abstract"):
+        Loader()
+    assert Ones().load.run() == [1]
 
 
 def test_a_task_that_is_only_an_attribute_of_a_class_is_no_method():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +133,24 @@ class BranchOutcome:
         requests = replace(self.requests, nodes=[])
         return replace(
             self, completed=[], steps=0, cycle_counts={}, retry_counts={}, writes=[], requests=requests, said=[]
+        )
+
+    def without_others(self, members: Container[str]) -> BranchOutcome:
+        """The same without what tasks of the branch's own making did under ids of other members, as in recursion.
+
+        Args:
+            members: The ids of the members of the group.
+        """
+        named = {task_id for task_id, _ in self.results}.union(self.completed, self.cycle_counts, self.retry_counts)
+        others = {task_id for task_id in named - {self.task_id} if task_id in members}
+        if not others:
+            return self
+        return replace(
+            self,
+            results=[(task_id, value) for task_id, value in self.results if task_id not in others],
+            completed=[task_id for task_id in self.completed if task_id not in others],
+            cycle_counts={task_id: count for task_id, count in self.cycle_counts.items() if task_id not in others},
+            retry_counts={task_id: count for task_id, count in self.retry_counts.items() if task_id not in others},
         )
 
     @property

@@ -50,7 +50,7 @@ class GroupCode:
 
     def knows(self, task: Node) -> bool:
         """Whether another instance of the same function with the same options was taken before."""
-        return bool(self._taken) and _shape_of(task) in self._taken
+        return bool(self._taken) and self.takes(task) and _shape_of(task) in self._taken
 
     def take(self, task: Any) -> tuple[Node, dict[str, str]]:
         """The task without arguments, and what an envelope says of its code.

@@ -193,6 +193,8 @@ class TaskWrapper(Executable, Generic[P, R]):
         self.__qualname__ = getattr(func, "__qualname__", self.__name__)
         self.__doc__ = func.__doc__
         self.__annotations__ = getattr(func, "__annotations__", {})
+        if getattr(func, "__isabstractmethod__", None) is True:
+            self.__isabstractmethod__ = True
 
     # -- running ---------------------------------------------------------------------------------------------------
 

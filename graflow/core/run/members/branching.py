@@ -129,11 +129,13 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
     begun_with = {
         task_id: counts[task_id] for outcome in outcomes for task_id in outcome.cycle_counts if task_id in counts
     }
+    members: set[str] = set()
     for are_plain, row in groupby(outcomes, _gave_a_value_only):
         if are_plain:
             merge_values(run, *zip(*((outcome.task_id, outcome.value) for outcome in row), strict=True))
         else:
-            _merge_each(run, row, begun_with)
+            members = members or {outcome.task_id for outcome in outcomes}
+            _merge_each(run, (outcome.without_others(members) for outcome in row), begun_with)
 
 
 def _gave_a_value_only(outcome: BranchOutcome) -> bool:
