@@ -65,6 +65,8 @@ class MemoryChannel(Channel):
         value = self._data.get(key, default)
         return value.copy() if type(value) is _Items else value
 
+    view = get
+
     def exists(self, key: str) -> bool:
         if key in self._deadlines and self._expired(key):
             return False

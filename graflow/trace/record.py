@@ -55,13 +55,17 @@ class RuntimeRecord:
     def let_go_of_tasks(self) -> None:
         """Keep what is told of tasks instead of the tasks, since some of them belong to the run alone."""
         known: dict[int, _Known] = {}
+        as_they_are = (str, float, _Known)
 
         def told(item: Any) -> Any:
-            if isinstance(item, str | float | _Known):
+            if isinstance(item, as_they_are):
                 return item
             if isinstance(item, tuple):
                 return (item[0], told(item[1]), *item[2:])
-            return known.setdefault(id(item), _Known(item))
+            found = known.get(id(item))
+            if found is None:
+                found = known[id(item)] = _Known(item)
+            return found
 
         self.short[:] = [told(item) for item in self.short]
 

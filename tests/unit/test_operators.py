@@ -8,7 +8,6 @@ from graflow import chain, parallel, task, workflow
 from graflow.core.context import ExecutionContext
 from graflow.core.task import GroupExecutor, ParallelGroup, SequentialTask, Task
 from graflow.core.workflow import get_current_workflow_context
-from graflow.exceptions import GraflowRuntimeError
 
 
 @pytest.fixture
@@ -298,11 +297,6 @@ def test_running_a_group_asks_the_executor_with_its_settings(wf, mocker):
         policy={"type": "at_least_n", "min_success": 1},
     )
     assert GroupExecutor.execute_parallel_group is asked
-
-
-def test_a_group_needs_a_context_to_run(wf):
-    with pytest.raises(GraflowRuntimeError, match="ParallelGroup_1"):
-        (Task("a") | Task("b")).run()
 
 
 def test_a_groups_own_result_is_none_and_the_value_of_its_workflow_what_its_members_returned(wf):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def next_iteration(run: RunParts, frame: Frame | None, task_id: str | None, data
         error.run_id = run.session_id
         raise
     base = run.graph.get_node(base_id)
-    iteration_id = f"{base_id}_cycle_{cycles.get_cycle_count(base_id)}_{uuid.uuid4().hex[:8]}"
+    iteration_id = f"{base_id}_cycle_{cycles.get_cycle_count(base_id)}_{os.urandom(4).hex()}"
     task = IterationTask(iteration_id, base_id, data, getattr(base, "handler_type", "direct"))
     run.graph.add_node(task)
     _note_dynamic(run, frame, task)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -58,15 +57,15 @@ class ExecutingTask:
         if frame.layer is None:
             _end(self._run, frame, self._task, error)
             return
-        with ExitStack() as ending:
-            ending.push(partial(self._end_written, error))
+        is_settled = False
+        try:
             _settle(frame.layer, error)
-
-    def _end_written(self, error: BaseException | None, _: object, unwritten: BaseException | None, __: object) -> None:
-        """End an execution whose writes were applied, or got lost: then it has failed."""
-        if unwritten is not None and self._frame.layer is not None:
-            self._frame.layer.close()
-        _end(self._run, self._frame, self._task, unwritten or error)
+            is_settled = True
+        finally:
+            if not is_settled:  # what it wrote got lost: it has failed
+                error = sys.exception()
+                frame.layer.close()
+            _end(self._run, frame, self._task, error)
 
 
 class BegunTask(ExecutingTask):
