@@ -9,10 +9,9 @@ from fastapi.testclient import TestClient
 
 from graflow import task
 from graflow.flows import FlowRunner
-from graflow.questions import Question
 from graflow.state import FlowStatus
+from tests.flows.support import asked
 from tests.state.support import new_flow
-from tests.support import wait_until
 
 KEY = "k1:" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 
@@ -20,19 +19,6 @@ KEY = "k1:" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFLOW_SIGNING_KEY", KEY)
-
-
-def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question]:
-    """A flow that waits for an answer, and its question."""
-
-    @task("ask", inject_context=True)
-    def ask(context: Any) -> Any:
-        return context.ask(*args, **options)
-
-    runner.register(lambda: ask, "asks")
-    flow_id = runner.submit("asks")
-    wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
-    return flow_id, runner.questions()[0]
 
 
 def code_of(answer: Any) -> str:

@@ -1,4 +1,4 @@
-"""What tests of flows share: a store that crashes, and random workflows that tell what they ran."""
+"""What tests of flows share: a store that crashes, random workflows that tell what they ran, a flow that asks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from graflow import RetryPolicy, task
+from graflow.flows import FlowRunner
+from graflow.questions import Question
 from graflow.state import StateStore
+from tests.support import wait_until
 
 
 class Crash(BaseException):
@@ -155,3 +158,16 @@ class Program:
             return value
 
         return body
+
+
+def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question]:
+    """A flow that waits for an answer, and its question."""
+
+    @task("ask", inject_context=True)
+    def ask(context: Any) -> Any:
+        return context.ask(*args, **options)
+
+    runner.register(lambda: ask, "asks")
+    flow_id = runner.submit("asks")
+    wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
+    return flow_id, runner.questions()[0]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from graflow import task
 from graflow.cli.flows.asking import answer, question, questions, signal
 from graflow.cli.flows.running import retry
 from graflow.flows import FlowRunner
 from graflow.questions import Question
 from tests.flows import command_flows
+from tests.flows.support import asked
 from tests.support import wait_until
 
 
@@ -25,17 +25,6 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     made = f"sqlite:///{tmp_path}/flows.db"
     monkeypatch.setenv("GRAFLOW_FLOW_STORE", made)
     return made
-
-
-def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question]:
-    @task("ask", inject_context=True)
-    def ask(context: Any) -> Any:
-        return context.ask(*args, **options)
-
-    runner.register(lambda: ask, "asks")
-    flow_id = runner.submit("asks")
-    wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
-    return flow_id, runner.questions()[0]
 
 
 def waiting(runner: FlowRunner, flow_id: str) -> Question:

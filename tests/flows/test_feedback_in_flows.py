@@ -6,23 +6,9 @@ import pytest
 
 from graflow import parallel, task
 from graflow.exceptions import FeedbackAnswerError
-from graflow.flows import FlowRunner
 from graflow.hitl import FeedbackCancelledError, FeedbackResponse, FeedbackTimeoutError
-from graflow.state import FlowStatus, MemoryStore, SqliteStore
+from graflow.state import FlowStatus
 from tests.support import wait_until
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request, tmp_path):
-    made = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "flows.db")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def runner(store):
-    with FlowRunner(store) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -12,23 +12,14 @@ from pydantic import BaseModel
 import graflow.hitl
 from graflow import task, workflow
 from graflow.exceptions import ConfigError, TaskFailedError
-from graflow.flows import FlowRunner
 from graflow.hitl import question
-from graflow.state import FlowStatus, MemoryStore, SqliteStore
+from graflow.state import FlowStatus
 from tests.support import wait_until
 
 
 class Release(BaseModel):
     version: str
     channel: Literal["stable", "beta"] = "beta"
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def runner(request, tmp_path):
-    store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "flows.db")
-    with FlowRunner(store) as made:
-        yield made
-    store.close()
 
 
 def open_question(runner, flow_id):

@@ -28,7 +28,7 @@ from graflow.exceptions import (
 from graflow.flows import FlowRunner
 from graflow.questions import Ask, Moment, Signal
 from graflow.questions.drafts import broken_line
-from graflow.state import FlowStatus, MemoryStore, SqliteStore, StepStatus
+from graflow.state import FlowStatus, MemoryStore, StepStatus
 from tests.flows.support import Crash, QuestionsWatchedStore
 from tests.support import wait_until
 
@@ -36,19 +36,6 @@ from tests.support import wait_until
 class Release(BaseModel):
     version: str
     channel: Literal["stable", "beta"] = "beta"
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request, tmp_path):
-    made = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "flows.db")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def runner(store):
-    with FlowRunner(store) as made:
-        yield made
 
 
 def asking(runner, name, body, **options):

@@ -208,31 +208,36 @@ def is_alive(pid: int) -> bool:
     return bool(listed.stdout.strip()) and not listed.stdout.startswith("Z")
 
 
-@pytest.mark.redis
-def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
-    folder = tmp_path / "tmp"
+def interrupt(example: str, home: Path, processes: int) -> None:
+    """Interrupt an example once it has so many processes: it says so, and leaves none of them, and no file."""
+    folder = home / "tmp"
     folder.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
-    report = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "stdlib_report.py")],
+    program = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / example)],
         cwd=ROOT,
-        env={**environment, "TMPDIR": str(folder), "XDG_STATE_HOME": str(tmp_path)},
+        env={**environment, "TMPDIR": str(folder), "XDG_STATE_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
     try:
-        wait_until(lambda: len(children_of(report.pid)) >= 3, timeout=60)  # the Redis and two workers
-        started = children_of(report.pid)
-        report.send_signal(signal.SIGINT)
-        printed, _ = report.communicate(timeout=60)
+        wait_until(lambda: len(children_of(program.pid)) >= processes, timeout=60)
+        started = children_of(program.pid)
+        program.send_signal(signal.SIGINT)
+        printed, _ = program.communicate(timeout=60)
     finally:
-        report.kill()
-    assert report.returncode == 1
+        program.kill()
+    assert program.returncode == 1
     assert printed.strip().endswith("Interrupted; nothing is left behind.")
     wait_until(lambda: not any(map(is_alive, started)))
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.redis
+def test_an_interrupted_report_leaves_no_process_behind(tmp_path: Path) -> None:
+    interrupt("stdlib_report.py", tmp_path, 3)  # the Redis and two workers
 
 
 def test_a_flow_that_asks_outlives_its_process_and_completes_once_it_is_answered(tmp_path: Path) -> None:
@@ -291,29 +296,7 @@ def test_a_flow_that_is_killed_in_its_group_on_workers_finishes_and_measures_not
 @pytest.mark.redis
 @pytest.mark.slow
 def test_an_interrupted_crash_demo_leaves_no_process_and_no_file_behind(tmp_path: Path) -> None:
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRAFLOW_")}
-    demo = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "flows" / "crash_demo.py")],
-        cwd=ROOT,
-        env={**environment, "TMPDIR": str(folder), "XDG_STATE_HOME": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: len(children_of(demo.pid)) >= 4, timeout=60)  # the Redis, two workers, and who runs the flow
-        started = children_of(demo.pid)
-        demo.send_signal(signal.SIGINT)
-        printed, _ = demo.communicate(timeout=60)
-    finally:
-        demo.kill()
-    assert demo.returncode == 1
-    assert printed.strip().endswith("Interrupted; nothing is left behind.")
-    wait_until(lambda: not any(map(is_alive, started)))
-    assert list(folder.iterdir()) == []
+    interrupt("flows/crash_demo.py", tmp_path, 4)  # the Redis, two workers, and who runs the flow
 
 
 def test_the_report_fans_out_over_at_least_a_hundred_members() -> None:
