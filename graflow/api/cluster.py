@@ -46,7 +46,7 @@ from graflow.api.plugged import ClusterViews, views_of
 from graflow.api.runs.member_table import matching, ordered, shown_row
 from graflow.api.runs.members import MOST_ROWS, MemberRows, Statuses
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
 
 router = APIRouter(tags=["cluster"])
 

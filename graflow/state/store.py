@@ -20,8 +20,8 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
+from graflow.state.groups.members import MemberFacts
 from graflow.state.hints import Hints
-from graflow.state.members import MemberFacts
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.questions import QuestionStore
 from graflow.state.statuses import FlowStatus, StepStatus

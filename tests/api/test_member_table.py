@@ -16,7 +16,7 @@ from graflow.api.runs.spans import Spans
 from graflow.flows import FlowRunner
 from graflow.state import MemoryStore
 from graflow.state.changes import Change, Entry, StepRow
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
 from graflow.state.statuses import Move
 from tests.api.conftest import Clients
 from tests.state.support import AT, begin, group_row, member, move, record_of

@@ -9,8 +9,8 @@ import pytest
 from graflow.exceptions import FlowNotFoundError, InvalidCursorError
 from graflow.state import FlowStepState, StateStore, StepStatus
 from graflow.state.changes import Change, MemberBlock, MemberRow
+from graflow.state.groups.strips import BUCKETS, bucket_of, first_of
 from graflow.state.statuses import Move
-from graflow.state.strips import BUCKETS, bucket_of, first_of
 from tests.state.support import AT, begin, block, completed, group_row, member, move, record_of
 
 

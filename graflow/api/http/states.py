@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from graflow.api.http.etags import tagged
 from graflow.drawing.looks import FAMILIES, LOOKS
-from graflow.state.strips import LETTERS
+from graflow.state.groups.strips import LETTERS
 
 router = APIRouter(tags=["server"])
 

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 from graflow.api.http.service import Service
 from graflow.api.plugged import views_of
 from graflow.exceptions import GraflowError
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
+from graflow.state.groups.strips import Strip, move_members
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import StepStatus
 from graflow.state.store import StateStore
-from graflow.state.strips import Strip, move_members
 from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)

@@ -15,7 +15,7 @@ from graflow.api.http.columns import moment
 from graflow.api.runs.spans import Spans
 from graflow.encoding.member_blocks import told_members
 from graflow.flows.recording.journal import RETRIED
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
 from graflow.state.store import StateStore
 
 _KEPT: Final = 8  # tables

@@ -38,10 +38,10 @@ from graflow.api.runs.steps import Visit, graph_of, visit_of
 from graflow.exceptions import FlowNotFoundError
 from graflow.secret import masked
 from graflow.state.changes import FlowRecord
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
+from graflow.state.groups.strips import BUCKETS, LETTERS, Strip, first_of
 from graflow.state.models import FlowStepState
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import BUCKETS, LETTERS, Strip, first_of
 
 router = APIRouter(tags=["members"])
 

@@ -25,7 +25,7 @@ from graflow.state.changes import (
     RequestKind,
     StepRow,
 )
-from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.groups.members import MemberFacts, MemberQuery, member_facts, member_page
 from graflow.state.memory.cache import MemoryCache
 from graflow.state.memory.questions import MemoryQuestions
 from graflow.state.memory.rows import Flow, kept_members, sleeps, written

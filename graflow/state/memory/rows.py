@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from marshal import dumps, loads
 from typing import Any, Final, NamedTuple
 
-from graflow.state.blocks import BLOCK_STATUS, KeptMembers, Row
 from graflow.state.changes import (
     Entry,
     FlowRecord,
@@ -24,13 +23,14 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.encoding import is_small, to_text
+from graflow.state.groups.blocks import BLOCK_STATUS, KeptMembers, Row
+from graflow.state.groups.strips import begun, count, move_members
 from graflow.state.models import FlowState
 from graflow.state.reading import (
     listed_state,
     searched_text,
 )
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import begun, count, move_members
 
 _PENDING: Final = StepStatus.PENDING.value
 _MEMBERS: Final = 500  # that are copied at once

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from graflow.exceptions import StaleEpochError, StoreError, VersionConflictError
 from graflow.redis.config import normalize_redis_config
-from graflow.state.blocks import KeptMembers
 from graflow.state.changes import (
     Appended,
     Change,
@@ -25,7 +24,9 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.encoding import Stored, to_text
-from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.groups.blocks import KeptMembers
+from graflow.state.groups.members import MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.groups.strips import Strip
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, behind_flow, flow_cursor, searched_text, status_names
 from graflow.state.redis.cache import RedisCache
@@ -37,7 +38,6 @@ from graflow.state.redis.server import DEFAULT_PREFIX, Server, shown_address
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import MOVES, FlowStatus, Move, StepStatus
 from graflow.state.store import StateStore
-from graflow.state.strips import Strip
 from graflow.state.transitions import (
     ASKED,
     OPEN,

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from graflow.exceptions import StoreError
-from graflow.state.blocks import KeptMembers, Row
 from graflow.state.changes import FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, from_text, is_small, to_text
+from graflow.state.groups.blocks import KeptMembers, Row
+from graflow.state.groups.strips import Strip, bucket_count
 from graflow.state.models import FlowState
 from graflow.state.reading import flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
 from graflow.state.statuses import FlowStatus
-from graflow.state.strips import Strip, bucket_count
 from graflow.state.written import Written
 
 COLUMNS: Final = (

@@ -22,7 +22,7 @@ from graflow.state.changes import (
     Request,
     StepRow,
 )
-from graflow.state.members import MemberFacts
+from graflow.state.groups.members import MemberFacts
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import behind_flow, status_names
 from graflow.state.sqlite import reading, writing

@@ -7,16 +7,16 @@ from sqlite3 import Connection, Cursor
 from typing import Any, Final
 
 from graflow.exceptions import StoreError
-from graflow.state.blocks import KeptMembers, Row
 from graflow.state.changes import FlowChange, FlowChanges, FlowRecord, Journaled
 from graflow.state.encoding import Stored, decode, decode_fields, decode_rows, from_text
-from graflow.state.members import MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.groups.blocks import KeptMembers, Row
+from graflow.state.groups.members import MemberFacts, MemberQuery, member_facts, member_page
+from graflow.state.groups.strips import Strip
 from graflow.state.models import FlowPage, FlowState, MemberPage
 from graflow.state.reading import UNSHOWN, flow_cursor, flow_state, listed_state, step_values
 from graflow.state.requests import requests_from
 from graflow.state.sqlite.rows import LARGE, LINES
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import Strip
 from graflow.state.transitions import OPEN, not_found
 
 _MEMBERS: Final = 500  # that are read at once

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, Final, NamedTuple
 
-from graflow.state.blocks import BLOCK_STATUS
 from graflow.state.encoding import Stored, from_text, is_small, to_text
+from graflow.state.groups.blocks import BLOCK_STATUS
+from graflow.state.groups.strips import begun, count, move_members
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import FlowStatus, StepStatus
-from graflow.state.strips import begun, count, move_members
 from graflow.state.transitions import not_found
 from graflow.state.written import Written, WrittenBlock, WrittenEntry, WrittenMember, WrittenStep
 

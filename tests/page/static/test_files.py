@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 from graflow.api.http.assets import imports_of, page_files
 from graflow.drawing.looks import FAMILIES, LOOKS
 from graflow.state import FlowStatus, StepStatus
-from graflow.state.strips import LETTERS
+from graflow.state.groups.strips import LETTERS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "graflow" / "api" / "page"

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from graflow.exceptions import InvalidCursorError
-from graflow.state.blocks import Fetch, KeptMembers, Row
+from graflow.state.groups.blocks import Fetch, KeptMembers, Row
+from graflow.state.groups.strips import LETTERS, Strip, bucket_of, first_of
 from graflow.state.models import MemberPage
 from graflow.state.reading import member_state
 from graflow.state.statuses import StepStatus
-from graflow.state.strips import LETTERS, Strip, bucket_of, first_of
 
 _END: Final = 1 << 62
 

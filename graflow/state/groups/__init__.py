@@ -1,0 +1,1 @@
+"""Members of groups, as stores keep them and tell of them."""
