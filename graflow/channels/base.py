@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from graflow.durations import LONGEST, checked_seconds
 
+_NOTHING: Final = nullcontext()
 NOT_A_LIST = "not a list"
 NOT_A_NUMBER = "expected int or float"
 
@@ -144,7 +145,7 @@ class Channel(ABC):
 
     def derived(self) -> AbstractContextManager[None]:
         """A block in which what is done follows from what is kept elsewhere; for channels that note what is done."""
-        return nullcontext()
+        return _NOTHING
 
     def run_ended(self) -> None:  # noqa: B027 - nothing to do where nothing outlives the process
         """The run that this channel was made for is over: what outlives the process may age from now on."""

@@ -139,8 +139,7 @@ def _chosen(backend: CoordinationBackend) -> CoordinationBackend:
     Raises:
         ConfigError: When that variable names no backend.
     """
-    name = os.environ.get(BACKEND_VARIABLE)
-    if not name or backend is not CoordinationBackend.REDIS:
+    if backend is not CoordinationBackend.REDIS or not (name := os.environ.get(BACKEND_VARIABLE)):
         return backend
     try:
         return CoordinationBackend(name.lower())

@@ -123,12 +123,12 @@ def _module_at(level: int) -> str | None:
 
 
 def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    for key, name in _SECRET_NAMES.items():
-        value = config.get(key)
+    for key in _SECRET_NAMES.keys() & config.keys():
+        value, name = config[key], _SECRET_NAMES[key]
         if value and isinstance(value, str | bytes) and not isinstance(value, Secret):
             config[key] = Secret(value.decode() if isinstance(value, bytes) else value, name)
-    for key, name in _SECRET_URLS.items():
-        value = config.get(key)
+    for key in _SECRET_URLS.keys() & config.keys():
+        value, name = config[key], _SECRET_URLS[key]
         if isinstance(value, str) and not isinstance(value, Secret) and has_credentials(value):
             config[key] = Secret(value, name)
     return config

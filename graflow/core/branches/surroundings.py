@@ -52,8 +52,12 @@ class Surroundings:
 
     def changed(self, **changes: object) -> Surroundings:
         """These with changes; without what a subclass needs for its way to a worker."""
-        own = {name: getattr(self, name) for name in Surroundings.__dataclass_fields__}
-        return Surroundings(**own | changes)
+        own = vars(self)
+        if type(self) is not Surroundings:
+            own = {name: own[name] for name in Surroundings.__dataclass_fields__}
+        made = object.__new__(Surroundings)
+        made.__dict__.update(own, **changes)  # as by `__init__`, which sets field by field what is frozen
+        return made
 
     def session_of(self, member_id: str) -> str:
         """The session of the branch of a member."""

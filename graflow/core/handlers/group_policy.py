@@ -339,10 +339,10 @@ def resolve_group_policy(policy: object) -> GroupExecutionPolicy:
         ValueError: an unknown name or type, or a malformed mapping.
         TypeError: any other Python type.
     """
-    if isinstance(policy, GroupExecutionPolicy):
-        return policy
     if isinstance(policy, str):
         return _build(policy, {})
+    if isinstance(policy, GroupExecutionPolicy):
+        return policy
     if isinstance(policy, Mapping):
         return _from_mapping(policy)
     raise TypeError(f"A group policy is a name, a mapping or a GroupExecutionPolicy, not {type(policy).__name__}")

@@ -165,7 +165,7 @@ def without_positional(template: Any, bound: Mapping[str, Any], positional: int)
 
 def filled(task_id: str, wanted: Iterable[str], given: dict[str, Any], context: Any) -> dict[str, Any]:
     """The given arguments, and what the channel of a run holds for the others that are wanted."""
-    open_names = [name for name in wanted if name not in given]
+    open_names = [name for name in wanted if name not in given] if given else wanted
     if not open_names:
         return given
     found = from_channel(task_id, open_names, context.channel_for_reading, context.has_completed)

@@ -269,7 +269,7 @@ def spread(task: Any, items: Iterable[Any], free: Sequence[str]) -> list[Any]:
 
 def ids_in(members: Sequence[Any]) -> Sequence[str]:
     """The ids of the members of a group, without making those of a fan-out."""
-    return members.present_ids if isinstance(members, MappedMembers) else [member.task_id for member in members]
+    return members.present_ids if type(members) is MappedMembers else [member.task_id for member in members]
 
 
 def keyed(items: Iterable[Any], key: Callable[[Any], Any] | None) -> tuple[Iterable[Any], list[str] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -199,7 +199,6 @@ class ExecutionContext:
     stop_reason = Of[str | None]("ledger", "stop_reason")
     cycle_controller = Of[CycleController]("ledger", "cycles")
     retry_controller = Of[RetryController]("ledger", "retries")
-    has_completed = Of[Callable[[str], bool]]("ledger", "has_completed")
 
     ctrl_message = Of[str | None]("requests", "message")
 
@@ -326,6 +325,10 @@ class ExecutionContext:
         """Note that a task has completed; the order is that of the first time."""
         self.ledger.completed[task_id] = None
 
+    def has_completed(self, task_id: str) -> bool:
+        """Whether the last execution of the task has completed, in this run or in the run this one is a branch of."""
+        return self.ledger.has_completed(task_id)
+
     def increment_step(self) -> None:
         """Count one more task that has completed."""
         self.ledger.steps += 1
@@ -388,7 +391,7 @@ class ExecutionContext:
         """Begin one execution of a group, or go on with an interrupted one; coordinators run and close it."""
         asking.publish_writes(self)
         key = self.groups.key_of(self.session_id, group_id)
-        members = tasks if isinstance(tasks, MappedMembers) else list(tasks)
+        members = tasks if type(tasks) is MappedMembers else list(tasks)
         run = self.groups.open[group_id] = GroupRun(self, group_id, key, members, *self.groups.go_on(key))
         return run
 

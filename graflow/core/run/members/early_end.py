@@ -26,7 +26,7 @@ class EarlyEnding:
 
     def __init__(self, policy: object, finished: Iterable[BranchOutcome]) -> None:
         self.end: EarlyEnd | None = None
-        self._policy = impatient(policy)
+        self._policy = None if policy is None else impatient(policy)
         self.is_awaited = self._policy is not None
         self._succeeded = self._failed = 0
         if self._policy is not None:

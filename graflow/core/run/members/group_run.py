@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from graflow.core.branches.given import Given, GivenRows, given_outcome
@@ -105,7 +104,7 @@ class GroupRun:
     def columns(self) -> MappedMembers | None:
         """The members in column form, where each is as it was made, drags nothing along and has not run before."""
         members, counts = self.members, self.context.ledger.cycles.cycle_counts
-        if not isinstance(members, MappedMembers) or self._own_nodes or not members.is_untouched:
+        if type(members) is not MappedMembers or self._own_nodes or not members.is_untouched:
             return None
         return None if any(task_id in members.ids for task_id in counts) else members
 
@@ -320,10 +319,13 @@ class GroupRun:
             results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
         tell(context.tracer.on_parallel_group_end, self.group_id, self.member_ids, context, results=results)
-        with ExitStack() as judging:
-            judging.callback(self._keep_successes)  # after an error or an interruption it does not run again
+        has_ended = False
+        try:
             self._judge(policy, outcomes, results)
-            judging.pop_all()
+            has_ended = True
+        finally:
+            if not has_ended:  # by an error or an interruption
+                self._keep_successes()
 
     def _close_as_rows(self, policy: Any) -> bool:
         """The same where all have given a value and nobody looks at one of them; whether that was so."""
