@@ -16,7 +16,7 @@ from graflow_celery.broker.messages import shown_name
 from graflow_celery.deployment import WORKER_TTL, Deployment
 from graflow_celery.errors import FAILING, SILENT, RecordDamagedError
 from graflow_celery.record import GroupSpec, Republish, WorkerBeat
-from graflow_celery.record.data.groups import Look, Since
+from graflow_celery.record.data.sweeps import Look, Since
 from graflow_celery.wire.outcomes import loss_of
 
 _log = get_logger(__name__)

@@ -22,7 +22,8 @@ from graflow_celery.client.outcomes import (
 )
 from graflow_celery.client.progress import MemberProgress, latest_progress
 from graflow_celery.client.repair import retry_members
-from graflow_celery.client.submission import Submission, policy_of
+from graflow_celery.client.submission import Submission
+from graflow_celery.client.terms import policy_of
 from graflow_celery.client.waiting.awaiting import awaited_runs
 from graflow_celery.client.waiting.seen import Seen
 from graflow_celery.client.waiting.sighting import Sighting

@@ -11,29 +11,27 @@ from __future__ import annotations
 from graflow_celery.record.data.blocks import BlockClaim, BlockCompletion, BlockLease, BlockReport, GrantedBlock
 from graflow_celery.record.data.groups import (
     MAX_MEMBERS,
-    BeatAnswer,
-    Claim,
-    Completion,
-    GrantedMember,
     GroupHeader,
     GroupSpec,
     GroupState,
     GroupStatus,
-    Lease,
-    Look,
-    MemberReport,
-    MemberState,
     Opened,
-    RecordedOutcome,
-    Released,
     Reopened,
-    Republish,
-    Since,
-    WorkerBeat,
-    WorkerInfo,
     manifest_digest,
 )
+from graflow_celery.record.data.members import (
+    BeatAnswer,
+    Claim,
+    Completion,
+    GrantedMember,
+    Lease,
+    MemberReport,
+    MemberState,
+    RecordedOutcome,
+    Released,
+)
 from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
+from graflow_celery.record.data.sweeps import Look, Republish, Since, WorkerBeat, WorkerInfo
 from graflow_celery.record.group_record import GroupRecord
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.owners import Owner, RunOwners

@@ -16,18 +16,9 @@ from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow_celery.errors import RecordFullError
 from graflow_celery.record.base import MORE, REPORTS, slices
-from graflow_celery.record.data.groups import (
-    GroupSpec,
-    GroupState,
-    Lease,
-    Look,
-    Opened,
-    RecordedOutcome,
-    Reopened,
-    Republish,
-    Since,
-    WorkerInfo,
-)
+from graflow_celery.record.data.groups import GroupSpec, GroupState, Opened, Reopened
+from graflow_celery.record.data.members import Lease, RecordedOutcome
+from graflow_celery.record.data.sweeps import Look, Republish, Since, WorkerInfo
 from graflow_celery.record.leases import MemberLeases
 from graflow_celery.record.manifests import Manifests, check_manifest, size_of
 from graflow_celery.record.owners import RunOwners

@@ -12,7 +12,8 @@ from graflow.redis.refusals import refused
 from graflow_celery.record.base import REPORTS, RecordBase, slices
 from graflow_celery.record.blobs import TRIES
 from graflow_celery.record.data.blocks import BlockClaim, BlockCompletion, BlockLease, BlockReport
-from graflow_celery.record.data.groups import BeatAnswer, Claim, Completion, GroupState, Lease, MemberReport, Released
+from graflow_celery.record.data.groups import GroupState
+from graflow_celery.record.data.members import BeatAnswer, Claim, Completion, Lease, MemberReport, Released
 from graflow_celery.record.replies import block_claim_of, block_completion_of, claim_of, completion_of, integers
 
 

@@ -12,7 +12,8 @@ from graflow.exceptions import GroupLostError, GroupNotFoundError
 from graflow_celery.errors import RecordDamagedError, RecordVersionError
 from graflow_celery.record.base import RecordBase
 from graflow_celery.record.blobs import BESIDE
-from graflow_celery.record.data.groups import FORMAT_VERSION, GroupHeader, GroupStatus, RecordedOutcome
+from graflow_celery.record.data.groups import FORMAT_VERSION, GroupHeader, GroupStatus
+from graflow_celery.record.data.members import RecordedOutcome
 from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.keys import RUN_KEYS
 from graflow_celery.record.replies import COUNTS, block_of, claimed_of, header_of, outcome_of, page_of, status_of

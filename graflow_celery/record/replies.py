@@ -11,19 +11,8 @@ from graflow.exceptions import GraflowError, PayloadError, SignatureError
 from graflow_celery.errors import RetryRefusedError
 from graflow_celery.record.blobs import parted
 from graflow_celery.record.data.blocks import BlockClaim, BlockCompletion, GrantedBlock
-from graflow_celery.record.data.groups import (
-    Claim,
-    Completion,
-    GrantedMember,
-    GroupHeader,
-    GroupSpec,
-    GroupState,
-    GroupStatus,
-    MemberState,
-    Opened,
-    RecordedOutcome,
-    Reopened,
-)
+from graflow_celery.record.data.groups import GroupHeader, GroupSpec, GroupState, GroupStatus, Opened, Reopened
+from graflow_celery.record.data.members import Claim, Completion, GrantedMember, MemberState, RecordedOutcome
 from graflow_celery.record.data.pages import ClaimedMember, Cursor, OutcomePage, RecordedBlock
 from graflow_celery.record.data.specs import Known, Specs
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
-from graflow_celery.record.data.groups import WorkerBeat, WorkerInfo
+from graflow_celery.record.data.sweeps import WorkerBeat, WorkerInfo
 from graflow_celery.record.keys import Keys
 from graflow_celery.record.scripts import Scripts
 

@@ -9,7 +9,8 @@ import pytest
 
 from graflow_celery.broker.publisher import MemberPublisher
 from graflow_celery.deployment import Deployment, deployment_of
-from graflow_celery.record.data.groups import Lease, Look, Since
+from graflow_celery.record.data.members import Lease
+from graflow_celery.record.data.sweeps import Look, Since
 from graflow_celery.sweeper import sweep
 from tests.record_support import Clock, clocked_record, make_spec, open_group
 from tests.support import private_redis

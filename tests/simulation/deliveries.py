@@ -28,7 +28,7 @@ from graflow_celery.record import (
     MemberState,
     RecordedOutcome,
 )
-from graflow_celery.record.data.groups import Since
+from graflow_celery.record.data.sweeps import Since
 from graflow_celery.wire.outcomes import pack_failure
 from graflow_celery.wire.pages import Page, PageWriter
 from graflow_celery.wire.seal import RunSeal

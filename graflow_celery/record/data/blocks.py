@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graflow.exceptions import SignatureError
-from graflow_celery.record.data.groups import GroupSpec, GroupState, MemberState
+from graflow_celery.record.data.groups import GroupSpec, GroupState
+from graflow_celery.record.data.members import MemberState
 
 
 @dataclass(frozen=True, slots=True)

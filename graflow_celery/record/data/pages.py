@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graflow_celery.record.data.groups import GroupStatus, MemberState, RecordedOutcome
+from graflow_celery.record.data.groups import GroupStatus
+from graflow_celery.record.data.members import MemberState, RecordedOutcome
 
 
 @dataclass(frozen=True, slots=True)
