@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -12,9 +12,7 @@ from typing import Any, Final
 from celery.exceptions import SoftTimeLimitExceeded
 
 from graflow.channels.base import Channel
-from graflow.channels.branch import ChannelWrite
 from graflow.channels.memory_channel import MemoryChannel
-from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable
 from graflow.core.branches.outcome import BranchOutcome
 from graflow.core.engine import WorkflowEngine
@@ -33,7 +31,7 @@ from graflow.text.told import progress_data
 from graflow.values.blobs import GivenBlobs, TakenBlobs
 from graflow_celery.broker.messages import member_name
 from graflow_celery.deployment import Deployment
-from graflow_celery.errors import FAILING, TRY_AGAIN
+from graflow_celery.errors import FAILING
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
 from graflow_celery.wire.chunks import CHUNK_MARK, Chunk
 from graflow_celery.wire.envelope import Envelope, SharedPayload
@@ -43,7 +41,7 @@ from graflow_celery.wire.seal import RunSeal
 from graflow_celery.worker.copies import leave_copy, process
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.others import OtherWorkers, name_in_table
-from graflow_celery.worker.overlay import OverlaidChannel, deletion_of
+from graflow_celery.worker.overlay import ChannelWithGaps, OverlaidChannel
 from graflow_celery.worker.running import RunningMember, running_member
 from graflow_celery.worker.soft_limits import SoftLimit
 
@@ -82,36 +80,6 @@ class WorkerMember:
                 _log.warning(
                     "Run %s: the progress of member %s is not told: %s", self.run_id, self.index, in_a_word(error)
                 )
-
-
-class ChannelWithGaps(RedisChannel):
-    """The channel that the members of a group share, some of whose values could not be sent.
-
-    What a member does with it is part of its work, and waits for its server as its outcome does.
-    """
-
-    def __init__(self, shared: SharedPayload, deployment: Deployment) -> None:
-        place = {**deployment.connection, "key_prefix": shared.channel_prefix}
-        super().__init__(shared.channel, signing_keys=deployment.keys, **place)
-        self._server.patience, self._server.waits_for = deployment.patience.member, TRY_AGAIN
-        self._gaps = dict(shared.unsendable)
-
-    def get(self, key: str, default: object = None) -> Any:
-        if key in self._gaps and not super().exists(key):
-            raise PayloadError(f"Channel key '{key}' could not be sent to the worker: {self._gaps[key]}")
-        return super().get(key, default)
-
-    def exists(self, key: str) -> bool:
-        return key in self._gaps or super().exists(key)
-
-    def delete(self, key: str) -> bool:
-        present = self.exists(key)
-        self.publish(ChannelWrite(key, None, deleted=True), (), once=False)
-        return present
-
-    def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
-        # Whoever takes the changes back cannot tell a key that was deleted from one that got lost.
-        super().publish(write, [*marks, deletion_of(write.key)] if write.deleted else marks, once=once)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The channel of a group inside a member: the shared one, and over it what the member wrote and has not published."""
+"""The channel of a group on workers: the shared one, and over it what a member wrote and has not published."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 from graflow.channels.branch import BranchChannel, ChannelWrite, Pending, as_write
 from graflow.channels.redis_channel import RedisChannel
 from graflow.codec import from_jsonable, to_jsonable
+from graflow.exceptions import PayloadError
+from graflow_celery.deployment import Deployment
+from graflow_celery.errors import TRY_AGAIN
+from graflow_celery.wire.envelope import SharedPayload
 
 Laid = Sequence[Any]  # marks, whether the key is deleted, its value as typed JSON, its time to live
 
@@ -16,6 +20,36 @@ Laid = Sequence[Any]  # marks, whether the key is deleted, its value as typed JS
 def deletion_of(key: str) -> str:
     """The mark that tells that members have deleted a key of the channel that they share."""
     return f"deleted:{key}"
+
+
+class ChannelWithGaps(RedisChannel):
+    """The channel that the members of a group share, some of whose values could not be sent.
+
+    What a member does with it is part of its work, and waits for its server as its outcome does.
+    """
+
+    def __init__(self, shared: SharedPayload, deployment: Deployment) -> None:
+        place = {**deployment.connection, "key_prefix": shared.channel_prefix}
+        super().__init__(shared.channel, signing_keys=deployment.keys, **place)
+        self._server.patience, self._server.waits_for = deployment.patience.member, TRY_AGAIN
+        self._gaps = dict(shared.unsendable)
+
+    def get(self, key: str, default: object = None) -> Any:
+        if key in self._gaps and not super().exists(key):
+            raise PayloadError(f"Channel key '{key}' could not be sent to the worker: {self._gaps[key]}")
+        return super().get(key, default)
+
+    def exists(self, key: str) -> bool:
+        return key in self._gaps or super().exists(key)
+
+    def delete(self, key: str) -> bool:
+        present = self.exists(key)
+        self.publish(ChannelWrite(key, None, deleted=True), (), once=False)
+        return present
+
+    def publish(self, write: ChannelWrite, marks: Sequence[str], *, once: bool) -> None:
+        # Whoever takes the changes back cannot tell a key that was deleted from one that got lost.
+        super().publish(write, [*marks, deletion_of(write.key)] if write.deleted else marks, once=once)
 
 
 class OverlaidChannel(BranchChannel):

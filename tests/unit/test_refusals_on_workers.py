@@ -20,7 +20,8 @@ from graflow_celery.worker import celery_tasks
 from graflow_celery.worker.batches.batch import Batch
 from graflow_celery.worker.main import housekeeping
 from graflow_celery.worker.main.housekeeping import Housekeeping
-from graflow_celery.worker.member import ChannelWithGaps, WorkerMember
+from graflow_celery.worker.member import WorkerMember
+from graflow_celery.worker.overlay import ChannelWithGaps
 from tests.refusing_server import RefusingServer, refusing_server
 from tests.support import wait_until
 
