@@ -92,15 +92,17 @@ def as_shown(rows):
     return [row.model_dump(exclude={"flow_id"}) for row in rows]
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def store(request, tmp_path):
     url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/flows.db"}.get(request.param)
-    opened = open_store(url or f"{request.getfixturevalue('redis_server').url}?key_prefix={tmp_path.name}")
+    if url is None:
+        request.getfixturevalue("redis_client")  # empties the server
+        url = request.getfixturevalue("redis_server").url
+    opened = open_store(url)
     yield opened
     opened.close()
 
 
-@pytest.mark.redis
 def test_a_block_is_shown_as_its_members_are_when_each_comes_alone(members, store):
     runner = runner_of(store)
     assert runner.execute("doubling", {}, flow_id="f").status is FlowStatus.COMPLETED
@@ -119,7 +121,7 @@ def test_a_block_is_shown_as_its_members_are_when_each_comes_alone(members, stor
 
 # The thread that ticks may be the one whose write is struck; the process is gone then, as when any other one's is.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("alone", [(), (4,)], ids=["in blocks", "one block alone"])
+@pytest.mark.parametrize("alone", [(), (0, 8)], ids=["in blocks", "two blocks alone"])
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
 @pytest.mark.parametrize("left", range(1, 7))
 def test_members_in_blocks_that_are_on_record_run_once_after_a_crash_at_any_write(members, left, is_lost, alone):
@@ -138,7 +140,6 @@ def test_members_in_blocks_that_are_on_record_run_once_after_a_crash_at_any_writ
     assert state.steps[0].counts == {"completed": N}
 
 
-@pytest.mark.redis
 def test_one_member_of_a_block_runs_again_and_the_others_stay(members, store):
     runner = runner_of(store)
     runner.execute("doubling", {}, flow_id="f")
@@ -153,7 +154,6 @@ def test_one_member_of_a_block_runs_again_and_the_others_stay(members, store):
     assert [each.index for each in runner.list_members("f", "numbers", status=StepStatus.COMPLETED)] == list(range(N))
 
 
-@pytest.mark.redis
 def test_a_group_whose_members_are_in_blocks_runs_again_whole(members, store):
     runner = runner_of(store)
     runner.execute("doubling", {}, flow_id="f")
@@ -181,6 +181,15 @@ def test_a_block_tells_its_members_by_their_ids(members, key):
     lines = [line.data for line in store.events("f") if line.kind == "group.members"]
     ids = [each["task_id"] for data in lines for each in told_members(data)]
     assert ids == [f"numbers[{index if key is None else key(index)}]" for index in range(N)]
+
+
+def test_members_that_come_alone_leave_the_others_in_blocks(members):
+    members.alone = {0, 8}
+    store = MemoryStore()
+    runner = runner_of(store)
+    assert runner.execute("doubling", {}, flow_id="f").status is FlowStatus.COMPLETED
+    assert [sum(column) for column in zip(*told(store), strict=True)] == [2, 8, N]
+    assert values(runner) == [2 * index for index in range(N)]
 
 
 def test_a_fork_reuses_members_in_blocks(members):

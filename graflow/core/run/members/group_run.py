@@ -270,7 +270,9 @@ class GroupRun:
             worker: Where they ran.
             attempts: How often they were begun.
         """
-        if self._sent or self._branches or self._early.is_awaited or self._finished:
+        if self._sent or self._branches or self._early.is_awaited:
+            return False
+        if self._finished and not self._finished.keys().isdisjoint(range(row.first, row.first + len(row.ids))):
             return False
         recording = self.context.recording
         is_recorded = recording is not None and recording.records(self.group_id)
