@@ -244,7 +244,12 @@ def branch_listener(tracer: Any, trace_id: str) -> Any:
 
 def task_around(context: Run) -> str | None:
     """The id of the task inside which the innermost task of a context began: the one that called it, or its group."""
-    running, outer = context._task_execution_stack[:-1], context.parent_context
-    if not running and outer is not None:
-        running = outer._task_execution_stack
-    return running[-1].task_id if running else None
+    running, outer = context._task_execution_stack, context.parent_context
+    if len(running) > 1:
+        around = running[-2]
+    elif outer is not None and (running := outer._task_execution_stack):
+        around = running[-1]
+    else:
+        return None
+    task_id: str = around.task_id
+    return task_id
