@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow.forks import between_forks
-from graflow.per_process import PerProcess
+from graflow.processes.forks import between_forks
+from graflow.processes.per_process import PerProcess
 from graflow.redis.clients import load_redis
 from graflow.redis.refusals import in_a_word, try_again
 from graflow.spells import is_news

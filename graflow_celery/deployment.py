@@ -19,7 +19,7 @@ from graflow.configuration.document import Document
 from graflow.configuration.finding import document
 from graflow.core.task_registry import TaskResolver, TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.config import connection_of, shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.redis.refusals import RefusedForNowError, in_a_word, unreachable

@@ -14,7 +14,7 @@ from graflow.flows.recording.owner import GRACE
 from graflow.flows.recording.recorder import FlowRecorder
 from graflow.flows.recording.recovery import Recovery
 from graflow.flows.recording.stopping import FlowStopped, Stop
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.runtime import Runtime, this_runtime
 from graflow.state.changes import FlowRecord
 from graflow.state.statuses import FlowStatus

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.clients import OPTION_KEYS, SENTINEL_KEYS, SERVER_KEYS, TLS_KEYS, load_redis, parameters_of
 from graflow.redis.kept_connections import kept_connection
 from graflow.redis.named import CONNECTION_KEYS, DEFAULT_URL, NAMES_OF_SERVERS, URL_VARIABLE, usual_connection

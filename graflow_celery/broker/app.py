@@ -19,7 +19,7 @@ from celery.loaders.app import AppLoader
 from graflow.core.task_registry import TaskResolverRegistry, default_registry
 from graflow.exceptions import ConfigError
 from graflow.foreign import attempt_import, import_failure
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.config import redis_url
 from graflow.secret import revealed
 from graflow.text.shown import printable

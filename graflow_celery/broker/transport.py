@@ -21,7 +21,7 @@ from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.utils.eventio import poll
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.places import wait_for_places
 from graflow.redis.refusals import RefusedForNowError, parser
 from graflow.redis.urls import address_of

@@ -9,7 +9,7 @@ from graflow.exceptions import StoreError
 from graflow.flows.home import home_of
 from graflow.flows.registry import default_flows
 from graflow.flows.runner import FlowRunner
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.state.opening import named_store
 from graflow.state.redis import RedisStore
 from graflow.state.store import StateStore

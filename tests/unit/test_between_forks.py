@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from graflow import forks
-from graflow.forks import between_forks
+from graflow.processes.forks import between_forks
 from tests.support import wait_until
 
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from tests.support import at_once
 
 

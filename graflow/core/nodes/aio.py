@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from graflow.exceptions import TaskTimeoutError
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.protocols import Run
 from graflow.text.shown import get_logger
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 
 LEASE: Final = 6.0
 """Seconds without a sign of life after which an owner counts as lost."""

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from graflow.exceptions import StoreError, StoreUnavailableError
 from graflow.flows.recording.identity import Leases
 from graflow.flows.recording.writing import Writer
-from graflow.forks import between_forks
 from graflow.observing import Happening, observe, observers
+from graflow.processes.forks import between_forks
 from graflow.runtime import Runtime
 from graflow.spells import is_news
 from graflow.state.changes import FlowRecord

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from graflow.exceptions import StoreError
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.clients import load_redis
 from graflow.state.hints import Hints, until_heard
 from graflow.state.redis.server import Server

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from graflow.exceptions import StoreError, StoreUnavailableError
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.redis.clients import load_redis
 from graflow.redis.config import connection_of, create_redis_client, describe_server, redis_url
 from graflow.redis.kept_connections import kept_connection

@@ -11,7 +11,7 @@ from errno import ENXIO
 from functools import partial
 from pathlib import Path
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.state.hints import Hints, until_heard
 
 _MANY = 4096  # bytes that are read at once: each is a hint

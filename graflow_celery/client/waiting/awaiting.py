@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
 from graflow_celery.client.waiting.waiter import LONGEST_SLICE, Waiter

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from graflow.per_process import PerProcess
+from graflow.processes.per_process import PerProcess
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import (
     BlockReport,

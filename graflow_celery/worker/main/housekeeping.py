@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 
 from graflow.exceptions import GraflowRuntimeError
-from graflow.forks import between_forks
+from graflow.processes.forks import between_forks
 from graflow.redis.refusals import in_a_word
 from graflow.spells import is_news
 from graflow.text.shown import get_logger

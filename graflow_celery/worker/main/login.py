@@ -19,7 +19,7 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from graflow.exceptions import ConfigError, GraflowRuntimeError
-from graflow.forks import between_forks
+from graflow.processes.forks import between_forks
 from graflow.redis.config import shared_client
 from graflow.redis.diagnosis import why_unreachable
 from graflow.secret import revealed

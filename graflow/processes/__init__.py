@@ -1,0 +1,1 @@
+"""What a process and those that it forks have of their own."""
