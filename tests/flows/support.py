@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from graflow import RetryPolicy, task
+from graflow import RetryPolicy, chain, parallel, task
 from graflow.flows import FlowRunner
 from graflow.questions import Question
 from graflow.state import StateStore
@@ -122,7 +122,7 @@ class Program:
         return members.set_group_name(name).with_execution("direct")
 
     def _loop(self, name: str, passes: int) -> Any:
-        @task(name, inject_context=True)
+        @task(name, inject_context=True, max_cycles=100)
         def body(context, data=0):
             self._note(f"{name}#{data}")
             if data < 1 + passes % 3:
@@ -131,13 +131,15 @@ class Program:
 
         return body
 
-    def _retried(self, name: str, fails: int) -> Any:
+    def _retried(self, name: str, fails: int, *, is_member: bool = False) -> Any:
+        """Fails at first; what a member wrote in an attempt that failed stays, so that one writes nothing then."""
         attempts = Counter[str]()
 
         @task(name, inject_context=True, retry_policy=RetryPolicy(max_retries=4, initial_interval=0.0))
         def body(context):
             attempts[name] += 1
-            context.get_channel().append("log", f"attempt of {name}")
+            if not is_member:
+                context.get_channel().append("log", f"attempt of {name}")
             if attempts[name] <= 1 + fails % 2:
                 raise ValueError(name)
             self._note(name)
@@ -150,12 +152,51 @@ class Program:
         def body(context):
             self._note(name)
 
-            @task(f"{name}.added", inject_context=True)
+            @task(f"{name}.added{context.get_channel().get('rounds', 0)}", inject_context=True)
             def added(context):
                 return context.get_result(name)
 
             context.next_task(added)
             return value
+
+        return body
+
+    def _nested(self, name: str, _: int) -> Any:
+        """A group whose first member has a group behind it, with a loop and a step that a member adds."""
+        inner = parallel(self._loop(f"{name}.loop", 1), self._dynamic(f"{name}.dynamic", 3)).with_execution("direct")
+        outer = parallel(
+            chain(self._plain(f"{name}.first", 1), inner), self._retried(f"{name}.other", 1, is_member=True)
+        )
+        return outer.set_group_name(name).with_execution("direct")
+
+    def _mapped(self, name: str, size: int) -> Any:
+        @task(f"{name}.each", inject_context=True)
+        def body(context, number):
+            self._note(f"{name}[{number}]")
+            context.get_channel().append(f"seen by {name}", number)
+            return number * 2
+
+        return body.map(range(2 + size), name=name).with_execution("direct")
+
+    def _back(self, name: str, _: int) -> Any:
+        """Jumps to the first step, once."""
+
+        @task(name, inject_context=True)
+        def body(context):
+            self._note(name)
+            context.get_channel().atomic_add("rounds")
+            if context.get_channel().atomic_add(f"rounds of {name}") < 2:
+                context.next_task("start", goto=True)
+            return name
+
+        return body
+
+    def _ends(self, name: str, _: int) -> Any:
+        @task(name, inject_context=True)
+        def body(context):
+            self._note(name)
+            context.terminate_workflow("enough")
+            return name
 
         return body
 

@@ -451,11 +451,14 @@ def test_a_killed_command_that_is_given_again_goes_on_at_once(
 ) -> None:
     held.process.send_signal(number)
     held.process.communicate(timeout=60)
-    # Asked to end, the command may have handed the flow over, and end by that, before the signal ends it.
-    assert held.process.returncode in ({-number, 1} if number is signal.SIGTERM else {-number})
+    assert held.process.returncode == -number
     (folder / "hold1").unlink()
     if number is signal.SIGTERM:
         assert state_of("s1").status is FlowStatus.QUEUED, "it was handed over"
+    else:
+        assert f":{held.process.pid}, which is gone" in flow("show", "s1").stdout
+        doctor = CliRunner().invoke(graflow, ["doctor"]).stdout
+        assert "1 flow wait for a process, such as s1" in doctor
     assert squares(folder, "s1").status is FlowStatus.COMPLETED
     ran = (folder / "ran").read_text().split()
     assert ran.count("100") == ran.count("1") == 1

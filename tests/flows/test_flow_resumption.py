@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from graflow import RetryPolicy, parallel, task
 from graflow.exceptions import FlowChangedError, FlowConflictError, FlowInputError, FlowNotFoundError
 from graflow.flows import FlowRunner
+from graflow.flows.recording.stopping import Stop
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
 from graflow.state.opening import open_store
 from tests.flows.support import Crash, Program, WatchedStore, crashing
 from tests.support import wait_until
 
-words = st.lists(st.sampled_from(["plain", "group", "loop", "retried", "dynamic"]), min_size=1, max_size=5)
+KINDS = ["plain", "group", "nested", "mapped", "loop", "retried", "dynamic", "back", "ends"]
+
+words = st.lists(st.sampled_from(KINDS), min_size=1, max_size=5)
 
 
 def runner_of(store, program):
@@ -44,13 +47,28 @@ def rows(state):
     return [(row.step_name, row.visit, row.status, row.outputs, row.counts) for row in state.steps]
 
 
-def check_cut_short(store, program_words, left, again, lost):
+def handing_over(store, left, program, flow_id):
+    """A runner that is told to leave after so many writes, as by SIGTERM."""
+
+    def leave(writes):
+        recorder = runner._home.recorder_of(flow_id)
+        if writes >= left and recorder is not None:
+            recorder.end(Stop.HAND_OVER, "its process ends")
+
+    runner = runner_of(WatchedStore(store, after=leave), program)
+    return runner
+
+
+def check_cut_short(store, program_words, left, again, how):
     """Cut a run short after `left` writes, then `again` times after two, and let it end."""
     expected, ran, _ = whole(program_words)
     program, flow_id = Program(program_words), uuid.uuid4().hex
     for writes in [left, *([2] * again)]:
         with contextlib.suppress(Crash):
-            cut = runner_of(crashing(store, writes, is_answer_lost=lost), program)
+            if how == "handed over":
+                cut = handing_over(store, writes, program, flow_id)
+            else:
+                cut = runner_of(crashing(store, writes, is_answer_lost=how == "lost"), program)
             cut.execute("made", {"bonus": 3}, flow_id=flow_id)
     state = store.get_flow_state(flow_id)
     before = [row.step_name for row in (state.steps if state else ()) if row.status is StepStatus.COMPLETED]
@@ -60,18 +78,19 @@ def check_cut_short(store, program_words, left, again, lost):
     assert state.status is FlowStatus.COMPLETED, state.error
     assert rows(state) == rows(expected)
     assert state.outputs == expected.outputs
-    for step in before:
+    for step in before if "back" not in program_words else ():  # a jump has steps run again
         assert program.ran[step] == ran_before[step], f"{step} ran again"
     assert set(program.ran) == set(ran)
+    assert all(count <= ran[step] + 1 + again for step, count in program.ran.items()), "a cut costs what was running"
 
 
-cuts = st.tuples(st.integers(0, 99), st.integers(0, 3), st.booleans())
+cuts = st.tuples(st.integers(0, 99), st.integers(0, 3), st.sampled_from(["crashed", "lost", "handed over"]))
 
 
 def check_cut(store, program_words, cut):
     """How many writes a run takes depends on time, as members that end fast share one."""
-    at, again, lost = cut
-    check_cut_short(store, program_words, 1 + at % (whole(program_words)[2].writes - 1), again, lost)
+    at, again, how = cut
+    check_cut_short(store, program_words, 1 + at % (whole(program_words)[2].writes - 1), again, how)
 
 
 @settings(max_examples=60)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from graflow.cli.findings import Asked, Finding, ok, warning, wrong
 from graflow.cli.flows.modules import load_flows
 from graflow.exceptions import GraflowError
+from graflow.flows.recording.identity import is_gone
 from graflow.flows.registry import default_flows
 from graflow.flows.waiting.open_questions import open_questions
 from graflow.state import StateStore, open_store
@@ -58,13 +59,14 @@ def _flows(store: StateStore) -> Iterator[Finding]:
     waiting = [
         record
         for record in open_now
-        if record.owner is None and now - record.fields.get("created_at", now) > _LONG_QUEUED
+        if (record.owner is None and now - record.fields.get("created_at", now) > _LONG_QUEUED)
+        or (record.owner is not None and is_gone(record.owner))
     ]
     if waiting:
         yield warning(
             "flows",
             f"{len(waiting)} flow{'s' * (len(waiting) > 1)} wait for a process, such as {waiting[0].flow_id}",
-            "start a program or worker that runs flows of this store",
+            "start a program or worker that runs flows of this store, or go on with one: graflow flow resume ID",
         )
     yield ok("flows", f"{len(open_now)} are open")
 

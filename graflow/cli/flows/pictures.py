@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from graflow.cli.output import Rows
+from graflow.flows.recording.identity import is_gone
 from graflow.flows.verbs.explaining import StepExplanation
 from graflow.flows.verbs.stats import FlowStats, Spread
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
@@ -230,8 +231,10 @@ def flow_picture(flow: FlowState) -> Group:
 
 
 def _process_of(owner: str | None) -> str | None:
-    """`host:pid` of an owner, whose name tells its start as well."""
-    return None if owner is None else owner.rpartition(":")[0]
+    """`host:pid` of an owner, whose name tells its start as well, and whether it has died on this machine."""
+    if owner is None:
+        return None
+    return f"{owner.rpartition(':')[0]}{', which is gone' if is_gone(owner) else ''}"
 
 
 def _status(flow: FlowState) -> str:
