@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from graflow import forks
+from graflow.processes import forks
 from graflow.processes.forks import between_forks
 from tests.support import wait_until
 
