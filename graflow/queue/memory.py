@@ -21,7 +21,7 @@ class InMemoryTaskQueue(TaskQueue):
     _waiting: dict[str, int] | None = None  # entries by task, counted once somebody asks whether one waits
 
     def __init__(self, execution_context: HasGraph, start_node: str | None = None) -> None:
-        super().__init__(execution_context)
+        self.execution_context = execution_context
         self._entries: deque[TaskSpec] = deque()
         if start_node is not None:
             self.enqueue(TaskSpec(start_task(execution_context.graph, start_node), execution_context))

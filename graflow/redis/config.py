@@ -136,6 +136,8 @@ def _with_secrets(config: dict[str, Any]) -> dict[str, Any]:
 
 def laid_over(said: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings over others; a server that the nearer ones name stands for itself, without what others say of one."""
+    if given == {}:
+        return dict(said)
     nearer = normalize_redis_config(given)
     if any(nearer.get(name) is not None for name in NAMES_OF_SERVERS):
         said = {name: value for name, value in said.items() if name not in {*CONNECTION_KEYS, "redis_client"}}

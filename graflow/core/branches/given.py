@@ -49,31 +49,34 @@ class GivenRows:
     Args:
         finished: Where the outcome of each goes, by index, once somebody asks for one of them.
         lock: Held by whoever changes `finished`, or adds a row.
+
+    Attributes:
+        rows: What has been added since the last `settle`. To be read by others only.
     """
 
-    __slots__ = ("_finished", "_lock", "_rows")
+    __slots__ = ("_finished", "_lock", "rows")
 
     def __init__(self, finished: dict[int, BranchOutcome], lock: threading.Lock) -> None:
         self._finished = finished
         self._lock = lock
-        self._rows: list[Given] = []
+        self.rows: list[Given] = []
 
     def add(self, row: Given) -> None:
-        self._rows.append(row)
+        self.rows.append(row)
 
     def count(self) -> int:
         """How many members are in rows."""
-        return sum(len(row.ids) for row in self._rows)
+        return sum(len(row.ids) for row in self.rows)
 
     def whole(self, members: int) -> list[Given]:
         """The rows in member order, where they are all that there is of so many members; else nothing."""
-        return in_order(self._rows, members)
+        return in_order(self.rows, members)
 
     def settle(self) -> None:
         """Have an outcome of its own for each member, for whoever looks at one or saves them."""
-        if self._rows:
+        if self.rows:
             with self._lock:
-                rows, self._rows = self._rows, []
+                rows, self.rows = self.rows, []
                 for row in rows:
                     for index, outcome in row.outcomes():
                         self._finished.setdefault(index, outcome)

@@ -132,7 +132,8 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
     members: set[str] = set()
     for are_plain, row in groupby(outcomes, _gave_a_value_only):
         if are_plain:
-            merge_values(run, *zip(*((outcome.task_id, outcome.value) for outcome in row), strict=True))
+            plain = list(row)
+            merge_values(run, [outcome.task_id for outcome in plain], [outcome.value for outcome in plain])
         else:
             members = members or {outcome.task_id for outcome in outcomes}
             _merge_each(run, (outcome.without_others(members) for outcome in row), begun_with)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from graflow.core.branches.given import Given, GivenRows, given_outcome
 from graflow.core.branches.outcome import Branch, BranchOutcome, OpenQuestion
@@ -32,6 +32,7 @@ from graflow.text.shown import get_logger
 from graflow.trace.notify import is_silent, tell
 
 _log = get_logger(__name__)
+_NOT_EARLY: Final = EarlyEnding(None, ())
 
 
 class LocalMember:
@@ -65,6 +66,7 @@ class GroupRun:
         interrupted: Branches by index of members that a resumed run goes on with.
 
     Attributes:
+        member_ids: Their ids.
         recalled: Members that were given a kept value instead of being sent elsewhere.
     """
 
@@ -81,6 +83,7 @@ class GroupRun:
         self.group_id = group_id
         self.run_key = run_key
         self.members = members
+        self.member_ids = ids_in(members)
         self._finished = finished
         self._branches = interrupted
         self._lock = threading.Lock()
@@ -88,17 +91,13 @@ class GroupRun:
         self._own_nodes = branch_nodes(context.graph, group_id, members)
         self._around = context.surroundings(group_id)
         self._canceled = self._abandoned = False
-        self._early = EarlyEnding(None, ())
+        self._early = _NOT_EARLY
         self._waiting: dict[int, list[OpenQuestion]] = {}
         self.recalled: set[int] = set()
         self._sent: dict[int, Recalled] = {}  # with a cache, by index
         self._visit_path = f"{run_key.rpartition(':')[2]}."
         self._enclosing: frozenset[str] = context.agenda.joins.enclosing | {group_id}
         tell(context.tracer.on_parallel_group_start, group_id, self.member_ids, context)
-
-    @property
-    def member_ids(self) -> Sequence[str]:
-        return ids_in(self.members)
 
     @property
     def columns(self) -> MappedMembers | None:
@@ -240,7 +239,8 @@ class GroupRun:
             with self._lock:  # its branch is kept: a checkpoint goes on with it at the task that asked
                 self._waiting[index] = outcome.requests.waiting
             return
-        self._rows.settle()
+        if self._rows.rows:
+            self._rows.settle()
         sent = self._sent.pop(index, None)
         if sent is not None and index not in self._finished:
             outcome.facts = facts_of_arrived(sent, outcome)
