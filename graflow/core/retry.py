@@ -10,7 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 from graflow.durations import LONGEST, MOST
-from graflow.exceptions import ConfigError, GraflowError, PayloadError, RetryLimitExceededError
+from graflow.exceptions import ConfigError, GraflowError, PayloadError, RetryLimitExceededError, named
+from graflow.foreign import attempt
+from graflow.text.shown import get_logger
+
+_log = get_logger(__name__)
 
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """An error type, several of them, or a function that says yes or no to an error."""
@@ -114,6 +118,12 @@ def _matches(wanted: ErrorFilter, error: BaseException) -> bool:
     return bool(wanted(error))
 
 
+def _is_unclear(node_id: str, raised: Exception) -> bool:
+    """What follows when a function of the user's fails over an error: that error is the one to raise."""
+    _log.warning("Task '%s' is not tried again, since its retry_on or give_up_on failed: %s", node_id, named(raised))
+    return False
+
+
 def _asked_for(error: BaseException | None) -> float | None:
     """Seconds after which the error itself says that a retry makes sense."""
     wanted = getattr(error, "retry_in", None)
@@ -189,7 +199,7 @@ class RetryController:
         if isinstance(error, PayloadError) and error.is_final:
             return False
         policy = self.node_policies.get(node_id)
-        return policy is None or policy.accepts(error)
+        return policy is None or attempt(lambda: policy.accepts(error), lambda raised: _is_unclear(node_id, raised))
 
     def check_retry_limit(self, node_id: str) -> None:
         """Refuse one more retry of a task that has used up its budget; a budget of 0 is used up from the start.

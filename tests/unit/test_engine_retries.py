@@ -85,6 +85,16 @@ def test_an_error_that_is_not_worth_a_retry_ends_the_run_at_once():
     assert not isinstance(caught.value, exceptions.RetryLimitExceededError)
 
 
+@pytest.mark.parametrize("option", ["retry_on", "give_up_on"])
+def test_an_error_that_the_filter_fails_over_is_the_one_that_is_raised(option, caplog):
+    policy = RetryPolicy(3, 0.0, **{option: lambda error: error.status == 503})
+    flaky = Flaky(3)
+    with pytest.raises(OSError, match="Task 't' failed: OSError: attempt 1"):
+        context_of(TaskWrapper("t", flaky, True, retry_policy=policy)).execute()
+    assert len(flaky.seen) == 1
+    assert "Task 't' is not tried again, since its retry_on or give_up_on failed: AttributeError: " in caplog.text
+
+
 def test_a_failed_attempt_is_logged_with_its_error_and_what_comes_next(caplog):
     context = context_of(node("t", Flaky(2), True, max_retries=2))
     with caplog.at_level("WARNING", logger="graflow"):
