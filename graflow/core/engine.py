@@ -56,6 +56,12 @@ class WorkflowEngine:
         }
         self.event_loop = EventLoopThread()
 
+    def apart(self) -> Self:
+        """An engine with the same handlers and an event loop of its own, for what a coroutine waits for."""
+        made = type(self)(self._handlers)
+        made.event_loop = EventLoopThread(is_apart=True)
+        return made
+
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler`, members of groups included."""
         require_handler("register_handler()", handler_type, handler)

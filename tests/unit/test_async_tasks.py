@@ -56,6 +56,26 @@ def test_an_object_that_is_called_as_a_coroutine_needs_no_thread_as_a_member(mak
     assert values == [("graflow-async", number) for number in range(3)]
 
 
+@pytest.mark.parametrize("keeps", [False, True], ids=["its own loop", "one loop of the process"])
+@pytest.mark.parametrize("backend", ["threading", "direct"])
+def test_a_coroutine_may_run_a_group_of_coroutines_and_wait_for_it(backend, keeps):
+    @task
+    async def down(number):
+        await give_way()
+        return [number] + (down.map([number - 1]).with_execution(backend).run()[0] if number else [])
+
+    if keeps:
+        keep_event_loop()
+    try:
+        assert down.run(3) == [3, 2, 1, 0]
+        with workflow("down") as wf:
+            down.map([1, 2]).with_execution(backend)
+            assert wf.execute() == [[1, 0], [2, 1, 0]]
+    finally:
+        end_event_loop()
+    assert loop_threads() == []
+
+
 def test_a_run_without_async_tasks_starts_no_loop():
     seen = []
     with workflow("sync") as wf:

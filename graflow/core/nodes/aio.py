@@ -33,9 +33,13 @@ class EventLoopThread:
     It is started by the first coroutine and ends with the last block that uses it. In a process that keeps its loop
     (`keep_event_loop`) one loop serves every engine and stays; so it does where threads are green (gevent, eventlet),
     as all of them are one to asyncio, which allows one loop per thread.
+
+    Args:
+        is_apart: Whether it is another loop than that one, for what a coroutine waits for in its thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_apart: bool = False) -> None:
+        self._is_apart = is_apart
         self._lock = threading.Lock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,7 +74,7 @@ class EventLoopThread:
         here = threading.current_thread()
         if here is self._thread:
             return coroutine
-        kept = _kept_loop()
+        kept = self._kept()
         if kept is None:
             return self._wait_for(coroutine)
         if here is not kept._thread:
@@ -88,7 +92,7 @@ class EventLoopThread:
 
         Only where `can_start`.
         """
-        here, context = _kept_loop() or self, contextvars.copy_context()
+        here, context = self._kept() or self, contextvars.copy_context()
         context.run(_lender.set, self)
         loop = here._open()
 
@@ -108,8 +112,15 @@ class EventLoopThread:
 
     def can_start(self) -> bool:
         """Whether the caller may wait for what `start` runs: the loop is in another thread."""
-        here = _kept_loop() or self
-        return not _threads_are_green() and threading.current_thread() is not here._thread
+        return not (_threads_are_green() or self.is_here())
+
+    def is_here(self) -> bool:
+        """Whether this thread is that of the loop, so that a coroutine calls."""
+        return threading.current_thread() is (self._kept() or self)._thread
+
+    def _kept(self) -> EventLoopThread | None:
+        """The loop that this process keeps, in whose place this one is not used then."""
+        return None if self._is_apart and not _threads_are_green() else _kept_loop()
 
     def _open(self) -> asyncio.AbstractEventLoop:
         """The loop, which is running then."""
@@ -190,6 +201,12 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         _log.warning("An async task blocks its event loop; it is left behind")
     else:
         loop.close()
+
+
+def is_in_loop_of(engine: Any) -> bool:
+    """Whether this thread is that of the event loop of an engine; of what any new engine uses when None."""
+    loop: EventLoopThread = EventLoopThread() if engine is None else engine.event_loop
+    return loop.is_here()
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any], context: Run) -> Any:

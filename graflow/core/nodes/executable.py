@@ -11,6 +11,7 @@ from graflow.core.building.entering import enter, graph_for, has_room, is_anothe
 from graflow.core.building.scopes import GraphScope, current_scope, ensure_scope, recording_into
 from graflow.core.bulk.garbage import no_collections
 from graflow.core.graph import TaskGraph, duplicate
+from graflow.core.nodes.aio import is_in_loop_of
 from graflow.core.nodes.base import BaseNode, no_task
 from graflow.core.nodes.columns import ids_in
 from graflow.core.nodes.execution_config import change_execution, initial_execution
@@ -376,6 +377,18 @@ class ParallelGroup(Executable):
 
     def _run_members(self) -> Any:
         context = self.get_execution_context()
+        engine = getattr(context, "engine", None)
+        if not is_in_loop_of(engine):
+            return self._run_members_in(context)
+        # A coroutine waits, and its loop with it: members that are coroutines need another one.
+        apart = context.engine = (upward.engine() if engine is None else engine).apart()
+        try:
+            return self._run_members_in(context)
+        finally:
+            context.engine = engine
+            apart.close()
+
+    def _run_members_in(self, context: Any) -> Any:
         config = self._execution_config
         upward.group_executor().execute_parallel_group(
             self._task_id,
