@@ -43,7 +43,11 @@ flows = click.option(
     multiple=True,
     help="Module or file that has the @flow.",
 )
-on_workers = click.option("--on-workers", is_flag=True, help="Have workers run it, and wait for nothing.")
+on_workers = click.option(
+    "--on-workers",
+    is_flag=True,
+    help="Have workers run it, and wait for nothing; kept in their Redis unless a store is named.",
+)
 dry_run = click.option("--dry-run", is_flag=True, help="Print what would happen, and do nothing.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 
