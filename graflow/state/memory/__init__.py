@@ -35,7 +35,6 @@ from graflow.state.reading import (
     flow_cursor,
     flow_state,
     status_names,
-    step_values,
 )
 from graflow.state.statuses import MOVES, FlowStatus, Move, MoveRule, StepStatus
 from graflow.state.store import StateStore
@@ -229,8 +228,7 @@ class MemoryStore(MemoryQuestions, StateStore):
             flow = self._flows.get(flow_id)
             if flow is None:
                 return None
-            steps = [step_values(*key, row.shown()) for key, row in flow.rows.by_visit().items()]
-            return flow_state(flow.record(), steps, flow.rows.counts())
+            return flow_state(flow.record(), flow.rows.shown(), flow.rows.counts())
 
     def list_flows(
         self,

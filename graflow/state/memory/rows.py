@@ -29,6 +29,7 @@ from graflow.state.models import FlowState
 from graflow.state.reading import (
     listed_state,
     searched_text,
+    step_values,
 )
 from graflow.state.statuses import FlowStatus, StepStatus
 
@@ -63,9 +64,21 @@ def copied(value: Any) -> Any:
     raise TypeError(f"A {kind.__qualname__} is no plain JSON and cannot be recorded")
 
 
-def twin(value: Any) -> Any:
-    """A copy of what is kept, which is plain JSON for certain."""
-    return loads(dumps(value, _FORMAT))  # noqa: S302 - what was packed here
+def packed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a flow as they are kept: what has parts is bytes, of which plain JSON has none.
+
+    Raises:
+        TypeError: Something is no plain JSON.
+    """
+    return {name: value if type(value) in _SCALARS else dumps(copied(value), _FORMAT) for name, value in fields.items()}
+
+
+def unpacked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of fields that are kept."""
+    return {
+        name: loads(value) if type(value) is bytes else value  # noqa: S302 - what was packed here
+        for name, value in fields.items()
+    }
 
 
 ToldRow = tuple[str, int, dict[str, Any]]
@@ -83,7 +96,7 @@ class Written(NamedTuple):
         packed: The lines, each a `Told`, for `loads`.
         steps: Rows of steps.
         members: Rows of members.
-        fields: The flow's fields.
+        fields: The flow's fields, packed.
         blocks: Members in blocks.
     """
 
@@ -114,15 +127,15 @@ def written(
     if not is_own:
         lines, rows = copied(lines), copied(rows)
     try:
-        packed = dumps(lines, _FORMAT)
+        as_bytes = dumps(lines, _FORMAT)
     except ValueError:  # an id of a class of somebody's own
-        packed = dumps(copied(lines), _FORMAT)
+        as_bytes = dumps(copied(lines), _FORMAT)
     return Written(
         len(lines),
-        packed,
+        as_bytes,
         rows,
         [(row, copied(row.fields)) for row in members] if members else (),
-        copied(fields) if fields else {},
+        packed(fields) if fields else {},
         [MemberBlock(block.step, block.visit, copied(block.content)) for block in blocks] if blocks else (),
     )
 
@@ -152,33 +165,14 @@ class Group:
         move_members(self.counts, self.strip, self.size, block.members, _PENDING, BLOCK_STATUS)
 
 
-class StoredRow:
-    """One visit of a step, with its members where it is a group."""
-
-    __slots__ = ("fields", "group")
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.fields = fields
-        self.group: Group | None = None
-
-    def shown(self) -> dict[str, Any]:
-        """A copy of its fields, as far as its model makes none itself, with what is known of its group."""
-        fields = self.fields.copy()
-        for name in _NESTED & fields.keys():
-            if type(fields[name]) not in _SCALARS:
-                fields[name] = copied(fields[name])
-        if self.group is not None and self.group.size:
-            fields["counts"], fields["strip"] = self.group.counts, self.group.strip
-        return fields
-
-
 class Rows:
     """The rows of the steps of a flow; what is written of them is laid in when somebody asks."""
 
-    __slots__ = ("_counts", "_rows", "_written")
+    __slots__ = ("_counts", "_groups", "_rows", "_written")
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, int], StoredRow] = {}
+        self._rows: dict[tuple[str, int], dict[str, Any]] = {}
+        self._groups: dict[tuple[str, int], Group] = {}
         self._counts: dict[str, int] = {}
         self._written: list[ToldRow] = []
 
@@ -190,13 +184,27 @@ class Rows:
             for member, fields in made.members:
                 self._group_of((member.step, member.visit)).set_member(member.index, fields)
 
-    def by_visit(self) -> dict[tuple[str, int], StoredRow]:
-        """Rows by step and visit, in the order in which they began; not to be written to."""
+    def by_visit(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Fields by step and visit, in the order in which they began; not to be written to."""
         if self._written:
             for step, visit, fields in self._written:
                 self._set((step, visit), fields)
             self._written.clear()
         return self._rows
+
+    def shown(self) -> list[dict[str, Any]]:
+        """What models are made from; copied as far as these make no copies themselves."""
+        found = []
+        for key, present in self.by_visit().items():
+            fields = step_values(*key, present.copy())
+            for name in _NESTED & fields.keys():
+                if type(fields[name]) not in _SCALARS:
+                    fields[name] = copied(fields[name])
+            group = self._groups.get(key)
+            if group is not None and group.size:
+                fields["counts"], fields["strip"] = group.counts, group.strip
+            found.append(fields)
+        return found
 
     def counts(self) -> dict[str, int]:
         """A copy of how many there are by state."""
@@ -205,42 +213,45 @@ class Rows:
 
     def group(self, step: str, visit: int) -> Group | None:
         """The members of a visit."""
-        row = self.by_visit().get((step, visit))
-        return None if row is None else row.group
+        self.by_visit()
+        return self._groups.get((step, visit))
 
     def cut(self, visits: Iterable[tuple[str, int]]) -> None:
         rows = self.by_visit()
         for step, visit in visits:
-            row = rows.pop((step, visit), None)
-            if row is not None:
-                count(self._counts, row.fields["status"], None)
+            fields = rows.pop((step, visit), None)
+            self._groups.pop((step, visit), None)
+            if fields is not None:
+                count(self._counts, fields["status"], None)
 
-    def _set(self, key: tuple[str, int], fields: dict[str, Any]) -> StoredRow:
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = StoredRow(fields)
+    def _set(self, key: tuple[str, int], fields: dict[str, Any]) -> None:
+        present = self._rows.get(key)
+        if present is None:
+            self._rows[key] = fields
             new = fields.setdefault("status", _PENDING)
             self._counts[new] = self._counts.get(new, 0) + 1
         else:
-            present = row.fields
             old = present["status"]
             present.update(fields)
             new = present["status"]
             if new != old:
                 count(self._counts, old, new)
         size = fields.get("size")
-        if size and (row.group is None or not row.group.size):
-            earlier, row.group = row.group, Group(size)
-            if earlier is not None:
-                row.group.members, row.group.blocks = earlier.members, earlier.blocks
-        return row
+        if size:
+            earlier = self._groups.get(key)
+            if earlier is None or not earlier.size:
+                group = self._groups[key] = Group(size)
+                if earlier is not None:
+                    group.members, group.blocks = earlier.members, earlier.blocks
 
     def _group_of(self, key: tuple[str, int]) -> Group:
         """The members of a row, which is made a group where it is none."""
-        row = self.by_visit().get(key) or self._set(key, {})
-        if row.group is None:
-            row.group = Group(0)
-        return row.group
+        if key not in self.by_visit():
+            self._set(key, {})
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(0)
+        return group
 
 
 class Journal:
@@ -293,7 +304,7 @@ class Flow:
         self.created_at = new.at
         self.searched = searched_text(new.flow_id, new.flow_name, self.inputs)
         self.shows_inputs = is_small(to_text(self.inputs))
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {}  # packed
         self.requests: tuple[Request, ...] = ()
         self.journal = Journal()
         self.rows = Rows()
@@ -308,9 +319,9 @@ class Flow:
             self.generation,
             self.owner,
             self.beats,
-            twin(self.inputs),
+            copied(self.inputs),
             self.input_digest,
-            twin(self.fields),
+            unpacked(self.fields),
             self.requests,
             self.journal.seq,
         )
@@ -318,7 +329,7 @@ class Flow:
     def listed(self) -> FlowState:
         return listed_state(
             {
-                **twin(self.fields),
+                **unpacked(self.fields),
                 "flow_id": self.flow_id,
                 "flow_name": self.flow_name,
                 "status": self.status,
@@ -327,7 +338,7 @@ class Flow:
                 "generation": self.generation,
                 "owner": self.owner,
                 "seq": self.journal.seq,
-                "inputs": twin(self.inputs) if self.shows_inputs else {},
+                "inputs": copied(self.inputs) if self.shows_inputs else {},
                 "counts": self.rows.counts(),
             }
         )
