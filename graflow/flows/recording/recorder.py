@@ -6,13 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Any, Final
 
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import StoreError, named
 from graflow.flows.recording.calls import Calls, Children, Questions
+from graflow.flows.recording.draft import Draft
 from graflow.flows.recording.flow_graph import added_by
 from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
 from graflow.flows.recording.owner import Owner
@@ -22,13 +22,12 @@ from graflow.flows.recording.stopping import FlowStopped, FlowSuspended, Stop
 from graflow.flows.recording.writing import Writer
 from graflow.observing import Happening, observe, observers
 from graflow.runtime import Runtime
-from graflow.state.changes import Change, Entry, FlowRecord, MemberBlock, MemberRow, StepRow
+from graflow.state.changes import Entry, FlowRecord, MemberBlock, MemberRow, StepRow
 from graflow.state.described import described
 from graflow.state.statuses import MOVES, FlowStatus, Move
 from graflow.state.store import StateStore
 from graflow.values.plain import SCALARS
 
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _LONG_WAIT: Final = 60.0  # seconds to a retry for which the flow holds no process
 _GATHERED: Final = 256  # members that are written together at most,
 _GATHERED_BLOCKS: Final = 32  # or blocks of them,
@@ -109,24 +108,18 @@ class FlowRecorder(Owner):
         self._written = 0.0
         self._refused: StepRow | None = None  # of what no store can hold
         self._was_taken_over = bool(record.fields.get("takeovers"))
-        # What the next transition writes, and how many of its lines and rows are of values that cannot change.
-        self._entries: list[Entry] = []
-        self._steps: list[StepRow] = []
-        self._members: list[MemberRow] = []
-        self._blocks: list[MemberBlock] = []
-        self._flow: dict[str, Any] = {}
-        self._own = 0
+        self._draft = Draft()
 
     def note(self, fields: Mapping[str, Any]) -> None:
         """Fields of the flow that the next transition sets."""
-        self._flow.update(fields)
+        self._draft.flow.update(fields)
 
     def take_along(self, entries: Sequence[Entry], steps: Sequence[StepRow], members: Sequence[MemberRow]) -> None:
         """What the next transition writes of steps that another flow has run."""
         with self._lock:
-            self._entries += entries
-            self._steps += steps
-            self._members += members
+            self._draft.entries += entries
+            self._draft.steps += steps
+            self._draft.members += members
 
     def claim(self) -> None:
         """Become the flow's owner now, unless that is done; the first transition does it otherwise.
@@ -177,9 +170,9 @@ class FlowRecorder(Owner):
                 fields |= {"attempt_history": list(self._attempts), "progress": None}
             if members is not None:
                 self._begin_group(step, fields)
-            self._entries.append(Entry("step.started", name, visit, None, number, {"node": node}))
-            self._steps.append(StepRow(name, visit, fields))
-            self._own += number == 1
+            self._draft.entries.append(Entry("step.started", name, visit, None, number, {"node": node}))
+            self._draft.steps.append(StepRow(name, visit, fields))
+            self._draft.own += number == 1
             stop = self._write(now)
             if stop is not None:  # its owner was asked for that, as the write has told; the body has not begun
                 self._take_back(step)
@@ -195,8 +188,10 @@ class FlowRecorder(Owner):
         """The body of the step that was just begun will not run."""
         self.current, begun = None, bool(self._attempts)
         fields = {"status": "ready", "attempts": self.attempt - 1, **({} if begun else {"started_at": None})}
-        self._entries.append(Entry("step.withdrawn", step.step, step.visit, None, self.attempt, {"node": step.node}))
-        self._steps.append(StepRow(step.step, step.visit, fields))
+        self._draft.entries.append(
+            Entry("step.withdrawn", step.step, step.visit, None, self.attempt, {"node": step.node})
+        )
+        self._draft.steps.append(StepRow(step.step, step.visit, fields))
 
     def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
         with self._lock:
@@ -209,7 +204,7 @@ class FlowRecorder(Owner):
             if recording.given:
                 fields.update(arguments_fields(recording.given))
             if len(outcome) == 1 and len(operations) < 2 and type(value) in SCALARS:
-                self._own += self.attempt == 1 and not recording.facts
+                self._draft.own += self.attempt == 1 and not recording.facts
             elif "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
@@ -223,7 +218,7 @@ class FlowRecorder(Owner):
             if self.only is not None:
                 self.end(Stop.ALONE)
             if self._was_taken_over:
-                self._was_taken_over, self._flow["takeovers"] = False, 0
+                self._was_taken_over, self._draft.flow["takeovers"] = False, 0
 
     def step_failed(
         self, step: StepVisit, error: BaseException, outcome: Mapping[str, Any], retry_in: float | None
@@ -280,14 +275,14 @@ class FlowRecorder(Owner):
         data: dict[str, Any] = {"node": step.node, "outcomes": [each for each in told if "ids" not in each]}
         if blocks:
             data["blocks"] = blocks
-        self._entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
-        self._blocks += [MemberBlock(step.step, step.visit, block) for block in blocks]
+        self._draft.entries.append(Entry("group.members", step.step, step.visit, None, self.attempt, data))
+        self._draft.blocks += [MemberBlock(step.step, step.visit, block) for block in blocks]
         alone = data["outcomes"]
-        self._members += [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in alone]
+        self._draft.members += [MemberRow(step.step, step.visit, each["index"], member_fields(each)) for each in alone]
 
     def flush(self) -> None:
         with self._lock:
-            if self._entries:
+            if self._draft.entries:
                 self._write(self._runtime.time())
             self.run.holdings.held[self.name] = self
             self.check()
@@ -304,8 +299,8 @@ class FlowRecorder(Owner):
             self.run.holdings.held.pop(self.name, None)
             if kind == "step.completed":
                 self.open_groups = []
-        self._entries.append(Entry(kind, name, visit, None, self.attempt, data))
-        self._steps.append(StepRow(name, visit, fields))
+        self._draft.entries.append(Entry(kind, name, visit, None, self.attempt, data))
+        self._draft.steps.append(StepRow(name, visit, fields))
 
     def _attempts_with(self, now: float, error: str | None) -> list[dict[str, Any]]:
         one = {"number": self.attempt, "started_at": self._begun, "ended_at": now, "worker": self._worker}
@@ -324,8 +319,8 @@ class FlowRecorder(Owner):
             FlowStopped: The execution goes no further.
         """
         with self._lock:
-            self._entries.append(self._entry(kind, data))
-            self._steps.extend(rows)
+            self._draft.entries.append(self._entry(kind, data))
+            self._draft.steps.extend(rows)
             self._write(self._runtime.time())
             if self.stop is not None and self.stop.interrupts:
                 raise FlowStopped(self.stop, self.why)
@@ -346,8 +341,8 @@ class FlowRecorder(Owner):
             data: dict[str, Any] = {"node": step.node, **why}
             if said := self.run.recording.said():
                 data["outcome"] = {"said": said}
-            self._entries.append(self._entry("step.suspended", data))
-            self._steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
+            self._draft.entries.append(self._entry("step.suspended", data))
+            self._draft.steps.append(StepRow(step.step, step.visit, {"status": "waiting"}))
             self.current, self.awaits, self.asks = None, suspended.awaits, suspended.asks
             if self.deadline is not None:
                 suspended.wake_at = min(suspended.wake_at or self.deadline, self.deadline)
@@ -366,16 +361,7 @@ class FlowRecorder(Owner):
 
     def _write(self, now: float, move: Move = Move.STEP) -> Stop | None:
         """Write what is there to write; why the execution is to end afterwards, if it is."""
-        entries, steps = self._entries, self._steps
-        change = Change(self.flow_id, move, 0, now, entries, steps, self._members or (), self._flow or _NOTHING)
-        change.is_own = self._own == len(entries) == len(steps)
-        self._entries, self._steps, self._own = [], [], 0
-        if self._members:
-            self._members = []
-        if self._blocks:
-            change.blocks, self._blocks = self._blocks, []
-        if self._flow:
-            self._flow = {}
+        change = self._draft.taken(self.flow_id, move, now)
         if self.current is not None and self.current.members is not None:
             self._written = self._runtime.monotonic()
         try:
@@ -397,8 +383,8 @@ class FlowRecorder(Owner):
         with self._lock:
             if self._ended and self.current is not None:
                 self._take_ended(self.current)
-            self._entries.append(entry)
-            self._flow.update(fields)
+            self._draft.entries.append(entry)
+            self._draft.flow.update(fields)
             self._write(self._runtime.time(), move)
             self.ended = MOVES[move].target
 
@@ -406,7 +392,7 @@ class FlowRecorder(Owner):
         """Set the state of the step that was cut short."""
         with self._lock:
             if self.current is not None:
-                self._steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
+                self._draft.steps.append(StepRow(self.current.step, self.current.visit, {"status": status}))
 
     def mark_cancelled(self) -> None:
         """Have cancelled what has not ended, as far as the store says what that is."""
@@ -414,8 +400,8 @@ class FlowRecorder(Owner):
             cut = [] if self.current is None else [(self.current.step, self.current.visit)]
             with suppress(StoreError):
                 cut += unfinished(self._store.get_flow_state(self.flow_id))
-            ended = {(row.step, row.visit) for row in self._steps}  # and yet to be written
-            self._steps += [
+            ended = {(row.step, row.visit) for row in self._draft.steps}  # and yet to be written
+            self._draft.steps += [
                 StepRow(*visit, {"status": "cancelled"}) for visit in dict.fromkeys(cut) if visit not in ended
             ]
 
@@ -425,7 +411,7 @@ class FlowRecorder(Owner):
             step = self._refused or self.current
             if step is not None:
                 fields = {"status": "failed", "completed_at": self._runtime.time(), "error": error}
-                self._steps.append(StepRow(step.step, step.visit, fields))
+                self._draft.steps.append(StepRow(step.step, step.visit, fields))
 
     # -- while the run waits ---------------------------------------------------------------------------------------
 
