@@ -24,6 +24,7 @@ from graflow.core.serialization import signed_pickles
 from graflow.encoding.errors_as_data import message_of
 from graflow.exceptions import PayloadError, SignatureError, TaskResolutionError, TaskTimeoutError, UnknownTaskError
 from graflow.hearing.words import Line, Words
+from graflow.processes.forks import leave_copy, process
 from graflow.redis.refusals import in_a_word
 from graflow.spells import is_news
 from graflow.text.shown import get_logger
@@ -38,7 +39,6 @@ from graflow_celery.wire.envelope import Envelope, SharedPayload
 from graflow_celery.wire.outcomes import pack_failure, pack_outcome, report_of, result_pickles
 from graflow_celery.wire.payload import unpack
 from graflow_celery.wire.seal import RunSeal
-from graflow_celery.worker.copies import leave_copy, process
 from graflow_celery.worker.message_limits import limits_of
 from graflow_celery.worker.others import OtherWorkers, name_in_table
 from graflow_celery.worker.overlay import ChannelWithGaps, OverlaidChannel

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -229,6 +230,24 @@ def test_a_child_that_a_step_forks_and_terminates_leaves_the_flow_alone(tmp_path
         assert [line.kind for line in runner.events(state.flow_id)].count("flow.handed_over") == 0
     assert state.steps[0].outputs == -signal.SIGTERM
     assert (state.status, state.takeovers) == (FlowStatus.COMPLETED, 0)
+
+
+@pytest.mark.parametrize("leave", [lambda: "the child's", lambda: sys.exit(3), lambda: 1 / 0])
+def test_a_child_that_comes_out_of_the_step_that_forked_it_ends_there(tmp_path, leave):
+    @task
+    def forking():
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            return "the parent's"
+        return leave()
+
+    with FlowRunner(tmp_path / "flows.db") as runner:
+        runner.register(lambda: forking, "forking")
+        state = runner.execute("forking")
+        kinds = [line.kind for line in runner.events(state.flow_id)]
+    assert (state.status, state.steps[0].attempts) == (FlowStatus.COMPLETED, 1)
+    assert kinds == ["flow.claimed", "step.started", "step.completed", "flow.completed"]
 
 
 def test_nothing_is_begun_in_threads_while_python_ends(tmp_path, monkeypatch):

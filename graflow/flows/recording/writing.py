@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Final
 
@@ -9,6 +10,7 @@ from graflow.exceptions import MoveRefusedError, PayloadError, StaleEpochError, 
 from graflow.flows.recording.identity import this_owner
 from graflow.flows.recording.stopping import FlowStopped, Stop
 from graflow.observing import Happening, observe, observers
+from graflow.processes.forks import leave_copy, process
 from graflow.runtime import Runtime
 from graflow.state.changes import Appended, Change, Entry, FlowRecord, Request
 from graflow.state.statuses import Move
@@ -57,6 +59,7 @@ class Writer:
         self.is_interrupted = False
         self._store = store
         self._record = record
+        self._process = process.mark
         self._flow_id = record.flow_id
         self._runtime = runtime
         self._patience = patience
@@ -111,6 +114,8 @@ class Writer:
         Raises:
             FlowStopped: When the flow is not this owner's any more, or the store is lost and required.
         """
+        if process.mark is not self._process:  # a child that a step forked, and that came out of it
+            leave_copy(self._process, sys.exception())
         if self.epoch is None:
             if change.move is Move.STEP:
                 return self._claim(change)

@@ -19,6 +19,7 @@ from graflow.core.remote.branch import RemoteBranch
 from graflow.core.remote.late import LateCalls, LateMember
 from graflow.exceptions import GraflowError, PayloadError
 from graflow.hearing.words import Words
+from graflow.processes.forks import leave_copy, process
 from graflow.values.blobs import LONG, TakenBlobs
 from graflow_celery.deployment import Deployment
 from graflow_celery.record import GrantedMember, GroupSpec, Lease, MemberReport, MemberState
@@ -27,7 +28,6 @@ from graflow_celery.wire.payload import as_text
 from graflow_celery.worker.batches.holding import Holding, RunningBlock
 from graflow_celery.worker.batches.plain import PlainChunk, plain_chunk
 from graflow_celery.worker.batches.tally import Tally
-from graflow_celery.worker.copies import leave_copy, process
 from graflow_celery.worker.member import MemberRunner, RetryLater
 from graflow_celery.worker.running import RunningMember, running_member
 
