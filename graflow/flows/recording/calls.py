@@ -44,8 +44,11 @@ class Recorder(Protocol):
 
     session_id: str
     flow_name: str
-    attempt: int
     generation: int
+
+    @property
+    def attempt(self) -> int:
+        """Which execution of the step that runs this one is."""
 
     def position(self) -> tuple[str, int, int]:
         """The step that runs, its visit and its attempt."""

@@ -11,10 +11,11 @@ from typing import Any, Final
 from graflow.core.run.recorded.recorder import StepVisit
 from graflow.encoding.errors_as_data import describe_error
 from graflow.exceptions import StoreError, named
+from graflow.flows.recording.attempts import Attempts
 from graflow.flows.recording.calls import Calls, Children, Questions
 from graflow.flows.recording.draft import Draft
 from graflow.flows.recording.flow_graph import added_by
-from graflow.flows.recording.journal import CALLED, Past, Visit, session_of
+from graflow.flows.recording.journal import CALLED, Past, session_of
 from graflow.flows.recording.owner import Owner
 from graflow.flows.recording.people import People
 from graflow.flows.recording.rows import arguments_fields, member_fields, unfinished, value_of_outcome
@@ -55,7 +56,6 @@ class FlowRecorder(Owner):
         flow_name: Its name.
         session_id: The run's, which the keys of group runs begin with.
         current: The step whose body runs.
-        attempt: Which execution of it that is.
         run: The context of the run.
         open_groups: The key of the group run that runs, or failed last.
         only: The one step after which the execution ends, where there is one.
@@ -85,7 +85,6 @@ class FlowRecorder(Owner):
         self.flow_name = record.flow_name
         self.session_id = session_of(record.flow_id, record.generation)
         self.current: StepVisit | None = None
-        self.attempt = 1
         self.run: Any = None
         self.open_groups: list[str] = []
         self.only: str | None = None
@@ -96,14 +95,8 @@ class FlowRecorder(Owner):
         self.awaits: str | None = None
         self.asks: list[str] = []
         self.deadline: float | None = None
-        self._worker = runtime.name
-        self._earlier = past.attempts
-        self._retried = past.retried
-        self._reset = past.reset
-        self._attempts: list[dict[str, Any]] = []
-        self._due: dict[Visit, float] = {}  # when steps that failed are tried again
+        self._attempts = Attempts(past, runtime.name)
         self._lock = threading.RLock()
-        self._begun = 0.0
         self._ended: deque[Mapping[str, Any]] = deque()  # members that are yet to be written
         self._written = 0.0
         self._refused: StepRow | None = None  # of what no store can hold
@@ -129,6 +122,11 @@ class FlowRecorder(Owner):
         """
         self.hear(self.writer.claim(self._runtime.time()))
 
+    @property
+    def attempt(self) -> int:
+        """Which execution of the step that runs this one is."""
+        return self._attempts.number
+
     def position(self) -> tuple[str, int, int]:
         """The step that runs, its visit and its attempt."""
         step = self.current
@@ -138,36 +136,30 @@ class FlowRecorder(Owner):
     def is_retried(self) -> bool:
         """Whether somebody asked that the step that runs is run again."""
         step = self.current
-        return bool(self._retried) and step is not None and (step.step, step.visit) in self._retried
+        return step is not None and self._attempts.is_retried(step)
 
     # -- what the engine tells -------------------------------------------------------------------------------------
 
     def step_started(self, step: StepVisit) -> None:
         with self._lock:
-            now = self._begun = self._runtime.time()
+            now, attempts = self._runtime.time(), self._attempts
             if self.deadline is not None:
                 self._watch_deadline(now)
             if self.stop is not None:
                 raise FlowStopped(self.stop, self.why)
             self.current = step
             self.calls.begin()
-            if self._earlier:  # something failed or was cut short, and the run may have waited for it
-                self._attempts = self._earlier.pop((step.step, step.visit), [])
-                self._due.pop((step.step, step.visit), None)
+            if attempts.begin(step, now):
                 self.run.holdings.held.pop(self.name, None)
-            elif self._attempts:
-                self._attempts = []
             name, visit, node, _, members = step
-            self.attempt = number = len(self._attempts) + 1
-            fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": self._worker}
-            if number == 1 or (self._reset and (name, visit) in self._reset):
-                if self._reset:
-                    self._reset.discard((name, visit))
+            number = attempts.number
+            fields: dict[str, Any] = {"status": "running", "attempts": number, "worker": attempts.worker}
+            if attempts.is_first(step):
                 fields["started_at"] = now
                 if self.generation:
                     fields["generation"] = self.generation
             if number > 1:
-                fields |= {"attempt_history": list(self._attempts), "progress": None}
+                fields |= {"attempt_history": list(attempts.over), "progress": None}
             if members is not None:
                 self._begin_group(step, fields)
             self._draft.entries.append(Entry("step.started", name, visit, None, number, {"node": node}))
@@ -186,7 +178,7 @@ class FlowRecorder(Owner):
 
     def _take_back(self, step: StepVisit) -> None:
         """The body of the step that was just begun will not run."""
-        self.current, begun = None, bool(self._attempts)
+        self.current, begun = None, bool(self._attempts.over)
         fields = {"status": "ready", "attempts": self.attempt - 1, **({} if begun else {"started_at": None})}
         self._draft.entries.append(
             Entry("step.withdrawn", step.step, step.visit, None, self.attempt, {"node": step.node})
@@ -208,13 +200,13 @@ class FlowRecorder(Owner):
             elif "queued" in outcome or "nodes" in outcome or "edges" in outcome:
                 fields["added"] = added_by(step.step, outcome)
             if self.attempt > 1:
-                fields["attempt_history"] = self._attempts_with(now, None)
+                fields["attempt_history"] = self._attempts.end(now, None)
                 fields["error"] = None
             if recording.facts:
                 fields.update(recording.facts)
             self._end(step, "step.completed", fields, {"node": step.node, "outcome": outcome})
             if observers:
-                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, fields["status"])
+                observe(Happening.STEP_ENDED, now - self._attempts.begun, self.flow_name, fields["status"])
             if self.only is not None:
                 self.end(Stop.ALONE)
             if self._was_taken_over:
@@ -231,19 +223,18 @@ class FlowRecorder(Owner):
                 "status": "failed" if due is None else "waiting",
                 "error": text,
                 "error_data": told,
-                "attempt_history": self._attempts_with(now, text),
+                "attempt_history": self._attempts.end(now, text),
             }
             if self.run.recording.given:
                 fields.update(arguments_fields(self.run.recording.given))
-            self._earlier[step.step, step.visit] = self._attempts
+            self._attempts.fail(step, due)
             if due is None:
                 fields["completed_at"] = now
             data = {"node": step.node, "outcome": outcome, "retry_at": due, "error": told}
             self._end(step, "step.failed", fields, data)
             if observers:
-                observe(Happening.STEP_ENDED, now - self._begun, self.flow_name, "failed")
+                observe(Happening.STEP_ENDED, now - self._attempts.begun, self.flow_name, "failed")
             if due is not None:
-                self._due[step.step, step.visit] = due
                 self._write(now)
 
     def members_ended(self, step: StepVisit, outcomes: Sequence[Mapping[str, Any]]) -> None:
@@ -286,7 +277,7 @@ class FlowRecorder(Owner):
                 self._write(self._runtime.time())
             self.run.holdings.held[self.name] = self
             self.check()
-            due = min(self._due.values(), default=0.0)
+            due = self._attempts.next_due()
             if due - self._runtime.time() > _LONG_WAIT:
                 raise FlowStopped(Stop.PUT_AWAY, "waits long for its next attempt at a step", due)
 
@@ -301,11 +292,6 @@ class FlowRecorder(Owner):
                 self.open_groups = []
         self._draft.entries.append(Entry(kind, name, visit, None, self.attempt, data))
         self._draft.steps.append(StepRow(name, visit, fields))
-
-    def _attempts_with(self, now: float, error: str | None) -> list[dict[str, Any]]:
-        one = {"number": self.attempt, "started_at": self._begun, "ended_at": now, "worker": self._worker}
-        self._attempts.append({**one, "error": error})
-        return list(self._attempts)
 
     # -- what a step asks for --------------------------------------------------------------------------------------
 
