@@ -14,6 +14,8 @@ from typing import Final
 from graflow.flows.home import Home
 from graflow.flows.recording.owner import GRACE
 
+_PATIENCE: Final = 5.0  # seconds that a process which is to end waits for a slow store at most
+
 
 class _End:
     """Hands the flows of this process over when it ends; a forked child has none, and ends by itself."""
@@ -78,7 +80,7 @@ class _End:
         leaving = threading.Thread(target=self._hand_over, name="graflow-hand-over", daemon=True)
 
         def end() -> None:
-            leaving.join(2 * GRACE)
+            leaving.join(_PATIENCE)
             os.kill(os.getpid(), number)
 
         leaving.start()
