@@ -132,18 +132,26 @@ class Program:
         return body
 
     def _retried(self, name: str, fails: int, *, is_member: bool = False) -> Any:
-        """Fails at first; what a member wrote in an attempt that failed stays, so that one writes nothing then."""
+        """Fails at first, each time after it has written what is to be gone then.
+
+        What a member appends stays, as others may have read it, and how often it does depends on the cut.
+        """
         attempts = Counter[str]()
 
         @task(name, inject_context=True, retry_policy=RetryPolicy(max_retries=4, initial_interval=0.0))
         def body(context):
             attempts[name] += 1
+            channel = context.get_channel()
+            seen = [channel.get(f"half of {name}"), channel.exists("log")]
             if not is_member:
-                context.get_channel().append("log", f"attempt of {name}")
+                channel.append("log", f"attempt of {name}")
             if attempts[name] <= 1 + fails % 2:
+                channel.set(f"half of {name}", attempts[name])
+                channel.delete("log")
                 raise ValueError(name)
             self._note(name)
-            return name
+            channel.append("log", name)
+            return seen
 
         return body
 

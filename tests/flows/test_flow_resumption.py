@@ -189,6 +189,47 @@ def test_members_that_succeeded_are_kept_when_their_group_failed():
     assert ran.count("a") == 1
 
 
+@pytest.mark.parametrize("backend", ["direct", "threading", None])
+def test_what_an_attempt_that_failed_wrote_is_gone_but_for_what_others_may_have_read(backend):
+    tries, is_mended = [], False
+
+    @task(inject_context=True, max_retries=1)
+    def flaky(context):
+        channel = context.get_channel()
+        seen = [channel.get("half"), channel.get("old")]
+        tries.append(1)
+        if len(tries) == 1:
+            channel.set("half", 1)
+            channel.delete("old")
+            channel.append("log", 1)
+            with channel.lock("any"):
+                channel.set("under lock", 1)
+            raise ValueError("once")
+        return seen
+
+    @task(inject_context=True)
+    def last(context):
+        if not is_mended:
+            raise ValueError("broken")
+        return [
+            context.get_result("flaky"),
+            *(context.get_channel().get(k) for k in ("half", "old", "log", "under lock")),
+        ]
+
+    def build():
+        first = task("first", inject_context=True)(lambda context: context.get_channel().set("old", "kept"))
+        middle = parallel(flaky, task("other")(lambda: 1)).with_execution(backend) if backend else flaky
+        first >> middle >> last
+
+    store = MemoryStore()
+    for is_mended in (False, True):  # the second process has the channel from the record
+        runner = FlowRunner(store, recovery=False)
+        runner.register(build, "made")
+        state = runner.resume_flow("f") if is_mended else runner.execute("made", flow_id="f")
+    assert state.outputs == [[None, "kept"], None, "kept", *([[1], 1] if backend else [None, None])]
+    assert len(tries) == 2
+
+
 def changing(runner, versions):
     """A flow of three steps, the code of whose steps is taken from a table."""
     runner.register(lambda: versions["a"] >> versions["b"] >> versions["c"], "changing")

@@ -219,6 +219,22 @@ def never_recovers(context: Any, x: int) -> None:
     raise ValueError(f"{x} at retry {context.retry_count}")
 
 
+@task(inject_context=True, retry_policy=RetryPolicy(max_retries=2, initial_interval=0.0))
+def writes_and_fails(context: Any, name: str, failures: int) -> list[Any]:
+    """Fails so often, each time after it has written, and gives what it saw when it failed no more."""
+    channel = context.get_channel()
+    seen = [channel.get("half"), channel.get("old"), channel.exists("brief")]
+    if context.retry_count < failures:
+        channel.set("half", name)
+        channel.set("brief", name, ttl=100)
+        channel.delete("old")
+        channel.append("log", name)
+        with channel.lock("any"):
+            channel.set("under lock", name)
+        raise ValueError(name)
+    return seen
+
+
 @task(inject_context=True, retry_policy=RetryPolicy(max_retries=1, initial_interval=2.0))
 def dies_after_its_retry(context: Any, mark: str) -> tuple[int, int]:
     """Fails, kills its process when it is tried again, and ends well the next time."""

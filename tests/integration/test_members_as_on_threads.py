@@ -17,7 +17,7 @@ from graflow.exceptions import GraflowRuntimeError, ParallelGroupError
 from graflow.trace.base import Tracer
 from graflow.trace.noop import NoopTracer
 from tests.integration.behaviours import acting, aside, taking
-from tests.integration.members import held
+from tests.integration.members import held, writes_and_fails
 
 pytestmark = pytest.mark.redis
 
@@ -80,6 +80,29 @@ def test_a_key_that_a_member_deleted_under_its_lock_is_gone(group: Group, channe
         context = run(wf, "g", {"k": 1}, **channel)
     assert not context.channel.exists("k")
     assert context.channel.get("c") == 1
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_plain_writes_of_an_attempt_that_failed_are_gone(group: Group, channel: dict[str, Any], failures: int) -> None:
+    def falters(name: str) -> Any:
+        return writes_and_fails(task_id=name, name=name, failures=failures)
+
+    with workflow("w") as wf:
+        first = acting("first", [])
+        chain(first, falters("behind"))
+        inner = group("inner", falters("inside"), acting("aside", []))
+        outer = group("g", falters("member"), first, inner).with_execution(policy="best_effort")
+        inner.with_execution(policy="best_effort")
+        context = run(wf, outer.task_id, {"old": "kept"}, **channel)
+    names = ["behind", "inside", "member"]
+    if failures == 1:
+        assert [context.get_result(name) for name in names] == [[None, "kept", False]] * 3
+    else:
+        assert all(isinstance(context.get_result(name), ValueError) for name in names)
+    kept = context.channel
+    assert (kept.get("half"), kept.get("old"), kept.exists("brief")) == (None, "kept", False)
+    assert sorted(kept.get("log")) == sorted(names * failures), "what is appended stays"
+    assert kept.get("under lock") in names
 
 
 def test_lists_and_values_that_members_share_keep_their_time_to_live(group: Group, channel: dict[str, Any]) -> None:

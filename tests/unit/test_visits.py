@@ -6,6 +6,7 @@ import gc
 import threading
 import traceback
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import cloudpickle
@@ -110,6 +111,53 @@ def test_plain_writes_of_a_failed_attempt_are_gone(reach):
     channel = attempts(body)
     assert (channel.exists("half"), channel.get("old"), channel.get("log")) == (False, "kept", [1, 2])
     assert channel.get("under lock") == 2
+
+
+def _half_done(channel, attempt):
+    channel.set("half", attempt)
+    channel.delete("old")
+    channel.append("log", attempt)
+    with channel.lock("any"):
+        channel.set("under lock", attempt)
+
+
+def _members(failures):
+    """A task and a coroutine that fail so often, each time after they have written."""
+    tries = Counter()
+
+    def body(ctx):
+        channel = ctx.get_channel()
+        seen = [channel.get("half"), channel.get("old")]
+        tries[ctx.task_id] += 1
+        if tries[ctx.task_id] <= failures:
+            _half_done(channel, tries[ctx.task_id])
+            raise OSError("so often")
+        return seen
+
+    async def coroutine(ctx):
+        return body(ctx)
+
+    options = {"inject_context": True, "max_retries": 1}
+    return task("plain", **options)(body), task("async", **options)(coroutine)
+
+
+@pytest.mark.parametrize("backend", ["direct", "threading"])
+@pytest.mark.parametrize("failures", [1, 2])
+def test_plain_writes_of_an_attempt_of_a_member_that_failed_are_gone(backend, failures):
+    with workflow("w") as wf:
+        start = task("start", inject_context=True)(lambda ctx: ctx.get_channel().set("old", "kept"))
+        start >> parallel(*_members(failures)).with_execution(backend, policy="best_effort")
+        _, context = wf.execute(ret_context=True)
+    channel = context.channel
+    assert (channel.get("half"), channel.get("old")) == (None, "kept")
+    assert sorted(channel.get("log")) == sorted([*range(1, failures + 1)] * 2), "what is appended stays"
+    assert channel.get("under lock") == failures
+    for name in ("plain", "async"):
+        assert (
+            context.get_result(name) == [None, "kept"]
+            if failures == 1
+            else context.get_result(name).args == ("so often",)
+        )
 
 
 def test_a_run_that_failed_goes_on_without_what_the_failed_task_wrote():
