@@ -42,10 +42,10 @@ from graflow.api.http.etags import tag_of
 from graflow.api.http.paging import Limit
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
-from graflow.api.plugged import ClusterViews, views_of
 from graflow.api.runs.member_table import matching, ordered, shown_row
 from graflow.api.runs.members import MOST_ROWS, MemberRows, Statuses
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
+from graflow.flows.plugged import ClusterViews, views_of
 from graflow.state.groups.members import MemberFacts
 
 router = APIRouter(tags=["cluster"])
@@ -115,7 +115,7 @@ def group_members(
 ) -> Response:
     """A part of the members of a group on workers."""
     size = int(_one(service, run_id)["size"])
-    known = {row["index"]: row for row in views_of(service).members(run_id)}
+    known = {row["index"]: row for row in views_of(service.runner).members(run_id)}
     states = {name.strip() for each in status or () for name in each.split(",") if name.strip()}
     rows = matching([_member(index, known.get(index, {})) for index in range(size)], states, search or "")
     part = ordered(rows, sort, service.clock())[offset : offset + limit]
@@ -133,7 +133,7 @@ def group_member(run_id: str, index: int, request: Request, service: Served) -> 
     size = int(_one(service, run_id)["size"])
     if not 0 <= index < size:
         raise ProblemError(404, "not-found", f"Group run '{run_id}' has no member {index}; it has {size}")
-    found = next((row for row in views_of(service).members(run_id) if row["index"] == index), None)
+    found = next((row for row in views_of(service.runner).members(run_id) if row["index"] == index), None)
     made = _timed(found or {"index": index, "status": "pending", "attempts": 0})
     return answer(request, tag_of(made), made)
 
@@ -144,14 +144,14 @@ def group_member(run_id: str, index: int, request: Request, service: Served) -> 
 def _asked(service: Service, what: str) -> tuple[list[dict[str, Any]], str | None]:
     """What the views tell, or why they cannot."""
     try:
-        return getattr(views_of(service), what)(), None
+        return getattr(views_of(service.runner), what)(), None
     except GraflowError as error:
         return [], str(error)
 
 
 def _one(service: Service, run_id: str) -> dict[str, Any]:
     try:
-        return views_of(service).group(run_id)
+        return views_of(service.runner).group(run_id)
     except (ConfigError, GroupNotFoundError) as error:
         raise ProblemError(404, "not-found", str(error)) from error
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from graflow.api.http.auth import Asker
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served
-from graflow.api.plugged import knows_workers
 from graflow.configuration.project import project_settings
 from graflow.exceptions import GraflowError
+from graflow.flows.plugged import knows_workers
 from graflow.metrics import CONTENT_TYPE, exposition
 
 probes = APIRouter(tags=["server"])
@@ -99,5 +99,5 @@ def server(service: Served, asker: Asker) -> Server:
         store=StoreHealth(
             kind=store.url.partition(":")[0], is_available=is_available, is_persistent=store.is_persistent
         ),
-        features={"broker": knows_workers(service), "logs": True, "questions": True, "schedules": False},
+        features={"broker": knows_workers(service.runner), "logs": True, "questions": True, "schedules": False},
     )

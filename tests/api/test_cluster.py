@@ -11,9 +11,9 @@ pytest.importorskip("fastapi", reason="needs the extra [api]")
 
 from fastapi.testclient import TestClient
 
-from graflow.api import plugged as plugged_in
 from graflow.exceptions import ConfigError, GraflowError, GroupNotFoundError
 from graflow.flows import FlowRunner
+from graflow.flows import plugged as plugged_in
 from graflow.state import MemoryStore
 from graflow.state.changes import StepRow
 from graflow.state.statuses import Move

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +22,13 @@ from click.testing import CliRunner, Result
 from graflow import task
 from graflow.cli.main import graflow
 from graflow.flows import FlowRunner
-from graflow.state import FlowState, FlowStatus
+from graflow.flows.recording.identity import this_owner
+from graflow.state import FlowState, FlowStatus, FlowStepState
+from graflow.state.sqlite import SqliteStore
+from graflow.state.statuses import Move
 from graflow_celery import LocalCluster
 from tests.scenario.test_examples import read_terminal
+from tests.state.support import begin, completed, group_row, member, move, started
 from tests.support import wait_until
 from tests.unit.test_command import WITHOUT_CELERY
 
@@ -499,6 +505,41 @@ def test_on_a_terminal_a_flow_is_a_tree_that_grows(folder: Path, held: Running) 
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------
+
+
+def test_members_that_workers_run_are_running_before_the_flow_hears_of_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Views:
+        @staticmethod
+        def running(run_key: str, *, with_progress: bool = False) -> list[dict[str, Any]]:
+            asked.append(run_key)
+            return [{"index": index, "status": "running", "attempts": 1, "worker": "w1"} for index in (1, 3)]
+
+    asked: list[str] = []
+    plug_in = SimpleNamespace(load=lambda: lambda _: Views)
+    monkeypatch.setattr("graflow.flows.plugged.entry_points", lambda group: [plug_in])
+    with closing(SqliteStore(folder / "flows.db")) as store:
+        begin(store, owner=this_owner())
+        move(store, Move.STEP, steps=(started("load"),))
+        flow("show", "f1")
+        assert asked == [], "there is no group"
+        move(store, Move.STEP, steps=(group_row(4),), members=(member(0),))
+        assert table(flow("show", "f1").stdout)["g"][0] == "running: 1 completed, 2 running, 1 pending of 4"
+
+        def members(*more: str) -> list[str]:
+            rows = flow("show", "f1", "--members", "g", "--json", *more).stdout.splitlines()
+            return [f"{row.index} {row.status}" for row in map(FlowStepState.model_validate_json, rows)]
+
+        assert members() == ["0 completed", "1 running", "2 pending", "3 running"]
+        assert members("--status", "running") == ["1 running", "3 running"]
+        assert members("--status", "pending") == ["2 pending"]
+        assert members("--status", "running", "--limit", "1") == ["1 running"]
+        assert members("--status", "running", "--cursor", "1") == ["3 running"]
+        asked.clear()
+        move(store, Move.STEP, steps=(completed("g"),))
+        flow("show", "f1", "--members", "g")
+        assert asked == [], "it has ended"
 
 
 @pytest.mark.redis

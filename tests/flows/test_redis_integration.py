@@ -1,13 +1,16 @@
 """Flows with a Redis: their store, their groups on workers, and flows that workers run themselves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from graflow.cli.main import graflow
 from graflow.exceptions import StoreConfigError
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus
@@ -158,6 +161,18 @@ def test_a_worker_that_is_stopped_hands_its_flow_over(tmp_path):
         (tmp_path / "go").touch()
         assert runner.wait(flow_id, 30).status is FlowStatus.COMPLETED
         assert [line.kind for line in runner.events(flow_id)].count("flow.handed_over") == 1
+
+
+def test_members_that_the_worker_of_their_flow_runs_itself_are_shown_as_running(cluster, runner, tmp_path, monkeypatch):
+    for name, value in environment(cluster).items():
+        monkeypatch.setenv(name, value)
+    flow_id = runner.submit("gated_on_workers", {"folder": str(tmp_path)})
+    wait_until(lambda: "begun 1" in ran(tmp_path), 60)
+    command = ["flow", "show", flow_id, "--store", cluster.backend_config["url"].reveal()]
+    told = CliRunner().invoke(graflow, command).stdout
+    assert re.search(r"running: (1 completed, 1|2) running of 2", told), told
+    (tmp_path / "go").touch()
+    runner.wait(flow_id, 30)
 
 
 def test_a_cancel_reaches_the_open_group(cluster, runner, tmp_path):

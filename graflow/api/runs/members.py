@@ -31,11 +31,11 @@ from graflow.api.http.columns import NOT_MODIFIED, answer, moment
 from graflow.api.http.etags import is_known, not_modified, tag_of
 from graflow.api.http.problems import ProblemError, described
 from graflow.api.http.service import Served, Service
-from graflow.api.runs.claims import Claims, claims_of, counted_over, laid_over
 from graflow.api.runs.listing import record_of, record_tag
 from graflow.api.runs.member_table import MemberTable, MemberTables, Place, Row, matching, ordered, shown_row
 from graflow.api.runs.steps import Visit, graph_of, visit_of
 from graflow.exceptions import FlowNotFoundError
+from graflow.flows.claims import Claims, claims_of, counted_over, laid_over
 from graflow.secret import masked
 from graflow.state.changes import FlowRecord
 from graflow.state.groups.members import MemberFacts
@@ -188,7 +188,7 @@ def _running(
     if record.status is not FlowStatus.RUNNING:
         return None, {}
     group = group_of(service, record, step, visit)
-    return group, claims_of(service, group, with_progress=with_progress)
+    return group, claims_of(service.runner, group, with_progress=with_progress)
 
 
 def group_of(service: Service, record: FlowRecord, step: str, visit: int | None) -> FlowStepState:

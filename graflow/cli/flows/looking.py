@@ -24,6 +24,7 @@ from graflow.cli.flows.times import AGE
 from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
+from graflow.flows.claims import flow_with_claims, members_with_claims
 from graflow.flows.verbs.explaining import begun_row
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 from graflow.text.shown import one_line
@@ -100,13 +101,17 @@ def show(
         raise click.UsageError("--visit, --status and --cursor are about members; name their group with --members")
     with runner_of(store) as runner:
         flow = runner.get_flow_state(flow_id)
-        if step is not None and not begun_row(flow, step, visit).size:
-            raise click.UsageError(f"Step {one_line(step)} is no group; --members names one")
-        shown: Sequence[FlowStepState] = flow.steps
-        table: RenderableType = flow_picture(flow)
+        shown: Sequence[FlowStepState]
+        table: RenderableType
         cursor_after = None
-        if step is not None:
-            page = runner.list_members(flow_id, step, visit=visit, status=list(status), cursor=cursor, limit=limit)
+        if step is None:
+            flow = flow_with_claims(runner, flow)
+            shown, table = flow.steps, flow_picture(flow)
+        else:
+            group = begun_row(flow, step, visit)
+            if not group.size:
+                raise click.UsageError(f"Step {one_line(step)} is no group; --members names one")
+            page = members_with_claims(runner, flow, group, status, cursor, limit)
             shown, table, cursor_after = page, members_table(page), page.next_cursor
     if as_json:
         for each in [flow] if step is None else shown:
@@ -159,7 +164,7 @@ def watch(flow_id: str, as_json: bool, store: str | None) -> None:
     """Show a flow until it ends or pauses; a line for each change where nobody looks."""
     console = Console()
     with runner_of(store) as runner:
-        watcher = Watcher(lambda: runner.get_flow_state(flow_id), console, as_json=as_json)
+        watcher = Watcher(lambda: flow_with_claims(runner, runner.get_flow_state(flow_id)), console, as_json=as_json)
         try:
             flow = watcher.watch(time.sleep, lambda flow: flow is not None and rests(flow))
         except KeyboardInterrupt:

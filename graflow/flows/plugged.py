@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
 
-from graflow.api.http.service import Service
 from graflow.exceptions import ConfigError, GraflowError
+from graflow.flows.runner import FlowRunner
 
 _PLUG_INS: Final = "graflow.cluster_views"
 _NOBODY: Final = "Nothing that knows workers is installed here: pip install graflow-celery"
@@ -45,8 +45,8 @@ class ClusterViews(Protocol):
         """
 
 
-def views_of(service: Service) -> ClusterViews:
-    """The plug-in's views.
+def views_of(runner: FlowRunner) -> ClusterViews:
+    """The plug-in's views of the workers of a runner.
 
     Raises:
         ConfigError: There is none, or nobody says which servers are meant.
@@ -54,14 +54,14 @@ def views_of(service: Service) -> ClusterViews:
     plug_ins = entry_points(group=_PLUG_INS)
     if not plug_ins:
         raise ConfigError(_NOBODY)
-    found: ClusterViews = next(iter(plug_ins)).load()(service.runner.backend_config)
+    found: ClusterViews = next(iter(plug_ins)).load()(runner.backend_config)
     return found
 
 
-def knows_workers(service: Service) -> bool:
+def knows_workers(runner: FlowRunner) -> bool:
     """Whether there is something that may tell of workers."""
     try:
-        views_of(service)
+        views_of(runner)
     except GraflowError:
         return False
     return True
