@@ -54,7 +54,7 @@ class FlowStepState(_Model):
         generation: Which generation of the run's session it belongs to; retry and fork begin a new one.
         status: Where it is.
         queued_at: When it became ready, UTC.
-        started_at: When its first attempt began, or the first one since somebody had it run again, UTC.
+        started_at: When its first attempt began, or the first since it ran again after an end or a crash, UTC.
         completed_at: When it ended, UTC.
         inputs: What it was given, where that is small.
         outputs: What it returned, where that is small (1 KiB as JSON); `output_size` tells that there is more.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -149,6 +150,30 @@ def test_a_step_that_failed_is_run_again_and_completed_ones_are_not():
     assert [(row.step_name, row.attempts) for row in state.steps] == [("first", 1), ("second", 2)]
     assert [attempt.error for attempt in state.steps[1].attempt_history] == ["ValueError: broken", None]
     assert runner.resume_flow("f").version == state.version
+
+
+@pytest.mark.parametrize("error", [ValueError, Crash], ids=["failed", "cut short"])
+def test_the_time_of_a_step_that_goes_on_is_without_the_rest_before(error):
+    fails = True
+
+    @task
+    def step():
+        if fails:
+            raise error
+
+    def runner():
+        made = FlowRunner(WatchedStore(store), recovery=False)
+        made.register(lambda: step, "resting")
+        return made
+
+    store = MemoryStore()
+    with contextlib.suppress(Crash):
+        runner().execute("resting", flow_id="f")
+    gone_on, fails = datetime.now(UTC), False
+    (row,) = runner().resume_flow("f").steps
+    assert (row.status, row.attempts) == (StepStatus.COMPLETED, 2)
+    assert row.started_at >= gone_on
+    assert row.execution_time == pytest.approx((row.completed_at - row.started_at).total_seconds(), abs=1e-3)
 
 
 def test_members_that_succeeded_are_kept_when_their_group_failed():

@@ -45,11 +45,15 @@ class Attempts:
         return may_have_waited
 
     def is_first(self, step: StepVisit) -> bool:
-        """Whether it is the first one that was begun, or the first since somebody had the step run again."""
+        """Whether the time of its step begins with it.
+
+        It is the first, the first since the step failed or was reset, or the one before was cut short, unless workers
+        may have gone on with the members of that.
+        """
         if self._reset and (step.step, step.visit) in self._reset:
             self._reset.discard((step.step, step.visit))
             return True
-        return self.number == 1
+        return self.number == 1 or (step.members is None and self.over[-1]["ended_at"] is None)
 
     def is_retried(self, step: StepVisit) -> bool:
         """Whether somebody asked that a step is run again."""

@@ -37,7 +37,7 @@ class Past:
         attempts: The executions of each visit that has not ended well, with those before a retry.
         calls: Lines of what steps asked for that hold.
         retried: Visits that somebody asked to run again.
-        reset: Visits that have not begun since a retry took them back.
+        reset: Visits that have not begun since a retry took them back, or since they failed for good.
         alone: The visit that runs again alone; its first outcome holds until that has ended.
         anew: Lines of its members that have ended since.
         asked_since: The generation of the flow from which on the questions of a visit hold, where not all of them do.
@@ -88,6 +88,7 @@ def past_of(lines: Iterable[Journaled]) -> Past:
             _take_alone(past, line)
         elif line.kind == "step.failed" and line.data["retry_at"] is None:
             past.lines = [given for each in past.lines if (given := _given_up(each, visit)) is not None]
+            past.reset.add(visit)
         elif line.kind in READ_BACK:
             past.lines.append(line)
         elif line.kind == CALLED:
