@@ -33,7 +33,7 @@ def check_confined(outcome: BranchOutcome, own: Container[str], graph: Nodes, ou
         PayloadError: When it says something of another task, leads to no node of the run, or names a file.
     """
     if outcome.completed == [outcome.task_id] and len(outcome.results) == 1 and _asks_nothing(outcome):
-        _check_names(outcome, (outcome.results[0][0], *outcome.cycle_counts), own, graph)
+        _check_names(outcome, (outcome.results[0][0], *outcome.cycle_counts), own, graph, outer)
         return
     requests = outcome.requests
     names = {name for name, _ in outcome.results}.union(outcome.completed, outcome.cycle_counts, outcome.retry_counts)
@@ -41,7 +41,7 @@ def check_confined(outcome: BranchOutcome, own: Container[str], graph: Nodes, ou
     names.update(requests.passes)
     names.update(w.key.removesuffix(RESULT_SUFFIX) for w in outcome.writes if w.key.endswith(RESULT_SUFFIX))
     names.update(source for source, _ in requests.exits)
-    _check_names(outcome, names, own, graph)
+    _check_names(outcome, names, own, graph, outer)
     for target in (*requests.jumps, *(target for _, target in requests.exits)):
         if not (graph.has_node(target) or target in outer):
             raise PayloadError(f"Member '{outcome.task_id}' reports a way to '{target}', which is no task of this run")
@@ -63,9 +63,11 @@ def _asks_nothing(outcome: BranchOutcome) -> bool:
     return requests.is_empty() and not (requests.passes or outcome.writes or outcome.retry_counts)
 
 
-def _check_names(outcome: BranchOutcome, names: Iterable[str], own: Container[str], graph: Nodes) -> None:
+def _check_names(
+    outcome: BranchOutcome, names: Iterable[str], own: Container[str], graph: Nodes, outer: Container[str]
+) -> None:
     for name in names:
-        if name not in own and graph.has_node(name) and name not in graph.known_by_name:
+        if name not in own and (graph.has_node(name) or name in outer) and name not in graph.known_by_name:
             raise PayloadError(
                 f"Member '{outcome.task_id}' reports what became of task '{name}', which does not belong to its branch"
             )

@@ -162,6 +162,17 @@ class _RemoteGroup:
         tasks = self._branches[index].tasks
         return tasks if not any(map(is_group, tasks.values())) else {*tasks, *ids_inside(tasks.values())}
 
+    @cached_property
+    def _members(self) -> frozenset[str]:
+        return frozenset(self._ids)
+
+    def _is_other(self, task_id: str, own: Container[str]) -> bool:
+        """Whether an id is that of another member, or of a task of the runs around that this run knows nothing of."""
+        if task_id in own:
+            return False
+        context = self._run.context
+        return task_id in self._members or (task_id in context.elsewhere and not context.graph.has_node(task_id))
+
     def finish(self) -> str:
         """Have every pending member run, and hand its outcome to the run as it comes; returns the id of its run.
 
@@ -238,12 +249,14 @@ class _RemoteGroup:
         index, ids, context = stored.index, self._ids, self._run.context
         if index < len(ids) and not (self._run.canceled and stored.state is MemberState.CANCELLED):
             seal = RunSeal(self._deployment.keys, submission.spec)
-            outcome = branch_outcome(stored, ids[index], submission.spec, seal).without_others(ids)
+            own = self._ids_of_branch(index)
+            outcome = branch_outcome(stored, ids[index], submission.spec, seal)
+            outcome = outcome.without_others(partial(self._is_other, own=own))
             if any(write.ttl is not None for write in outcome.writes):
                 # It may have ended long before this process came to read it.
                 now = patiently(self._deployment, self._deployment.record.now)
                 outcome.ended -= max(now - stored.finished_at, 0.0)
-            check_confined(outcome, self._ids_of_branch(index), context.graph, context.elsewhere)
+            check_confined(outcome, own, context.graph, context.elsewhere)
             self._record(index, outcome, stored.worker, stored.attempts)
             self._deployment.paces.note(submission.kind, [outcome.duration])
 

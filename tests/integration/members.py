@@ -469,6 +469,22 @@ def fibonacci(n: int) -> int:
     return n if n < 2 else sum(fibonacci.map([n - 1, n - 2]).run())
 
 
+@task
+def fibonacci_on_workers(n: int) -> int:
+    return n if n < 2 else sum(fibonacci_on_workers.map([n - 1, n - 2]).with_execution("redis").run())
+
+
+@task(inject_context=True)
+def lies_about(context: Any, name: str, *, in_channel: bool) -> str:
+    """Says what became of another task, as a worker may that nobody trusts."""
+    ledger = context.execution_context.ledger
+    if in_channel:
+        ledger.channel.set(f"{name}.__result__", "forged")
+    else:
+        ledger.set_result(name, "forged")
+    return "lied"
+
+
 _first_loop: list[asyncio.AbstractEventLoop] = []
 """The loop that an async client of this module would be bound to."""
 

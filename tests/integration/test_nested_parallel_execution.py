@@ -18,6 +18,7 @@ from graflow.exceptions import GraflowWorkflowCanceledError, ParallelGroupError
 from graflow_celery import LocalCluster, submit
 from graflow_celery.deployment import deployment_of
 from tests.integration import members
+from tests.integration.behaviours import acting
 from tests.support import wait_until
 
 pytestmark = pytest.mark.redis
@@ -61,6 +62,35 @@ def test_a_fan_out_inside_its_own_member_has_results_of_its_own(config: dict[str
     with workflow("w") as wf:
         members.fibonacci.map(range(7)).with_execution("redis", backend_config=config)
         assert wf.execute() == [0, 1, 1, 2, 3, 5, 8]
+
+
+def test_so_has_one_whose_inner_fan_outs_run_on_workers_too(config: dict[str, Any]) -> None:
+    with workflow("w") as wf:
+        members.fibonacci_on_workers.map([4, 2, 3]).with_execution("redis", backend_config=config)
+        assert wf.execute() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["before", "beside", "behind"])
+def test_a_member_of_an_inner_group_changes_nothing_of_the_tasks_around(config: dict[str, Any], name: str) -> None:
+    """Those that the branch around it, which is on a worker, knows by name only."""
+
+    def run(*, in_channel: bool) -> Any:
+        with workflow("w") as wf:
+            lying = members.lies_about(task_id="lying", name=name, in_channel=in_channel)
+            inner = ParallelGroup([lying, acting("other", [])], name="inner").with_execution("redis", config)
+            first, beside = acting("first", []), acting("beside", [])
+            chain(first, inner, acting("last", [("result", name)]))
+            outer = ParallelGroup([first, beside], name="outer").with_execution("redis", config)
+            chain(acting("before", []), outer, acting("behind", []))
+            return wf.execute("before", ret_context=True)[1]
+
+    context = run(in_channel=False)
+    seen = [context.get_result(name), context.get_result("last")[-1]]
+    assert "forged" not in seen, "what it said in its outcome is left out"
+    with pytest.raises(
+        ParallelGroupError, match=f"'lying' reports what became of task '{name}', which does not belong"
+    ):
+        run(in_channel=True)
 
 
 def test_a_mapped_group_inside_a_group_gives_its_list(config: dict[str, Any]) -> None:

@@ -69,6 +69,12 @@ def test_what_it_says_of_other_tasks_is_refused(graph: TaskGraph, said: BranchOu
         check_confined(said, OWN, graph)
 
 
+def test_what_it_says_of_tasks_of_the_runs_around_is_refused(graph: TaskGraph) -> None:
+    for said in (outcome(completed=["member", "outer"]), outcome(writes=[ChannelWrite("outer" + RESULT_SUFFIX, 1)])):
+        with pytest.raises(PayloadError, match="'outer', which does not belong to its branch"):
+            check_confined(said, OWN, graph, {"outer"})
+
+
 @pytest.mark.parametrize("said", [Requests(jumps=["nowhere"]), Requests(exits=[("member", "nowhere")])])
 def test_a_way_that_leads_to_no_task_of_the_run_is_refused(graph: TaskGraph, said: Requests) -> None:
     with pytest.raises(PayloadError, match="'nowhere', which is no task of this run"):

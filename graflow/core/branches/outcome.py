@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,14 +135,14 @@ class BranchOutcome:
             self, completed=[], steps=0, cycle_counts={}, retry_counts={}, writes=[], requests=requests, said=[]
         )
 
-    def without_others(self, members: Container[str]) -> BranchOutcome:
+    def without_others(self, is_other: Callable[[str], bool]) -> BranchOutcome:
         """The same without what tasks of the branch's own making did under ids of other members, as in recursion.
 
         Args:
-            members: The ids of the members of the group.
+            is_other: Whether an id is that of another task; not asked of the member's own.
         """
         named = {task_id for task_id, _ in self.results}.union(self.completed, self.cycle_counts, self.retry_counts)
-        others = {task_id for task_id in named - {self.task_id} if task_id in members}
+        others = {task_id for task_id in named - {self.task_id} if is_other(task_id)}
         if not others:
             return self
         return replace(

@@ -136,7 +136,7 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             merge_values(run, [outcome.task_id for outcome in plain], [outcome.value for outcome in plain])
         else:
             members = members or {outcome.task_id for outcome in outcomes}
-            _merge_each(run, (outcome.without_others(members) for outcome in row), begun_with)
+            _merge_each(run, (outcome.without_others(members.__contains__) for outcome in row), begun_with)
 
 
 def _gave_a_value_only(outcome: BranchOutcome) -> bool:
