@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import click
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
-from rich.table import Table
+from rich.segment import Segment
 from rich.text import Text
 
 from graflow.exceptions import GraflowError
@@ -22,6 +23,7 @@ from graflow.text.shown import one_line, printable
 
 _WIDEST: Final = 10_000  # characters of a line, so that none is cut
 _EMPTY: Final = "-"
+_GAP: Final = "  "  # between columns
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 
@@ -42,10 +44,17 @@ class Rows:
         self._names = names
         self._is_number = [any(isinstance(row[place], int) for row in rows) for place in range(len(names))]
         self._rows = [[_shown(value) for value in row] for row in rows]
+        self._widths = [max(map(cell_len, column)) for column in zip(names, *self._rows, strict=True)]
+
+    @property
+    def _width(self) -> int:
+        return sum(self._widths) + len(_GAP) * (len(self._widths) - 1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if _full_width(console, self._table()) <= options.max_width:
-            yield self._table()
+        if self._width <= options.max_width:
+            # A `Table` looks at each cell several times: seconds for thousands of rows.
+            yield Segment(self._line(self._names), console.get_style("table.header"))
+            yield Segment("".join(f"\n{self._line(row)}" for row in self._rows) + "\n")
             return
         for head, *rest in self._rows:
             yield Text(head, overflow="fold")
@@ -53,15 +62,14 @@ class Rows:
             yield Padding(Columns([Text(text, overflow="fold") for text in told], padding=(0, 2)), (0, 0, 0, 2))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table())
+        return Measurement(self._width, self._width)
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        for name, is_number in zip(self._names, self._is_number, strict=True):
-            table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
-        for row in self._rows:
-            table.add_row(*map(Text, row))
-        return table
+    def _line(self, cells: Sequence[str]) -> str:
+        padded = []
+        for text, width, is_number in zip(cells, self._widths, self._is_number, strict=True):
+            space = " " * (width - cell_len(text))
+            padded.append(space + text if is_number else text + space)
+        return _GAP.join(padded).rstrip()
 
 
 def print_facts(names: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -208,6 +208,26 @@ def test_rows_are_blocks_where_a_table_does_not_fit() -> None:
     ]
 
 
+def test_wide_characters_keep_columns_in_line() -> None:
+    assert drawn(Rows(["name", "n"], [["日本", 1], ["ab", 10]]), 60) == ["name   n", "日本   1", "ab    10"]
+
+
+def test_a_table_of_thousands_of_rows_costs_a_few_calls_a_cell() -> None:
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        lines = drawn(Rows(["step", "status"], [[f"s{number}", "completed"] for number in range(2000)]), 60)
+    finally:
+        sys.setprofile(None)
+    assert lines[-1] == "s1999  completed"
+    assert calls < 20 * 4000, f"{calls / 4000:.1f} calls a cell"
+
+
 def test_what_would_steer_a_terminal_is_written_out() -> None:
     assert drawn(Rows(["name"], [["\x1b[2J\r\n[bold]x[/]\u202e"]]), 60)[1] == r"\x1b[2J\r\n[bold]x[/]\u202e"
 
