@@ -209,6 +209,24 @@ def test_what_a_member_does_under_the_id_of_another_one_is_not_that_ones(backend
     assert "all[1]" not in context.completed_tasks
 
 
+def test_nor_is_it_that_of_one_that_has_not_begun():
+    upper = task("upper")(str.upper)
+
+    def work(context, number):
+        if number == 1:
+            context.cancel_workflow("enough")
+        return upper.map(["a", "b", "c"], name="all").with_execution("direct").run()
+
+    with workflow("ids") as wf:
+        group = task("work", inject_context=True)(work).map(range(3), name="all").with_execution("direct")
+        Task("start") >> group
+        context = ExecutionContext.create(wf.graph, "start")
+        with pytest.raises(exceptions.GraflowWorkflowCanceledError):
+            context.execute()
+    assert "all[2]" not in context.completed_tasks
+    assert context.get_result("all[2]") is None
+
+
 @each_backend
 def test_a_group_inside_the_last_one_gives_the_values_of_its_members(backend):
     def bad():

@@ -123,8 +123,14 @@ def _original(error: Exception, branch: RunParts) -> BaseException:
 # -- its run -----------------------------------------------------------------------------------------------------------
 
 
-def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
-    """Take over what branches did, in order: results and counts always, channel writes of those that succeeded."""
+def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome], member_ids: Iterable[str]) -> None:
+    """Take over what branches did, in order: results and counts always, channel writes of those that succeeded.
+
+    Args:
+        run: The run that they are branches of.
+        outcomes: What came of them.
+        member_ids: The members of their group, those that have not ended included.
+    """
     counts = run.ledger.cycles.cycle_counts
     begun_with = {
         task_id: counts[task_id] for outcome in outcomes for task_id in outcome.cycle_counts if task_id in counts
@@ -135,7 +141,7 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome]) -> None:
             plain = list(row)
             merge_values(run, [outcome.task_id for outcome in plain], [outcome.value for outcome in plain])
         else:
-            members = members or {outcome.task_id for outcome in outcomes}
+            members = members or {*member_ids}
             _merge_each(run, (outcome.without_others(members.__contains__) for outcome in row), begun_with)
 
 

@@ -316,7 +316,7 @@ class GroupRun:
         # From here on to the end of the group's step the run is between two states: nobody may save it.
         context.agenda.stand_still(self.group_id)
         with no_collections(), context.ledger.channel.derived():  # which follows from the outcomes, recorded one by one
-            merge_outcomes(context, outcomes)
+            merge_outcomes(context, outcomes, self.member_ids)
             self._forget_earlier_visits()
             results = {outcome.task_id: outcome.as_result() for outcome in outcomes}
         context.groups.close(self)
