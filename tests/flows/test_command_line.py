@@ -200,6 +200,49 @@ def test_a_flow_that_fails_ends_the_command_with_1_and_goes_on_when_it_is_resume
     assert sorted((folder / "ran").read_text().split()) == ["0", "1", "100", "2"]
 
 
+@pytest.mark.slow
+def test_a_flow_whose_code_has_changed_is_told_the_command_that_takes_it(folder: Path) -> None:
+    program = """
+from graflow import task
+from graflow.flows import flow
+
+@task
+def price():
+    return {}
+
+@task
+def paid(price):
+    {}
+
+@flow("paying")
+def paying():
+    price >> paid
+"""
+    path = folder / "paying_flow.py"
+
+    def command(price: int, paid: str, *arguments: str, code: int) -> Result:
+        path.write_text(program.format(price, paid))
+        done = subprocess.run(
+            [sys.executable, "-m", "graflow", "flow", *arguments, "--flows", str(path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    command(1, "raise ValueError", "run", "paying", "--id", "p1", code=1)
+    following = f"graflow flow resume p1 --on-change reuse --flows {path}"
+    for arguments in (["resume", "p1"], ["retry", "p1", "paid"]):
+        assert command(2, "return price", *arguments, code=1).rstrip().endswith(f"what changed: {following}")
+    command(2, "return price", "resume", "p1", "--on-change", "reuse", code=0)
+
+    command(1, "import os; os.abort()", "run", "paying", "--id", "p2", code=-signal.SIGABRT)
+    told = command(2, "return price", "run", "paying", "--id", "p2", code=1)
+    assert told.endswith(f"It goes on with: {following.replace('p1', 'p2')}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import click
@@ -27,6 +27,7 @@ from graflow.cli.flows.planning import show_plan
 from graflow.cli.flows.watching import watched
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
+from graflow.exceptions import FlowChangedError
 from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.inputs import checked_id
 from graflow.ids import uuid7
@@ -98,7 +99,7 @@ def resume(
     modules: Sequence[str],
 ) -> None:
     """Go on with a flow that failed, was paused or lost."""
-    with runner_of(store, modules, on_workers=on_workers) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner, _changes_told(flow_id):
         if dry_run:
             show_plan(runner.plan_resume(flow_id, on_change=on_change), as_json=as_json)
             return
@@ -148,7 +149,7 @@ def retry(
     modules: Sequence[str],
 ) -> None:
     """Run one step of a flow again."""
-    with runner_of(store, modules, on_workers=on_workers) as runner:
+    with runner_of(store, modules, on_workers=on_workers) as runner, _changes_told(flow_id):
         which: dict[str, Any] = {"index": index, "visit": visit, "downstream": downstream, "ask_again": ask_again}
         if dry_run:
             show_plan(runner.plan_retry(flow_id, step, **which), as_json=as_json)
@@ -247,9 +248,27 @@ def _advance(
         where = f"{one_line(flow.flow_id)} --traceback{named_again('store')}"
         click.echo(f"Where it failed: graflow flow show {where}", err=True)
     if flow.status in _RESUMABLE:
-        which = f"{one_line(flow.flow_id)}{named_again('store', 'modules')}"
-        click.echo(f"It goes on with: graflow flow resume {which}", err=True)
+        kind = (flow.error_data or {}).get("type", "").rpartition(".")[2]
+        has_changed = flow.status is FlowStatus.PAUSED and kind == FlowChangedError.__name__
+        click.echo(f"It goes on with: {_resuming(flow.flow_id, has_changed=has_changed)}", err=True)
     exit_by(flow)
+
+
+def _resuming(flow_id: str, *, has_changed: bool) -> str:
+    """The command by which a flow goes on."""
+    option = " --on-change reuse" if has_changed else ""
+    return f"graflow flow resume {one_line(flow_id)}{option}{named_again('store', 'modules')}"
+
+
+@contextmanager
+def _changes_told(flow_id: str) -> Iterator[None]:
+    """A block in which a flow is refused because of its code with the command that takes it all the same."""
+    try:
+        yield
+    except FlowChangedError as error:
+        if click.get_current_context().params.get("on_change") == "reuse":  # which has not helped
+            raise
+        raise FlowChangedError(f"{error}: {_resuming(flow_id, has_changed=True)}") from error
 
 
 def _tell_id(runner: FlowRunner, flow: FlowState, *, as_json: bool) -> None:
