@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Literal, Self, overload
+from typing import Any, Final, Literal, Self, overload
 
 import networkx as nx
 
@@ -25,6 +25,7 @@ from graflow.text.shown import listed, one_line
 from graflow.trace.base import Tracer
 from graflow.trace.composite import combine
 
+_NAME_ONE: Final = "Name one with execute(start_node=...)"
 _current: ContextVar[WorkflowContext | None] = ContextVar("graflow_workflow", default=None)
 # What each open `with` block restores, innermost last; blocks of other threads are not seen.
 _entered: ContextVar[tuple[tuple[WorkflowContext | None, GraphScope | None], ...]] = ContextVar(
@@ -172,8 +173,12 @@ class WorkflowContext:
         """Whether neither an operator nor a single task has put anything into the graph."""
         return self.graph.is_empty and len(self._unused) != 1
 
-    def compiled(self, start_node: str | None = None) -> tuple[TaskGraph, str]:
+    def compiled(self, start_node: str | None = None, *, advice: str = _NAME_ONE) -> tuple[TaskGraph, str]:
         """A copy of the graph for one run, and the id of its first task, which is found when not given.
+
+        Args:
+            start_node: That id.
+            advice: What an error says that its reader may do where it is not found.
 
         Raises:
             GraphCompilationError: When no start node is given and there is none, or several.
@@ -181,7 +186,7 @@ class WorkflowContext:
         if self.graph.is_empty and len(self._unused) == 1:
             self._unused[0].register_in(self.graph)
         graph = self.graph.copy()
-        return graph, _only_start_node(self.name, graph) if start_node is None else start_node
+        return graph, _only_start_node(self.name, graph, advice) if start_node is None else start_node
 
     def register_handler(self, handler_type: str, handler: TaskHandler) -> None:
         """Run tasks of this `handler_type` with `handler` in each execution from now on."""
@@ -192,7 +197,7 @@ class WorkflowContext:
         return f"WorkflowContext({self.name!r}, {len(self.graph.nodes)} nodes)"
 
 
-def _only_start_node(name: str, graph: TaskGraph) -> str:
+def _only_start_node(name: str, graph: TaskGraph, advice: str) -> str:
     candidates = starting_steps(graph)
     if len(candidates) == 1:
         return candidates[0]
@@ -203,12 +208,10 @@ def _only_start_node(name: str, graph: TaskGraph) -> str:
     if not candidates:
         raise GraphCompilationError(
             f"Workflow '{name}' has no start node, because each of its nodes is on a cycle or behind one: "
-            f"{_a_cycle(graph)}. Name one with execute(start_node=...), or take an edge of the cycle out; "
-            f"nodes are {listed(graph.nodes)}"
+            f"{_a_cycle(graph)}. {advice}, or take an edge of the cycle out; nodes are {listed(graph.nodes)}"
         )
     raise GraphCompilationError(
-        f"Workflow '{name}' has several start nodes: {listed(candidates)}. Name one with execute(start_node=...), "
-        "or connect them"
+        f"Workflow '{name}' has several start nodes: {listed(candidates)}. {advice}, or connect them"
     )
 
 

@@ -23,6 +23,7 @@ from graflow.state.models import FlowState
 
 DEFAULT_MAX_RECOVERIES: Final = 10
 _NEAR: Final = 5
+_BEGINNING: Final = "Put a task before those that begin, as in begin >> load"
 _NAMING: Final = (
     'The function of a flow names its tasks: load >> price, or load(task_id="load") >> price(task_id="price", rate=2); '
     "load() runs the task at once and gives its value"
@@ -94,7 +95,7 @@ class FlowDefinition:
         chosen = returned if isinstance(returned, WorkflowContext) else made
         if chosen.has_no_tasks:
             raise GraphCompilationError(f"Flow '{self.name}' has no tasks. {_NAMING}")
-        return chosen.compiled()
+        return chosen.compiled(advice=_BEGINNING)
 
     def fingerprint(self, graph: TaskGraph) -> Mapping[str, Any]:
         """What the graph is compared by."""

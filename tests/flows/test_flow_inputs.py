@@ -352,6 +352,24 @@ def test_tasks_that_are_called_where_they_should_be_named_are_told_how(build, sa
     )
 
 
+def _two_beginnings():
+    load >> price
+    task("other")(lambda: 1) >> price
+
+
+def _no_beginning():
+    load >> price >> load
+
+
+@pytest.mark.parametrize("build", [_two_beginnings, _no_beginning])
+def test_a_flow_that_begins_nowhere_or_twice_is_told_what_a_flow_may_do(build):
+    with FlowRunner("memory://") as runner:
+        runner.register(build, "report")
+        error = runner.execute("report").error
+    assert "Put a task before those that begin, as in begin >> load, or " in error
+    assert "start_node=" not in error
+
+
 def test_names_are_given_once_and_near_ones_are_told():
     registry = FlowRegistry()
 
