@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graflow import task
+from graflow.cli.flows.watching import Watcher
 from graflow.cli.main import graflow
 from graflow.flows import FlowRunner
 from graflow.flows.recording.identity import this_owner
@@ -545,6 +546,21 @@ def test_on_a_terminal_a_flow_is_a_tree_that_grows(folder: Path, held: Running) 
     assert "├─ ✓ first completed" in text
     assert re.search(r"━+ 2/3  (1 pending, 2|2) completed", text), text
     assert "squares s1 completed" in text
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_ctrl_c_ends_watching_and_tells_whether_the_flow_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watcher, "watch", interrupted)
+    host, pid, start = this_owner().split(":")
+    with closing(SqliteStore(folder / "flows.db")) as store:
+        begin(store, owner=f"{host}:{pid}:{'1' * is_gone}{start}")
+    told = "The process of flow f1 is gone; it goes on with: graflow flow resume f1" if is_gone else "Flow f1 goes on; "
+    assert flow("watch", "f1", code=130).stderr.startswith(told)
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------

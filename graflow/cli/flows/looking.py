@@ -11,7 +11,7 @@ import click
 from rich.console import Console, Group, RenderableType
 
 from graflow.cli.flows.drawn import drawn_flow
-from graflow.cli.flows.options import as_json, exit_by, runner_of, store
+from graflow.cli.flows.options import as_json, exit_by, named_again, runner_of, store
 from graflow.cli.flows.pictures import (
     explanation_picture,
     flow_picture,
@@ -25,6 +25,7 @@ from graflow.cli.flows.watching import Watcher
 from graflow.cli.output import json_line
 from graflow.cli.output import show as print_for_people
 from graflow.flows.claims import flow_with_claims, members_with_claims
+from graflow.flows.recording.identity import is_gone
 from graflow.flows.verbs.explaining import begun_row
 from graflow.state import FlowState, FlowStatus, FlowStepState, StepStatus
 from graflow.text.shown import one_line
@@ -168,12 +169,21 @@ def watch(flow_id: str, as_json: bool, store: str | None) -> None:
         try:
             flow = watcher.watch(time.sleep, lambda flow: flow is not None and rests(flow))
         except KeyboardInterrupt:
-            click.echo(f"Flow {one_line(flow_id)} goes on; only watching has ended", err=True)
+            click.echo(_left(runner.get_flow_state(flow_id)), err=True)
             raise click.exceptions.Exit(130) from None
     if flow is not None:
         if console.is_terminal and not as_json:
             print_for_people(flow_picture(flow))
         exit_by(flow)
+
+
+def _left(flow: FlowState) -> str:
+    """What becomes of a flow that nobody watches any more."""
+    name = one_line(flow.flow_id)
+    if flow.owner is not None and is_gone(flow.owner):
+        which = f"{name}{named_again('store')}"
+        return f"The process of flow {name} is gone; it goes on with: graflow flow resume {which}"
+    return f"Flow {name} goes on; only watching has ended"
 
 
 def rests(flow: FlowState) -> bool:
