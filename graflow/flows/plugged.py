@@ -49,12 +49,16 @@ def views_of(runner: FlowRunner) -> ClusterViews:
     """The plug-in's views of the workers of a runner.
 
     Raises:
-        ConfigError: There is none, or nobody says which servers are meant.
+        ConfigError: There is none, a package that it needs is not installed, or nobody says which servers are meant.
     """
     plug_ins = entry_points(group=_PLUG_INS)
     if not plug_ins:
         raise ConfigError(_NOBODY)
-    found: ClusterViews = next(iter(plug_ins)).load()(runner.backend_config)
+    try:
+        views = next(iter(plug_ins)).load()
+    except ImportError as error:
+        raise ConfigError(f"What knows workers cannot be loaded: {error}") from error
+    found: ClusterViews = views(runner.backend_config)
     return found
 
 

@@ -68,6 +68,13 @@ class Told:
         return [{"index": 2, "status": "running", "attempts": 1, "worker": "w1", "started_at": 1_700_000_001.0}]
 
 
+class Uninstalled(Told):
+    """A plug-in of which a package is missing."""
+
+    def load(self) -> Callable[[Any], Told]:
+        raise ModuleNotFoundError("No module named 'celery'")
+
+
 @pytest.fixture
 def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def plug(*plug_ins: Told) -> None:
@@ -82,7 +89,11 @@ def rows(*run_ids: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("plug_ins", "reason"),
-    [((), "pip install graflow-celery"), ((Told(error=ConfigError("No Redis is named")),), "No Redis is named")],
+    [
+        ((), "pip install graflow-celery"),
+        ((Told(error=ConfigError("No Redis is named")),), "No Redis is named"),
+        ((Uninstalled(),), "cannot be loaded: No module named 'celery'"),
+    ],
 )
 def test_without_workers_there_is_nothing_and_the_reason(
     client: TestClient, plugged: Callable[..., None], plug_ins: tuple[Told, ...], reason: str

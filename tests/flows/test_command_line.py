@@ -654,6 +654,10 @@ def test_it_works_where_celery_is_not_installed(folder: Path, monkeypatch: pytes
 
     assert "squares s1 completed" in run("run", "squares", f"folder={folder}", "--id", "s1")
     assert "s1" in run("list")
+    with closing(SqliteStore(folder / "flows.db")) as store:
+        begin(store)
+        move(store, Move.STEP, steps=(group_row(3),))
+    assert "running: 3 pending of 3" in run("show", "f1"), "nobody is there who knows of workers"
     on_workers = ["run", "squares", f"folder={folder}", "--on-workers"]
     assert run(*on_workers, code=1) == "Error: No module named 'graflow_celery'\n"
     monkeypatch.setenv("GRAFLOW_FLOWS", "")
