@@ -8,20 +8,18 @@ import sys
 PROGRAM = """
 import os, signal, sys
 
-def as_pool_children_do(*_):
-    sys.exit(1)
-
-signal.signal(signal.SIGTERM, as_pool_children_do)
-os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))  # as early as it can come
-
+from billiard.common import reset_signals
 from graflow_celery.worker.main.forks import end_forked_processes_as_others
 
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))  # as early as it can come
 end_forked_processes_as_others()
+reset_signals()  # which a pool child does behind what is called at its start
+of_pool_child = signal.getsignal(signal.SIGTERM)
 child = os.fork()
 if not child:
     os._exit(0)  # it lives on
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(signal.getsignal(signal.SIGTERM) is as_pool_children_do, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+print(signal.getsignal(signal.SIGTERM) is of_pool_child, signal.pthread_sigmask(signal.SIG_BLOCK, []))
 """
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import Any
+from typing import Final
 
 _held = threading.local()
+_POOL: Final = "billiard"  # its handler is set when what is called at the start of a pool child has been called
 
 
 def end_forked_processes_as_others() -> None:
@@ -17,7 +18,6 @@ def end_forked_processes_as_others() -> None:
     process that is ended so early, as `multiprocessing.Pool` does when its work is done, would live on, and the member
     wait for it. So the signal waits until the process has the usual handler.
     """
-    of_pool_child: Any = signal.getsignal(signal.SIGTERM)
 
     def hold() -> None:
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -26,7 +26,8 @@ def end_forked_processes_as_others() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
 
     def let_go_in_child() -> None:
-        if signal.getsignal(signal.SIGTERM) is of_pool_child:
+        module = getattr(signal.getsignal(signal.SIGTERM), "__module__", None) or ""
+        if module.partition(".")[0] == _POOL:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         let_go()
 
