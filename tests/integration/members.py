@@ -465,6 +465,16 @@ def in_a_pool(method: str) -> list[int]:
 
 
 @task
+def status_of_a_copy_that_is_ended() -> int:
+    """What a process ends with that is a copy of the worker's, and is sent SIGTERM."""
+    child = os.fork()
+    while not child:
+        signal.pause()
+    os.kill(child, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@task
 def fibonacci(n: int) -> int:
     return n if n < 2 else sum(fibonacci.map([n - 1, n - 2]).run())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,11 @@ def test_the_command_runs_members_in_every_pool(
         assert over.state == "TIMED_OUT"
         assert over.error is not None
         assert over.error.type == "graflow.exceptions.TaskTimeoutError"
+        if pool in {"prefork", "threads", "solo"}:
+            copies = members.status_of_a_copy_that_is_ended(task_id="one") | members.in_a_pool(
+                task_id="two", method="fork"
+            )
+            assert submit(copies, config).results(timeout=120) == [-signal.SIGTERM, [1, 4, 9]]
         queue = RedisTaskQueue(backend_config=config)
         queue.enqueue(TaskSpec(typed.thrice(task_id="alone", x=1), None))
         wait_until(queue.is_empty)

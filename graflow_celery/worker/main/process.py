@@ -106,6 +106,8 @@ class MembersStep(bootsteps.StartStopStep):
         warn_of_soft_limits(parent.pool, parent.app.registry)
         deployment = deployment_for(parent.app)
         deployment.runtime.interrupts = runs_threads(parent.pool)
+        if runs_threads(parent.pool):
+            end_forked_processes_as_others()
         keep_event_loop()
         _hear(parent.app)
         parent.app.pool_options = parent.pool.options
