@@ -8,9 +8,7 @@ from typing import Any, Final
 
 from graflow.core.branches.outcome import Branch
 from graflow.core.envelopes.shared_code import GroupCode
-from graflow.core.handlers.group_policy import (
-    GroupExecutionPolicy,
-)
+from graflow.core.handlers.group_policy import GroupExecutionPolicy
 from graflow.exceptions import ConfigError, GraflowRuntimeError
 from graflow.runtime import persistently
 from graflow.trace.carrying import trace_context

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from graflow.core.branches.outcome import BranchOutcome
-from graflow.exceptions import GroupLostError, GroupNotFoundError
+from graflow.exceptions import GraflowRuntimeError, GroupLostError, GroupNotFoundError
 from graflow_celery import GroupHandle, attach, submit
 from graflow_celery.client.waiting.waiter import Waiter
 from graflow_celery.deployment import deployment_of
@@ -144,6 +145,36 @@ def test_a_wiped_record_is_written_again_by_who_submitted_it(server: PrivateRedi
     assert [outcome.index for outcome in record_of(server).outcomes(handle.run_id)] == [0]
 
 
+def test_a_group_that_was_opened_anew_is_lost_to_who_had_read_it_also_when_the_server_is_slow_to_tell(
+    server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who has read an outcome of a group, which its submitter opens anew when the server has lost it
+    handle = submitted(server)
+    record_of(server).claim(handle.run_id, [0, 1], "w")
+    record_of(server).complete(handle.run_id, "w", [succeeded(0)])
+    other = attach(handle.run_id, {"url": server.url})
+    next(other.as_completed())
+    server.client().flushall()
+    list(handle._waiter.until(handle._runtime.monotonic() + 0.5))
+    assert record_of(server).status(handle.run_id).pending == 2
+
+    # When the server does not answer, once, while the other one asks what became of it
+    explain = other._sighting.explain
+    answers = iter([redis.exceptions.TimeoutError("slow")])
+
+    def slow(error: GraflowRuntimeError) -> GraflowRuntimeError:
+        for unanswered in answers:
+            raise unanswered
+        return explain(error)
+
+    monkeypatch.setattr(other._sighting, "explain", slow)
+
+    # Then it is told of the loss, and enters nothing into the record of somebody else
+    with pytest.raises(GroupLostError):
+        other.results(timeout=10)
+    assert record_of(server).outcomes(handle.run_id) == []
+
+
 def test_a_server_that_came_back_without_its_last_writes_is_repaired(server: PrivateRedis) -> None:
     # Given a server that was saved before a group was opened
     work_off(server, submitted(server).run_id)
@@ -161,7 +192,7 @@ def test_who_keeps_outcomes_of_its_own_goes_on_without_the_record(server: Privat
     # Given a durable flow that waits for a group, whose record goes while it sleeps
     deployment, options = deployment_of({"url": server.url}), GroupOptions(worker_wait=60)
     handle = submitted(server)
-    submission = handle._waiter._resubmission.submission
+    submission = handle._waiter._resubmission._submission
     waiter = Waiter(deployment, handle._spec, options, submission, sighting=handle._sighting, is_durable=True)
     record_of(server).delete(handle.run_id)
 

@@ -42,6 +42,11 @@ class Reading:
         """Whether every member's outcome has been read."""
         return self.ended >= self._n
 
+    @property
+    def may_be_outdated(self) -> bool:
+        """Whether something failed that may have been run again since it was read."""
+        return self._round is not None and not self.seen.have_succeeded
+
     def take(self, page: OutcomePage, since: Cursor) -> None:
         """Take in what was read after a cursor."""
         with self._lock:
@@ -55,11 +60,6 @@ class Reading:
     def begin_anew(self) -> None:
         """Read everything once more."""
         self.cursor = Cursor()
-
-    @property
-    def may_be_outdated(self) -> bool:
-        """Whether something failed that may have been run again since it was read."""
-        return self._round is not None and not self.seen.have_succeeded
 
     def begin_round(self, number: int) -> bool:
         """Forget what may have run again since this was read, when the run is in another round; whether it is."""

@@ -18,13 +18,10 @@ _log = get_logger(__name__)
 class Resubmission:
     """Submits one group again, with the outcomes that were read of it.
 
-    Attributes:
-        submission: What was submitted; None in processes that did not.
-
     Args:
         deployment: Where the record was.
         spec: The group.
-        submission: As above.
+        submission: What was submitted; None in processes that did not.
         sighting: What this process has seen of the run.
         is_durable: Whether the caller keeps outcomes of its own and goes on whatever became of the record.
         before_publishing: What must be in place again before any member can run.
@@ -42,34 +39,44 @@ class Resubmission:
     ) -> None:
         self._deployment = deployment
         self._spec = spec
-        self.submission = submission
+        self._submission = submission
         self._sighting = sighting
         self._is_durable = is_durable
         self._before_publishing = before_publishing
 
-    def submit(self, error: GraflowRuntimeError, seen: Seen) -> None:
-        """Submit it, when its record was wiped out.
+    def make_way(self, error: GraflowRuntimeError) -> Submission:
+        """What is to be submitted again, where that may be; whatever is left of the record is taken away.
 
         Args:
             error: What was raised for the record that is absent.
-            seen: The outcomes that were read before.
 
         Raises:
-            GroupNotFoundError: When it is absent for another reason, such as that its time was over.
+            GroupNotFoundError: When it is absent for another reason than a loss, such as that its time was over.
             GroupLostError: When it was wiped out and somebody else submitted it.
-            redis.exceptions.RedisError: When the record cannot be asked or written.
+            redis.exceptions.RedisError: When the record cannot be asked.
         """
         told = self._sighting.explain(error)
         is_wiped = isinstance(told, GroupLostError)
-        if self.submission is None or not (is_wiped or self._is_durable):
+        if self._submission is None or not (is_wiped or self._is_durable):
             raise told from None
-        run_id = self._spec.run_id
         if not is_wiped:
-            self._deployment.record.delete(run_id)  # whatever is left of it
-        _log.warning("The record of run %s is gone; submitting it again", run_id)
+            self._deployment.record.delete(self._spec.run_id)
+        return self._submission
+
+    def submit(self, submission: Submission, seen: Seen) -> None:
+        """Submit it.
+
+        Args:
+            submission: From `make_way`.
+            seen: The outcomes that were read before.
+
+        Raises:
+            redis.exceptions.RedisError: When the record cannot be written.
+        """
+        _log.warning("The record of run %s is gone; submitting it again", self._spec.run_id)
         open_and_publish(
             self._deployment,
-            self.submission,
+            submission,
             [index for index in range(self._spec.n) if index not in seen],
             known=list(seen.values()),
             before_publishing=self._before_publishing,

@@ -220,7 +220,13 @@ class Waiter:
 
     def _write_again(self, error: GraflowRuntimeError) -> None:
         try:
-            self._resubmission.submit(error, self.seen)
+            submission = self._resubmission.make_way(error)
+        except SILENT as unreachable:
+            # The cursor says of which record this was read: another one, opened meanwhile, is not taken for that.
+            self.silence.wait_out(unreachable)
+            return
+        try:
+            self._resubmission.submit(submission, self.seen)
         except SILENT as unreachable:
             self.silence.wait_out(unreachable)
         self.reading.begin_anew()
