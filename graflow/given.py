@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from graflow.exceptions import ConfigError
 
@@ -38,26 +39,32 @@ def checked_path(name: str, given: object) -> str:
     return str(given)
 
 
-def checked_count(name: str, given: object) -> int:
-    """A whole number from 1.
+def checked_count(name: str, given: object, *, least: int = 0, most: float = math.inf) -> int:
+    """A whole number within bounds.
 
     Raises:
         ConfigError: It is something else.
     """
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(f"{name} must be a whole number from 1, not {given!r}")
+    if not _is_whole(given) or given < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {given!r}")
+    if given > most:
+        raise ConfigError(f"{name} must be at most {most}, not {given!r}")
     return given
 
 
-def checked_limit(given: object, most: int) -> int:
-    """How many a page may have: what was asked for, but at least one and at most so many.
+def page_size(limit: object, most: int) -> int:
+    """How many a page has: what was asked for, but at least one and at most so many.
 
     Raises:
         ConfigError: It is no whole number.
     """
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise ConfigError(f"limit must be a whole number from 1, not {given!r}")
-    return max(1, min(given, most))
+    if not _is_whole(limit):
+        raise ConfigError(f"limit must be a whole number of at least 1, not {limit!r}")
+    return max(1, min(limit, most))
+
+
+def _is_whole(given: object) -> TypeGuard[int]:
+    return isinstance(given, int) and not isinstance(given, bool)
 
 
 def require_metadata(given: object) -> None:

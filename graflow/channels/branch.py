@@ -90,7 +90,8 @@ class BranchChannel(Channel):
         """Apply what a view of this one has kept, and keeps no more."""
         with self._lock:
             if self._keeps_all:
-                self._pending.update(pending)
+                for key, (value, deadline) in pending.items():  # which somebody may hold who was given a look at it
+                    self._pending[key] = value if type(value) in SCALARS else own_copy(value), deadline
                 return
         apply_writes(self, [as_write(key, kept) for key, kept in pending.items()])
 

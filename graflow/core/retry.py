@@ -12,6 +12,7 @@ from typing import Any
 from graflow.durations import LONGEST, MOST
 from graflow.exceptions import ConfigError, GraflowError, PayloadError, RetryLimitExceededError, named
 from graflow.foreign import attempt
+from graflow.given import checked_count
 from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)
@@ -82,19 +83,6 @@ class RetryPolicy:
     def numbers(self) -> dict[str, int | float | bool]:
         """The part of the policy that travels as data; what it makes of errors stays where it is defined."""
         return {name: getattr(self, name) for name in ("max_retries", *_INTERVALS, "jitter")}
-
-
-def checked_count(name: str, value: object, *, most: float = math.inf) -> int:
-    """A whole number of at least 0.
-
-    Raises:
-        ConfigError: It is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{name} must be a whole number of at least 0, not {value!r}")
-    if value > most:
-        raise ConfigError(f"{name} must be at most {most}, not {value!r}")
-    return value
 
 
 def checked_filter(name: str, value: Any) -> ErrorFilter | None:

@@ -106,8 +106,8 @@ class FlowRunner(Steering, Questioning):
             raise ConfigError(f"durability is one of {', '.join(_DURABILITIES)}, not {durability!r}")
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= LONGEST:
             raise ConfigError(f"lease must be seconds above 0, not {lease!r}")
-        checked_count("max_concurrent", max_concurrent)
-        checked_count("max_steps", max_steps)
+        checked_count("max_concurrent", max_concurrent, least=1)
+        checked_count("max_steps", max_steps, least=1)
         if not isinstance(recovery, bool | None):
             raise ConfigError(f"recovery must be True or False, not {recovery!r}")
         backend_config = checked_mapping("backend_config", backend_config, "{'queue': 'flows'}") or None

@@ -51,8 +51,8 @@ def test_handlers_are_handlers_by_name(take: Callable[..., object], given: objec
         ({"lease": "6"}, "lease must be seconds above 0, not '6'"),
         ({"lease": 0}, "lease must be seconds above 0, not 0"),
         ({"lease": float("nan")}, "lease must be seconds above 0, not nan"),
-        ({"max_concurrent": 0.5}, "max_concurrent must be a whole number from 1, not 0.5"),
-        ({"max_steps": "x"}, "max_steps must be a whole number from 1, not 'x'"),
+        ({"max_concurrent": 0.5}, "max_concurrent must be a whole number of at least 1, not 0.5"),
+        ({"max_steps": "x"}, "max_steps must be a whole number of at least 1, not 'x'"),
         ({"recovery": "no"}, "recovery must be True or False, not 'no'"),
         ({"backend_config": []}, "backend_config must be a mapping with names as its keys, such as {'queue': 'flows'}"),
         ({"config": "x"}, "config must be a mapping with names as its keys, such as {'key_prefix': 'shop'}, not 'x'"),
@@ -70,8 +70,8 @@ def test_a_runner_refuses_settings_where_it_is_made(given: dict[str, object], te
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda runner: runner.list_flows(limit=None), "limit must be a whole number from 1, not None"),
-        (lambda runner: runner.questions(limit="3"), "limit must be a whole number from 1, not '3'"),
+        (lambda runner: runner.list_flows(limit=None), "limit must be a whole number of at least 1, not None"),
+        (lambda runner: runner.questions(limit="3"), "limit must be a whole number of at least 1, not '3'"),
         (lambda runner: runner.list_flows(search=3), "search must be text, not 3"),
         (lambda runner: runner.list_flows(status=3), "A status is one of "),
         (lambda runner: runner.list_flows(status=[3]), "A status is one of "),

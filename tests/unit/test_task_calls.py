@@ -289,6 +289,32 @@ def by_position(func):
     return wrapper
 
 
+def with_a_first_argument(func):
+    """A decorator that gives an argument itself, and shows it all the same."""
+
+    @functools.wraps(func)
+    def wrapper(path):
+        return func("db", path)
+
+    return wrapper
+
+
+def in_another_order(func):
+    @functools.wraps(func)
+    def wrapper(unit, value=0):
+        return func(value, unit)
+
+    return wrapper
+
+
+def with_the_first_by_name(func):
+    @functools.wraps(func)
+    def wrapper(value, *rest):
+        return func(value, *rest)
+
+    return wrapper
+
+
 @functools.singledispatch
 def described(value, unit="m"):
     return f"{value!r} {unit}"
@@ -319,6 +345,19 @@ def test_a_function_that_knows_its_arguments_by_position_gets_them_so(func, valu
         task("value")(lambda: 7) >> task("used")(func)
         assert wf.execute() == value
     assert task(func).map([7], name="all").run() == [value]
+
+
+def test_a_wrapper_is_given_arguments_by_the_names_that_it_has_itself():
+    load = task("load")(with_a_first_argument(lambda db, path: (db, path)))
+    with workflow("w") as wf:
+        task("path")(lambda: "p") >> load
+        assert wf.execute() == ("db", "p")
+    with workflow("w") as wf:
+        task("measured")(in_another_order(lambda value, unit: (value, unit)))(task_id="one", value=1, unit="m")
+        assert wf.execute() == (1, "m")
+    with workflow("w") as wf:
+        task("measured")(with_the_first_by_name(lambda value, unit: (value, unit)))(task_id="one", value=1, unit="m")
+        assert wf.execute() == (1, "m")
 
 
 @pytest.mark.parametrize("decorate", [task, task("x"), lambda func: TaskWrapper("x", func)])

@@ -249,6 +249,16 @@ def test_what_an_inner_attempt_wrote_under_a_lock_is_there_for_all_once_it_has_s
         assert shared.get("written") == [1]
 
 
+def test_what_was_seen_of_a_member_s_attempt_is_not_what_its_branch_has_afterwards():
+    branch = BranchChannel(MemoryChannel("shared"))
+    attempt = AttemptChannel(branch, ValueError)
+    attempt.set("items", [1])
+    seen = attempt.view("items")
+    attempt.apply()
+    seen.append(2)
+    assert branch.get("items") == [1]
+
+
 def test_a_task_called_inside_a_task_sees_and_shares_what_the_outer_one_wrote():
     inner = TaskWrapper("inner", lambda ctx, x: ctx.get_channel().set("y", x + 1), True, register_to_context=False)
 

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from graflow.text.shown import get_logger
@@ -98,7 +98,7 @@ def _positional_only(func: Callable[..., Any], positional: int) -> list[tuple[st
     parameters = parameters_of(func)
     if parameters is None or _takes_unnamed(parameters[positional:]):
         return [(UNNAMED, inspect.Parameter.empty)]
-    kinds = _BY_POSITION if _wraps_by_position(func) else (inspect.Parameter.POSITIONAL_ONLY,)
+    kinds = _BY_POSITION if _wraps_by_position(func, parameters) else (inspect.Parameter.POSITIONAL_ONLY,)
     only = [p for p in parameters if p.kind in kinds]
     return [(p.name, p.default) for p in only[positional:]]
 
@@ -109,18 +109,30 @@ def _takes_unnamed(parameters: Iterable[inspect.Parameter]) -> bool:
     return inspect.Parameter.VAR_POSITIONAL in kinds and kinds.isdisjoint(_NAMED)
 
 
-def _wraps_by_position(func: Callable[..., Any]) -> bool:
-    """Whether a function that shows the parameters of the one it wraps has them by position only.
+def _wraps_by_position(func: Callable[..., Any], shown: Sequence[inspect.Parameter]) -> bool:
+    """Whether a function that shows the parameters of the one it wraps has to be given them by position.
 
-    So does one without `**kwargs`, and one of `functools.singledispatch`, which looks at the first argument.
+    So has one that knows some of them by no name, as with `*args` alone, and one of `functools.singledispatch`, which
+    looks at the first argument; but none that has the others in another place than it shows.
     """
-    while isinstance(func, functools.partial | types.MethodType):
-        func = func.func if isinstance(func, functools.partial) else func.__func__
-    if not isinstance(func, types.FunctionType) or "__wrapped__" not in func.__dict__:
+    inner = func
+    while isinstance(inner, functools.partial | types.MethodType):
+        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
+    if not isinstance(inner, types.FunctionType) or "__wrapped__" not in inner.__dict__:
         return False
-    code = func.__code__
-    takes_names = code.co_flags & inspect.CO_VARKEYWORDS or not (code.co_argcount or code.co_flags & inspect.CO_VARARGS)
-    return not takes_names or "register" in func.__dict__
+    if "register" in inner.__dict__:
+        return True
+    try:
+        own = inspect.signature(func, follow_wrapped=False).parameters.values()
+    except ValueError:  # a partial with arguments that the wrapper does not take
+        return False
+    kinds = {p.kind for p in own}
+    if inspect.Parameter.VAR_KEYWORD in kinds or kinds.isdisjoint((*_BY_POSITION, inspect.Parameter.VAR_POSITIONAL)):
+        return False
+    names, own_names = [p.name for p in shown], {p.name for p in own}
+    in_place = [p.name for p in own if p.kind in _BY_POSITION]
+    is_aligned = all(name not in names or names[at : at + 1] == [name] for at, name in enumerate(in_place))
+    return is_aligned and not own_names.issuperset(names)
 
 
 def _unknown_names(

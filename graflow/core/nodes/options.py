@@ -8,10 +8,11 @@ from types import FunctionType
 from typing import Any, Final
 
 from graflow.coordination.backend_keys import QUEUE_NAME, is_queue_name
-from graflow.core.retry import ErrorFilter, RetryPolicy, checked_count
+from graflow.core.retry import ErrorFilter, RetryPolicy
 from graflow.durations import LONGEST, MOST
 from graflow.encoding.shapes import is_writable
 from graflow.exceptions import ConfigError
+from graflow.given import checked_count
 from graflow.text.shown import get_logger
 
 _log = get_logger(__name__)

@@ -8,8 +8,8 @@ from graflow.channels.base import Channel
 from graflow.channels.factory import ChannelFactory
 from graflow.channels.memory_channel import MemoryChannel
 from graflow.core.branches.surroundings import Surroundings
-from graflow.core.retry import checked_count
 from graflow.core.run.ledger import DefaultMaxSteps, Ledger
+from graflow.given import checked_count
 
 T = TypeVar("T")
 

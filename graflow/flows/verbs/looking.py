@@ -18,7 +18,7 @@ from graflow.flows.recording.flow_graph import FlowGraph
 from graflow.flows.running.driving import Driver
 from graflow.flows.verbs.explaining import StepExplanation, explained
 from graflow.flows.verbs.stats import FlowStats, stats_of
-from graflow.given import checked_limit
+from graflow.given import page_size
 from graflow.secret import masked
 from graflow.state.changes import Journaled
 from graflow.state.models import Attempt, FlowPage, FlowState, FlowStepState, MemberPage
@@ -104,7 +104,7 @@ class Looking:
             search=search,
             since=since,
             cursor=cursor,
-            limit=checked_limit(limit, _LONGEST_PAGE),
+            limit=page_size(limit, _LONGEST_PAGE),
         )
         return FlowPage([self._shown(state) for state in page], page.next_cursor)
 
@@ -129,7 +129,7 @@ class Looking:
             visit=visit,
             status=_statuses(StepStatus, status),
             cursor=cursor,
-            limit=checked_limit(limit, MOST),
+            limit=page_size(limit, MOST),
         )
 
     def events(self, flow_id: str, after: int = 0, limit: int | None = None) -> list[Journaled]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from graflow.exceptions import ConfigError, NotAskedError, SignatureError
 from graflow.flows.running.driving import Driver
 from graflow.flows.waiting.feedback import FlowFeedbackBackend
-from graflow.given import checked_limit
+from graflow.given import page_size
 from graflow.hitl.manager import FeedbackManager
 from graflow.ids import uuid7
 from graflow.questions.asks import check_people
@@ -75,7 +75,7 @@ class Questioning(ABC):
             raise ConfigError(f'state is "open", "settled" or None, not {state!r}')
         self._open()
         found: list[Question] = []
-        limit = checked_limit(limit, LISTED)
+        limit = page_size(limit, LISTED)
         while True:
             query = QuestionQuery(flow_id, is_open=_STATES[state], cursor=cursor, limit=limit - len(found))
             page = self.store.list_questions(query)

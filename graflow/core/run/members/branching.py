@@ -146,7 +146,7 @@ def merge_outcomes(run: RunParts, outcomes: Sequence[BranchOutcome], member_ids:
 
 
 def _gave_a_value_only(outcome: BranchOutcome) -> bool:
-    """Whether a member, which had not run before, has done nothing else."""
+    """Whether a member has given a value, which is one more execution of it, and done nothing else."""
     requests = outcome.requests
     return (
         outcome.success
