@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graflow import RetryPolicy, chain, parallel, task
+from graflow.exceptions import StoreUnavailableError
 from graflow.flows import FlowRunner
 from graflow.questions import Question
 from graflow.state import StateStore
@@ -220,3 +221,19 @@ def asked(runner: FlowRunner, *args: Any, **options: Any) -> tuple[str, Question
     flow_id = runner.submit("asks")
     wait_until(lambda: runner.questions(flow_id=flow_id) and runner.get_flow_state(flow_id).owner is None)
     return flow_id, runner.questions()[0]
+
+
+class Line:
+    """A line to a store that may be cut; with `answers` an applied write may lose its answer as well."""
+
+    def __init__(self):
+        self.is_cut, self.loses = False, False
+
+    def check(self, _):
+        if self.is_cut:
+            raise StoreUnavailableError("cut")
+
+    def lose(self, _):
+        if self.loses:
+            self.loses = False
+            raise StoreUnavailableError("the answer is lost")

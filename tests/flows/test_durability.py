@@ -11,24 +11,8 @@ from graflow.flows import FlowContext, FlowRunner
 from graflow.flows.recording import writing
 from graflow.state import FlowStatus, StepStatus, encoding
 from graflow.state.memory import MemoryStore
-from tests.flows.support import WatchedStore
+from tests.flows.support import Line, WatchedStore
 from tests.support import wait_until
-
-
-class Line:
-    """A line to a store that may be cut; with `answers` an applied write may lose its answer as well."""
-
-    def __init__(self):
-        self.is_cut, self.loses = False, False
-
-    def check(self, _):
-        if self.is_cut:
-            raise StoreUnavailableError("cut")
-
-    def lose(self, _):
-        if self.loses:
-            self.loses = False
-            raise StoreUnavailableError("the answer is lost")
 
 
 def steps(*bodies):

@@ -8,12 +8,13 @@ from graflow import task
 from graflow.coordination import executor
 from graflow.coordination.coordinator import CoordinationBackend, TaskCoordinator
 from graflow.core.branches.given import Given
+from graflow.core.branches.outcome import BranchOutcome
 from graflow.encoding.member_blocks import told_members
 from graflow.flows import FlowRunner
 from graflow.state import FlowStatus, StepStatus
 from graflow.state.memory import MemoryStore
 from graflow.state.opening import open_store
-from tests.flows.support import Crash, WatchedStore, crashing
+from tests.flows.support import Crash, Line, WatchedStore, crashing
 
 N, BLOCK = 14, 4
 BASE = 1_700_000_000.0  # seconds since the epoch
@@ -26,21 +27,29 @@ class InBlocks(TaskCoordinator):
         self.ran = []
         self.factor = 1
         self.alone = set()
+        self.failing = set()
+        self.before = lambda: None
 
     def execute_group(self, group_id, tasks, execution_context, policy):
         run = execution_context.open_group(group_id, tasks)
+        self.before()
         pending = set(run.pending())
         for first in range(0, len(tasks), BLOCK):
             block = range(first, min(first + BLOCK, len(tasks)))
             left = [index for index in block if index in pending]
             self.ran += left
             row = self._row(run, block)
-            if len(left) == len(block) and first not in self.alone and run.record_row(row, "w1", 1):
+            comes_whole = len(left) == len(block) and self.failing.isdisjoint(block) and first not in self.alone
+            if comes_whole and run.record_row(row, "w1", 1):
                 continue
             for index, outcome in row.outcomes():
                 if index in left:
-                    run.record(index, outcome, "w1", 1)
+                    run.record(index, self._failed(outcome) if index in self.failing else outcome, "w1", 1)
         run.close(policy)
+
+    def _failed(self, outcome):
+        task_id = outcome.task_id
+        return BranchOutcome(task_id, success=False, value=None, error=ValueError("no"), completed=[task_id])
 
     def _row(self, run, block):
         values = [{"doubled": [index * 2 * self.factor]} for index in block]
@@ -69,7 +78,7 @@ def build():
     def shown(numbers):
         return len(numbers)
 
-    return doubled.map(range(N), name="numbers").with_execution("direct") >> shown
+    return doubled.map(range(N), name="numbers").with_execution("direct", policy="best_effort") >> shown
 
 
 def runner_of(store):
@@ -140,6 +149,20 @@ def test_members_in_blocks_that_are_on_record_run_once_after_a_crash_at_any_writ
     assert state.steps[0].counts == {"completed": N}
 
 
+def test_blocks_that_came_while_the_store_was_lost_are_all_recorded_when_it_is_back(members, store, monkeypatch):
+    monkeypatch.setattr("graflow.flows.recording.recorder._GATHERED_BLOCKS", 1)  # so each is a write
+    line = Line()
+    runner = runner_of(WatchedStore(store, line.check))
+    members.before = lambda: setattr(line, "is_cut", True)
+    assert runner.execute("doubling", {}, flow_id="f").degraded
+    assert [row.step_name for row in runner_of(store).get_flow_state("f").steps] == ["numbers"]
+    line.is_cut = False
+    runner._home.recovery.look()
+    assert values(runner) == [2 * index for index in range(N)]
+    assert runner.get_flow_state("f").steps[0].counts == {"completed": N}
+    assert [count for count, _, _ in told(store)] == [1] * 4
+
+
 def test_one_member_of_a_block_runs_again_and_the_others_stay(members, store):
     runner = runner_of(store)
     runner.execute("doubling", {}, flow_id="f")
@@ -152,6 +175,29 @@ def test_one_member_of_a_block_runs_again_and_the_others_stay(members, store):
     assert values(runner) == expected
     assert state.steps[0].counts == {"completed": N}
     assert [each.index for each in runner.list_members("f", "numbers", status=StepStatus.COMPLETED)] == list(range(N))
+
+
+@pytest.mark.parametrize("of", ["itself", "a fork", "one with a kept value"])
+def test_a_whole_block_that_failed_runs_again_and_the_others_stay(members, store, of):
+    members.failing = set(range(4, 8))
+    runner = FlowRunner(store, recovery=False)
+    runner.register(build, "doubling", cache=of == "one with a kept value")
+    flow_id = runner.execute("doubling", {}, flow_id="f").flow_id
+    if of == "a fork":
+        flow_id = runner.fork_flow("f", "shown").flow_id
+    elif of == "one with a kept value":
+        flow_id = runner.execute("doubling", {}, flow_id="g").flow_id
+    members.since()
+    members.failing = set()
+    state = runner.retry_failed_step(flow_id, "numbers")
+    assert (state.status, members.since()) == (FlowStatus.COMPLETED, [4, 5, 6, 7])
+    listed = runner.list_members(flow_id, "numbers", limit=100)
+    assert [(each.status, each.outputs) for each in listed[4:8]] == [
+        (StepStatus.COMPLETED, {"doubled": [2 * index]}) for index in range(4, 8)
+    ]
+    assert StepStatus.PENDING not in {each.status for each in listed}
+    assert sum(state.steps[0].counts.values()) == N
+    assert not state.steps[0].counts.keys() - {"completed", "reused", "cached"}
 
 
 def test_a_group_whose_members_are_in_blocks_runs_again_whole(members, store):

@@ -188,8 +188,7 @@ class FlowRecorder(Owner):
     def step_completed(self, step: StepVisit, outcome: Mapping[str, Any], _: object) -> None:
         with self._lock:
             now = self._runtime.time()
-            operations = outcome.get("channel", ())
-            value = operations[0][2] if len(outcome) == len(operations) == 1 else value_of_outcome(outcome, step.node)
+            operations, value = outcome.get("channel", ()), value_of_outcome(outcome, step.node)
             fields = described(value)
             fields["status"], fields["completed_at"] = "completed", now
             recording = self.run.recording
@@ -243,7 +242,8 @@ class FlowRecorder(Owner):
 
     @property
     def takes_blocks(self) -> bool:
-        return self.attempt == 1  # a store keeps as blocks what nothing was written about before
+        # A store keeps as blocks what nothing was written about before; a fork begins with the rows of another flow.
+        return self.attempt == 1 and not self.is_retried
 
     def block_ended(self, step: StepVisit, block: Mapping[str, Any]) -> None:
         self._ended.append(block)
