@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ _log = get_logger(__name__)
 _AWAY: Final = 10.0  # seconds in which workers that could not be asked are not asked again
 _RUNNING: Final = StepStatus.RUNNING.value
 _PENDING: Final = StepStatus.PENDING.value
+_UNENDED: Final = frozenset({_PENDING, _RUNNING})
 _silent: Final[WeakKeyDictionary[StateStore, float]] = WeakKeyDictionary()
 
 Claims = Mapping[int, Mapping[str, Any]]
@@ -48,10 +50,10 @@ def claims_of(runner: FlowRunner, group: FlowStepState, *, with_progress: bool =
 
 
 def laid_over(rows: Sequence[MemberFacts], claims: Claims) -> list[MemberFacts]:
-    """Rows, with those of members that run as their workers have them."""
+    """Rows, with those of members that run as their workers have them; what has ended since then stays so."""
     if not claims:
         return list(rows)
-    return [row if (facts := claims.get(row.number)) is None else _row(facts) for row in rows]
+    return [_row(claims[row.number]) if row.number in claims and row.status == _PENDING else row for row in rows]
 
 
 def counted_over(counts: Mapping[str, int], strip: Strip, size: int, claims: Claims) -> tuple[dict[str, int], Strip]:
@@ -81,22 +83,39 @@ def members_with_claims(
     runner: FlowRunner, flow: FlowState, group: FlowStepState, status: Sequence[str], cursor: str | None, limit: int
 ) -> MemberPage:
     """`FlowRunner.list_members` of a group of a flow that was just read, with those that workers run."""
-    claims = claims_of(runner, group) if flow.status is FlowStatus.RUNNING else {}
-    name, visit = group.step_name, group.visit
-    page = runner.list_members(flow.flow_id, name, visit=visit, status=status, cursor=cursor, limit=limit)
+    read = partial(runner.list_members, flow.flow_id, group.step_name, visit=group.visit, status=status, limit=limit)
+    page = read(cursor=cursor)
+    is_asked = not status or not _UNENDED.isdisjoint(status)
+    # After the page, for the same reason: a member that it does not have, of those asked for, may have ended otherwise.
+    claims = claims_of(runner, group) if is_asked and flow.status is FlowStatus.RUNNING else {}
     if not claims:
         return page
-    first, end = (
-        behind_member(cursor),
-        (group.size or 0) if page.next_cursor is None else behind_member(page.next_cursor),
-    )
-    rows = {member.index or 0: member for member in page}
-    for index in claims.keys() & range(first, end):
-        told = {"step_name": name, "visit": visit, **claims[index]}
-        rows[index] = FlowStepState.model_validate(told)
-    found = [rows[index] for index in sorted(rows) if not status or rows[index].status in status]
+    if not status or _RUNNING in status:
+        found = _with_running(page, group, claims, cursor)
+    else:
+        found = _waiting(page, claims)
+        while len(found) < limit and page.next_cursor is not None:
+            page = read(cursor=page.next_cursor)
+            found += _waiting(page, claims)
     cut = found[:limit]
     return MemberPage(cut, page.next_cursor if len(cut) == len(found) else str(cut[-1].index))
+
+
+def _with_running(page: MemberPage, group: FlowStepState, claims: Claims, cursor: str | None) -> list[FlowStepState]:
+    """The members of a page, with those that run in its range."""
+    first = behind_member(cursor)
+    end = (group.size or 0) if page.next_cursor is None else behind_member(page.next_cursor)
+    rows = {member.index or 0: member for member in page}
+    for index in claims.keys() & range(first, end):
+        if index not in rows or rows[index].status is StepStatus.PENDING:
+            told = {"step_name": group.step_name, "visit": group.visit, **claims[index]}
+            rows[index] = FlowStepState.model_validate(told)
+    return [rows[index] for index in sorted(rows)]
+
+
+def _waiting(page: MemberPage, claims: Claims) -> list[FlowStepState]:
+    """The members of a page without those that run."""
+    return [member for member in page if member.status is not StepStatus.PENDING or member.index not in claims]
 
 
 def _row(facts: Mapping[str, Any]) -> MemberFacts:

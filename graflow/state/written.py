@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from graflow.state.changes import Entry, Json, MemberBlock, MemberRow, StepRow
 from graflow.state.encoding import COMPRESSED_FROM, Blobs, Stored, encode, encode_fields, stored_form, to_text
+from graflow.state.groups.blocks import stored_block
 
 
 class WrittenEntry(NamedTuple):
@@ -113,9 +114,10 @@ class Written:
 
 def _written_block(block: MemberBlock, blobs: Blobs) -> WrittenBlock:
     members = block.members
-    content = {name: value for name, value in block.content.items() if name != "ids"}  # only the journal's readers ask
     where = f"members {members.start} to {members.stop - 1} of step '{block.step}'"
-    return WrittenBlock(block.step, block.visit, members.start, members.stop, encode(content, blobs, where))
+    return WrittenBlock(
+        block.step, block.visit, members.start, members.stop, encode(stored_block(block.content), blobs, where)
+    )
 
 
 def _status(fields: Mapping[str, Any]) -> str | None:

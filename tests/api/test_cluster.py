@@ -175,3 +175,17 @@ def test_members_of_a_flow_that_run_are_found_by_their_state(clients: Clients, p
     ):
         told = client.get("/api/v1/analysis/flows/f1/steps/g/members", params={"status": status}).json()
         assert ([row[0] for row in told["rows"]], told["total"]) == (indices, len(indices))
+
+
+def test_a_member_that_has_ended_does_not_run_any_more_whatever_workers_tell(
+    clients: Clients, plugged: Callable[..., None]
+) -> None:
+    store = MemoryStore()
+    begin(store, "f1")
+    move(store, Move.STEP, steps=(group_row(4),), members=(member(2, "completed", attempts=1),))
+    plugged(Told())
+    steps = "/api/v1/analysis/flows/f1/steps/g/members"
+    client = clients(FlowRunner(store, recovery=False))
+    assert [row[1] for row in client.get(steps).json()["rows"]] == ["pending", "pending", "completed", "pending"]
+    assert client.get(f"{steps}/2").json()["status"] == "completed"
+    assert client.get(steps, params={"status": "running"}).json()["total"] == 0

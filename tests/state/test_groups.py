@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from graflow.encoding.member_blocks import times_of
 from graflow.exceptions import FlowNotFoundError, InvalidCursorError
 from graflow.state import FlowStepState, StateStore, StepStatus
 from graflow.state.changes import Change, MemberBlock, MemberRow
+from graflow.state.described import SHOWN, described
+from graflow.state.groups import blocks
+from graflow.state.groups.blocks import KeptMembers, stored_block
+from graflow.state.groups.members import MemberQuery, member_facts
 from graflow.state.groups.strips import BUCKETS, bucket_of, first_of
 from graflow.state.statuses import Move
 from tests.state.support import AT, begin, block, completed, group_row, member, move, record_of
@@ -18,8 +25,8 @@ def write(store: StateStore, *members: MemberRow | MemberBlock, size: int | None
     steps = [group_row(size)] if size is not None else []
     epoch = record_of(store).epoch
     alone = [each for each in members if isinstance(each, MemberRow)]
-    blocks = [each for each in members if isinstance(each, MemberBlock)]
-    store.append(Change("f1", Move.STEP, epoch, AT + 5, steps=steps, members=alone, blocks=blocks))
+    together = [each for each in members if isinstance(each, MemberBlock)]
+    store.append(Change("f1", Move.STEP, epoch, AT + 5, steps=steps, members=alone, blocks=together))
 
 
 def group(store: StateStore, step: str = "g") -> FlowStepState:
@@ -267,6 +274,62 @@ def test_a_block_of_a_group_whose_size_nobody_told_is_listed(store: StateStore) 
 
 def test_a_large_block_is_kept_once_as_any_large_value_is(store: StateStore) -> None:
     begin(store)
-    values = [f"{index} " * 30_000 for index in range(5)]
-    write(store, block(0, values), size=5)
-    assert [each.output_size for each in store.list_members("f1", "g")] == [60_002] * 5
+    values = [f"{index} " * 250 for index in range(600)]
+    write(store, block(0, values), size=600)
+    assert [each.outputs for page in pages(store) for each in page] == values
+
+
+def test_of_a_value_in_a_block_that_no_row_shows_only_size_and_digest_are_kept(store: StateStore) -> None:
+    longest, letters = "x" * (SHOWN - 2), "ż" * 400  # as JSON in UTF-8, which measures; escaped, the letters are longer
+    values = [1, longest, longest + "x", {"a": letters}, letters * 2, [longest], None]
+    begin(store)
+    write(store, block(1, values), size=9)
+    write(store, member(3, worker="w2"), member(5, "failed"))
+    (_, *shown, _) = store.list_members("f1", "g")
+    told = [{name: getattr(each, name) for name in described(None)} for each in shown]
+    assert told == [described(value) for value in values]
+    kept = stored_block(block(1, values).content)
+    assert kept["values"] == [1, longest, None, {"a": letters}, None, None, None]
+    assert kept["large"] == {at: described(values[int(at)]) for at in "245"}
+    assert "large" not in stored_block(block(1, values[:2]).content)
+
+
+def test_blocks_may_come_in_any_order_with_single_members_in_and_between_them(store: StateStore) -> None:
+    begin(store)
+    write(store, size=400)
+    firsts = [index * 7 % 40 * 10 for index in range(40)]
+    for first in firsts:
+        write(store, block(first, [first] * 6))
+    write(store, *(member(index, "failed") for index in range(0, 400, 5)))
+    write(store, *(MemberRow("g", 1, index, {"worker": "w2"}) for index in (4, 6)))
+    assert group(store).counts == {"completed": 160, "failed": 80, "pending": 160}
+    states = ["failed" if at % 5 == 0 else "completed" if at % 10 < 6 else "pending" for at in range(400)]
+    assert [each.status for each in store.list_members("f1", "g", limit=400)] == states
+    assert [each.outputs for each in store.list_members("f1", "g", cursor="10", limit=4)] == [10] * 4
+
+
+def test_a_page_expands_no_more_of_a_block_than_it_shows(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(store)
+    write(store, size=2000)
+    write(store, block(5, list(range(1900))))
+    write(store, *(member(index, "failed") for index in range(100, 120)))
+    looked_at: list[int] = []
+    monkeypatch.setattr(blocks, "times_of", lambda content, at: (looked_at.append(at), times_of(content, at))[1])
+    page = store.list_members("f1", "g", limit=20)
+    assert ([each.index for each in page], page.next_cursor) == (list(range(20)), "19")
+    assert len(looked_at) <= 21
+    done = store.list_members("f1", "g", cursor="95", status=[StepStatus.COMPLETED], limit=6)
+    assert [each.index for each in done] == [96, 97, 98, 99, 120, 121]
+    assert len(looked_at) <= 21 + 7 * 5
+
+
+def test_a_block_is_read_once_for_a_question() -> None:
+    read: list[int] = []
+
+    def content(first: int) -> Mapping[str, Any]:
+        read.append(first)
+        return block(first, [None] * 1000).content
+
+    kept = KeptMembers(lambda start, end, _: ([], min(end, start + 100)), [range(1000), range(1000, 2000)], content)
+    assert len(member_facts(MemberQuery.of(None, 2000, (), []), kept, None)) == 2000
+    assert read == [0, 1000]

@@ -145,7 +145,8 @@ def member(
     if is_known(request, tag):
         return not_modified(tag)
     found = member_at(service, record, step, visit, index)
-    told = {name: moment(value) if name in _TIMES else value for name, value in claim.items()}
+    runs = claim if found.status is StepStatus.PENDING else {}  # what has ended since then stays so
+    told = {name: moment(value) if name in _TIMES else value for name, value in runs.items()}
     return answer(request, tag, {"step": step, **found.model_dump(mode="json"), **told, "inputs": masked(found.inputs)})
 
 

@@ -98,9 +98,10 @@ class MemberQuery:
 
 def member_page(step: str, visit: int, query: MemberQuery, limit: int, kept: KeptMembers) -> MemberPage:
     """One page of a group."""
-    fetch = kept.fetching(query.written, with_values=True)
-    rows = list(islice(_found(query, fetch), max(1, limit) + 1))
-    states = [member_state(step, visit, index, fields) for index, fields in rows[: max(1, limit)]]
+    limit = max(1, limit)
+    fetch = kept.fetching(query.written, with_values=True, most=limit + 1)
+    rows = list(islice(_found(query, fetch), limit + 1))
+    states = [member_state(step, visit, index, fields) for index, fields in rows[:limit]]
     return MemberPage(states, str(states[-1].index) if len(rows) > len(states) else None)
 
 

@@ -23,7 +23,7 @@ from graflow.state.changes import (
     StepRow,
 )
 from graflow.state.encoding import is_small, to_text
-from graflow.state.groups.blocks import BLOCK_STATUS, KeptMembers, Row
+from graflow.state.groups.blocks import BLOCK_STATUS, KeptMembers, Row, span_behind, stored_block
 from graflow.state.groups.strips import begun, count, move_members
 from graflow.state.models import FlowState
 from graflow.state.reading import (
@@ -136,32 +136,36 @@ def written(
         rows,
         [(row, copied(row.fields)) for row in members] if members else (),
         packed(fields) if fields else {},
-        [MemberBlock(block.step, block.visit, copied(block.content)) for block in blocks] if blocks else (),
+        [MemberBlock(block.step, block.visit, copied(stored_block(block.content))) for block in blocks]
+        if blocks
+        else (),
     )
 
 
 class Group:
     """Members by index, and how far they are."""
 
-    __slots__ = ("blocks", "counts", "members", "size", "strip")
+    __slots__ = ("blocks", "counts", "members", "size", "spans", "strip")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.counts, self.strip = begun(size)
         self.members: dict[int, dict[str, Any]] = {}
-        self.blocks: list[MemberBlock] = []  # in the order of their members
+        self.spans: list[range] = []  # of blocks, in order
+        self.blocks: dict[int, Mapping[str, Any]] = {}  # by their first members
 
     def set_member(self, index: int, fields: dict[str, Any]) -> None:
         member = self.members.get(index)
         if member is None:
-            is_in_block = any(index in block.members for block in self.blocks)
+            is_in_block = index in span_behind(self.spans, index)
             member = self.members[index] = {"status": BLOCK_STATUS if is_in_block else _PENDING}
         old = member["status"]
         member.update(fields)
         move_members(self.counts, self.strip, self.size, range(index, index + 1), old, member["status"])
 
     def set_block(self, block: MemberBlock) -> None:
-        insort(self.blocks, block, key=lambda each: each.members.start)
+        insort(self.spans, block.members, key=lambda span: span.start)
+        self.blocks[block.members.start] = block.content
         move_members(self.counts, self.strip, self.size, block.members, _PENDING, BLOCK_STATUS)
 
 
@@ -242,7 +246,7 @@ class Rows:
             if earlier is None or not earlier.size:
                 group = self._groups[key] = Group(size)
                 if earlier is not None:
-                    group.members, group.blocks = earlier.members, earlier.blocks
+                    group.members, group.spans, group.blocks = earlier.members, earlier.spans, earlier.blocks
 
     def _group_of(self, key: tuple[str, int]) -> Group:
         """The members of a row, which is made a group where it is none."""
@@ -374,5 +378,4 @@ def kept_members(group: Group) -> KeptMembers:
         stop = chosen[-1] + 1 if len(chosen) == _MEMBERS else end
         return [(index, copied(members[index])) for index in chosen], stop
 
-    blocks = {block.members.start: block.content for block in group.blocks}
-    return KeptMembers(rows, [block.members for block in group.blocks], lambda first: copied(blocks[first]))
+    return KeptMembers(rows, group.spans, group.blocks.__getitem__, copied)

@@ -7,7 +7,7 @@ from sqlite3 import Connection
 from typing import Any, Final, NamedTuple
 
 from graflow.state.encoding import Stored, from_text, is_small, to_text
-from graflow.state.groups.blocks import BLOCK_STATUS
+from graflow.state.groups.blocks import BLOCK_STATUS, span_behind
 from graflow.state.groups.strips import begun, count, move_members
 from graflow.state.requests import requests_from, requests_text
 from graflow.state.statuses import FlowStatus, StepStatus
@@ -34,7 +34,9 @@ _MEMBER: Final = (
     "SET status = excluded.status, fields = fields || excluded.fields"
 )
 _BLOCK: Final = "INSERT INTO member_blocks VALUES (?, ?, ?, ?)"
-_BLOCKS_AROUND: Final = "SELECT idx, behind FROM member_blocks WHERE step_no = ? AND idx <= ? AND behind > ?"
+_BLOCKS_AROUND: Final = (
+    "SELECT idx, behind FROM member_blocks WHERE step_no = ? AND idx <= ? AND behind > ? ORDER BY idx"
+)
 _COUNT_CHANGE: Final = "UPDATE changes SET last = last + 1"
 _QUICK: Final = (
     "UPDATE flows SET version = ?, beats = ?, seq = ?, counts = ?, changed = (SELECT last FROM changes) WHERE no = ?"
@@ -218,11 +220,9 @@ class FlowWriter:
 
     def _member_states(self, no: int, members: Sequence[WrittenMember]) -> dict[int, str]:
         first, last = min(each.member for each in members), max(each.member for each in members)
-        blocks = self._connection.execute(_BLOCKS_AROUND, (no, last, first)).fetchall()
+        spans = [range(*span) for span in self._connection.execute(_BLOCKS_AROUND, (no, last, first))]
         states = {
-            each.member: BLOCK_STATUS
-            for each in members
-            if blocks and any(begin <= each.member < behind for begin, behind in blocks)
+            each.member: BLOCK_STATUS for each in members if spans and each.member in span_behind(spans, each.member)
         }
         for start in range(0, len(members), _CHUNK):
             indices = [each.member for each in members[start : start + _CHUNK]]

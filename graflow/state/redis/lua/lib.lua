@@ -140,31 +140,47 @@ local function set_block(flow, step, visit, first, behind, content)
   raise_top(row, size, tonumber(behind))
 end
 
+-- Where the blocks of a group are, in order: first member as text, the same as a number, the member behind.
 local function blocks_of(row)
   local spans = {}
   for first, behind in string.gmatch(redis.call('HGET', STEPS, row .. ':blocks') or '', '(%d+)-(%d+);') do
     spans[#spans + 1] = {first, tonumber(first), tonumber(behind)}
   end
+  table.sort(spans, function(one, other) return one[2] < other[2] end)
   return spans
 end
 
 local function is_in_block(spans, index)
-  for _, span in ipairs(spans) do
-    if span[2] <= index and index < span[3] then return true end
+  local low, high = 1, #spans
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local span = spans[middle]
+    if index < span[2] then
+      high = middle - 1
+    elseif index >= span[3] then
+      low = middle + 1
+    else
+      return true
+    end
   end
   return false
 end
 
 local function set_members(flow, step, visit, amount)
   local row, size = group_of(flow, step, visit)
-  local buckets, spans = math.min(60, size), blocks_of(row)
+  local buckets, spans = math.min(60, size), nil
   local states, strips, values, top = {}, {}, {}, 0
   for _ = 1, amount do
     local index, status, fields = take(), take(), take()
     local name = row .. ':' .. index
     local written = redis.call('HGET', MEMBERS, name)
-    local old, present = is_in_block(spans, tonumber(index)) and 'completed' or 'pending', '\n'
-    if written then old, present = split(written) end
+    local old, present = 'pending', '\n'
+    if written then
+      old, present = split(written)
+    else
+      spans = spans or blocks_of(row)
+      if is_in_block(spans, tonumber(index)) then old = 'completed' end
+    end
     if status == '' then status = old end
     redis.call('HSET', MEMBERS, name, status .. present .. fields)
     local place = tonumber(index)
